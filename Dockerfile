@@ -1,0 +1,24 @@
+# Airflow's official image with this project's lock, ODBC drivers, DAGs and plugin.
+FROM apache/airflow:3.3.2-python3.12
+
+USER root
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends unixodbc odbc-mariadb odbc-postgresql \
+    && rm -rf /var/lib/apt/lists/*
+
+USER airflow
+WORKDIR /opt/airflow
+# mysqlclient, which Airflow needs for a MySQL metadata database, is in the official image.
+COPY requirements.txt ./
+RUN pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: -r requirements.txt
+
+COPY --chown=airflow:0 pyproject.toml requirements.in README.md LICENSE ./
+COPY --chown=airflow:0 plugins ./plugins
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+COPY --chown=airflow:0 docker/init.sh ./docker/
+COPY --chown=airflow:0 dags ./dags
+COPY --chown=airflow:0 include ./include
+# A named volume takes over the owner of the folder that it covers.
+RUN mkdir -p mlops logs
+
+ENV AIRFLOW__MLOPS__CONFIG_FILE=/opt/airflow/include/config.yaml

@@ -1,0 +1,68 @@
+# `make up` and `make test` are the two commands; `make` alone lists all of them.
+PORT ?= 8080
+HOST ?= 127.0.0.1
+PYTHON ?=
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+# An environment of another project must not leak into this one.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+# Sets $$python to the first Python that really runs here (the shim of a version manager may exist and refuse).
+define FIND_PYTHON
+python=; \
+for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
+  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+  then python=$$candidate; break; fi; \
+done; \
+if [ -z "$$python" ]; then \
+  echo "No Python 3.11, 3.12 or 3.13 $(if $(PYTHON),behind PYTHON=$(PYTHON),on the PATH). Install one (for example: apt-get install python3 python3-venv)," >&2; \
+  echo "or name it: make $@ PYTHON=/path/to/python3.12" >&2; exit 1; \
+fi
+endef
+# Standard library only, so that it runs before anything is installed and after the environment was deleted.
+LOCAL = PYTHONPATH=plugins "$$python" -m mlops_plugin.local_stack
+INSTALL = $(LOCAL).installation $(if $(PYTHON),--this-python)
+
+.PHONY: help up down status test lint lock bench environment environment-dev
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1	/p' Makefile | expand -t 24
+	@echo '  PORT=8081, HOST=0.0.0.0 and PYTHON=/path/to/python3.12 may follow a command.'
+
+up:  ## install everything, start Airflow with the demo, show what it predicted
+	@$(FIND_PYTHON); $(INSTALL) && \
+	.venv/bin/python -m mlops_plugin.local_stack up --port "$(PORT)" --host "$(HOST)"
+
+down:  ## stop what `make up` started
+	@$(FIND_PYTHON); $(LOCAL) down
+
+status:  ## what runs, and where
+	@$(FIND_PYTHON); $(LOCAL) status
+
+environment:  ## only install: .venv from requirements.txt, with the `mlops` command
+	@$(FIND_PYTHON); $(INSTALL)
+
+environment-dev:
+	@$(FIND_PYTHON); $(INSTALL) --dev
+
+# Every part runs, and the tests' summary comes last, also when an earlier part failed.
+test:  ## install what the tests need and run all checks and tests
+	@.ci/system-packages
+	@$(MAKE) environment-dev
+	@status=0; $(MAKE) lint || status=1; \
+	.venv/bin/python -m pytest -n 2 --dist loadfile || status=1; exit $$status
+
+lint: environment-dev  ## style, types and layers
+	@status=0; for check in "ruff check ." "ruff format --check ." mypy "lint-imports --no-cache"; do \
+	  echo "== $$check"; .venv/bin/$$check || status=1; done; exit $$status
+
+# Keeps every version that still fits; `make lock UPGRADE=--upgrade` moves to the newest ones.
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-build \
+  --override requirements-overrides.txt --custom-compile-command "make lock" $(UPGRADE)
+lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	@git diff --stat -- requirements.txt requirements-dev.txt
+
+bench: environment-dev  ## the measured promises, each beside its peer
+	@PYTHONPATH=tests .venv/bin/python -m benchmarks

@@ -1,0 +1,9 @@
+"""Runs every benchmark, one after the other: `make bench`."""
+
+from __future__ import annotations
+
+from benchmarks import dispatches, orchestration, parsing
+
+for benchmark in (parsing, orchestration, dispatches):
+    benchmark.main()
+    print()

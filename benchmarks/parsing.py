@@ -1,0 +1,191 @@
+"""What parsing costs: this project, dag-factory and hand-written code, each making the same DAGs.
+
+Every way makes N DAGs of four tasks in fresh interpreters, in turn. Two figures each, in seconds of CPU on
+top of `import airflow.sdk`: parsing all of them, as the DAG processor does, and what a starting task pays,
+for which Airflow says which one DAG it wants.
+
+    python -m benchmarks.parsing [--models 1000] [--repeat 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+_MODEL = """\
+  model_{n}:
+    description: Predicts number {n} of the benchmark
+    schedule: "{minute} * * * *"
+    tags: [benchmark]
+    key: [id]
+    model:
+      format: skops
+      uri: models/model_{n}.skops
+    source:
+      connection: source
+      query: SELECT id, a, b, c FROM rows_{n} WHERE at < '{{{{ data_interval_end }}}}'
+    sink:
+      connection: sink
+      table: predictions_{n}
+      mode: upsert
+      create: true
+"""
+
+_FACTORY_DAG = """\
+model_{n}:
+  description: Predicts number {n} of the benchmark
+  schedule: "{minute} * * * *"
+  start_date: 2026-01-01
+  catchup: false
+  tags: [benchmark]
+  tasks:
+    - {{task_id: collect, operator: benchmark_operator.Step, query: "SELECT id, a, b, c FROM rows_{n}"}}
+    - {{task_id: log, operator: benchmark_operator.Step, dependencies: [collect]}}
+    - {{task_id: infer, operator: benchmark_operator.Step, dependencies: [log]}}
+    - {{task_id: persist, operator: benchmark_operator.Step, dependencies: [infer]}}
+"""
+
+_HAND_WRITTEN_DAG = """\
+with DAG(
+    dag_id="model_{n}",
+    description="Predicts number {n} of the benchmark",
+    doc_md="Predicts number {n} of the benchmark",
+    schedule=CronDataIntervalTimetable("{minute} * * * *", "UTC"),
+    catchup=False,
+    max_active_runs=1,
+    tags=["mlops", "benchmark"],
+    params={{
+        "row_limit": Param(None, type=["null", "integer"], minimum=1, title="Row limit"),
+        "dry_run": Param(False, type="boolean", title="Dry run"),
+    }},
+    default_args={{"owner": "mlops", "retries": 2, "retry_delay": timedelta(seconds=30)}},
+):
+    collect = Step(task_id="collect", query="SELECT id, a, b, c FROM rows_{n}")
+    log = Step(task_id="log")
+    infer = Step(task_id="infer")
+    persist = Step(task_id="persist", outlets=[Asset(name="model_{n}.predictions", uri="x://sink/{n}")])
+    collect >> log >> infer >> persist
+"""
+
+_OPERATOR = """\
+from airflow.sdk import BaseOperator
+
+
+class Step(BaseOperator):
+    template_fields = ("query",)
+
+    def __init__(self, *, query=None, **kwargs):
+        super().__init__(**kwargs)
+        self.query = query
+"""
+
+# Runs in the measured interpreter. What Airflow itself costs is paid before the clock starts.
+_MEASURE = """
+import runpy, sys, time, json, warnings
+warnings.simplefilter("ignore")
+import airflow.sdk
+from airflow.sdk import DAG, Asset, BaseOperator, CronDataIntervalTimetable
+began = time.process_time()
+names = runpy.run_path(sys.argv[1])
+spent = time.process_time() - began
+print(json.dumps({"seconds": spent, "dags": sum(isinstance(value, DAG) for value in names.values())}))
+"""
+
+
+def write_ways(folder: Path, models: int) -> dict[str, Path]:
+    """Write the same DAGs in each way; returns the DAG file of each."""
+    (folder / "benchmark_operator.py").write_text(_OPERATOR)
+    minutes = [(n, n % 60) for n in range(models)]
+
+    (folder / "config.yaml").write_text(
+        "models:\n" + "".join(_MODEL.format(n=n, minute=minute) for n, minute in minutes)
+    )
+    ours = REPOSITORY / "dags" / "mlops_dags.py"
+
+    factory_yaml = folder / "factory.yaml"
+    factory_yaml.write_text("".join(_FACTORY_DAG.format(n=n, minute=minute) for n, minute in minutes))
+    factory = folder / "factory_dags.py"
+    factory.write_text(
+        "from dagfactory import load_yaml_dags\n"
+        f"load_yaml_dags(globals_dict=globals(), config_filepath={str(factory_yaml)!r})\n"
+    )
+
+    by_hand = folder / "hand_written_dags.py"
+    by_hand.write_text(
+        "from datetime import timedelta\n"
+        "from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param\n"
+        "from benchmark_operator import Step\n"
+        + "".join(
+            _HAND_WRITTEN_DAG.format(n=n, minute=minute) + f"globals()['model_{n}'] = collect.dag\n"
+            for n, minute in minutes
+        )
+    )
+    return {"this project": ours, "hand-written": by_hand, "dag-factory": factory}
+
+
+def measure(folder: Path, dag_file: Path, wanted: str | None) -> tuple[float, int]:
+    """Seconds of CPU that executing a DAG file takes in a fresh interpreter, and how many DAGs came out."""
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(folder / "airflow"),
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__MLOPS__CONFIG_FILE": str(folder / "config.yaml"),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "plugins"), str(folder)]),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        "PYTHONDONTWRITEBYTECODE": "",  # compiling at every import would be timed
+    }
+    if wanted is not None:  # what Airflow's task runner sets
+        environment["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = wanted
+    run = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(dag_file)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        raise SystemExit(f"{dag_file}: {run.stderr[-2000:]}")
+    result = json.loads(run.stdout.splitlines()[-1])
+    return result["seconds"], result["dags"]
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--models", type=int, default=1000)
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ways = write_ways(folder, options.models)
+        seconds: dict[tuple[str, bool], list[float]] = {}
+        dags: dict[tuple[str, bool], int] = {}
+        for _ in range(options.repeat + 1):  # the first fills the bytecode caches
+            for way, dag_file in ways.items():
+                for is_task in (False, True):
+                    spent, count = measure(folder, dag_file, "model_7" if is_task else None)
+                    seconds.setdefault((way, is_task), []).append(spent)
+                    dags[way, is_task] = count
+        print(f"{options.models} models of four tasks, medians of {options.repeat}, CPU seconds")
+        print(f"{'':14} {'parse all':>10} {'ratio':>6} {'DAGs':>5}   {'task start':>10} {'DAGs':>5}")
+        floor = statistics.median(seconds["hand-written", False][1:])
+        for way in ways:
+            whole = statistics.median(seconds[way, False][1:])
+            start = statistics.median(seconds[way, True][1:])
+            print(
+                f"{way:14} {whole:10.3f} {whole / floor:6.2f} {dags[way, False]:5}   "
+                f"{start:10.3f} {dags[way, True]:5}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+#!/bin/sh
+# The `init` service: everything that has to be done once before Airflow's components start; harmless to repeat.
+set -eu
+echo "== Airflow's database"
+airflow db migrate
+echo "== roles and the administrator"
+python -m mlops_plugin.local_stack.accounts
+echo "== event store"
+mlops db upgrade
+if [ "${MLOPS_DEMO:-yes}" = yes ]; then
+    echo "== demo"
+    python "${AIRFLOW_HOME}/include/make_demo.py" --connection demo_setup
+fi

@@ -1,0 +1,1 @@
+"""The configuration: its types and the reader that turns YAML into them."""

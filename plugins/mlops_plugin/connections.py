@@ -1,0 +1,117 @@
+"""The only reader of Airflow connections; everyone else receives a `ConnectionSpec`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from mlops_plugin.errors import ConnectionUnusable
+
+_SECRET_KEY = re.compile(r"pass|pwd|secret|token|credential|private|api_?key|access_?key", re.IGNORECASE)
+# In a connection string or URL that stands in extra: PWD=..., PASSWORD={...}, //user:password@
+_SECRET_IN_TEXT = re.compile(
+    r"(?:pass\w*|pwd|secret|token)\s*=\s*(?:\{((?:[^}]|\}\})*)\}|([^;&\s]+))|//[^:/@\s]*:([^@\s]+)@",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class ConnectionSpec:
+    """What an Airflow connection says, without Airflow. `repr` shows no secret."""
+
+    conn_id: str
+    conn_type: str  # odbc, mysql, postgres, sqlite
+    host: str | None = None
+    port: int | None = None
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    schema: str | None = None  # database name
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def redact(self, text: str) -> str:
+        """`text` (a driver's message) without this connection's secrets."""
+        for secret in sorted(self._spellings(), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+    def _spellings(self) -> set[str]:
+        # As typed, as a URL writes it, and as a connection string or an SQL literal does.
+        return {
+            spelling
+            for secret in _secrets(self.password, self.extra)
+            for spelling in (
+                secret,
+                quote(secret),
+                quote(secret, safe=""),
+                quote_plus(secret),
+                secret.replace("}", "}}"),
+                secret.replace("'", "''"),
+                repr(secret)[1:-1],
+            )
+        }
+
+
+def get_connection(conn_id: str) -> ConnectionSpec:
+    """Read an Airflow connection; raises `ConnectionUnusable` where there is none of that name."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        if variable in os.environ:  # Airflow says "not defined" of what it cannot parse, too
+            raise _malformed(conn_id) from None
+        raise ConnectionUnusable(
+            f"there is no Airflow connection '{conn_id}'; add it under Admin > Connections, with "
+            f"'airflow connections add {conn_id} ...' or as the environment variable {variable}"
+        ) from error
+    except ValueError:
+        raise _malformed(conn_id) from None  # the parser's message may quote the secret that it failed on
+    try:
+        extra = connection.extra_dejson
+    except ValueError:
+        extra = None
+    if not isinstance(extra, Mapping):
+        raise ConnectionUnusable(
+            f"connection '{conn_id}': extra is not a JSON object; write e.g. "
+            '{"driver": "MariaDB Unicode"}'
+        )
+    return ConnectionSpec(
+        conn_id=conn_id,
+        conn_type=connection.conn_type or "",
+        host=connection.host or None,
+        port=connection.port,
+        login=connection.login or None,
+        password=connection.password or None,
+        schema=connection.schema or None,
+        extra=dict(extra),
+    )
+
+
+def _malformed(conn_id: str) -> ConnectionUnusable:
+    return ConnectionUnusable(
+        f"the Airflow connection '{conn_id}' cannot be read: its URI or JSON is not well-formed; percent-"
+        "encode special characters in a URI (e.g. '@' as %40), or write it as JSON"
+    )
+
+
+def _secrets(password: str | None, extra: object) -> Iterator[str]:
+    if password:
+        yield password
+    if isinstance(extra, Mapping):
+        for key, value in extra.items():
+            if isinstance(value, str) and value and _SECRET_KEY.search(str(key)):
+                yield value
+            else:
+                yield from _secrets(None, value)
+    elif isinstance(extra, (list, tuple)):
+        for value in extra:
+            yield from _secrets(None, value)
+    elif isinstance(extra, str):
+        for match in _SECRET_IN_TEXT.finditer(extra):
+            yield next(group for group in match.groups() if group is not None) or "\0"

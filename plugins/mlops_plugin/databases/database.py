@@ -1,0 +1,81 @@
+"""What every open database can do, whichever way in it uses (ODBC, ADBC, DB-API).
+
+The steps of the pipeline, `databases.sink` and `mlops check` work against this protocol only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops_plugin.databases.dialects import Dialect
+
+
+class Database(Protocol):
+    """One open connection, used by one thread, in one transaction until `commit` or `rollback`.
+
+    As a context manager it rolls back what was not committed, and closes.
+    """
+
+    conn_id: str
+    dialect: Dialect
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
+        """Run a query and stream its rows; every value arrives as stored, or `UnsupportedType` is raised.
+
+        `parameters` fill the query's `?` marks. Memory does not grow with the number of rows. Use the
+        reader up, or drop it, before anything else is asked of this database.
+        """
+        ...
+
+    def describe(self, query: str) -> pa.Schema:
+        """The columns a query would return, without fetching its rows.
+
+        Ask before anything is written in this transaction: an engine may have to end it.
+        """
+        ...
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        """Run a statement that returns no rows."""
+
+    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+        """Append rows to a table (a quoted name) by column name, in bulk; returns how many."""
+        ...
+
+    def columns(self, table: str) -> tuple[str, ...] | None:
+        """The column names of a table (a quoted name), or None where there is no such table."""
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class OpenDatabase:
+    """The part of `Database` that is the same for every way in."""
+
+    def rollback(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing a connection rolls back in every engine; a dead server must not hide the first error.
+        self.close()

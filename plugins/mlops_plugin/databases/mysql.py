@@ -1,0 +1,325 @@
+"""MySQL and MariaDB without ODBC, through mysql-connector-python: the slow but simple way in."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.database import OpenDatabase
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.driver_errors import driver_errors
+from mlops_plugin.databases.row_stream import require_names, stream, utc_naive
+from mlops_plugin.databases.sql_text import bare, named_marks
+from mlops_plugin.errors import DatabaseError, DriverMissing, UnsupportedType
+
+_Day = TypeVar("_Day", datetime.date, datetime.datetime)
+_CONNECT_TIMEOUT_S = 10
+_INSERT_ROWS = 5_000
+_NO_SUCH_TABLE = 1146
+_BINARY_CHARSET = 63
+_UNSIGNED = 32
+_SET = 2048
+_DECIMALS = (0, 246)  # column types DECIMAL and NEWDECIMAL
+
+
+class MysqlDatabase(OpenDatabase):
+    """A `Database` over mysql.connector."""
+
+    def __init__(self, spec: ConnectionSpec) -> None:
+        try:
+            import mysql.connector
+        except ImportError as error:
+            raise DriverMissing(
+                f"connection '{spec.conn_id}': the driver for type mysql is not installed; "
+                "install it: pip install mysql-connector-python"
+            ) from error
+        self.conn_id = spec.conn_id
+        self.dialect = dialect_named("mysql")
+        self._spec = spec
+        self._is_closed = False
+        self._reading: Any = None  # the cursor of the reader that was handed out last
+        self._error: type[Exception] = mysql.connector.Error
+        address = {"unix_socket": spec.extra["unix_socket"]} if "unix_socket" in spec.extra else {}
+        with driver_errors(spec, "connecting", self._error, OSError, ValueError):
+            self._connection = mysql.connector.connect(
+                host=spec.host or "localhost",
+                port=spec.port or 3306,
+                user=spec.login,
+                password=spec.password or "",
+                database=spec.schema or "",
+                connection_timeout=_CONNECT_TIMEOUT_S,
+                charset="utf8mb4",
+                converter_class=_converter(),
+                use_pure=not mysql.connector.HAVE_CEXT,
+                autocommit=False,
+                time_zone="+00:00",
+                **address,
+                **{key: value for key, value in spec.extra.items() if key.startswith("ssl_")},
+            )
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
+        query = bare(query, self.dialect.name)
+        scales = self._scales(query, parameters)
+        cursor = self._cursor()
+        with self._doing("running the query"):
+            self._run(cursor, query, parameters)
+            self._require_rows(cursor)
+        self._reading = cursor
+        columns = [
+            _Column(self.conn_id, description, scale)
+            for description, scale in zip(cursor.description, scales, strict=True)
+        ]
+        schema = pa.schema([pa.field(column.name, column.type) for column in columns])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                while True:
+                    rows = self._fetch(cursor, batch_rows)
+                    if not rows:
+                        return
+                    values = zip(*rows, strict=True)
+                    arrays = [column.array(of_one) for column, of_one in zip(columns, values, strict=True)]
+                    yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            finally:
+                self._finish_reading()
+
+        return stream(self.conn_id, schema, batches(), batch_rows)
+
+    def describe(self, query: str) -> pa.Schema:
+        query = bare(query, self.dialect.name)
+        return self.read(f"SELECT * FROM (\n{query}\n) AS described LIMIT 0", batch_rows=1).schema
+
+    def _scales(self, query: str, parameters: Sequence[object]) -> list[int]:
+        """The digits after the point of each column that is a DECIMAL: the driver does not tell them.
+
+        The server writes a DECIMAL with all its digits, also the zero that stands in for a row here.
+        """
+        with contextlib.closing(self._cursor()) as cursor, self._doing("running the query"):
+            self._run(cursor, f"SELECT * FROM (\n{query}\n) AS described LIMIT 0", parameters)
+            kinds = [column[1] for column in cursor.description]
+            cursor.fetchall()
+            require_names(self.conn_id, [column[0] for column in cursor.description])
+            names = [self.dialect.quote(column[0]) for column in cursor.description]
+            if not any(kind in _DECIMALS for kind in kinds):
+                return [0] * len(names)
+            zeros = ", ".join(
+                f"IFNULL({name}, 0)" if kind in _DECIMALS else "0"
+                for name, kind in zip(names, kinds, strict=True)
+            )
+            self._run(
+                cursor,
+                f"SELECT {zeros} FROM (SELECT 1 AS one) AS one LEFT JOIN (\n{query}\n) AS described ON FALSE",
+                parameters,
+            )
+            (row,) = cursor.fetchall()
+        return [-int(zero.as_tuple().exponent) if isinstance(zero, Decimal) else 0 for zero in row]
+
+    def _fetch(self, cursor: Any, batch_rows: int) -> list[tuple[Any, ...]]:
+        try:
+            with self._doing("reading rows"):
+                rows: list[tuple[Any, ...]] = cursor.fetchmany(batch_rows)
+        except _NoDate as error:
+            raise UnsupportedType(
+                f"connection '{self.conn_id}': column '{error.column}' holds '{error.value}', which is no "
+                "date; replace it in the query, e.g. with NULL"
+            ) from error
+        return rows
+
+    def _finish_reading(self) -> None:
+        """Take the rest of a result that nobody wants: the connection is good for nothing else before."""
+        cursor, self._reading = self._reading, None
+        with contextlib.suppress(self._error, OSError, _NoDate):
+            while cursor is not None and not self._is_closed and cursor.fetchmany(10_000):
+                pass
+            if cursor is not None:
+                cursor.close()
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
+            self._run(cursor, statement, parameters)
+
+    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+        names = ", ".join(map(self.dialect.quote, batches.schema.names))
+        marks = ", ".join(["%s"] * len(batches.schema))
+        statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"
+        written = 0
+        with contextlib.closing(self._cursor()) as cursor:
+            for batch in batches:
+                for start in range(0, batch.num_rows, _INSERT_ROWS):
+                    part = batch.slice(start, _INSERT_ROWS)
+                    values = [self._values(field, part.column(i)) for i, field in enumerate(part.schema)]
+                    with self._doing(f"writing to {table}"):
+                        cursor.executemany(statement, list(zip(*values, strict=True)))
+                    written += part.num_rows
+        return written
+
+    def columns(self, table: str) -> tuple[str, ...] | None:
+        with contextlib.closing(self._cursor()) as cursor:
+            try:
+                with self._doing(f"looking at {table}"):
+                    cursor.execute(f"SELECT * FROM {table} LIMIT 0")
+                    names = tuple(column[0] for column in cursor.description)
+                    cursor.fetchall()
+            except DatabaseError as error:
+                if getattr(error.__cause__, "errno", None) == _NO_SUCH_TABLE:
+                    return None
+                raise
+        return names
+
+    def commit(self) -> None:
+        self._finish_reading()
+        with self._doing("committing"):
+            self._connection.commit()
+
+    def rollback(self) -> None:
+        self._finish_reading()
+        with self._doing("rolling back"):
+            self._connection.rollback()
+
+    def close(self) -> None:
+        self._is_closed = True
+        # Not close(): it would first say goodbye to a server that may still be sending rows.
+        with contextlib.suppress(self._error, OSError):
+            self._connection.shutdown()
+            self._connection.close()  # what shutdown leaves open where the server has gone
+
+    def _cursor(self) -> Any:
+        self._finish_reading()
+        with self._doing("connecting"):
+            return self._connection.cursor()
+
+    def _run(self, cursor: Any, statement: str, parameters: Sequence[object]) -> None:
+        if parameters:
+            named = {f"p{number}": value for number, value in enumerate(parameters, 1)}
+            cursor.execute(named_marks(statement), named)
+        else:
+            cursor.execute(statement)
+
+    def _require_rows(self, cursor: Any) -> None:
+        if cursor.description is None:
+            raise DatabaseError(
+                self.conn_id, "running the query", "the statement returns no rows; write a SELECT"
+            )
+
+    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return driver_errors(self._spec, doing, self._error)
+
+    def _values(self, field: pa.Field, column: pa.Array) -> list[object]:
+        values: list[object] = column.to_pylist()
+        if pa.types.is_floating(field.type) and any(v is not None and not math.isfinite(v) for v in values):  # type: ignore[arg-type]
+            raise DatabaseError(
+                self.conn_id,
+                f"writing column '{field.name}'",
+                "MySQL has no NaN and no infinity, and this column holds one",
+            )
+        if pa.types.is_timestamp(field.type):
+            return [utc_naive(value) if isinstance(value, datetime.datetime) else value for value in values]
+        return values
+
+
+_INTEGERS = {
+    "TINY": (pa.int8(), pa.uint8()),
+    "SHORT": (pa.int16(), pa.uint16()),
+    "INT24": (pa.int32(), pa.uint32()),
+    "LONG": (pa.int32(), pa.uint32()),
+    "LONGLONG": (pa.int64(), pa.uint64()),
+    "YEAR": (pa.int16(), pa.int16()),
+}
+_OTHERS = {
+    "DOUBLE": pa.float64(),
+    "DATE": pa.date32(),
+    "NEWDATE": pa.date32(),
+    "DATETIME": pa.timestamp("us"),
+    "TIMESTAMP": pa.timestamp("us"),
+    "TIME": pa.duration("us"),
+    "BIT": pa.uint64(),
+    "JSON": pa.string(),
+    "NULL": pa.null(),
+}
+
+
+class _Column:
+    """One column of a result: its Arrow type, and its values as an array of that type."""
+
+    def __init__(self, conn_id: str, description: Sequence[Any], scale: int) -> None:
+        from mysql.connector.constants import FieldType
+
+        self._conn_id = conn_id
+        self.name = str(description[0])
+        kind = str(FieldType.get_info(description[1]) or "")
+        flags, charset = description[7:9]
+        if flags & _SET:
+            self._refuse("SET", f"CONCAT({self.name}, '')")
+        if kind == "FLOAT":
+            # The text protocol writes six digits of it: 16777215 would arrive as 16777200.
+            self._refuse("FLOAT", f"CAST({self.name} AS DOUBLE)")
+        if description[1] in _DECIMALS:
+            self.type = pa.decimal128(38, scale)
+        else:
+            self.type = self._arrow_type(kind, bool(flags & _UNSIGNED), charset == _BINARY_CHARSET)
+
+    def _arrow_type(self, kind: str, is_unsigned: bool, is_binary: bool) -> pa.DataType:
+        if kind in _INTEGERS:
+            return _INTEGERS[kind][is_unsigned]
+        if kind in _OTHERS:
+            return _OTHERS[kind]
+        if kind == "GEOMETRY":
+            self._refuse("GEOMETRY", f"ST_AsText({self.name})")
+        return pa.binary() if is_binary else pa.string()
+
+    def _refuse(self, kind: str, instead: str) -> None:
+        raise UnsupportedType(
+            f"connection '{self._conn_id}': column '{self.name}' is of type {kind}, which does not arrive "
+            f"as stored through this driver; write {instead} AS {self.name} in the query"
+        )
+
+    def array(self, values: Sequence[object]) -> pa.Array:
+        if pa.types.is_binary(self.type):
+            values = [bytes(value) if isinstance(value, bytearray) else value for value in values]
+        try:
+            return pa.array(values, self.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise UnsupportedType(
+                f"connection '{self._conn_id}': column '{self.name}' holds a value that {self.type} cannot "
+                f"hold: {error}; cast the column in the query"
+            ) from error
+
+
+class _NoDate(Exception):
+    def __init__(self, column: str, value: str) -> None:
+        super().__init__(column, value)
+        self.column = column
+        self.value = value
+
+
+def _parsed(kind: type[_Day], value: bytes, description: Sequence[Any]) -> _Day:
+    try:
+        return kind.fromisoformat(value.decode())
+    except ValueError as error:
+        raise _NoDate(str(description[0]), value.decode()) from error
+
+
+def _converter() -> type:
+    """mysql.connector's converter of values, which makes NULL of a date of zeros; ours raises."""
+    from mysql.connector.conversion import MySQLConverter
+
+    class StrictConverter(MySQLConverter):
+        @staticmethod
+        def _date_to_python(value: bytes, dsc: Any = None) -> datetime.date:
+            return _parsed(datetime.date, value, dsc)
+
+        @staticmethod
+        def _datetime_to_python(value: bytes, dsc: Any = None) -> datetime.datetime:
+            return _parsed(datetime.datetime, value, dsc)
+
+        _DATE_to_python = _NEWDATE_to_python = _date_to_python
+        _DATETIME_to_python = _TIMESTAMP_to_python = _datetime_to_python
+
+    return StrictConverter

@@ -1,0 +1,298 @@
+"""Any database with an ODBC driver, through arrow-odbc: the general way in, and the fast one for MySQL."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.database import OpenDatabase
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.driver_errors import driver_errors
+from mlops_plugin.databases.odbc_connection_string import connection_string, driver_name
+from mlops_plugin.databases.odbc_driver_manager import DriverManager, OdbcColumn, OdbcError
+from mlops_plugin.databases.odbc_drivers import driver_missing, library_missing
+from mlops_plugin.databases.odbc_types import (
+    SQLITE_INTEGERS,
+    delivered_type,
+    fetched_type,
+    rewritten,
+    unreadable_time,
+)
+from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.errors import DatabaseError, UnsupportedType
+
+_log = logging.getLogger(__name__)
+_CONNECT_TIMEOUT_S = 10
+_INSERT_ROWS = 5_000
+# MariaDB's driver collects a whole result in the client before this version, whatever one asks of it.
+_FIRST_STREAMING = (3, 1, 22)
+_MANY_ROWS = 500_000
+_NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
+# Times with a zone arrive without one: all of them in UTC, then.
+_USE_UTC = {"mysql": "SET time_zone = '+00:00'", "postgresql": "SET TIME ZONE 'UTC'"}
+
+
+class OdbcDatabase(OpenDatabase):
+    """A `Database` over arrow-odbc.
+
+    A second connection describes queries before they run: arrow-odbc cannot tell what has to be known
+    about their types.
+    """
+
+    def __init__(self, spec: ConnectionSpec, *, max_text_bytes: int) -> None:
+        self.conn_id = spec.conn_id
+        self._spec = spec
+        self._max_text_bytes = max_text_bytes
+        self._has_written = False
+        address = connection_string(spec)
+        if "maria" in (driver_name(spec) or "").lower() and "conn_timeout" not in address.lower():
+            # Its driver waits for ever for a server that does not greet, whatever the login timeout says.
+            address += f"CONN_TIMEOUT={_CONNECT_TIMEOUT_S};"
+        try:
+            import arrow_odbc
+
+            with driver_errors(spec, "connecting", OdbcError):
+                self._manager = DriverManager(address, _CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise library_missing(spec) from error
+        except DatabaseError as error:
+            raise (driver_missing(spec, error.driver_says) or error) from error.__cause__
+        self._error: type[Exception] = arrow_odbc.Error
+        self.dialect = dialect_named(str(spec.extra.get("dialect") or self._manager.dbms_name()))
+        self._collects = False
+        if "maodbc" in self._manager.driver_name():
+            self._collects = self._manager.driver_version() < _FIRST_STREAMING
+            # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
+            address += "FORWARDONLY=1;NO_CACHE=1;"
+        if "psqlodbc" in self._manager.driver_name():
+            # Text without a declared length has room for max_text_bytes, not for 255 only.
+            address += f"UnknownsAsLongVarchar=1;MaxVarcharSize={max_text_bytes};"
+            address += f"MaxLongVarcharSize={max_text_bytes};"
+            # Rows come by a cursor; otherwise the client holds all of them.
+            address += "UseDeclareFetch=1;Fetch=10000;"
+        with contextlib.ExitStack() as undo, self._doing("connecting"):
+            undo.callback(self._manager.close)
+            self._connection: Any = arrow_odbc.connect(
+                address, autocommit=False, login_timeout_sec=_CONNECT_TIMEOUT_S
+            )
+            if self.dialect.name in _USE_UTC:
+                self._connection.execute(_USE_UTC[self.dialect.name])
+                self._connection.commit()
+            undo.pop_all()
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
+        query = bare(query, self.dialect.name)  # drivers put it into statements of their own
+        described = self._describe_columns(query)
+        require_names(self.conn_id, [column.name for column in described or ()])
+        for column in described or ():
+            self._check_values(query, parameters, column)
+        return self._read(query, batch_rows, parameters, described)
+
+    def describe(self, query: str) -> pa.Schema:
+        query = bare(query, self.dialect.name)
+        try:
+            return self.read(f"SELECT * FROM (\n{query}\n) described WHERE 1 = 0", batch_rows=1).schema
+        except DatabaseError:
+            # Not every query can stand in brackets: some engines refuse ORDER BY or equal names there.
+            self.rollback()
+            return self.read(query, batch_rows=1).schema
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        self._has_written = True
+        with self._doing("running a statement"):
+            self._connection.execute(statement, parameters=_texts(parameters))
+
+    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+        if self.dialect.name == "postgresql":
+            self._refuse_rounding(table, batches.schema)
+        self._has_written = True
+        # arrow-odbc puts names into quotes, but leaves those within them as they are.
+        quote = self._manager.identifier_quote()
+        fields = [field.with_name(field.name.replace(quote, quote * 2)) for field in batches.schema]
+        rows = CountedRows(batches, pa.schema(fields))
+        with self._doing(f"writing to {table}"):
+            self._connection.insert_into_table(rows, table, chunk_size=_INSERT_ROWS)
+        return rows.count
+
+    def columns(self, table: str) -> tuple[str, ...] | None:
+        if self.dialect.name == "postgresql":
+            return self._postgres_columns(table)
+        try:
+            return tuple(self._read(f"SELECT * FROM {table} WHERE 1 = 0", 1, (), None).schema.names)
+        except DatabaseError as error:
+            if any(sign in error.driver_says for sign in _NO_SUCH_TABLE):
+                return None
+            raise
+
+    def commit(self) -> None:
+        with self._doing("committing"):
+            self._connection.commit()
+        self._has_written = False
+
+    def rollback(self) -> None:
+        with self._doing("rolling back"):
+            self._connection.rollback()
+        self._has_written = False
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(self._error):
+                self._connection.rollback()
+        self._connection = None  # arrow-odbc disconnects what nobody refers to any more
+        self._manager.close()
+
+    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return driver_errors(self._spec, doing, self._error, OdbcError)
+
+    def _describe_columns(self, query: str) -> tuple[OdbcColumn, ...] | None:
+        """What the driver says about a query's columns, or None where only this transaction could know."""
+        if self._has_written:
+            # The other connection does not see our tables yet, and might wait for our locks for ever.
+            return None
+        try:
+            columns = self._manager.columns(query)
+        except OdbcError:
+            # Running it gives the better words where the query is wrong, and rows where the driver
+            # describes only what has run.
+            return None
+        if not columns:
+            raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
+        return columns
+
+    def _read(
+        self,
+        query: str,
+        batch_rows: int,
+        parameters: Sequence[object],
+        described: tuple[OdbcColumn, ...] | None,
+    ) -> pa.RecordBatchReader:
+        engine = self.dialect.name
+        delivered = [delivered_type(self.conn_id, engine, column) for column in described or ()]
+        announced: list[pa.Schema] = []
+
+        def to_fetch(schema: pa.Schema) -> pa.Schema:
+            announced.append(schema)
+            columns = described or [None] * len(schema)
+            return pa.schema(
+                [
+                    pa.field(field.name, fetched_type(engine, column, field.type))
+                    for field, column in zip(schema, columns, strict=True)
+                ]
+            )
+
+        with self._doing("running the query"):
+            reader = self._connection.read_arrow_batches(
+                rewritten(engine, query, described or ()),
+                batch_size=batch_rows,
+                parameters=_texts(parameters),
+                max_text_size=self._max_text_bytes,
+                max_binary_size=self._max_text_bytes,
+                map_schema=to_fetch,
+                fetch_concurrently=False,
+            )
+        schema = pa.schema(
+            [
+                pa.field(field.name, wanted or _undescribed(field.type, before.type))
+                for field, before, wanted in zip(
+                    reader.schema, announced[0], delivered or [None] * len(reader.schema), strict=True
+                )
+            ]
+        )
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            rows = 0
+            with self._doing("reading rows"):
+                for batch in reader:
+                    if self._collects and rows < _MANY_ROWS <= rows + batch.num_rows:
+                        self._warn_of_memory()
+                    rows += batch.num_rows
+                    yield batch
+
+        return stream(self.conn_id, schema, batches(), batch_rows)
+
+    def _warn_of_memory(self) -> None:
+        version = ".".join(map(str, self._manager.driver_version()))
+        _log.warning(
+            "connection '%s': MariaDB's ODBC driver %s holds the whole result in memory, and this has more "
+            "than %s rows; install version %s or later, or use a connection of type mysql",
+            self.conn_id,
+            version,
+            f"{_MANY_ROWS:,}",
+            ".".join(map(str, _FIRST_STREAMING)),
+        )
+
+    def _postgres_columns(self, table: str) -> tuple[str, ...] | None:
+        # Not by a query on the table: an error would end the transaction.
+        found = self._read(
+            "SELECT CAST(to_regclass(?) IS NOT NULL AS INTEGER), a.attname::text FROM (SELECT 1) one "
+            "LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped "
+            "ORDER BY a.attnum",
+            2000,
+            (table, table),
+            None,
+        ).read_all()
+        exists, names = (column.to_pylist() for column in found.columns)
+        return tuple(name for name in names if name is not None) if exists[0] else None
+
+    def _refuse_rounding(self, table: str, rows: pa.Schema) -> None:
+        """psqlodbc writes a double into a NUMERIC with 15 digits, and says nothing of the rest."""
+        floating = {field.name: field.type for field in rows if pa.types.is_floating(field.type)}
+        numeric = self._read(
+            "SELECT attname::text FROM pg_attribute "
+            "WHERE attrelid = to_regclass(?) AND atttypid = CAST('numeric' AS regtype)",
+            2000,
+            (table,),
+            None,
+        ).read_all()
+        for name in numeric.column(0).to_pylist():
+            if name in floating:
+                raise UnsupportedType(
+                    f"connection '{self.conn_id}': column '{name}' of the table is a NUMERIC, into which "
+                    f"values of type {floating[name]} are not written exactly; make it a DOUBLE PRECISION: "
+                    f"ALTER COLUMN {self.dialect.quote(name)} TYPE DOUBLE PRECISION"
+                )
+
+    def _check_values(self, query: str, parameters: Sequence[object], column: OdbcColumn) -> None:
+        """Look for values that a driver would silently change, where the type alone does not tell."""
+        delivered_type(self.conn_id, self.dialect.name, column)
+        name = self.dialect.quote(column.name)
+        if self.dialect.name == "sqlite":
+            expected = "integer" if column.sql_type in SQLITE_INTEGERS else "text"
+            condition: str | None = f"typeof({name}) NOT IN ('{expected}', 'null')"
+        else:
+            condition = unreadable_time(column, name) if self.dialect.name == "mysql" else None
+        if condition is None:
+            return
+        counting = f"SELECT count(*) FROM (\n{query}\n) AS checked WHERE {condition}"
+        found = self._read(counting, 1, parameters, None).read_all()
+        if int(found.column(0)[0].as_py()):
+            raise UnsupportedType(
+                f"connection '{self.conn_id}': column '{column.name}' of type {column.type_name} holds "
+                "values that its ODBC driver cannot hand over as they are; cast it in the query, or use a "
+                f"connection of type {self.dialect.name} instead"
+            )
+
+
+def _undescribed(fetched: pa.DataType, announced: pa.DataType) -> pa.DataType:
+    """The type to hand on where nothing but arrow-odbc's first choice is known."""
+    if pa.types.is_decimal(fetched) and pa.types.is_integer(announced):
+        return announced
+    if pa.types.is_string(fetched):
+        return announced
+    return fetched
+
+
+def _texts(parameters: Sequence[object]) -> list[str | None] | None:
+    """Parameters as arrow-odbc takes them: text, which the engine converts to the column's type."""
+    if not parameters:
+        return None
+    return [
+        None if value is None else str(int(value)) if isinstance(value, bool) else str(value)
+        for value in parameters
+    ]

@@ -1,0 +1,107 @@
+"""Everything this project raises on purpose, in one hierarchy.
+
+Each message says what failed, where, what was found and what to do. It never holds a password: the
+connection id stands for the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class MlopsError(Exception):
+    """Root of the hierarchy; `str()` of it may be shown to an operator."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a configuration file."""
+
+    file: str
+    line: int | None
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+class ConfigError(MlopsError):
+    """The configuration is wrong; carries every problem found, not the first only."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class TemplateError(MlopsError):
+    """A query's template cannot be rendered."""
+
+
+class ConnectionUnusable(MlopsError):
+    """An Airflow connection does not exist or lacks what its type needs."""
+
+
+class DriverMissing(MlopsError):
+    """A library or database driver is not installed; the message names what to install."""
+
+
+class DatabaseError(MlopsError):
+    """A database refused; carries the connection id and the driver's own words."""
+
+    def __init__(self, conn_id: str, doing: str, driver_says: str) -> None:
+        self.conn_id = conn_id
+        self.doing = doing
+        # On one line: records keep an error's first, and a driver may say what matters on its third.
+        self.driver_says = driver_says = " ".join(driver_says.split())
+        super().__init__(f"connection '{conn_id}': {doing} failed: {driver_says}")
+
+
+class UnsupportedType(MlopsError):
+    """A column's type would not arrive as it is stored; the message names column, type and a cast."""
+
+
+class SinkError(MlopsError):
+    """The predictions table is not what the configuration says it is."""
+
+
+class KeyColumnError(MlopsError):
+    """Key columns are missing, NULL or not unique."""
+
+
+class ArtifactError(MlopsError):
+    """A model file is missing, altered, incompatible, or no model."""
+
+
+class FeatureError(MlopsError):
+    """The rows do not have the features that the model expects."""
+
+
+class StagingError(MlopsError):
+    """Rows handed from one step to the next are missing or damaged."""
+
+
+class EventStoreError(MlopsError):
+    """The event store is missing, out of date or refuses."""
+
+
+class StepInterrupted(MlopsError):
+    """A step was ended from outside, before it was done."""
+
+
+class AccountingError(MlopsError):
+    """Rows do not add up: collected, predicted and persisted disagree."""
+
+
+class ServingError(MlopsError):
+    """A model's process hung, ended, or wanted more than it may use."""
+
+
+class CaseError(MlopsError):
+    """What was asked of the Showroom names a case, column or value that does not exist."""
+
+
+class NotifierUnusable(MlopsError):
+    """A notifier of the configuration cannot be imported or made."""

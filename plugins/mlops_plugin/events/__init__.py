@@ -1,0 +1,1 @@
+"""The record of dispatches: tables, store and migrations."""

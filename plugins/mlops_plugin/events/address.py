@@ -1,0 +1,148 @@
+"""Where the event store is, and how SQLAlchemy gets there; used by the store and by its migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from mlops_plugin.config.schema import EventsConfig
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.errors import ConnectionUnusable, EventStoreError
+
+CONNECT_TIMEOUT_S = 10
+BUSY_TIMEOUT_S = 60  # SQLite has one writer at a time; the others wait this long for their turn
+
+_DRIVERS = {"mysql": "mysql+mysqlconnector", "postgres": "postgresql+psycopg2"}
+# What of a connection's extra is handed to the driver; the rest is meant for Airflow's hooks.
+_EXTRAS = {
+    "mysql": ("unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_disabled", "ssl_verify_cert"),
+    "postgres": ("sslmode", "sslrootcert", "sslcert", "sslkey", "options", "application_name"),
+}
+
+
+@dataclass(frozen=True)
+class StoreAddress:
+    """A MySQL or PostgreSQL connection, or an SQLite file."""
+
+    connection: ConnectionSpec | None
+    path: Path | None  # of the SQLite file; None for a server
+
+    @classmethod
+    def of(cls, events: EventsConfig, connection: ConnectionSpec | None, airflow_home: Path) -> StoreAddress:
+        """From `events:` of config.yaml; `ConnectionUnusable` for a type that cannot hold the store."""
+        if connection is None:
+            return cls(None, airflow_home / events.path)
+        if connection.conn_type == "sqlite":
+            file = connection.host or connection.schema
+            if not file:
+                raise ConnectionUnusable(
+                    f"connection '{connection.conn_id}': type sqlite without a file; "
+                    "write its path as the host"
+                )
+            return cls(connection, airflow_home / file)
+        if connection.conn_type not in _DRIVERS:
+            raise ConnectionUnusable(
+                f"connection '{connection.conn_id}': type '{connection.conn_type}' cannot hold "
+                "the event store; use a connection of type mysql, postgres or sqlite"
+            )
+        return cls(connection, None)
+
+    def __str__(self) -> str:
+        return f"connection '{self.connection.conn_id}'" if self.connection else f"file {self.path}"
+
+    def redact(self, text: str) -> str:
+        return self.connection.redact(text) if self.connection else text
+
+    def create_engine(self, *, create_file: bool = False) -> sa.Engine:
+        """An engine that has not connected yet. Without `create_file` a missing SQLite file stays missing."""
+        if self.path is not None:
+            return _sqlite_engine(self.path, "rwc" if create_file else "rw")
+        assert self.connection is not None  # noqa: S101 -- `of` makes no address without either
+        return _server_engine(self.connection)
+
+
+def _sqlite_engine(path: Path, mode: str) -> sa.Engine:
+    query = {"mode": mode, "uri": "true"}
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=f"file:{quote(str(path))}", query=query),
+        poolclass=sa.NullPool,  # opening the file costs less than a millisecond
+        connect_args={"timeout": BUSY_TIMEOUT_S},
+        hide_parameters=True,
+    )
+
+    # The driver must leave transactions to us: it begins them late, when another writer may be in between.
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _server_engine(connection: ConnectionSpec) -> sa.Engine:
+    given = {
+        name: connection.extra[name] for name in _EXTRAS[connection.conn_type] if name in connection.extra
+    }
+    if connection.conn_type == "mysql":
+        # The driver asks for a collation of MySQL 8 unless told; this one every server knows.
+        ours = {
+            "charset": "utf8mb4",
+            "collation": "utf8mb4_bin",
+            "connection_timeout": CONNECT_TIMEOUT_S,
+        }
+        default_port = 3306
+    else:
+        ours = {"connect_timeout": CONNECT_TIMEOUT_S, "client_encoding": "utf8"}
+        default_port = 5432
+    return sa.create_engine(
+        sa.URL.create(
+            _DRIVERS[connection.conn_type],
+            username=connection.login,
+            password=connection.password,
+            host=connection.host,
+            port=connection.port or (default_port if connection.host else None),
+            database=connection.schema,
+        ),
+        connect_args={**ours, **given},
+        isolation_level="READ COMMITTED",
+        pool_size=2,
+        max_overflow=8,
+        pool_pre_ping=True,  # a server that was restarted is found out before it is used
+        pool_recycle=1800,
+        hide_parameters=True,
+    )
+
+
+@contextmanager
+def told_apart(address: StoreAddress, doing: str) -> Iterator[None]:
+    """Turn what SQLAlchemy raises into an `EventStoreError` with the driver's words."""
+    try:
+        yield
+    except sa.exc.StatementError as error:
+        raise _refused(address, doing, str(error.orig or error)) from error
+    except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+        raise _refused(address, doing, str(error)) from error
+
+
+def _refused(address: StoreAddress, doing: str, said: str) -> EventStoreError:
+    words = " ".join(address.redact(said).split("\n", 1)[0].split())
+    return EventStoreError(f"event store ({address}): {doing} failed: {words}")
+
+
+def is_transient(error: sa.exc.DBAPIError) -> bool:
+    """Whether one of two colliding transactions was given up, which then only needs to be repeated."""
+    code = getattr(error.orig, "errno", None) or getattr(error.orig, "pgcode", None)
+    # MySQL, MariaDB: lock wait timeout, deadlock, row changed meanwhile. PostgreSQL: serialisation, deadlock.
+    return code in (1205, 1213, 1020, "40001", "40P01")

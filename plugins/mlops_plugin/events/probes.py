@@ -1,0 +1,227 @@
+"""What the Monitor's probes found over time: recorded by a DAG, read by the Monitor's pages.
+
+Each probe is kept for a short while, its hour's sums for long. Incidents begin and end in the transaction
+that records the probe, so they never disagree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from mlops_plugin.events import tables
+from mlops_plugin.events.records import clean, first_line
+from mlops_plugin.events.store import EventStore
+
+ProbeState = Literal["up", "partly", "down"]
+
+_P, _H, _I = tables.probes.c, tables.probe_hours.c, tables.incidents.c
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """One probe of one target."""
+
+    target: str
+    at: datetime  # aware
+    state: ProbeState
+    seconds: float | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A target whose state is another than at its last probe."""
+
+    target: str
+    before: ProbeState
+    after: ProbeState
+    at: datetime
+    since: datetime  # when the state before began, where it was an incident; else `at`
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A time in which a target was not up."""
+
+    target: str
+    state: ProbeState
+    began_at: datetime
+    ended_at: datetime | None  # None while it lasts
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The probes of one target in a stretch of time, added up."""
+
+    target: str
+    start: datetime
+    up: int = 0
+    partly: int = 0
+    down: int = 0
+    seconds_sum: float = 0.0  # of those that got through
+    seconds_max: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return self.up + self.partly + self.down
+
+    @property
+    def availability(self) -> float | None:
+        """The share of probes that got through; None without any."""
+        return (self.up + self.partly) / self.count if self.count else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean latency of the probes that got through."""
+        through = self.up + self.partly
+        return self.seconds_sum / through if through else None
+
+    def plus(self, other: Span) -> Span:
+        return replace(
+            self,
+            up=self.up + other.up,
+            partly=self.partly + other.partly,
+            down=self.down + other.down,
+            seconds_sum=self.seconds_sum + other.seconds_sum,
+            seconds_max=max(self.seconds_max, other.seconds_max),
+        )
+
+
+class ProbeHistory:
+    """The Monitor's tables in an event store; methods raise `EventStoreError`."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    def record(
+        self, probes: Sequence[ProbeRecord], *, keep_probes: timedelta, keep: timedelta, now: datetime
+    ) -> list[Change]:
+        """Add one round of probes, forget what is too old, and tell what has changed since the last round."""
+        probes = [
+            replace(probe, error=probe.error and first_line(probe.error, tables.ERROR_CHARS))
+            for probe in probes
+        ]
+
+        def record(connection: sa.Connection) -> list[Change]:
+            changes = []
+            for probe in probes:
+                connection.execute(sa.insert(tables.probes).values(_values(probe)))
+                _add_to_hour(connection, probe)
+                changes += _update_incident(connection, probe)
+            _forget(connection, now - keep_probes, now - keep)
+            return changes
+
+        return self._store._write("recording probes", record)
+
+    def probes(self, target: str, *, since: datetime) -> list[ProbeRecord]:
+        """Single probes of a target, oldest first."""
+        wanted = sa.select(tables.probes).where(_P.target == target, _P.at >= since).order_by(_P.at)
+        with self._store._reading("reading probes") as connection:
+            return [ProbeRecord(**row._mapping) for row in connection.execute(wanted)]
+
+    def hours(self, *, since: datetime, target: str | None = None) -> list[Span]:
+        """Sums by hour of one target or of all, oldest first; the hour of `since` is the first."""
+        wanted = sa.select(tables.probe_hours).where(_H.hour >= hour_of(since)).order_by(_H.hour)
+        if target is not None:
+            wanted = wanted.where(_H.target == target)
+        with self._store._reading("reading the sums of probes") as connection:
+            rows = [dict(row._mapping) for row in connection.execute(wanted)]
+        return [Span(start=row.pop("hour"), **row) for row in rows]
+
+    def incidents(self, target: str, *, since: datetime, limit: int = 100) -> list[Incident]:
+        """Incidents of a target that lasted into the time after `since`, newest first."""
+        lasted = sa.or_(_I.ended_at.is_(None), _I.ended_at >= since)
+        columns = (_I.target, _I.state, _I.began_at, _I.ended_at, _I.error)
+        wanted = sa.select(*columns).where(_I.target == target, lasted).order_by(_I.began_at.desc())
+        with self._store._reading("reading incidents") as connection:
+            return [Incident(**row._mapping) for row in connection.execute(wanted.limit(limit))]
+
+
+def hour_of(moment: datetime) -> datetime:
+    """The beginning of a moment's hour, UTC."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def spans(found: Iterable[ProbeRecord | Span], start: datetime, length: timedelta, count: int) -> list[Span]:
+    """`count` stretches of time from `start` on, each with what was found in it and no more."""
+    result = [Span("", start + number * length) for number in range(count)]
+    for item in found:
+        at, span = (item.start, item) if isinstance(item, Span) else (item.at, _span(item))
+        number = (at - start) // length
+        if 0 <= number < count:
+            result[number] = result[number].plus(span)
+    return result
+
+
+def _span(probe: ProbeRecord) -> Span:
+    seconds = probe.seconds or 0.0
+    return Span(
+        probe.target,
+        hour_of(probe.at),
+        **{probe.state: 1},
+        seconds_sum=seconds,
+        seconds_max=seconds,
+    )
+
+
+def _values(probe: ProbeRecord) -> dict[str, Any]:
+    return {
+        "target": clean(probe.target, tables.TARGET_CHARS),
+        "at": probe.at,
+        "state": probe.state,
+        "seconds": probe.seconds,
+        "error": probe.error,
+    }
+
+
+def _add_to_hour(connection: sa.Connection, probe: ProbeRecord) -> None:
+    one = _span(probe)
+    this = sa.and_(_H.target == probe.target, _H.hour == one.start)
+    row = connection.execute(sa.select(tables.probe_hours).where(this).with_for_update()).one_or_none()
+    whole = one
+    if row is not None:
+        values = dict(row._mapping)
+        whole = Span(start=values.pop("hour"), **values).plus(one)
+    sums = {
+        "up": whole.up,
+        "partly": whole.partly,
+        "down": whole.down,
+        "seconds_sum": whole.seconds_sum,
+        "seconds_max": whole.seconds_max,
+    }
+    if row is not None:
+        connection.execute(sa.update(tables.probe_hours).where(this).values(sums))
+    else:
+        connection.execute(sa.insert(tables.probe_hours).values(target=probe.target, hour=one.start, **sums))
+
+
+def _update_incident(connection: sa.Connection, probe: ProbeRecord) -> list[Change]:
+    lasting = sa.select(tables.incidents).where(_I.target == probe.target, _I.ended_at.is_(None))
+    row = connection.execute(lasting.order_by(_I.id.desc()).limit(1).with_for_update()).one_or_none()
+    before: ProbeState = row.state if row is not None else "up"
+    if before == probe.state:
+        return []
+    if row is not None:
+        connection.execute(sa.update(tables.incidents).where(_I.id == row.id).values(ended_at=probe.at))
+    if probe.state != "up":
+        connection.execute(
+            sa.insert(tables.incidents).values(
+                target=probe.target, state=probe.state, began_at=probe.at, error=probe.error
+            )
+        )
+    since = row.began_at if row is not None else probe.at
+    return [Change(probe.target, before, probe.state, probe.at, since, probe.error)]
+
+
+def _forget(connection: sa.Connection, probes_before: datetime, rest_before: datetime) -> None:
+    connection.execute(sa.delete(tables.probes).where(_P.at < probes_before))
+    connection.execute(sa.delete(tables.probe_hours).where(_H.hour < rest_before))
+    connection.execute(sa.delete(tables.incidents).where(_I.ended_at < rest_before))

@@ -1,0 +1,242 @@
+"""What lists and plots of dispatches ask of the event store, so that each answer costs a few index pages.
+
+Lists are read by key (`Cursor`), never by offset,
+and counted up to a bound: neither grows with the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from mlops_plugin.events import tables
+from mlops_plugin.events.records import Cursor, DispatchRecord, EventRecord, Origin, State
+
+_STORED: tuple[Origin, ...] = ("scheduled", "manual", "backfill", "asset", "terminal")
+_D = tables.dispatches.c
+_E = tables.events.c
+
+
+@dataclass(frozen=True)
+class DispatchFilter:
+    """Which dispatches; None lets all pass. Times are aware and mean `created_at`: since <= it < until."""
+
+    model: str | None = None
+    state: State | None = None
+    origin: Origin | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class DispatchLine:
+    """A dispatch in a list: `DispatchRecord` without what is long (query, columns, keys)."""
+
+    dispatch_id: str
+    model: str
+    origin: Origin
+    requested_by: str | None
+    dag_id: str | None
+    run_id: str | None
+    data_interval_start: datetime | None
+    data_interval_end: datetime | None
+    dry_run: bool
+    state: State
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime
+    tries: int
+    rows_collected: int | None
+    rows_predicted: int | None
+    rows_rejected: int | None
+    rows_persisted: int | None
+    error: str | None
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.created_at, self.dispatch_id)
+
+    @property
+    def seconds(self) -> float | None:
+        """From its beginning to its end, waiting included; None while it runs."""
+        return None if self.finished_at is None else (self.finished_at - self.created_at).total_seconds()
+
+
+_LINE = [tables.dispatches.c[field.name] for field in fields(DispatchLine)]
+
+
+class EventReading:
+    """The reading side of `EventStore`; every method raises `EventStoreError` as it does."""
+
+    def _reading(self, doing: str) -> AbstractContextManager[sa.Connection]:
+        raise NotImplementedError
+
+    def get(self, dispatch_id: str) -> DispatchRecord | None:
+        with self._reading("reading a dispatch") as connection:
+            return read_one(connection, dispatch_id)
+
+    def events(self, dispatch_id: str) -> list[EventRecord]:
+        """Everything that happened to a dispatch, in the order of recording."""
+        wanted = sa.select(tables.events).where(_E.dispatch_id == dispatch_id).order_by(_E.id)
+        with self._reading("reading the events of a dispatch") as connection:
+            return [EventRecord(**row._mapping) for row in connection.execute(wanted)]
+
+    def dispatches(
+        self,
+        *,
+        model: str | None = None,
+        state: State | None = None,
+        origin: Origin | None = None,
+        before: Cursor | None = None,
+        limit: int = 50,
+    ) -> list[DispatchRecord]:
+        """A page of dispatches, newest first; the next page is `before` the `cursor` of this one's last."""
+        wanted = DispatchFilter(model, state, origin)
+        query = older_than(passing(sa.select(tables.dispatches), wanted), before)
+        with self._reading("listing dispatches") as connection:
+            rows = connection.execute(newest_first(query).limit(limit))
+            return [DispatchRecord(**row._mapping) for row in rows]
+
+    def page(
+        self, wanted: DispatchFilter, *, before: Cursor | None = None, limit: int = 50
+    ) -> list[DispatchLine]:
+        """Dispatches for a list, newest first; the next page is `before` the `cursor` of this one's last."""
+        with self._reading("listing dispatches") as connection:
+            return read_page(connection, wanted, before=before, limit=limit)
+
+    def every_page(self, wanted: DispatchFilter, *, limit: int = 1000) -> Iterator[list[DispatchLine]]:
+        """All that pass, newest first, a page at a time; holds no transaction open in between."""
+        before = None
+        while page := self.page(wanted, before=before, limit=limit):
+            yield page
+            before = page[-1].cursor
+
+    def count(self, wanted: DispatchFilter, *, at_most: int = 10_001) -> int:
+        """How many dispatches pass; counting stops at `at_most`."""
+        with self._reading("counting dispatches") as connection:
+            return read_count(connection, wanted, at_most=at_most)
+
+    def previous(self, dispatch: DispatchRecord) -> DispatchRecord | None:
+        """The last dispatch of its model to succeed before it; dispatches of the Showroom do not count."""
+        with self._reading("reading the previous dispatch") as connection:
+            return read_previous(connection, dispatch)
+
+    def history(
+        self, wanted: DispatchFilter, *, limit: int = 200
+    ) -> list[tuple[DispatchLine, Mapping[str, Any] | None]]:
+        """The newest `limit` that pass, oldest first, each with the details of its last `infer`.
+
+        Dispatches of the Showroom are among them only where the filter asks for that origin.
+        """
+        with self._reading("reading the history of a model") as connection:
+            return read_history(connection, wanted, limit=limit)
+
+    def unfinished(self, *, older_than: timedelta, model: str | None = None) -> list[DispatchRecord]:
+        """Dispatches that are running and of which nothing was heard for `older_than`, oldest first."""
+        silent = _D.updated_at <= datetime.now(UTC) - older_than
+        wanted = sa.select(tables.dispatches).where(_D.state == "running", silent)
+        if model is not None:
+            wanted = wanted.where(_D.model == model)
+        wanted = wanted.order_by(_D.created_at, _D.dispatch_id)
+        with self._reading("listing unfinished dispatches") as connection:
+            return [DispatchRecord(**row._mapping) for row in connection.execute(wanted)]
+
+
+def read_page(
+    connection: sa.Connection, wanted: DispatchFilter, *, before: Cursor | None, limit: int
+) -> list[DispatchLine]:
+    """Newest first; the next page is `before` the `cursor` of this one's last."""
+    query = older_than(passing(sa.select(*_LINE), wanted), before)
+    return [DispatchLine(**row._mapping) for row in connection.execute(newest_first(query).limit(limit))]
+
+
+def read_count(connection: sa.Connection, wanted: DispatchFilter, *, at_most: int) -> int:
+    """How many pass, but no more than `at_most`: counting stops there."""
+    some = passing(sa.select(_D.dispatch_id), wanted).limit(at_most).subquery()
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0)
+
+
+def read_previous(connection: sa.Connection, dispatch: DispatchRecord) -> DispatchRecord | None:
+    """The last dispatch of the same model to succeed before this one began; not one of the Showroom."""
+    wanted = DispatchFilter(dispatch.model, "succeeded")
+    lines = _read_stored(connection, wanted, before=dispatch.cursor, limit=1)
+    return None if not lines else read_one(connection, lines[0].dispatch_id)
+
+
+def read_one(connection: sa.Connection, dispatch_id: str) -> DispatchRecord | None:
+    """All that is known of one dispatch."""
+    row = connection.execute(sa.select(tables.dispatches).where(_D.dispatch_id == dispatch_id)).one_or_none()
+    return None if row is None else DispatchRecord(**row._mapping)
+
+
+def read_history(
+    connection: sa.Connection, wanted: DispatchFilter, *, limit: int
+) -> list[tuple[DispatchLine, Mapping[str, Any] | None]]:
+    """The newest dispatches that pass, oldest first, each with what its last `infer` reported.
+
+    Dispatches of the Showroom are among them only where the filter asks for that origin.
+    """
+    lines = _read_stored(connection, wanted, before=None, limit=limit)
+    reports = read_infer_reports(connection, [line.dispatch_id for line in lines])
+    return [(line, reports.get(line.dispatch_id)) for line in reversed(lines)]
+
+
+def _read_stored(
+    connection: sa.Connection, wanted: DispatchFilter, *, before: Cursor | None, limit: int
+) -> list[DispatchLine]:
+    """A page without the Showroom: origin by origin, because `<>` would read past all of its."""
+    origins = (wanted.origin,) if wanted.origin else _STORED
+    lines = [
+        line
+        for origin in origins
+        for line in read_page(connection, replace(wanted, origin=origin), before=before, limit=limit)
+    ]
+    return sorted(lines, key=lambda line: line.cursor, reverse=True)[:limit]
+
+
+def read_infer_reports(
+    connection: sa.Connection, dispatch_ids: Sequence[str]
+) -> dict[str, Mapping[str, Any] | None]:
+    """The details of each dispatch's last successful `infer`, by dispatch id."""
+    query = (
+        sa.select(_E.dispatch_id, _E.details)
+        .where(_E.dispatch_id.in_(dispatch_ids), _E.step == "infer", _E.kind == "succeeded")
+        .order_by(_E.dispatch_id, _E.id)
+    )
+    return {row.dispatch_id: row.details for row in connection.execute(query)}
+
+
+def older_than(query: sa.Select[Any], cursor: Cursor | None) -> sa.Select[Any]:
+    """Only what stands after `cursor` in a list of the newest first."""
+    if cursor is None:
+        return query
+    # Not `(a, b) < (x, y)`: MySQL does not use an index for that.
+    older = sa.or_(_D.created_at < cursor.created_at, _D.dispatch_id < cursor.dispatch_id)
+    return query.where(_D.created_at <= cursor.created_at, older)
+
+
+def newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
+    """In the order of every list; `dispatch_id` settles it where two began at the same microsecond."""
+    return query.order_by(_D.created_at.desc(), _D.dispatch_id.desc())
+
+
+def passing(query: sa.Select[Any], wanted: DispatchFilter) -> sa.Select[Any]:
+    """Only what passes the filter."""
+    columns = []
+    for column, value in ((_D.model, wanted.model), (_D.state, wanted.state), (_D.origin, wanted.origin)):
+        if value is not None:
+            query = query.where(column == value)
+            columns.append(column.name)
+    if wanted.since is not None:
+        query = query.where(_D.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(_D.created_at < wanted.until)
+    # Left to itself, MySQL takes another index where a range and a limit meet, and reads that to its end.
+    index = f"mlops_dispatch_{'_'.join(columns) or 'newest'}"
+    return query.with_hint(tables.dispatches, f"FORCE INDEX ({index})", "mysql")

@@ -1,0 +1,215 @@
+"""What the event store keeps, as plain values, and the one rule that turns events into a dispatch.
+
+`summarise` is that rule: the store applies it at each append, and applying it to all events of a dispatch
+from the beginning gives its row again. Nothing here knows SQL.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any, Literal, NamedTuple
+
+Origin = Literal["scheduled", "manual", "backfill", "asset", "showroom", "terminal"]
+State = Literal["running", "succeeded", "failed"]
+Step = Literal["collect", "log", "infer", "persist"]
+Kind = Literal["started", "logged", "succeeded", "failed", "reconciled"]
+
+TEXT_CHARS = 100_000  # a longer text (a query, a value in a key) is cut: an event is no place for data
+
+
+class Cursor(NamedTuple):
+    """Where a page of dispatches ended; the next page begins after it."""
+
+    created_at: datetime
+    dispatch_id: str
+
+
+@dataclass(frozen=True)
+class DispatchIdentity:
+    """What is known of a dispatch before it does anything."""
+
+    dispatch_id: str  # at most 36 characters; the same for every try of the same run
+    model: str
+    origin: Origin
+    requested_by: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    data_interval_start: datetime | None = None  # aware
+    data_interval_end: datetime | None = None  # aware
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """What was collected, and what will judge it; recorded before anything is inferred."""
+
+    rows: int
+    columns: Sequence[Mapping[str, str]]  # {"name": ..., "type": ...} each, in order
+    first_key: Mapping[str, Any] | None  # key column -> value; None where nothing was collected
+    last_key: Mapping[str, Any] | None
+    artifact_sha256: str
+    artifact_uri: str
+    config_sha256: str
+    query: str  # as it was run, templates rendered
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """One thing that happened; `step` is None where it happened to the dispatch as a whole."""
+
+    id: int | None  # order of recording; None until it is recorded
+    dispatch_id: str
+    model: str
+    step: Step | None
+    kind: Kind
+    try_number: int | None
+    at: datetime  # aware UTC
+    row_count: int | None
+    seconds: float | None
+    error: str | None  # first line
+    details: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class DispatchRecord:
+    """One row of `mlops_dispatch`: what the events of a dispatch add up to."""
+
+    dispatch_id: str
+    model: str
+    origin: Origin
+    requested_by: str | None
+    dag_id: str | None
+    run_id: str | None
+    data_interval_start: datetime | None
+    data_interval_end: datetime | None
+    dry_run: bool
+    state: State
+    created_at: datetime  # when it was first begun; a retry or a cleared run keeps it
+    updated_at: datetime  # when its last event happened
+    started_at: datetime | None = None  # when its first step started
+    finished_at: datetime | None = None
+    tries: int = 0  # the highest try number of any step
+    rows_collected: int | None = None
+    rows_predicted: int | None = None
+    rows_rejected: int | None = None
+    rows_persisted: int | None = None
+    columns: list[dict[str, str]] | None = None
+    first_key: dict[str, Any] | None = None
+    last_key: dict[str, Any] | None = None
+    artifact_sha256: str | None = None
+    artifact_uri: str | None = None
+    config_sha256: str | None = None
+    query: str | None = None
+    error: str | None = None  # why it failed; None unless `state` is failed
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.created_at, self.dispatch_id)
+
+
+# A step that starts again takes back what it and the steps after it had counted.
+_COUNTS: Mapping[str, tuple[str, ...]] = {
+    "collect": ("rows_collected", "rows_predicted", "rows_rejected", "rows_persisted"),
+    "log": (),
+    "infer": ("rows_predicted", "rows_rejected", "rows_persisted"),
+    "persist": ("rows_persisted",),
+}
+
+
+def summarise(dispatch: DispatchRecord | None, event: EventRecord) -> DispatchRecord:
+    """The dispatch after one more event; None before the first, which must be its beginning."""
+    if dispatch is None:
+        dispatch = _first(event)
+    tries = max(dispatch.tries, event.try_number or 0)
+    changes = _by_dispatch_event(event) if event.step is None else _by_step_event(event, event.step)
+    if event.kind == "started" and event.step and dispatch.started_at is None:
+        changes["started_at"] = event.at
+    return replace(dispatch, updated_at=max(dispatch.updated_at, event.at), tries=tries, **changes)
+
+
+def _first(event: EventRecord) -> DispatchRecord:
+    if event.details is None or event.kind != "started" or event.step is not None:
+        raise ValueError(f"the first event of dispatch {event.dispatch_id} is not its beginning")
+    identity = dict(event.details)
+    for name in ("data_interval_start", "data_interval_end"):
+        identity[name] = identity[name] and datetime.fromisoformat(identity[name])
+    return DispatchRecord(**identity, state="running", created_at=event.at, updated_at=event.at)
+
+
+def _by_dispatch_event(event: EventRecord) -> dict[str, Any]:
+    details = event.details or {}
+    match event.kind:
+        case "started":
+            return {"state": "running", "finished_at": None, "error": None}
+        case "succeeded":
+            return {"state": "succeeded", "finished_at": event.at, "error": None, **details}
+        case "failed":
+            return {"state": "failed", "finished_at": event.at, "error": event.error}
+        case "reconciled":
+            return {"state": details["state"], "finished_at": event.at, "error": event.error}
+        case _:
+            return {}
+
+
+def _by_step_event(event: EventRecord, step: Step) -> dict[str, Any]:
+    details = event.details or {}
+    match event.kind:
+        case "started":  # of a cleared task too: what was closed is open again
+            reopened = {"state": "running", "finished_at": None, "error": None}
+            return {**reopened, **dict.fromkeys(_COUNTS[step])}
+        case "logged":
+            return {"rows_collected": event.row_count, **details}
+        case "succeeded" if _COUNTS[step]:
+            rejected = {name: details[name] for name in ("rows_rejected",) if name in details}
+            return {_COUNTS[step][0]: event.row_count, **rejected}
+        case _:
+            return {}
+
+
+def identity_details(identity: DispatchIdentity) -> dict[str, Any]:
+    details: dict[str, Any] = plain(vars(identity))
+    return details
+
+
+def log_details(entry: LogEntry) -> dict[str, Any]:
+    details: dict[str, Any] = plain(vars(entry))
+    del details["rows"]  # the event's own row_count
+    return details
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it on every engine; what JSON does not know becomes text."""
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            return clean(value, TEXT_CHARS)
+        case datetime():
+            return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+        case date():
+            return value.isoformat()
+        case Mapping():
+            return {clean(str(key), TEXT_CHARS): plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+        case _:
+            return clean(str(value), TEXT_CHARS)
+
+
+def clean(text: str, limit: int) -> str:
+    """`text` as every engine can store it: no NUL, no half a surrogate pair, at most `limit` characters."""
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def first_line(error: str, limit: int) -> str:
+    """The first line of `error` that says anything, cleaned."""
+    return next((clean(line.strip(), limit) for line in error.splitlines() if line.strip()), "unknown error")

@@ -1,0 +1,193 @@
+"""The event store's tables, as SQLAlchemy sees them; `migrations/` makes the same in the database.
+
+A change here needs a new migration and a new `SCHEMA_VERSION`; the tests compare the two on every engine.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+
+SCHEMA_VERSION = "0003"  # the newest revision in migrations/versions
+VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
+
+NAME_CHARS = 250  # as long as Airflow allows a DAG id or a run id
+ERROR_CHARS = 1000
+TARGET_CHARS = 300  # of what the Monitor probes: a kind, a host of up to 253 characters and a port
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """A moment to the microsecond: aware UTC in Python, UTC in the database."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime(timezone=dialect.name == "postgresql"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone; the event store takes aware times only")
+        utc = value.astimezone(UTC)
+        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class LongText(sa.types.TypeDecorator[str]):
+    """Text without a practical limit; MySQL's TEXT ends at 64 KB."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        mysql_like = dialect.name in ("mysql", "mariadb")
+        return dialect.type_descriptor(mysql.LONGTEXT() if mysql_like else sa.Text())
+
+
+class JsonText(sa.types.TypeDecorator[Any]):
+    """JSON as text: the engines' own JSON types differ in what they accept and in what they give back."""
+
+    impl = LongText
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+metadata = sa.MetaData()
+
+# Binary collation: model `Churn` is not model `churn`, and all engines sort ids alike.
+_MYSQL: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+
+dispatches = sa.Table(
+    "mlops_dispatch",
+    metadata,
+    sa.Column("dispatch_id", sa.String(36), primary_key=True),
+    sa.Column("model", sa.String(NAME_CHARS), nullable=False),
+    sa.Column("origin", sa.String(20), nullable=False),
+    sa.Column("requested_by", sa.String(NAME_CHARS)),
+    sa.Column("dag_id", sa.String(NAME_CHARS)),
+    sa.Column("run_id", sa.String(NAME_CHARS)),
+    sa.Column("data_interval_start", UtcTime),
+    sa.Column("data_interval_end", UtcTime),
+    sa.Column("dry_run", sa.Boolean, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("started_at", UtcTime),
+    sa.Column("finished_at", UtcTime),
+    sa.Column("updated_at", UtcTime, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("rows_collected", sa.BigInteger),
+    sa.Column("rows_predicted", sa.BigInteger),
+    sa.Column("rows_rejected", sa.BigInteger),
+    sa.Column("rows_persisted", sa.BigInteger),
+    sa.Column("columns", JsonText),
+    sa.Column("first_key", JsonText),
+    sa.Column("last_key", JsonText),
+    sa.Column("artifact_sha256", sa.String(64)),
+    sa.Column("artifact_uri", LongText),
+    sa.Column("config_sha256", sa.String(64)),
+    sa.Column("query", LongText),
+    sa.Column("error", sa.String(ERROR_CHARS)),
+    # One for each combination of filters (`reading.passing` names it): every list is read newest first from
+    # the end of one of these, so that any page costs the same.
+    sa.Index("mlops_dispatch_newest", "created_at", "dispatch_id"),
+    sa.Index("mlops_dispatch_model", "model", "created_at", "dispatch_id"),
+    sa.Index("mlops_dispatch_state", "state", "created_at", "dispatch_id"),
+    sa.Index("mlops_dispatch_origin", "origin", "created_at", "dispatch_id"),
+    sa.Index("mlops_dispatch_model_state", "model", "state", "created_at", "dispatch_id"),
+    sa.Index("mlops_dispatch_model_origin", "model", "origin", "created_at", "dispatch_id"),
+    sa.Index("mlops_dispatch_state_origin", "state", "origin", "created_at", "dispatch_id"),
+    sa.Index("mlops_dispatch_model_state_origin", "model", "state", "origin", "created_at", "dispatch_id"),
+    **_MYSQL,
+)
+
+events = sa.Table(
+    "mlops_event",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column(
+        "dispatch_id",
+        sa.String(36),
+        sa.ForeignKey("mlops_dispatch.dispatch_id", name="mlops_event_of_dispatch", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    sa.Column("model", sa.String(NAME_CHARS), nullable=False),
+    sa.Column("step", sa.String(20)),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("try_number", sa.Integer),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("row_count", sa.BigInteger),  # `rows` is a reserved word in MySQL 8
+    sa.Column("seconds", sa.Double),
+    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Column("details", JsonText),
+    sa.Index("mlops_event_dispatch", "dispatch_id", "id"),
+    sa.Index("mlops_event_model", "model", "at", "id"),
+    sa.Index("mlops_event_at", "at", "id"),
+    sqlite_autoincrement=True,  # an id is never given twice, even after old events are deleted
+    **_MYSQL,
+)
+
+# What the Monitor found, each single probe; old ones are deleted, their sums stay.
+probes = sa.Table(
+    "mlops_probe",
+    metadata,
+    sa.Column("target", sa.String(TARGET_CHARS), primary_key=True),
+    sa.Column("at", UtcTime, primary_key=True),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("seconds", sa.Double),
+    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Index("mlops_probe_at", "at"),
+    **_MYSQL,
+)
+
+# The same, added up by hour (`hour` is its beginning).
+probe_hours = sa.Table(
+    "mlops_probe_hour",
+    metadata,
+    sa.Column("target", sa.String(TARGET_CHARS), primary_key=True),
+    sa.Column("hour", UtcTime, primary_key=True),
+    sa.Column("up", sa.Integer, nullable=False),
+    sa.Column("partly", sa.Integer, nullable=False),
+    sa.Column("down", sa.Integer, nullable=False),
+    sa.Column("seconds_sum", sa.Double, nullable=False),
+    sa.Column("seconds_max", sa.Double, nullable=False),
+    sa.Index("mlops_probe_hour_hour", "hour"),
+    **_MYSQL,
+)
+
+# A time in which a target was not up; `ended_at` is empty while it lasts.
+incidents = sa.Table(
+    "mlops_incident",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("target", sa.String(TARGET_CHARS), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("began_at", UtcTime, nullable=False),
+    sa.Column("ended_at", UtcTime),
+    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Index("mlops_incident_target", "target", "began_at"),
+    sa.Index("mlops_incident_ended", "ended_at"),
+    sqlite_autoincrement=True,
+    **_MYSQL,
+)

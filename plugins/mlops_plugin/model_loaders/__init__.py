@@ -1,0 +1,1 @@
+"""Trained models from files, one runtime per format."""

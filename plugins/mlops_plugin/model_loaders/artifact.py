@@ -1,0 +1,81 @@
+"""The bytes of a model file: where they are, and whether they are the pinned ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
+
+from mlops_plugin.errors import ArtifactError, DriverMissing
+
+if TYPE_CHECKING:
+    from mlops_plugin.config.schema import ArtifactConfig
+
+
+def artifact_sha256(uri: str) -> str:
+    """SHA-256 (64 hex digits) of the file at a path or fsspec URL, in constant memory.
+
+    Raises `ArtifactError` where it cannot be read.
+    """
+    with _open(uri) as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+class Verified(NamedTuple):
+    """A model file's bytes and their SHA-256 (64 hex digits)."""
+
+    content: bytes
+    sha256: str
+
+
+def read_verified(artifact: ArtifactConfig) -> Verified:
+    """The file's content, read once: the bytes that are hashed are the bytes that the caller loads.
+
+    Raises `ArtifactError` where it cannot be read, is empty, or is not the file that `sha256` pins.
+    """
+    with _open(artifact.uri) as file:
+        content = file.read()
+    if not content:
+        raise ArtifactError(f"model file '{artifact.uri}' is empty; write it again")
+    found = hashlib.sha256(content).hexdigest()
+    if artifact.sha256 is not None and found != artifact.sha256.strip().lower():
+        raise ArtifactError(
+            f"model file '{artifact.uri}' is not the pinned one: its SHA-256 is {found}, `sha256:` says "
+            f"{artifact.sha256}; restore the file, or pin the new one if you know where it comes from"
+        )
+    return Verified(content, found)
+
+
+@contextmanager
+def _open(uri: str) -> Iterator[IO[bytes]]:
+    try:
+        with _open_url(uri) if "://" in uri else Path(uri).open("rb") as file:
+            yield file
+    except FileNotFoundError as exc:
+        raise ArtifactError(
+            f"model file '{uri}' does not exist; check `uri:` and that it is deployed here"
+        ) from exc
+    except IsADirectoryError as exc:
+        raise ArtifactError(f"model file '{uri}' is a directory; `uri:` names the file inside it") from exc
+    except PermissionError as exc:
+        raise ArtifactError(
+            f"model file '{uri}' may not be read by this user; check its permissions"
+        ) from exc
+    except OSError as exc:
+        raise ArtifactError(f"model file '{uri}' cannot be read: {exc}") from exc
+
+
+def _open_url(uri: str) -> IO[bytes]:
+    import fsspec  # not for local paths: it costs the `log` step 50 ms
+
+    try:
+        return cast("IO[bytes]", fsspec.open(uri, "rb").open())
+    except ImportError as exc:  # fsspec names the package
+        raise DriverMissing(f"model file '{uri}' is on a storage that needs a library: {exc}") from exc
+    except ValueError as exc:
+        raise ArtifactError(f"model file '{uri}' cannot be read: {exc}; check `uri:`") from exc

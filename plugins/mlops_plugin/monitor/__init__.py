@@ -1,0 +1,1 @@
+"""Hosts, databases and models: how they are, how they were, and who is told when that changes."""

@@ -1,0 +1,59 @@
+"""Reads something slow in a thread of its own, so that a page shows what was read last."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mlops_plugin.errors import MlopsError
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Known(Generic[Value]):
+    """What was read last, if anything, and why it could not be read again, if so."""
+
+    value: Value | None = None
+    error: str | None = None
+
+
+class Background(Generic[Value]):
+    """One value, read by at most one thread at a time and kept between reads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: Known[Value] = Known()
+        self._ended: threading.Event | None = None
+        self._overdue_at = 0.0
+
+    def look(self, read: Callable[[], Value], *, wait_s: float, timeout_s: float) -> Known[Value]:
+        """Read anew, or join the read under way, and wait at most `wait_s` for it.
+
+        A read that takes longer than `timeout_s` is reported as an error until it ends.
+        """
+        with self._lock:
+            if self._ended is None:
+                self._ended = threading.Event()
+                self._overdue_at = time.monotonic() + timeout_s
+                threading.Thread(target=self._read, args=(read, self._ended), daemon=True).start()
+            ended = self._ended
+        ended.wait(wait_s)
+        with self._lock:
+            if self._ended is not None and time.monotonic() > self._overdue_at:
+                return Known(self._known.value, f"no answer within {timeout_s:g} s; still waiting")
+            return self._known
+
+    def _read(self, read: Callable[[], Value], ended: threading.Event) -> None:
+        known: Known[Value] = Known(self._known.value, "reading failed; the log of the API server says why")
+        try:
+            known = Known(read())
+        except MlopsError as error:
+            known = Known(self._known.value, str(error))
+        finally:
+            with self._lock:
+                self._known, self._ended = known, None
+            ended.set()

@@ -1,0 +1,146 @@
+"""In what state a model is, from what Airflow and the event store say of it; no question is asked here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+
+from mlops_plugin.events.records import DispatchRecord
+
+ModelWord = Literal[
+    "broken configuration",
+    "not in Airflow",
+    "overrun",
+    "running",
+    "missed",
+    "late",
+    "paused",
+    "failed",
+    "ok",
+    "waiting",
+]
+
+
+class DagSeen(Protocol):
+    """What is asked of Airflow about a model's DAG; times are aware UTC."""
+
+    @property
+    def is_paused(self) -> bool: ...
+    @property
+    def is_stale(self) -> bool: ...
+    @property
+    def next_data_interval_start(self) -> datetime | None: ...
+    @property
+    def next_data_interval_end(self) -> datetime | None: ...
+    @property
+    def next_run_after(self) -> datetime | None: ...
+    @property
+    def last_run_state(self) -> str | None: ...
+    @property
+    def last_run_after(self) -> datetime | None: ...
+    @property
+    def last_run_start(self) -> datetime | None: ...
+    @property
+    def last_run_end(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One word, and a sentence that says why."""
+
+    word: ModelWord
+    why: str
+
+
+def model_state(
+    dag: DagSeen | None,
+    last: DispatchRecord | None,
+    now: datetime,
+    *,
+    late_after: timedelta,
+    limit: timedelta | None = None,
+    problem: str | None = None,
+) -> ModelState:
+    """The state of a model; what needs a person's attention most comes first.
+
+    Late: its time has come, `late_after` has passed, and nothing has started. Missed: the time of the one
+    after has come as well. Overrun: it runs longer than the schedule's period, or than `limit`.
+    `problem` is what is wrong with its configuration.
+    """
+    if problem is not None:
+        return ModelState("broken configuration", problem)
+    if dag is None or dag.is_stale:
+        return ModelState("not in Airflow", "Airflow has not read its DAG yet, or cannot: see Import Errors")
+    period = _period(dag)
+    if dag.last_run_state == "running":
+        return _running(dag, now, period, late_after, limit)
+    if not dag.is_paused and (overdue := _overdue(dag, now, period, late_after)):
+        return overdue
+    if dag.is_paused:
+        return ModelState("paused", "nothing is dispatched until it is resumed")
+    return _at_rest(dag, last)
+
+
+def _period(dag: DagSeen) -> timedelta | None:
+    """The time from one dispatch to the next; None without a schedule of its own."""
+    if dag.next_data_interval_start is None or dag.next_data_interval_end is None:
+        return None
+    return (dag.next_data_interval_end - dag.next_data_interval_start) or None
+
+
+def _running(
+    dag: DagSeen, now: datetime, period: timedelta | None, late_after: timedelta, limit: timedelta | None
+) -> ModelState:
+    started = dag.last_run_start or dag.last_run_after or now
+    took = now - started
+    allowed = min((bound for bound in (period, limit) if bound), default=None)
+    if allowed is not None and took > allowed:
+        return ModelState("overrun", f"running for {words(took)}, longer than the {words(allowed)} it has")
+    late = started - dag.last_run_after if dag.last_run_after else timedelta(0)
+    began_late = f"; it started {words(late)} late" if late > late_after else ""
+    return ModelState("running", f"running for {words(took)}{began_late}")
+
+
+def _overdue(
+    dag: DagSeen, now: datetime, period: timedelta | None, late_after: timedelta
+) -> ModelState | None:
+    is_queued = dag.last_run_state == "queued"
+    due = dag.last_run_after if is_queued else dag.next_run_after
+    if due is None or now - due <= late_after:
+        return None
+    waits = "queued, and not started" if is_queued else "nothing has started"
+    if period is not None and now - due >= period and not is_queued:
+        count = (now - due) // period
+        times = "one dispatch" if count == 1 else f"{count} dispatches"
+        return ModelState("missed", f"{times} missed: due {words(now - due)} ago, {waits}")
+    return ModelState("late", f"due {words(now - due)} ago, {waits}")
+
+
+def _at_rest(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
+    if dag.last_run_state == "queued":
+        return ModelState("waiting", "queued")
+    # A run may fail before its first step could record anything, and a terminal's dispatch has no run.
+    is_run_newer = dag.last_run_end is not None and (last is None or dag.last_run_end >= last.updated_at)
+    if dag.last_run_state == "failed" and is_run_newer:
+        return ModelState("failed", (last and last.state == "failed" and last.error) or "its last run failed")
+    if last is not None and last.state == "failed":
+        return ModelState("failed", last.error or "its last dispatch failed")
+    if last is None and dag.last_run_state is None:
+        return ModelState("waiting", "not dispatched yet")
+    return ModelState("ok", "its last dispatch succeeded")
+
+
+def words(duration: timedelta) -> str:
+    """A duration in its largest two units at most: `2 h 5 min`, `40 s`."""
+    seconds = max(0, int(duration.total_seconds()))
+    for size, unit, smaller, lesser in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if seconds >= size:
+            count, rest = divmod(seconds, size)
+            rest //= smaller
+            return f"{count} {unit} {rest} {lesser}" if rest and count < 10 else f"{count} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,93 @@
+"""The DAG `mlops_monitor`, which probes for the history; called by dags/mlops_monitor.py at every parse.
+
+Light on purpose, like `dag_factory`: what probing needs is imported when the task runs.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator
+
+from mlops_plugin.config.durations import parse_duration
+from mlops_plugin.config.loader import load_config, load_settings
+from mlops_plugin.config.schema import MONITOR_DAG_ID, MonitorConfig
+
+_RECORDING = timedelta(minutes=2)  # loading drivers, writing to the event store, notifying
+_DOCUMENTATION = """\
+Probes what `monitor:` of the configuration names, and remembers it in the event store for the Monitor.
+A host or database that is down does not fail this DAG: that would be no news about the DAG.
+"""
+
+
+class ProbeOperator(BaseOperator):
+    """One round of probes; its XCom says how many there were, and how many targets are not up."""
+
+    ui_color = "#e8f0fe"
+
+    def __init__(self, *, config_file: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config_file = config_file
+
+    def execute(self, context: Any) -> dict[str, int]:
+        """Probe, record, notify; fails where recording or a notifier fails."""
+        from airflow.sdk.exceptions import AirflowException
+
+        from mlops_plugin.connections import get_connection
+        from mlops_plugin.events.store import EventStore
+        from mlops_plugin.monitor.notification import check_notifiers, notify
+        from mlops_plugin.monitor.recording import record_round
+
+        config = load_config(Path(self.config_file)).config
+        home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()  # Airflow's own rule
+        connection = get_connection(config.events.connection) if config.events.connection else None
+        with EventStore.open(config.events, connection, home) as store:
+            done = record_round(config, store, home)
+        failures = []
+        for change in done.changes:
+            name = done.names.get(change.target, change.target)
+            self.log.info("%s: %s -> %s %s", name, change.before, change.after, change.error or "")
+            failures += notify(change, name, config.monitor.notify, context)
+        # Also without a change: a mistake here must not wait for the first incident to be seen.
+        check_notifiers(config.monitor.notify)
+        if failures:
+            raise AirflowException("not everyone was told of a change:\n" + "\n".join(failures))
+        down = sum(probe.state != "up" for probe in done.probes)
+        return {"probes": len(done.probes), "not_up": down, "changes": len(done.changes)}
+
+
+def build_monitor_dags(path: Path) -> dict[str, DAG]:
+    """The DAG by its id, or nothing where the configuration has no schedule for it. Raises `ConfigError`."""
+    monitor = load_settings(path).monitor
+    return {MONITOR_DAG_ID: build_monitor_dag(monitor, path)} if monitor.schedule else {}
+
+
+def build_monitor_dag(monitor: MonitorConfig, path: Path) -> DAG:
+    """The DAG with its one task. It is active from the start: without it there is no history."""
+    with DAG(
+        dag_id=MONITOR_DAG_ID,
+        description="Probes hosts and databases for the Monitor's history",
+        doc_md=_DOCUMENTATION,
+        schedule=_schedule(monitor.schedule),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        tags=["mlops"],
+        # Not tried again: the next round comes soon, and a change must not be told twice.
+        default_args={"retries": 0, "owner": "mlops"},
+    ) as dag:
+        ProbeOperator(
+            task_id="probe",
+            config_file=str(path),
+            execution_timeout=3 * monitor.timeout + _RECORDING,
+        )
+    return dag
+
+
+def _schedule(schedule: str | None) -> Any:
+    is_duration = schedule is not None and schedule[0].isdigit() and " " not in schedule
+    return parse_duration(schedule) if is_duration else schedule

@@ -1,0 +1,1 @@
+"""The four steps of a dispatch and what carries rows between them."""

@@ -1,0 +1,92 @@
+"""What a dispatch is: its identity, its four steps and what was asked of it.
+
+Made by both doors (a DAG run's tasks, the terminal or Showroom) and handed to `pipeline.runner`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.events.records import DispatchIdentity, Origin, Step
+
+STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")
+
+# Airflow's run types in this project's words; a type that is not here counts as manual.
+_ORIGIN_OF_RUN_TYPE: Mapping[str, Origin] = {
+    "scheduled": "scheduled",
+    "backfill": "backfill",
+    "asset_triggered": "asset",
+    "asset_materialization": "asset",
+}
+
+# Names dispatches of DAG runs: the same run always has the same id, whichever task or try asks.
+_NAMESPACE = uuid.UUID("6f1f2c1e-7c55-5d2c-9c43-0c5f6f2d9a11")
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """One execution of a model. `data_interval` is (start, end), both aware."""
+
+    id: str
+    model: ModelConfig
+    origin: Origin
+    requested_by: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    data_interval: tuple[datetime, datetime] | None = None
+    row_limit: int | None = None
+    is_dry_run: bool = False
+
+    @property
+    def identity(self) -> DispatchIdentity:
+        """This dispatch in the event store's words."""
+        start, end = self.data_interval or (None, None)
+        return DispatchIdentity(
+            dispatch_id=self.id,
+            model=self.model.name,
+            origin=self.origin,
+            requested_by=self.requested_by,
+            dag_id=self.dag_id,
+            run_id=self.run_id,
+            data_interval_start=start,
+            data_interval_end=end,
+            dry_run=self.is_dry_run,
+        )
+
+
+def dispatch_id(dag_id: str, run_id: str) -> str:
+    """The id (36 characters) of a DAG run's dispatch; equal for every task and every try of the run."""
+    return str(uuid.uuid5(_NAMESPACE, f"{dag_id}\n{run_id}"))
+
+
+def new_dispatch_id() -> str:
+    """An id for a dispatch that no DAG run stands behind."""
+    return str(uuid.uuid4())
+
+
+def origin_of(run_type: str) -> Origin:
+    """A DAG run's type (scheduled, manual, backfill, asset_triggered...) as an origin."""
+    return _ORIGIN_OF_RUN_TYPE.get(run_type, "manual")
+
+
+def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
+    """The dispatch that a task works on; `context` is the task's, as Airflow made it."""
+    dag_run, params = context["dag_run"], context["params"]
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    run_type = getattr(dag_run.run_type, "value", dag_run.run_type)
+    return Dispatch(
+        id=dispatch_id(dag_run.dag_id, dag_run.run_id),
+        model=model,
+        origin=origin_of(run_type),
+        requested_by=dag_run.triggering_user_name,
+        dag_id=dag_run.dag_id,
+        run_id=dag_run.run_id,
+        data_interval=None if start is None or end is None else (start, end),
+        row_limit=params.get("row_limit"),
+        is_dry_run=bool(params.get("dry_run", False)),
+    )

@@ -1,0 +1,99 @@
+"""Tries everything a model's dispatch will need, without dispatching: `mlops check --connect`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import KeyColumnError, MlopsError
+from mlops_plugin.pipeline.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried; `problem` is None where it is sound."""
+
+    subject: str  # e.g. models.churn.source
+    tried: str  # e.g. the query on connection 'warehouse'
+    problem: str | None = None
+
+
+def inspect_events(deployment: Deployment) -> Finding:
+    """Open the event store and read from it."""
+    tried = "the event store"
+    try:
+        with deployment.event_store() as store:
+            store.dispatches(limit=1)
+    except MlopsError as error:
+        return Finding("events", tried, str(error))
+    return Finding("events", tried)
+
+
+def inspect_model(
+    model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]
+) -> Iterator[Finding]:
+    """Load the artifact, prepare the query, compare its columns with the model's, look at the sink."""
+    from mlops_plugin.model_loaders.runtime import load_runtime
+
+    name = f"models.{model.name}"
+    found: dict[str, MlopsError] = {}
+    with _problem(found, "model"):
+        runtime = load_runtime(model.model, features=model.features)
+    yield _finding(found, name, "model", f"loading {model.model.uri}")
+
+    with _problem(found, "source"):
+        rows = _describe(model, deployment, render)
+    yield _finding(found, name, "source", f"the query on connection '{model.source.connection}'")
+
+    if not found:
+        with _problem(found, "features"):
+            runtime.check(rows)
+        yield _finding(
+            found, name, "features", f"the query's columns against the model's {len(runtime.features)}"
+        )
+        with _problem(found, "sink"):
+            _look_at_sink(model, deployment, rows, runtime.outputs)
+        yield _finding(
+            found, name, "sink", f"table {model.sink.table} on connection '{model.sink.connection}'"
+        )
+
+
+def _describe(model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]) -> pa.Schema:
+    query = render(model)
+    source = model.source
+    with contextlib.closing(
+        deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+    ) as database:
+        rows = database.describe(query)
+    missing = [column for column in model.key if column not in rows.names]
+    if missing:
+        raise KeyColumnError(
+            f"the query returns no key column {', '.join(missing)}; it returns {', '.join(rows.names)}"
+        )
+    return rows
+
+
+def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
+    from mlops_plugin.databases.predictions_table import check_table
+    from mlops_plugin.pipeline.steps import predictions_schema
+
+    schema = predictions_schema([rows.field(column) for column in model.key], outputs)
+    with contextlib.closing(deployment.database(model.sink.connection)) as database:
+        check_table(database, model.sink, key=model.key, schema=schema)
+
+
+@contextlib.contextmanager
+def _problem(found: dict[str, MlopsError], part: str) -> Iterator[None]:
+    try:
+        yield
+    except MlopsError as error:
+        found[part] = error
+
+
+def _finding(found: dict[str, MlopsError], name: str, part: str, tried: str) -> Finding:
+    problem = found.get(part)
+    return Finding(f"{name}.{part}", tried, None if problem is None else str(problem))

@@ -1,0 +1,79 @@
+"""The first and the last key among the rows of a dispatch, found while they stream past `collect`."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, time
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_plugin.errors import KeyColumnError
+
+_KEY_CHARS = 200  # the range is for people, not for the data itself
+
+
+class KeyRange:
+    """Least and greatest key seen so far, in the order of the key's columns; refuses NULL."""
+
+    def __init__(self, model: str, key: tuple[str, ...]) -> None:
+        self._model = model
+        self._key = key
+        self._first: tuple[Any, ...] | None = None
+        self._last: tuple[Any, ...] | None = None
+
+    @property
+    def first(self) -> dict[str, Any] | None:
+        """The least key, column -> JSON value; None where there were no rows or its type has no order."""
+        return self._by_column(self._first)
+
+    @property
+    def last(self) -> dict[str, Any] | None:
+        """The greatest key, like `first`."""
+        return self._by_column(self._last)
+
+    def see(self, batch: pa.RecordBatch) -> None:
+        """Take a batch into account; raises `KeyColumnError` where a key is NULL."""
+        for column in self._key:
+            nulls = batch.column(column).null_count
+            if nulls:
+                raise KeyColumnError(
+                    f"models.{self._model}.key: column '{column}' is NULL in {nulls} of {batch.num_rows} "
+                    "rows; a key identifies its row: filter such rows out in the query or choose another key"
+                )
+        if batch.num_rows == 0:
+            return
+        try:
+            least, greatest = self._end(batch, "ascending"), self._end(batch, "descending")
+        except pa.ArrowNotImplementedError:
+            return  # e.g. binary UUIDs in some engines: the range is for people, nothing depends on it
+        self._first = least if self._first is None else min(self._first, least)
+        self._last = greatest if self._last is None else max(self._last, greatest)
+
+    def _by_column(self, values: tuple[Any, ...] | None) -> dict[str, Any] | None:
+        if values is None:
+            return None
+        return {column: _json_value(value) for column, value in zip(self._key, values, strict=True)}
+
+    def _end(self, batch: pa.RecordBatch, order: str) -> tuple[Any, ...]:
+        keys = batch.select(list(self._key))
+        row = pc.select_k_unstable(keys, k=1, sort_keys=[(column, order) for column in self._key])
+        return tuple(column[row[0].as_py()].as_py() for column in keys.columns)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _KEY_CHARS else value[: _KEY_CHARS - 1] + "…"
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, date | time):  # datetime is a date
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)

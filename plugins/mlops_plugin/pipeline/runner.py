@@ -1,0 +1,237 @@
+"""Runs steps for whoever opened the door (a task, the terminal, the Showroom) and records what happens.
+
+The only place that opens sources, sinks, models and the event store for a dispatch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.errors import EventStoreError, MlopsError, StagingError
+from mlops_plugin.events.records import LogEntry, Step
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.pipeline import steps
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
+from mlops_plugin.pipeline.rendering import without_secrets
+from mlops_plugin.pipeline.staging import OnRows, Shelf, unheard
+
+_log = logging.getLogger(__name__)
+
+# What a step counted; always has `rows`. Small, and JSON: it becomes the task's XCom.
+Counted = dict[str, Any]
+
+_ACCOUNTS = ("collected", "predicted", "rejected", "persisted")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Which try of a step this is, from 1, and whether Airflow will make another one after it."""
+
+    number: int = 1
+    is_final: bool = True
+
+
+def run_step(
+    step: Step,
+    dispatch: Dispatch,
+    deployment: Deployment,
+    *,
+    query: Callable[[], str] | None = None,
+    attempt: Attempt = Attempt(),
+    on_rows: OnRows = unheard,
+) -> Counted:
+    """Run one step and record its start and its end in the event store.
+
+    `query` gives the rendered SQL, for `collect`; `on_rows` hears of every batch that the step has done.
+    Errors are recorded, then raised again unchanged.
+    """
+    shelf = deployment.staging.shelf(dispatch.model.name, dispatch.id, on_rows)
+    started = time.monotonic()
+    with deployment.event_store() as store:
+
+        def work() -> Counted:
+            match step:
+                case "collect":
+                    return _collect(dispatch, deployment, shelf, query)
+                case "log":
+                    return _log_dispatch(dispatch, store, shelf)
+                case "infer":
+                    return _infer(dispatch, shelf)
+                case "persist":
+                    return _persist(dispatch, deployment, shelf)
+
+        with recorded(step, dispatch, store, attempt) as report:
+            report(_interruptible(work))
+        _log.info("%s: %d rows in %.2f s", step, report.counted["rows"], time.monotonic() - started)
+        if step == "persist":
+            store.finish(dispatch.id, **{name: report.counted[name] for name in _ACCOUNTS})
+            _clean(shelf)
+    return report.counted
+
+
+def run_dispatch(
+    dispatch: Dispatch,
+    deployment: Deployment,
+    query: Callable[[], str],
+    watch: Callable[[Step], contextlib.AbstractContextManager[OnRows]],
+) -> dict[Step, Counted]:
+    """Run all four steps in this process; `watch` is entered for each and hears of its rows."""
+    done: dict[Step, Counted] = {}
+    for step in STEPS:
+        with watch(step) as on_rows:
+            done[step] = run_step(step, dispatch, deployment, query=query, on_rows=on_rows)
+    return done
+
+
+def _interruptible(work: Callable[[], Counted]) -> Counted:
+    """Do the work in a thread of its own, so that a timeout or a signal ends the step at once.
+
+    Python hears of signals in the main thread, and there only between two of its own instructions: a driver
+    that waits for a server would keep it deaf. An abandoned thread ends with the process.
+    """
+    outcome: Future[Counted] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            outcome.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True, name="step").start()
+    return outcome.result()
+
+
+def _collect(
+    dispatch: Dispatch, deployment: Deployment, shelf: Shelf, query: Callable[[], str] | None
+) -> Counted:
+    if query is None:
+        raise ValueError("`collect` needs a query")
+    deployment.staging.sweep()
+    source, rendered = dispatch.model.source, query()
+    database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+    with contextlib.closing(database):
+        rows = database.read(rendered, batch_rows=source.batch_rows)
+        collected = steps.collect(dispatch, without_secrets(rendered), rows, shelf)
+    return {"rows": collected.rows}
+
+
+def _log_dispatch(dispatch: Dispatch, store: EventStore, shelf: Shelf) -> Counted:
+    from mlops_plugin.model_loaders.artifact import artifact_sha256
+
+    sha256 = artifact_sha256(dispatch.model.model.uri)
+    entry = log_entry(dispatch, steps.log(dispatch, sha256, shelf), sha256)
+    store.log(dispatch.id, entry)
+    return {"rows": entry.rows, "artifact_sha256": sha256, "config_sha256": entry.config_sha256}
+
+
+def log_entry(dispatch: Dispatch, collected: steps.Collected, sha256: str) -> LogEntry:
+    """What the event store keeps of collected rows; `sha256` is the artifact's."""
+    model = dispatch.model
+    return LogEntry(
+        rows=collected.rows,
+        columns=collected.columns,
+        first_key=collected.first_key,
+        last_key=collected.last_key,
+        artifact_sha256=sha256,
+        artifact_uri=model.model.uri,
+        config_sha256=model.config_hash(),
+        query=collected.query,
+    )
+
+
+def _infer(dispatch: Dispatch, shelf: Shelf) -> Counted:
+    from mlops_plugin.model_loaders.runtime import load_runtime
+
+    runtime = load_runtime(dispatch.model.model, features=dispatch.model.features)
+    predicted = steps.infer(dispatch, runtime, shelf)
+    return {"rows": predicted.rows, "distribution": predicted.distribution}
+
+
+def _persist(dispatch: Dispatch, deployment: Deployment, shelf: Shelf) -> Counted:
+    from mlops_plugin.databases.sink import write_predictions
+
+    sink = dispatch.model.sink
+
+    def write(batches: pa.RecordBatchReader) -> int:
+        with contextlib.closing(deployment.database(sink.connection)) as database:
+            watched = pa.RecordBatchReader.from_batches(batches.schema, _heard(batches, shelf.on_rows))
+            return write_predictions(
+                database, sink, key=dispatch.model.key, dispatch_id=dispatch.id, batches=watched
+            )
+
+    accounts = steps.persist(dispatch, None if dispatch.is_dry_run else write, shelf)
+    return {
+        "rows": accounts.persisted,
+        **asdict(accounts),
+        "connection": sink.connection,
+        "table": sink.table,
+    }
+
+
+def _heard(batches: Iterable[pa.RecordBatch], on_rows: OnRows) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        on_rows(batch.num_rows)
+
+
+class Report:
+    """Receives what a step counted; calling it is the step's last act."""
+
+    counted: Counted
+
+    def __call__(self, counted: Counted) -> None:
+        self.counted = counted
+
+
+@contextlib.contextmanager
+def recorded(
+    step: Step, dispatch: Dispatch, store: EventStore, attempt: Attempt = Attempt()
+) -> Iterator[Report]:
+    """Record the start and the end of what is done inside; errors are recorded, then raised unchanged."""
+    store.begin(dispatch.identity)
+    store.step_started(dispatch.id, step, attempt.number)
+    report = Report()
+    started = time.monotonic()
+    try:
+        yield report
+    except BaseException as error:  # whatever ended the step is recorded, and goes on
+        try:
+            store.step_failed(
+                dispatch.id,
+                step,
+                attempt.number,
+                seconds=time.monotonic() - started,
+                error=str(error) if isinstance(error, MlopsError) else _named(error),
+                is_final=attempt.is_final,
+            )
+        except EventStoreError as unrecorded:
+            error.add_note(f"and this failure could not be recorded: {unrecorded}")
+        raise
+    rows, seconds = report.counted["rows"], time.monotonic() - started
+    store.step_succeeded(
+        dispatch.id, step, attempt.number, rows=rows, seconds=seconds, details=report.counted
+    )
+
+
+def _named(error: BaseException) -> str:
+    """An error that is not ours says little without its type: `KeyError: 'id'`."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _clean(shelf: Shelf) -> None:
+    try:
+        shelf.remove_rows()
+    except StagingError as error:
+        # The predictions are safe in the sink; what is left here is swept by age.
+        _log.warning("%s", error)

@@ -1,0 +1,60 @@
+"""What this project adds to Airflow itself; loaded by every Airflow process, so it stays light."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+class MlopsPlugin(AirflowPlugin):
+    """Three views in the navigation, and a tab on each model's DAG and DAG run."""
+
+    name = "mlops"
+    external_views: ClassVar[list[Any]] = [  # type: ignore[misc]
+        {
+            "name": "Showroom",
+            "href": "mlops/showroom",
+            "url_route": "mlops-showroom",
+            "destination": "nav",
+            "category": "Models",
+        },
+        {
+            "name": "Dispatches",
+            "href": "mlops/dispatches",
+            "url_route": "mlops-dispatches",
+            "destination": "nav",
+            "category": "Models",
+        },
+        {
+            "name": "Monitor",
+            "href": "mlops/monitor",
+            "url_route": "mlops-monitor",
+            "destination": "nav",
+            "category": "Models",
+        },
+        {
+            "name": "Dispatches",
+            "href": "mlops/dispatches?model={DAG_ID}",
+            "url_route": "mlops-dispatches-of-model",
+            "destination": "dag",
+        },
+        {
+            "name": "Dispatch",
+            "href": "mlops/dispatches/of-run?dag_id={DAG_ID}&run_id={RUN_ID}",
+            "url_route": "mlops-dispatch-of-run",
+            "destination": "dag_run",
+        },
+    ]
+
+    # Asked for by the API server only, so that tasks and the scheduler never import the web part.
+    @cached_property
+    def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
+        from mlops_plugin.config.loader import find_config_file
+        from mlops_plugin.web import routers
+        from mlops_plugin.web.app import create_app
+        from mlops_plugin.web.site import Site
+
+        app = create_app(Site(find_config_file()), routers.all_views())
+        return [{"name": "mlops", "app": app, "url_prefix": "/mlops"}]

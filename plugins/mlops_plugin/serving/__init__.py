@@ -1,0 +1,1 @@
+"""Models run on chosen cases while a person waits: worker processes, cases, and the run itself."""

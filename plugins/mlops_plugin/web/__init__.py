@@ -1,0 +1,1 @@
+"""The views in Airflow's UI, and the same data as JSON."""

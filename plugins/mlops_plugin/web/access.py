@@ -1,0 +1,101 @@
+"""Who may do what: every route of the views asks here, and nowhere else.
+
+Airflow does not authenticate a plugin's app; it only offers the means. Reading and creating are permissions
+of the deployment's auth manager (Flask-AppBuilder: Security > List Roles).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import Depends, HTTPException, Request
+
+from mlops_plugin.web.permissions import Resource
+
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+def signed_in(user: GetUserDep, request: Request) -> None:
+    """Dependency of the whole app: a signed-in user, and no state-changing request from another origin."""
+    request.state.user_name = str(user.get_name())
+    if request.method in _UNSAFE and not _is_same_origin(request):
+        raise HTTPException(
+            403, "this request comes from another site; open the page in Airflow and try again"
+        )
+
+
+def current_user(request: Request) -> str:
+    """The name of the signed-in user."""
+    return str(request.state.user_name)
+
+
+UserName = Annotated[str, Depends(current_user)]
+
+
+def reads(resource: Resource) -> Any:
+    """Dependency of a route that shows `resource`."""
+
+    def check(user: GetUserDep) -> None:
+        _require(may(user, "GET", resource), f"read {resource}")
+
+    return Depends(check)
+
+
+def creates(resource: Resource) -> Any:
+    """Dependency of a route that makes something in `resource`."""
+
+    def check(user: GetUserDep) -> None:
+        _require(may(user, "POST", resource), f"use {resource}")
+
+    return Depends(check)
+
+
+def may(user: Any, method: Literal["GET", "POST"], resource: Resource) -> bool:
+    """Whether the user has that permission."""
+    manager = get_auth_manager()
+    allowed = bool(manager.is_authorized_custom_view(method=method, resource_name=resource, user=user))
+    if allowed and method == "POST" and not _grades_custom_views(manager):
+        # Whoever may not trigger DAG runs may not make anything here either.
+        from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+
+        allowed = bool(manager.is_authorized_dag(method="POST", access_entity=DagAccessEntity.RUN, user=user))
+    return allowed
+
+
+def _grades_custom_views(manager: Any) -> bool:
+    """SimpleAuthManager allows custom views to everyone who may sign in; Flask-AppBuilder grades them."""
+    return type(manager).__name__ != "SimpleAuthManager"
+
+
+def _require(is_allowed: bool, what: str) -> None:
+    if not is_allowed:
+        raise HTTPException(
+            403, f"your role may not {what}; an administrator can grant it in Security > List Roles"
+        )
+
+
+def _is_same_origin(request: Request) -> bool:
+    # Another site's page cannot send a token in a header; it can send the cookie (same host, other port).
+    if request.headers.get("authorization", "").lower().startswith("bearer "):
+        return True
+    fetch_site = request.headers.get("sec-fetch-site")
+    if fetch_site is not None:
+        return fetch_site == "same-origin"
+    origin = request.headers.get("origin")
+    return origin is not None and _place(origin) in _own_places(request)
+
+
+def _own_places(request: Request) -> set[tuple[str, str]]:
+    from airflow.configuration import conf
+
+    places = {(request.url.scheme, request.headers.get("host", ""))}
+    base_url = conf.get("api", "base_url", fallback="")
+    return places | ({_place(base_url)} if base_url else set())
+
+
+def _place(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc

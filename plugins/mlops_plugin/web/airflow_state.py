@@ -1,0 +1,80 @@
+"""What Airflow knows of the models' DAGs; the only module that uses Airflow's own tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from fastapi import Depends
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True)
+class DagState:
+    """One DAG as Airflow's scheduler sees it; times are aware UTC."""
+
+    dag_id: str
+    is_paused: bool
+    is_stale: bool  # its file does not make it any more
+    next_data_interval_start: datetime | None
+    next_data_interval_end: datetime | None
+    next_run_after: datetime | None  # when the scheduler will start the next run
+    last_run_id: str | None
+    last_run_state: str | None  # queued, running, success, failed
+    last_run_after: datetime | None  # when it was due
+    last_run_start: datetime | None
+    last_run_end: datetime | None
+
+
+class AirflowState:
+    """Reads Airflow's tables within one request."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def dags(self, dag_ids: Iterable[str]) -> dict[str, DagState]:
+        """The state of each DAG that Airflow knows, by id; two queries, however many there are."""
+        wanted = list(dag_ids)
+        runs = self._last_runs(wanted)
+        found = self._session.scalars(select(DagModel).where(DagModel.dag_id.in_(wanted)))
+        return {dag.dag_id: _state(dag, runs.get(dag.dag_id)) for dag in found}
+
+    def _last_runs(self, dag_ids: list[str]) -> dict[str, DagRun]:
+        newest = (
+            select(DagRun.dag_id, func.max(DagRun.id).label("id"))
+            .where(DagRun.dag_id.in_(dag_ids), DagRun.run_type != "backfill")
+            .group_by(DagRun.dag_id)
+            .subquery()
+        )
+        found = self._session.scalars(select(DagRun).join(newest, DagRun.id == newest.c.id))
+        return {run.dag_id: run for run in found}
+
+
+def _state(dag: DagModel, run: DagRun | None) -> DagState:
+    return DagState(
+        dag_id=dag.dag_id,
+        is_paused=bool(dag.is_paused),
+        is_stale=bool(dag.is_stale),
+        next_data_interval_start=dag.next_dagrun_data_interval_start,
+        next_data_interval_end=dag.next_dagrun_data_interval_end,
+        next_run_after=dag.next_dagrun_create_after,
+        last_run_id=run.run_id if run else None,
+        last_run_state=str(getattr(run.state, "value", run.state)) if run else None,
+        last_run_after=run.run_after if run else None,
+        last_run_start=run.start_date if run else None,
+        last_run_end=run.end_date if run else None,
+    )
+
+
+def airflow_state(session: SessionDep) -> AirflowState:
+    """Dependency of routes that need to know what Airflow knows."""
+    return AirflowState(session)
+
+
+AirflowStateDep = Annotated[AirflowState, Depends(airflow_state)]

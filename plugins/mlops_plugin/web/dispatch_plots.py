@@ -1,0 +1,119 @@
+"""The plots of the Dispatches view: a model's history, and a dispatch's predictions beside the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mlops_plugin.events.reading import DispatchLine
+from mlops_plugin.web import figures
+from mlops_plugin.web.charts import Chart, Point, comparison_chart, line_chart, share_chart
+
+Report = Mapping[str, Any] | None  # what `infer` reported; older dispatches have no distribution in it
+_BINS = 32  # columns of a histogram; more would be too thin for two series
+MISSING = "no value"
+OTHERS = "others"
+
+
+def history_charts(history: Sequence[tuple[DispatchLine, Report]]) -> list[Chart]:
+    """Duration, rows, and what was predicted, of the same dispatches over time; none for fewer than two."""
+    if len(history) < 2:
+        return []
+    lines = [line for line, _ in history]
+
+    def over_time(key: str, title: str, value: Callable[[DispatchLine], float | None]) -> Chart:
+        points = [Point(line.created_at, value(line), line.state) for line in lines]
+        return line_chart(key, title, points, figures.duration if key == "duration" else figures.number)
+
+    charts = [
+        over_time("duration", "Duration", lambda line: line.seconds),
+        over_time("rows", "Rows predicted", lambda line: line.rows_predicted),
+    ]
+    reports = [(line, distribution_of(report)) for line, report in history]
+    shares = [(line.created_at, _shares(found)) for line, found in reports if _kind(found) == "classes"]
+    if shares:
+        charts.append(share_chart("shares", "Share of each class", shares))
+    means = [
+        Point(line.created_at, found.get("mean"), line.state)
+        for line, found in reports
+        if found is not None and _kind(found) == "numbers"
+    ]
+    if means:
+        charts.append(line_chart("mean", "Mean prediction", means, figures.number))
+    return charts
+
+
+def distribution_chart(this: Report, previous: Report) -> Chart | None:
+    """One dispatch's predictions, beside those of the one before where both count alike; None without any."""
+    found, before = distribution_of(this), distribution_of(previous)
+    if found is None or not _total(found):
+        return None
+    wholes = [("this dispatch", found)]
+    if before is not None and _kind(before) == _kind(found) and _total(before):
+        wholes.append(("the one before", before))
+    if _kind(found) == "numbers":
+        labels, counts = _aligned_bins([whole for _, whole in wholes])
+    else:
+        labels, counts = _aligned_classes([whole for _, whole in wholes])
+    series = [
+        (name, [count / _total(whole) for count in column])
+        for (name, whole), column in zip(wholes, counts, strict=True)
+    ]
+    return comparison_chart("distribution", "Distribution of predictions", labels, series)
+
+
+def distribution_of(report: Report) -> Mapping[str, Any] | None:
+    """The distribution in what `infer` reported, or None."""
+    found = (report or {}).get("distribution")
+    return found if isinstance(found, Mapping) and "counts" in found else None
+
+
+def _kind(distribution: Mapping[str, Any] | None) -> str | None:
+    return None if distribution is None else distribution.get("kind")
+
+
+def _classes(distribution: Mapping[str, Any]) -> dict[str, int]:
+    counts = {str(name): int(count) for name, count in distribution["counts"]}
+    rest = {OTHERS: distribution.get("others", 0), MISSING: distribution.get("missing", 0)}
+    return counts | {name: count for name, count in rest.items() if count}
+
+
+def _total(distribution: Mapping[str, Any]) -> int:
+    if _kind(distribution) == "classes":
+        return sum(_classes(distribution).values())
+    return int(sum(distribution["counts"]))
+
+
+def _shares(distribution: Mapping[str, Any] | None) -> dict[str, float]:
+    counts = _classes(distribution or {"counts": []})
+    whole = sum(counts.values()) or 1
+    return {name: count / whole for name, count in counts.items()}
+
+
+def _aligned_classes(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[int]]]:
+    counted = [_classes(whole) for whole in wholes]
+    labels = list(dict.fromkeys(name for counts in counted for name in counts))
+    return labels, [[counts.get(name, 0) for name in labels] for counts in counted]
+
+
+def _aligned_bins(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[int]]]:
+    """The same bins for all: those of the coarsest, coarser still where there would be too many."""
+    exponent = max(int(whole["exponent"]) for whole in wholes)
+    while True:
+        counted = [_at(whole, exponent) for whole in wholes]
+        first = min(min(counts) for counts in counted)
+        last = max(max(counts) for counts in counted)
+        if last - first < _BINS:
+            break
+        exponent += 1
+    numbers = range(first, last + 1)
+    labels = [figures.number(number * 2.0**exponent) for number in numbers]
+    return labels, [[counts.get(number, 0) for number in numbers] for counts in counted]
+
+
+def _at(distribution: Mapping[str, Any], exponent: int) -> dict[int, int]:
+    merged: dict[int, int] = {}
+    for place, count in enumerate(distribution["counts"]):
+        number = (int(distribution["first"]) + place) >> (exponent - int(distribution["exponent"]))
+        merged[number] = merged.get(number, 0) + int(count)
+    return merged

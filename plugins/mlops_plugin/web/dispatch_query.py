@@ -1,0 +1,98 @@
+"""What the address of a list of dispatches says: which ones, and after which one the page begins."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from mlops_plugin.events.reading import DispatchFilter
+from mlops_plugin.events.records import Cursor, Origin, State
+
+_MARK = "~"
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL's driver does not take one
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value  # a form sends every field, empty ones too
+
+
+def _as_utc(value: datetime | None) -> datetime | None:
+    if value is None or value.tzinfo is None:
+        return value and value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies before the year 1 or after the year 9999 in UTC") from None
+
+
+def _is_cursor(value: str | None) -> str | None:
+    if value is not None:
+        parse_cursor(value)
+    return value
+
+
+Moment = Annotated[datetime | None, BeforeValidator(_none_if_empty), AfterValidator(_as_utc)]
+
+
+class DispatchQuery(BaseModel):
+    """Which dispatches to show; what is left out lets all pass. A time without a zone is UTC."""
+
+    model: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="Only of this model.", max_length=250, pattern=NO_NUL
+    )
+    state: Annotated[State | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="Only in this state."
+    )
+    origin: Annotated[Origin | None, BeforeValidator(_none_if_empty)] = Field(
+        None, description="Only begun this way."
+    )
+    since: Moment = Field(None, description="Only those that began at this time or later.")
+    until: Moment = Field(None, description="Only those that began before this time.")
+
+    @property
+    def filter(self) -> DispatchFilter:
+        return DispatchFilter(self.model, self.state, self.origin, self.since, self.until)
+
+    def link(self, path: str, **more: str | None) -> str:
+        """`path` with this query, changed by `more`."""
+        values = {**self.model_dump(mode="json"), **more}
+        text = urlencode({name: value for name, value in values.items() if value is not None})
+        return f"{path}?{text}" if text else path
+
+
+class DispatchPageQuery(DispatchQuery):
+    """A page of the list."""
+
+    before: Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_is_cursor)] = Field(
+        None, description="Begin after this one: `next` of the page before.", max_length=100
+    )
+    limit: Annotated[int, Field(ge=1, le=1000, description="Dispatches in a page.")] = 50
+
+    @property
+    def cursor(self) -> Cursor | None:
+        return None if self.before is None else parse_cursor(self.before)
+
+    def link(self, path: str, **more: str | None) -> str:
+        kept = {"limit": None} if self.limit == 50 else {}
+        return super().link(path, **{**kept, **more})
+
+
+def parse_cursor(text: str) -> Cursor:
+    """What `write_cursor` wrote; raises ValueError for anything else."""
+    moment, mark, dispatch_id = text.partition(_MARK)
+    try:
+        created_at = datetime.fromisoformat(moment)
+        is_moment = created_at.astimezone(UTC) == created_at  # False without a zone
+    except (ValueError, OverflowError):
+        is_moment = False
+    if not mark or not is_moment or "\0" in dispatch_id:
+        raise ValueError(f"{text!r} is not where a page ended; use `next` of a page")
+    return Cursor(created_at, dispatch_id)
+
+
+def write_cursor(cursor: Cursor) -> str:
+    """A cursor as a parameter of an address."""
+    return f"{cursor.created_at.astimezone(UTC).isoformat()}{_MARK}{cursor.dispatch_id}"

@@ -1,0 +1,179 @@
+"""The Dispatches view: what ran, with which rows, which model and what outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, get_args
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, Response
+
+from mlops_plugin.errors import MlopsError
+from mlops_plugin.events.records import DispatchRecord, EventRecord, Origin, State
+from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
+from mlops_plugin.pipeline.predictions import PredictionRows, first_predictions
+from mlops_plugin.web import figures
+from mlops_plugin.web.access import reads
+from mlops_plugin.web.dispatch_api import (
+    COUNT_LIMIT,
+    PREDICTION_ROWS,
+    PREDICTIONS_TIMEOUT_S,
+    SiteDep,
+    found_dispatch,
+)
+from mlops_plugin.web.dispatch_lines import airflow_run_path, count_words, present_line
+from mlops_plugin.web.dispatch_plots import distribution_chart, history_charts
+from mlops_plugin.web.dispatch_query import DispatchPageQuery, write_cursor
+from mlops_plugin.web.dispatch_story import summarise_steps, tell_tries, timeline
+from mlops_plugin.web.pages import pages
+from mlops_plugin.web.site import Site
+
+HISTORY = 100  # dispatches in the plots
+BUSY_EVERY_S, IDLE_EVERY_S = 3, 30
+
+router = APIRouter(include_in_schema=False, dependencies=[reads("Dispatches")])
+
+
+class ListQuery(DispatchPageQuery):
+    """The list's page; `part` asks for a part of it that is shown anew."""
+
+    part: str | None = None
+
+    def link(self, path: str, **more: str | None) -> str:
+        return super().link(path, **{"part": None, **more})
+
+
+@router.get("/dispatches", response_class=HTMLResponse)
+def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query()]) -> Response:
+    """The list, or with `part=list` only what changes while dispatches run."""
+    store = site.event_store()
+    lines = store.page(asked.filter, before=asked.cursor, limit=asked.limit)
+    now = datetime.now(UTC)
+    is_busy = any(line.state == "running" for line in lines)
+    values: dict[str, Any] = {
+        "asked": asked,
+        "rows": [present_line(line, now) for line in lines],
+        "is_busy": is_busy,
+        "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), asked.filter),
+        "older": asked.link("dispatches", before=write_cursor(lines[-1].cursor))
+        if len(lines) == asked.limit
+        else None,
+        "newest": asked.link("dispatches", before=None) if asked.before else None,
+    }
+    if asked.part == "list":
+        return pages(request).render(request, "dispatches_list.html", **values)
+    models = sorted({*site.loaded().config.models, *site.loaded().broken, *filter(None, [asked.model])})
+    charts = history_charts(store.history(asked.filter, limit=HISTORY)) if asked.model else []
+    return pages(request).render(
+        request,
+        "dispatches.html",
+        **values,
+        models=models,
+        states=get_args(State),
+        origins=get_args(Origin),
+        is_known=asked.model is None or asked.model in site.loaded().config.models or bool(lines),
+        charts=charts,
+        fragment=asked.link("dispatches", part="list"),
+        export=asked.link("api/v1/dispatches.csv", before=None, limit=None),
+        every_s=BUSY_EVERY_S if is_busy else IDLE_EVERY_S,
+    )
+
+
+@router.get("/dispatches/of-run", response_class=HTMLResponse)
+def show_of_run(request: Request, site: SiteDep, dag_id: str, run_id: str) -> Response:
+    """The dispatch of a DAG run, for the tab on the run's page."""
+    # Airflow puts the run id into the address as it is: a plus sign arrives as a space.
+    for spelling in dict.fromkeys((run_id, run_id.replace(" ", "+"))):
+        dispatch = site.event_store().get(id_of_run(dag_id, spelling))
+        if dispatch is not None:
+            return _show(request, site, dispatch)
+    return pages(request).render(
+        request, "dispatches_none.html", dag_id=dag_id, is_model=dag_id in site.loaded().config.models
+    )
+
+
+@router.get("/dispatches/{dispatch_id}", response_class=HTMLResponse)
+def show_one(request: Request, site: SiteDep, dispatch_id: str, part: str | None = None) -> Response:
+    """One dispatch; `part=story` is what changes while it runs, `part=predictions` is read from the sink."""
+    dispatch = found_dispatch(site, dispatch_id)
+    if part == "predictions":
+        return _show_predictions(request, site, dispatch)
+    if part == "story":
+        return pages(request).render(request, "dispatches_story.html", **_story(site, dispatch))
+    return _show(request, site, dispatch)
+
+
+def _show(request: Request, site: Site, dispatch: DispatchRecord) -> Response:
+    return pages(request).render(
+        request,
+        "dispatches_one.html",
+        **_story(site, dispatch),
+        link=f"dispatches/{quote(dispatch.dispatch_id, safe='')}",
+        every_s=BUSY_EVERY_S if dispatch.state == "running" else 0,
+        can_run_again=dispatch.dag_id is not None and dispatch.run_id is not None,
+    )
+
+
+def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
+    store = site.event_store()
+    events = store.events(dispatch.dispatch_id)
+    previous = store.previous(dispatch)
+    before = store.events(previous.dispatch_id) if previous else []
+    now = datetime.now(UTC)
+    tries = tell_tries(events)
+    seconds = ((dispatch.finished_at or now) - dispatch.created_at).total_seconds()
+    return {
+        "dispatch": dispatch,
+        "badge": figures.BADGES[dispatch.state],
+        "duration": figures.duration(seconds),
+        "is_busy": dispatch.state == "running",
+        "steps": summarise_steps(tries),
+        "tries": tries,
+        "timeline": timeline(tries, now),
+        "chart": distribution_chart(_report_of_infer(events), _report_of_infer(before)),
+        "previous": previous,
+        "airflow_run": airflow_run_path(dispatch.dag_id, dispatch.run_id),
+        "figures": figures,
+    }
+
+
+def _report_of_infer(events: Sequence[EventRecord]) -> dict[str, Any] | None:
+    ended = [event.details for event in events if event.step == "infer" and event.kind == "succeeded"]
+    return ended[-1] if ended else None
+
+
+# The same in every row, and told above them.
+_TOLD_ABOVE = frozenset({"dispatch_id", "model", "artifact_sha256"})
+
+
+def _show_predictions(request: Request, site: Site, dispatch: DispatchRecord) -> Response:
+    found = problem = None
+    try:
+        # A sink of which nothing is wanted is not asked: it may not even have a table yet.
+        found = _read_predictions(site, dispatch) if dispatch.rows_persisted else None
+    except MlopsError as error:  # a sink that is away is no reason not to show the rest
+        problem = str(error)
+    places = [n for n, name in enumerate(found.columns if found else []) if name not in _TOLD_ABOVE]
+    return pages(request).render(
+        request,
+        "dispatches_predictions.html",
+        dispatch=dispatch,
+        problem=problem,
+        table=found.table if found else None,
+        columns=[found.columns[n] for n in places] if found else [],
+        rows=[[row[n] for n in places] for row in found.rows] if found else [],
+    )
+
+
+def _read_predictions(site: Site, dispatch: DispatchRecord) -> PredictionRows:
+    model = site.loaded().model(dispatch.model)
+    return first_predictions(
+        site.deployment(),
+        model,
+        dispatch.dispatch_id,
+        limit=PREDICTION_ROWS,
+        timeout_s=PREDICTIONS_TIMEOUT_S,
+    )

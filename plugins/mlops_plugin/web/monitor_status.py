@@ -1,0 +1,211 @@
+"""What the Monitor knows at this moment, typed: the JSON answers it, the page shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlops_plugin.config.durations import parse_duration
+from mlops_plugin.config.loader import LoadedConfig
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.probes import ProbeHistory, Span, hour_of, spans
+from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.monitor.board import Reading
+from mlops_plugin.monitor.model_state import DagSeen, ModelWord, model_state, words
+from mlops_plugin.monitor.probe_result import Outcome
+from mlops_plugin.monitor.targets import targets_of
+from mlops_plugin.monitor.watch import Past, Watch
+from mlops_plugin.web.airflow_state import AirflowState
+from mlops_plugin.web.site import Site
+
+_WAIT_S = 0.25  # what answers within it is fresh on the page; a page waits no longer
+_READ_TIMEOUT_S = 10.0
+
+
+class LastDispatch(BaseModel):
+    dispatch_id: str
+    state: Literal["running", "succeeded", "failed"]
+    at: datetime = Field(description="When it ended, or else began.")
+    error: str | None
+
+
+class ModelStatus(BaseModel):
+    """One model. `is_paused` is null where Airflow does not know its DAG."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    state: ModelWord
+    why: str
+    schedule: str = Field(description="In words.")
+    is_paused: bool | None
+    last: LastDispatch | None
+    next_at: datetime | None
+    next_in: str | None = Field(description="In words, e.g. `in 5 min`.")
+
+
+class StepStatus(BaseModel):
+    name: str
+    address: str | None
+    outcome: Outcome
+    seconds: float
+    said: str | None = Field(description="The system's or the driver's own words.")
+
+
+class ProbeStatus(BaseModel):
+    """One host or database. `at` is when this was so; null: not known yet."""
+
+    id: str
+    kind: Literal["host", "database"]
+    name: str
+    address: str
+    state: Literal["up", "partly", "down", "unknown"]
+    is_probing: bool
+    at: datetime | None
+    seconds: float | None = Field(description="To get through, by the fastest way.")
+    day: list[float | None] = Field(
+        description="Availability in each of the last 24 hours, oldest first; null: not probed."
+    )
+    steps: list[StepStatus]
+
+
+class MonitorStatus(BaseModel):
+    """Everything the Monitor shows. `problem`: why the models' last dispatches are not current."""
+
+    at: datetime
+    refresh_seconds: float
+    models: list[ModelStatus]
+    hosts: list[ProbeStatus]
+    databases: list[ProbeStatus]
+    problem: str | None
+
+
+def status_of(site: Site, watch: Watch, airflow: AirflowState) -> MonitorStatus:
+    """What is known now. Slow databases and hosts hold it up by half a second at most."""
+    loaded = site.loaded()
+    monitor = loaded.config.monitor
+    targets = targets_of(monitor, loaded.config.events, site.deployment().airflow_home)
+    names = [*loaded.config.models, *loaded.broken]
+    past = watch.past.look(lambda: _read_past(site, names), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S)
+    known = past.value or Past({}, ())
+    readings = watch.board.look(
+        targets,
+        refresh_s=monitor.refresh.total_seconds(),
+        timeout_s=monitor.timeout.total_seconds(),
+        wait_s=_WAIT_S,
+    )
+    now = datetime.now(UTC)
+    start = hour_of(now) - timedelta(hours=23)
+    days: dict[str, list[Span]] = {reading.target.id: [] for reading in readings}
+    for hour in known.hours:
+        if hour.target in days:
+            days[hour.target].append(hour)
+    probes = [
+        _probe(reading, spans(days[reading.target.id], start, timedelta(hours=1), 24)) for reading in readings
+    ]
+    return MonitorStatus(
+        at=now,
+        refresh_seconds=monitor.refresh.total_seconds(),
+        models=_models(loaded, airflow.dags(names), known.dispatches, now),
+        hosts=[probe for probe in probes if probe.kind == "host"],
+        databases=[probe for probe in probes if probe.kind == "database"],
+        problem=past.error,
+    )
+
+
+def _read_past(site: Site, models: Sequence[str]) -> Past:
+    store = site.event_store()
+    since = datetime.now(UTC) - timedelta(hours=24)
+    return Past(latest_dispatches(store, models), ProbeHistory(store).hours(since=since))
+
+
+def _models(
+    loaded: LoadedConfig, dags: Mapping[str, DagSeen], last: Mapping[str, DispatchRecord], now: datetime
+) -> list[ModelStatus]:
+    late_after = loaded.config.monitor.late_after
+    known: Sequence[tuple[str, ModelConfig | None]] = [
+        *loaded.config.models.items(),
+        *((name, None) for name in loaded.broken),
+    ]
+    found = []
+    for name, model in known:
+        dag, dispatch = dags.get(name), last.get(name)
+        problem = None if model else "; ".join(map(str, loaded.broken[name]))
+        limit = model.dispatch_timeout if model else None
+        state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
+        due = dag.next_run_after if dag and not dag.is_paused else None
+        found.append(
+            ModelStatus(
+                name=name,
+                state=state.word,
+                why=state.why,
+                schedule=schedule_in_words(model) if model else "unknown",
+                is_paused=None if dag is None or dag.is_stale else dag.is_paused,
+                last=_last(dispatch),
+                next_at=due,
+                next_in=in_words(due - now) if due else None,
+            )
+        )
+    return found
+
+
+def _last(dispatch: DispatchRecord | None) -> LastDispatch | None:
+    if dispatch is None:
+        return None
+    return LastDispatch(
+        dispatch_id=dispatch.dispatch_id,
+        state=dispatch.state,
+        at=dispatch.finished_at or dispatch.created_at,
+        error=dispatch.error,
+    )
+
+
+def _probe(reading: Reading, day: list[Span]) -> ProbeStatus:
+    target, result = reading.target, reading.result
+    return ProbeStatus(
+        id=target.id,
+        kind=target.kind,
+        name=target.name,
+        address=target.address,
+        state=result.state if result else "unknown",
+        is_probing=reading.is_probing,
+        at=result.at if result else None,
+        seconds=result.seconds if result else None,
+        day=[span.availability for span in day],
+        steps=[
+            StepStatus(
+                name=step.name,
+                address=step.address,
+                outcome=step.outcome,
+                seconds=step.seconds,
+                said=step.said,
+            )
+            for step in (result.steps if result else ())
+        ],
+    )
+
+
+def in_words(until: timedelta) -> str:
+    """`in 5 min`, or `2 min ago` for what should have been."""
+    return f"in {words(until)}" if until >= timedelta(0) else f"{words(-until)} ago"
+
+
+def schedule_in_words(model: ModelConfig) -> str:
+    """A model's schedule as people say it."""
+    schedule = model.schedule
+    if schedule is None:
+        return "by hand only"
+    if isinstance(schedule, tuple):
+        return f"after {' and '.join(schedule)}"
+    if schedule.startswith("@"):
+        return schedule.removeprefix("@")
+    if " " not in schedule:
+        return f"every {words(parse_duration(schedule))}"
+    from cron_descriptor import get_description  # type: ignore[import-untyped]  # comes with Airflow
+
+    text = str(get_description(schedule))
+    return f"{text[:1].lower()}{text[1:]} (UTC)"

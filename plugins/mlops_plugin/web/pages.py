@@ -1,0 +1,73 @@
+"""Pages from templates: links that hold under any prefix, and the one place that renders."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+STATIC = Path(__file__).parent / "static"
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Pages:
+    """Renders templates; one for each app."""
+
+    @cached_property
+    def environment(self) -> Environment:
+        return Environment(
+            loader=FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    @cached_property
+    def version(self) -> str:
+        """Changes when any asset does, so that browsers may keep assets for long."""
+        digest = hashlib.sha256()
+        for file in sorted(STATIC.iterdir()):
+            digest.update(file.read_bytes())
+        return digest.hexdigest()[:12]
+
+    def render(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A template as an answer; it can use `url`, `airflow_url` and `asset` for links."""
+
+        def asset(name: str) -> str:
+            return f"{url(request, 'static/' + name)}?{self.version}"
+
+        html = self.environment.get_template(template).render(
+            url=lambda path: url(request, path),
+            airflow_url=lambda path: airflow_url(request, path),
+            asset=asset,
+            **values,
+        )
+        return HTMLResponse(html, status_code=status)
+
+
+def pages(request: Request) -> Pages:
+    """The renderer of the app that serves this request."""
+    found: Pages = request.app.state.pages
+    return found
+
+
+def url(request: Request, path: str) -> str:
+    """A link from this page to another of ours (`path` without a leading slash); relative."""
+    return _up(request) + path or "./"
+
+
+def airflow_url(request: Request, path: str) -> str:
+    """A link from this page to one of Airflow's own; relative."""
+    return "../" + _up(request) + path
+
+
+def _up(request: Request) -> str:
+    # Relative links need to know neither our mount point, nor Airflow's base path, nor a proxy's prefix.
+    below = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    return "../" * (below.count("/") - 1)

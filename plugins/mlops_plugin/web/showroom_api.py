@@ -1,0 +1,121 @@
+"""The Showroom as JSON: the models, their cases, and a run of one on cases or on rows of the request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, HTTPException, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open_cases
+from mlops_plugin.serving.run import MAX_ROWS, Wanted, as_json
+from mlops_plugin.web.access import UserName, creates, reads
+from mlops_plugin.web.showroom import Model, showroom, site, told
+
+router = APIRouter(prefix="/api/v1/showroom", tags=["Showroom"])
+
+Value = bool | int | float | str | None
+
+
+class ModelState(BaseModel):
+    """A model that can be run. `state`: whether a process has it in memory."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    title: str
+    description: str
+    key: list[str]
+    truth: str | None
+    state: Literal["absent", "loading", "ready", "failed"]
+    error: str | None = None
+
+
+class CasesPage(BaseModel):
+    """One page of cases, key columns first."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    page: int
+    has_more: bool
+
+
+class RunRequest(BaseModel):
+    """Cases by their key values, or rows of features. `changes` runs each case as it is and then changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[list[Value]] = Field(default=[], max_length=MAX_CHOSEN, examples=[[[17], [18]]])
+    rows: list[dict[str, Value]] = Field(default=[], max_length=MAX_ROWS, examples=[[{"age": 41}]])
+    changes: dict[str, Value] = Field(default={}, examples=[{"age": 42}])
+
+
+class StepTime(BaseModel):
+    step: Literal["collect", "log", "infer", "persist"]
+    seconds: float
+    rows: int
+
+
+class RunResult(BaseModel):
+    """`predictions`: the key and what the model said, in the order of the rows; with changes, the cases as
+    they are come first."""
+
+    dispatch_id: str
+    artifact_sha256: str
+    predictions: list[dict[str, Any]]
+    steps: list[StepTime]
+
+
+@router.get("/models", dependencies=[reads("Showroom")])
+def models(request: Request) -> list[ModelState]:
+    pool = site(request).model_pool()
+    found = []
+    for model in site(request).loaded().config.models.values():
+        loading = pool.loading(model)
+        found.append(
+            ModelState(
+                name=model.name,
+                title=model.showroom.title or model.name,
+                description=model.description,
+                key=list(model.key),
+                truth=model.showroom.truth,
+                state=loading.state,
+                error=loading.error,
+            )
+        )
+    return found
+
+
+@router.get("/models/{name}/cases", dependencies=[reads("Showroom")])
+def cases(
+    request: Request,
+    model: Model,
+    search: str = "",
+    sort: str | None = None,
+    descending: bool = False,
+    page: Annotated[int, Query(ge=1)] = 1,
+    page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = 25,
+) -> CasesPage:
+    view = CaseView(search, sort, descending, page, page_rows)
+    with told(), open_cases(model, site(request).deployment()) as found:
+        rows = found.page(view)
+    return CasesPage(
+        columns=rows.rows.column_names, rows=list(as_json(rows.rows)), page=page, has_more=rows.has_more
+    )
+
+
+@router.post("/models/{name}/runs", dependencies=[creates("Showroom")])
+def run(request: Request, model: Model, user: UserName, asked: Annotated[RunRequest, Body()]) -> RunResult:
+    if bool(asked.keys) == bool(asked.rows):
+        raise HTTPException(422, "send either keys of cases or rows of features")
+    wanted = Wanted([tuple(key) for key in asked.keys], asked.rows, asked.changes)
+    with told():
+        shown = showroom(request).run(model, wanted, user)
+    return RunResult(
+        dispatch_id=shown.dispatch_id,
+        artifact_sha256=shown.artifact_sha256,
+        predictions=list(as_json(shown.predictions)),
+        steps=[
+            StepTime(step=news.step, seconds=news.seconds or 0.0, rows=news.rows or 0) for news in shown.steps
+        ],
+    )

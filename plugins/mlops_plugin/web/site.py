@@ -1,0 +1,68 @@
+"""What all views of one API server share: the configuration as it stands, and the event store."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from pathlib import Path
+
+from mlops_plugin.config.loader import LoadedConfig, load_config
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.monitor.watch import Watch
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.serving.pool import ModelPool
+
+
+class Site:
+    """Made once for each app; safe to use from the threads that serve requests."""
+
+    def __init__(self, config_file: Path) -> None:
+        self._config_file = config_file
+        self.watch = Watch()
+        self._lock = threading.Lock()
+        self._loaded: LoadedConfig | None = None
+        self._stamp: tuple[int, int] | None = None
+        self._store: EventStore | None = None
+        self._store_of: Deployment | None = None
+        self._pool: ModelPool | None = None
+
+    def loaded(self) -> LoadedConfig:
+        """The configuration, read again when the file has changed; raises `ConfigError` where it is wrong."""
+        with self._lock:
+            return self._reload()
+
+    def deployment(self) -> Deployment:
+        """The deployment that the configuration describes."""
+        config = self.loaded().config
+        return Deployment.of_airflow(config.events, config.staging)
+
+    def event_store(self) -> EventStore:
+        """The event store, with its connections kept open between requests; not for callers to close."""
+        deployment = self.deployment()
+        with self._lock:
+            if self._store is None or deployment != self._store_of:
+                if self._store is not None:
+                    self._store.close()
+                self._store, self._store_of = deployment.event_store(), deployment
+            return self._store
+
+    def model_pool(self) -> ModelPool:
+        """The Showroom's model processes; they end with this process."""
+        limits = self.loaded().config.serving
+        with self._lock:
+            if self._pool is None or self._pool.limits != limits:
+                if self._pool is not None:
+                    self._pool.close()
+                self._pool = ModelPool(limits)
+                atexit.register(self._pool.close)
+            return self._pool
+
+    def _reload(self) -> LoadedConfig:
+        try:
+            status = self._config_file.stat()
+            stamp = (status.st_mtime_ns, status.st_size)
+        except OSError:
+            stamp = None  # load_config says what is wrong with the file
+        if self._loaded is None or stamp is None or stamp != self._stamp:
+            self._loaded, self._stamp = load_config(self._config_file), stamp
+        return self._loaded

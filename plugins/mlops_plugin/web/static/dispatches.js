@@ -1,0 +1,107 @@
+// Dispatches: times of the filter in the user's zone, how often to look again, and running a dispatch again.
+"use strict";
+
+(() => {
+  const BUSY_EVERY_S = 3;
+  const IDLE_EVERY_S = 30;
+
+  // The address holds UTC; the form shows and takes the user's time.
+  function useLocalTimes(form) {
+    const pad = (number) => String(number).padStart(2, "0");
+    const inputs = [...form.querySelectorAll("input[type=datetime-local]")];
+    for (const input of inputs) {
+      const moment = new Date(`${input.value}Z`);
+      if (!Number.isNaN(moment.getTime())) {
+        input.value = `${moment.getFullYear()}-${pad(moment.getMonth() + 1)}-${pad(moment.getDate())}`
+          + `T${pad(moment.getHours())}:${pad(moment.getMinutes())}`;
+      }
+    }
+    form.querySelectorAll("[data-zone]").forEach((mark) => mark.remove());
+    form.addEventListener("formdata", ({ formData }) => {
+      for (const input of inputs) {
+        if (input.value) formData.set(input.name, new Date(input.value).toISOString());
+      }
+      for (const [name, value] of [...formData]) if (!value) formData.delete(name);
+    });
+  }
+
+  // What runs changes soon; what does not is looked at now and then, and a closed dispatch no more.
+  function adaptPace(section) {
+    section.addEventListener("refreshed", () => {
+      const busy = section.querySelector("[data-busy]")?.dataset.busy === "yes";
+      section.dataset.every = busy ? BUSY_EVERY_S : section.id === "list" ? IDLE_EVERY_S : 0;
+    });
+  }
+
+  async function load(section) {
+    try {
+      const answer = await mlops.request(section.dataset.load, { headers: { Accept: "text/html" } });
+      mlops.replace(section, await answer.text());
+    } catch (error) {
+      const said = document.createElement("p");
+      said.className = "notice notice-error";
+      said.textContent = error.message;
+      section.replaceChildren(said);
+    }
+  }
+
+  function offerRunAgain(place) {
+    const ask = place.querySelector("[data-ask]");
+    const sure = place.querySelector("#sure");
+    const said = document.getElementById("again-said");
+    const show = (open) => {
+      sure.hidden = !open;
+      ask.setAttribute("aria-expanded", String(open));
+      (open ? place.querySelector("[data-yes]") : ask).focus();
+    };
+    ask.addEventListener("click", () => show(sure.hidden));
+    place.querySelector("[data-no]").addEventListener("click", () => show(false));
+    place.addEventListener("keydown", (event) => { if (event.key === "Escape" && !sure.hidden) show(false); });
+    place.querySelector("[data-yes]").addEventListener("click", async () => {
+      show(false);
+      ask.disabled = true;
+      // Airflow's own API with the user's own cookie: it asks for their rights and keeps its audit log.
+      const [dag, run] = [place.dataset.dag, place.dataset.run].map(encodeURIComponent);
+      try {
+        await mlops.request(mlops.airflow(`api/v2/dags/${dag}/dagRuns/${run}/clear`), {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ dry_run: false, only_failed: false }),
+        });
+        tell(said, "notice-info", "Airflow runs it again. The steps below follow as they start.");
+        follow();
+      } catch (error) {
+        tell(said, "notice-error", error.message);
+      } finally {
+        ask.disabled = false;
+      }
+    });
+    place.hidden = false;
+  }
+
+  function tell(place, look, text) {
+    place.className = `notice ${look}`;
+    place.textContent = text;
+  }
+
+  // Airflow takes a while until the first step starts: look often for a minute, whatever the last look said.
+  function follow() {
+    const story = document.getElementById("story");
+    let left = 60 / BUSY_EVERY_S;
+    const timer = setInterval(async () => {
+      left -= 1;
+      await mlops.refresh(story);
+      if (left <= 0 || story.querySelector("[data-busy=yes]")) {
+        clearInterval(timer);
+        if (story.querySelector("[data-busy=yes]")) document.dispatchEvent(new Event("visibilitychange"));
+      }
+    }, BUSY_EVERY_S * 1000);
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("form[data-times]").forEach(useLocalTimes);
+    document.querySelectorAll("[data-refresh]").forEach(adaptPace);
+    document.querySelectorAll("[data-load]").forEach(load);
+    document.querySelectorAll("#again").forEach(offerRunAgain);
+  });
+})();

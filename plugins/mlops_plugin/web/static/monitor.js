@@ -1,0 +1,72 @@
+// The Monitor: ages that tick, the switch that pauses and resumes, the button that dispatches.
+"use strict";
+
+(() => {
+  const monitor = document.getElementById("monitor");
+  const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+  let behind = 0; // the server's clock minus ours, in ms
+
+  function inWords(seconds) {
+    const whole = Math.max(0, Math.floor(seconds));
+    const [unit, size] = UNITS.find(([, each]) => whole >= each) || UNITS.at(-1);
+    return `${Math.floor(whole / size)} ${unit} ago`;
+  }
+
+  function showAges() {
+    for (const age of document.querySelectorAll(".age[data-since]")) {
+      age.textContent = inWords((Date.now() + behind - Date.parse(age.dataset.since)) / 1000);
+    }
+  }
+
+  function afterRefresh() {
+    const asOf = document.getElementById("as-of");
+    if (asOf) behind = Date.parse(asOf.dataset.now) - Date.now();
+    showAges();
+    // What is being probed for the first time is shown as soon as it is known.
+    if (monitor.querySelector("[data-pending]")) setTimeout(() => mlops.refresh(monitor), 1000);
+  }
+
+  function tell(id, text) {
+    const notice = document.getElementById(id);
+    notice.textContent = text;
+    notice.hidden = !text;
+  }
+
+  // Airflow's own REST API, with the user's own rights; Airflow writes its audit log.
+  async function ask(button, method, path, body, done) {
+    button.disabled = true;
+    tell("refused", "");
+    try {
+      await mlops.request(mlops.airflow(path), {
+        method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
+      });
+      tell("done", done);
+    } catch (error) {
+      tell("done", "");
+      tell("refused", error.message);
+    }
+    button.disabled = false;
+    button.focus({ preventScroll: true });
+    await mlops.refresh(monitor);
+  }
+
+  monitor.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.dag) {
+      const pause = button.getAttribute("aria-checked") === "true";
+      const dag = encodeURIComponent(button.dataset.dag);
+      ask(button, "PATCH", `api/v2/dags/${dag}?update_mask=is_paused`, { is_paused: pause },
+        `${button.dataset.dag} is ${pause ? "paused" : "active again"}.`);
+    } else if (button.dataset.trigger) {
+      const dag = encodeURIComponent(button.dataset.trigger);
+      const isActive = button.closest("tr").querySelector("[role=switch]").getAttribute("aria-checked") === "true";
+      ask(button, "POST", `api/v2/dags/${dag}/dagRuns`, { logical_date: null },
+        `${button.dataset.trigger} ${isActive ? "is being dispatched" : "is paused: it is dispatched once it is resumed"}.`);
+    }
+  });
+
+  monitor.addEventListener("refreshed", afterRefresh);
+  document.addEventListener("DOMContentLoaded", afterRefresh);
+  setInterval(showAges, 1000);
+})();

@@ -1,0 +1,109 @@
+// The Showroom: a run's steps as they happen. Without this script a form shows the result on a page of its own.
+"use strict";
+
+document.addEventListener("DOMContentLoaded", () => {
+  const form = document.getElementById("run");
+  const steps = document.getElementById("steps");
+  const progress = document.getElementById("progress");
+  const result = document.getElementById("result");
+  if (form && steps) form.addEventListener("submit", run);
+  if (form) {
+    form.addEventListener("change", count);
+    form.addEventListener("reset", () => setTimeout(count));
+    count();
+  }
+
+  function count() {
+    const chosen = document.getElementById("chosen");
+    if (!chosen) return;
+    const number = form.querySelectorAll("input[name=key]:checked").length;
+    chosen.textContent = number ? `${number} chosen` : "choose one or several";
+  }
+
+  function show(step, state, text) {
+    const item = steps.querySelector(`[data-step="${step}"]`);
+    item.dataset.state = state;
+    item.querySelector(".step-text").textContent = text;
+    progress.textContent = state === "started" ? `${item.querySelector(".step-name").textContent}: running` : "";
+  }
+
+  function hear(news) {
+    if (news.step) show(news.step, news.state, news.text);
+    else if (news.loading === "loading") progress.textContent = "The model is being loaded; the first run waits for it.";
+    else if (news.html !== undefined) {
+      progress.textContent = "";
+      mlops.replace(result, news.html);
+      for (const link of result.querySelectorAll("a[data-path]")) link.href = mlops.url(link.dataset.path);
+      result.focus({ preventScroll: true });
+      result.scrollIntoView({ block: "nearest" });
+    }
+  }
+
+  function complain(text) {
+    const notice = document.createElement("p");
+    notice.className = "notice notice-error";
+    notice.setAttribute("role", "alert");
+    notice.textContent = text;
+    result.replaceChildren(notice);
+    progress.textContent = "";
+  }
+
+  async function run(event) {
+    event.preventDefault();
+    const button = form.querySelector("button.primary");
+    if (button.disabled) return;
+    if (form.querySelector("input[type=checkbox]") && !form.querySelector("input[name=key]:checked")) {
+      complain("no case was chosen; choose at least one");
+      form.querySelector("input[type=checkbox]").focus();
+      return;
+    }
+    button.disabled = true;
+    steps.hidden = false;
+    steps.scrollIntoView({ block: "nearest" });
+    for (const item of steps.children) show(item.dataset.step, "waiting", "");
+    result.replaceChildren();
+    let ended = false;
+    try {
+      const response = await mlops.request(form.action, {
+        method: "POST",
+        headers: { Accept: "application/x-ndjson", "Content-Type": "application/x-www-form-urlencoded" },
+        body: new URLSearchParams(new FormData(form)),
+      });
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        text += value;
+        const lines = text.split("\n");
+        text = lines.pop();
+        for (const line of lines) {
+          const news = JSON.parse(line);
+          ended = ended || news.html !== undefined;
+          hear(news);
+        }
+      }
+      if (!ended) throw new Error("The server ended the run before its result; see Dispatches for what was recorded.");
+    } catch (error) {
+      complain(error.message);
+    } finally {
+      button.disabled = false;
+      const state = document.getElementById("state");
+      if (state) mlops.refresh(state);
+    }
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const source = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = "Copied";
+    } catch {
+      // Clipboard access needs https or localhost: select it instead.
+      getSelection().selectAllChildren(source);
+      button.textContent = "Selected: press Ctrl+C";
+    }
+  });
+});

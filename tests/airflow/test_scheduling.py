@@ -1,0 +1,234 @@
+"""Airflow runs what config.yaml describes: by hand, clock, asset and backfill, and despite kills."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from airflow_process import RunningAirflow, running_airflow
+from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.local_stack import processes
+from mlops_plugin.local_stack.progress import LocalStackError
+from mlops_plugin.pipeline.dispatch import dispatch_id
+from workshop import Workshop
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+# Some seconds of work inside the database, so that there is time to kill the task.
+SLOW_QUERY = """
+    WITH RECURSIVE steps(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM steps WHERE n < 30000000)
+    SELECT id, a, b, c FROM customers WHERE id <= (SELECT count(*) FROM steps)
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+    workshop = Workshop(tmp_path_factory.mktemp("airflow"))
+    for name in ("by_clock", "by_hand", "killed_once", "killed_for_good", "dry", "backwards"):
+        workshop.add_model(name)
+    workshop.add_model("by_clock", schedule="20s", catchup=False)
+    workshop.add_model(
+        "by_hand",
+        docs="Read **this**.",
+        description="Asks what data it was given",
+        source={
+            "query": "SELECT id, a, b, c FROM customers WHERE '{{ data_interval_end }}' > '2026' LIMIT 4"
+        },
+    )
+    workshop.add_model("after", schedule=["by_hand.predictions"])
+    workshop.add_model("after_dry", schedule=["dry.predictions"])
+    workshop.add_model("backwards", schedule="@daily", start_date="2026-01-01")
+    workshop.add_model("killed_once", source={"query": SLOW_QUERY}, retries=1, retry_delay="1s")
+    workshop.add_model("killed_for_good", source={"query": SLOW_QUERY})
+    workshop.add_model("stopped", source={"query": SLOW_QUERY})
+    workshop.add_model("unrenderable", source={"query": "SELECT {{ nothing.here }} AS id"})
+    workshop.add_model("broken", schedule="every now and then")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in workshop.environment.items():
+            patch.setenv(name, value)
+        with workshop.deployment.event_store() as store:
+            upgrade(store.address)
+        with running_airflow(workshop) as running:
+            running.wait(lambda: "by_hand" in running.api.dag_ids(), "parsing")
+            yield running
+
+
+def test_manual_run_predicts_and_is_recorded(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("by_hand")
+    assert airflow.wait_for_run("by_hand", run_id) == "success", airflow.logs()
+    record = airflow.workshop.record(dispatch_id("by_hand", run_id))
+    assert (record.state, record.origin, record.rows_persisted) == ("succeeded", "manual", 4)
+    assert (record.dag_id, record.run_id) == ("by_hand", run_id)
+    assert record.data_interval_end is not None
+    assert len(airflow.workshop.predictions("by_hand_predictions")) == 4
+
+
+def test_rendered_query_shows_in_airflow_and_in_the_record(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("by_hand")
+    airflow.wait_for_run("by_hand", run_id)
+    rendered = airflow.task("by_hand", run_id, "collect")["rendered_fields"]["query"]
+    assert "{{" not in rendered
+    assert rendered == airflow.workshop.record(dispatch_id("by_hand", run_id)).query
+
+
+def test_asset_of_a_model_starts_the_model_that_waits_for_it(airflow: RunningAirflow) -> None:
+    airflow.api.unpause("after")
+    airflow.wait_for_run("by_hand", airflow.trigger("by_hand"))
+    records = airflow.wait(lambda: airflow.workshop.records("after"), "a dispatch of 'after'")
+    assert records[0].origin == "asset"
+    airflow.wait(lambda: airflow.workshop.records("after")[0].state == "succeeded", "its success")
+
+
+def test_clock_starts_dispatches_with_their_interval(airflow: RunningAirflow) -> None:
+    airflow.api.unpause("by_clock")
+    record = airflow.wait(
+        lambda: next((r for r in airflow.workshop.records("by_clock") if r.state == "succeeded"), None),
+        "a scheduled dispatch",
+    )
+    assert record.origin == "scheduled"
+    assert (record.data_interval_end - record.data_interval_start).total_seconds() == 20
+    airflow.call("PATCH", "/dags/by_clock?update_mask=is_paused", {"is_paused": True})
+
+
+def test_params_limit_rows_and_a_dry_run_writes_and_announces_nothing(airflow: RunningAirflow) -> None:
+    airflow.api.unpause("after_dry")
+    run_id = airflow.trigger("dry", conf={"row_limit": 2, "dry_run": True})
+    assert airflow.wait_for_run("dry", run_id) == "success"
+    assert airflow.task_states("dry", run_id)["persist"] == "skipped"
+    record = airflow.workshop.record(dispatch_id("dry", run_id))
+    assert (record.rows_collected, record.rows_predicted, record.rows_persisted) == (2, 2, 0)
+    with contextlib.closing(sqlite3.connect(airflow.workshop.folder / "sink.db")) as sink:
+        assert sink.execute(
+            "SELECT count(*) FROM sqlite_master WHERE name = 'dry_predictions'"
+        ).fetchone() == (0,)
+    assert airflow.workshop.records("after_dry") == []
+
+
+def test_refused_param_starts_no_run(airflow: RunningAirflow) -> None:
+    with pytest.raises(Exception, match="row_limit"):
+        airflow.trigger("dry", conf={"row_limit": -1})
+
+
+def test_broken_model_is_an_import_error_and_the_others_keep_their_dags(airflow: RunningAirflow) -> None:
+    (error,) = airflow.api.import_errors()
+    line = next(
+        n
+        for n, text in enumerate(airflow.workshop.config_file.read_text().splitlines(), 1)
+        if "now and then" in text
+    )
+    assert f"config.yaml:{line}: models.broken.schedule" in error
+    assert "broken" not in airflow.api.dag_ids()
+    assert {"by_hand", "after", "by_clock"} <= airflow.api.dag_ids()
+
+
+def test_killed_task_is_tried_again_and_no_row_is_lost_or_doubled(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("killed_once")
+    kill_collect(airflow, "killed_once", run_id)
+    assert airflow.wait_for_run("killed_once", run_id) == "success", airflow.logs()
+    assert [row["id"] for row in airflow.workshop.predictions("killed_once_predictions")] == [1, 2, 3, 4, 5]
+    record = airflow.workshop.record(dispatch_id("killed_once", run_id))
+    assert (record.state, record.tries) == ("succeeded", 2)
+
+
+def test_dispatch_whose_tasks_were_killed_does_not_stay_running(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("killed_for_good")
+    kill_collect(airflow, "killed_for_good", run_id)
+    assert airflow.wait_for_run("killed_for_good", run_id) == "failed"
+    record = airflow.wait(
+        lambda: (
+            (r := airflow.workshop.record(dispatch_id("killed_for_good", run_id))).state != "running" and r
+        ),
+        "the record's end",
+    )
+    assert record.state == "failed"
+    assert "Airflow" in record.error
+
+
+def test_persist_cleared_alone_stays_a_success(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("by_hand")
+    airflow.wait_for_run("by_hand", run_id)
+    body = {"dag_run_id": run_id, "task_ids": ["persist"], "only_failed": False, "dry_run": False}
+    airflow.call("POST", "/dags/by_hand/clearTaskInstances", body)
+    airflow.wait(lambda: airflow.task("by_hand", run_id, "persist")["try_number"] == 2, "the second try")
+    assert airflow.wait_for_run("by_hand", run_id) == "success", airflow.logs()
+    record = airflow.workshop.record(dispatch_id("by_hand", run_id))
+    assert (record.state, record.rows_persisted) == ("succeeded", 4)
+
+
+def test_run_marked_failed_while_it_runs_closes_its_dispatch(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("stopped")
+    wanted = dispatch_id("stopped", run_id)
+    airflow.wait(
+        lambda: any(r.dispatch_id == wanted for r in airflow.workshop.records("stopped")), "its beginning"
+    )
+    path = f"/dags/stopped/dagRuns/{quote(run_id, safe='')}"
+    airflow.call("PATCH", f"{path}?update_mask=state", {"state": "failed"})
+    airflow.wait(lambda: airflow.workshop.record(wanted).state == "failed", "the record's end")
+    assert "ended from outside" in (airflow.workshop.record(wanted).error or "")
+
+
+def test_query_that_cannot_be_rendered_leaves_a_failed_dispatch(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("unrenderable")
+    assert airflow.wait_for_run("unrenderable", run_id) == "failed"
+    record = airflow.workshop.record(dispatch_id("unrenderable", run_id))
+    assert record.state == "failed"
+    assert "'nothing' is undefined" in (record.error or "")
+
+
+def kill_collect(airflow: RunningAirflow, dag_id: str, run_id: str) -> None:
+    """Kill -9 the run's `collect` and the worker that watches it, once its dispatch is recorded as begun."""
+    wanted = dispatch_id(dag_id, run_id)
+
+    def has_begun() -> bool:
+        return any(record.dispatch_id == wanted for record in airflow.workshop.records(dag_id))
+
+    airflow.wait(has_begun, f"the beginning of {dag_id}")
+    pid = airflow.task(dag_id, run_id, "collect")["pid"]
+    worker = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    ours = {process.pid for process in processes.find(airflow.workshop.folder)}
+    assert {pid, worker} <= ours
+    for doomed in (worker, pid):
+        os.kill(doomed, signal.SIGKILL)
+
+
+def test_backfill_dispatches_each_interval(airflow: RunningAirflow) -> None:
+    airflow.api.unpause("backwards")
+    body = {
+        "dag_id": "backwards",
+        "from_date": "2026-02-01T00:00:00Z",
+        "to_date": "2026-02-03T00:00:00Z",
+        "max_active_runs": 1,
+        "run_backwards": False,
+        "dag_run_conf": {},
+    }
+
+    def is_created() -> bool:
+        try:
+            airflow.call("POST", "/backfills", body)
+        except LocalStackError as refused:
+            if "locked" in str(refused):  # Airflow on SQLite: another component was writing
+                return False
+            raise
+        return True
+
+    airflow.wait(is_created, "the backfill")
+    airflow.wait(
+        lambda: (
+            [r.state for r in airflow.workshop.records("backwards") if r.origin == "backfill"]
+            == ["succeeded"] * 3
+        ),
+        "three dispatches",
+    )
+    starts = {
+        str(r.data_interval_start.date())
+        for r in airflow.workshop.records("backwards")
+        if r.data_interval_start
+    }
+    assert {"2026-02-01", "2026-02-02", "2026-02-03"} <= starts

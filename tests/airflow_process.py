@@ -1,0 +1,168 @@
+"""A real Airflow of a test's own: API server, scheduler (LocalExecutor), DAG processor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mlops_plugin.local_stack import processes
+from mlops_plugin.local_stack.airflow_api import AirflowApi
+from mlops_plugin.local_stack.progress import LocalStackError
+from workshop import Workshop
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 120.0
+RUN_TIMEOUT_S = 120.0
+FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+_MAKE_USERS = """
+import sys
+from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+from mlops_plugin.roles import grant
+with get_application_builder() as builder:
+    grant(builder.sm)
+    for role in sys.argv[1:]:
+        name = role.lower()
+        found = builder.sm.find_role(role)
+        assert builder.sm.add_user(name, name, name, name + "@localhost", found, password=name)
+"""
+COMPONENTS = ("api-server", "scheduler", "dag-processor")
+
+
+class RunningAirflow:
+    """Airflow over a workshop; every caller of its API is an administrator."""
+
+    def __init__(self, workshop: Workshop, port: int) -> None:
+        self.workshop = workshop
+        self.api = AirflowApi("127.0.0.1", port)
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        return self.api.call(method, f"/api/v2{path}", body)
+
+    def trigger(self, dag_id: str, **body: Any) -> str:
+        """Start a run as a person would; returns its id."""
+        self.api.unpause(dag_id)
+        return str(self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, **body})["dag_run_id"])
+
+    def wait_for_run(self, dag_id: str, run_id: str) -> str:
+        """Wait until a run is over; returns its state."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+        ended: str = self.wait(
+            lambda: (state := self.call("GET", path)["state"]) in ("success", "failed") and state,
+            f"run {run_id} of {dag_id}",
+        )
+        return ended
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
+        tasks = self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances")[
+            "task_instances"
+        ]
+        return {task["task_id"]: task["state"] for task in tasks}
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        return self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}")
+
+    def wait(self, look: Callable[[], Any], what: str, timeout_s: float = RUN_TIMEOUT_S) -> Any:
+        """Wait until `look` returns something true."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := look()):
+            assert time.monotonic() < deadline, f"{what} did not happen in {timeout_s:.0f} s\n{self.logs()}"
+            time.sleep(0.3)
+        return found
+
+    def logs(self) -> str:
+        """The end of every component's log, for a failing test."""
+        return "\n".join(
+            f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+            for log in sorted(self.workshop.folder.glob("*.log"))
+        )
+
+
+@contextmanager
+def running_airflow(
+    workshop: Workshop,
+    settings: Mapping[str, str] | None = None,
+    components: Sequence[str] = COMPONENTS,
+    roles: Sequence[str] = (),
+) -> Iterator[RunningAirflow]:
+    """Start Airflow over a workshop and end every process of it afterwards.
+
+    Every caller is an administrator; with `roles`, Flask-AppBuilder asks for a name and a password instead,
+    and there is one user of each role, called like it in lower case, with that name as the password.
+    """
+    port = _free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        **airflow_environment(workshop, port),
+        **({"AIRFLOW__CORE__AUTH_MANAGER": FAB} if roles else {}),
+        **(settings or {}),
+    }
+    airflow = [sys.executable, "-m", "airflow"]
+    _run([*airflow, "db", "migrate"], environment)
+    if roles:
+        _run([sys.executable, "-c", _MAKE_USERS, *roles], environment)
+    running = RunningAirflow(workshop, port)
+    started = []
+    try:
+        for component in components:
+            log = workshop.folder / f"{component}.log"
+            command = [*airflow, component]
+            started.append(
+                processes.start(component, command, log, env=environment, checkout=workshop.folder)
+            )
+        running.wait(lambda: _is_healthy(running.api, components), "a healthy Airflow", START_TIMEOUT_S)
+        if roles:
+            running.api.sign_in("admin")
+        yield running
+    finally:
+        processes.stop(workshop.folder, logging.getLogger(__name__).debug)
+        for process in started:
+            process.wait()
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def airflow_environment(workshop: Workshop, port: int) -> dict[str, str]:
+    """The settings of an Airflow over a workshop."""
+    return {
+        **workshop.environment,
+        "PYTHONPATH": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "3",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of a test, and long enough for a key of sixty-four bytes, that is",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_healthy(api: AirflowApi, components: Sequence[str]) -> bool:
+    try:
+        health = api.health()
+    except LocalStackError:
+        return False
+    return all(health[component] == "healthy" for component in components)

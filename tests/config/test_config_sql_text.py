@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_plugin.config.sql_text import check_connection, check_query, check_table
+from mlops_plugin.databases.dialects import parse_table
+from mlops_plugin.errors import SinkError
+
+
+@pytest.mark.parametrize(
+    ("query", "checked"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        ("\n  SELECT 1;\n", "SELECT 1"),
+        ("SELECT 1; ;; -- done", "SELECT 1"),
+        ("SELECT ';', \"a;b\", `c;d`, $$;$$, $x$;$$;$x$", "SELECT ';', \"a;b\", `c;d`, $$;$$, $x$;$$;$x$"),
+        ("SELECT 'it''s; fine'", "SELECT 'it''s; fine'"),
+        ("SELECT 1 -- a; b\n, 2 /* c; d */", "SELECT 1 -- a; b\n, 2 /* c; d */"),
+        ("SELECT {{ ';'.join(x) }} {# a; b #}", "SELECT {{ ';'.join(x) }} {# a; b #}"),
+        (
+            "{% if a %}SELECT 1{% else %}SELECT 2{% endif %}",
+            "{% if a %}SELECT 1{% else %}SELECT 2{% endif %}",
+        ),
+    ],
+)
+def test_one_statement_passes_without_its_semicolon(query: str, checked: str) -> None:
+    assert check_query(query) == checked
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["SELECT 1; SELECT 2", "SELECT 1;;x", "SELECT ';'; DROP TABLE t", "SELECT 1; {{ x }}", "; SELECT 1"],
+)
+def test_a_second_statement_is_refused(query: str) -> None:
+    with pytest.raises(ValueError, match="one statement"):
+        check_query(query)
+
+
+@pytest.mark.parametrize("query", ["", " \n\t", ";", "-- SELECT 1", "/* SELECT 1 */ ; -- x"])
+def test_an_empty_query_is_refused(query: str) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        check_query(query)
+
+
+@pytest.mark.parametrize("conn_id", ["warehouse", "a.b-c_1", "x" * 250])
+def test_a_connection_id_passes(conn_id: str) -> None:
+    assert check_connection(conn_id) == conn_id
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "mysql://root:hunter2@db/x",
+        "Driver=MariaDB;PWD=hunter2",
+        "root@db hunter2",
+        "root hunter2",
+        "hunter2!",
+        "",
+        "x" * 251,
+        "warehouse\n",
+    ],
+)
+def test_what_is_no_connection_id_is_refused_and_not_shown(written: str) -> None:
+    with pytest.raises(ValueError, match="Airflow connection") as refusal:
+        check_connection(written)
+
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "table", ["t", "s.t", "c.s.t", '"a.b"', 's."a ""b"" c"', "Größe", "two words", "a-b"]
+)
+def test_a_table_name_passes(table: str) -> None:
+    assert check_table(table) == table
+
+
+@pytest.mark.parametrize(
+    "table", ["", ".", "a.", ".a", "a.b.c.d", "a..b", '"a', 'a"b"', "t; DROP TABLE t", " a", "a ", "a\0"]
+)
+def test_what_is_no_table_name_is_refused(table: str) -> None:
+    with pytest.raises(ValueError, match="no table name"):
+        check_table(table)
+
+
+@given(st.text(alphabet='ab."; \t\n', max_size=12))
+def test_every_table_name_that_passes_is_one_for_the_databases(table: str) -> None:
+    try:
+        check_table(table)
+    except ValueError:
+        return
+    try:
+        parts = parse_table(table)
+    except SinkError:
+        pytest.fail(f"{table!r} passed")
+    assert 1 <= len(parts) <= 3

@@ -1,0 +1,45 @@
+"""Servers and databases that tests ask for by name; a server starts when the first test needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import Server, ServerDatabase, start_mariadb, start_postgres
+from ways_in import WAYS_IN, WayIn, way_in
+
+pytest_plugins = ["workshop"]
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB server of this test process."""
+    with start_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this test process."""
+    with start_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_database(mariadb: Server) -> ServerDatabase:
+    """An empty database on the MariaDB server."""
+    return mariadb.new_database()
+
+
+@pytest.fixture
+def postgres_database(postgres: Server) -> ServerDatabase:
+    """An empty database on the PostgreSQL server."""
+    return postgres.new_database()
+
+
+@pytest.fixture(params=WAYS_IN)
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
+    """Every way into a database in turn, each with an empty database."""
+    return way_in(request.param, request, tmp_path)

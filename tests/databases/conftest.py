@@ -1,0 +1,23 @@
+"""What the tests of databases share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sinks import MODES, Mode
+from ways_in import INTO_MARIADB, WayIn, way_in
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Every mode of a sink in turn."""
+    mode: Mode = request.param
+    return mode
+
+
+@pytest.fixture(params=INTO_MARIADB)
+def mariadb_way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
+    """Every way into MariaDB in turn, each with an empty database."""
+    return way_in(request.param, request, tmp_path)

@@ -1,0 +1,158 @@
+"""Names and column types per engine."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.databases.dialects import (
+    ANSI,
+    MSSQL,
+    MYSQL,
+    POSTGRESQL,
+    SQLITE,
+    Dialect,
+    dialect_named,
+    parse_table,
+)
+from mlops_plugin.errors import SinkError, UnsupportedType
+
+ALL = (ANSI, MSSQL, MYSQL, POSTGRESQL, SQLITE)
+
+
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [
+        ("predictions", ("predictions",)),
+        ("sales.predictions", ("sales", "predictions")),
+        ("a.b.c", ("a", "b", "c")),
+        ('"a.b".c', ("a.b", "c")),
+        ('a."say ""hi"""', ("a", 'say "hi"')),
+        ("order", ("order",)),
+        ("my table", ("my table",)),
+        ("Straße.预测", ("Straße", "预测")),
+        ("x; DROP TABLE y --", ("x; DROP TABLE y --",)),
+    ],
+)
+def test_a_table_name_is_split_at_dots_outside_quotes(written: str, parts: tuple[str, ...]) -> None:
+    assert parse_table(written) == parts
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", ".", "a.", ".a", "a..b", 'a"b', '"a', '"a"b', '""', 'a."".b', "a.b.c.d", " a", "a .b", "a\0b"],
+)
+def test_a_table_name_that_is_none_is_refused(written: str) -> None:
+    with pytest.raises(SinkError):
+        parse_table(written)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "quoted"),
+    [(MYSQL, '`a``b"c]d`'), (POSTGRESQL, '"a`b""c]d"'), (MSSQL, '[a`b"c]]d]'), (ANSI, '"a`b""c]d"')],
+)
+def test_a_quote_inside_a_name_is_doubled(dialect: Dialect, quoted: str) -> None:
+    assert dialect.quote('a`b"c]d') == quoted
+
+
+def test_each_part_of_a_table_name_is_quoted() -> None:
+    assert MYSQL.quote_table('sales."a.b"') == "`sales`.`a.b`"
+
+
+@pytest.mark.parametrize("dialect", ALL, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 2000])
+def test_a_name_that_no_engine_takes_is_refused(dialect: Dialect, name: str) -> None:
+    with pytest.raises(SinkError):
+        dialect.quote(name)
+
+
+def test_names_are_measured_as_the_engine_measures_them() -> None:
+    assert MYSQL.quote("ä" * 64)
+    assert POSTGRESQL.quote("a" * 63)
+    for dialect, name in ((MYSQL, "a" * 65), (POSTGRESQL, "ä" * 32), (MYSQL, "model_🚀")):
+        with pytest.raises(SinkError):
+            dialect.quote(name)
+
+
+@pytest.mark.parametrize(
+    ("said", "dialect"),
+    [
+        ("MySQL", MYSQL),
+        ("MariaDB", MYSQL),
+        ("postgres", POSTGRESQL),
+        ("PostgreSQL", POSTGRESQL),
+        ("SQLite", SQLITE),
+        ("Microsoft SQL Server", MSSQL),
+        ("DB2/LINUXX8664", ANSI),
+    ],
+)
+def test_an_engine_is_known_by_the_name_its_driver_gives(said: str, dialect: Dialect) -> None:
+    assert dialect_named(said) is dialect
+
+
+STORABLE = [
+    pa.int8(),
+    pa.int16(),
+    pa.int32(),
+    pa.int64(),
+    pa.uint8(),
+    pa.uint16(),
+    pa.uint32(),
+    pa.uint64(),
+    pa.float16(),
+    pa.float32(),
+    pa.float64(),
+    pa.bool_(),
+    pa.decimal128(20, 4),
+    pa.decimal256(38, 0),
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.binary(16),
+    pa.date32(),
+    pa.time64("us"),
+    pa.timestamp("us"),
+    pa.timestamp("ns", "UTC"),
+    pa.uuid(),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.dictionary(pa.int8(), pa.decimal128(9, 2)),
+]
+
+
+@pytest.mark.parametrize("dialect", ALL, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("arrow_type", STORABLE, ids=str)
+def test_every_engine_has_a_type_for_every_plain_value(dialect: Dialect, arrow_type: pa.DataType) -> None:
+    for is_key in (False, True):
+        assert dialect.column_type(arrow_type, is_key=is_key)
+
+
+@pytest.mark.parametrize("dialect", ALL, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(
+    "arrow_type",
+    [pa.null(), pa.list_(pa.int8()), pa.struct({"a": pa.int8()}), pa.duration("s"), pa.decimal128(5, -2)],
+    ids=str,
+)
+def test_a_value_without_a_column_type_is_refused(dialect: Dialect, arrow_type: pa.DataType) -> None:
+    with pytest.raises(UnsupportedType):
+        dialect.column_type(arrow_type, is_key=False)
+
+
+def test_unsigned_integers_fit_their_column() -> None:
+    assert MYSQL.column_type(pa.uint8(), is_key=False) == "SMALLINT"
+    assert POSTGRESQL.column_type(pa.uint32(), is_key=False) == "BIGINT"
+    assert POSTGRESQL.column_type(pa.uint64(), is_key=True) == "NUMERIC(20,0)"
+
+
+def test_a_decimal_beyond_the_engine_is_refused_with_its_limit() -> None:
+    assert MYSQL.column_type(pa.decimal256(65, 10), is_key=False) == "DECIMAL(65,10)"
+    with pytest.raises(UnsupportedType, match="38"):
+        MSSQL.column_type(pa.decimal256(39, 10), is_key=False)
+    with pytest.raises(UnsupportedType, match="65"):
+        MYSQL.column_type(pa.decimal256(70, 10), is_key=False)
+
+
+def test_a_text_key_can_be_indexed_and_keeps_case_apart_on_mysql() -> None:
+    assert MYSQL.column_type(pa.string(), is_key=True).startswith("VARCHAR(255) CHARACTER SET utf8mb4")
+    assert MYSQL.column_type(pa.string(), is_key=True).endswith("_bin")
+    assert MYSQL.column_type(pa.string(), is_key=False).startswith("TEXT")

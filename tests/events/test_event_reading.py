@@ -1,0 +1,151 @@
+"""Lists, counts and histories of dispatches, on every engine."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from events.event_stories import new_entry, new_identity
+from mlops_plugin.events import tables
+from mlops_plugin.events.reading import DispatchFilter, DispatchLine
+from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.store import EventStore
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def fill(store: EventStore, count: int) -> list[DispatchRecord]:
+    """Dispatches of several models, states and origins, many at the same instant; newest first."""
+    identity = new_identity()
+    store.begin(identity)
+    sample = store.get(identity.dispatch_id)
+    assert sample is not None
+    chance = random.Random(count)
+    records = []
+    for n in range(count):
+        at = START + timedelta(hours=chance.randrange(count // 4))
+        records.append(
+            replace(
+                sample,
+                dispatch_id=f"{n:06d}",
+                model=chance.choice(("a", "b")),
+                state=chance.choice(("running", "succeeded", "failed")),
+                origin=chance.choice(("manual", "showroom")),
+                created_at=at,
+                updated_at=at,
+                finished_at=chance.choice((None, at + timedelta(seconds=1.5))),
+            )
+        )
+    with store.address.create_engine().execution_options(writes=True).begin() as connection:
+        connection.execute(sa.delete(tables.dispatches))
+        connection.execute(sa.insert(tables.dispatches), [asdict(record) for record in records])
+    return sorted(records, key=lambda record: record.cursor, reverse=True)
+
+
+FILTERS = [
+    DispatchFilter(),
+    DispatchFilter(model="a"),
+    DispatchFilter(state="failed"),
+    DispatchFilter(origin="showroom"),
+    DispatchFilter(model="a", origin="manual"),
+    DispatchFilter(state="running", origin="manual"),
+    DispatchFilter(model="b", state="succeeded", origin="showroom"),
+    DispatchFilter(since=START + timedelta(hours=3), until=START + timedelta(hours=20)),
+    DispatchFilter(model="a", until=START + timedelta(hours=9)),
+    DispatchFilter(model="gone"),
+]
+
+
+def passes(record: DispatchRecord, wanted: DispatchFilter) -> bool:
+    return (
+        wanted.model in (None, record.model)
+        and wanted.state in (None, record.state)
+        and wanted.origin in (None, record.origin)
+        and (wanted.since is None or wanted.since <= record.created_at)
+        and (wanted.until is None or record.created_at < wanted.until)
+    )
+
+
+def test_every_filter_shows_and_counts_what_passes_it(store: EventStore) -> None:
+    records = fill(store, 120)
+    for wanted in FILTERS:
+        passing = [record.dispatch_id for record in records if passes(record, wanted)]
+        seen: list[DispatchLine] = []
+        while page := store.page(wanted, before=seen[-1].cursor if seen else None, limit=7):
+            seen += page
+        assert [line.dispatch_id for line in seen] == passing, wanted
+        in_one_go = [line for page in store.every_page(wanted, limit=11) for line in page]
+        assert in_one_go == seen
+        assert store.count(wanted) == len(passing)
+
+
+def test_a_line_says_what_the_record_says(store: EventStore) -> None:
+    record = fill(store, 8)[0]
+    (line,) = store.page(DispatchFilter(), limit=1)
+    assert asdict(line) == {name: value for name, value in asdict(record).items() if name in asdict(line)}
+
+
+def test_a_line_knows_how_long_it_took(store: EventStore) -> None:
+    fill(store, 40)
+    for line in store.page(DispatchFilter()):
+        assert line.seconds == (None if line.finished_at is None else 1.5)
+
+
+def test_counting_stops_at_the_bound(store: EventStore) -> None:
+    fill(store, 40)
+    assert store.count(DispatchFilter(), at_most=40) == 40
+    assert store.count(DispatchFilter(), at_most=39) == 39
+
+
+def test_rows_added_meanwhile_do_not_shift_the_pages(store: EventStore) -> None:
+    records = fill(store, 20)
+    first = store.page(DispatchFilter(), limit=5)
+    store.begin(new_identity())  # is newest
+    second = store.page(DispatchFilter(), before=first[-1].cursor, limit=5)
+    assert [line.dispatch_id for line in second] == [record.dispatch_id for record in records[5:10]]
+
+
+def dispatch(
+    store: EventStore, model: str, reports: list[dict[str, object]], **rest: object
+) -> DispatchRecord:
+    """A dispatch that succeeded, its `infer` once for each report."""
+    identity = new_identity(model, **rest)  # type: ignore[arg-type]
+    store.begin(identity)
+    store.log(identity.dispatch_id, new_entry(3))
+    for number, report in enumerate(reports, 1):
+        store.step_started(identity.dispatch_id, "infer", number)
+        store.step_succeeded(identity.dispatch_id, "infer", number, rows=3, details=report)
+    return store.finish(identity.dispatch_id, collected=3, predicted=3, rejected=0, persisted=3)
+
+
+def test_history_has_the_last_report_of_each_dispatch_oldest_first(store: EventStore) -> None:
+    first = dispatch(store, "churn", [{"n": 1}, {"n": 2}])
+    silent = dispatch(store, "churn", [])
+    dispatch(store, "other", [{"n": 3}])
+    history = store.history(DispatchFilter(model="churn"))
+    assert [(line.dispatch_id, report) for line, report in history] == [
+        (first.dispatch_id, {"n": 2}),
+        (silent.dispatch_id, None),
+    ]
+    assert [line.dispatch_id for line, _ in store.history(DispatchFilter(model="churn"), limit=1)] == [
+        silent.dispatch_id
+    ]
+    assert store.history(DispatchFilter(model="gone")) == []
+
+
+@pytest.mark.parametrize("origin", ["manual", "showroom"])
+def test_previous_is_the_last_that_succeeded_by_a_door_that_stores(store: EventStore, origin: str) -> None:
+    before = dispatch(store, "churn", [])
+    dispatch(store, "churn", [], origin="showroom")
+    dispatch(store, "other", [])
+    failed = new_identity("churn")
+    store.begin(failed)
+    store.step_failed(failed.dispatch_id, "collect", 1, error="no", is_final=True)
+    this = dispatch(store, "churn", [], origin=origin)
+    dispatch(store, "churn", [])
+    assert store.previous(this) == before
+    assert store.previous(before) is None

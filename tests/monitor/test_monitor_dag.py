@@ -1,0 +1,129 @@
+"""The DAG `mlops_monitor`: as Airflow parses it, and as Airflow runs it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_process import running_airflow
+from mlops_plugin.config.loader import load_config, load_settings
+from mlops_plugin.errors import ConfigError
+from mlops_plugin.events.probes import ProbeHistory
+from mlops_plugin.monitor_dag import build_monitor_dags
+from servers import free_port
+from workshop import Workshop
+
+TESTS = Path(__file__).parents[1]
+
+
+def test_the_dag_has_the_configured_schedule_and_is_active_from_the_start(workshop: Workshop) -> None:
+    workshop.sections["monitor"] = {"schedule": "90s"}
+    workshop.write()
+    dag = build_monitor_dags(workshop.config_file)["mlops_monitor"]
+
+    assert dag.schedule == timedelta(seconds=90)
+    assert dag.is_paused_upon_creation is False
+    assert dag.task_ids == ["probe"]
+
+
+def test_without_a_schedule_there_is_no_dag(workshop: Workshop) -> None:
+    workshop.sections["monitor"] = {"schedule": None}
+    workshop.write()
+
+    assert build_monitor_dags(workshop.config_file) == {}
+
+
+def test_the_settings_are_the_same_read_alone_and_with_the_models(workshop: Workshop) -> None:
+    workshop.sections["monitor"] = {"refresh": "3s", "hosts": [{"host": "::1", "port": 1}]}
+    workshop.add_model("other")
+    whole = load_config(workshop.config_file).config
+
+    assert load_settings(workshop.config_file) == whole.model_copy(update={"models": {}})
+
+
+def test_a_broken_model_does_not_take_the_monitor_along(workshop: Workshop) -> None:
+    workshop.sections["monitor"] = {}
+    workshop.write()
+    text = workshop.config_file.read_text()
+    workshop.config_file.write_text(text + "  broken:\n    key: [\n")
+
+    assert "mlops_monitor" in build_monitor_dags(workshop.config_file)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "said"),
+    [
+        ({"hosts": [{"host": "http://a.example", "port": 80}]}, "is not a host"),
+        ({"hosts": [{"host": "a.example:80", "port": 80}]}, "is not a host"),
+        ({"hosts": [{"host": "a", "port": 0}]}, "at least 1"),
+        ({"hosts": [{"host": "a", "port": 1}, {"host": "a", "port": 1}]}, "listed twice"),
+        ({"hosts": {"host": "a", "port": 1}}, "expected a list"),
+        ({"databases": [{"connection": "a"}, {"connection": "a"}]}, "listed twice"),
+        ({"schedule": ["churn.predictions"]}, "must recur with time"),
+        ({"schedule": "@once"}, "must recur with time"),
+        ({"notify": [{"notifier": "smtp"}]}, "not the import path of a class"),
+        ({"refrehs": "1s"}, "did you mean 'refresh'"),
+    ],
+)
+def test_a_mistake_is_named(workshop: Workshop, monitor: object, said: str) -> None:
+    workshop.config_file.write_text(yaml.safe_dump({"monitor": monitor, "models": workshop.models}))
+    with pytest.raises(ConfigError, match=said):
+        load_settings(workshop.config_file)
+
+
+def test_a_model_cannot_have_the_name_of_the_monitors_dag(workshop: Workshop) -> None:
+    workshop.add_model("mlops_monitor")
+
+    assert "give the model another one" in str(workshop.loaded.broken["mlops_monitor"][0])
+
+
+def test_parsing_the_file_imports_nothing_heavy(workshop: Workshop) -> None:
+    script = (
+        "import sys, airflow.sdk; before = set(sys.modules); import mlops_plugin.monitor_dag; "
+        "print(*(set(sys.modules) - before))"
+    )
+    environment = {**workshop.environment, "PYTHONPATH": str(TESTS.parent / "plugins")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    added = {name.partition(".")[0] for name in done.stdout.split()}
+
+    assert not added & {"sqlalchemy", "pyarrow", "pandas", "numpy", "fastapi", "jinja2", "alembic"}
+
+
+@pytest.mark.airflow
+@pytest.mark.slow
+def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_a_change(workshop: Workshop) -> None:
+    port, told = free_port(), workshop.folder / "told"
+    workshop.sections["monitor"] = {
+        "schedule": "5s",
+        "hosts": [{"name": "Feature service", "host": "127.0.0.1", "port": port}],
+        "databases": [{"connection": "source", "table": "customers"}],
+        "notify": [
+            {
+                "notifier": "monitor.notifier_for_tests.FileNotifier",
+                "arguments": {"file": str(told), "text": "{{ target }} is {{ after }} ({{ dag.dag_id }})"},
+            }
+        ],
+    }
+    workshop.write()
+    plugins = str(TESTS.parent / "plugins")
+    with running_airflow(workshop, {"PYTHONPATH": f"{plugins}:{TESTS}"}) as airflow:
+        airflow.wait(told.exists, "the news that the host is down")
+        with socket.create_server(("127.0.0.1", port)):
+            airflow.wait(lambda: "is up" in told.read_text(), "the news that the host is up")
+
+    assert told.read_text().splitlines()[:2] == [
+        "Feature service is down (mlops_monitor)",
+        "Feature service is up (mlops_monitor)",
+    ]
+    since = datetime.now(UTC) - timedelta(hours=1)
+    with workshop.deployment.event_store() as store:
+        rows = ProbeHistory(store).probes("database source customers", since=since)
+    assert {row.state for row in rows} == {"up"}

@@ -1,0 +1,97 @@
+"""Dispatches that nobody closed end as their runs ended; those that are alive stay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id
+from mlops_plugin.pipeline.reconciliation import close_abandoned, close_failed_run, close_forgotten
+from workshop import Workshop
+
+
+def begin(
+    workshop: Workshop, model: str = "churn", run_id: str | None = "manual__1", hours_ago: int = 0
+) -> str:
+    """A dispatch whose `collect` began and never ended."""
+    identity = dispatch_id(model, run_id) if run_id else f"without-run-{model}"
+    dag_id = model if run_id else None
+    dispatch = Dispatch(identity, workshop.model(model), "manual", dag_id=dag_id, run_id=run_id)
+    with workshop.deployment.event_store() as store:
+        store.begin(dispatch.identity)
+        store.step_started(identity, "collect", 1)
+        then = datetime.now(UTC) - timedelta(hours=hours_ago)
+        path = store.address.path
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE mlops_dispatch SET updated_at = :then WHERE dispatch_id = :id"),
+            {"then": then.replace(tzinfo=None), "id": identity},
+        )
+    engine.dispose()
+    return identity
+
+
+def close(
+    workshop: Workshop, states: dict[str, str], model: str = "churn", current: str = "manual__now"
+) -> int:
+    """`close_forgotten` with an Airflow that knows these runs."""
+    return close_forgotten(
+        model, current, workshop.deployment, lambda _dag, run, wanted: states.get(run) in wanted
+    )
+
+
+def test_run_that_is_alive_keeps_its_dispatch_running(workshop: Workshop) -> None:
+    begun = begin(workshop)
+    assert close(workshop, {"manual__1": "running"}) == 0
+    assert workshop.record(begun).state == "running"
+
+
+def test_run_that_failed_or_is_gone_fails_its_dispatch(workshop: Workshop) -> None:
+    failed, gone = begin(workshop, run_id="a"), begin(workshop, run_id="b")
+    assert close(workshop, {"a": "failed"}) == 2
+    assert workshop.record(failed).state == workshop.record(gone).state == "failed"
+
+
+def test_run_that_ended_in_success_does_not_fail_its_dispatch(workshop: Workshop) -> None:
+    begun = begin(workshop)
+    assert close(workshop, {"manual__1": "success"}) == 1
+    assert workshop.record(begun).state == "succeeded"
+
+
+def test_current_run_is_left_alone(workshop: Workshop) -> None:
+    begin(workshop, run_id="manual__now")
+    assert close(workshop, {}) == 0
+
+
+def test_silent_dispatch_of_another_model_is_closed_and_a_fresh_one_is_not(workshop: Workshop) -> None:
+    workshop.add_model("removed")
+    silent = begin(workshop, model="removed", run_id="a", hours_ago=1)
+    fresh = begin(workshop, model="removed", run_id="b")
+    assert close(workshop, {}) == 1
+    assert workshop.record(silent).state == "failed"
+    assert workshop.record(fresh).state == "running"
+
+
+def test_dispatch_without_a_run_is_closed_after_a_day(workshop: Workshop) -> None:
+    begun = begin(workshop, run_id=None, hours_ago=23)
+    assert close_abandoned(workshop.deployment) == close(workshop, {}) == 0
+    begin(workshop, run_id=None, hours_ago=25)
+    assert close_abandoned(workshop.deployment) == 1
+    assert workshop.record(begun).state == "failed"
+
+
+def test_failed_run_whose_collect_never_began_is_recorded_as_failed(workshop: Workshop) -> None:
+    close_failed_run(workshop.model(), "scheduled__x", "task_failure", workshop.deployment)
+    record = workshop.record(dispatch_id("churn", "scheduled__x"))
+    assert (record.state, record.origin) == ("failed", "scheduled")
+    assert "task_failure" in (record.error or "")
+
+
+def test_failed_run_whose_dispatch_is_closed_changes_nothing(workshop: Workshop) -> None:
+    dispatch = workshop.dispatch()
+    done = Dispatch(dispatch_id("churn", "r"), dispatch.model, "manual", dag_id="churn", run_id="r")
+    workshop.run(done)
+    close_failed_run(workshop.model(), "r", "later", workshop.deployment)
+    assert workshop.record(done.id).state == "succeeded"

@@ -1,0 +1,70 @@
+"""Models that behave until feature `a` of a row tells them not to; pickled by tests, loaded by workers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HANGS, EXITS, GROWS, PRINTS, RAISES, CRASHES, HANGS_IN_NATIVE_CODE, TELLS_THREADS, LOOKS_AROUND = range(
+    100, 109
+)
+
+
+class Hostile:
+    """A regressor that answers `a`, or does what `a` says."""
+
+    n_features_in_ = 3
+    _estimator_type = "regressor"
+
+    def predict(self, rows: Any) -> Any:
+        values = np.asarray(rows, dtype=float)
+        match int(values[0, 0]):
+            case 100:
+                time.sleep(3600)
+            case 101:
+                os._exit(7)
+            case 102:
+                hoard = []
+                while True:
+                    hoard.append(np.empty(1 << 22))
+            case 103:
+                print("x" * 100_000)
+                os.write(1, b"raw bytes\n")
+                sys.stderr.write("and more\n")
+            case 104:
+                raise RuntimeError("the model does not feel like it")
+            case 105:
+                ctypes.string_at(0)
+            case 106:
+                ctypes.PyDLL(None).sleep(3600)  # holds the interpreter's lock
+            case 107:
+                return np.full(len(values), len(list(Path("/proc/self/task").iterdir())))
+            case 108:
+                secrets = [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))]
+                return np.full(len(values), len(secrets))
+        return values[:, 0]
+
+
+class SlowToLoad(Hostile):
+    """Takes a second to load."""
+
+    def __setstate__(self, _state: Any) -> None:
+        time.sleep(1)
+
+    def __getstate__(self) -> Any:
+        return {"a": 1}
+
+
+def save(model: Any, path: Path) -> dict[str, str]:
+    """Pickle a model; returns what `model:` of its entry says."""
+    content = pickle.dumps(model)
+    path.write_bytes(content)
+    return {"format": "pickle", "uri": path.name, "sha256": sha256(content).hexdigest()}

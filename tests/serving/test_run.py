@@ -1,0 +1,203 @@
+"""A Showroom run: the same steps as a DAG run, on chosen cases, on record whatever happens."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.config.schema import ServingConfig
+from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError
+from mlops_plugin.events.records import DispatchRecord, summarise
+from mlops_plugin.serving.explanation import explain, usual_values
+from mlops_plugin.serving.pool import ModelPool
+from mlops_plugin.serving.run import Shown, Showroom, StepNews, Wanted, as_json
+from workshop import Workshop
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ModelPool]:
+    pool = ModelPool(ServingConfig())
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def showroom(workshop: Workshop, pool: ModelPool) -> Iterator[Showroom]:
+    with workshop.deployment.event_store() as store:
+        yield Showroom(workshop.deployment, store, pool)
+
+
+def _run(showroom: Showroom, workshop: Workshop, wanted: Wanted) -> Shown:
+    return showroom.run(workshop.model(), wanted, "ada")
+
+
+def test_a_run_predicts_what_a_dag_run_predicts(showroom: Showroom, workshop: Workshop) -> None:
+    shown = _run(showroom, workshop, Wanted(keys=[(2,), ("4",)]))
+    dispatch = workshop.dispatch()
+    workshop.run(dispatch)
+    names = shown.predictions.column_names
+    persisted = [{name: row[name] for name in names} for row in workshop.predictions()]
+    assert shown.predictions.to_pylist() == [row for row in persisted if row["id"] in (2, 4)]
+
+
+def test_a_run_leaves_a_dispatch_with_who_what_and_how_long(showroom: Showroom, workshop: Workshop) -> None:
+    shown = _run(showroom, workshop, Wanted(keys=[(2,), (3,)]))
+    record = workshop.record(shown.dispatch_id)
+    assert (record.origin, record.requested_by, record.state, record.dry_run) == (
+        "showroom",
+        "ada",
+        "succeeded",
+        True,
+    )
+    assert (record.rows_collected, record.rows_predicted, record.rows_persisted) == (2, 2, 0)
+    assert record.artifact_sha256 == shown.artifact_sha256
+    assert record.config_sha256 == workshop.model().config_hash()
+    events = workshop.events(shown.dispatch_id)
+    ended = {event.step: event for event in events if event.step and event.kind == "succeeded"}
+    assert list(ended) == ["collect", "log", "infer", "persist"]
+    assert all(event.seconds is not None and event.seconds >= 0 for event in ended.values())
+    assert (ended["collect"].details or {})["keys"] == [["2"], ["3"]]
+
+
+def test_what_is_recorded_together_is_what_the_events_add_up_to(
+    showroom: Showroom, workshop: Workshop
+) -> None:
+    shown = _run(showroom, workshop, Wanted(keys=[(1,)]))
+    folded: DispatchRecord | None = None
+    for event in workshop.events(shown.dispatch_id):
+        folded = summarise(folded, event)
+    assert folded == workshop.record(shown.dispatch_id)
+
+
+def test_each_step_is_told_as_it_happens(showroom: Showroom, workshop: Workshop) -> None:
+    news: list[StepNews] = []
+    showroom.run(workshop.model(), Wanted(keys=[(1,)]), None, news.append)
+    steps = ["collect", "log", "infer", "persist"]
+    assert [(one.step, one.state) for one in news] == [
+        (step, state) for step in steps for state in ("started", "succeeded")
+    ]
+
+
+def test_a_failure_is_on_record(showroom: Showroom, workshop: Workshop) -> None:
+    with pytest.raises(CaseError, match=r"of 2 chosen cases 1 are not .*: 77"):
+        _run(showroom, workshop, Wanted(keys=[(1,), (77,)]))
+    (record,) = workshop.records()
+    assert (record.state, record.origin, record.requested_by) == ("failed", "showroom", "ada")
+    assert "77" in str(record.error)
+
+
+def test_a_failing_model_is_on_record_with_the_rows_it_failed_on(
+    showroom: Showroom, workshop: Workshop
+) -> None:
+    workshop.add_model("churn", showroom={"cases": "SELECT id, a, b, NULL AS c FROM customers"})
+    with pytest.raises(FeatureError):
+        _run(showroom, workshop, Wanted(keys=[(1,)]))
+    (record,) = workshop.records()
+    assert record.state == "failed"
+    assert record.artifact_sha256 is not None
+    kinds = [(event.step, event.kind) for event in workshop.events(record.dispatch_id)]
+    assert kinds[-2:] == [("infer", "failed"), (None, "failed")]
+
+
+def test_a_source_that_is_away_is_on_record_in_the_drivers_words(
+    showroom: Showroom, workshop: Workshop
+) -> None:
+    with sqlite3.connect(workshop.folder / "source.db") as source:
+        source.execute("DROP TABLE customers")
+    source.close()
+    with pytest.raises(DatabaseError, match="no such table: customers"):
+        _run(showroom, workshop, Wanted(keys=[(1,)]))
+    assert "no such table" in str(workshop.records()[0].error)
+
+
+def test_nothing_is_inferred_without_an_event_store(showroom: Showroom, workshop: Workshop) -> None:
+    (workshop.folder / "events.db").unlink()
+    told: list[StepNews] = []
+    with pytest.raises(MlopsError, match="event store"):
+        showroom.run(workshop.model(), Wanted(keys=[(1,)]), None, told.append)
+    assert [one.step for one in told if one.state == "failed"] == ["log"]
+
+
+def test_what_if_shows_the_case_as_it_is_and_changed(showroom: Showroom, workshop: Workshop) -> None:
+    shown = _run(showroom, workshop, Wanted(keys=[(3,)], changes={"a": "99", "b": "99"}))
+    as_it_is, changed = shown.rows.to_pylist()
+    assert {name: as_it_is[name] for name in ("id", "c")} == {name: changed[name] for name in ("id", "c")}
+    assert (changed["a"], changed["b"]) == (99.0, 99.0)
+    assert shown.predictions.to_pylist()[1]["prediction"] == "stays"
+    collected = next(
+        event
+        for event in workshop.events(shown.dispatch_id)
+        if event.step == "collect" and event.kind == "succeeded"
+    )
+    assert (collected.details or {})["changes"] == {"a": "99", "b": "99"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"a": "much"}, "column 'a': 'much' is no double"), ({"nose": 1}, "no column 'nose' to change")],
+)
+def test_a_change_that_cannot_be_is_refused(
+    showroom: Showroom, workshop: Workshop, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(CaseError, match=said):
+        _run(showroom, workshop, Wanted(keys=[(3,)], changes=changes))
+
+
+def test_rows_of_a_request_need_no_key(showroom: Showroom, workshop: Workshop) -> None:
+    shown = _run(showroom, workshop, Wanted(rows=[{"a": 1, "b": 2.5, "c": 0}, {"a": -9, "b": 0.0, "c": 0}]))
+    assert [row["id"] for row in shown.predictions.to_pylist()] == [1, 2]
+    assert [row["prediction"] for row in as_json(shown.predictions)] == ["stays", "leaves"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Wanted(), "has 0 rows"),
+        (Wanted(rows=[{"a": 1}, {"a": "one"}]), "do not make columns of one type"),
+        (Wanted(rows=[{"a": 10**400}]), "do not make columns of one type"),
+        (Wanted(rows=[{"a": "\ud800"}]), "do not make columns of one type"),
+        (Wanted(keys=[(10**30,)]), "is no int64"),
+        (Wanted(keys=[("\ud800",)]), "is no int64"),
+        (Wanted(keys=[(None,)]), "are not .* among the cases"),
+        (Wanted(keys=[(1, 2)]), r"a key has 1 values \(id\), found 2"),
+        (Wanted(keys=[("1 OR 1=1",)]), "'1 OR 1=1' is no int64"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_told_so(
+    showroom: Showroom, workshop: Workshop, wanted: Wanted, said: str
+) -> None:
+    with pytest.raises(CaseError, match=said):
+        _run(showroom, workshop, wanted)
+
+
+def test_an_explanation_is_what_replacing_each_feature_changes(
+    showroom: Showroom, workshop: Workshop, pool: ModelPool
+) -> None:
+    case = _run(showroom, workshop, Wanted(keys=[(1,)])).rows
+    sample = _run(showroom, workshop, Wanted(keys=[(n,) for n in range(1, 6)])).rows
+    with pool.runtime(workshop.model()) as runtime:
+        usual = usual_values(runtime.features, sample)
+        found = explain(case, usual, runtime)
+        by_hand = {}
+        for name in runtime.features:
+            median = sorted(sample.column(name).to_pylist())[2]
+            index = case.schema.get_field_index(name)
+            column = pa.array([median], case.schema.field(name).type)
+            replaced = case.set_column(index, name, column).to_batches()[0]
+            by_hand[name] = found.value - runtime.predict(replaced).to_pylist()[0][found.outcome]
+    assert {one.feature: pytest.approx(one.amount) for one in found.contributions} == by_hand
+    sizes = [abs(one.amount) for one in found.contributions]
+    assert sizes == sorted(sizes, reverse=True)
+    assert found.outcome.startswith("probability_")
+
+
+def test_the_usual_value_of_words_is_the_commonest() -> None:
+    sample = pa.table({"word": ["b", "a", None, "a"], "empty": pa.array([None] * 4, pa.float64())})
+    usual = usual_values(("word", "empty", "missing"), sample)
+    assert replace(usual["word"]).reference == "a"
+    assert usual["empty"].reference is None
+    assert "missing" not in usual

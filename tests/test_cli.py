@@ -1,0 +1,156 @@
+"""The `mlops` command: what it says, and the exit status that CI reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_plugin.cli import main
+from mlops_plugin.config import reference
+from workshop import Workshop
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_check_of_a_sound_file_succeeds(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["check"]) == 0
+    assert "1 of 1 models are well described; no problems" in capsys.readouterr().out
+
+
+def test_check_says_every_problem_with_its_line_and_fails(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("ill", schedule="often", retries=-1)
+    assert main(["check"]) == 1
+    printed = capsys.readouterr()
+    assert "models.ill.schedule: 'often'" in printed.err
+    assert "models.ill.retries" in printed.err
+    assert "1 of 2 models are well described; 2 problems" in printed.out
+
+
+def test_check_of_one_model_leaves_the_others_out(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("ill", schedule="often")
+    assert main(["check", "churn"]) == 0
+    assert main(["check", "churm"]) == 1
+    assert "did you mean 'churn'" in capsys.readouterr().err
+
+
+def test_check_connect_tries_everything_a_dispatch_needs(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["check", "--connect"]) == 0
+    printed = capsys.readouterr().out
+    tried = [line.split(": ")[0] for line in printed.splitlines() if line.startswith("ok ")]
+    assert [subject.split()[-1] for subject in tried] == [
+        "events",
+        "models.churn.model",
+        "models.churn.source",
+        "models.churn.features",
+        "models.churn.sink",
+    ]
+    assert not (workshop.folder / "sink.db").exists()  # looking makes nothing
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "says"),
+    [
+        ({"model": {"format": "skops", "uri": "gone.skops"}}, "model", "does not exist"),
+        ({"source": {"query": "SELECT id, a FROM nowhere"}}, "source", "nowhere"),
+        ({"source": {"query": "SELECT {{ nothing }} AS id"}}, "source", "'nothing' is undefined"),
+        ({"source": {"query": "SELECT id, a, b FROM customers"}}, "features", "c"),
+        ({"source": {"query": "SELECT a, b, c FROM customers"}}, "source", "no key column id"),
+        ({"source": {"connection": "nobody"}}, "source", "AIRFLOW_CONN_NOBODY"),
+        ({"sink": {"create": False}}, "sink", "CREATE TABLE"),
+    ],
+)
+def test_check_connect_finds_what_would_fail(
+    workshop: Workshop, capsys: Captured, changes: dict[str, object], subject: str, says: str
+) -> None:
+    workshop.add_model("churn", **changes)
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr()
+    assert f"WRONG models.churn.{subject}" in printed.out
+    assert says in printed.err
+
+
+def test_dispatch_shows_its_accounts(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["dispatch", "churn", "--limit", "3"]) == 0
+    assert "collected 3  predicted 3  rejected 0  persisted 3" in capsys.readouterr().out
+    assert len(workshop.predictions()) == 3
+
+
+def test_dry_run_says_that_nothing_was_written(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["dispatch", "churn", "--dry-run"]) == 0
+    assert "dry run: nothing was written" in capsys.readouterr().out
+
+
+def test_dispatch_reads_the_interval_that_is_asked_for(workshop: Workshop) -> None:
+    workshop.add_model(
+        "churn",
+        source={
+            "query": "SELECT id, a, b, c FROM customers "
+            "WHERE '{{ data_interval_start.date() }}' = '2026-01-02'"
+        },
+    )
+    assert main(["dispatch", "churn", "--interval", "2026-01-02", "2026-01-03"]) == 0
+    assert len(workshop.predictions()) == 5
+
+
+def test_failed_dispatch_fails_the_command_with_one_clear_line(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", source={"query": "SELECT id, a, b FROM customers"})
+    assert main(["dispatch", "churn"]) == 1
+    assert capsys.readouterr().err.startswith("mlops: ")
+
+
+@pytest.mark.parametrize("arguments", [["dispatch", "churn", "--limit", "0"], ["dispatch"], ["nonsense"], []])
+def test_wrong_command_line_exits_with_two(workshop: Workshop, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert exited.value.code == 2
+
+
+def test_schema_is_the_published_one(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == reference.json_schema()
+
+
+def test_db_upgrade_is_harmless_when_repeated(workshop: Workshop, capsys: Captured) -> None:
+    (workshop.folder / "events.db").unlink()
+    assert main(["db", "current"]) == 1
+    assert main(["db", "upgrade"]) == 0
+    assert main(["db", "upgrade"]) == 0
+    assert main(["db", "current"]) == 0
+    assert "connection 'events'" in capsys.readouterr().out
+
+
+def test_config_option_wins_over_the_environment(
+    workshop: Workshop, tmp_path: Path, capsys: Captured
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("models: {}\n")
+    assert main(["--config", str(other), "check"]) == 0
+    assert "0 of 0" in capsys.readouterr().out
+
+
+def test_missing_config_is_one_clear_line(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["--config", "nowhere.yaml", "check"]) == 1
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_folder_set_up_by_make_up_is_used_without_being_told(workshop: Workshop) -> None:
+    local = workshop.folder / ".local"
+    local.mkdir()
+    lines = [f"export {name}='{value}'" for name, value in workshop.environment.items()]
+    (local / "env").write_text("\n".join(lines) + "\n")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_plugin.cli", "check"],
+        cwd=workshop.folder,
+        env={**clean, "PYTHONPATH": str(Path(__file__).parent.parent / "plugins")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 models" in done.stdout
