@@ -19,7 +19,7 @@ import pytest
 
 from mlops_plugin.errors import DatabaseError
 from sinks import Mode, predictions
-from ways_in import WayIn
+from ways_in import WayIn, way_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,6 +163,21 @@ def test_a_source_that_breaks_half_way_leaves_the_table_as_it_was(way: WayIn, mo
         way.write(pa.RecordBatchReader.from_batches(table.schema, batches()), mode)
 
     assert way.stored() == [(number, 0.5, "d0") for number in range(3)]
+
+
+@pytest.mark.parametrize("name", ["postgres", "odbc-postgres"])
+def test_a_table_that_is_being_created_is_not_there_rather_than_without_columns(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in(name, request, tmp_path)
+    with way.open() as database:
+        database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert database.columns('"predictions"') is None  # from here on, the transaction's snapshot
+        way.execute("CREATE TABLE predictions (id BIGINT)", "CREATE TABLE empty ()")
+        assert database.columns('"predictions"') is None
+        database.rollback()
+        assert database.columns('"predictions"') == ("id",)
+        assert database.columns('"empty"') == ()
 
 
 def test_dispatches_that_create_the_table_at_once_share_it(way: WayIn, mode: Mode) -> None:

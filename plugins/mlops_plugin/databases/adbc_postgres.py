@@ -15,7 +15,7 @@ from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.driver_errors import driver_errors
 from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
 from mlops_plugin.databases.sql_text import bare, numbered_marks
-from mlops_plugin.databases.table_names import name_parts
+from mlops_plugin.databases.table_names import POSTGRES_COLUMNS, name_parts
 from mlops_plugin.errors import DatabaseError, DriverMissing, UnsupportedType
 
 _CONNECT_TIMEOUT_S = 10
@@ -104,14 +104,9 @@ class PostgresDatabase(OpenDatabase):
 
     def columns(self, table: str) -> tuple[str, ...] | None:
         # Not by a query on the table: an error would end the transaction.
-        found = self.read(
-            "SELECT to_regclass(?) IS NOT NULL, a.attname::text FROM (SELECT 1) one LEFT JOIN pg_attribute a "
-            "ON a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-            batch_rows=2000,
-            parameters=(table, table),
-        ).read_all()
-        exists, names = (column.to_pylist() for column in found.columns)
-        return tuple(name for name in names if name is not None) if exists[0] else None
+        found = self.read(POSTGRES_COLUMNS, batch_rows=2000, parameters=(table,)).read_all()
+        names = found.column(0).to_pylist()
+        return tuple(name for name in names if name is not None) if names else None
 
     def commit(self) -> None:
         self._finish_reading()

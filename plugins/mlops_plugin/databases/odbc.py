@@ -25,6 +25,7 @@ from mlops_plugin.databases.odbc_types import (
 )
 from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
 from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.table_names import POSTGRES_COLUMNS
 from mlops_plugin.errors import DatabaseError, UnsupportedType
 
 _log = logging.getLogger(__name__)
@@ -229,16 +230,8 @@ class OdbcDatabase(OpenDatabase):
 
     def _postgres_columns(self, table: str) -> tuple[str, ...] | None:
         # Not by a query on the table: an error would end the transaction.
-        found = self._read(
-            "SELECT CAST(to_regclass(?) IS NOT NULL AS INTEGER), a.attname::text FROM (SELECT 1) one "
-            "LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped "
-            "ORDER BY a.attnum",
-            2000,
-            (table, table),
-            None,
-        ).read_all()
-        exists, names = (column.to_pylist() for column in found.columns)
-        return tuple(name for name in names if name is not None) if exists[0] else None
+        names = self._read(POSTGRES_COLUMNS, 2000, (table,), None).read_all().column(0).to_pylist()
+        return tuple(name for name in names if name is not None) if names else None
 
     def _refuse_rounding(self, table: str, rows: pa.Schema) -> None:
         """psqlodbc writes a double into a NUMERIC with 15 digits, and says nothing of the rest."""
