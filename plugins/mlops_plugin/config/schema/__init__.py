@@ -1,0 +1,44 @@
+"""The typed configuration: what may stand in config.yaml, with its defaults and meaning.
+
+`config.loader` builds these from YAML; every other module reads them. Descriptions and examples feed the
+JSON Schema and docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+from mlops_plugin.config.schema.artifact import ArtifactConfig
+from mlops_plugin.config.schema.config import Config
+from mlops_plugin.config.schema.deployment import EventsConfig, ServingConfig, StagingConfig
+from mlops_plugin.config.schema.model import ModelConfig
+from mlops_plugin.config.schema.monitor import (
+    HostConfig,
+    MonitorConfig,
+    NotifierConfig,
+    WatchedDatabaseConfig,
+)
+from mlops_plugin.config.schema.rows import SinkConfig, SourceConfig
+from mlops_plugin.config.schema.schedule import ScheduleSettings
+from mlops_plugin.config.schema.section import Section
+from mlops_plugin.config.schema.showroom import ImageConfig, ShowroomConfig
+
+MONITOR_DAG_ID = "mlops_monitor"
+
+__all__ = [
+    "MONITOR_DAG_ID",
+    "ArtifactConfig",
+    "Config",
+    "EventsConfig",
+    "HostConfig",
+    "ImageConfig",
+    "ModelConfig",
+    "MonitorConfig",
+    "NotifierConfig",
+    "ScheduleSettings",
+    "Section",
+    "ServingConfig",
+    "ShowroomConfig",
+    "SinkConfig",
+    "SourceConfig",
+    "StagingConfig",
+    "WatchedDatabaseConfig",
+]

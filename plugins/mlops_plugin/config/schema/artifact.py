@@ -1,0 +1,71 @@
+"""`model:` of a model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+
+from mlops_plugin.config.parameter_types import SHA256_PATTERN, Sha256, Text, Url, check_unique
+from mlops_plugin.config.schema.section import Section
+
+
+class ArtifactConfig(Section):
+    """`model:` of a model: which file, in which format, and what it may contain."""
+
+    format: Literal["skops", "joblib", "pickle"] = Field(
+        description="How the file was saved. joblib and pickle files can run code when loaded, "
+        "so they need `sha256`.",
+        examples=["skops"],
+    )
+    uri: Url = Field(
+        description="The file: a path, relative to the folder of this configuration, or an fsspec URL.",
+        examples=["models/churn.skops", "s3://models/churn.skops"],
+    )
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the file in 64 hex digits, as `sha256sum FILE` prints it; a file with "
+        "another one is refused. Required for joblib and pickle.",
+        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+        validate_default=True,
+    )
+    trusted: tuple[Text, ...] = Field(
+        default=(),
+        description="skops only: types in the file, beyond those skops knows, that may be loaded.",
+        examples=[["sklearn._loss.link.LogitLink"]],
+        validate_default=True,
+    )
+    _uri_as_written: str | None = PrivateAttr(default=None)
+
+    @field_validator("sha256")
+    @classmethod
+    def _check_sha256(cls, sha256: str | None, info: ValidationInfo) -> str | None:
+        file_format = info.data.get("format")
+        uri = info.data.get("uri", "FILE")
+        if sha256 is None:
+            if file_format in ("joblib", "pickle"):
+                raise ValueError(
+                    f"required for {file_format}, which can run code when loaded; `sha256sum {uri}` prints it"
+                )
+            return None
+        if not re.fullmatch(SHA256_PATTERN, sha256):
+            raise ValueError(f"'{sha256}' is not 64 hex digits; `sha256sum {uri}` prints them")
+        return sha256.lower()
+
+    @field_validator("trusted")
+    @classmethod
+    def _check_trusted(cls, trusted: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        file_format = info.data.get("format", "skops")
+        if trusted and file_format != "skops":
+            raise ValueError(f"only for format skops, but the format is {file_format}; remove it")
+        return check_unique(trusted)
+
+    def located_in(self, folder: Path) -> ArtifactConfig:
+        """The same artifact with an absolute path, where `uri` is a path relative to `folder`."""
+        if "://" in self.uri:
+            return self
+        located = self.model_copy(update={"uri": str(folder / self.uri)})
+        located._uri_as_written = self.uri
+        return located

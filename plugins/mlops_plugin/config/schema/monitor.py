@@ -1,0 +1,139 @@
+"""`monitor:`: hosts, databases, history and notifications."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from mlops_plugin.config.parameter_types import (
+    ConnectionId,
+    Duration,
+    Host,
+    ImportPath,
+    Line,
+    PositiveDuration,
+    Table,
+    Timetable,
+    check_unique,
+)
+from mlops_plugin.config.schema.section import Section
+
+
+class HostConfig(Section):
+    """One entry of `hosts:`: a TCP port that should accept connections."""
+
+    name: Line | None = Field(
+        default=None, description="Name shown; without it host and port.", examples=["Feature service"]
+    )
+    host: Host = Field(
+        description="Its name, IPv4 or IPv6 address. Of a name, every address of both families is tried.",
+        examples=["features.example.org", "192.0.2.10", "2001:db8::10"],
+    )
+    port: Annotated[int, Field(ge=1, le=65_535)] = Field(description="Its TCP port.", examples=[443])
+
+
+class WatchedDatabaseConfig(Section):
+    """One entry of `databases:`: an Airflow connection that should lead to a database."""
+
+    name: Line | None = Field(
+        default=None, description="Name shown; without it the connection's id.", examples=["Warehouse"]
+    )
+    connection: ConnectionId = Field(
+        description="Id of the Airflow connection (types: odbc, mysql, postgres, sqlite).",
+        examples=["warehouse"],
+    )
+    table: Table | None = Field(
+        default=None,
+        description="A table to ask for its columns, with a query that returns no rows; without it "
+        "connecting is all that is tried.",
+        examples=["customers", 'scores."2026.churn"'],
+    )
+
+
+class NotifierConfig(Section):
+    """One entry of `notify:`: an Airflow notifier that is told when a state changes."""
+
+    notifier: ImportPath = Field(
+        description="Import path of the notifier's class.",
+        examples=["airflow.providers.smtp.notifications.smtp.SmtpNotifier"],
+    )
+    arguments: dict[str, Any] = Field(
+        default={},
+        description="What the class is made with. Templates may use `target`, `before`, `after`, `error` "
+        "and `since`. No passwords: notifiers take the id of a connection.",
+        examples=[{"to": "ops@example.org", "subject": "{{ target }} is {{ after }}"}],
+    )
+
+
+class MonitorConfig(Section):
+    """`monitor:`: what the Monitor watches besides the models."""
+
+    refresh: PositiveDuration = Field(
+        default=timedelta(seconds=10),
+        description="How often the page renews itself; a result that is younger is not probed again.",
+        examples=["30s"],
+    )
+    timeout: PositiveDuration = Field(
+        default=timedelta(seconds=10),
+        description="The longest a probe may take, whatever it waits for.",
+        examples=["5s"],
+    )
+    late_after: Duration = Field(
+        default=timedelta(minutes=5),
+        description="How long after its time a dispatch may start before it is called late.",
+        examples=["30m"],
+    )
+    schedule: Timetable = Field(
+        default="5m",
+        description="When the DAG `mlops_monitor` probes for the history: a cron expression, a preset or a "
+        "duration. null: no such DAG, hence neither history nor notifications.",
+        examples=["1m", "*/10 * * * *"],
+    )
+    keep_probes: PositiveDuration = Field(
+        default=timedelta(days=2),
+        description="How long each single result is kept; of older ones, sums per hour remain.",
+        examples=["7d"],
+    )
+    keep: PositiveDuration = Field(
+        default=timedelta(days=90),
+        description="How long sums per hour and incidents are kept.",
+        examples=["365d"],
+    )
+    hosts: Annotated[tuple[HostConfig, ...], Field(max_length=500)] = Field(
+        default=(),
+        description="TCP ports that should accept connections.",
+        examples=[[{"host": "features.example.org", "port": 443}]],
+    )
+    databases: Annotated[tuple[WatchedDatabaseConfig, ...], Field(max_length=100)] = Field(
+        default=(),
+        description="Databases that should answer. The event store is always watched.",
+        examples=[[{"connection": "warehouse", "table": "customers"}]],
+    )
+    notify: tuple[NotifierConfig, ...] = Field(
+        default=(),
+        description="Airflow notifiers to tell when a host, a database or a model's outcome changes.",
+        examples=[
+            [
+                {
+                    "notifier": "airflow.providers.smtp.notifications.smtp.SmtpNotifier",
+                    "arguments": {"to": "ops@example.org", "subject": "{{ target }} is {{ after }}"},
+                }
+            ]
+        ],
+    )
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[HostConfig, ...]) -> tuple[HostConfig, ...]:
+        check_unique(tuple(f"{host.host} port {host.port}" for host in hosts))
+        return hosts
+
+    @field_validator("databases")
+    @classmethod
+    def _check_databases(
+        cls, databases: tuple[WatchedDatabaseConfig, ...]
+    ) -> tuple[WatchedDatabaseConfig, ...]:
+        check_unique(tuple(f"{found.connection} {found.table or ''}".strip() for found in databases))
+        return databases
