@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
+from urllib.parse import urlencode, urljoin
 
 import pytest
 
@@ -33,27 +34,39 @@ class Answer:
 
 
 class Client:
-    """Calls the views of a running Airflow, as a signed-in user or as nobody."""
+    """Calls the views of a running Airflow, as a signed-in user or as nobody.
 
-    def __init__(self, airflow: RunningAirflow, token: str | None) -> None:
-        self._root = f"{airflow.api.url}/mlops/"
-        self._token = token
+    A path is one of our own (`showroom`), or with a leading slash one of Airflow's (`/api/v2/dags`).
+    """
 
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Send a request; `headers` with underscores for hyphens, e.g. accept="text/html"."""
+    def __init__(self, airflow: RunningAirflow, token: str | None, *, by_cookie: bool = False) -> None:
+        self.root = f"{airflow.api.url}/mlops/"
+        self._who = {}
+        if token and by_cookie:  # as a page of Airflow itself sends it
+            self._who = {"cookie": f"_token={token}", "sec-fetch-site": "same-origin"}
+        elif token:
+            self._who = {"authorization": f"Bearer {token}"}
+
+    def send(self, method: str, path: str, data: bytes | None, content_type: str, **headers: str) -> Answer:
+        """Send a request; `headers` with underscores for hyphens, e.g. accept="text/html"; "" sends none."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        together = {"content-type": content_type, **self._who, **given}
         request = urllib.request.Request(  # noqa: S310 - the scheme is ours
-            self._root + path, method=method, data=None if body is None else json.dumps(body).encode()
+            urljoin(self.root, path),
+            method=method,
+            data=data,
+            headers={name: value for name, value in together.items() if value},
         )
-        request.add_header("Content-Type", "application/json")
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        for name, value in headers.items():
-            request.add_header(name.replace("_", "-"), value)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
                 return Answer(answer.status, answer.headers, answer.read().decode())
         except urllib.error.HTTPError as refused:
             return Answer(refused.code, refused.headers, refused.read().decode())
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """A request with a body of JSON, or none."""
+        data = None if body is None else json.dumps(body).encode()
+        return self.send(method, path, data, "application/json", **headers)
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.call("GET", path, **headers)
@@ -64,6 +77,11 @@ class Client:
 
     def post(self, path: str, body: Any = None, **headers: str) -> Answer:
         return self.call("POST", path, body, **headers)
+
+    def submit(self, path: str, fields: Sequence[tuple[str, str]], accept: str = "text/html") -> Answer:
+        """Send a form as a browser does."""
+        data = urlencode(fields).encode()
+        return self.send("POST", path, data, "application/x-www-form-urlencoded", accept=accept)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +115,7 @@ def nobody(web_airflow: RunningAirflow) -> Client:
     return Client(web_airflow, None)
 
 
-def sign_in(airflow: RunningAirflow, name: str) -> Client:
+def sign_in(airflow: RunningAirflow, name: str, *, by_cookie: bool = False) -> Client:
     """A client of the user whose password is its name."""
     answer = airflow.api.call("POST", "/auth/token", {"username": name, "password": name})
-    return Client(airflow, str(answer["access_token"]))
+    return Client(airflow, str(answer["access_token"]), by_cookie=by_cookie)

@@ -289,20 +289,3 @@ def test_dag_that_is_no_model_has_an_empty_tab(client: Client) -> None:
 )
 def test_dispatch_that_is_not_there_is_not_found(client: Client, path: str) -> None:
     assert client.get(path).status == 404
-
-
-def test_reading_needs_the_permission(clients: dict[str, Client], nobody: Client, story: Story) -> None:
-    paths = [
-        "dispatches",
-        f"dispatches/{story.first}",
-        f"dispatches/of-run?dag_id=told&run_id={quote(RUN)}",
-        "api/v1/dispatches",
-        "api/v1/dispatches.csv",
-        f"api/v1/dispatches/{story.first}",
-        f"api/v1/dispatches/{story.first}/predictions",
-        "api/v1/models/told/history",
-    ]
-    for path in paths:
-        assert nobody.get(path).status == 401, path
-        assert clients["Public"].get(path).status == 403, path
-        assert clients["Viewer"].get(path).status == 200, path

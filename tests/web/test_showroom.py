@@ -9,35 +9,17 @@ import io
 import json
 import re
 import shlex
-import urllib.error
-import urllib.request
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
 from airflow_process import RunningAirflow
 from mlops_plugin.events.records import DispatchRecord
-from web.conftest import Answer, Client
+from web.conftest import Client
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 MODEL = "api/v1/showroom/models/churn"
-
-
-def submit(client: Client, path: str, fields: list[tuple[str, str]], accept: str = "text/html") -> Answer:
-    """Send a form as a browser does."""
-    request = urllib.request.Request(  # noqa: S310 - the scheme is ours
-        client._root + path,
-        method="POST",
-        data=urlencode(fields).encode(),
-        headers={"Accept": accept, "Authorization": f"Bearer {client._token}"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return Answer(answer.status, answer.headers, answer.read().decode())
-    except urllib.error.HTTPError as refused:
-        return Answer(refused.code, refused.headers, refused.read().decode())
 
 
 def _record(airflow: RunningAirflow, dispatch_id: str) -> DispatchRecord:
@@ -131,7 +113,7 @@ def test_a_wrong_request_over_the_api_is_refused_with_a_reason(
 
 
 def test_a_form_shows_the_result_without_a_script(client: Client) -> None:
-    answer = submit(client, "showroom/churn/run", [("key", "[1]"), ("key", "[2]")])
+    answer = client.submit("showroom/churn/run", [("key", "[1]"), ("key", "[2]")])
     assert answer.status == 200
     assert answer.text.count("<article") == 2
     assert answer.text.count('data-state="succeeded"') == 4
@@ -141,13 +123,13 @@ def test_a_form_shows_the_result_without_a_script(client: Client) -> None:
 
 
 def test_a_form_without_a_case_says_so_on_the_page(client: Client) -> None:
-    answer = submit(client, "showroom/churn/run", [])
+    answer = client.submit("showroom/churn/run", [])
     assert answer.status == 422
     assert "no case was chosen" in html.unescape(answer.text)
 
 
 def test_steps_are_streamed_as_they_happen(client: Client) -> None:
-    answer = submit(client, "showroom/churn/run", [("key", "[3]")], "application/x-ndjson")
+    answer = client.submit("showroom/churn/run", [("key", "[3]")], "application/x-ndjson")
     news = [json.loads(line) for line in answer.text.splitlines()]
     steps = [(one["step"], one["state"]) for one in news if "step" in one]
     assert steps == [
@@ -157,7 +139,7 @@ def test_steps_are_streamed_as_they_happen(client: Client) -> None:
 
 
 def test_a_streamed_run_that_fails_ends_with_the_reason(client: Client) -> None:
-    answer = submit(client, "showroom/churn/run", [("key", "[77]")], "application/x-ndjson")
+    answer = client.submit("showroom/churn/run", [("key", "[77]")], "application/x-ndjson")
     news = [json.loads(line) for line in answer.text.splitlines()]
     assert ("collect", "failed") in [(one.get("step"), one.get("state")) for one in news]
     assert "77" in news[-1]["html"]
@@ -171,7 +153,7 @@ def test_what_if_changes_only_what_was_changed(client: Client) -> None:
     form = [("key", "[4]")]
     for name, value in fields.items():
         form += [(f"was.{name}", value), (f"set.{name}", "50" if name == "b" else value)]
-    answer = submit(client, "showroom/churn/run", form)
+    answer = client.submit("showroom/churn/run", form)
     assert answer.text.count("<article") == 1
     assert re.findall(r"<li>(\w): [^<]*→ <strong>50</strong>", answer.text) == ["b"]
     assert '<p class="prediction">stays</p>' in answer.text
@@ -186,7 +168,7 @@ def test_why_states_its_method_and_orders_by_size(client: Client) -> None:
 
 
 def test_results_download_as_csv(client: Client) -> None:
-    answer = submit(client, "showroom/churn/run", [("key", "[1]"), ("key", "[2]")])
+    answer = client.submit("showroom/churn/run", [("key", "[1]"), ("key", "[2]")])
     found = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]+)"', answer.text)
     assert found is not None
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(html.unescape(found[1])).decode())))
@@ -195,12 +177,12 @@ def test_results_download_as_csv(client: Client) -> None:
 
 
 def test_the_copied_command_is_the_same_request(client: Client) -> None:
-    answer = submit(client, "showroom/churn/run", [("key", "[2]")])
+    answer = client.submit("showroom/churn/run", [("key", "[2]")])
     found = re.search(r'id="curl">(.*?)</pre>', answer.text, re.DOTALL)
     assert found is not None
     words = [word for word in shlex.split(html.unescape(found[1])) if word.strip()]
     assert words[:2] == ["curl", "-sS"]
-    assert words[2] == client._root + f"{MODEL}/runs"
+    assert words[2] == client.root + f"{MODEL}/runs"
     again = client.post(f"{MODEL}/runs", json.loads(words[words.index("-d") + 1]))
     assert [row["id"] for row in again.json["predictions"]] == [2]
 
@@ -209,17 +191,3 @@ def test_the_models_state_is_shown(client: Client) -> None:
     client.post(f"{MODEL}/runs", {"keys": [[1]]})
     assert "model ready" in client.page("showroom/churn/state").text
     assert client.get("api/v1/showroom/models").json[0]["state"] == "ready"
-
-
-@pytest.mark.parametrize(
-    ("role", "sees", "runs"),
-    [("Admin", 200, 200), ("Op", 200, 200), ("User", 200, 200), ("Viewer", 200, 403), ("Public", 403, 403)],
-)
-def test_who_may_see_and_who_may_run(clients: dict[str, Client], role: str, sees: int, runs: int) -> None:
-    client = clients[role]
-    seen = ["showroom", "showroom/churn", "showroom/churn/state", "api/v1/showroom/models", f"{MODEL}/cases"]
-    assert {client.page(path).status for path in seen} == {sees}
-    assert client.post(f"{MODEL}/runs", {"keys": [[1]]}).status == runs
-    assert submit(client, "showroom/churn/run", [("key", "[1]")]).status == runs
-    for path in ("showroom/churn/what-if?key=[1]", "showroom/churn/why?key=[1]"):
-        assert client.page(path).status == runs

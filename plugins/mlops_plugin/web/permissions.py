@@ -16,7 +16,7 @@ _SEE: tuple[Permission, ...] = (
 )
 _RUN: tuple[Permission, ...] = (("can_create", "Showroom"),)
 
-# Pausing, resuming and triggering are Airflow's own DAG permissions, which Op and Admin have.
+# Pausing, resuming and triggering are Airflow's own DAG permissions, which User, Op and Admin have.
 GRANTS: Mapping[str, tuple[Permission, ...]] = {
     "Viewer": _SEE,
     "User": (*_SEE, *_RUN),
