@@ -52,7 +52,11 @@ def test_latency_bars_are_in_proportion() -> None:
 def test_nothing_probed_is_said() -> None:
     assert "not probed" in availability_bars([NOTHING], "x")
     assert "not known" in latency_bars([NOTHING], "x")
-    assert "not probed" in day_bars([None] * 24)
+    assert "not probed" in day_bars([None] * 24, None)
+
+
+def test_a_day_counts_probes_rather_than_hours() -> None:
+    assert "66.6 % of probes got through in 24 hours" in day_bars([1.0, 0.5], 2 / 3)
 
 
 def test_a_label_is_escaped() -> None:

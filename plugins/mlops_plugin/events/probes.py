@@ -95,6 +95,14 @@ class Span:
         )
 
 
+def added_up(spans: Sequence[Span]) -> Span:
+    """Several stretches, at least one, as one."""
+    whole = spans[0]
+    for span in spans[1:]:
+        whole = whole.plus(span)
+    return whole
+
+
 class ProbeHistory:
     """The Monitor's tables in an event store; methods raise `EventStoreError`."""
 

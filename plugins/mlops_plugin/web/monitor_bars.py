@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from mlops_plugin.events.probes import Span
+from mlops_plugin.events.probes import Span, added_up
 
 _STEP, _WIDTH, _HEIGHT = 6, 5, 32
 _LEAST = 2.0  # so that a small share is seen
@@ -32,8 +32,11 @@ def latency_bars(spans: Sequence[Span], label: str) -> Markup:
     return _svg("".join(bars), len(spans), f"Latency, {label}: {latency_in_words(spans)}")
 
 
-def day_bars(day: Sequence[float | None]) -> Markup:
-    """A bar for each hour of a day by its availability alone, small enough for a table."""
+def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
+    """A bar for each hour of a day by its availability alone, small enough for a table.
+
+    `availability` is that of the whole day: hours are not probed equally often.
+    """
     bars = []
     for number, share in enumerate(day):
         x = number * _STEP
@@ -42,14 +45,15 @@ def day_bars(day: Sequence[float | None]) -> Markup:
             continue
         failed = max(_LEAST, _HEIGHT * (1 - share)) if share < 1 else 0.0
         bars += [_bar(x, failed, _HEIGHT - failed, "up"), _bar(x, 0, failed, "down")]
-    probed = [share for share in day if share is not None]
-    said = f"available {percent(sum(probed) / len(probed))} of the hours probed" if probed else "not probed"
+    said = (
+        "not probed" if availability is None else f"{percent(availability)} of probes got through in 24 hours"
+    )
     return _svg("".join(bars), len(day), said)
 
 
 def availability_in_words(spans: Sequence[Span]) -> str:
     """`99.3 % of 288 probes`"""
-    whole = _whole(spans)
+    whole = added_up(spans)
     if whole.availability is None:
         return "not probed"
     return f"{percent(whole.availability)} of {whole.count:,} probes"
@@ -57,7 +61,7 @@ def availability_in_words(spans: Sequence[Span]) -> str:
 
 def latency_in_words(spans: Sequence[Span]) -> str:
     """`1.5 ms on average, 20.1 ms at most`"""
-    whole = _whole(spans)
+    whole = added_up(spans)
     if whole.seconds is None:
         return "not known"
     return f"{milliseconds(whole.seconds)} on average, {milliseconds(whole.seconds_max)} at most"
@@ -70,13 +74,6 @@ def percent(share: float) -> str:
 
 def milliseconds(seconds: float | None) -> str:
     return "–" if seconds is None else f"{seconds * 1000:,.1f} ms"  # noqa: RUF001
-
-
-def _whole(spans: Sequence[Span]) -> Span:
-    whole = Span("", spans[0].start)
-    for span in spans:
-        whole = whole.plus(span)
-    return whole
 
 
 def _availability_bar(x: int, span: Span) -> str:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from mlops_plugin.events.probes import ProbeHistory, Span, hour_of, spans
+from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.monitor.model_state import words
 from mlops_plugin.monitor.recording import model_target
 from mlops_plugin.monitor.targets import targets_of
@@ -141,7 +141,7 @@ def history(recorded: Recorded) -> History:
         windows=[
             WindowStatus(
                 window=window,
-                availability=_whole(found).availability,
+                availability=added_up(found).availability,
                 spans=[_span(span) for span in found],
             )
             for window, found in recorded.windows.items()
@@ -186,13 +186,6 @@ def _shown(window: Window, found: list[Span]) -> dict[str, object]:
             if span.count
         ],
     }
-
-
-def _whole(found: list[Span]) -> Span:
-    whole = found[0]
-    for span in found[1:]:
-        whole = whole.plus(span)
-    return whole
 
 
 def _span(span: Span) -> SpanStatus:

@@ -12,7 +12,7 @@ from mlops_plugin.config.durations import parse_duration
 from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.latest import latest_dispatches
-from mlops_plugin.events.probes import ProbeHistory, Span, hour_of, spans
+from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.monitor.board import Reading
 from mlops_plugin.monitor.model_state import DagSeen, ModelWord, model_state, words
@@ -70,6 +70,7 @@ class ProbeStatus(BaseModel):
     day: list[float | None] = Field(
         description="Availability in each of the last 24 hours, oldest first; null: not probed."
     )
+    availability: float | None = Field(description="In the last 24 hours; null: not probed.")
     steps: list[StepStatus]
 
 
@@ -176,6 +177,7 @@ def _probe(reading: Reading, day: list[Span]) -> ProbeStatus:
         at=result.at if result else None,
         seconds=result.seconds if result else None,
         day=[span.availability for span in day],
+        availability=added_up(day).availability,
         steps=[
             StepStatus(
                 name=step.name,
