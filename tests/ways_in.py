@@ -34,10 +34,11 @@ class WayIn:
 
     @property
     def engine(self) -> str:
-        return {"odbc-mariadb": "mysql", "odbc-postgres": "postgres"}.get(self.name, self.name)
+        engines = {"odbc-mariadb": "mysql", "odbc-postgres": "postgres", "odbc-sqlite": "sqlite"}
+        return engines.get(self.name, self.name)
 
-    def open(self) -> Database:
-        return open_database(self.spec)
+    def open(self, **settings: Any) -> Database:
+        return open_database(self.spec, **settings)
 
     def execute(self, *statements: str) -> None:
         if self.server:
@@ -92,7 +93,7 @@ print(json.dumps(rows))
 
 
 def _in_sqlite(spec: ConnectionSpec, *statements: str) -> str:
-    command = [sys.executable, "-ISc", _SQLITE_CLIENT, str(spec.host), *statements]
+    command = [sys.executable, "-ISc", _SQLITE_CLIENT, str(spec.host or spec.schema), *statements]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
 
 
@@ -123,3 +124,9 @@ def way_in(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
 
 def sqlite_way(folder: Path) -> WayIn:
     return WayIn("sqlite", ConnectionSpec("way", "sqlite", host=str(folder / "a file.db")), None)
+
+
+def sqlite_odbc_way(folder: Path) -> WayIn:
+    """For reading only, and not all of that: docs/databases.md says what."""
+    path = str(folder / "a file.db")
+    return WayIn("odbc-sqlite", ConnectionSpec("way", "odbc", schema=path, extra={"driver": "SQLite3"}), None)

@@ -235,21 +235,6 @@ def test_sqlite_column_of_mixed_values_is_right_or_refused(
             assert found.column("a").to_pylist() == expected
 
 
-def test_sqlite_over_odbc_gives_integers_and_text_and_refuses_the_rest(tmp_path: Path) -> None:
-    way = sqlite_way(tmp_path)
-    way.execute(
-        "CREATE TABLE t (i INTEGER, w VARCHAR(20), d REAL, b BLOB, n INTEGER)",
-        "INSERT INTO t VALUES (9223372036854775807, 'tëxt', 0.1, x'00ff', 0.5)",
-    )
-    spec = ConnectionSpec("way", "odbc", schema=way.spec.host, extra={"driver": "SQLite3"})
-    with open_database(spec) as database:
-        found = database.read("SELECT i, w FROM t", batch_rows=10).read_all()
-        assert found.to_pylist() == [{"i": 2**63 - 1, "w": "tëxt"}]
-        for column in "dbn":
-            with pytest.raises(UnsupportedType, match="connection of type sqlite"):
-                database.read(f"SELECT {column} FROM t", batch_rows=10).read_all()
-
-
 _READ_A_MILLION = """
 import json, logging, sys
 from mlops_plugin.connections import ConnectionSpec

@@ -14,11 +14,13 @@ from mlops_plugin.databases.database import OpenDatabase
 from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.driver_errors import driver_errors
 from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, numbered_marks
 from mlops_plugin.databases.table_names import POSTGRES_COLUMNS, name_parts
 from mlops_plugin.errors import DatabaseError, DriverMissing, UnsupportedType
 
 _CONNECT_TIMEOUT_S = 10
+_NEAREST_DOUBLE = "CAST({0} AS DOUBLE PRECISION)"
 # What libpq takes from extra; PostgresHook's own keys (cursor, iam, ...) are none of its business.
 _LIBPQ_PREFIXES = (
     "ssl",
@@ -68,6 +70,7 @@ class PostgresDatabase(OpenDatabase):
             reader = cursor.fetch_record_batch()
         if not reader.schema.names:
             raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
+        columns = [self._source_column(field) for field in reader.schema]
         schema = self._plain_schema(reader.schema)
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -75,7 +78,7 @@ class PostgresDatabase(OpenDatabase):
                 yield from reader
             self._finish_reading()
 
-        return stream(self.conn_id, schema, batches(), batch_rows)
+        return stream(columns, schema, batches(), batch_rows)
 
     def describe(self, query: str) -> pa.Schema:
         with contextlib.closing(self._cursor()) as cursor:
@@ -137,44 +140,14 @@ class PostgresDatabase(OpenDatabase):
     def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return driver_errors(self._spec, doing, self._error)
 
+    def _source_column(self, field: pa.Field) -> SourceColumn:
+        name = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+        return SourceColumn(self.conn_id, field.name, name or str(field.type), self.dialect)
+
     def _plain_schema(self, schema: pa.Schema) -> pa.Schema:
-        return pa.schema([pa.field(field.name, self._plain_type(field)) for field in schema])
-
-    def _plain_type(self, field: pa.Field) -> pa.DataType:
-        """The type in which a column is handed on; refuses what ADBC hands over as raw bytes or wrong."""
-        metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        name = metadata.get("POSTGRESQL:type", "")
-        if name == "numeric":
-            return self._decimal(field.name, int(metadata.get("POSTGRESQL:typmod", "-1")))
-        if name in ("json", "jsonb"):
-            return pa.string()
-        if name == "uuid":
-            return pa.string()
-        if isinstance(field.type, pa.BaseExtensionType) or name in ("oid", "money"):
-            raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{field.name}' is of PostgreSQL type {name}, "
-                f"which does not arrive as stored; cast it in the query, e.g. CAST({field.name} AS TEXT)"
-            )
-        if pa.types.is_nested(field.type) and isinstance(
-            getattr(field.type, "value_type", None), pa.BaseExtensionType
-        ):
-            raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{field.name}' is a PostgreSQL array ({name}) whose "
-                f"values do not arrive as stored; cast it in the query, e.g. CAST({field.name} AS TEXT)"
-            )
-        return field.type
-
-    def _decimal(self, column: str, typmod: int) -> pa.DataType:
-        # make_numeric_typmod in PostgreSQL's src/backend/utils/adt/numeric.c
-        precision, scale = (typmod - 4) >> 16 & 0xFFFF, (typmod - 4) & 0x7FF
-        if typmod < 0 or not scale <= precision <= 38:
-            size = "without a precision" if typmod < 0 else f"of {precision} digits"
-            raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{column}' is a NUMERIC {size}, which has no exact "
-                f"Arrow type; cast it in the query, e.g. CAST({column} AS NUMERIC(18, 6)) or "
-                f"CAST({column} AS DOUBLE PRECISION)"
-            )
-        return pa.decimal128(precision, scale)
+        return pa.schema(
+            [pa.field(field.name, _plain_type(self._source_column(field), field)) for field in schema]
+        )
 
     def _target_schema(self, cursor: Any, table: str, source: pa.Schema) -> pa.Schema:
         """The columns to be written in the table's own types: binary COPY converts nothing."""
@@ -203,6 +176,34 @@ class PostgresDatabase(OpenDatabase):
         if isinstance(target.type, pa.BaseExtensionType):
             return target.type.storage_type
         return target.type
+
+
+def _plain_type(column: SourceColumn, field: pa.Field) -> pa.DataType:
+    """The type in which a column is handed on; refuses what ADBC hands over as raw bytes or wrong."""
+    types = pa.types
+    if column.type_name == "numeric":
+        return _decimal(column, int((field.metadata or {}).get(b"POSTGRESQL:typmod", b"-1")))
+    if column.type_name in ("json", "jsonb", "uuid"):
+        return pa.string()
+    if column.type_name == "money":
+        raise column.refusal("arrives as a bare number", instead="CAST({0} AS NUMERIC(22, 3))")
+    if isinstance(field.type, pa.BaseExtensionType) or column.type_name == "oid":
+        raise column.refusal("does not arrive as stored")
+    if types.is_struct(field.type):
+        raise column.refusal("is a row, which does not arrive as stored")
+    if types.is_list(field.type):
+        # ADBC makes one dimension of several, and drops the bounds.
+        raise column.refusal("is an array, which does not always arrive as stored")
+    return field.type
+
+
+def _decimal(column: SourceColumn, typmod: int) -> pa.DataType:
+    # make_numeric_typmod in PostgreSQL's src/backend/utils/adt/numeric.c
+    precision, scale = (typmod - 4) >> 16 & 0xFFFF, (typmod - 4) & 0x7FF
+    if typmod < 0 or not scale <= precision <= 38:
+        size = "without a precision" if typmod < 0 else f"of {precision} digits"
+        raise column.refusal(f"is one {size}, which has no exact Arrow type", nearest=_NEAREST_DOUBLE)
+    return pa.decimal128(precision, scale)
 
 
 def _uri(spec: ConnectionSpec) -> str:

@@ -21,9 +21,10 @@ from mlops_plugin.databases.database import OpenDatabase
 from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.driver_errors import driver_errors
 from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare
 from mlops_plugin.databases.table_names import name_parts
-from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing, UnsupportedType
+from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing
 
 _BUSY_TIMEOUT_MS = 10_000
 _MADE_UNIQUE = re.compile(r":\d+$")  # what SQLite adds to the second of two equal names
@@ -63,7 +64,7 @@ class SqliteDatabase(OpenDatabase):
         schema = self._value_types(query, parameters)
         columns = ", ".join(
             f"CAST({name} AS REAL)" if field.type == pa.float64() else name
-            for name, field in zip(map(self._quote, schema.names), schema, strict=True)
+            for name, field in zip(map(self.dialect.enclose, schema.names), schema, strict=True)
         )
         seeds = ", ".join(_SEEDS[field.type] for field in schema)
         cursor = self._reading = self._connection.cursor(
@@ -82,7 +83,12 @@ class SqliteDatabase(OpenDatabase):
                     is_first = False
             self._finish_reading()
 
-        return stream(self.conn_id, schema, batches(), batch_rows)
+        return stream(
+            [self._source_column(field.name, str(field.type)) for field in schema],
+            schema,
+            batches(),
+            batch_rows,
+        )
 
     def _require_text(self, names: Sequence[str], batch: pa.RecordBatch) -> None:
         """SQLite stores any bytes as text; what is not UTF-8 would fail later, and elsewhere."""
@@ -91,9 +97,9 @@ class SqliteDatabase(OpenDatabase):
                 try:
                     column.validate(full=True)
                 except pa.ArrowInvalid as error:
-                    raise UnsupportedType(
-                        f"connection '{self.conn_id}': column '{name}' holds text that is not UTF-8; "
-                        "mend it, or read it as CAST(... AS BLOB)"
+                    source = self._source_column(name, "text")
+                    raise source.refusal(
+                        "holds text that is not UTF-8", instead="CAST({0} AS BLOB)"
                     ) from error
 
     def describe(self, query: str) -> pa.Schema:
@@ -182,8 +188,8 @@ class SqliteDatabase(OpenDatabase):
     def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return driver_errors(self._spec, doing, self._error)
 
-    def _quote(self, name: str) -> str:
-        return '"' + name.replace('"', '""') + '"'
+    def _source_column(self, name: str, type_name: str) -> SourceColumn:
+        return SourceColumn(self.conn_id, name, type_name, self.dialect)
 
     def _rows(self, query: str, parameters: Sequence[object], doing: str) -> list[dict[str, Any]]:
         with contextlib.closing(self._cursor()) as cursor, self._doing(doing):
@@ -196,7 +202,9 @@ class SqliteDatabase(OpenDatabase):
         names = self._names(query, parameters)
         # 'blob' < 'integer' < 'real' < 'text': the least and the greatest tell which there are. DISTINCT
         # first: combinations are few, and so this costs a third of comparing the types of every row.
-        kinds = ", ".join(f"typeof({self._quote(name)}) AS k{index}" for index, name in enumerate(names))
+        kinds = ", ".join(
+            f"typeof({self.dialect.enclose(name)}) AS k{index}" for index, name in enumerate(names)
+        )
         extremes = ", ".join(
             f"min(nullif(k{index}, 'null')) AS low{index}, max(nullif(k{index}, 'null')) AS high{index}"
             for index in range(len(names))
@@ -229,21 +237,18 @@ class SqliteDatabase(OpenDatabase):
 
     def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:
         if (low, high) != ("integer", "real"):
-            raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{name}' holds values of different types ({low} and "
-                f"{high}); choose one in the query, e.g. CAST({name} AS TEXT) or CAST({name} AS REAL)"
-            )
-        quoted = self._quote(name)
+            source = self._source_column(name, f"{low} and {high}")
+            raise source.refusal("has no single type", nearest="CAST({0} AS REAL)")
+        quoted = self.dialect.enclose(name)
         (found,) = self._rows(
             f"SELECT max(abs({quoted})) AS largest FROM (\n{query}\n) WHERE typeof({quoted}) = 'integer'",
             parameters,
             "running the query",
         )
         if found["largest"] > _EXACT_IN_DOUBLE:
-            raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{name}' holds real numbers and the integer "
-                f"{found['largest']}, which no double holds exactly; choose one type in the query, e.g. "
-                f"CAST({name} AS TEXT) or CAST({name} AS REAL)"
+            raise self._source_column(name, "integer and real").refusal(
+                f"holds the integer {found['largest']}, which no double holds exactly",
+                nearest="CAST({0} AS REAL)",
             )
         return pa.float64()
 

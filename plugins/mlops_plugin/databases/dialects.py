@@ -32,6 +32,7 @@ class Dialect:
     stores_nan: bool = False
     stores_infinity: bool = False
     first_rows: str = "ORDER BY 1 OFFSET 0 ROWS FETCH FIRST {rows} ROWS ONLY"  # ends a query
+    exact_text: str = "CAST({0} AS VARCHAR(4000))"  # of a value of any type, with no digit lost
 
     def quote(self, identifier: str) -> str:
         """One name, quoted. Raises `SinkError` for a name that the engine would refuse or cut short."""
@@ -45,6 +46,10 @@ class Dialect:
             )
         if not self.names_beyond_bmp and any(ord(character) > 0xFFFF for character in identifier):
             raise SinkError(f"the name {identifier!r} holds a character that {self.name} allows in no name")
+        return self.enclose(identifier)
+
+    def enclose(self, identifier: str) -> str:
+        """A name that the engine gave us, quoted: a query's column may have a longer one than a table's."""
         return self.opening + identifier.replace(self.closing, self.closing * 2) + self.closing
 
     def quote_table(self, name: str) -> str:
@@ -191,6 +196,7 @@ MYSQL = Dialect(
     max_precision=65,
     ignores_case=True,
     first_rows="LIMIT {rows}",
+    exact_text="CAST({0} AS CHAR)",
     types=_STANDARD
     | {
         "int8": "TINYINT",
@@ -215,6 +221,7 @@ POSTGRESQL = Dialect(
     stores_nan=True,
     stores_infinity=True,
     first_rows="LIMIT {rows}",
+    exact_text="CAST({0} AS TEXT)",
     types=_STANDARD
     | {
         "decimal": "NUMERIC({precision},{scale})",
@@ -233,6 +240,9 @@ SQLITE = Dialect(
     ignores_case=True,
     stores_infinity=True,  # but makes NULL of a NaN
     first_rows="LIMIT {rows}",
+    # As TEXT, a real would have 15 digits; even with 17, some come out as a neighbour.
+    exact_text="CASE typeof({0}) WHEN 'real' THEN printf('%!.20g', {0}) WHEN 'blob' THEN hex({0}) "
+    "ELSE CAST({0} AS TEXT) END",
     types=_STANDARD
     | {
         "decimal": "TEXT",  # a NUMERIC would become a double and lose digits
@@ -250,6 +260,7 @@ MSSQL = Dialect(
     opening="[",
     closing="]",
     ignores_case=True,
+    exact_text="CAST({0} AS NVARCHAR(4000))",
     types=_STANDARD
     | {
         "bool": "BIT",

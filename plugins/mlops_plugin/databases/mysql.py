@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.dialects import Dialect, dialect_named
 from mlops_plugin.databases.driver_errors import driver_errors
 from mlops_plugin.databases.row_stream import require_names, stream, utc_naive
+from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, named_marks
-from mlops_plugin.errors import DatabaseError, DriverMissing, UnsupportedType
+from mlops_plugin.errors import DatabaseError, DriverMissing
 
 _Day = TypeVar("_Day", datetime.date, datetime.datetime)
 _CONNECT_TIMEOUT_S = 10
@@ -73,10 +74,10 @@ class MysqlDatabase(OpenDatabase):
             self._require_rows(cursor)
         self._reading = cursor
         columns = [
-            _Column(self.conn_id, description, scale)
+            _Column(self.conn_id, self.dialect, description, scale)
             for description, scale in zip(cursor.description, scales, strict=True)
         ]
-        schema = pa.schema([pa.field(column.name, column.type) for column in columns])
+        schema = pa.schema([pa.field(column.source.name, column.type) for column in columns])
 
         def batches() -> Iterator[pa.RecordBatch]:
             try:
@@ -90,7 +91,7 @@ class MysqlDatabase(OpenDatabase):
             finally:
                 self._finish_reading()
 
-        return stream(self.conn_id, schema, batches(), batch_rows)
+        return stream([column.source for column in columns], schema, batches(), batch_rows)
 
     def describe(self, query: str) -> pa.Schema:
         query = bare(query, self.dialect.name)
@@ -106,7 +107,7 @@ class MysqlDatabase(OpenDatabase):
             kinds = [column[1] for column in cursor.description]
             cursor.fetchall()
             require_names(self.conn_id, [column[0] for column in cursor.description])
-            names = [self.dialect.quote(column[0]) for column in cursor.description]
+            names = [self.dialect.enclose(column[0]) for column in cursor.description]
             if not any(kind in _DECIMALS for kind in kinds):
                 return [0] * len(names)
             zeros = ", ".join(
@@ -126,10 +127,8 @@ class MysqlDatabase(OpenDatabase):
             with self._doing("reading rows"):
                 rows: list[tuple[Any, ...]] = cursor.fetchmany(batch_rows)
         except _NoDate as error:
-            raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{error.column}' holds '{error.value}', which is no "
-                "date; replace it in the query, e.g. with NULL"
-            ) from error
+            source = SourceColumn(self.conn_id, error.column, "date or time", self.dialect)
+            raise source.refusal(f"holds '{error.value}', which is no date") from error
         return rows
 
     def _finish_reading(self) -> None:
@@ -248,18 +247,18 @@ _OTHERS = {
 class _Column:
     """One column of a result: its Arrow type, and its values as an array of that type."""
 
-    def __init__(self, conn_id: str, description: Sequence[Any], scale: int) -> None:
+    def __init__(self, conn_id: str, dialect: Dialect, description: Sequence[Any], scale: int) -> None:
         from mysql.connector.constants import FieldType
 
-        self._conn_id = conn_id
-        self.name = str(description[0])
         kind = str(FieldType.get_info(description[1]) or "")
         flags, charset = description[7:9]
-        if flags & _SET:
-            self._refuse("SET", f"CONCAT({self.name}, '')")
+        is_set = bool(flags & _SET)
+        self.source = SourceColumn(conn_id, str(description[0]), "SET" if is_set else kind, dialect)
+        if is_set:
+            raise self.source.refusal("arrives without its order", instead="CONCAT({0}, '')")
         if kind == "FLOAT":
             # The text protocol writes six digits of it: 16777215 would arrive as 16777200.
-            self._refuse("FLOAT", f"CAST({self.name} AS DOUBLE)")
+            raise self.source.refusal("arrives with six digits only", instead="CAST({0} AS DOUBLE)")
         if description[1] in _DECIMALS:
             self.type = pa.decimal128(38, scale)
         else:
@@ -271,14 +270,8 @@ class _Column:
         if kind in _OTHERS:
             return _OTHERS[kind]
         if kind == "GEOMETRY":
-            self._refuse("GEOMETRY", f"ST_AsText({self.name})")
+            raise self.source.refusal("arrives as bytes of its engine's own", instead="ST_AsBinary({0})")
         return pa.binary() if is_binary else pa.string()
-
-    def _refuse(self, kind: str, instead: str) -> None:
-        raise UnsupportedType(
-            f"connection '{self._conn_id}': column '{self.name}' is of type {kind}, which does not arrive "
-            f"as stored through this driver; write {instead} AS {self.name} in the query"
-        )
 
     def array(self, values: Sequence[object]) -> pa.Array:
         if pa.types.is_binary(self.type):
@@ -286,9 +279,9 @@ class _Column:
         try:
             return pa.array(values, self.type)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise UnsupportedType(
-                f"connection '{self._conn_id}': column '{self.name}' holds a value that {self.type} cannot "
-                f"hold: {error}; cast the column in the query"
+            raise self.source.refusal(
+                f"holds a value that {self.type} cannot hold: {error}",
+                nearest="CAST({0} AS DOUBLE)" if pa.types.is_decimal(self.type) else None,
             ) from error
 
 

@@ -14,16 +14,12 @@ from mlops_plugin.databases.database import OpenDatabase
 from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.driver_errors import driver_errors
 from mlops_plugin.databases.odbc_connection_string import connection_string, driver_name
-from mlops_plugin.databases.odbc_driver_manager import DriverManager, OdbcColumn, OdbcError
+from mlops_plugin.databases.odbc_driver_manager import BIGINT, DriverManager, OdbcColumn, OdbcError
 from mlops_plugin.databases.odbc_drivers import driver_missing, library_missing
-from mlops_plugin.databases.odbc_types import (
-    SQLITE_INTEGERS,
-    delivered_type,
-    fetched_type,
-    rewritten,
-    unreadable_time,
-)
+from mlops_plugin.databases.odbc_refusals import unreadable_value
+from mlops_plugin.databases.odbc_types import delivered_type, fetched_type, rewritten, unreadable
 from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare
 from mlops_plugin.databases.table_names import POSTGRES_COLUMNS
 from mlops_plugin.errors import DatabaseError, UnsupportedType
@@ -174,7 +170,7 @@ class OdbcDatabase(OpenDatabase):
         described: tuple[OdbcColumn, ...] | None,
     ) -> pa.RecordBatchReader:
         engine = self.dialect.name
-        delivered = [delivered_type(self.conn_id, engine, column) for column in described or ()]
+        delivered = [delivered_type(self._source_column(column), column) for column in described or ()]
         announced: list[pa.Schema] = []
 
         def to_fetch(schema: pa.Schema) -> pa.Schema:
@@ -206,16 +202,34 @@ class OdbcDatabase(OpenDatabase):
             ]
         )
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            rows = 0
+        columns = [
+            self._source_column(column)
+            if column
+            else SourceColumn(self.conn_id, field.name, str(field.type), self.dialect)
+            for field, column in zip(schema, described or [None] * len(schema), strict=True)
+        ]
+        return stream(columns, schema, self._batches(reader, columns, schema), batch_rows)
+
+    def _batches(
+        self, reader: Any, columns: Sequence[SourceColumn], schema: pa.Schema
+    ) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        try:
             with self._doing("reading rows"):
                 for batch in reader:
                     if self._collects and rows < _MANY_ROWS <= rows + batch.num_rows:
                         self._warn_of_memory()
                     rows += batch.num_rows
                     yield batch
+        except DatabaseError as error:
+            if refusal := unreadable_value(error, columns, schema, room_bytes=self._max_text_bytes):
+                raise refusal from error
+            raise
 
-        return stream(self.conn_id, schema, batches(), batch_rows)
+    def _source_column(self, column: OdbcColumn) -> SourceColumn:
+        unsigned = " unsigned" if column.is_unsigned and column.sql_type == BIGINT else ""
+        name = (column.type_name or "without a name") + unsigned
+        return SourceColumn(self.conn_id, column.name, name, self.dialect)
 
     def _warn_of_memory(self) -> None:
         version = ".".join(map(str, self._manager.driver_version()))
@@ -253,28 +267,18 @@ class OdbcDatabase(OpenDatabase):
 
     def _check_values(self, query: str, parameters: Sequence[object], column: OdbcColumn) -> None:
         """Look for values that a driver would silently change, where the type alone does not tell."""
-        delivered_type(self.conn_id, self.dialect.name, column)
-        name = self.dialect.quote(column.name)
-        if self.dialect.name == "sqlite":
-            expected = "integer" if column.sql_type in SQLITE_INTEGERS else "text"
-            condition: str | None = f"typeof({name}) NOT IN ('{expected}', 'null')"
-        else:
-            condition = unreadable_time(column, name) if self.dialect.name == "mysql" else None
-        if condition is None:
-            return
-        counting = f"SELECT count(*) FROM (\n{query}\n) AS checked WHERE {condition}"
-        found = self._read(counting, 1, parameters, None).read_all()
-        if int(found.column(0)[0].as_py()):
-            raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{column.name}' of type {column.type_name} holds "
-                "values that its ODBC driver cannot hand over as they are; cast it in the query, or use a "
-                f"connection of type {self.dialect.name} instead"
-            )
+        source = self._source_column(column)
+        delivered_type(source, column)
+        for values in unreadable(source, column):
+            counting = f"SELECT count(*) FROM (\n{query}\n) AS checked WHERE {values.condition}"
+            found = self._read(counting, 1, parameters, None).read_all()
+            if int(found.column(0)[0].as_py()):
+                raise source.refusal(values.reason, instead=values.instead)
 
 
 def _undescribed(fetched: pa.DataType, announced: pa.DataType) -> pa.DataType:
     """The type to hand on where nothing but arrow-odbc's first choice is known."""
-    if pa.types.is_decimal(fetched) and pa.types.is_integer(announced):
+    if pa.types.is_decimal(fetched):
         return announced
     if pa.types.is_string(fetched):
         return announced

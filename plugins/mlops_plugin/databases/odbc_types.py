@@ -6,50 +6,58 @@ fetched in a wider type or as text that is then read strictly, and what nothing 
 
 from __future__ import annotations
 
-from typing import NoReturn
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from mlops_plugin.databases.odbc_driver_manager import BIGINT, BIT, REAL, OdbcColumn
-from mlops_plugin.errors import UnsupportedType
+from mlops_plugin.databases.source_column import SourceColumn
 
 _MOST_DIGITS = 38
 # Types of SQLite's driver that arrive as stored, if the values are what the column declares.
 SQLITE_INTEGERS = frozenset({-25, -7, -6, -5, 4, 5})
+SQLITE_BYTES = "CASE WHEN {0} IS NOT NULL THEN hex({0}) END"  # of text, as text
 _SQLITE_TEXTS = frozenset({"text", "varchar", "char", "clob", "nvarchar", "nchar"})
 
 
-def delivered_type(conn_id: str, engine: str, column: OdbcColumn) -> pa.DataType | None:
-    """The type to hand on where it is not the fetched one. Raises `UnsupportedType`.
-
-    `engine` is the dialect's name.
-    """
-    refuse = _Refusal(conn_id, column)
+def delivered_type(source: SourceColumn, column: OdbcColumn) -> pa.DataType | None:
+    """The type to hand on where it is not the fetched one. Raises `UnsupportedType`."""
+    engine = source.dialect.name
     if column.sql_type == BIGINT and column.is_unsigned:
-        refuse("CAST({0} AS DECIMAL(20, 0))", "whose upper half arrives as negative numbers")
+        raise source.refusal(
+            "arrives with its upper half as negative numbers", instead="CAST({0} AS DECIMAL(20, 0))"
+        )
     is_exact = 0 <= column.scale <= column.precision <= _MOST_DIGITS
     if column.type_name in ("decimal", "numeric") and engine != "sqlite" and not is_exact:
-        refuse(
-            "CAST({0} AS DECIMAL(38, 10))", f"with {column.precision} digits, {column.scale} after the point"
+        raise source.refusal(
+            f"with {column.precision} digits, {column.scale} after the point, has no exact Arrow type",
+            nearest="CAST({0} AS DOUBLE)" if engine == "mysql" else "CAST({0} AS DOUBLE PRECISION)",
         )
     match engine:
         case "mysql":
-            return _from_mysql(refuse, column)
+            return _from_mysql(source, column)
         case "postgresql":
-            return _from_postgres(refuse, column)
+            return _from_postgres(source, column)
         case "sqlite":
             is_text = column.type_name.partition("(")[0] in _SQLITE_TEXTS
             if column.sql_type not in SQLITE_INTEGERS and not is_text:
-                refuse(None, "which SQLite's ODBC driver changes; use a connection of type sqlite instead")
+                raise source.refusal(
+                    "is changed by SQLite's ODBC driver: use a connection of type sqlite instead"
+                )
     return None
 
 
-def _from_mysql(refuse: _Refusal, column: OdbcColumn) -> pa.DataType | None:
+def _from_mysql(source: SourceColumn, column: OdbcColumn) -> pa.DataType | None:
     match column.type_name:
         case "bit" if column.sql_type != BIT:
-            refuse("CAST({0} AS SIGNED)", "which arrives as bytes")
+            raise source.refusal("arrives as bytes", instead="CAST({0} AS DECIMAL(20, 0))")
         case "geometry":
-            refuse("ST_AsText({0})", "which arrives as bytes")
+            raise source.refusal("arrives as bytes of its engine's own", instead="ST_AsBinary({0})")
+        case "decimal" if column.precision == column.scale:
+            # For the sign and the zero before the point, there is room only where one more digit could be.
+            if column.precision == _MOST_DIGITS:
+                raise source.refusal("with no digit before the point arrives without the last one")
+            return pa.decimal128(column.precision, column.scale)
         # A date of zeros would end the process, a TIME beyond a day arrives as another.
         case "date":
             return pa.date32()
@@ -60,10 +68,10 @@ def _from_mysql(refuse: _Refusal, column: OdbcColumn) -> pa.DataType | None:
     return None
 
 
-def _from_postgres(refuse: _Refusal, column: OdbcColumn) -> pa.DataType | None:
+def _from_postgres(source: SourceColumn, column: OdbcColumn) -> pa.DataType | None:
     match column.type_name:
         case "money":
-            refuse("CAST({0} AS NUMERIC(18, 2))", "which arrives rounded")
+            raise source.refusal("arrives rounded", instead="CAST({0} AS NUMERIC(22, 3))")
         case "bool":
             return pa.bool_()
         case "numeric":
@@ -71,6 +79,8 @@ def _from_postgres(refuse: _Refusal, column: OdbcColumn) -> pa.DataType | None:
             return pa.decimal128(column.precision, column.scale)
         case "date":
             return pa.date32()
+        case "time":
+            return pa.time64("us")
         case "timestamptz":
             return pa.timestamp("us", "UTC")
         case name if name.startswith("timestamp"):
@@ -82,19 +92,48 @@ def rewritten(engine: str, query: str, columns: tuple[OdbcColumn, ...]) -> str:
     """The query, with what its driver would falsify made text by the server.
 
     psqlodbc reads infinity as a day of its own choice, drops the BC of a year, and changes a UUID's case.
+    arrow-odbc takes 24:00:00 for midnight, and has no room for the sign of -0.5 as NUMERIC(1,1).
     """
     if engine != "postgresql" or not any(_is_falsified(column) for column in columns):
         return query
     inner = [f"c{number}" for number in range(len(columns))]
     outer = ", ".join(
-        f"{f'CAST({name} AS VARCHAR(40))' if _is_falsified(column) else name} AS {_quote(column.name)}"
+        f"{f'CAST({name} AS VARCHAR(48))' if _is_falsified(column) else name} AS {_quote(column.name)}"
         for name, column in zip(inner, columns, strict=True)
     )
     return f"SELECT {outer} FROM (\n{query}\n) AS q({', '.join(inner)})"
 
 
-def unreadable_time(column: OdbcColumn, quoted: str) -> str | None:
-    """The SQL condition under which MariaDB's driver could not fetch a value of a column with fractions."""
+@dataclass(frozen=True)
+class Unreadable:
+    """Values of a column that its driver would change, although it hands over others of that type."""
+
+    condition: str  # SQL, true of such a value
+    reason: str
+    instead: str | None = None  # as in `SourceColumn.refusal`
+
+
+def unreadable(source: SourceColumn, column: OdbcColumn) -> list[Unreadable]:
+    """What to look for in a column before it is read."""
+    name = source.dialect.enclose(column.name)
+    match source.dialect.name:
+        case "mysql" if condition := _unreadable_time(column, name):
+            return [Unreadable(condition, "holds zeros for a date, or a time outside one day")]
+        case "sqlite" if column.sql_type in SQLITE_INTEGERS:
+            return [Unreadable(f"typeof({name}) NOT IN ('integer', 'null')", "holds what is no integer")]
+        case "sqlite":
+            return [
+                Unreadable(f"typeof({name}) NOT IN ('text', 'null')", "holds what is no text"),
+                Unreadable(
+                    f"length(CAST({name} AS BLOB)) > {column.length}", f"is longer than {column.length} bytes"
+                ),
+                Unreadable(f"instr({name}, char(0)) > 0", "holds a NUL, where its driver ends", SQLITE_BYTES),
+            ]
+    return []
+
+
+def _unreadable_time(column: OdbcColumn, quoted: str) -> str | None:
+    # Only with fractions: others are fetched as text.
     if column.scale == 0:
         return None
     if column.type_name == "time":
@@ -105,7 +144,9 @@ def unreadable_time(column: OdbcColumn, quoted: str) -> str | None:
 
 
 def _is_falsified(column: OdbcColumn) -> bool:
-    return column.type_name in ("date", "uuid") or column.type_name.startswith("timestamp")
+    if column.type_name == "numeric" and column.precision == column.scale:
+        return True
+    return column.type_name in ("date", "time", "uuid") or column.type_name.startswith("timestamp")
 
 
 def _quote(name: str) -> str:
@@ -127,22 +168,9 @@ def fetched_type(engine: str, column: OdbcColumn | None, announced: pa.DataType)
     if types.is_fixed_size_binary(announced):
         return pa.binary()  # arrow-odbc ends the process where a value is shorter
     if engine == "mysql" and types.is_temporal(announced) and column is not None and column.scale == 0:
-        return pa.string()  # with fractions its driver reserves too little room, see `unreadable_time`
+        return pa.string()  # with fractions its driver reserves too little room, see `unreadable`
     if engine == "postgresql" and types.is_decimal(announced):
         return pa.string()
+    if types.is_decimal(announced) and announced.scale == announced.precision < _MOST_DIGITS:
+        return pa.decimal128(announced.precision + 1, announced.scale)
     return announced
-
-
-class _Refusal:
-    def __init__(self, conn_id: str, column: OdbcColumn) -> None:
-        self._conn_id = conn_id
-        self._column = column
-
-    def __call__(self, instead: str | None, reason: str) -> NoReturn:
-        name = self._column.name
-        unsigned = " unsigned" if self._column.is_unsigned and self._column.sql_type == BIGINT else ""
-        advice = f"; write {instead.format(name)} AS {name} in the query" if instead else ""
-        raise UnsupportedType(
-            f"connection '{self._conn_id}': column '{name}' is of type {self._column.type_name}{unsigned}, "
-            f"{reason}{advice}"
-        )

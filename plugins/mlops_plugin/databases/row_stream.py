@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_plugin.errors import DatabaseError, UnsupportedType
+from mlops_plugin.databases.source_column import SourceColumn
+from mlops_plugin.errors import DatabaseError
 
 _EPOCH = date(1970, 1, 1)
 _FIRST_DAY = (date.min - _EPOCH).days
@@ -18,18 +19,18 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def stream(
-    conn_id: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], batch_rows: int
+    columns: Sequence[SourceColumn], schema: pa.Schema, batches: Iterable[pa.RecordBatch], batch_rows: int
 ) -> pa.RecordBatchReader:
     """A reader of at most `batch_rows` rows a batch, with every column exactly as `schema` says.
 
-    Raises `UnsupportedType` while reading, for a value that `schema` does not hold exactly.
+    `columns` are those of the query, one for each of `schema`. Raises `UnsupportedType` while reading,
+    for a value that `schema` does not hold exactly.
     """
-
-    require_names(conn_id, schema.names)
+    require_names(columns[0].conn_id, schema.names)
 
     def shaped() -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            exact = _exact(conn_id, batch, schema)
+            exact = _exact(columns, batch, schema)
             for start in range(0, exact.num_rows, batch_rows):
                 yield exact.slice(start, batch_rows)
 
@@ -48,20 +49,17 @@ def require_names(conn_id: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _exact(conn_id: str, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _exact(sources: Sequence[SourceColumn], batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = []
-    for field, column in zip(schema, batch.columns, strict=True):
+    for source, field, column in zip(sources, schema, batch.columns, strict=True):
         if isinstance(column, pa.ExtensionArray):
             column = column.storage
         if column.type != field.type:
             try:
                 column = _cast(column, field.type)
             except pa.ArrowInvalid as error:
-                raise UnsupportedType(
-                    f"connection '{conn_id}': column '{field.name}' holds a value that {field.type} cannot "
-                    f"hold: {error}; cast the column in the query"
-                ) from error
-        _check_dates(conn_id, field, column)
+                raise source.refusal(f"holds a value that {field.type} cannot hold: {error}") from error
+        _check_times(source, column)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -85,22 +83,29 @@ def _uuid_texts(column: pa.Array) -> pa.Array:
     )
 
 
-def _check_dates(conn_id: str, field: pa.Field, column: pa.Array) -> None:
-    # PostgreSQL's infinity and years before Christ arrive as numbers that mean another day elsewhere.
-    if pa.types.is_date32(field.type):
+def _check_times(source: SourceColumn, column: pa.Array) -> None:
+    """Refuse what is no date or time of day in Python, and would be read as another one."""
+    types = pa.types
+    if types.is_date32(column.type):
+        # PostgreSQL's infinity and years before Christ are numbers here.
         first, after_last = _FIRST_DAY, _LAST_DAY + 1
         numbers = column.view(pa.int32())
-    elif pa.types.is_timestamp(field.type) and field.type.unit != "ns":
-        per_day = 86_400 * _PER_SECOND[field.type.unit]
+    elif types.is_timestamp(column.type) and column.type.unit != "ns":
+        per_day = 86_400 * _PER_SECOND[column.type.unit]
         first, after_last = _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day
         numbers = column.view(pa.int64())
+    elif types.is_time(column.type):
+        first, after_last = 0, 86_400 * _PER_SECOND[column.type.unit]
+        numbers = column.view(pa.int64() if types.is_time64(column.type) else pa.int32())
     else:
         return
     found = pc.min_max(numbers).as_py()
     if found["min"] is not None and not first <= found["min"] <= found["max"] < after_last:
-        raise UnsupportedType(
-            f"connection '{conn_id}': column '{field.name}' holds a date that is infinite or outside the "
-            "years 1 to 9999; leave such rows out or replace the value in the query, e.g. with NULL"
+        is_time = types.is_time(column.type)
+        raise source.refusal(
+            "holds a time outside one day"
+            if is_time
+            else "holds a date that is infinite or outside the years 1 to 9999"
         )
 
 
