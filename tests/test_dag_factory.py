@@ -88,10 +88,10 @@ def test_persist_announces_the_predictions_table(workshop: Workshop) -> None:
     assert asset.uri == "mlops://sink/churn_predictions/churn"
 
 
-def test_trigger_form_offers_limit_and_dry_run_and_no_sql(workshop: Workshop) -> None:
+def test_trigger_form_offers_limits_and_dry_run_and_no_sql(workshop: Workshop) -> None:
     params = dag_of(workshop).params
-    assert set(params) == {"row_limit", "dry_run"}
-    assert params.dump() == {"row_limit": None, "dry_run": False}
+    assert set(params) == {"row_limit", "dry_run", "quarantined"}
+    assert params.dump() == {"row_limit": None, "dry_run": False, "quarantined": False}
 
 
 def test_query_is_the_only_template(workshop: Workshop) -> None:

@@ -98,6 +98,12 @@ def _params() -> dict[str, Param]:
             title="Dry run",
             description="Collect, log and infer, but write no predictions.",
         ),
+        "quarantined": Param(
+            False,
+            type="boolean",
+            title="Quarantined rows",
+            description="Dispatch only the rows whose keys are in quarantine.",
+        ),
     }
 
 

@@ -79,6 +79,14 @@ class FeatureError(MlopsError):
     """The rows do not have the features that the model expects."""
 
 
+class ContractError(MlopsError):
+    """What `input:` or `output:` asks cannot be asked of these columns, or ends the dispatch."""
+
+
+class ThresholdError(MlopsError):
+    """More rows were rejected than `error_threshold` allows."""
+
+
 class StagingError(MlopsError):
     """Rows handed from one step to the next are missing or damaged."""
 

@@ -259,7 +259,7 @@ class _Loading:
                 if problem.path not in known:
                     self.broken.setdefault(name, []).append(problem)
             return
-        self.models[name] = model.model_copy(update={"model": model.model.located_in(self.folder)})
+        self.models[name] = model.located_in(self.folder)
         self._sink_lines[name] = document.line((*where, "sink", "table"))
 
     def check_shared_tables(self) -> None:

@@ -17,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from mlops_plugin.config import durations, parameter_types, sql_text
 from mlops_plugin.config.complaints import HIDDEN_KEYS, section_in
 from mlops_plugin.config.schema import Config, Section
+from mlops_plugin.config.schema.contract import PERCENT_PATTERN
 
 SCHEMA_FILE = Path("include/config.schema.json")
 MARKDOWN_FILE = Path("docs/configuration.md")
@@ -32,7 +33,10 @@ _NAMED_PATTERNS = {
     parameter_types.SHA256_PATTERN: "64 hex digits",
     parameter_types.HOST_PATTERN: "host",
     parameter_types.IMPORT_PATTERN: "import path",
+    PERCENT_PATTERN: "share, e.g. `2%`",
 }
+# Mappings whose keys are the user's.
+_PLACES = {"models": "models.NAME", "columns": "columns.COLUMN"}
 
 
 class _JsonSchema(GenerateJsonSchema):
@@ -99,7 +103,7 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
         for key, field in section.model_fields.items():
             inner = section_in(field)
             if inner:
-                place = "models.NAME" if key == "models" else key
+                place = _PLACES.get(key, key)
                 waiting.append((f"{path}.{place}" if path else place, inner))
 
 
@@ -139,12 +143,18 @@ def _type(parameter: dict[str, Any]) -> str:
             return "`true` or `false`"
         case "integer":
             return f"whole number, {parameter['minimum']:,} to {parameter['maximum']:,}"
+        case "number":
+            return "number"
         case "array":
-            return f"list of {_type(parameter['items'])}s"
+            return f"list of {_plural(_type(parameter['items']))}"
         case "string":
             return _NAMED_PATTERNS.get(parameter.get("pattern", ""), "text")
         case _:
             return "mapping"
+
+
+def _plural(kind: str) -> str:
+    return "values" if " or " in kind else f"{kind}s"
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError
 
+# A prediction column says in its metadata which classes the model has: a JSON list.
+CLASSES = b"classes"
 MAX_NAME_BYTES = 63  # PostgreSQL's limit; MySQL allows 64 characters
 # Their `predict` is the class with the highest probability, of each row by itself; only where two are this
 # close may rounding hide which one it is.
@@ -94,9 +97,12 @@ def output_columns(model: Any, answers: Answers | None) -> OutputColumns:
     if (answers is None and _scores(model)) or (answers is not None and answers.scores is not None):
         fields.append(("score", pa.float64()))
     names = unique(storable(name) for name, _ in fields)
-    return OutputColumns(
-        pa.schema([pa.field(name, kind) for name, (_, kind) in zip(names, fields, strict=True)])
-    )
+    schema = [pa.field(name, kind) for name, (_, kind) in zip(names, fields, strict=True)]
+    for number, classes in enumerate(labels):
+        if classes is not None:
+            said = [label if isinstance(label, bool | int | float) else str(label) for label in classes]
+            schema[number] = schema[number].with_metadata({CLASSES: json.dumps(said)})
+    return OutputColumns(pa.schema(schema))
 
 
 def _labels(model: Any, answers: Answers | None) -> list[list[Any] | None]:

@@ -41,6 +41,7 @@ class Dispatch:
     data_interval: tuple[datetime, datetime] | None = None
     row_limit: int | None = None
     is_dry_run: bool = False
+    is_quarantined: bool = False  # only rows whose keys are in quarantine
 
     @property
     def identity(self) -> DispatchIdentity:
@@ -57,6 +58,13 @@ class Dispatch:
             data_interval_end=end,
             dry_run=self.is_dry_run,
         )
+
+    @property
+    def limits(self) -> str:
+        """What keeps it from dispatching all rows, in words; '' for nothing."""
+        if self.row_limit is not None:
+            return f"at most {self.row_limit} rows"
+        return "the quarantined rows only" if self.is_quarantined else ""
 
 
 def dispatch_id(dag_id: str, run_id: str) -> str:
@@ -89,4 +97,5 @@ def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
         data_interval=None if start is None or end is None else (start, end),
         row_limit=params.get("row_limit"),
         is_dry_run=bool(params.get("dry_run", False)),
+        is_quarantined=bool(params.get("quarantined", False)),
     )

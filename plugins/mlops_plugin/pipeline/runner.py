@@ -23,6 +23,7 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
+from mlops_plugin.pipeline.rejections import details
 from mlops_plugin.pipeline.rendering import without_secrets
 from mlops_plugin.pipeline.staging import OnRows, Shelf, unheard
 
@@ -122,6 +123,12 @@ def _collect(
     database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
     with contextlib.closing(database):
         rows = database.read(rendered, batch_rows=source.batch_rows)
+        if dispatch.is_quarantined:
+            from mlops_plugin.pipeline.quarantine import Quarantine, only_with_keys
+
+            keys = Quarantine(dispatch.model, dispatch.id, deployment).keys()
+            rows = only_with_keys(rows, dispatch.model.key, keys)
+            rendered += f"\n-- only the rows of {len(keys)} quarantined keys"
         collected = steps.collect(dispatch, without_secrets(rendered), rows, shelf)
     return {"rows": collected.rows}
 
@@ -155,11 +162,23 @@ def _infer(dispatch: Dispatch, shelf: Shelf) -> Counted:
 
     runtime = load_runtime(dispatch.model.model, features=dispatch.model.features)
     predicted = steps.infer(dispatch, runtime, shelf)
-    return {"rows": predicted.rows, "distribution": predicted.distribution}
+    return infer_details(predicted)
+
+
+def infer_details(predicted: steps.Predicted) -> Counted:
+    """What is recorded of `infer`."""
+    return {
+        "rows": predicted.rows,
+        "rows_rejected": predicted.rejected,
+        "reasons": details(predicted.reasons),
+        "imputed": predicted.imputed,
+        "distribution": predicted.distribution,
+    }
 
 
 def _persist(dispatch: Dispatch, deployment: Deployment, shelf: Shelf) -> Counted:
     from mlops_plugin.databases.sink import write_predictions
+    from mlops_plugin.pipeline.quarantine import Quarantine
 
     sink = dispatch.model.sink
 
@@ -170,7 +189,11 @@ def _persist(dispatch: Dispatch, deployment: Deployment, shelf: Shelf) -> Counte
                 database, sink, key=dispatch.model.key, dispatch_id=dispatch.id, batches=watched
             )
 
-    accounts = steps.persist(dispatch, None if dispatch.is_dry_run else write, shelf)
+    is_stored = not dispatch.is_dry_run
+    quarantine = None
+    if is_stored and (dispatch.model.may_reject or dispatch.is_quarantined):
+        quarantine = Quarantine(dispatch.model, dispatch.id, deployment)
+    accounts = steps.persist(dispatch, write if is_stored else None, shelf, quarantine)
     return {
         "rows": accounts.persisted,
         **asdict(accounts),

@@ -12,10 +12,10 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fsspec
 import pyarrow as pa
@@ -74,6 +74,11 @@ class Shelf:
 
     url: str
     on_rows: OnRows = unheard
+
+    @property
+    def unheard(self) -> Self:
+        """The same shelf, for rows that nobody is told of."""
+        return replace(self, on_rows=unheard)
 
     def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[str, int]:
         """Write rows as an Arrow IPC file; returns its file name and row count.

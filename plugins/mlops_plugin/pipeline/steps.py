@@ -6,11 +6,12 @@ hands it readers, runtimes and writers, so that every door runs this very code.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -20,11 +21,17 @@ from mlops_plugin.model_loaders.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
 from mlops_plugin.pipeline.key_range import KeyRange
+from mlops_plugin.pipeline.rejections import Reason, Rejections
 from mlops_plugin.pipeline.staging import Shelf
+from mlops_plugin.pipeline.threshold import require_within_threshold
+
+if TYPE_CHECKING:
+    from mlops_plugin.pipeline.quarantine import Quarantine
 
 COLLECTED = "collect"
 LOGGED = "log"
 PREDICTED = "infer"
+REJECTED = "rejected"
 PERSISTED = "persist"
 
 _Note = TypeVar("_Note")
@@ -58,7 +65,10 @@ class Predicted:
     file: str
     collected: str  # the file of the rows it was made from
     rows: int
-    rejected: int
+    rejected: int  # rows, each with one or more records in `rejected_file`
+    rejected_file: str | None
+    reasons: list[Reason]
+    imputed: dict[str, int]  # column -> values replaced
     artifact_sha256: str
     at: str
     distribution: dict[str, Any]  # of the (first) prediction, see pipeline.distribution
@@ -77,10 +87,10 @@ class Accounts:
 def collect(dispatch: Dispatch, query: str, rows: pa.RecordBatchReader, shelf: Shelf) -> Collected:
     """Stream the query's rows onto the shelf; raises `KeyColumnError` for a missing or NULL key."""
     key, sink = dispatch.model.key, dispatch.model.sink
-    if dispatch.row_limit is not None and sink.mode == "replace" and not dispatch.is_dry_run:
+    if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
         raise SinkError(
-            f"models.{dispatch.model.name}: {sink.table} is written in mode replace: a dispatch of at most "
-            f"{dispatch.row_limit} rows would leave nothing else in it; make it a dry run, or drop the limit"
+            f"models.{dispatch.model.name}: {sink.table} is written in mode replace: a dispatch of "
+            f"{dispatch.limits} would leave nothing else in it; make it a dry run, or drop the limit"
         )
     missing = [column for column in key if column not in rows.schema.names]
     if missing:
@@ -88,6 +98,8 @@ def collect(dispatch: Dispatch, query: str, rows: pa.RecordBatchReader, shelf: S
             f"models.{dispatch.model.name}.key: the query returns no column {_quoted(missing)}; it returns "
             f"{_quoted(rows.schema.names)}; select the key or name another one"
         )
+    if dispatch.model.input is not None:
+        require_contract_fits(dispatch.model, rows.schema)
     key_range = KeyRange(dispatch.model.name, key)
     file, count = shelf.put(COLLECTED, rows.schema, _seen(_limited(rows, dispatch.row_limit), key_range))
     collected = Collected(
@@ -102,6 +114,14 @@ def collect(dispatch: Dispatch, query: str, rows: pa.RecordBatchReader, shelf: S
     return collected
 
 
+def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> None:
+    """Raise `ContractError` where no row of this schema could keep the model's `input:`."""
+    from mlops_plugin.pipeline.contract import Contract  # it needs numpy, and most models have none
+
+    if contract := Contract.of(model):
+        contract.bind(rows)
+
+
 def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
     """Pin rows, artifact and configuration for the steps that follow; returns what is to be logged."""
     collected = _read_note(Collected, COLLECTED, shelf)
@@ -111,9 +131,10 @@ def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
 
 
 def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
-    """Stream the collected rows through the model; every row gives one row of predictions.
+    """Stream the collected rows through the model; every row is predicted or rejected.
 
-    Raises `ArtifactError` or `StagingError` where artifact, rows or configuration are not those logged.
+    Raises `ArtifactError` or `StagingError` where artifact, rows or configuration are not those logged, and
+    `ContractError` where `input:` or `output:` end the dispatch.
     """
     collected, logged = _require_logged(dispatch, shelf)
     if logged.artifact_sha256 != runtime.artifact_sha256:
@@ -122,30 +143,40 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
             f"was logged (sha256 {logged.artifact_sha256[:12]}..., now {runtime.artifact_sha256[:12]}...); "
             "clear 'log' and what follows it in Airflow to dispatch with the new one"
         )
+    from mlops_plugin.pipeline.screening import Screening
+
     key = dispatch.model.key
     with shelf.rows(collected.file) as rows:
         key_fields = [rows.schema.field(column) for column in key]
         schema = pa.schema([*key_fields, *runtime.outputs])
         distribution = Distribution(runtime.outputs.field(0).type)
+        with Rejections(key_fields) as rejections:
+            screening = Screening(dispatch.model, runtime, rows.schema, rejections)
 
-        def predictions() -> Iterator[pa.RecordBatch]:
-            for batch in rows:
-                predicted = runtime.predict(batch)
-                distribution.see(predicted.column(0))
-                yield pa.RecordBatch.from_arrays(
-                    [*batch.select(list(key)).columns, *predicted.columns], schema=schema
-                )
+            def predictions() -> Iterator[pa.RecordBatch]:
+                for batch in rows:
+                    kept, predicted = screening.predict(batch)
+                    distribution.see(predicted.column(0))
+                    columns = [*kept.select(list(key)).columns, *predicted.columns]
+                    yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-        file, count = shelf.put(PREDICTED, schema, predictions())
-    if count != collected.rows:
+            file, count = shelf.put(PREDICTED, schema, predictions())
+            rejected_file = None
+            if rejections.rows:
+                rejected_file, _ = shelf.unheard.put(REJECTED, rejections.schema, rejections.batches())
+    if count + rejections.rows != collected.rows:
         raise AccountingError(
-            f"models.{dispatch.model.name}: {collected.rows} rows were collected, but {count} were predicted"
+            f"models.{dispatch.model.name}: {collected.rows} rows were collected, but {count} were predicted "
+            f"and {rejections.rows} rejected"
         )
     predicted = Predicted(
         file=file,
         collected=collected.file,
         rows=count,
-        rejected=0,
+        rejected=rejections.rows,
+        rejected_file=rejected_file,
+        reasons=rejections.reasons,
+        imputed=dict(screening.imputed),
         artifact_sha256=runtime.artifact_sha256,
         at=datetime.now(UTC).isoformat(),
         distribution=distribution.report(),
@@ -155,11 +186,16 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
 
 
 def persist(
-    dispatch: Dispatch, write: Callable[[pa.RecordBatchReader], int] | None, shelf: Shelf
+    dispatch: Dispatch,
+    write: Callable[[pa.RecordBatchReader], int] | None,
+    shelf: Shelf,
+    quarantine: Quarantine | None = None,
 ) -> Accounts:
     """Hand the predictions with their provenance to `write`, which says how many rows it has stored.
 
-    Without `write` (a dry run) nothing is stored. Raises `AccountingError` where rows do not add up.
+    Rejected rows go to `quarantine` first: they are there also where they are too many, which raises
+    `ThresholdError`. Without `write` (a dry run) nothing is stored. Raises `AccountingError` where rows do
+    not add up.
     """
     collected, logged = _require_logged(dispatch, shelf)
     predicted = _read_note(Predicted, PREDICTED, shelf)
@@ -170,6 +206,16 @@ def persist(
         )
     if (done := _persisted_before(predicted, shelf)) is not None:
         return done
+    if quarantine is not None:
+        with _rejected_rows(predicted, shelf) as records:
+            quarantine.write(records, predicted.rejected, datetime.fromisoformat(predicted.at))
+    require_within_threshold(
+        dispatch,
+        collected=collected.rows,
+        rejected=predicted.rejected,
+        reasons=predicted.reasons,
+        is_stored=quarantine is not None,
+    )
     persisted = 0
     if write is not None:
         with shelf.rows(predicted.file) as rows:
@@ -183,8 +229,22 @@ def persist(
             f"{dispatch.model.sink.table} (connection '{dispatch.model.sink.connection}'); clear 'collect' "
             "in Airflow to dispatch anew"
         )
+    if quarantine is not None and dispatch.is_quarantined:
+        with shelf.rows(predicted.file) as rows:
+            quarantine.release(rows)
     shelf.put_note(PERSISTED, {"predictions": predicted.file, "accounts": vars(accounts)})
     return accounts
+
+
+@contextlib.contextmanager
+def _rejected_rows(predicted: Predicted, shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
+    if predicted.rejected_file is not None:
+        with shelf.rows(predicted.rejected_file) as records:
+            yield records
+        return
+    with shelf.rows(predicted.file) as rows:
+        nothing = Rejections(list(rows.schema)).schema
+    yield pa.RecordBatchReader.from_batches(nothing, [])
 
 
 def _require_logged(dispatch: Dispatch, shelf: Shelf) -> tuple[Collected, Logged]:
@@ -198,8 +258,9 @@ def _require_logged(dispatch: Dispatch, shelf: Shelf) -> tuple[Collected, Logged
         )
     if logged.contract != _contract(dispatch.model):
         raise StagingError(
-            f"models.{dispatch.model.name}: its key, features, model or sink changed in the configuration "
-            "after this dispatch was logged; clear 'collect' and what follows it in Airflow to dispatch anew"
+            f"models.{dispatch.model.name}: its key, features, model, input, output or sink changed in the "
+            "configuration after this dispatch was logged; clear 'collect' and what follows it in Airflow to "
+            "dispatch anew"
         )
     return collected, logged
 
@@ -215,7 +276,14 @@ def _persisted_before(predicted: Predicted, shelf: Shelf) -> Accounts | None:
 def _contract(model: ModelConfig) -> str:
     """A hash of what must not change between the steps of one dispatch."""
     contract = model.model_dump_json(
-        include={"key": True, "features": True, "model": True, "sink": {"connection", "table", "mode"}}
+        include={
+            "key": True,
+            "features": True,
+            "model": True,
+            "input": True,
+            "output": True,
+            "sink": {"connection", "table", "mode"},
+        }
     )
     return hashlib.sha256(contract.encode()).hexdigest()
 

@@ -18,7 +18,7 @@ from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.memory_shelf import MemoryShelf
-from mlops_plugin.pipeline.runner import log_entry, recorded
+from mlops_plugin.pipeline.runner import infer_details, log_entry, recorded
 from mlops_plugin.serving.cases import Key, open_cases, text_of, typed_value
 from mlops_plugin.serving.pool import ModelPool
 
@@ -101,7 +101,7 @@ class Showroom:
                 count({"rows": entry.rows, "artifact_sha256": sha256, "config_sha256": entry.config_sha256})
             with _step("infer", dispatch, journal, tell) as count, self.pool.runtime(model) as runtime:
                 predicted = steps.infer(dispatch, runtime, shelf)
-                count({"rows": predicted.rows, "distribution": predicted.distribution})
+                count(infer_details(predicted))
             with _step("persist", dispatch, journal, tell) as count:
                 accounts = steps.persist(dispatch, None, shelf)
                 predictions = _rows(shelf, steps.PREDICTED)

@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from mlops_plugin.config.schema.artifact import ArtifactConfig
 from mlops_plugin.config.schema.config import Config
+from mlops_plugin.config.schema.contract import (
+    BASELINE_SUFFIX,
+    ColumnContract,
+    InputContract,
+    OutputContract,
+    QuarantineConfig,
+    rows_tolerated,
+)
 from mlops_plugin.config.schema.deployment import EventsConfig, ServingConfig, StagingConfig
 from mlops_plugin.config.schema.model import ModelConfig
 from mlops_plugin.config.schema.monitor import (
@@ -24,15 +32,20 @@ from mlops_plugin.config.schema.showroom import ImageConfig, ShowroomConfig
 MONITOR_DAG_ID = "mlops_monitor"
 
 __all__ = [
+    "BASELINE_SUFFIX",
     "MONITOR_DAG_ID",
     "ArtifactConfig",
+    "ColumnContract",
     "Config",
     "EventsConfig",
     "HostConfig",
     "ImageConfig",
+    "InputContract",
     "ModelConfig",
     "MonitorConfig",
     "NotifierConfig",
+    "OutputContract",
+    "QuarantineConfig",
     "ScheduleSettings",
     "Section",
     "ServingConfig",
@@ -41,4 +54,5 @@ __all__ = [
     "SourceConfig",
     "StagingConfig",
     "WatchedDatabaseConfig",
+    "rows_tolerated",
 ]

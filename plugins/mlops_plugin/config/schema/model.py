@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
@@ -19,12 +20,16 @@ from pydantic_core import InitErrorDetails
 
 from mlops_plugin.config.parameter_types import NAME_PATTERN, Line, SomeColumnNames
 from mlops_plugin.config.schema.artifact import ArtifactConfig
+from mlops_plugin.config.schema.contract import InputContract, OutputContract, QuarantineConfig, Threshold
 from mlops_plugin.config.schema.rows import SinkConfig, SourceConfig
 from mlops_plugin.config.schema.schedule import ScheduleSettings
 from mlops_plugin.config.schema.showroom import ShowroomConfig
 
 _RESERVED_COLUMN = re.compile(
     r"prediction(_.*)?|score|probability_.*|dispatch_id|model|artifact_sha256|predicted_at", re.IGNORECASE
+)
+_QUARANTINE_COLUMN = re.compile(
+    r"record_number|column_name|reason|value|key_text|quarantined_at|released_by", re.IGNORECASE
 )
 
 
@@ -63,6 +68,27 @@ class ModelConfig(ScheduleSettings):
     sink: SinkConfig = Field(
         description="Where the predictions go.",
         examples=[{"connection": "warehouse", "table": "churn_predictions"}],
+    )
+    input: InputContract | None = Field(
+        default=None,
+        description="What the rows have to be; a row that is not is kept from the model, with the reason.",
+        examples=[{"columns": {"age": {"type": "integer", "min": 0, "max": 120}}}],
+    )
+    output: OutputContract = Field(
+        default_factory=OutputContract,
+        description="What happens where the model answers with no number or with an unknown class.",
+        examples=[{"on_violation": "reject"}],
+    )
+    quarantine: QuarantineConfig = Field(
+        default_factory=QuarantineConfig,
+        description="Where rejected rows go.",
+        examples=[{"table": "churn_rejected", "create": True}],
+    )
+    error_threshold: Threshold = Field(
+        default=0,
+        description="How many rows, or which share of those collected, may be rejected; more fail the "
+        "dispatch, and none of its predictions are written.",
+        examples=[10, "2%"],
     )
     showroom: ShowroomConfig = Field(
         default_factory=ShowroomConfig,
@@ -109,6 +135,55 @@ class ModelConfig(ScheduleSettings):
             }
             raise ValidationError.from_exception_data(type(self).__name__, [details])
         return self
+
+    @model_validator(mode="after")
+    def _check_contract(self) -> Self:
+        imputed = [
+            column
+            for column in self.key
+            if self.input
+            and column in self.input.columns
+            and self.input.columns[column].on_violation == "impute"
+        ]
+        if imputed:
+            raise ValueError(
+                f"input.columns.{imputed[0]}: a key identifies its row and cannot be imputed; "
+                "use on_violation: reject or fail"
+            )
+        taken = [column for column in self.key if _QUARANTINE_COLUMN.fullmatch(column)]
+        if taken and self.may_reject:
+            raise ValueError(
+                f"key: '{taken[0]}' is a column of the quarantine table; rename it in the query: "
+                f"SELECT {taken[0]} AS {taken[0]}_key"
+            )
+        if self.may_reject and self.quarantine_sink == self.sink.model_copy(
+            update={"mode": "append", "create": self.quarantine_sink.create}
+        ):
+            raise ValueError("quarantine: this is the sink's own table; give rejected rows a table of theirs")
+        return self
+
+    @property
+    def may_reject(self) -> bool:
+        """Whether rows can be rejected at all."""
+        return self.input is not None or self.output.on_violation == "reject"
+
+    @property
+    def quarantine_sink(self) -> SinkConfig:
+        """Where rejected rows go, complete. Every dispatch adds its own."""
+        create = self.sink.create if self.quarantine.create is None else self.quarantine.create
+        return SinkConfig(
+            connection=self.quarantine.connection or self.sink.connection,
+            table=self.quarantine.table_beside(self.sink.table),
+            mode="append",
+            create=create,
+        )
+
+    def located_in(self, folder: Path) -> ModelConfig:
+        """The same model with the files that it names found from `folder`, where they are relative."""
+        update: dict[str, object] = {"model": self.model.located_in(folder)}
+        if self.input is not None:
+            update["input"] = self.input.located_in(folder)
+        return self.model_copy(update=update)
 
     def config_hash(self) -> str:
         """SHA-256 (64 hex digits) of this model's effective configuration, canonical JSON.
