@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,3 +155,81 @@ def test_folder_set_up_by_make_up_is_used_without_being_told(workshop: Workshop)
     )
     assert done.returncode == 0, done.stderr
     assert "1 of 1 models" in done.stdout
+
+
+def incremental(workshop: Workshop, **cursor: object) -> None:
+    query = "SELECT id, a, b, c FROM customers"
+    workshop.add_model("churn", source={"query": query, "cursor": {"column": "id", **cursor}})
+
+
+def test_cursor_shows_the_mark_and_who_moved_it(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop, initial=2)
+    workshop.add_model("whole")
+    assert main(["cursor"]) == 0
+    assert capsys.readouterr().out == "churn: id: no mark yet; the first dispatch begins at 2\n"
+    assert main(["dispatch", "churn"]) == 0
+    capsys.readouterr()
+    assert main(["cursor", "churn"]) == 0
+    dispatch = workshop.records()[0]
+    printed = capsys.readouterr().out
+    assert printed.startswith("churn: id: read up to 5, since 2")
+    assert printed.endswith(f"UTC, by dispatch {dispatch.dispatch_id}\n")
+
+
+def test_cursor_is_set_and_reset_with_a_record_of_who_did_it(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop)
+    assert main(["cursor", "churn", "--set", "4"]) == 0
+    assert "id: read up to 4, since 2" in capsys.readouterr().out
+    assert main(["dispatch", "churn"]) == 0
+    assert [row["id"] for row in workshop.predictions()] == [4, 5]
+    assert main(["cursor", "churn", "--reset"]) == 0
+    capsys.readouterr()
+    assert main(["cursor", "churn"]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert re.search(r"before: id: read up to 4, since .* set by \w+", first)
+    assert re.search(r"before: id: read up to 5, since .* by dispatch ", second)
+    assert re.search(r"churn: id: begins again at the first row, since .* set by \w+", third)
+    assert main(["dispatch", "churn"]) == 0
+    assert len(workshop.predictions()) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["whole"], "models.whole: it has no source.cursor"),
+        (["whole", "--reset"], "models.whole: it has no source.cursor"),
+        (["chrn"], "did you mean 'churn'"),
+        (
+            ["churn", "--set", "yesterday"],
+            "'yesterday' does not fit the cursor column, which holds values of",
+        ),
+    ],
+)
+def test_cursor_says_what_is_wrong(
+    workshop: Workshop, capsys: Captured, arguments: list[str], says: str
+) -> None:
+    incremental(workshop)
+    workshop.add_model("whole")
+    assert main(["cursor", *arguments]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_cursor_is_changed_of_one_model_only(workshop: Workshop) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["cursor", "--reset"])
+    assert exited.value.code == 2
+
+
+def test_check_connect_looks_at_the_cursor_column(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop)
+    assert main(["check", "--connect"]) == 0
+    assert "ok    models.churn.source.cursor: the query's column 'id'" in capsys.readouterr().out
+    incremental(workshop, column="a")
+    assert main(["check", "--connect"]) == 1
+    assert "'a' is of type double; a cursor is a timestamp" in capsys.readouterr().err
+
+
+def test_asked_for_interval_is_read_instead_of_what_is_new(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop)
+    assert main(["dispatch", "churn", "--interval", "2026-01-02", "2026-01-03"]) == 1
+    assert "'id' holds integers" in capsys.readouterr().err

@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     dispatch.set_defaults(run=_dispatch)
 
+    cursor = commands.add_parser("cursor", help="show or set up to where models have read their source")
+    cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last marks")
+    change = cursor.add_mutually_exclusive_group()
+    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from there on, less the lag")
+    change.add_argument("--reset", action="store_true", help="the next dispatch begins at `initial`")
+    cursor.set_defaults(run=_cursor, complain=cursor.error)
+
     schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
     schema.add_argument(
         "--markdown", action="store_true", help="print the reference of all parameters instead"
@@ -192,6 +199,23 @@ def _dispatch(options: argparse.Namespace) -> int:
         row_limit=options.limit,
         is_dry_run=options.dry_run,
     )
+    return 0
+
+
+def _cursor(options: argparse.Namespace) -> int:
+    from mlops_plugin.cursor_terminal import set_mark_in_terminal, show_marks
+
+    is_change = options.reset or options.set is not None
+    if is_change and options.model is None:
+        options.complain("--set and --reset need a MODEL")
+    loaded = _load(options)
+    if is_change:
+        set_mark_in_terminal(loaded.model(options.model), _deployment(loaded), options.set)
+    elif options.model is not None:
+        show_marks([loaded.model(options.model)], _deployment(loaded), history=10)
+    else:
+        models = [model for model in loaded.config.models.values() if model.source.cursor is not None]
+        show_marks(models, _deployment(loaded))
     return 0
 
 

@@ -71,6 +71,10 @@ class KeyColumnError(MlopsError):
     """Key columns are missing, NULL or not unique."""
 
 
+class CursorError(MlopsError):
+    """The column by which only new rows are read, or its high-water mark, is not what it has to be."""
+
+
 class ArtifactError(MlopsError):
     """A model file is missing, altered, incompatible, or no model."""
 

@@ -43,10 +43,11 @@ def dispatch_in_terminal(
         id=new_dispatch_id(),
         model=model,
         origin="terminal",
-        requested_by=_user(),
+        requested_by=terminal_user(),
         data_interval=interval or interval_at(model, now),
         row_limit=row_limit,
         is_dry_run=is_dry_run,
+        reads_own_interval=interval is not None,
     )
 
     def query() -> str:
@@ -68,7 +69,7 @@ def dispatch_in_terminal(
     _print_accounts(console, dispatch, counted, time.monotonic() - started)
 
 
-def _user() -> str | None:
+def terminal_user() -> str | None:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user without a name

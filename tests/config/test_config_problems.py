@@ -303,3 +303,67 @@ def test_asking_for_a_broken_model_says_why(load: Load) -> None:
         loaded.model("bad")
     with pytest.raises(ConfigError, match="no model 'goo'; did you mean 'good'"):
         loaded.model("goo")
+
+
+INCREMENTAL = """\
+models:
+  churn:
+    model: {{format: skops, uri: churn.skops}}
+    key: [id]
+    source:
+      connection: warehouse
+      query: SELECT id, changed FROM customers
+      {source}
+    sink: {{connection: {sink}, table: t, mode: {mode}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "sink", "mode", "problem"),
+    [
+        ("cursor: {column: changed}", "warehouse", "append", "source.cursor: a cursor reads some rows"),
+        (
+            "cursor: {column: changed}",
+            "warehouse",
+            "replace",
+            "source.cursor: a cursor reads some rows",
+        ),
+        ("cursor: {column: changed, lag: -1}", "warehouse", "upsert", "source.cursor.lag: -1 is no distance"),
+        ("cursor: {column: changed, lag: 5x}", "warehouse", "upsert", "source.cursor.lag: '5x' is not a dur"),
+        ("cursor: {column: changed, lag: yes}", "warehouse", "upsert", "source.cursor.lag: not a duration"),
+        ("cursor: {column: ''}", "warehouse", "upsert", "source.cursor.column: found the text ''"),
+        ("cursor: {lag: 1h}", "warehouse", "upsert", "source.cursor.column: required, but missing"),
+        ("cursor: {column: changed, initial: soon}", "w", "upsert", "source.cursor.initial: 'soon' is not a"),
+        ("cursor: {column: changed, initial: 1.5}", "w", "upsert", "source.cursor.initial: expected a date"),
+        ("cursor: {column: changed, initial: 5, lag: 1h}", "w", "upsert", "source.cursor: lag is a duration"),
+        (
+            "cursor: {column: changed, initial: 2026-01-01, lag: 5}",
+            "warehouse",
+            "upsert",
+            "source.cursor: lag is the number 5, but initial is the time 2026-01-01",
+        ),
+        ("skip_predicted: true", "warehouse", "replace", "source.skip_predicted: mode replace keeps the new"),
+        ("skip_predicted: true", "lake", "upsert", "source.skip_predicted: the database compares rows with"),
+    ],
+)
+def test_what_an_incremental_model_needs_is_said_at_its_parameter(
+    complain: Complain, source: str, sink: str, mode: str, problem: str
+) -> None:
+    (found,) = complain(INCREMENTAL.format(source=source, sink=sink, mode=mode))
+
+    assert found.startswith(f"config.yaml:8: models.churn.{problem}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "cursor: {column: changed, lag: 15m, initial: 2026-01-31T06:00:00+02:00}",
+        "cursor: {column: changed, lag: 1000, initial: 5}",
+        "cursor: {column: changed, lag: 0, initial: 2026-01-31}",
+        "skip_predicted: true",
+    ],
+)
+def test_incremental_models_are_well_described(load: Load, source: str) -> None:
+    loaded = load(INCREMENTAL.format(source=source, sink="warehouse", mode="upsert"))
+
+    assert list(loaded.config.models) == ["churn"]

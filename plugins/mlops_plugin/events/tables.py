@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = "0003"  # the newest revision in migrations/versions
+SCHEMA_VERSION = "0005"  # the newest revision in migrations/versions
 VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
 
 NAME_CHARS = 250  # as long as Airflow allows a DAG id or a run id
 ERROR_CHARS = 1000
+VALUE_CHARS = 40  # of a high-water mark: a time to the microsecond, or a number of 20 digits
 TARGET_CHARS = 300  # of what the Monitor probes: a kind, a host of up to 253 characters and a port
 
 
@@ -189,5 +190,21 @@ incidents = sa.Table(
     sa.Index("mlops_incident_target", "target", "began_at"),
     sa.Index("mlops_incident_ended", "ended_at"),
     sqlite_autoincrement=True,
+    **_MYSQL,
+)
+
+# Up to where each model has read its source: the row of the highest number is the mark that holds.
+marks = sa.Table(
+    "mlops_mark",
+    metadata,
+    sa.Column("model", sa.String(NAME_CHARS), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("generation", sa.Integer, nullable=False),  # how often people have set it until then
+    sa.Column("cursor_column", sa.String(255), nullable=False),
+    sa.Column("value", sa.String(VALUE_CHARS)),
+    sa.Column("value_kind", sa.String(40)),
+    sa.Column("dispatch_id", sa.String(36)),
+    sa.Column("set_by", sa.String(NAME_CHARS)),
+    sa.Column("at", UtcTime, nullable=False),
     **_MYSQL,
 )

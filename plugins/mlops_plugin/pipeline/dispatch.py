@@ -42,6 +42,13 @@ class Dispatch:
     row_limit: int | None = None
     is_dry_run: bool = False
     is_quarantined: bool = False  # only rows whose keys are in quarantine
+    reads_own_interval: bool = False  # of a model with a cursor: the data interval, not what is new
+
+    @property
+    def moves_mark(self) -> bool:
+        """Whether its success says that everything up to its last row is persisted."""
+        is_partial = self.reads_own_interval or self.row_limit is not None or self.is_quarantined
+        return self.model.source.cursor is not None and not (is_partial or self.is_dry_run)
 
     @property
     def identity(self) -> DispatchIdentity:
@@ -86,11 +93,11 @@ def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
     """The dispatch that a task works on; `context` is the task's, as Airflow made it."""
     dag_run, params = context["dag_run"], context["params"]
     start, end = context.get("data_interval_start"), context.get("data_interval_end")
-    run_type = getattr(dag_run.run_type, "value", dag_run.run_type)
+    origin = origin_of(getattr(dag_run.run_type, "value", dag_run.run_type))
     return Dispatch(
         id=dispatch_id(dag_run.dag_id, dag_run.run_id),
         model=model,
-        origin=origin_of(run_type),
+        origin=origin,
         requested_by=dag_run.triggering_user_name,
         dag_id=dag_run.dag_id,
         run_id=dag_run.run_id,
@@ -98,4 +105,5 @@ def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
         row_limit=params.get("row_limit"),
         is_dry_run=bool(params.get("dry_run", False)),
         is_quarantined=bool(params.get("quarantined", False)),
+        reads_own_interval=origin == "backfill",
     )

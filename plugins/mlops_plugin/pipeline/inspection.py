@@ -11,6 +11,7 @@ import pyarrow as pa
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.increment import check_column
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,14 @@ def inspect_model(
     yield _finding(found, name, "model", f"loading {model.model.uri}")
 
     with _problem(found, "source"):
-        rows = _describe(model, deployment, render)
+        rows, engine = _describe(model, deployment, render)
     yield _finding(found, name, "source", f"the query on connection '{model.source.connection}'")
+
+    cursor = model.source.cursor
+    if cursor is not None and "source" not in found:
+        with _problem(found, "source.cursor"):
+            check_column(model, cursor, rows, engine)
+        yield _finding(found, name, "source.cursor", f"the query's column '{cursor.column}'")
 
     if not found:
         with _problem(found, "features"):
@@ -62,7 +69,10 @@ def inspect_model(
         )
 
 
-def _describe(model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]) -> pa.Schema:
+def _describe(
+    model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]
+) -> tuple[pa.Schema, str]:
+    """What the query returns, and the dialect's name."""
     query = render(model)
     source = model.source
     with contextlib.closing(
@@ -74,7 +84,7 @@ def _describe(model: ModelConfig, deployment: Deployment, render: Callable[[Mode
         raise KeyColumnError(
             f"the query returns no key column {', '.join(missing)}; it returns {', '.join(rows.names)}"
         )
-    return rows
+    return rows, database.dialect.name
 
 
 def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:

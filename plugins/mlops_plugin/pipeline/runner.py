@@ -17,12 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_plugin.databases.selection import narrowed, shown
 from mlops_plugin.errors import EventStoreError, MlopsError, StagingError
 from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
+from mlops_plugin.pipeline.increment import increment_of, move_mark_behind
 from mlops_plugin.pipeline.rejections import details
 from mlops_plugin.pipeline.rendering import without_secrets
 from mlops_plugin.pipeline.staging import OnRows, Shelf, unheard
@@ -64,13 +66,13 @@ def run_step(
         def work() -> Counted:
             match step:
                 case "collect":
-                    return _collect(dispatch, deployment, shelf, query)
+                    return _collect(dispatch, deployment, store, shelf, query)
                 case "log":
                     return _log_dispatch(dispatch, store, shelf)
                 case "infer":
                     return _infer(dispatch, shelf)
                 case "persist":
-                    return _persist(dispatch, deployment, shelf)
+                    return _persist(dispatch, deployment, store, shelf)
 
         with recorded(step, dispatch, store, attempt) as report:
             report(_interruptible(work))
@@ -114,7 +116,11 @@ def _interruptible(work: Callable[[], Counted]) -> Counted:
 
 
 def _collect(
-    dispatch: Dispatch, deployment: Deployment, shelf: Shelf, query: Callable[[], str] | None
+    dispatch: Dispatch,
+    deployment: Deployment,
+    store: EventStore,
+    shelf: Shelf,
+    query: Callable[[], str] | None,
 ) -> Counted:
     if query is None:
         raise ValueError("`collect` needs a query")
@@ -122,15 +128,19 @@ def _collect(
     source, rendered = dispatch.model.source, query()
     database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
     with contextlib.closing(database):
-        rows = database.read(rendered, batch_rows=source.batch_rows)
+        increment = None if dispatch.is_quarantined else increment_of(dispatch, store, database, rendered)
+        conditions = increment.conditions if increment else ()
+        statement, parameters = narrowed(rendered, conditions, database.dialect.name)
+        rows = database.read(statement, batch_rows=source.batch_rows, parameters=parameters)
+        ran = shown(without_secrets(statement), parameters)
         if dispatch.is_quarantined:
             from mlops_plugin.pipeline.quarantine import Quarantine, only_with_keys
 
             keys = Quarantine(dispatch.model, dispatch.id, deployment).keys()
             rows = only_with_keys(rows, dispatch.model.key, keys)
-            rendered += f"\n-- only the rows of {len(keys)} quarantined keys"
-        collected = steps.collect(dispatch, without_secrets(rendered), rows, shelf)
-    return {"rows": collected.rows}
+            ran += f"\n-- only the rows of {len(keys)} quarantined keys"
+        collected = steps.collect(dispatch, ran, rows, shelf, increment)
+    return {"rows": collected.rows, **({"increment": collected.increment} if collected.increment else {})}
 
 
 def _log_dispatch(dispatch: Dispatch, store: EventStore, shelf: Shelf) -> Counted:
@@ -176,7 +186,7 @@ def infer_details(predicted: steps.Predicted) -> Counted:
     }
 
 
-def _persist(dispatch: Dispatch, deployment: Deployment, shelf: Shelf) -> Counted:
+def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shelf: Shelf) -> Counted:
     from mlops_plugin.databases.sink import write_predictions
     from mlops_plugin.pipeline.quarantine import Quarantine
 
@@ -194,11 +204,14 @@ def _persist(dispatch: Dispatch, deployment: Deployment, shelf: Shelf) -> Counte
     if is_stored and (dispatch.model.may_reject or dispatch.is_quarantined):
         quarantine = Quarantine(dispatch.model, dispatch.id, deployment)
     accounts = steps.persist(dispatch, write if is_stored else None, shelf, quarantine)
+    # Only now: a dispatch that dies before this line reads the same rows again.
+    mark = move_mark_behind(dispatch, store, steps.increment_note(shelf))
     return {
         "rows": accounts.persisted,
         **asdict(accounts),
         "connection": sink.connection,
         "table": sink.table,
+        **({"mark": mark.value} if mark else {}),
     }
 
 

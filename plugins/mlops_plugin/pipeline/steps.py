@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from mlops_plugin.errors import AccountingError, ArtifactError, KeyColumnError, 
 from mlops_plugin.model_loaders.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
+from mlops_plugin.pipeline.increment import Increment
 from mlops_plugin.pipeline.key_range import KeyRange
 from mlops_plugin.pipeline.rejections import Reason, Rejections
 from mlops_plugin.pipeline.staging import Shelf
@@ -47,6 +48,7 @@ class Collected:
     columns: list[dict[str, str]]
     first_key: dict[str, Any] | None
     last_key: dict[str, Any] | None
+    increment: dict[str, Any] | None = None  # what of the query was read, see pipeline.increment
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,17 @@ class Accounts:
     persisted: int
 
 
-def collect(dispatch: Dispatch, query: str, rows: pa.RecordBatchReader, shelf: Shelf) -> Collected:
-    """Stream the query's rows onto the shelf; raises `KeyColumnError` for a missing or NULL key."""
+def collect(
+    dispatch: Dispatch,
+    query: str,
+    rows: pa.RecordBatchReader,
+    shelf: Shelf,
+    increment: Increment | None = None,
+) -> Collected:
+    """Stream the query's rows onto the shelf; raises `KeyColumnError` for a missing or NULL key.
+
+    `increment` watches the rows where the model reads only a part of its query.
+    """
     key, sink = dispatch.model.key, dispatch.model.sink
     if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
         raise SinkError(
@@ -101,7 +112,8 @@ def collect(dispatch: Dispatch, query: str, rows: pa.RecordBatchReader, shelf: S
     if dispatch.model.input is not None:
         require_contract_fits(dispatch.model, rows.schema)
     key_range = KeyRange(dispatch.model.name, key)
-    file, count = shelf.put(COLLECTED, rows.schema, _seen(_limited(rows, dispatch.row_limit), key_range))
+    see = [key_range.see, *([increment.see] if increment else [])]
+    file, count = shelf.put(COLLECTED, rows.schema, _seen(_limited(rows, dispatch.row_limit), see))
     collected = Collected(
         file=file,
         rows=count,
@@ -109,6 +121,7 @@ def collect(dispatch: Dispatch, query: str, rows: pa.RecordBatchReader, shelf: S
         columns=[{"name": field.name, "type": str(field.type)} for field in rows.schema],
         first_key=key_range.first,
         last_key=key_range.last,
+        increment=increment.note() if increment else None,
     )
     shelf.put_note(COLLECTED, vars(collected))
     return collected
@@ -123,8 +136,18 @@ def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> None:
 
 
 def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
-    """Pin rows, artifact and configuration for the steps that follow; returns what is to be logged."""
+    """Pin rows, artifact and configuration for the steps that follow; returns what is to be logged.
+
+    Raises `ArtifactError` where rows were left out because of predictions by another artifact.
+    """
     collected = _read_note(Collected, COLLECTED, shelf)
+    skipped = (collected.increment or {}).get("skipped_artifact")
+    if skipped not in (None, artifact_sha256):
+        raise ArtifactError(
+            f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after its "
+            f"predictions were left out of the rows (sha256 {skipped[:12]}..., now "
+            f"{artifact_sha256[:12]}...); clear 'collect' and what follows it in Airflow"
+        )
     logged = Logged(collected.file, artifact_sha256, _contract(dispatch.model))
     shelf.put_note(LOGGED, vars(logged))
     return collected
@@ -247,6 +270,11 @@ def _rejected_rows(predicted: Predicted, shelf: Shelf) -> Iterator[pa.RecordBatc
     yield pa.RecordBatchReader.from_batches(nothing, [])
 
 
+def increment_note(shelf: Shelf) -> dict[str, Any] | None:
+    """What of its query the dispatch has read, as `collect` noted it."""
+    return _read_note(Collected, COLLECTED, shelf).increment
+
+
 def _require_logged(dispatch: Dispatch, shelf: Shelf) -> tuple[Collected, Logged]:
     """The rows and what was logged of them; raises `StagingError` where they no longer belong together."""
     collected = _read_note(Collected, COLLECTED, shelf)
@@ -343,9 +371,12 @@ def _limited(rows: pa.RecordBatchReader, limit: int | None) -> Iterator[pa.Recor
                 return
 
 
-def _seen(batches: Iterator[pa.RecordBatch], key_range: KeyRange) -> Iterator[pa.RecordBatch]:
+def _seen(
+    batches: Iterator[pa.RecordBatch], watchers: Sequence[Callable[[pa.RecordBatch], None]]
+) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        key_range.see(batch)
+        for see in watchers:
+            see(batch)
         yield batch
 
 

@@ -16,6 +16,7 @@ from mlops_plugin.config.schema.contract import (
     QuarantineConfig,
     rows_tolerated,
 )
+from mlops_plugin.config.schema.cursor import CursorConfig
 from mlops_plugin.config.schema.deployment import EventsConfig, ServingConfig, StagingConfig
 from mlops_plugin.config.schema.model import ModelConfig
 from mlops_plugin.config.schema.monitor import (
@@ -37,6 +38,7 @@ __all__ = [
     "ArtifactConfig",
     "ColumnContract",
     "Config",
+    "CursorConfig",
     "EventsConfig",
     "HostConfig",
     "ImageConfig",

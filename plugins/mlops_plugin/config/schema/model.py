@@ -125,15 +125,8 @@ class ModelConfig(ScheduleSettings):
     def _check_own_asset(self) -> Self:
         own = f"{self.name}.predictions"
         if isinstance(self.schedule, tuple) and own in self.schedule:
-            error = ValueError(f"'{own}' is this model's own asset: it would run for ever; remove it")
-            # A plain ValueError would point at the model; this one points at its schedule.
-            details: InitErrorDetails = {
-                "type": "value_error",
-                "loc": ("schedule",),
-                "input": self.schedule,
-                "ctx": {"error": error},
-            }
-            raise ValidationError.from_exception_data(type(self).__name__, [details])
+            message = f"'{own}' is this model's own asset: it would run for ever; remove it"
+            raise self._wrong_at(("schedule",), self.schedule, message)
         return self
 
     @model_validator(mode="after")
@@ -184,6 +177,42 @@ class ModelConfig(ScheduleSettings):
         if self.input is not None:
             update["input"] = self.input.located_in(folder)
         return self.model_copy(update=update)
+
+    @model_validator(mode="after")
+    def _check_increment(self) -> Self:
+        source, sink = self.source, self.sink
+        if source.cursor is not None and sink.mode != "upsert":
+            raise self._wrong_at(
+                ("source", "cursor"),
+                source.cursor.column,
+                "a cursor reads some rows again, which only mode upsert makes harmless; "
+                f"sink.mode is {sink.mode}: write mode: upsert, or remove the cursor",
+            )
+        if source.skip_predicted and sink.mode == "replace":
+            raise self._wrong_at(
+                ("source", "skip_predicted"),
+                True,
+                "mode replace keeps the newest dispatch only, so the skipped rows would lose their "
+                "predictions; write sink.mode: upsert or append, or remove it",
+            )
+        if source.skip_predicted and source.connection != sink.connection:
+            raise self._wrong_at(
+                ("source", "skip_predicted"),
+                True,
+                "the database compares rows with predictions, so both have to be on one connection; found "
+                f"'{source.connection}' for the source and '{sink.connection}' for the sink",
+            )
+        return self
+
+    def _wrong_at(self, place: tuple[str, ...], found: object, message: str) -> ValidationError:
+        """A plain ValueError would point at the model; this one points at one of its parameters."""
+        details: InitErrorDetails = {
+            "type": "value_error",
+            "loc": place,
+            "input": found,
+            "ctx": {"error": ValueError(message)},
+        }
+        return ValidationError.from_exception_data(type(self).__name__, [details])
 
     def config_hash(self) -> str:
         """SHA-256 (64 hex digits) of this model's effective configuration, canonical JSON.

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlops_plugin.config.parameter_types import ConnectionId, Query, Table
+from mlops_plugin.config.schema.cursor import CursorConfig
 from mlops_plugin.config.schema.section import Section
 
 
@@ -32,6 +33,17 @@ class SourceConfig(Section):
         description="odbc only: the longest text value in bytes. A longer one fails the dispatch, "
         "it is never cut.",
         examples=[65_536],
+    )
+    cursor: CursorConfig | None = Field(
+        default=None,
+        description="Read only what is new since the last successful dispatch; needs `sink.mode: upsert`.",
+        examples=[{"column": "updated_at", "lag": "15m"}],
+    )
+    skip_predicted: bool = Field(
+        default=False,
+        description="Leave out rows that have a prediction by the same artifact in the sink; needs the "
+        "sink on the source's connection, and not mode `replace`.",
+        examples=[True],
     )
 
 

@@ -1,0 +1,125 @@
+"""High-water marks in the event store: up to where each model has read its source.
+
+Marks are appended and never changed; the one of the highest number holds. `pipeline.increment` moves
+them, `mlops cursor` shows and sets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from mlops_plugin.errors import EventStoreError
+from mlops_plugin.events import tables
+from mlops_plugin.events.records import clean
+from mlops_plugin.events.store import EventStore
+
+_M = tables.marks.c
+_ATTEMPTS = 20  # of a mark whose number another process has taken
+
+
+@dataclass(frozen=True)
+class HighWaterMark:
+    """One mark; `value` is None where the model begins anew, at `source.cursor.initial`.
+
+    `generation` counts how often people have set the model's mark: what a dispatch has read counts only
+    for the generation that it began in.
+    """
+
+    model: str
+    cursor_column: str
+    value: str | None
+    value_kind: str | None
+    dispatch_id: str | None  # of the dispatch that moved it
+    set_by: str | None  # or who set it
+    at: datetime  # aware UTC
+    number: int = 0  # from 1, in the order of recording
+    generation: int = 0
+
+
+# Given the mark that holds, the value to move it to; None to leave it where it is.
+Move = Callable[[HighWaterMark | None], str | None]
+
+
+def newest_mark(store: EventStore, model: str) -> HighWaterMark | None:
+    """The mark that holds, or None before the first. Raises `EventStoreError`."""
+    with store._reading("reading a high-water mark") as connection:
+        return _newest(connection, model)
+
+
+def mark_history(store: EventStore, model: str, *, limit: int) -> list[HighWaterMark]:
+    """The last marks, newest first. Raises `EventStoreError`."""
+    wanted = sa.select(tables.marks).where(_M.model == model).order_by(_M.number.desc()).limit(limit)
+    with store._reading("reading high-water marks") as connection:
+        return [HighWaterMark(**row._mapping) for row in connection.execute(wanted)]
+
+
+def move_mark(
+    store: EventStore, model: str, column: str, kind: str, dispatch_id: str, move: Move
+) -> HighWaterMark | None:
+    """A dispatch moves the mark to what `move` says; returns the new mark, or None where it stays."""
+
+    def moved(newest: HighWaterMark | None) -> HighWaterMark | None:
+        value = move(newest)
+        if value is None:
+            return None
+        generation = newest.generation if newest else 0
+        at = datetime.now(UTC)
+        return HighWaterMark(model, column, value, kind, dispatch_id, None, at, generation=generation)
+
+    return _append(store, model, moved)
+
+
+def set_mark(
+    store: EventStore, model: str, column: str, value: str | None, kind: str | None, user: str | None
+) -> HighWaterMark:
+    """A person sets the mark; with `value` None the next dispatch begins anew."""
+    set_by = clean(user or "unknown", tables.NAME_CHARS)
+
+    def put(newest: HighWaterMark | None) -> HighWaterMark:
+        generation = newest.generation + 1 if newest else 1
+        at = datetime.now(UTC)
+        return HighWaterMark(model, column, value, kind, None, set_by, at, generation=generation)
+
+    mark = _append(store, model, put)
+    assert mark is not None  # noqa: S101 -- `put` always gives one
+    return mark
+
+
+def _append(
+    store: EventStore, model: str, choose: Callable[[HighWaterMark | None], HighWaterMark | None]
+) -> HighWaterMark | None:
+    def append(connection: sa.Connection) -> HighWaterMark | None:
+        newest = _newest(connection, model)
+        mark = choose(newest)
+        if mark is None:
+            return None
+        mark = replace(mark, number=newest.number + 1 if newest else 1)
+        try:
+            connection.execute(sa.insert(tables.marks), dict(vars(mark)))
+        except sa.exc.IntegrityError as error:
+            raise _NumberTaken from error
+        return mark
+
+    for _ in range(_ATTEMPTS):
+        try:
+            return store._write("recording a high-water mark", append)
+        except _NumberTaken:
+            continue  # another process was faster: its mark is the newest now
+    raise EventStoreError(
+        f"event store: the high-water mark of {model} was changed by others {_ATTEMPTS} times in a row; "
+        "try again"
+    )
+
+
+class _NumberTaken(Exception):
+    """Another process has recorded the mark of this number."""
+
+
+def _newest(connection: sa.Connection, model: str) -> HighWaterMark | None:
+    wanted = sa.select(tables.marks).where(_M.model == model).order_by(_M.number.desc()).limit(1)
+    row = connection.execute(wanted).one_or_none()
+    return None if row is None else HighWaterMark(**row._mapping)

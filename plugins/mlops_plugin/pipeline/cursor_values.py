@@ -1,0 +1,131 @@
+"""Values of a cursor column: which types it may have, how they are written down, and their arithmetic."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal
+
+import pyarrow as pa
+
+from mlops_plugin.config.durations import format_duration
+from mlops_plugin.errors import CursorError
+
+Value = int | date | datetime
+_LEAST = -(2**63)
+Kind = Literal["integer", "date", "timestamp", "timestamp with time zone"]
+# SQLite has no type for times: its texts are read as times, and each row says whether with a zone.
+Column = Kind | Literal["text"]
+
+
+def column_kind(where: str, name: str, columns: pa.Schema, engine: str) -> Column:
+    """What the cursor column holds. Raises `CursorError` where it is missing or of a type without use.
+
+    `where` is the path of the model's cursor, `engine` the dialect's name.
+    """
+    if name not in columns.names:
+        raise CursorError(
+            f"{where}.column: the query returns no column '{name}'; it returns {', '.join(columns.names)}"
+        )
+    kind = columns.field(name).type
+    if pa.types.is_integer(kind):
+        return "integer"
+    if pa.types.is_date(kind):
+        return "date"
+    if pa.types.is_timestamp(kind):
+        return "timestamp" if kind.tz is None else "timestamp with time zone"
+    if engine == "sqlite" and pa.types.is_string(kind):
+        return "text"
+    raise CursorError(
+        f"{where}.column: '{name}' is of type {kind}; a cursor is a timestamp, a date or an integer: cast it "
+        "in the query or choose another column"
+    )
+
+
+def kind_of(value: Value) -> Kind:
+    if isinstance(value, datetime):
+        return "timestamp" if value.tzinfo is None else "timestamp with time zone"
+    return "date" if isinstance(value, date) else "integer"
+
+
+def written(value: Value) -> str:
+    """A value as it is recorded; `parsed` reads it."""
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC) if value.tzinfo else value).isoformat(" ")
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def parsed(text: str, kind: Kind) -> Value:
+    """What `written` has made."""
+    if kind == "integer":
+        return int(text)
+    return date.fromisoformat(text) if kind == "date" else datetime.fromisoformat(text)
+
+
+def understood(where: str, text: str, column: Column) -> Value:
+    """A value as a person writes it, for a column of this kind. Raises `CursorError`."""
+    try:
+        if column == "integer":
+            return int(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        sought = "a whole number" if column == "integer" else "a date or time, e.g. 2026-01-31T06:00:00"
+        raise CursorError(
+            f"{where}: '{text}' does not fit the cursor column, which holds values of type "
+            f"{'text with a time' if column == 'text' else column}; write {sought}"
+        ) from error
+    if column == "date":
+        if moment.timetz() != time():
+            raise CursorError(f"{where}: '{text}' has a time of day, but the cursor column holds dates")
+        return moment.date()
+    if column == "timestamp" and moment.tzinfo is not None:
+        raise CursorError(
+            f"{where}: '{text}' has a time zone, but the times of the cursor column have none; write it as "
+            "it would stand there"
+        )
+    if column == "timestamp with time zone":
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment
+
+
+def check_lag(where: str, lag: int | timedelta, column: Column) -> None:
+    """Raise `CursorError` for a duration with an integer column, or a number with any other."""
+    if isinstance(lag, timedelta) and column == "integer" and lag:
+        raise CursorError(
+            f"{where}.lag: the column holds integers, but the lag is the duration {format_duration(lag)}; "
+            "write a whole number"
+        )
+    if isinstance(lag, int) and column != "integer" and lag:
+        raise CursorError(
+            f"{where}.lag: the column holds values of type {column}, but the lag is the number {lag}; write "
+            "a duration, e.g. 15m"
+        )
+
+
+def before(value: Value, lag: int | timedelta) -> Value:
+    """The value that lies `lag` before; the first one there is where that has no place."""
+    if not lag:
+        return value
+    if isinstance(value, int):
+        return max(value - lag, _LEAST) if isinstance(lag, int) else value
+    assert isinstance(lag, timedelta)  # noqa: S101 -- `check_lag` has looked
+    try:
+        if isinstance(value, datetime):
+            return value - lag
+        return (datetime(value.year, value.month, value.day) - lag).date()
+    except OverflowError:
+        return datetime.min.replace(tzinfo=value.tzinfo) if isinstance(value, datetime) else date.min
+
+
+def of_interval(moment: datetime, column: Column) -> Value:
+    """The end of a data interval (aware) as a value of the column; a date is its midnight in UTC."""
+    utc = moment.astimezone(UTC)
+    match column:
+        case "timestamp" | "text":
+            return utc.replace(tzinfo=None)
+        case "timestamp with time zone":
+            return utc
+        case "date":
+            # The day whose midnight is at the moment or after it.
+            return utc.date() if utc.time() == time() else utc.date() + timedelta(days=1)
+        case _:
+            raise CursorError("a data interval is a time, which an integer column does not have")

@@ -1,0 +1,89 @@
+"""High-water marks: appended, never lost between processes, the same on every engine."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+from mlops_plugin.events.address import StoreAddress
+from mlops_plugin.events.marks import HighWaterMark, mark_history, move_mark, newest_mark, set_mark
+from mlops_plugin.events.store import EventStore
+
+
+def move(store: EventStore, value: str, model: str = "churn") -> HighWaterMark | None:
+    def later(newest: HighWaterMark | None) -> str | None:
+        return value if newest is None or int(newest.value or 0) < int(value) else None
+
+    return move_mark(store, model, "id", "integer", "d1", later)
+
+
+def test_newest_mark_holds_and_the_older_ones_stay(store: EventStore) -> None:
+    assert newest_mark(store, "churn") is None
+    move(store, "10")
+    before = datetime.now(UTC)
+    mark = move(store, "20")
+    assert mark == newest_mark(store, "churn")
+    assert mark is not None
+    assert (mark.value, mark.value_kind, mark.cursor_column, mark.dispatch_id) == (
+        "20",
+        "integer",
+        "id",
+        "d1",
+    )
+    assert mark.at >= before
+    assert [mark.value for mark in mark_history(store, "churn", limit=10)] == ["20", "10"]
+    assert newest_mark(store, "Churn") is None
+
+
+def test_mark_that_stays_leaves_no_record(store: EventStore) -> None:
+    move(store, "10")
+    assert move(store, "9") is None
+    assert [mark.value for mark in mark_history(store, "churn", limit=10)] == ["10"]
+
+
+def test_person_sets_it_to_anything_and_begins_a_generation(store: EventStore) -> None:
+    move(store, "10")
+    assert set_mark(store, "churn", "id", "5", "integer", "ann").generation == 1
+    mark = set_mark(store, "churn", "id", None, None, None)
+    assert (mark.value, mark.generation, mark.set_by) == (None, 2, "unknown")
+    moved = move(store, "7")
+    assert moved is not None
+    assert (moved.value, moved.generation, moved.number) == ("7", 2, 4)
+
+
+MOVE = """
+import pickle, sys
+from mlops_plugin.events.marks import move_mark
+from mlops_plugin.events.store import EventStore
+address, first = pickle.load(sys.stdin.buffer)
+with EventStore(address) as store:
+    for value in range(first, 40, 4):
+        later = lambda newest: str(value) if newest is None or int(newest.value) < value else None
+        move_mark(store, "churn", "id", "integer", "d1", later)
+"""
+
+
+def test_processes_that_move_it_at_once_never_move_it_backwards(address: StoreAddress) -> None:
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MOVE],
+            stdin=pipe,
+            stderr=pipe,
+            env={"PYTHONPATH": ":".join(sys.path)},
+        )
+        for _ in range(4)
+    ]
+    for first, process in enumerate(processes):
+        assert process.stdin
+        process.stdin.write(pickle.dumps((address, first)))
+        process.stdin.close()
+        process.stdin = None
+    said = [process.communicate(timeout=120)[1].decode()[-2000:] for process in processes]
+    assert said == [""] * 4
+    with EventStore(address) as store:
+        values = [int(mark.value or 0) for mark in mark_history(store, "churn", limit=100)]
+    assert values[0] == 39
+    assert values == sorted(set(values), reverse=True)
