@@ -53,6 +53,14 @@ def test_check_connect_tries_everything_a_dispatch_needs(workshop: Workshop, cap
     assert not (workshop.folder / "sink.db").exists()  # looking makes nothing
 
 
+def test_check_connect_looks_at_contract_and_quarantine_too(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", input={"columns": {"a": {"type": "number"}}})
+    assert main(["check", "--connect"]) == 0
+    printed = capsys.readouterr().out
+    assert "ok    models.churn.input: the contract against the query's 4 columns" in printed
+    assert "ok    models.churn.quarantine: table churn_predictions_quarantine" in printed
+
+
 @pytest.mark.parametrize(
     ("changes", "subject", "says"),
     [
@@ -63,6 +71,18 @@ def test_check_connect_tries_everything_a_dispatch_needs(workshop: Workshop, cap
         ({"source": {"query": "SELECT a, b, c FROM customers"}}, "source", "no key column id"),
         ({"source": {"connection": "nobody"}}, "source", "AIRFLOW_CONN_NOBODY"),
         ({"sink": {"create": False}}, "sink", "CREATE TABLE"),
+        ({"input": {"columns": {"aa": {"min": 0}}}}, "input", "no column 'aa' (did you mean 'a'?)"),
+        (
+            {"input": {"columns": {"a": {"type": "text"}}}},
+            "input",
+            "type is text, but the query gives double",
+        ),
+        ({"input": {"baseline": True}}, "input", "make it with: mlops baseline"),
+        (
+            {"input": {"columns": {"a": {}}}, "quarantine": {"create": False}},
+            "quarantine",
+            "no table churn_predictions_quarantine",
+        ),
     ],
 )
 def test_check_connect_finds_what_would_fail(
@@ -79,6 +99,18 @@ def test_dispatch_shows_its_accounts(workshop: Workshop, capsys: Captured) -> No
     assert main(["dispatch", "churn", "--limit", "3"]) == 0
     assert "collected 3  predicted 3  rejected 0  persisted 3" in capsys.readouterr().out
     assert len(workshop.predictions()) == 3
+
+
+def test_dispatch_over_the_quarantine_takes_only_its_rows(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", input={"columns": {"id": {"max": 3}}}, error_threshold=2)
+    assert main(["dispatch", "churn"]) == 0
+    printed = capsys.readouterr().out
+    assert "collected 5  predicted 3  rejected 2  persisted 3" in printed
+    assert "rejected: table churn_predictions_quarantine, connection 'sink'" in printed
+    workshop.add_model("churn", input={"columns": {"id": {"max": 4}}}, error_threshold=2)
+    assert main(["dispatch", "churn", "--quarantined"]) == 0
+    assert "collected 2  predicted 1  rejected 1  persisted 1" in capsys.readouterr().out
+    assert [row["id"] for row in workshop.predictions()] == [1, 2, 3, 4]
 
 
 def test_dry_run_says_that_nothing_was_written(workshop: Workshop, capsys: Captured) -> None:

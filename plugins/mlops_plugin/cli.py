@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("START", "END"),
         help="data interval for the query, ISO 8601 (default: the last complete one of the schedule)",
     )
+    dispatch.add_argument(
+        "--quarantined", action="store_true", help="dispatch only the rows whose keys are in quarantine"
+    )
     dispatch.set_defaults(run=_dispatch)
 
     cursor = commands.add_parser("cursor", help="show or set up to where models have read their source")
@@ -75,6 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from there on, less the lag")
     change.add_argument("--reset", action="store_true", help="the next dispatch begins at `initial`")
     cursor.set_defaults(run=_cursor, complain=cursor.error)
+
+    baseline = commands.add_parser(
+        "baseline", help="write down what a model's features look like, for its contract and the Showroom"
+    )
+    baseline.add_argument("model", metavar="MODEL")
+    baseline.add_argument(
+        "--query",
+        metavar="SQL",
+        help="rows to look at, e.g. the training data's (default: the model's query)",
+    )
+    baseline.set_defaults(run=_baseline)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
     schema.add_argument(
@@ -198,6 +212,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         interval=interval,
         row_limit=options.limit,
         is_dry_run=options.dry_run,
+        is_quarantined=options.quarantined,
     )
     return 0
 
@@ -216,6 +231,18 @@ def _cursor(options: argparse.Namespace) -> int:
     else:
         models = [model for model in loaded.config.models.values() if model.source.cursor is not None]
         show_marks(models, _deployment(loaded))
+    return 0
+
+
+def _baseline(options: argparse.Namespace) -> int:
+    from mlops_plugin.pipeline.baseline_making import baseline_uri, make_from_query
+    from mlops_plugin.pipeline.rendering import render
+
+    loaded = _load(options)
+    model = loaded.model(options.model)
+    query = render(options.query or model.source.query, model, moment=datetime.now(UTC))
+    baseline = make_from_query(model, _deployment(loaded), query)
+    print(f"{baseline_uri(model)}: {len(baseline.features)} features of {baseline.rows:,} rows")
     return 0
 
 

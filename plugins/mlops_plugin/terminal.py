@@ -32,6 +32,7 @@ def dispatch_in_terminal(
     interval: tuple[datetime, datetime] | None = None,
     row_limit: int | None = None,
     is_dry_run: bool = False,
+    is_quarantined: bool = False,
 ) -> None:
     """Dispatch a model here and now and show it; raises what the step raises."""
     from rich.console import Console
@@ -48,6 +49,7 @@ def dispatch_in_terminal(
         row_limit=row_limit,
         is_dry_run=is_dry_run,
         reads_own_interval=interval is not None,
+        is_quarantined=is_quarantined,
     )
 
     def query() -> str:
@@ -58,6 +60,7 @@ def dispatch_in_terminal(
             interval=dispatch.data_interval,
             row_limit=row_limit,
             dry_run=is_dry_run,
+            quarantined=is_quarantined,
         )
 
     close_abandoned(deployment)
@@ -115,6 +118,9 @@ def _print_accounts(
     console.print(
         "  ".join(f"{name} [bold]{accounts[name]:,}[/bold]" for name in names) + f"  in {seconds:.1f} s"
     )
+    if counted["infer"]["rows_rejected"] and not dispatch.is_dry_run:
+        quarantine = dispatch.model.quarantine_sink
+        console.print(f"rejected: table {quarantine.table}, connection '{quarantine.connection}'")
     sink = dispatch.model.sink
     where = f"table {sink.table}, connection '{sink.connection}'"
     console.print(

@@ -82,6 +82,40 @@ def test_each_step_is_told_as_it_happens(showroom: Showroom, workshop: Workshop)
     ]
 
 
+def test_a_case_that_breaks_the_contract_is_shown_with_its_reasons_and_on_record(
+    showroom: Showroom, workshop: Workshop
+) -> None:
+    rule = {"columns": {"id": {"max": 3}}}
+    workshop.add_model("churn", input=rule)
+    shown = _run(showroom, workshop, Wanted(keys=[(2,), (3,), (4,)]))
+    assert [answer and answer["id"] for answer in shown.answers] == [2, 3, None]
+    assert [vars(one) for one in shown.rejections] == [
+        {"row": 2, "column": "id", "reason": "above 3", "value": "4"}
+    ]
+    record = workshop.record(shown.dispatch_id)
+    assert (record.state, record.rows_collected, record.rows_predicted, record.rows_rejected) == (
+        "succeeded",
+        3,
+        2,
+        1,
+    )
+    assert not (workshop.folder / "sink.db").exists()
+
+
+def test_a_value_that_the_model_refuses_is_shown_as_rejected_where_there_is_a_contract(
+    showroom: Showroom, workshop: Workshop
+) -> None:
+    workshop.add_model("churn", input={"columns": {"a": {"type": "number"}}})
+    shown = _run(showroom, workshop, Wanted(keys=[(1,)], changes={"b": None}))
+    assert [answer is None for answer in shown.answers] == [False, True]
+    (rejection,) = shown.rejections
+    assert (rejection.row, rejection.column, rejection.reason) == (
+        1,
+        "b",
+        "the model refuses a missing value",
+    )
+
+
 def test_a_failure_is_on_record(showroom: Showroom, workshop: Workshop) -> None:
     with pytest.raises(CaseError, match=r"of 2 chosen cases 1 are not .*: 77"):
         _run(showroom, workshop, Wanted(keys=[(1,), (77,)]))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Self
 
 import fsspec
 import numpy as np
@@ -68,6 +68,10 @@ class Baseline:
     features: dict[str, FeatureBaseline]
     classes: list[Any] | None = None
     version: int = VERSION
+
+    def with_classes(self, classes: list[Any] | None) -> Self:
+        """The same with what is known of the predictions."""
+        return replace(self, classes=classes)
 
 
 def read_baseline(uri: str) -> Baseline:

@@ -102,6 +102,11 @@ class BoundContract:
                 batch = batch.set_column(position, pa.field(name, values.type), values)
         return CheckedBatch(batch, violations, imputed)
 
+    def schema_of(self, rows: pa.Schema) -> pa.Schema:
+        """The schema of checked rows: what is text in `rows` may be a number by then."""
+        nothing: pa.Schema = self.check(pa.RecordBatch.from_pylist([], schema=rows)).rows.schema
+        return nothing
+
     def _failure(self, found: list[Violation], given: pa.Array, rule: ColumnContract) -> str:
         facts = []
         for one in found:

@@ -37,7 +37,7 @@ def inspect_events(deployment: Deployment) -> Finding:
 def inspect_model(
     model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]
 ) -> Iterator[Finding]:
-    """Load the artifact, prepare the query, compare its columns with the model's, look at the sink."""
+    """Load the artifact, prepare the query, compare its columns with contract and model, look at tables."""
     from mlops_plugin.model_loaders.runtime import load_runtime
 
     name = f"models.{model.name}"
@@ -56,17 +56,37 @@ def inspect_model(
             check_column(model, cursor, rows, engine)
         yield _finding(found, name, "source.cursor", f"the query's column '{cursor.column}'")
 
-    if not found:
-        with _problem(found, "features"):
-            runtime.check(rows)
-        yield _finding(
-            found, name, "features", f"the query's columns against the model's {len(runtime.features)}"
-        )
-        with _problem(found, "sink"):
-            _look_at_sink(model, deployment, rows, runtime.outputs)
-        yield _finding(
-            found, name, "sink", f"table {model.sink.table} on connection '{model.sink.connection}'"
-        )
+    if found:
+        return
+    checked = rows
+    if model.input is not None:
+        with _problem(found, "input"):
+            checked = _as_checked(model, rows, runtime.artifact_sha256)
+        yield _finding(found, name, "input", f"the contract against the query's {len(rows)} columns")
+    with _problem(found, "features"):
+        runtime.check(checked)
+    yield _finding(
+        found, name, "features", f"the query's columns against the model's {len(runtime.features)}"
+    )
+    with _problem(found, "sink"):
+        _look_at_sink(model, deployment, rows, runtime.outputs)
+    yield _finding(found, name, "sink", f"table {model.sink.table} on connection '{model.sink.connection}'")
+    if model.may_reject:
+        sink = model.quarantine_sink
+        with _problem(found, "quarantine"):
+            _look_at_quarantine(model, deployment, rows)
+        yield _finding(found, name, "quarantine", f"table {sink.table} on connection '{sink.connection}'")
+
+
+def _as_checked(model: ModelConfig, rows: pa.Schema, artifact_sha256: str) -> pa.Schema:
+    """The columns as the contract hands them to the model."""
+    from mlops_plugin.pipeline.contract import Contract
+
+    contract = Contract.of(model)
+    if contract is None:
+        return rows
+    contract.require_made_for(artifact_sha256)
+    return contract.bind(rows).schema_of(rows)
 
 
 def _describe(
@@ -94,6 +114,16 @@ def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, o
     schema = predictions_schema([rows.field(column) for column in model.key], outputs)
     with contextlib.closing(deployment.database(model.sink.connection)) as database:
         check_table(database, model.sink, key=model.key, schema=schema)
+
+
+def _look_at_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Schema) -> None:
+    from mlops_plugin.databases.predictions_table import check_table
+    from mlops_plugin.pipeline.quarantine import RECORD_NUMBER, quarantine_schema
+
+    sink = model.quarantine_sink
+    schema = quarantine_schema([rows.field(column) for column in model.key])
+    with contextlib.closing(deployment.database(sink.connection)) as database:
+        check_table(database, sink, key=[RECORD_NUMBER], schema=schema)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The first predictions that a dispatch left in its sink, for people to look at."""
+"""The first rows that a dispatch left in its sink or in the quarantine, for people to look at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.config.schema import ModelConfig, SinkConfig
 from mlops_plugin.errors import DatabaseError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
 
@@ -17,7 +17,7 @@ _places = threading.BoundedSemaphore(4)
 
 
 @dataclass(frozen=True)
-class PredictionRows:
+class FirstRows:
     """Rows as Python values, in no particular order; `rows` is empty where later dispatches replaced them."""
 
     table: str
@@ -27,28 +27,41 @@ class PredictionRows:
 
 def first_predictions(
     deployment: Deployment, model: ModelConfig, dispatch_id: str, *, limit: int, timeout_s: float
-) -> PredictionRows:
-    """At most `limit` rows of a dispatch, by `dispatch_id`, within `timeout_s`.
+) -> FirstRows:
+    """At most `limit` predictions of a dispatch, within `timeout_s`; raises as `_first_rows` does."""
+    return _first_rows(deployment, model.sink, dispatch_id, limit, timeout_s)
 
-    Raises `DatabaseError` where the sink does not answer in time or refuses, and whatever else opening it
-    may raise.
+
+def first_rejections(
+    deployment: Deployment, model: ModelConfig, dispatch_id: str, *, limit: int, timeout_s: float
+) -> FirstRows:
+    """At most `limit` records of rows that a dispatch rejected, within `timeout_s`; raises likewise."""
+    return _first_rows(deployment, model.quarantine_sink, dispatch_id, limit, timeout_s)
+
+
+def _first_rows(
+    deployment: Deployment, sink: SinkConfig, dispatch_id: str, limit: int, timeout_s: float
+) -> FirstRows:
+    """Rows of a table by `dispatch_id`.
+
+    Raises `DatabaseError` where the database does not answer in time or refuses, and whatever else opening
+    it may raise.
     """
-    sink = model.sink
     doing = f"reading {sink.table}"
     if not _places.acquire(blocking=False):
         raise DatabaseError(sink.connection, doing, "earlier reads still wait for an answer; try again later")
-    answers: queue.Queue[PredictionRows | MlopsError] = queue.Queue()
+    answers: queue.Queue[FirstRows | MlopsError] = queue.Queue()
 
     def read() -> None:
         try:
-            answers.put(_read(deployment, model, dispatch_id, limit))
+            answers.put(_read(deployment, sink, dispatch_id, limit))
         except MlopsError as error:
             answers.put(error)
         finally:
             _places.release()
 
     # A daemon: an API server that stops waits for no database.
-    threading.Thread(target=read, name=f"predictions of {model.name}", daemon=True).start()
+    threading.Thread(target=read, name=f"rows of {sink.table}", daemon=True).start()
     try:
         answer = answers.get(timeout=timeout_s)
     except queue.Empty:
@@ -58,16 +71,12 @@ def first_predictions(
     return answer
 
 
-def _read(deployment: Deployment, model: ModelConfig, dispatch_id: str, limit: int) -> PredictionRows:
-    with contextlib.closing(deployment.database(model.sink.connection)) as database:
+def _read(deployment: Deployment, sink: SinkConfig, dispatch_id: str, limit: int) -> FirstRows:
+    with contextlib.closing(deployment.database(sink.connection)) as database:
         dialect = database.dialect
-        query = (
-            f"SELECT * FROM {dialect.quote_table(model.sink.table)} WHERE {dialect.quote('dispatch_id')} = ?"
-        )
+        query = f"SELECT * FROM {dialect.quote_table(sink.table)} WHERE {dialect.quote('dispatch_id')} = ?"
         query = f"{query} {dialect.first_rows.format(rows=limit)}"
         reader = database.read(query, batch_rows=limit, parameters=[dispatch_id])
         rows = reader.read_all().slice(0, limit)
         values = [column.to_pylist() for column in rows.columns]
-        return PredictionRows(
-            model.sink.table, rows.column_names, [list(row) for row in zip(*values, strict=True)]
-        )
+        return FirstRows(sink.table, rows.column_names, [list(row) for row in zip(*values, strict=True)])

@@ -24,6 +24,7 @@ def render(
     interval: tuple[datetime, datetime] | None = None,
     row_limit: int | None = None,
     dry_run: bool = False,
+    quarantined: bool = False,
 ) -> str:
     """`query`, which stands at `path` of the model's entry, rendered; raises `TemplateError`.
 
@@ -41,7 +42,7 @@ def render(
     context: dict[str, Any] = {
         "dag": dag,
         "run_id": f"terminal__{moment.isoformat()}",
-        "params": {"row_limit": row_limit, "dry_run": dry_run},
+        "params": {"row_limit": row_limit, "dry_run": dry_run, "quarantined": quarantined},
         "macros": MacrosAccessor(),
         "conn": ConnectionAccessor(),
         "var": {

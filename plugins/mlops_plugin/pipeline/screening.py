@@ -45,7 +45,7 @@ class Screening:
         self._rows += batch.num_rows
         if not refused:
             return batch, answered.predictions
-        good = _others(wrong, len(answered.places))
+        good = others(wrong, len(answered.places))
         return batch.take(answered.places.take(good)), answered.predictions.take(good)
 
     def _contracted(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Refused]]:
@@ -61,7 +61,7 @@ class Screening:
 
     def _answered(self, rows: pa.RecordBatch, refused: list[Refused]) -> Answered:
         """What the model says about the rows that nothing is wrong with so far."""
-        places = _others(refused, rows.num_rows)
+        places = others(refused, rows.num_rows)
         left = rows.take(places) if refused else rows
         if self._contract is None:
             return Answered(self._runtime.predict(left), places, [])
@@ -80,7 +80,7 @@ class Screening:
         )
 
 
-def _others(refused: list[Refused], rows: int) -> pa.Int64Array:
+def others(refused: list[Refused], rows: int) -> pa.Int64Array:
     """The positions of the rows that nothing is said against."""
     kept = np.ones(rows, dtype=bool)
     for one in refused:

@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 
 from mlops_plugin.errors import CaseError
 from mlops_plugin.model_loaders.runtime import Runtime
+from mlops_plugin.pipeline.baseline import Baseline
 
 
 @dataclass(frozen=True)
 class Usual:
-    """A feature among sampled cases: `reference` is a number's median or another type's commonest value."""
+    """A feature among known rows: `reference` is a number's median or another type's commonest value."""
 
     reference: Any
     least: Any
@@ -47,6 +48,18 @@ class Explanation:
 def usual_values(features: tuple[str, ...], sample: pa.Table) -> dict[str, Usual]:
     """What the sampled cases say of each feature; features that they lack are left out."""
     return {name: _usual(sample.column(name)) for name in features if name in sample.column_names}
+
+
+def usual_of_baseline(baseline: Baseline) -> dict[str, Usual]:
+    """What a baseline says of each feature, where it says something."""
+    usual = {}
+    for name, found in baseline.features.items():
+        reference = (found.quantiles or {}).get("0.5")
+        if reference is None and found.categories:
+            reference = found.categories[0][0]
+        if reference is not None:
+            usual[name] = Usual(reference, found.min, found.max)
+    return usual
 
 
 def explain(case: pa.Table, usual: dict[str, Usual], runtime: Runtime) -> Explanation:

@@ -62,14 +62,33 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """One reason why a row was rejected; `row` counts from 0 among those collected."""
+
+    row: int
+    column: str | None
+    reason: str
+    value: str | None
+
+
+@dataclass(frozen=True)
 class Shown:
-    """A run's outcome. `rows` are as collected; `predictions` has the key and what the model said, by row."""
+    """A run's outcome. `rows` are as collected; `predictions` has the key and what the model said, in their
+    order; rows that were rejected are left out there, and `rejections` says why."""
 
     dispatch_id: str
     artifact_sha256: str
     rows: pa.Table
     predictions: pa.Table
     steps: tuple[StepNews, ...]
+    rejections: tuple[Rejection, ...] = ()
+
+    @property
+    def answers(self) -> list[dict[str, Any] | None]:
+        """The prediction of each collected row, None where it was rejected."""
+        rejected = {one.row for one in self.rejections}
+        predictions = iter(self.predictions.to_pylist())
+        return [None if row in rejected else next(predictions) for row in range(self.rows.num_rows)]
 
 
 @dataclass(frozen=True)
@@ -121,7 +140,8 @@ class Showroom:
             raise
         journal.flush()
         ended = tuple(news for news in done if news.state == "succeeded")
-        return Shown(dispatch.id, sha256, _rows(shelf, steps.COLLECTED), predictions, ended)
+        rows, rejections = _rows(shelf, steps.COLLECTED), _rejections(shelf, predicted)
+        return Shown(dispatch.id, sha256, rows, predictions, ended, rejections)
 
     def _collect(self, dispatch: Dispatch, wanted: Wanted, shelf: MemoryShelf) -> dict[str, Any]:
         with contextlib.ExitStack() as opened:
@@ -194,6 +214,14 @@ def _step(
 def _rows(shelf: MemoryShelf, note: str) -> pa.Table:
     with shelf.rows(shelf.note(note)["file"]) as rows:
         return rows.read_all()
+
+
+def _rejections(shelf: MemoryShelf, predicted: steps.Predicted) -> tuple[Rejection, ...]:
+    if predicted.rejected_file is None:
+        return ()
+    with shelf.rows(predicted.rejected_file) as records:
+        found = records.read_all().select(["row", "column_name", "reason", "value"]).to_pylist()
+    return tuple(Rejection(*record.values()) for record in found)
 
 
 def as_json(rows: pa.Table) -> Iterable[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -99,6 +100,13 @@ def summarise_steps(tries: Sequence[Try]) -> list[StepSummary]:
     for step in STEPS:
         of_step = [each for each in tries if each.step == step]
         found.append(StepSummary(step, len(of_step), of_step[-1] if of_step else None))
+    return found
+
+
+def reasons_of(events: Sequence[EventRecord]) -> list[dict[str, Any]]:
+    """Why rows were rejected, as the last `infer` that succeeded has counted: column, reason, rows."""
+    ended = [event for event in events if event.step == "infer" and event.kind == "succeeded"]
+    found: list[dict[str, Any]] = ((ended[-1].details or {}) if ended else {}).get("reasons") or []
     return found
 
 

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.records import DispatchRecord, EventRecord, Origin, State
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
-from mlops_plugin.pipeline.predictions import PredictionRows, first_predictions
+from mlops_plugin.pipeline.predictions import FirstRows, first_predictions, first_rejections
 from mlops_plugin.web import figures
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatch_api import (
@@ -27,7 +27,7 @@ from mlops_plugin.web.dispatch_api import (
 from mlops_plugin.web.dispatch_lines import airflow_run_path, count_words, present_line
 from mlops_plugin.web.dispatch_plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatch_query import DispatchPageQuery, write_cursor
-from mlops_plugin.web.dispatch_story import summarise_steps, tell_tries, timeline
+from mlops_plugin.web.dispatch_story import reasons_of, summarise_steps, tell_tries, timeline
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.site import Site
 
@@ -101,6 +101,8 @@ def show_one(request: Request, site: SiteDep, dispatch_id: str, part: str | None
     dispatch = found_dispatch(site, dispatch_id)
     if part == "predictions":
         return _show_predictions(request, site, dispatch)
+    if part == "rejected":
+        return _show_rejected(request, site, dispatch)
     if part == "story":
         return pages(request).render(request, "dispatches_story.html", **_story(site, dispatch))
     return _show(request, site, dispatch)
@@ -133,6 +135,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "steps": summarise_steps(tries),
         "tries": tries,
         "timeline": timeline(tries, now),
+        "reasons": reasons_of(events),
         "chart": distribution_chart(_report_of_infer(events), _report_of_infer(before)),
         "previous": previous,
         "airflow_run": airflow_run_path(dispatch.dag_id, dispatch.run_id),
@@ -168,7 +171,33 @@ def _show_predictions(request: Request, site: Site, dispatch: DispatchRecord) ->
     )
 
 
-def _read_predictions(site: Site, dispatch: DispatchRecord) -> PredictionRows:
+def _show_rejected(request: Request, site: Site, dispatch: DispatchRecord) -> Response:
+    found = problem = None
+    try:
+        if dispatch.rows_rejected and not dispatch.dry_run:
+            found = first_rejections(
+                site.deployment(),
+                site.loaded().model(dispatch.model),
+                dispatch.dispatch_id,
+                limit=PREDICTION_ROWS,
+                timeout_s=PREDICTIONS_TIMEOUT_S,
+            )
+    except MlopsError as error:
+        problem = str(error)
+    hidden = _TOLD_ABOVE | {"key_text", "record_number"}
+    places = [n for n, name in enumerate(found.columns if found else []) if name not in hidden]
+    return pages(request).render(
+        request,
+        "dispatches_rejected.html",
+        dispatch=dispatch,
+        problem=problem,
+        table=found.table if found else None,
+        columns=[found.columns[n] for n in places] if found else [],
+        rows=[[row[n] for n in places] for row in found.rows] if found else [],
+    )
+
+
+def _read_predictions(site: Site, dispatch: DispatchRecord) -> FirstRows:
     model = site.loaded().model(dispatch.model)
     return first_predictions(
         site.deployment(),

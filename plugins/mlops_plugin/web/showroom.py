@@ -15,10 +15,11 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import CaseError, ConfigError, FeatureError, MlopsError
+from mlops_plugin.errors import CaseError, ConfigError, ContractError, FeatureError, MlopsError
+from mlops_plugin.pipeline.baseline_making import find_baseline
 from mlops_plugin.pipeline.dispatch import STEPS
 from mlops_plugin.serving.cases import CasePage, CaseView, open_cases, text_of
-from mlops_plugin.serving.explanation import explain, usual_values
+from mlops_plugin.serving.explanation import explain, usual_of_baseline, usual_values
 from mlops_plugin.serving.run import Shown, Showroom, StepNews, Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.pages import pages, url
@@ -82,7 +83,7 @@ def told() -> Iterator[None]:
     """What a request asks wrongly is the request's fault; everything else is told as what it is."""
     try:
         yield
-    except (CaseError, FeatureError) as error:
+    except (CaseError, ContractError, FeatureError) as error:
         raise HTTPException(422, str(error)) from error
 
 
@@ -188,8 +189,9 @@ def what_if_page(request: Request, model: Model, key: str) -> HTMLResponse:
         row = cases.chosen([_key_of(key)]).read_all()
         sample = cases.sample()
     with site(request).model_pool().runtime(model) as runtime:
-        features = runtime.features
-    usual = usual_values(features, sample)
+        features, sha256 = runtime.features, runtime.artifact_sha256
+    baseline = find_baseline(model, sha256)
+    usual = usual_values(features, sample) | (usual_of_baseline(baseline) if baseline else {})
     values = row.to_pylist()[0]
     fields = [
         {
@@ -212,6 +214,7 @@ def what_if_page(request: Request, model: Model, key: str) -> HTMLResponse:
         key_text=_key_text(key),
         fields=fields,
         sampled=sample.num_rows,
+        baseline=baseline,
         picture=picture,
         steps=[(step, _STEP_WORDS[step]) for step in STEPS],
     )

@@ -56,13 +56,23 @@ class StepTime(BaseModel):
     rows: int
 
 
+class RejectedValue(BaseModel):
+    """Why a row was rejected; `row` counts from 0 in the order of the rows."""
+
+    row: int
+    column: str | None
+    reason: str
+    value: str | None
+
+
 class RunResult(BaseModel):
     """`predictions`: the key and what the model said, in the order of the rows; with changes, the cases as
-    they are come first."""
+    they are come first. Rows that the contract rejects are left out there, and stand in `rejected`."""
 
     dispatch_id: str
     artifact_sha256: str
     predictions: list[dict[str, Any]]
+    rejected: list[RejectedValue]
     steps: list[StepTime]
 
 
@@ -115,6 +125,7 @@ def run(request: Request, model: Model, user: UserName, asked: Annotated[RunRequ
         dispatch_id=shown.dispatch_id,
         artifact_sha256=shown.artifact_sha256,
         predictions=list(as_json(shown.predictions)),
+        rejected=[RejectedValue(**vars(one)) for one in shown.rejections],
         steps=[
             StepTime(step=news.step, seconds=news.seconds or 0.0, rows=news.rows or 0) for news in shown.steps
         ],

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +15,10 @@ import pyarrow as pa
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.serving.cases import text_of
 from mlops_plugin.serving.explanation import Explanation
-from mlops_plugin.serving.run import Shown
+from mlops_plugin.serving.run import Rejection, Shown
 from mlops_plugin.web.picture import data_uri
 
+REJECTED = "rejected"  # in the place of a prediction
 # What a spreadsheet would take for a formula.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -46,29 +47,37 @@ class Outcome:
     picture: str | None
     changes: tuple[tuple[str, str, str], ...] = ()  # what-if: column, was, is
     was: str | None = None  # what-if: the prediction before
+    rejections: tuple[str, ...] = ()  # why there is no prediction
 
 
 def outcomes(
     model: ModelConfig, shown: Shown, features: tuple[str, ...], *, is_what_if: bool
 ) -> list[Outcome]:
     """The results in order; of a what-if, one for each pair of rows (as they are, changed)."""
-    rows, predictions = shown.rows.to_pylist(), shown.predictions.to_pylist()
+    rows, answers = shown.rows.to_pylist(), shown.answers
     count = len(rows) // 2 if is_what_if else len(rows)
     found = []
     for n in range(count):
+        last = n + count if is_what_if else n
         if is_what_if:
-            pairs = (rows[n], predictions[n]), (rows[n + count], predictions[n + count])
-            found.append(_changed_outcome(model, features, *pairs))
+            outcome = _changed_outcome(model, features, (rows[n], answers[n]), (rows[last], answers[last]))
         else:
-            found.append(_outcome(model, features, rows[n], predictions[n], {}))
+            outcome = _outcome(model, features, rows[n], answers[n], None)
+        why = tuple(_rejection_text(one) for one in shown.rejections if one.row == last)
+        found.append(replace(outcome, rejections=why))
     return found
+
+
+def _rejection_text(one: Rejection) -> str:
+    where = "" if one.column is None else f"{one.column}: "
+    return f"{where}{one.reason}" + ("" if one.value is None else f" (found {one.value})")
 
 
 def _changed_outcome(
     model: ModelConfig,
     features: tuple[str, ...],
-    before: tuple[dict[str, Any], dict[str, Any]],
-    after: tuple[dict[str, Any], dict[str, Any]],
+    before: tuple[dict[str, Any], dict[str, Any] | None],
+    after: tuple[dict[str, Any], dict[str, Any] | None],
 ) -> Outcome:
     plain = _outcome(model, features, after[0], after[1], before[1])
     changes = tuple(
@@ -82,7 +91,7 @@ def _changed_outcome(
             "truth": None,
             "agrees": None,
             "changes": changes,
-            "was": shown_text(before[1].get("prediction")),
+            "was": _prediction(before[1]),
         }
     )
 
@@ -91,9 +100,10 @@ def _outcome(
     model: ModelConfig,
     features: tuple[str, ...],
     row: dict[str, Any],
-    answer: dict[str, Any],
-    before: dict[str, Any],
+    answered: dict[str, Any] | None,
+    answered_before: dict[str, Any] | None,
 ) -> Outcome:
+    answer, before = answered or {}, answered_before or {}
     names = [name for name in answer if name not in model.key]
     chances = [name for name in names if name.startswith("probability_")]
     bars = sorted(
@@ -104,22 +114,25 @@ def _outcome(
     truth_column = model.showroom.truth
     has_truth = truth_column is not None and row.get(truth_column) is not None
     truth = row[truth_column] if has_truth and truth_column else None
-    prediction = answer.get("prediction")
     key = tuple(row.get(name) for name in model.key)
     image = model.showroom.image
     pixels = [row.get(name) for name in features]
     return Outcome(
         key=tuple((name, shown_text(value)) for name, value in zip(model.key, key, strict=True)),
         key_json=key_json(key),
-        prediction=shown_text(prediction),
+        prediction=_prediction(answered),
         others=tuple(
             (name, shown_text(answer[name])) for name in names if name not in chances and name != "prediction"
         ),
         bars=tuple(bars),
         truth=shown_text(truth) if has_truth else None,
-        agrees=_agrees(prediction, truth) if has_truth and chances else None,
+        agrees=_agrees(answer.get("prediction"), truth) if has_truth and chances else None,
         picture=data_uri(pixels, image.width, image.height) if image else None,
     )
+
+
+def _prediction(answer: dict[str, Any] | None) -> str:
+    return REJECTED if answer is None else shown_text(answer.get("prediction"))
 
 
 def _probability(name: str, value: float | None, before: float | None) -> Bar:
@@ -165,12 +178,15 @@ def key_json(key: tuple[Any, ...]) -> str:
 def csv_text(shown: Shown, model: ModelConfig) -> str:
     """Rows and predictions side by side; text that a spreadsheet would run is defused with a quote."""
     key = set(model.key)
-    answers = shown.predictions.select([n for n in shown.predictions.column_names if n not in key])
+    names = [name for name in shown.predictions.column_names if name not in key]
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["dispatch_id", *shown.rows.column_names, *answers.column_names])
-    for row, answer in zip(_values(shown.rows), _values(answers), strict=True):
-        writer.writerow([shown.dispatch_id, *row, *answer])
+    reasons = [REJECTED] if shown.rejections else []
+    writer.writerow(["dispatch_id", *shown.rows.column_names, *names, *reasons])
+    for number, (row, answer) in enumerate(zip(_values(shown.rows), shown.answers, strict=True)):
+        said = [_cell((answer or {}).get(name)) for name in names]
+        why = "; ".join(_rejection_text(one) for one in shown.rejections if one.row == number)
+        writer.writerow([shown.dispatch_id, *row, *said, *([_cell(why)] if reasons else [])])
     return out.getvalue()
 
 
