@@ -1,0 +1,64 @@
+"""Loads what every dispatch's tasks import into the process that forks them; an option of the deployment.
+
+A deployment's `airflow_local_settings.py` calls it. LocalExecutor forks tasks from the scheduler, a Celery
+worker from itself: what is loaded there, no task has to load again. See docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+
+from mlops_plugin.model_loaders.native_threads import wait_passively
+
+_log = logging.getLogger(__name__)
+
+# Commands of `airflow` whose process forks tasks.
+_FORKS_TASKS = (["scheduler"], ["celery", "worker"])
+_MODULES = (
+    "sqlalchemy.dialects.mysql",
+    "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.dialects.sqlite",
+    "arrow_odbc",
+    "adbc_driver_postgresql.dbapi",
+    "adbc_driver_sqlite.dbapi",
+    "fsspec.implementations.local",
+    "mlops_plugin.dag_factory",
+    "mlops_plugin.pipeline.runner",
+    "mlops_plugin.databases.adbc_postgres",
+    "mlops_plugin.databases.adbc_sqlite",
+    "mlops_plugin.databases.mysql",
+    "mlops_plugin.databases.odbc",
+    "mlops_plugin.databases.sink",
+    "skops.io",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "mlops_plugin.model_loaders.scikit_files",
+)
+
+
+def preload(command: Sequence[str] | None = None) -> bool:
+    """Import the libraries of a dispatch if this process forks tasks; returns whether it did.
+
+    `command`: the arguments of `airflow`, this process's own where None. What is not installed is left out.
+    """
+    arguments = list(sys.argv[1:] if command is None else command)
+    if not any(arguments[: len(forks)] == forks for forks in _FORKS_TASKS):
+        return False
+    wait_passively()
+    with warnings.catch_warnings():
+        # skops looks for its functions in every loaded module; Airflow's old ones warn at each look.
+        warnings.simplefilter("ignore")
+        for module in _MODULES:
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if (error.name or "").startswith("mlops_plugin"):
+                    raise
+                _log.info("not loaded before tasks are forked: %s", error)
+    gc.freeze()  # a collection in a forked process would touch, and so copy, every page of these
+    return True
