@@ -142,6 +142,14 @@ class IncrementalDispatches(RuleBasedStateMachine):
             if sink.execute("SELECT 1 FROM sqlite_master WHERE name = 'predicted'").fetchone():
                 sink.executemany("DELETE FROM predicted WHERE id = ?", ids)
 
+    @rule(back=st.integers(0, 40))
+    def somebody_wants_rows_again_of_which_a_dispatch_knows_nothing(self, back: int) -> None:
+        dispatch = self.workshop.dispatch("incremental")
+        for step in STEPS[:3]:
+            self.run(dispatch, step)
+        self.somebody_wants_rows_again(back)
+        self.run(dispatch, "persist")
+
     @invariant()
     def nothing_is_in_the_sink_twice(self) -> None:
         if hasattr(self, "folder"):

@@ -299,3 +299,21 @@ def test_artifact_that_changes_after_rows_were_left_out_is_not_logged(
     artifact.write_bytes(artifact.read_bytes() + b"\0")
     with pytest.raises(ArtifactError, match="clear 'collect'"):
         workshop.run_steps(dispatch, "log")
+
+
+def test_dispatch_over_quarantined_keys_ignores_the_mark_and_leaves_it(workshop: Workshop) -> None:
+    cursor = {"column": "changed"}
+    workshop.add_model(
+        "churn",
+        source={"query": QUERY, "cursor": cursor},
+        input={"columns": {"a": {"nullable": False}}},
+        error_threshold=1,
+    )
+    arrive(workshop, (1, 10), (2, 20), (3, 30))
+    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
+        source.execute("UPDATE arrivals SET a = NULL WHERE id = 1")
+    assert (collected(workshop), mark(workshop)) == (3, "30")
+    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
+        source.execute("UPDATE arrivals SET a = 1 WHERE id = 1")
+    assert (collected(workshop, is_quarantined=True), mark(workshop)) == (1, "30")
+    assert [row["id"] for row in workshop.predictions()] == [1, 2, 3]
