@@ -12,9 +12,9 @@ from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, DeltaDataInterval
 from airflow.sdk.definitions.param import Param
 
 from mlops_plugin.config.loader import LoadedConfig, load_config
-from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.config.schema import ModelConfig, PartitionsConfig
 from mlops_plugin.errors import ConfigError
-from mlops_plugin.operators import CollectOperator, StepOperator
+from mlops_plugin.operators import CollectOperator, PlanOperator, StepOperator, StepSettings
 from mlops_plugin.pipeline.rendering import schedule_period
 
 # With exponential backoff each delay is this many times the one before.
@@ -43,7 +43,7 @@ def raise_broken_models(path: Path) -> None:
 
 
 def build_dag(model: ModelConfig, loaded: LoadedConfig) -> DAG:
-    """The DAG of one model: collect >> log >> infer >> persist."""
+    """The DAG of one model: collect >> log >> infer >> persist, and plan before them for partitions."""
     with DAG(
         dag_id=model.name,
         description=model.description or None,
@@ -58,12 +58,30 @@ def build_dag(model: ModelConfig, loaded: LoadedConfig) -> DAG:
         default_args=_task_settings(model),
         on_failure_callback=close_dispatch,
     ) as dag:
-        collect = CollectOperator(step="collect", query=model.source.query, model=model, loaded=loaded)
-        log = StepOperator(step="log", model=model, loaded=loaded)
-        infer = StepOperator(step="infer", model=model, loaded=loaded)
-        persist = StepOperator(step="persist", model=model, loaded=loaded, outlets=[predictions_asset(model)])
+        settings = StepSettings(model, loaded.config.events, loaded.config.staging)
+        if model.source.partitions is None:
+            collect: Any = CollectOperator(task_id="collect", query=model.source.query, settings=settings)
+            infer: Any = StepOperator(task_id="infer", settings=settings)
+        else:
+            collect, infer = _mapped(settings, model.source.partitions)
+        log = StepOperator(task_id="log", settings=settings)
+        persist = StepOperator(task_id="persist", settings=settings, outlets=[predictions_asset(model)])
         collect >> log >> infer >> persist
     return dag
+
+
+def _mapped(settings: StepSettings, partitions: PartitionsConfig) -> tuple[Any, Any]:
+    """`collect` and `infer` as tasks mapped over the partitions, which a task `plan` before them finds."""
+    query = settings.model.source.query
+    plan = PlanOperator(task_id="plan", query=query, settings=settings)
+    common: dict[str, Any] = {
+        "settings": settings,
+        "map_index_template": "{{ partition }}",
+        "max_active_tis_per_dagrun": partitions.max_active,
+    }
+    collect = CollectOperator.partial(task_id="collect", query=query, **common).expand(partition=plan.output)
+    infer = StepOperator.partial(task_id="infer", **common).expand(partition=plan.output)
+    return collect, infer
 
 
 def predictions_asset(model: ModelConfig) -> Asset:
@@ -79,7 +97,7 @@ def close_dispatch(context: Any) -> None:
     """Airflow's word that a run has failed: closes a dispatch whose tasks could not say so themselves."""
     from mlops_plugin.pipeline.reconciliation import close_failed_run
 
-    operator = context["dag"].get_task("collect")
+    operator = context["dag"].get_task("log")  # never a mapped task
     close_failed_run(operator.model, context["run_id"], context.get("reason"), operator.deployment())
 
 

@@ -63,6 +63,10 @@ class UnsupportedType(MlopsError):
     """A column's type would not arrive as it is stored; the message names column, type and a cast."""
 
 
+class PartitionError(MlopsError):
+    """A query's rows cannot be divided as the configuration says."""
+
+
 class SinkError(MlopsError):
     """The predictions table is not what the configuration says it is."""
 

@@ -6,13 +6,13 @@ Light, like `dag_factory`, which makes them: what a step needs is imported when 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.sdk import BaseOperator
 
-from mlops_plugin.config.loader import LoadedConfig
-from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
 from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError
 from mlops_plugin.pipeline.rendering import interval_at, interval_context
 
@@ -24,21 +24,47 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class StepSettings:
+    """What all steps of a model share. As text it is short: Airflow stores a mapped task's arguments so."""
+
+    model: ModelConfig
+    # Only what every model shares: a copy of the operator must not copy a thousand models.
+    events: EventsConfig
+    staging: StagingConfig
+
+    def __str__(self) -> str:
+        return self.model.name
+
+
 class StepOperator(BaseOperator):
-    """Runs one step of a dispatch; its XCom says what the step counted."""
+    """Runs the step that its task is named after; its XCom says what the step counted.
+
+    `partition` is what `plan` gave a mapped task: {number, name}; None where the step is for all rows.
+    """
 
     ui_color = "#e8f0fe"
 
-    def __init__(self, *, step: Step, model: ModelConfig, loaded: LoadedConfig, **kwargs: Any) -> None:
-        super().__init__(task_id=step, **kwargs)
-        self.step = step
-        self.model = model
-        # Only what every model shares: a copy of the operator must not copy a thousand models.
-        self.events = loaded.config.events
-        self.staging = loaded.config.staging
+    def __init__(
+        self, *, settings: StepSettings, partition: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.step = cast("Step", self.task_id)
+        self.settings = settings
+        self.partition = partition
         self._is_running = False
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    @property
+    def model(self) -> ModelConfig:
+        return self.settings.model
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Also name the mapped task, for `map_index_template`."""
+        if self.partition is not None:
+            context["partition"] = self.partition["name"]
+        super().render_template_fields(context, jinja_env)
+
+    def execute(self, context: Any) -> Any:
         """Run the step; an error is recorded in the event store and raised again."""
         from mlops_plugin.pipeline.dispatch import dispatch_of_run
         from mlops_plugin.pipeline.runner import Attempt, run_step
@@ -52,7 +78,11 @@ class StepOperator(BaseOperator):
                 dispatch,
                 self.deployment(),
                 query=self.query_source(),
-                attempt=Attempt(task_instance.try_number, task_instance.try_number > task_instance.max_tries),
+                attempt=Attempt(
+                    task_instance.try_number,
+                    task_instance.try_number > task_instance.max_tries,
+                    None if self.partition is None else self.partition["number"],
+                ),
             )
         finally:
             self._is_running = False
@@ -62,7 +92,7 @@ class StepOperator(BaseOperator):
     def deployment(self) -> Deployment:
         from mlops_plugin.pipeline.deployment import Deployment
 
-        return Deployment.of_airflow(self.events, self.staging)
+        return Deployment.of_airflow(self.settings.events, self.settings.staging)
 
     def query_source(self) -> Callable[[], str] | None:
         """Where `collect` takes its SQL from."""
@@ -85,8 +115,8 @@ class StepOperator(BaseOperator):
             raise AirflowSkipException(f"dry run: {counted['predicted']} predictions were not written")
 
 
-class CollectOperator(StepOperator):
-    """`collect`: its query is an Airflow template, so Airflow shows the SQL that ran."""
+class QueryOperator(StepOperator):
+    """A step with the model's query, an Airflow template: Airflow shows the SQL that ran."""
 
     template_fields: Sequence[str] = ("query",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql"}
@@ -107,10 +137,6 @@ class CollectOperator(StepOperator):
         except (JinjaError, AirflowRuntimeError) as error:
             self._template_error = TemplateError(f"models.{self.model.name}.source.query: {error}")
 
-    def execute(self, context: Any) -> dict[str, Any]:
-        self._close_forgotten(context)
-        return super().execute(context)
-
     def query_source(self) -> Callable[[], str]:
         def query() -> str:
             if self._template_error is not None:
@@ -119,7 +145,8 @@ class CollectOperator(StepOperator):
 
         return query
 
-    def _close_forgotten(self, context: Any) -> None:
+    def close_forgotten(self, context: Any) -> None:
+        """Close the model's dispatches whose runs are over and did not say so."""
         from airflow.sdk.exceptions import AirflowException
 
         from mlops_plugin.pipeline.reconciliation import close_forgotten
@@ -132,6 +159,25 @@ class CollectOperator(StepOperator):
         except (MlopsError, AirflowException) as error:
             # Others' dispatches; this one must not fail for them.
             _log.warning("looking for dispatches that nobody closed failed: %s", error)
+
+
+class CollectOperator(QueryOperator):
+    """`collect`, of all rows or of one partition."""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        if self.partition is None:
+            self.close_forgotten(context)
+        counted: dict[str, Any] = super().execute(context)
+        return counted
+
+
+class PlanOperator(QueryOperator):
+    """`plan`: its XCom is the list of partitions that `collect` and `infer` are mapped over."""
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:
+        self.close_forgotten(context)
+        partitions: list[dict[str, Any]] = super().execute(context)["partitions"]
+        return partitions
 
 
 def _complete_interval(context: Any, model: ModelConfig) -> None:

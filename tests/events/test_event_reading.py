@@ -127,9 +127,9 @@ def test_history_has_the_last_report_of_each_dispatch_oldest_first(store: EventS
     silent = dispatch(store, "churn", [])
     dispatch(store, "other", [{"n": 3}])
     history = store.history(DispatchFilter(model="churn"))
-    assert [(line.dispatch_id, report) for line, report in history] == [
-        (first.dispatch_id, {"n": 2}),
-        (silent.dispatch_id, None),
+    assert [(line.dispatch_id, reports) for line, reports in history] == [
+        (first.dispatch_id, [{"n": 2}]),
+        (silent.dispatch_id, []),
     ]
     assert [line.dispatch_id for line, _ in store.history(DispatchFilter(model="churn"), limit=1)] == [
         silent.dispatch_id

@@ -180,7 +180,7 @@ def test_history_that_began_without_distributions_shows_those_there_are() -> Non
 def event(after: float, step: Step | None, kind: Kind, number: int | None = 1, **rest: Any) -> EventRecord:
     values = {"row_count": None, "seconds": None, "error": None, "details": None, **rest}
     moment = START + timedelta(seconds=after)
-    return EventRecord(None, "d", "m", step, kind, number, moment, **values)
+    return EventRecord(None, "d", "m", step, kind, None, number, moment, **values)
 
 
 RETRIED = [

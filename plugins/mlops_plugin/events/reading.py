@@ -129,7 +129,7 @@ class EventReading:
 
     def history(
         self, wanted: DispatchFilter, *, limit: int = 200
-    ) -> list[tuple[DispatchLine, Mapping[str, Any] | None]]:
+    ) -> list[tuple[DispatchLine, list[Mapping[str, Any]]]]:
         """The newest `limit` that pass, oldest first, each with the details of its last `infer`.
 
         Dispatches of the Showroom are among them only where the filter asks for that origin.
@@ -177,14 +177,14 @@ def read_one(connection: sa.Connection, dispatch_id: str) -> DispatchRecord | No
 
 def read_history(
     connection: sa.Connection, wanted: DispatchFilter, *, limit: int
-) -> list[tuple[DispatchLine, Mapping[str, Any] | None]]:
-    """The newest dispatches that pass, oldest first, each with what its last `infer` reported.
+) -> list[tuple[DispatchLine, list[Mapping[str, Any]]]]:
+    """The newest dispatches that pass, oldest first, each with what its last `infer` reported by partition.
 
     Dispatches of the Showroom are among them only where the filter asks for that origin.
     """
     lines = _read_stored(connection, wanted, before=None, limit=limit)
     reports = read_infer_reports(connection, [line.dispatch_id for line in lines])
-    return [(line, reports.get(line.dispatch_id)) for line in reversed(lines)]
+    return [(line, reports.get(line.dispatch_id, [])) for line in reversed(lines)]
 
 
 def _read_stored(
@@ -202,14 +202,17 @@ def _read_stored(
 
 def read_infer_reports(
     connection: sa.Connection, dispatch_ids: Sequence[str]
-) -> dict[str, Mapping[str, Any] | None]:
-    """The details of each dispatch's last successful `infer`, by dispatch id."""
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The details of each dispatch's last successful `infer`, one for each partition, by dispatch id."""
     query = (
-        sa.select(_E.dispatch_id, _E.details)
+        sa.select(_E.dispatch_id, _E.partition_number, _E.details)
         .where(_E.dispatch_id.in_(dispatch_ids), _E.step == "infer", _E.kind == "succeeded")
         .order_by(_E.dispatch_id, _E.id)
     )
-    return {row.dispatch_id: row.details for row in connection.execute(query)}
+    found: dict[str, dict[int | None, Mapping[str, Any]]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.dispatch_id, {})[row.partition_number] = row.details or {}
+    return {dispatch_id: list(reports.values()) for dispatch_id, reports in found.items()}
 
 
 def older_than(query: sa.Select[Any], cursor: Cursor | None) -> sa.Select[Any]:

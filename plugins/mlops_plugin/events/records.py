@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 Origin = Literal["scheduled", "manual", "backfill", "asset", "showroom", "terminal"]
 State = Literal["running", "succeeded", "failed"]
-Step = Literal["collect", "log", "infer", "persist"]
+Step = Literal["plan", "collect", "log", "infer", "persist"]  # `plan` only where rows are partitioned
 Kind = Literal["started", "logged", "succeeded", "failed", "reconciled"]
 
 TEXT_CHARS = 100_000  # a longer text (a query, a value in a key) is cut: an event is no place for data
@@ -65,6 +65,7 @@ class EventRecord:
     model: str
     step: Step | None
     kind: Kind
+    partition_number: int | None  # from 0; None where the step was for all rows
     try_number: int | None
     at: datetime  # aware UTC
     row_count: int | None
@@ -112,6 +113,7 @@ class DispatchRecord:
 
 # A step that starts again takes back what it and the steps after it had counted.
 _COUNTS: Mapping[str, tuple[str, ...]] = {
+    "plan": (),
     "collect": ("rows_collected", "rows_predicted", "rows_rejected", "rows_persisted"),
     "log": (),
     "infer": ("rows_predicted", "rows_rejected", "rows_persisted"),
@@ -162,7 +164,8 @@ def _by_step_event(event: EventRecord, step: Step) -> dict[str, Any]:
             return {**reopened, **dict.fromkeys(_COUNTS[step])}
         case "logged":
             return {"rows_collected": event.row_count, **details}
-        case "succeeded" if _COUNTS[step]:
+        # What the partitions of a step counted, the dispatch as a whole adds up.
+        case "succeeded" if _COUNTS[step] and event.partition_number is None:
             rejected = {name: details[name] for name in ("rows_rejected",) if name in details}
             return {_COUNTS[step][0]: event.row_count, **rejected}
         case _:

@@ -92,8 +92,10 @@ class EventStore(EventReading):
 
         return self._write("recording the beginning of a dispatch", begin)
 
-    def step_started(self, dispatch_id: str, step: Step, try_number: int) -> None:
-        self._record(_event(dispatch_id, "started", step, try_number=try_number))
+    def step_started(
+        self, dispatch_id: str, step: Step, try_number: int, *, partition: int | None = None
+    ) -> None:
+        self._record(_event(dispatch_id, "started", step, try_number=try_number, partition=partition))
 
     def step_succeeded(
         self,
@@ -101,12 +103,15 @@ class EventStore(EventReading):
         step: Step,
         try_number: int,
         *,
+        partition: int | None = None,
         rows: int | None = None,
         seconds: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """`rows`: collected, predicted or persisted; `details["rows_rejected"]`: quarantined."""
-        event = _event(dispatch_id, "succeeded", step, try_number=try_number, details=details)
+        event = _event(
+            dispatch_id, "succeeded", step, try_number=try_number, partition=partition, details=details
+        )
         self._record(replace(event, row_count=rows, seconds=seconds))
 
     def step_failed(
@@ -115,15 +120,17 @@ class EventStore(EventReading):
         step: Step,
         try_number: int,
         *,
+        partition: int | None = None,
         error: str,
         is_final: bool,
         seconds: float | None = None,
     ) -> None:
         """Record a failed try; the dispatch stays running unless it `is_final`."""
         failed = replace(
-            _event(dispatch_id, "failed", step, try_number=try_number, error=error), seconds=seconds
+            _event(dispatch_id, "failed", step, try_number=try_number, partition=partition, error=error),
+            seconds=seconds,
         )
-        whole = [replace(failed, step=None, seconds=None)] if is_final else []
+        whole = [replace(failed, step=None, partition_number=None, seconds=None)] if is_final else []
         self._record(failed, *whole)
 
     def log(self, dispatch_id: str, entry: LogEntry) -> None:
@@ -265,6 +272,7 @@ def _event(
     step: Step | None = None,
     *,
     try_number: int | None = None,
+    partition: int | None = None,
     error: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> EventRecord:
@@ -274,6 +282,7 @@ def _event(
         model="",  # taken from the dispatch when it is appended
         step=step,
         kind=kind,
+        partition_number=partition,
         try_number=try_number,
         at=datetime.now(UTC),
         row_count=None,

@@ -136,6 +136,7 @@ events = sa.Table(
     sa.Column("model", sa.String(NAME_CHARS), nullable=False),
     sa.Column("step", sa.String(20)),
     sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("partition_number", sa.Integer),  # `partition` is a reserved word in MySQL
     sa.Column("try_number", sa.Integer),
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("row_count", sa.BigInteger),  # `rows` is a reserved word in MySQL 8

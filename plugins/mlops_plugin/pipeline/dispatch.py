@@ -15,6 +15,8 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import DispatchIdentity, Origin, Step
 
 STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")
+# Those that work on one partition at a time, where a dispatch has any; `plan` comes before them all.
+PARTITIONED: frozenset[Step] = frozenset({"collect", "infer"})
 
 # Airflow's run types in this project's words; a type that is not here counts as manual.
 _ORIGIN_OF_RUN_TYPE: Mapping[str, Origin] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,15 @@ class Distribution:
         return {**self._counted.report(), "missing": self._missing}
 
 
+def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The reports of several parts, at least one, as the report of the whole."""
+    filled = [report for report in reports if report["counts"]] or reports[:1]
+    counted: _Numbers | _Classes = _Numbers() if filled[0]["kind"] == "numbers" else _Classes()
+    for report in filled:
+        counted.add(report)
+    return {**counted.report(), "missing": sum(report["missing"] for report in reports)}
+
+
 class _Classes:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -50,9 +60,17 @@ class _Classes:
                 self._others += found["counts"]
         return 0
 
+    def add(self, report: dict[str, Any]) -> None:
+        self._others += report["others"]
+        for label, count in report["counts"]:
+            if label in self._counts or len(self._counts) < MAX_CLASSES:
+                self._counts[label] += count
+            else:
+                self._others += count
+
     def report(self) -> dict[str, Any]:
         """The labels in the order of their names: the same in every dispatch."""
-        return {"kind": "classes", "counts": sorted(self._counts.items()), "others": self._others}
+        return {"kind": "classes", "counts": sorted(map(list, self._counts.items())), "others": self._others}
 
 
 class _Numbers:
@@ -72,10 +90,25 @@ class _Numbers:
             self._sum += float(values.sum())
             self._widen(_finest(self._low, self._high))
             bins, counts = np.unique(_bin(values, self._exponent or 0), return_counts=True)
-            self._bins.update(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
-            while max(self._bins) - min(self._bins) >= MAX_BINS:
-                self._widen((self._exponent or 0) + 1)
+            self._count(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
         return len(every) - len(values)
+
+    def add(self, report: dict[str, Any]) -> None:
+        if not report["counts"]:
+            return
+        self._low, self._high = min(self._low, report["low"]), max(self._high, report["high"])
+        self._sum += math.inf if report["mean"] is None else report["mean"] * sum(report["counts"])
+        self._widen(report["exponent"])
+        shift = (self._exponent or 0) - report["exponent"]
+        counts: Counter[int] = Counter()
+        for place, count in enumerate(report["counts"]):
+            counts[(report["first"] + place) >> shift] += count
+        self._count(counts)
+
+    def _count(self, counts: Mapping[int, int]) -> None:
+        self._bins.update(counts)
+        while max(self._bins) - min(self._bins) >= MAX_BINS:
+            self._widen((self._exponent or 0) + 1)
 
     def _widen(self, exponent: int) -> None:
         if self._exponent is None or exponent <= self._exponent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -61,6 +62,23 @@ class KeyRange:
         keys = batch.select(list(self._key))
         row = pc.select_k_unstable(keys, k=1, sort_keys=[(column, order) for column in self._key])
         return tuple(column[row[0].as_py()].as_py() for column in keys.columns)
+
+
+def outermost(
+    pick: Callable[..., dict[str, Any]], keys: Iterable[dict[str, Any] | None], types: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """The least (`pick` is `min`) or greatest (`max`) of keys as JSON has them; None where none is known.
+
+    `types`: column -> Arrow's type; a decimal is text in JSON and yet a number.
+    """
+
+    def order(key: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(
+            Decimal(value) if types[column].startswith("decimal") else value for column, value in key.items()
+        )
+
+    known = [key for key in keys if key is not None]
+    return pick(known, key=order) if known else None
 
 
 def _json_value(value: Any) -> Any:

@@ -23,9 +23,10 @@ class MemoryShelf(Shelf):
     def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[str, int]:
         kept = list(batches)
         rows = sum(batch.num_rows for batch in kept)
-        self._files[name] = (schema, kept)
+        file_name = self._named(name)
+        self._files[file_name] = (schema, kept)
         self.on_rows(rows)
-        return name, rows
+        return file_name, rows
 
     @contextlib.contextmanager
     def rows(self, file_name: str) -> Iterator[pa.RecordBatchReader]:
@@ -33,10 +34,11 @@ class MemoryShelf(Shelf):
         yield pa.RecordBatchReader.from_batches(schema, iter(batches))
 
     def put_note(self, name: str, note: Mapping[str, Any]) -> None:
-        self._notes[name] = dict(note)
+        self._notes[self._named(name)] = dict(note)
 
     def find_note(self, name: str) -> dict[str, Any] | None:
-        return dict(self._notes[name]) if name in self._notes else None
+        note = self._notes.get(self._named(name))
+        return None if note is None else dict(note)
 
     def remove_rows(self) -> None:
         self._files.clear()

@@ -23,15 +23,17 @@ from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
+from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
 from mlops_plugin.pipeline.increment import increment_of, move_mark_behind
-from mlops_plugin.pipeline.rejections import details
+from mlops_plugin.pipeline.infer_report import infer_report
+from mlops_plugin.pipeline.notes import Collected, increment_note, planned_partition
+from mlops_plugin.pipeline.partitions import ALL_ROWS, plan_partitions
 from mlops_plugin.pipeline.rendering import without_secrets
 from mlops_plugin.pipeline.staging import OnRows, Shelf, unheard
 
 _log = logging.getLogger(__name__)
 
-# What a step counted; always has `rows`. Small, and JSON: it becomes the task's XCom.
+# What a step counted; always has `rows`, None for `plan`. Small, and JSON: it becomes the task's XCom.
 Counted = dict[str, Any]
 
 _ACCOUNTS = ("collected", "predicted", "rejected", "persisted")
@@ -39,10 +41,14 @@ _ACCOUNTS = ("collected", "predicted", "rejected", "persisted")
 
 @dataclass(frozen=True)
 class Attempt:
-    """Which try of a step this is, from 1, and whether Airflow will make another one after it."""
+    """Which try of a step this is, from 1, and whether Airflow will make another one after it.
+
+    `partition` is the part of the rows that it is about, from 0; None where that is all of them.
+    """
 
     number: int = 1
     is_final: bool = True
+    partition: int | None = None
 
 
 def run_step(
@@ -60,11 +66,15 @@ def run_step(
     Errors are recorded, then raised again unchanged.
     """
     shelf = deployment.staging.shelf(dispatch.model.name, dispatch.id, on_rows)
+    if attempt.partition is not None:
+        shelf = shelf.of_partition(attempt.partition)
     started = time.monotonic()
     with deployment.event_store() as store:
 
         def work() -> Counted:
             match step:
+                case "plan":
+                    return _plan(dispatch, deployment, shelf, query)
                 case "collect":
                     return _collect(dispatch, deployment, store, shelf, query)
                 case "log":
@@ -76,7 +86,7 @@ def run_step(
 
         with recorded(step, dispatch, store, attempt) as report:
             report(_interruptible(work))
-        _log.info("%s: %d rows in %.2f s", step, report.counted["rows"], time.monotonic() - started)
+        _log.info("%s in %.2f s", _in_words(step, report.counted), time.monotonic() - started)
         if step == "persist":
             store.finish(dispatch.id, **{name: report.counted[name] for name in _ACCOUNTS})
             _clean(shelf)
@@ -89,11 +99,22 @@ def run_dispatch(
     query: Callable[[], str],
     watch: Callable[[Step], contextlib.AbstractContextManager[OnRows]],
 ) -> dict[Step, Counted]:
-    """Run all four steps in this process; `watch` is entered for each and hears of its rows."""
+    """Run all four steps in this process; `watch` is entered for each and hears of its rows.
+
+    Returns what each step, or its last partition, counted.
+    """
+    parts: list[int | None] = [None]
+    if dispatch.model.source.partitions is not None:
+        planned = run_step("plan", dispatch, deployment, query=query)
+        parts = list(range(len(planned["partitions"])))
     done: dict[Step, Counted] = {}
     for step in STEPS:
         with watch(step) as on_rows:
-            done[step] = run_step(step, dispatch, deployment, query=query, on_rows=on_rows)
+            for part in parts if step in PARTITIONED else [None]:
+                attempt = Attempt(partition=part)
+                done[step] = run_step(
+                    step, dispatch, deployment, query=query, attempt=attempt, on_rows=on_rows
+                )
     return done
 
 
@@ -124,12 +145,14 @@ def _collect(
 ) -> Counted:
     if query is None:
         raise ValueError("`collect` needs a query")
-    deployment.staging.sweep()
+    if shelf.partition is None:
+        deployment.staging.sweep()
     source, rendered = dispatch.model.source, query()
+    planned, partition = (None, ALL_ROWS) if shelf.partition is None else planned_partition(shelf)
     database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
     with contextlib.closing(database):
         increment = None if dispatch.is_quarantined else increment_of(dispatch, store, database, rendered)
-        conditions = increment.conditions if increment else ()
+        conditions = [*partition.conditions, *(increment.conditions if increment else ())]
         statement, parameters = narrowed(rendered, conditions, database.dialect.name)
         rows = database.read(statement, batch_rows=source.batch_rows, parameters=parameters)
         ran = shown(without_secrets(statement), parameters)
@@ -139,8 +162,31 @@ def _collect(
             keys = Quarantine(dispatch.model, dispatch.id, deployment).keys()
             rows = only_with_keys(rows, dispatch.model.key, keys)
             ran += f"\n-- only the rows of {len(keys)} quarantined keys"
-        collected = steps.collect(dispatch, ran, rows, shelf, increment)
-    return {"rows": collected.rows, **({"increment": collected.increment} if collected.increment else {})}
+        collected = steps.collect(dispatch, ran, rows, shelf, increment=increment, planned=planned)
+    counted: Counted = {"rows": collected.rows}
+    if planned is not None:
+        counted["partition"] = partition.name
+    if collected.increment:
+        counted["increment"] = collected.increment
+    return counted
+
+
+def _plan(
+    dispatch: Dispatch, deployment: Deployment, shelf: Shelf, query: Callable[[], str] | None
+) -> Counted:
+    source = dispatch.model.source
+    if query is None or source.partitions is None:
+        raise ValueError("`plan` needs a query and partitions")
+    deployment.staging.sweep()
+    rendered, path = query(), f"models.{dispatch.model.name}.source.partitions"
+    partitions = [ALL_ROWS]
+    if dispatch.row_limit is None:  # a limit is for the dispatch, not for each partition
+        database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+        with contextlib.closing(database):
+            partitions = plan_partitions(database, rendered, source.partitions, path)
+    steps.plan(without_secrets(rendered), partitions, shelf)
+    numbered = [{"number": number, "name": part.name} for number, part in enumerate(partitions)]
+    return {"rows": None, "partitions": numbered}
 
 
 def _log_dispatch(dispatch: Dispatch, store: EventStore, shelf: Shelf) -> Counted:
@@ -152,7 +198,7 @@ def _log_dispatch(dispatch: Dispatch, store: EventStore, shelf: Shelf) -> Counte
     return {"rows": entry.rows, "artifact_sha256": sha256, "config_sha256": entry.config_sha256}
 
 
-def log_entry(dispatch: Dispatch, collected: steps.Collected, sha256: str) -> LogEntry:
+def log_entry(dispatch: Dispatch, collected: Collected, sha256: str) -> LogEntry:
     """What the event store keeps of collected rows; `sha256` is the artifact's."""
     model = dispatch.model
     return LogEntry(
@@ -172,18 +218,7 @@ def _infer(dispatch: Dispatch, shelf: Shelf) -> Counted:
 
     runtime = load_runtime(dispatch.model.model, features=dispatch.model.features)
     predicted = steps.infer(dispatch, runtime, shelf)
-    return infer_details(predicted)
-
-
-def infer_details(predicted: steps.Predicted) -> Counted:
-    """What is recorded of `infer`."""
-    return {
-        "rows": predicted.rows,
-        "rows_rejected": predicted.rejected,
-        "reasons": details(predicted.reasons),
-        "imputed": predicted.imputed,
-        "distribution": predicted.distribution,
-    }
+    return infer_report(predicted)
 
 
 def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shelf: Shelf) -> Counted:
@@ -205,7 +240,7 @@ def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shel
         quarantine = Quarantine(dispatch.model, dispatch.id, deployment)
     accounts = steps.persist(dispatch, write if is_stored else None, shelf, quarantine)
     # Only now: a dispatch that dies before this line reads the same rows again.
-    mark = move_mark_behind(dispatch, store, steps.increment_note(shelf))
+    mark = move_mark_behind(dispatch, store, increment_note(dispatch.model, shelf))
     return {
         "rows": accounts.persisted,
         **asdict(accounts),
@@ -236,7 +271,7 @@ def recorded(
 ) -> Iterator[Report]:
     """Record the start and the end of what is done inside; errors are recorded, then raised unchanged."""
     store.begin(dispatch.identity)
-    store.step_started(dispatch.id, step, attempt.number)
+    store.step_started(dispatch.id, step, attempt.number, partition=attempt.partition)
     report = Report()
     started = time.monotonic()
     try:
@@ -247,6 +282,7 @@ def recorded(
                 dispatch.id,
                 step,
                 attempt.number,
+                partition=attempt.partition,
                 seconds=time.monotonic() - started,
                 error=str(error) if isinstance(error, MlopsError) else _named(error),
                 is_final=attempt.is_final,
@@ -256,8 +292,20 @@ def recorded(
         raise
     rows, seconds = report.counted["rows"], time.monotonic() - started
     store.step_succeeded(
-        dispatch.id, step, attempt.number, rows=rows, seconds=seconds, details=report.counted
+        dispatch.id,
+        step,
+        attempt.number,
+        partition=attempt.partition,
+        rows=rows,
+        seconds=seconds,
+        details=report.counted,
     )
+
+
+def _in_words(step: Step, counted: Counted) -> str:
+    if counted["rows"] is None:
+        return f"{step}: {len(counted['partitions'])} partitions"
+    return f"{step}: {counted['rows']} rows"
 
 
 def _named(error: BaseException) -> str:

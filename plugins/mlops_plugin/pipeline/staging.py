@@ -70,10 +70,23 @@ class Staging:
 
 @dataclass(frozen=True)
 class Shelf:
-    """One dispatch's folder: at most one note and one file of rows for each step."""
+    """One dispatch's folder: at most one note and one file of rows for each step, or for each partition."""
 
     url: str
     on_rows: OnRows = unheard
+    partition: int | None = None
+
+    def of_partition(self, number: int) -> Self:
+        """The place on this shelf of one partition: no other partition's notes are seen there."""
+        return replace(self, partition=number)
+
+    @property
+    def whole(self) -> Self:
+        """The shelf of the dispatch as a whole."""
+        return replace(self, partition=None)
+
+    def _named(self, name: str) -> str:
+        return name if self.partition is None else f"{name}.{self.partition}"
 
     @property
     def unheard(self) -> Self:
@@ -85,7 +98,7 @@ class Shelf:
 
         The file counts only once `put_note` has named it. On any error nothing of it is left.
         """
-        file_name = f"{name}-{uuid.uuid4().hex[:12]}.arrow"
+        file_name = f"{self._named(name)}-{uuid.uuid4().hex[:12]}.arrow"
         filesystem, root = self._open()
         path = f"{root}/{file_name}"
         rows = 0
@@ -127,7 +140,7 @@ class Shelf:
     def put_note(self, name: str, note: Mapping[str, Any]) -> None:
         """Write a step's note, replacing an earlier try's at once."""
         filesystem, root = self._open()
-        path = f"{root}/{name}.json"
+        path = f"{root}/{self._named(name)}.json"
         with _as_staging_error("writing", path):
             filesystem.makedirs(root, exist_ok=True)
             # On a local disk a rename is what happens at once; an object store shows an object when complete.
@@ -143,17 +156,17 @@ class Shelf:
         found = self.find_note(name)
         if found is None:
             raise StagingError(
-                f"staging: {self.url}/{name}.json does not exist: step '{name}' of this dispatch has left "
-                "nothing here, its files were removed, or this worker does not share the folder; clear "
-                "'collect' and what follows it in Airflow to dispatch again, and see staging.url where "
-                "workers are on several machines"
+                f"staging: {self.url}/{self._named(name)}.json does not exist: step '{name}' of this "
+                "dispatch has left nothing here, its files were removed, or this worker does not share the "
+                "folder; clear 'collect' and what follows it in Airflow to dispatch again, and see "
+                "staging.url where workers are on several machines"
             )
         return found
 
     def find_note(self, name: str) -> dict[str, Any] | None:
         """Read a step's note, or None where it has left none."""
         filesystem, root = self._open()
-        path = f"{root}/{name}.json"
+        path = f"{root}/{self._named(name)}.json"
         with _as_staging_error("reading", path):
             try:
                 with filesystem.open(path, "r", encoding="utf-8") as file:

@@ -7,21 +7,42 @@ hands it readers, runtimes and writers, so that every door runs this very code.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import AccountingError, ArtifactError, KeyColumnError, SinkError, StagingError
+from mlops_plugin.errors import AccountingError, ArtifactError, KeyColumnError, SinkError
 from mlops_plugin.model_loaders.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
 from mlops_plugin.pipeline.increment import Increment
 from mlops_plugin.pipeline.key_range import KeyRange
+from mlops_plugin.pipeline.notes import (
+    COLLECTED,
+    LOGGED,
+    PERSISTED,
+    PLANNED,
+    PREDICTED,
+    Accounts,
+    Collected,
+    Logged,
+    Planned,
+    Predicted,
+    all_collected,
+    find_plan,
+    persisted_before,
+    pinned_settings,
+    require_collected,
+    require_logged,
+    require_predicted,
+    shelves,
+)
+from mlops_plugin.pipeline.partitions import Partition
 from mlops_plugin.pipeline.rejections import Reason, Rejections
 from mlops_plugin.pipeline.staging import Shelf
 from mlops_plugin.pipeline.threshold import require_within_threshold
@@ -29,61 +50,14 @@ from mlops_plugin.pipeline.threshold import require_within_threshold
 if TYPE_CHECKING:
     from mlops_plugin.pipeline.quarantine import Quarantine
 
-COLLECTED = "collect"
-LOGGED = "log"
-PREDICTED = "infer"
 REJECTED = "rejected"
-PERSISTED = "persist"
-
-_Note = TypeVar("_Note")
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What `collect` left on the shelf. `columns`: {name, type (Arrow's)} in the query's order."""
-
-    file: str
-    rows: int
-    query: str
-    columns: list[dict[str, str]]
-    first_key: dict[str, Any] | None
-    last_key: dict[str, Any] | None
-    increment: dict[str, Any] | None = None  # what of the query was read, see pipeline.increment
-
-
-@dataclass(frozen=True)
-class Logged:
-    """What `log` pinned; later steps refuse anything else. `contract`: see `_contract`."""
-
-    collected: str
-    artifact_sha256: str
-    contract: str
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What `infer` left on the shelf: key and prediction columns. `at` is ISO 8601, UTC."""
-
-    file: str
-    collected: str  # the file of the rows it was made from
-    rows: int
-    rejected: int  # rows, each with one or more records in `rejected_file`
-    rejected_file: str | None
-    reasons: list[Reason]
-    imputed: dict[str, int]  # column -> values replaced
-    artifact_sha256: str
-    at: str
-    distribution: dict[str, Any]  # of the (first) prediction, see pipeline.distribution
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """Rows of a whole dispatch; it closes: collected = predicted + rejected, predicted = persisted."""
-
-    collected: int
-    predicted: int
-    rejected: int
-    persisted: int
+def plan(query: str, partitions: Sequence[Partition], shelf: Shelf) -> Planned:
+    """Pin the partitions that `collect` and `infer` each take one of."""
+    planned = Planned(uuid.uuid4().hex, query, [partition.as_json() for partition in partitions])
+    shelf.put_note(PLANNED, vars(planned))
+    return planned
 
 
 def collect(
@@ -91,11 +65,14 @@ def collect(
     query: str,
     rows: pa.RecordBatchReader,
     shelf: Shelf,
+    *,
     increment: Increment | None = None,
+    planned: Planned | None = None,
 ) -> Collected:
-    """Stream the query's rows onto the shelf; raises `KeyColumnError` for a missing or NULL key.
+    """Stream the query's rows, or one partition's, onto the shelf.
 
-    `increment` watches the rows where the model reads only a part of its query.
+    Raises `KeyColumnError` for a missing or NULL key. `increment` watches the rows where the model reads
+    only a part of its query.
     """
     key, sink = dispatch.model.key, dispatch.model.sink
     if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
@@ -122,6 +99,7 @@ def collect(
         first_key=key_range.first,
         last_key=key_range.last,
         increment=increment.note() if increment else None,
+        plan=None if planned is None else planned.id,
     )
     shelf.put_note(COLLECTED, vars(collected))
     return collected
@@ -140,7 +118,7 @@ def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
 
     Raises `ArtifactError` where rows were left out because of predictions by another artifact.
     """
-    collected = _read_note(Collected, COLLECTED, shelf)
+    collected, files = all_collected(dispatch.model, shelf)
     skipped = (collected.increment or {}).get("skipped_artifact")
     if skipped not in (None, artifact_sha256):
         raise ArtifactError(
@@ -148,18 +126,19 @@ def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
             f"predictions were left out of the rows (sha256 {skipped[:12]}..., now "
             f"{artifact_sha256[:12]}...); clear 'collect' and what follows it in Airflow"
         )
-    logged = Logged(collected.file, artifact_sha256, _contract(dispatch.model))
+    logged = Logged(files, artifact_sha256, pinned_settings(dispatch.model))
     shelf.put_note(LOGGED, vars(logged))
     return collected
 
 
 def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
-    """Stream the collected rows through the model; every row is predicted or rejected.
+    """Stream the collected rows, or one partition's, through the model; each is predicted or rejected.
 
     Raises `ArtifactError` or `StagingError` where artifact, rows or configuration are not those logged, and
     `ContractError` where `input:` or `output:` end the dispatch.
     """
-    collected, logged = _require_logged(dispatch, shelf)
+    logged = require_logged(dispatch.model, shelf)
+    collected = require_collected(dispatch.model, logged, shelf)
     if logged.artifact_sha256 != runtime.artifact_sha256:
         raise ArtifactError(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after it "
@@ -220,110 +199,87 @@ def persist(
     `ThresholdError`. Without `write` (a dry run) nothing is stored. Raises `AccountingError` where rows do
     not add up.
     """
-    collected, logged = _require_logged(dispatch, shelf)
-    predicted = _read_note(Predicted, PREDICTED, shelf)
-    if (predicted.collected, predicted.artifact_sha256) != (collected.file, logged.artifact_sha256):
-        raise StagingError(
-            f"models.{dispatch.model.name}: the predictions are of other rows or of another artifact than "
-            "those logged last; clear 'infer' and what follows it in Airflow"
-        )
-    if (done := _persisted_before(predicted, shelf)) is not None:
+    model = dispatch.model
+    logged = require_logged(model, shelf)
+    found = [require_predicted(model, logged, part) for part in shelves(find_plan(model, shelf), shelf)]
+    predicted = [part for _, part in found]
+    if (done := persisted_before([part.file for part in predicted], shelf)) is not None:
         return done
+    collected, rejected = sum(part.rows for part, _ in found), sum(part.rejected for part in predicted)
+    at = max(datetime.fromisoformat(part.at) for part in predicted)
     if quarantine is not None:
         with _rejected_rows(predicted, shelf) as records:
-            quarantine.write(records, predicted.rejected, datetime.fromisoformat(predicted.at))
+            quarantine.write(records, rejected, at)
     require_within_threshold(
         dispatch,
-        collected=collected.rows,
-        rejected=predicted.rejected,
-        reasons=predicted.reasons,
+        collected=collected,
+        rejected=rejected,
+        reasons=_reasons(predicted),
         is_stored=quarantine is not None,
     )
     persisted = 0
     if write is not None:
-        with shelf.rows(predicted.file) as rows:
-            persisted = write(_with_provenance(rows, dispatch, predicted))
-    accounts = Accounts(collected.rows, predicted.rows, predicted.rejected, persisted)
+        with _predicted_rows(predicted, shelf) as rows:
+            persisted = write(_with_provenance(rows, dispatch, logged.artifact_sha256, at))
+    accounts = Accounts(collected, sum(part.rows for part in predicted), rejected, persisted)
     is_closed = accounts.collected == accounts.predicted + accounts.rejected
     if not is_closed or (write is not None and accounts.persisted != accounts.predicted):
         raise AccountingError(
-            f"models.{dispatch.model.name}: rows do not add up: {accounts.collected} collected, "
+            f"models.{model.name}: rows do not add up: {accounts.collected} collected, "
             f"{accounts.predicted} predicted, {accounts.rejected} rejected, {accounts.persisted} in "
-            f"{dispatch.model.sink.table} (connection '{dispatch.model.sink.connection}'); clear 'collect' "
+            f"{model.sink.table} (connection '{model.sink.connection}'); clear 'collect' "
             "in Airflow to dispatch anew"
         )
     if quarantine is not None and dispatch.is_quarantined:
-        with shelf.rows(predicted.file) as rows:
+        with _predicted_rows(predicted, shelf) as rows:
             quarantine.release(rows)
-    shelf.put_note(PERSISTED, {"predictions": predicted.file, "accounts": vars(accounts)})
+    note = {"predictions": [part.file for part in predicted], "accounts": vars(accounts)}
+    shelf.put_note(PERSISTED, note)
     return accounts
 
 
+def _reasons(predicted: Sequence[Predicted]) -> list[Reason]:
+    """Of all partitions, the most frequent first."""
+    counts: Counter[tuple[str | None, str]] = Counter()
+    for part in predicted:
+        for column, reason, rows in part.reasons:
+            counts[column, reason] += rows
+    return [(column, reason, rows) for (column, reason), rows in counts.most_common()]
+
+
 @contextlib.contextmanager
-def _rejected_rows(predicted: Predicted, shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
-    if predicted.rejected_file is not None:
-        with shelf.rows(predicted.rejected_file) as records:
+def _predicted_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
+    # An engine that types by value may have nothing to type the columns of an empty partition by.
+    files = [part.file for part in predicted if part.rows] or [predicted[0].file]
+    with _rows_of(files, shelf) as rows:
+        yield rows
+
+
+@contextlib.contextmanager
+def _rejected_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
+    files = [part.rejected_file for part in predicted if part.rejected_file is not None]
+    if files:
+        with _rows_of(files, shelf) as records:
             yield records
         return
-    with shelf.rows(predicted.file) as rows:
+    with _predicted_rows(predicted, shelf) as rows:
         nothing = Rejections(list(rows.schema)).schema
     yield pa.RecordBatchReader.from_batches(nothing, [])
 
 
-def increment_note(shelf: Shelf) -> dict[str, Any] | None:
-    """What of its query the dispatch has read, as `collect` noted it."""
-    return _read_note(Collected, COLLECTED, shelf).increment
+@contextlib.contextmanager
+def _rows_of(files: Sequence[str], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
+    """The rows of several files, one after the other, one batch in memory at a time."""
+    with shelf.rows(files[0]) as first:
+        schema = first.schema
 
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield from first
+            for file in files[1:]:
+                with shelf.rows(file) as rows:
+                    yield from rows
 
-def _require_logged(dispatch: Dispatch, shelf: Shelf) -> tuple[Collected, Logged]:
-    """The rows and what was logged of them; raises `StagingError` where they no longer belong together."""
-    collected = _read_note(Collected, COLLECTED, shelf)
-    logged = _read_note(Logged, LOGGED, shelf)
-    if logged.collected != collected.file:
-        raise StagingError(
-            f"models.{dispatch.model.name}: rows were collected again after they were logged; clear 'log' "
-            "and what follows it in Airflow"
-        )
-    if logged.contract != _contract(dispatch.model):
-        raise StagingError(
-            f"models.{dispatch.model.name}: its key, features, model, input, output or sink changed in the "
-            "configuration after this dispatch was logged; clear 'collect' and what follows it in Airflow to "
-            "dispatch anew"
-        )
-    return collected, logged
-
-
-def _persisted_before(predicted: Predicted, shelf: Shelf) -> Accounts | None:
-    """The accounts of a try that persisted these very predictions, then died before it could say so."""
-    note = shelf.find_note(PERSISTED)
-    if note is None or note["predictions"] != predicted.file:
-        return None
-    return Accounts(**note["accounts"])
-
-
-def _contract(model: ModelConfig) -> str:
-    """A hash of what must not change between the steps of one dispatch."""
-    contract = model.model_dump_json(
-        include={
-            "key": True,
-            "features": True,
-            "model": True,
-            "input": True,
-            "output": True,
-            "sink": {"connection", "table", "mode"},
-        }
-    )
-    return hashlib.sha256(contract.encode()).hexdigest()
-
-
-def _read_note(kind: type[_Note], name: str, shelf: Shelf) -> _Note:
-    try:
-        return kind(**shelf.note(name))
-    except TypeError as error:
-        raise StagingError(
-            f"staging: the note of step '{name}' was left by another version of this software; clear "
-            "'collect' and what follows it in Airflow"
-        ) from error
+        yield pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def predictions_schema(key: list[pa.Field], outputs: pa.Schema) -> pa.Schema:
@@ -340,14 +296,9 @@ _PROVENANCE = (
 
 
 def _with_provenance(
-    rows: pa.RecordBatchReader, dispatch: Dispatch, predicted: Predicted
+    rows: pa.RecordBatchReader, dispatch: Dispatch, artifact_sha256: str, at: datetime
 ) -> pa.RecordBatchReader:
-    values = (
-        dispatch.id,
-        dispatch.model.name,
-        predicted.artifact_sha256,
-        datetime.fromisoformat(predicted.at),
-    )
+    values = (dispatch.id, dispatch.model.name, artifact_sha256, at)
     constants = [pa.scalar(value, field.type) for field, value in zip(_PROVENANCE, values, strict=True)]
     schema = predictions_schema(list(rows.schema), pa.schema([]))
 

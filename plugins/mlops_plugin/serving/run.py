@@ -17,8 +17,10 @@ from mlops_plugin.events.store import EventStore, Journal
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
+from mlops_plugin.pipeline.infer_report import infer_report
 from mlops_plugin.pipeline.memory_shelf import MemoryShelf
-from mlops_plugin.pipeline.runner import infer_details, log_entry, recorded
+from mlops_plugin.pipeline.notes import COLLECTED, PREDICTED
+from mlops_plugin.pipeline.runner import log_entry, recorded
 from mlops_plugin.serving.cases import Key, open_cases, text_of, typed_value
 from mlops_plugin.serving.pool import ModelPool
 
@@ -120,10 +122,10 @@ class Showroom:
                 count({"rows": entry.rows, "artifact_sha256": sha256, "config_sha256": entry.config_sha256})
             with _step("infer", dispatch, journal, tell) as count, self.pool.runtime(model) as runtime:
                 predicted = steps.infer(dispatch, runtime, shelf)
-                count(infer_details(predicted))
+                count(infer_report(predicted))
             with _step("persist", dispatch, journal, tell) as count:
                 accounts = steps.persist(dispatch, None, shelf)
-                predictions = _rows(shelf, steps.PREDICTED)
+                predictions = _rows(shelf, PREDICTED)
                 count({"rows": accounts.persisted, "shown": accounts.predicted})
             journal.finish(
                 dispatch.id,
@@ -140,7 +142,7 @@ class Showroom:
             raise
         journal.flush()
         ended = tuple(news for news in done if news.state == "succeeded")
-        rows, rejections = _rows(shelf, steps.COLLECTED), _rejections(shelf, predicted)
+        rows, rejections = _rows(shelf, COLLECTED), _rejections(shelf, predicted)
         return Shown(dispatch.id, sha256, rows, predictions, ended, rejections)
 
     def _collect(self, dispatch: Dispatch, wanted: Wanted, shelf: MemoryShelf) -> dict[str, Any]:

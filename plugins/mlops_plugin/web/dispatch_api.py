@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
 from mlops_plugin.events.records import DispatchRecord, Kind, Origin, State, Step
+from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.predictions import first_predictions
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatch_query import NO_NUL, DispatchPageQuery, DispatchQuery, write_cursor
@@ -73,6 +74,7 @@ class Event(_FromRecord):
 
     step: Step | None
     kind: Kind
+    partition_number: int | None = Field(description="Of a partitioned dispatch, from 0; null: all rows.")
     try_number: int | None
     at: datetime
     row_count: int | None
@@ -187,8 +189,11 @@ def show_history(
 ) -> list[HistoryEntry]:
     """The model's newest dispatches, oldest first; those of the Showroom are left out."""
     return [
-        HistoryEntry(dispatch=Dispatch.model_validate(line), distribution=(report or {}).get("distribution"))
-        for line, report in site.event_store().history(DispatchFilter(model=model), limit=limit)
+        HistoryEntry(
+            dispatch=Dispatch.model_validate(line),
+            distribution=(whole_report(reports) or {}).get("distribution"),
+        )
+        for line, reports in site.event_store().history(DispatchFilter(model=model), limit=limit)
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, get_args
@@ -12,8 +11,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from mlops_plugin.errors import MlopsError
-from mlops_plugin.events.records import DispatchRecord, EventRecord, Origin, State
+from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
+from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.predictions import FirstRows, first_predictions, first_rejections
 from mlops_plugin.web import figures
 from mlops_plugin.web.access import reads
@@ -27,7 +27,7 @@ from mlops_plugin.web.dispatch_api import (
 from mlops_plugin.web.dispatch_lines import airflow_run_path, count_words, present_line
 from mlops_plugin.web.dispatch_plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatch_query import DispatchPageQuery, write_cursor
-from mlops_plugin.web.dispatch_story import reasons_of, summarise_steps, tell_tries, timeline
+from mlops_plugin.web.dispatch_story import infer_report_of, summarise_steps, tell_tries, timeline
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.site import Site
 
@@ -66,7 +66,10 @@ def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query
     if asked.part == "list":
         return pages(request).render(request, "dispatches_list.html", **values)
     models = sorted({*site.loaded().config.models, *site.loaded().broken, *filter(None, [asked.model])})
-    charts = history_charts(store.history(asked.filter, limit=HISTORY)) if asked.model else []
+    charts = []
+    if asked.model:
+        history = store.history(asked.filter, limit=HISTORY)
+        charts = history_charts([(line, whole_report(reports)) for line, reports in history])
     return pages(request).render(
         request,
         "dispatches.html",
@@ -126,6 +129,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
     before = store.events(previous.dispatch_id) if previous else []
     now = datetime.now(UTC)
     tries = tell_tries(events)
+    report = infer_report_of(events)
     seconds = ((dispatch.finished_at or now) - dispatch.created_at).total_seconds()
     return {
         "dispatch": dispatch,
@@ -135,17 +139,12 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "steps": summarise_steps(tries),
         "tries": tries,
         "timeline": timeline(tries, now),
-        "reasons": reasons_of(events),
-        "chart": distribution_chart(_report_of_infer(events), _report_of_infer(before)),
+        "reasons": (report or {}).get("reasons") or [],
+        "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
         "airflow_run": airflow_run_path(dispatch.dag_id, dispatch.run_id),
         "figures": figures,
     }
-
-
-def _report_of_infer(events: Sequence[EventRecord]) -> dict[str, Any] | None:
-    ended = [event.details for event in events if event.step == "infer" and event.kind == "succeeded"]
-    return ended[-1] if ended else None
 
 
 # The same in every row, and told above them.

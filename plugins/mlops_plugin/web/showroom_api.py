@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlops_plugin.events.records import Step
 from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open_cases
 from mlops_plugin.serving.run import MAX_ROWS, Wanted, as_json
 from mlops_plugin.web.access import UserName, creates, reads
@@ -51,7 +52,7 @@ class RunRequest(BaseModel):
 
 
 class StepTime(BaseModel):
-    step: Literal["collect", "log", "infer", "persist"]
+    step: Step
     seconds: float
     rows: int
 

@@ -25,6 +25,7 @@ from mlops_plugin.config.schema.monitor import (
     NotifierConfig,
     WatchedDatabaseConfig,
 )
+from mlops_plugin.config.schema.partitions import PartitionsConfig
 from mlops_plugin.config.schema.rows import SinkConfig, SourceConfig
 from mlops_plugin.config.schema.schedule import ScheduleSettings
 from mlops_plugin.config.schema.section import Section
@@ -47,6 +48,7 @@ __all__ = [
     "MonitorConfig",
     "NotifierConfig",
     "OutputContract",
+    "PartitionsConfig",
     "QuarantineConfig",
     "ScheduleSettings",
     "Section",

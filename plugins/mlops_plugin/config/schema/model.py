@@ -188,6 +188,13 @@ class ModelConfig(ScheduleSettings):
                 "a cursor reads some rows again, which only mode upsert makes harmless; "
                 f"sink.mode is {sink.mode}: write mode: upsert, or remove the cursor",
             )
+        if source.cursor is not None and source.partitions is not None:
+            raise self._wrong_at(
+                ("source", "cursor"),
+                source.cursor.column,
+                "partitions are read one after the other, and a row that appears between two of them could "
+                "lie before the mark without having been read; remove partitions, or the cursor",
+            )
         if source.skip_predicted and sink.mode == "replace":
             raise self._wrong_at(
                 ("source", "skip_predicted"),
@@ -215,11 +222,12 @@ class ModelConfig(ScheduleSettings):
         return ValidationError.from_exception_data(type(self).__name__, [details])
 
     def config_hash(self) -> str:
-        """SHA-256 (64 hex digits) of this model's effective configuration, canonical JSON.
+        """SHA-256 (64 hex digits) of what this model's configuration says, canonical JSON.
 
-        A relative `uri` counts as it is written: where a deployment is unpacked changes nothing.
+        Defaults do not count, written out or not: a version with more parameters changes no hash. A relative
+        `uri` counts as it is written: where a deployment is unpacked changes nothing.
         """
-        content = self.model_dump(mode="json")
+        content = self.model_dump(mode="json", exclude_defaults=True)
         content["model"]["uri"] = self.model._uri_as_written or self.model.uri
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mlops_plugin.config.parameter_types import ConnectionId, Query, Table
 from mlops_plugin.config.schema.cursor import CursorConfig
+from mlops_plugin.config.schema.partitions import PartitionsConfig
 from mlops_plugin.config.schema.section import Section
 
 
@@ -44,6 +45,12 @@ class SourceConfig(Section):
         description="Leave out rows that have a prediction by the same artifact in the sink; needs the "
         "sink on the source's connection, and not mode `replace`.",
         examples=[True],
+    )
+    partitions: PartitionsConfig | None = Field(
+        default=None,
+        description="How one dispatch's rows are divided among tasks that run side by side. "
+        "null: it has no parts.",
+        examples=[{"column": "id", "count": 8}],
     )
 
 

@@ -1,0 +1,43 @@
+"""What `infer` reports of a dispatch, put together from what it recorded of each partition."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlops_plugin.pipeline.distribution import merged
+from mlops_plugin.pipeline.notes import Predicted
+from mlops_plugin.pipeline.rejections import details
+
+Report = Mapping[str, Any]
+
+
+def infer_report(predicted: Predicted) -> dict[str, Any]:
+    """What is recorded of one partition, or of all rows."""
+    return {
+        "rows": predicted.rows,
+        "rows_rejected": predicted.rejected,
+        "reasons": details(predicted.reasons),
+        "imputed": predicted.imputed,
+        "distribution": predicted.distribution,
+    }
+
+
+def whole_report(reports: Sequence[Report]) -> Report | None:
+    """The reports of all partitions as one; None where there are none."""
+    if len(reports) < 2:
+        return reports[0] if reports else None
+    reasons: Counter[tuple[str | None, str]] = Counter()
+    imputed: Counter[str] = Counter()
+    for report in reports:
+        imputed.update(report["imputed"])
+        for found in report["reasons"]:
+            reasons[found["column"], found["reason"]] += found["rows"]
+    return {
+        "rows": sum(report["rows"] for report in reports),
+        "rows_rejected": sum(report["rows_rejected"] for report in reports),
+        "reasons": details([(column, reason, rows) for (column, reason), rows in reasons.most_common()]),
+        "imputed": dict(imputed),
+        "distribution": merged([report["distribution"] for report in reports]),
+    }
