@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import dispatches, orchestration, parsing
+from benchmarks import contract, dispatches, orchestration, parsing
 
-for benchmark in (parsing, orchestration, dispatches):
+for benchmark in (parsing, orchestration, dispatches, contract):
     benchmark.main()
     print()

@@ -1,12 +1,13 @@
-"""Makes the demo: four small models under include/models/, and a source database with cases to run them on.
+"""Makes the demo: four small models under include/models/ with their baselines, and a source database.
 
     python include/make_demo.py --sqlite PATH      the source is a SQLite file
     python include/make_demo.py --connection ID    the source is a mysql, postgres or sqlite connection
     python include/make_demo.py --retrain          train again, and print the hashes that config.yaml may pin
 
-Each data set comes with scikit-learn. One half trains the model; the other half, which the model has never
-seen, becomes a table named like the model: `id` (its row in the data set, from 1), `observed_at` (UTC), the
-features, and `truth`. What exists already is left alone, so running it again is harmless and quick.
+Each data set comes with scikit-learn. One half trains the model, and its baseline tells of it; the other
+half, which the model has never seen, becomes a table named like the model: `id` (its row in the data set,
+from 1), `observed_at` (UTC), the features, and `truth`. What exists already is left alone, so running it
+again is harmless and quick.
 """
 
 from __future__ import annotations
@@ -151,6 +152,30 @@ def train(demo: Demo, models: Path) -> None:
     unfinished.replace(models / demo.file)
 
 
+def describe(demo: Demo, models: Path) -> None:
+    """Write the baseline of the training half beside the model's file."""
+    import pyarrow as pa
+
+    sys.path.insert(0, str(HERE.parent / "plugins"))  # where Airflow finds the package, too
+    from mlops_plugin.pipeline.baseline import make_baseline, write_baseline
+
+    seen, known, _, _ = split(demo)
+    file = models / demo.file
+    baseline = make_baseline(
+        list(seen.columns),
+        pa.Table.from_pandas(seen, preserve_index=False).to_batches(),
+        artifact_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        origin=f"the half of scikit-learn's {demo.name} that it was trained on",
+        classes=None if known.dtype.kind == "f" else sorted(set(known.tolist())),
+    )
+    write_baseline(baseline, str(baseline_file(demo, models)))
+
+
+def baseline_file(demo: Demo, models: Path) -> Path:
+    """Where the contract and the Showroom look for it."""
+    return models / f"{demo.file}.baseline.json"
+
+
 def fill(demo: Demo, source: sa.Engine) -> int:
     """Write the kept half into the source, unless it is there; returns the number of rows written."""
     with source.connect() as connection:
@@ -221,6 +246,8 @@ def main() -> None:
             print(
                 f"{demo.name}: trained, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}  {demo.file}"
             )
+        if options.retrain or not baseline_file(demo, options.models).exists():
+            describe(demo, options.models)
     if options.sqlite:
         options.sqlite.parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(sa.URL.create("sqlite", database=str(options.sqlite)))

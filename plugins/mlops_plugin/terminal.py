@@ -118,7 +118,7 @@ def _print_accounts(
     console.print(
         "  ".join(f"{name} [bold]{accounts[name]:,}[/bold]" for name in names) + f"  in {seconds:.1f} s"
     )
-    if counted["infer"]["rows_rejected"] and not dispatch.is_dry_run:
+    if accounts["rejected"] and not dispatch.is_dry_run:
         quarantine = dispatch.model.quarantine_sink
         console.print(f"rejected: table {quarantine.table}, connection '{quarantine.connection}'")
     sink = dispatch.model.sink

@@ -518,3 +518,32 @@ def test_a_baseline_of_another_artifact_is_refused(workshop: Workshop, tmp_path:
     workshop.add_model("churn", input={"baseline": True})
     with pytest.raises(ContractError, match=r"churn\.skops\.baseline\.json' does not exist; make it with"):
         workshop.run(workshop.dispatch())
+
+
+def test_each_partition_rejects_alone_and_the_dispatch_adds_up(workshop: Workshop) -> None:
+    workshop.add_rows(20)
+    in_source(
+        workshop,
+        "UPDATE customers SET a = NULL WHERE id % 5 = 0",
+        "UPDATE customers SET b = 900 WHERE id = 7",
+    )
+    rules = {"a": {"nullable": False}, "b": {"max": 100}}
+    workshop.add_model(
+        "churn",
+        input={"columns": rules},
+        error_threshold=6,
+        source={"partitions": {"column": "id", "count": 3}},
+    )
+    dispatch = workshop.dispatch()
+    workshop.run(dispatch)
+    assert counts(workshop, dispatch) == (25, 19, 6, 19)
+    assert sorted(quarantined(workshop, "id, reason")) == [
+        (5, "missing"),
+        (7, "above 100"),
+        (10, "missing"),
+        (15, "missing"),
+        (20, "missing"),
+        (25, "missing"),
+    ]
+    assert sorted(quarantined(workshop, "record_number")) == [(number,) for number in range(1, 7)]
+    assert sorted(ids(workshop)) == [number for number in range(1, 26) if number % 5 and number != 7]

@@ -19,7 +19,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.infer_report import infer_report
 from mlops_plugin.pipeline.memory_shelf import MemoryShelf
-from mlops_plugin.pipeline.notes import COLLECTED, PREDICTED
+from mlops_plugin.pipeline.notes import COLLECTED, PREDICTED, Predicted
 from mlops_plugin.pipeline.runner import log_entry, recorded
 from mlops_plugin.serving.cases import Key, open_cases, text_of, typed_value
 from mlops_plugin.serving.pool import ModelPool
@@ -218,7 +218,7 @@ def _rows(shelf: MemoryShelf, note: str) -> pa.Table:
         return rows.read_all()
 
 
-def _rejections(shelf: MemoryShelf, predicted: steps.Predicted) -> tuple[Rejection, ...]:
+def _rejections(shelf: MemoryShelf, predicted: Predicted) -> tuple[Rejection, ...]:
     if predicted.rejected_file is None:
         return ()
     with shelf.rows(predicted.rejected_file) as records:

@@ -1,0 +1,192 @@
+"""What a contract over 20 columns costs a dispatch, beside the same dispatch without one in the same run.
+
+A private MariaDB holds the rows; each dispatch collects, logs, infers and persists them in this process, with
+and without `input:` by turns. Every column has a type, may not be missing, and has a range. Beside it, the
+same contract where one row in a hundred breaks it, and the contract alone, without a dispatch around it.
+
+    python -m benchmarks.contract [--rows 1000000] [--repeat 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import skops.io
+import yaml
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from mlops_plugin.config.loader import load_config
+from mlops_plugin.config.schema import ColumnContract, ModelConfig
+from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.pipeline.contract import Contract
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
+from mlops_plugin.pipeline.runner import run_step
+from servers import start_mariadb
+
+COLUMNS = tuple(f"x{number}" for number in range(20))
+RULE = {"type": "number", "nullable": False, "min": -2, "max": 2}
+STRICT = {**RULE, "max": 1.98}  # on one column: one row in two hundred
+ESTIMATORS = {
+    "LogisticRegression": LogisticRegression,
+    "HistGradientBoosting": HistGradientBoostingClassifier,
+}
+MOST = 1.10  # the dispatch with a contract, in dispatches without one
+_TRAINING_ROWS = 5_000
+_FILL_ROWS = 100_000
+BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One dispatch. CPU seconds are this process's: what else runs on the machine disturbs them less."""
+
+    seconds: float
+    cpu_s: float
+
+
+def contracts() -> dict[str, dict[str, Any]]:
+    """The ways that are compared, as they stand in a model's entry."""
+    rejecting = {**dict.fromkeys(COLUMNS, RULE), COLUMNS[0]: STRICT}
+    return {
+        "without": {},
+        "with": {"input": {"columns": dict.fromkeys(COLUMNS, RULE)}},
+        "rejecting": {"input": {"columns": rejecting}, "error_threshold": "2%"},
+    }
+
+
+@contextlib.contextmanager
+def deployment(rows: int) -> Iterator[Path]:
+    """A config.yaml over a private server, with one model for each estimator and way."""
+    options = ("--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G", "--max-allowed-packet=64M")
+    with tempfile.TemporaryDirectory() as name, start_mariadb(*options) as server:
+        folder, database, events = Path(name), server.new_database(), server.new_database()
+        database.execute(
+            f"CREATE TABLE measurements (id BIGINT PRIMARY KEY, "
+            f"{', '.join(f'{column} DOUBLE NOT NULL' for column in COLUMNS)})"
+        )
+        values = ", ".join("RAND() * 4 - 2" for _ in COLUMNS)
+        for first in range(1, rows + 1, _FILL_ROWS):
+            last = min(first + _FILL_ROWS - 1, rows)
+            database.execute(f"INSERT INTO measurements SELECT seq, {values} FROM seq_{first}_to_{last}")
+        os.environ |= {
+            "AIRFLOW_HOME": str(folder / "airflow"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW_CONN_WAREHOUSE": database.airflow_uri("odbc"),
+            "AIRFLOW_CONN_EVENTS": events.airflow_uri(),
+        }
+        _configure(folder)
+        loaded = load_config(folder / "config.yaml").config
+        with Deployment.of_airflow(loaded.events, loaded.staging).event_store() as store:
+            upgrade(store.address)
+        yield folder / "config.yaml"
+
+
+def _configure(folder: Path) -> None:
+    rng = np.random.default_rng(7)
+    training = pd.DataFrame(rng.uniform(-2, 2, (_TRAINING_ROWS, len(COLUMNS))), columns=list(COLUMNS))
+    answers = (training.sum(axis=1) + rng.normal(size=len(training)) > 0).astype(int)
+    entries = {}
+    for name, kind in ESTIMATORS.items():
+        skops.io.dump(kind().fit(training, answers), folder / f"{name}.skops")
+        artifact = {
+            "format": "skops",
+            "uri": f"{name}.skops",
+            "trusted": ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"],
+        }
+        for way, contract in contracts().items():
+            entries[f"{name}_{way}"] = {
+                "key": ["id"],
+                "model": artifact,
+                "source": {"connection": "warehouse", "query": "SELECT * FROM measurements"},
+                "sink": {
+                    "connection": "warehouse",
+                    "table": f"{name}_{way}",
+                    "mode": "append",
+                    "create": True,
+                },
+                **contract,
+            }
+    sections = {"events": {"connection": "events"}, "staging": {"url": str(folder / "staging")}}
+    (folder / "config.yaml").write_text(yaml.safe_dump({**sections, "models": entries}))
+
+
+def dispatch(config: Path, name: str) -> Spent:
+    """All four steps, here and now."""
+    loaded = load_config(config)
+    model: ModelConfig = loaded.model(name)
+    here = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
+    one = Dispatch(id=new_dispatch_id(), model=model, origin="manual")
+    began, cpu = time.perf_counter(), time.process_time()
+    for step in STEPS:
+        run_step(step, one, here, query=lambda: model.source.query)
+    return Spent(time.perf_counter() - began, time.process_time() - cpu)
+
+
+def check_alone(rows: int) -> float:
+    """Seconds for the contract on as many rows, from memory."""
+    rng = np.random.default_rng(7)
+    columns = [pa.array(rng.uniform(-2, 2, BATCH_ROWS)) for _ in COLUMNS]
+    batch = pa.RecordBatch.from_arrays(columns, names=list(COLUMNS))
+    rules = dict.fromkeys(COLUMNS, ColumnContract.model_validate(RULE))
+    bound = Contract("bench", rules).bind(batch.schema)
+    began = time.perf_counter()
+    for _ in range(max(rows // BATCH_ROWS, 1)):
+        bound.check(batch)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    options = parser.parse_args()
+    logging.disable(logging.INFO)
+    print(f"{options.rows} rows, a contract over {len(COLUMNS)} columns; medians of {options.repeat}")
+    print(f"{'':32} {'seconds':>8} {'ratio':>6} {'CPU s':>8} {'by CPU':>6}")
+    with deployment(options.rows) as config:
+        for estimator in ESTIMATORS:
+            _compare(config, estimator, options.repeat)
+    print(f"the contract alone, from memory: {check_alone(options.rows):.2f} s")
+
+
+def _compare(config: Path, estimator: str, repeat: int) -> None:
+    runs: dict[str, list[Spent]] = {way: [] for way in contracts()}
+    for way in runs:
+        dispatch(config, f"{estimator}_{way}")  # what is imported first is not counted
+    for _ in range(repeat):
+        for way, spent in runs.items():
+            spent.append(dispatch(config, f"{estimator}_{way}"))
+    medians = {way: _median(spent) for way, spent in runs.items()}
+    peer = medians["without"]
+    for way, one in medians.items():
+        ratio, by_cpu = one.seconds / peer.seconds, one.cpu_s / peer.cpu_s
+        said = f"{estimator}, {way}"
+        print(f"{said:32} {one.seconds:8.2f} {ratio:6.3f} {one.cpu_s:8.2f} {by_cpu:6.3f}", flush=True)
+    verdict = "within" if medians["with"].seconds <= peer.seconds * MOST else "BEYOND"
+    print(f"{estimator}: {verdict} {MOST:.2f} times the dispatch without a contract")
+
+
+def _median(spent: list[Spent]) -> Spent:
+    return Spent(
+        statistics.median(one.seconds for one in spent), statistics.median(one.cpu_s for one in spent)
+    )
+
+
+if __name__ == "__main__":
+    main()
