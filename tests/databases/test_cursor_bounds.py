@@ -116,3 +116,20 @@ def test_sqlite_compares_times_of_any_form_and_passes_over_no_other_text(tmp_pat
     assert found(way, "moment", MOMENT) == [1]
     way.execute("UPDATE t SET moment = '2026-03-29 03:59:00+02:00'")
     assert found(way, "moment", MOMENT) == []
+
+
+@pytest.mark.parametrize("column", ["number", "moment"])
+def test_an_index_on_the_column_finds_the_rows(mariadb_way: WayIn, column: str) -> None:
+    kind = "BIGINT" if column == "number" else "DATETIME(6)"
+    value = "seq" if column == "number" else "'2026-01-01' + INTERVAL seq SECOND"
+    mariadb_way.execute(
+        f"CREATE TABLE t (id INT PRIMARY KEY, {column} {kind}, INDEX (`{column}`))",
+        f"INSERT INTO t SELECT seq, {value} FROM seq_1_to_5000",
+        "ANALYZE TABLE t",
+    )
+    bound = 4_990 if column == "number" else datetime(2026, 1, 1, 1, 23, 10)
+    with mariadb_way.open() as database:
+        condition = from_on(database.dialect, column, bound)
+        query, (text,) = narrowed("SELECT * FROM t ORDER BY id", [condition], "mysql")
+    (plan,) = mariadb_way.rows("EXPLAIN " + query.replace("?", f"'{text}'"))
+    assert plan[3] == "range"

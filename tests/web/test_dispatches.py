@@ -289,3 +289,16 @@ def test_dag_that_is_no_model_has_an_empty_tab(client: Client) -> None:
 )
 def test_dispatch_that_is_not_there_is_not_found(client: Client, path: str) -> None:
     assert client.get(path).status == 404
+
+
+def test_list_of_a_model_with_a_cursor_says_up_to_where_it_has_read(
+    client: Client, workshop: Workshop
+) -> None:
+    query = "SELECT id, a, b, c FROM customers"
+    workshop.add_model("incremental", source={"query": query, "cursor": {"column": "id"}})
+    before = client.page("dispatches?model=incremental").text
+    assert "Column id: no mark yet; the first dispatch begins at the first row." in before
+    dispatch = run(workshop, "incremental")
+    after = client.page("dispatches?model=incremental").text
+    assert re.search(rf"Column id: read up to \d+, since .* by dispatch {dispatch.id}\.", after)
+    assert "Reads only what is new" not in client.page("dispatches").text

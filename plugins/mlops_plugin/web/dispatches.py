@@ -11,9 +11,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from mlops_plugin.errors import MlopsError
+from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.infer_report import whole_report
+from mlops_plugin.pipeline.mark_keeping import mark_words
 from mlops_plugin.pipeline.predictions import FirstRows, first_predictions, first_rejections
 from mlops_plugin.web import figures
 from mlops_plugin.web.access import reads
@@ -79,10 +81,19 @@ def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query
         origins=get_args(Origin),
         is_known=asked.model is None or asked.model in site.loaded().config.models or bool(lines),
         charts=charts,
+        mark=_mark(site, asked.model),
         fragment=asked.link("dispatches", part="list"),
         export=asked.link("api/v1/dispatches.csv", before=None, limit=None),
         every_s=BUSY_EVERY_S if is_busy else IDLE_EVERY_S,
     )
+
+
+def _mark(site: Site, name: str | None) -> str | None:
+    """Up to where the model has read its source, in words; None where that is not kept."""
+    model = site.loaded().config.models.get(name or "")
+    if model is None or model.source.cursor is None:
+        return None
+    return mark_words(model, newest_mark(site.event_store(), model.name))
 
 
 @router.get("/dispatches/of-run", response_class=HTMLResponse)
