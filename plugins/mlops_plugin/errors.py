@@ -36,6 +36,10 @@ class ConfigError(MlopsError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class UnknownModel(ConfigError):
+    """The configuration has no model of that name."""
+
+
 class TemplateError(MlopsError):
     """A query's template cannot be rendered."""
 

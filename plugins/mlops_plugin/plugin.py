@@ -36,7 +36,7 @@ class MlopsPlugin(AirflowPlugin):
         },
         {
             "name": "Dispatches",
-            "href": "mlops/dispatches?model={DAG_ID}",
+            "href": "mlops/dispatches?model={DAG_ID}&tab=dag",
             "url_route": "mlops-dispatches-of-model",
             "destination": "dag",
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -81,6 +82,16 @@ def test_every_filter_shows_and_counts_what_passes_it(store: EventStore) -> None
         in_one_go = [line for page in store.every_page(wanted, limit=11) for line in page]
         assert in_one_go == seen
         assert store.count(wanted) == len(passing)
+
+
+def test_pages_lead_back_the_way_they_came(store: EventStore) -> None:
+    fill(store, 60)
+    for wanted in FILTERS:
+        pages = list(store.every_page(wanted, limit=7))
+        for newer, older in pairwise(pages):
+            assert store.newer_page(wanted, after=older[0].cursor, limit=7) == newer
+        if pages:
+            assert store.newer_page(wanted, after=pages[0][0].cursor, limit=7) == []
 
 
 def test_a_line_says_what_the_record_says(store: EventStore) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode, urljoin
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
@@ -95,6 +96,15 @@ def web_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAir
             upgrade(store.address)
     with running_airflow(workshop, components=["api-server"], roles=ROLES) as airflow:
         yield airflow
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from html import unescape
+
 import pytest
 
+from airflow_process import RunningAirflow
 from web.conftest import Client
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -42,3 +47,64 @@ def test_forged_token_is_refused(web_airflow: object, client: Client) -> None:
 def test_error_is_a_page_for_people_and_json_for_programs(client: Client) -> None:
     assert "<h1>" in client.page("static/nothing.css").text
     assert client.get("static/nothing.css").json["detail"] == "there is no asset 'nothing.css'"
+
+
+def test_signed_out_page_needs_nothing_that_is_behind_the_door(nobody: Client) -> None:
+    page = nobody.page("showroom/churn?search=a&page=2")
+    assert page.status == 401
+    assert "static/" not in page.text
+    back = "next=%2Fmlops%2Fshowroom%2Fchurn%3Fsearch%3Da%26page%3D2"
+    assert f'href="../../api/v2/auth/login?{back}"' in page.text
+
+
+def test_what_nobody_foresaw_is_a_page_with_headers_and_without_details(
+    client: Client, web_airflow: RunningAirflow
+) -> None:
+    with closing(sqlite3.connect(web_airflow.workshop.home / "airflow.db")) as database:
+        database.execute("ALTER TABLE dag RENAME TO dag_away")
+        try:
+            page = client.page("monitor")
+        finally:
+            database.execute("ALTER TABLE dag_away RENAME TO dag")
+    assert page.status == 500
+    assert "the reason is in the API server's log" in unescape(page.text)
+    assert "no such table" not in page.text
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["monitor", "showroom", "api/v1/dispatches", "api/v1/showroom/models"])
+def test_wrong_configuration_is_told_with_file_and_line(
+    client: Client, web_airflow: RunningAirflow, path: str
+) -> None:
+    workshop = web_airflow.workshop
+    workshop.config_file.write_text("surprise: 1\n")
+    try:
+        answer = client.get(path)
+    finally:
+        workshop.write()
+    assert answer.status == 500
+    assert "config.yaml:1" in answer.json["detail"]
+
+
+def test_broken_model_is_no_fault_of_the_request(client: Client, web_airflow: RunningAirflow) -> None:
+    workshop = web_airflow.workshop
+    workshop.models["broken"] = {"key": ["id"]}
+    workshop.write()
+    try:
+        answer = client.get("api/v1/showroom/models/broken/cases")
+    finally:
+        del workshop.models["broken"]
+        workshop.write()
+    assert answer.status == 500
+    assert "config.yaml:" in answer.json["detail"]
+
+
+def test_event_store_that_is_away_is_unavailable(client: Client, web_airflow: RunningAirflow) -> None:
+    with closing(sqlite3.connect(web_airflow.workshop.folder / "events.db")) as database:
+        database.execute("ALTER TABLE mlops_dispatch RENAME TO dispatch_away")
+        try:
+            answer = client.get("api/v1/dispatches")
+        finally:
+            database.execute("ALTER TABLE dispatch_away RENAME TO mlops_dispatch")
+    assert answer.status == 503
+    assert "mlops_dispatch" in answer.json["detail"]

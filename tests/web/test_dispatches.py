@@ -168,6 +168,28 @@ def test_pages_follow_one_another_without_gap(client: Client, store: EventStore)
     assert older is not None
     second = client.page(older[1].replace("&amp;", "&")).text
     assert re.findall(r'id="d-([^"]+)"', second) == seen[3:6]
+    newer = re.search(r'href="([^"]+)" id="newer"', second)
+    assert newer is not None
+    back = client.page(newer[1].replace("&amp;", "&")).text
+    assert re.findall(r'id="d-([^"]+)"', back) == seen[:3]
+    ahead = client.page(f"dispatches?model={MANY}&limit=5&after={newer[1].split('after=')[1]}").text
+    assert re.findall(r'id="d-([^"]+)"', ahead) == seen[:5]  # fewer are newer: the first page is whole
+    assert 'id="newer"' not in ahead
+
+
+def test_tab_of_a_dag_keeps_to_its_model(client: Client, story: Story) -> None:
+    tab = client.page("dispatches?model=told&tab=dag&state=failed").text
+    assert 'name="model" value="told"' in tab
+    assert '<select id="model"' not in tab
+    assert 'href="dispatches?model=told&amp;tab=dag">Reset<' in tab
+    assert 'href="dispatches">Reset<' in client.page("dispatches?model=told&state=failed").text
+
+
+def test_dispatch_without_an_interval_says_so(client: Client, store: EventStore) -> None:
+    identity = new_identity("by hand", data_interval_start=None, data_interval_end=None)
+    store.begin(identity)
+    assert "no interval" in client.page(f"dispatches/{identity.dispatch_id}").text
+    assert "no interval" in client.page("dispatches?model=by%20hand").text
 
 
 def test_csv_has_what_the_filter_shows_and_no_formulas(client: Client, store: EventStore) -> None:
@@ -250,6 +272,14 @@ def test_predictions_of_a_sink_that_is_away_are_a_notice(
     assert client.page(f"dispatches/{identity.dispatch_id}").status == 200
 
 
+def test_predictions_of_a_model_that_was_removed_are_not_found(client: Client, store: EventStore) -> None:
+    identity = new_identity("removed")
+    store.begin(identity)
+    answer = client.get(f"api/v1/dispatches/{identity.dispatch_id}/predictions")
+    assert answer.status == 404
+    assert "there is no model 'removed'" in answer.json["detail"]
+
+
 def test_history_has_shares_of_classes(client: Client, story: Story) -> None:
     history = client.get("api/v1/models/told/history").json
     assert [entry["dispatch"]["dispatch_id"] for entry in history] == [
@@ -265,6 +295,12 @@ def test_history_has_shares_of_classes(client: Client, story: Story) -> None:
     page = client.page("dispatches?model=told").text
     for title in ("Duration", "Rows predicted", "Share of each class"):
         assert f"<figcaption>{title}</figcaption>" in page
+
+
+def test_run_is_offered_again_to_who_may(clients: dict[str, Client], story: Story) -> None:
+    path = f"dispatches/of-run?dag_id=told&run_id={quote(RUN)}"
+    offered = {role for role, client in clients.items() if 'id="again"' in client.page(path).text}
+    assert offered == {"User", "Op", "Admin"}
 
 
 def test_run_leads_to_its_dispatch(client: Client, story: Story) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
@@ -38,14 +38,6 @@ def run_id(airflow: RunningAirflow) -> str:
     run_id = airflow.trigger("churn")
     assert airflow.wait_for_run("churn", run_id) == "success"
     return run_id
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from mlops_plugin.config.document import Document, KeyPath, Unreadable, describe
 from mlops_plugin.config.excerpt import Excerpts
 from mlops_plugin.config.parameter_types import NAME_PATTERN
 from mlops_plugin.config.schema import MONITOR_DAG_ID, Config, ModelConfig
-from mlops_plugin.errors import ConfigError, Problem
+from mlops_plugin.errors import ConfigError, Problem, UnknownModel
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -37,7 +37,7 @@ class LoadedConfig:
     broken: Mapping[str, tuple[Problem, ...]]  # model name -> its problems
 
     def model(self, name: str) -> ModelConfig:
-        """The model of that name; raises `ConfigError` where it is broken or there is none."""
+        """The model of that name; raises `ConfigError` if it is broken, `UnknownModel` if there is none."""
         if name in self.config.models:
             return self.config.models[name]
         if name in self.broken:
@@ -45,7 +45,7 @@ class LoadedConfig:
         names = [*self.config.models, *self.broken]
         known = f"There are {', '.join(names)}" if names else "There are no models in the file"
         message = f"there is no model '{name}'; {suggest(name, names)}{known}"
-        raise ConfigError([Problem(shown_path(self.path), None, "models", message)])
+        raise UnknownModel([Problem(shown_path(self.path), None, "models", message)])
 
 
 def find_config_file() -> Path:

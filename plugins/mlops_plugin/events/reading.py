@@ -110,6 +110,11 @@ class EventReading:
         with self._reading("listing dispatches") as connection:
             return read_page(connection, wanted, before=before, limit=limit)
 
+    def newer_page(self, wanted: DispatchFilter, *, after: Cursor, limit: int = 50) -> list[DispatchLine]:
+        """The page before the one that begins with the `cursor` `after`, newest first like every page."""
+        with self._reading("listing dispatches") as connection:
+            return read_newer_page(connection, wanted, after=after, limit=limit)
+
     def every_page(self, wanted: DispatchFilter, *, limit: int = 1000) -> Iterator[list[DispatchLine]]:
         """All that pass, newest first, a page at a time; holds no transaction open in between."""
         before = None
@@ -154,6 +159,16 @@ def read_page(
     """Newest first; the next page is `before` the `cursor` of this one's last."""
     query = older_than(passing(sa.select(*_LINE), wanted), before)
     return [DispatchLine(**row._mapping) for row in connection.execute(newest_first(query).limit(limit))]
+
+
+def read_newer_page(
+    connection: sa.Connection, wanted: DispatchFilter, *, after: Cursor, limit: int
+) -> list[DispatchLine]:
+    """The dispatches that stand right before `after` in a list, newest first like it."""
+    newer = sa.or_(_D.created_at > after.created_at, _D.dispatch_id > after.dispatch_id)
+    query = passing(sa.select(*_LINE), wanted).where(_D.created_at >= after.created_at, newer)
+    oldest_first = query.order_by(_D.created_at, _D.dispatch_id).limit(limit)
+    return [DispatchLine(**row._mapping) for row in connection.execute(oldest_first)][::-1]
 
 
 def read_count(connection: sa.Connection, wanted: DispatchFilter, *, at_most: int) -> int:

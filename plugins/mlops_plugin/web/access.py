@@ -6,6 +6,9 @@ of the deployment's auth manager (Flask-AppBuilder: Security > List Roles).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -63,6 +66,38 @@ def may(user: Any, method: Literal["GET", "POST"], resource: Resource) -> bool:
 
         allowed = bool(manager.is_authorized_dag(method="POST", access_entity=DagAccessEntity.RUN, user=user))
     return allowed
+
+
+@dataclass(frozen=True)
+class DagRights:
+    """What a user may do to a DAG through Airflow's REST API, which asks for it again."""
+
+    may_pause: bool
+    may_trigger: bool
+    may_clear: bool
+
+
+RightsOf = Callable[[str], DagRights]
+
+
+def rights_of(user: GetUserDep) -> RightsOf:
+    """Dependency: tells the signed-in user's rights on a DAG by its id."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+
+    may = partial(get_auth_manager().is_authorized_dag, user=user)
+
+    def rights(dag_id: str) -> DagRights:
+        dag, run = DagDetails(id=dag_id), DagAccessEntity.RUN
+        return DagRights(
+            may_pause=may(method="PUT", details=dag),
+            may_trigger=may(method="POST", access_entity=run, details=dag),
+            may_clear=may(method="PUT", access_entity=run, details=dag),
+        )
+
+    return rights
+
+
+RightsDep = Annotated[RightsOf, Depends(rights_of)]
 
 
 def _grades_custom_views(manager: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
@@ -14,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.web.access import signed_in
-from mlops_plugin.web.pages import STATIC, Pages
+from mlops_plugin.web.error_status import status_of
+from mlops_plugin.web.pages import STATIC, Pages, airflow_url
 from mlops_plugin.web.site import Site
 
 _HEADERS = {
@@ -25,6 +27,7 @@ _HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",  # unless an answer says otherwise
 }
 _YEAR_S = 31_536_000
 
@@ -45,6 +48,7 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _bad_request)  # type: ignore[arg-type]
     app.add_exception_handler(MlopsError, _our_error)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _unforeseen)
     for router in routers:
         app.include_router(router)
     app.add_api_route("/static/{name}", _static, include_in_schema=False)
@@ -69,8 +73,14 @@ def _bad_request(request: Request, error: RequestValidationError) -> Response:
 
 
 def _our_error(request: Request, error: MlopsError) -> Response:
-    # Ours only: their texts are for operators and hold no secret. Any other exception stays a bare 500.
-    return _answer(request, 503, str(error))
+    # Ours only: their texts are for operators and hold no secret.
+    return _answer(request, status_of(error), str(error))
+
+
+def _unforeseen(request: Request, _error: Exception) -> Response:
+    answer = _answer(request, 500, "the server failed; the reason is in the API server's log")
+    answer.headers.update(_HEADERS)  # made outside of the middleware that adds them
+    return answer
 
 
 def _answer(request: Request, status: int, said: str) -> Response:
@@ -78,6 +88,10 @@ def _answer(request: Request, status: int, said: str) -> Response:
     if not wants_page:
         return JSONResponse({"detail": said}, status_code=status)
     pages: Pages = request.app.state.pages
+    if status == 401:
+        back = quote(f"{request.url.path}?{request.url.query}".rstrip("?"), safe="")
+        login = airflow_url(request, f"api/v2/auth/login?next={back}")
+        return pages.render(request, "signed_out.html", status, login=login)
     return pages.render(request, "error.html", status, code=status, said=said)
 
 
@@ -91,8 +105,8 @@ class _Headers:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
+from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,7 +21,7 @@ from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.predictions import first_predictions
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatch_query import NO_NUL, DispatchPageQuery, DispatchQuery, write_cursor
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.site import Site, SiteDep
 
 COUNT_LIMIT = 10_000  # beyond it, "more than" is all that is said
 PREDICTION_ROWS = 20
@@ -109,15 +109,6 @@ class Predictions(BaseModel):
     table: str
     columns: list[str]
     rows: list[list[str | None]] = Field(description="Values as text; null is NULL.")
-
-
-def the_site(request: Request) -> Site:
-    """Dependency: the configuration and the event store."""
-    site: Site = request.app.state.site
-    return site
-
-
-SiteDep = Annotated[Site, Depends(the_site)]
 
 
 def found_dispatch(site: Site, dispatch_id: str) -> DispatchRecord:

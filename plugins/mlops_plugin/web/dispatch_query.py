@@ -15,8 +15,9 @@ _MARK = "~"
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL's driver does not take one
 
 
-def _none_if_empty(value: Any) -> Any:
-    return None if value == "" else value  # a form sends every field, empty ones too
+def none_if_empty(value: Any) -> Any:
+    """A form sends every field, empty ones too."""
+    return None if value == "" else value
 
 
 def _as_utc(value: datetime | None) -> datetime | None:
@@ -34,19 +35,22 @@ def _is_cursor(value: str | None) -> str | None:
     return value
 
 
-Moment = Annotated[datetime | None, BeforeValidator(_none_if_empty), AfterValidator(_as_utc)]
+Moment = Annotated[datetime | None, BeforeValidator(none_if_empty), AfterValidator(_as_utc)]
+CursorText = Annotated[
+    Annotated[str, Field(max_length=100)] | None, BeforeValidator(none_if_empty), AfterValidator(_is_cursor)
+]
 
 
 class DispatchQuery(BaseModel):
     """Which dispatches to show; what is left out lets all pass. A time without a zone is UTC."""
 
-    model: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(
+    model: Annotated[str | None, BeforeValidator(none_if_empty)] = Field(
         None, description="Only of this model.", max_length=250, pattern=NO_NUL
     )
-    state: Annotated[State | None, BeforeValidator(_none_if_empty)] = Field(
+    state: Annotated[State | None, BeforeValidator(none_if_empty)] = Field(
         None, description="Only in this state."
     )
-    origin: Annotated[Origin | None, BeforeValidator(_none_if_empty)] = Field(
+    origin: Annotated[Origin | None, BeforeValidator(none_if_empty)] = Field(
         None, description="Only begun this way."
     )
     since: Moment = Field(None, description="Only those that began at this time or later.")
@@ -66,9 +70,7 @@ class DispatchQuery(BaseModel):
 class DispatchPageQuery(DispatchQuery):
     """A page of the list."""
 
-    before: Annotated[str | None, BeforeValidator(_none_if_empty), AfterValidator(_is_cursor)] = Field(
-        None, description="Begin after this one: `next` of the page before.", max_length=100
-    )
+    before: CursorText = Field(None, description="Begin after this one: `next` of the page before.")
     limit: Annotated[int, Field(ge=1, le=1000, description="Dispatches in a page.")] = 50
 
     @property

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
+from pydantic import BeforeValidator, Field
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.marks import newest_mark
+from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.events.records import DispatchRecord, Origin, State
+from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.mark_keeping import mark_words
 from mlops_plugin.pipeline.predictions import FirstRows, first_predictions, first_rejections
 from mlops_plugin.web import figures
-from mlops_plugin.web.access import reads
+from mlops_plugin.web.access import RightsDep, RightsOf, reads
 from mlops_plugin.web.dispatch_api import (
     COUNT_LIMIT,
     PREDICTION_ROWS,
     PREDICTIONS_TIMEOUT_S,
-    SiteDep,
     found_dispatch,
 )
 from mlops_plugin.web.dispatch_lines import airflow_run_path, count_words, present_line
 from mlops_plugin.web.dispatch_plots import distribution_chart, history_charts
-from mlops_plugin.web.dispatch_query import DispatchPageQuery, write_cursor
+from mlops_plugin.web.dispatch_query import (
+    CursorText,
+    DispatchPageQuery,
+    none_if_empty,
+    parse_cursor,
+    write_cursor,
+)
 from mlops_plugin.web.dispatch_story import infer_report_of, summarise_steps, tell_tries, timeline
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.site import Site, SiteDep
 
 HISTORY = 100  # dispatches in the plots
 BUSY_EVERY_S, IDLE_EVERY_S = 3, 30
@@ -40,9 +48,11 @@ router = APIRouter(include_in_schema=False, dependencies=[reads("Dispatches")])
 
 
 class ListQuery(DispatchPageQuery):
-    """The list's page; `part` asks for a part of it that is shown anew."""
+    """The list's page; `part` asks for a part of it that is shown anew, `tab` keeps to the model of a DAG."""
 
+    after: CursorText = Field(None, description="End before this one: the page of newer ones.")
     part: str | None = None
+    tab: Annotated[Literal["dag"] | None, BeforeValidator(none_if_empty)] = None
 
     def link(self, path: str, **more: str | None) -> str:
         return super().link(path, **{"part": None, **more})
@@ -52,7 +62,7 @@ class ListQuery(DispatchPageQuery):
 def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query()]) -> Response:
     """The list, or with `part=list` only what changes while dispatches run."""
     store = site.event_store()
-    lines = store.page(asked.filter, before=asked.cursor, limit=asked.limit)
+    lines, is_first = _page(store, asked)
     now = datetime.now(UTC)
     is_busy = any(line.state == "running" for line in lines)
     values: dict[str, Any] = {
@@ -60,10 +70,7 @@ def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query
         "rows": [present_line(line, now) for line in lines],
         "is_busy": is_busy,
         "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), asked.filter),
-        "older": asked.link("dispatches", before=write_cursor(lines[-1].cursor))
-        if len(lines) == asked.limit
-        else None,
-        "newest": asked.link("dispatches", before=None) if asked.before else None,
+        **_links(asked, lines, is_first=is_first),
     }
     if asked.part == "list":
         return pages(request).render(request, "dispatches_list.html", **values)
@@ -83,7 +90,8 @@ def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query
         charts=charts,
         mark=_mark(site, asked.model),
         fragment=asked.link("dispatches", part="list"),
-        export=asked.link("api/v1/dispatches.csv", before=None, limit=None),
+        export=asked.link("api/v1/dispatches.csv", before=None, after=None, limit=None, tab=None),
+        reset=_reset(asked),
         every_s=BUSY_EVERY_S if is_busy else IDLE_EVERY_S,
     )
 
@@ -96,21 +104,49 @@ def _mark(site: Site, name: str | None) -> str | None:
     return mark_words(model, newest_mark(site.event_store(), model.name))
 
 
+def _reset(asked: ListQuery) -> str:
+    """The list without a filter; in a DAG's tab its model stays."""
+    kept = {"model", "tab"} if asked.tab else set[str]()
+    return asked.link("dispatches", **dict.fromkeys(ListQuery.model_fields.keys() - kept))
+
+
+def _page(store: EventStore, asked: ListQuery) -> tuple[list[DispatchLine], bool]:
+    """The lines, and whether they are the newest."""
+    if asked.after:
+        newer = store.newer_page(asked.filter, after=parse_cursor(asked.after), limit=asked.limit)
+        if len(newer) == asked.limit:
+            return newer, False
+        return store.page(asked.filter, limit=asked.limit), True
+    return store.page(asked.filter, before=asked.cursor, limit=asked.limit), asked.before is None
+
+
+def _links(asked: ListQuery, lines: list[DispatchLine], *, is_first: bool) -> dict[str, str | None]:
+    newest = asked.link("dispatches", before=None, after=None)
+    newer = older = None
+    if lines and not is_first:
+        newer = asked.link("dispatches", before=None, after=write_cursor(lines[0].cursor))
+    if len(lines) == asked.limit:
+        older = asked.link("dispatches", before=write_cursor(lines[-1].cursor), after=None)
+    return {"newest": None if is_first else newest, "newer": newer, "older": older}
+
+
 @router.get("/dispatches/of-run", response_class=HTMLResponse)
-def show_of_run(request: Request, site: SiteDep, dag_id: str, run_id: str) -> Response:
+def show_of_run(request: Request, site: SiteDep, rights: RightsDep, dag_id: str, run_id: str) -> Response:
     """The dispatch of a DAG run, for the tab on the run's page."""
     # Airflow puts the run id into the address as it is: a plus sign arrives as a space.
     for spelling in dict.fromkeys((run_id, run_id.replace(" ", "+"))):
         dispatch = site.event_store().get(id_of_run(dag_id, spelling))
         if dispatch is not None:
-            return _show(request, site, dispatch)
+            return _show(request, site, rights, dispatch)
     return pages(request).render(
         request, "dispatches_none.html", dag_id=dag_id, is_model=dag_id in site.loaded().config.models
     )
 
 
 @router.get("/dispatches/{dispatch_id}", response_class=HTMLResponse)
-def show_one(request: Request, site: SiteDep, dispatch_id: str, part: str | None = None) -> Response:
+def show_one(
+    request: Request, site: SiteDep, rights: RightsDep, dispatch_id: str, part: str | None = None
+) -> Response:
     """One dispatch; `part=story` is what changes while it runs, `part=predictions` is read from the sink."""
     dispatch = found_dispatch(site, dispatch_id)
     if part == "predictions":
@@ -119,17 +155,19 @@ def show_one(request: Request, site: SiteDep, dispatch_id: str, part: str | None
         return _show_rejected(request, site, dispatch)
     if part == "story":
         return pages(request).render(request, "dispatches_story.html", **_story(site, dispatch))
-    return _show(request, site, dispatch)
+    return _show(request, site, rights, dispatch)
 
 
-def _show(request: Request, site: Site, dispatch: DispatchRecord) -> Response:
+def _show(request: Request, site: Site, rights: RightsOf, dispatch: DispatchRecord) -> Response:
+    dag_id = dispatch.dag_id if dispatch.run_id is not None else None
     return pages(request).render(
         request,
         "dispatches_one.html",
         **_story(site, dispatch),
         link=f"dispatches/{quote(dispatch.dispatch_id, safe='')}",
         every_s=BUSY_EVERY_S if dispatch.state == "running" else 0,
-        can_run_again=dispatch.dag_id is not None and dispatch.run_id is not None,
+        has_run=dag_id is not None,
+        may_run_again=dag_id is not None and rights(dag_id).may_clear,
     )
 
 

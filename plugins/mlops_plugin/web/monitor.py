@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from mlops_plugin.web.access import reads
+from mlops_plugin.web.access import RightsDep, reads
 from mlops_plugin.web.airflow_state import AirflowStateDep
 from mlops_plugin.web.monitor_bars import day_bars
 from mlops_plugin.web.monitor_status import MonitorStatus, status_of
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.site import SiteDep
 
 router = APIRouter()
 
@@ -36,10 +36,9 @@ _BADGES = {
 }
 
 
-def current_status(request: Request, airflow: AirflowStateDep) -> MonitorStatus:
+def current_status(site: SiteDep, airflow: AirflowStateDep, rights: RightsDep) -> MonitorStatus:
     """What the Monitor knows now."""
-    site: Site = request.app.state.site
-    return status_of(site, site.watch, airflow)
+    return status_of(site, airflow, rights)
 
 
 Status = Annotated[MonitorStatus, Depends(current_status)]

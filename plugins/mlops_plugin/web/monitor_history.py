@@ -24,7 +24,7 @@ from mlops_plugin.web.monitor_bars import (
     percent,
 )
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.site import Site, SiteDep
 
 router = APIRouter()
 
@@ -79,9 +79,8 @@ class _Past:
     now: datetime
 
 
-def past(request: Request, target: str) -> _Past:
+def past(site: SiteDep, target: str) -> _Past:
     """What is recorded of a target; 404 for one that the configuration does not name."""
-    site: Site = request.app.state.site
     name = _names(site).get(target)
     if name is None:
         raise HTTPException(404, f"the configuration watches no '{target}'")

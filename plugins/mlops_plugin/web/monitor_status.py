@@ -18,7 +18,8 @@ from mlops_plugin.monitor.board import Reading
 from mlops_plugin.monitor.model_state import DagSeen, ModelWord, model_state, words
 from mlops_plugin.monitor.probe_result import Outcome
 from mlops_plugin.monitor.targets import targets_of
-from mlops_plugin.monitor.watch import Past, Watch
+from mlops_plugin.monitor.watch import Past
+from mlops_plugin.web.access import RightsOf
 from mlops_plugin.web.airflow_state import AirflowState
 from mlops_plugin.web.site import Site
 
@@ -43,6 +44,8 @@ class ModelStatus(BaseModel):
     why: str
     schedule: str = Field(description="In words.")
     is_paused: bool | None
+    may_pause: bool = Field(description="Whether the caller may pause and resume it.")
+    may_trigger: bool = Field(description="Whether the caller may dispatch it.")
     last: LastDispatch | None
     next_at: datetime | None
     next_in: str | None = Field(description="In words, e.g. `in 5 min`.")
@@ -85,9 +88,9 @@ class MonitorStatus(BaseModel):
     problem: str | None
 
 
-def status_of(site: Site, watch: Watch, airflow: AirflowState) -> MonitorStatus:
+def status_of(site: Site, airflow: AirflowState, rights: RightsOf) -> MonitorStatus:
     """What is known now. Slow databases and hosts hold it up by half a second at most."""
-    loaded = site.loaded()
+    watch, loaded = site.watch, site.loaded()
     monitor = loaded.config.monitor
     targets = targets_of(monitor, loaded.config.events, site.deployment().airflow_home)
     names = [*loaded.config.models, *loaded.broken]
@@ -111,7 +114,7 @@ def status_of(site: Site, watch: Watch, airflow: AirflowState) -> MonitorStatus:
     return MonitorStatus(
         at=now,
         refresh_seconds=monitor.refresh.total_seconds(),
-        models=_models(loaded, airflow.dags(names), known.dispatches, now),
+        models=_models(loaded, airflow.dags(names), known.dispatches, rights, now),
         hosts=[probe for probe in probes if probe.kind == "host"],
         databases=[probe for probe in probes if probe.kind == "database"],
         problem=past.error,
@@ -125,7 +128,11 @@ def _read_past(site: Site, models: Sequence[str]) -> Past:
 
 
 def _models(
-    loaded: LoadedConfig, dags: Mapping[str, DagSeen], last: Mapping[str, DispatchRecord], now: datetime
+    loaded: LoadedConfig,
+    dags: Mapping[str, DagSeen],
+    last: Mapping[str, DispatchRecord],
+    rights: RightsOf,
+    now: datetime,
 ) -> list[ModelStatus]:
     late_after = loaded.config.monitor.late_after
     known: Sequence[tuple[str, ModelConfig | None]] = [
@@ -138,6 +145,7 @@ def _models(
         problem = None if model else "; ".join(map(str, loaded.broken[name]))
         limit = model.dispatch_timeout if model else None
         state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
+        may = rights(name)
         due = dag.next_run_after if dag and not dag.is_paused else None
         found.append(
             ModelStatus(
@@ -146,6 +154,8 @@ def _models(
                 why=state.why,
                 schedule=schedule_in_words(model) if model else "unknown",
                 is_paused=None if dag is None or dag.is_stale else dag.is_paused,
+                may_pause=may.may_pause,
+                may_trigger=may.may_trigger,
                 last=_last(dispatch),
                 next_at=due,
                 next_in=in_words(due - now) if due else None,

@@ -6,6 +6,7 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -60,6 +61,19 @@ def pages(request: Request) -> Pages:
 def url(request: Request, path: str) -> str:
     """A link from this page to another of ours (`path` without a leading slash); relative."""
     return _up(request) + path or "./"
+
+
+def address(request: Request, path: str) -> str:
+    """The whole address of one of our paths, for use outside of the browser."""
+    from airflow.configuration import conf
+
+    base_url = conf.get("api", "base_url", fallback="").rstrip("/")
+    own = f"{request.url.scheme}://{request.url.netloc}"
+    if not base_url:
+        return f"{own}{request.scope['root_path']}/{path}"
+    # Airflow serves below the path of its base_url, so that our mount point follows it.
+    mount = request.scope["root_path"].removeprefix(urlsplit(base_url).path)
+    return f"{base_url}{mount}/{path}"
 
 
 def airflow_url(request: Request, path: str) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, HTTPException, Query, Request
+from fastapi import APIRouter, Body, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.events.records import Step
 from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open_cases
 from mlops_plugin.serving.run import MAX_ROWS, Wanted, as_json
 from mlops_plugin.web.access import UserName, creates, reads
-from mlops_plugin.web.showroom import Model, showroom, site, told
+from mlops_plugin.web.showroom_request import Model, ShowroomDep
+from mlops_plugin.web.site import SiteDep
 
 router = APIRouter(prefix="/api/v1/showroom", tags=["Showroom"])
 
@@ -78,10 +79,10 @@ class RunResult(BaseModel):
 
 
 @router.get("/models", dependencies=[reads("Showroom")])
-def models(request: Request) -> list[ModelState]:
-    pool = site(request).model_pool()
+def models(site: SiteDep) -> list[ModelState]:
+    pool = site.model_pool()
     found = []
-    for model in site(request).loaded().config.models.values():
+    for model in site.loaded().config.models.values():
         loading = pool.loading(model)
         found.append(
             ModelState(
@@ -99,7 +100,7 @@ def models(request: Request) -> list[ModelState]:
 
 @router.get("/models/{name}/cases", dependencies=[reads("Showroom")])
 def cases(
-    request: Request,
+    site: SiteDep,
     model: Model,
     search: str = "",
     sort: str | None = None,
@@ -108,7 +109,7 @@ def cases(
     page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = 25,
 ) -> CasesPage:
     view = CaseView(search, sort, descending, page, page_rows)
-    with told(), open_cases(model, site(request).deployment()) as found:
+    with open_cases(model, site.deployment()) as found:
         rows = found.page(view)
     return CasesPage(
         columns=rows.rows.column_names, rows=list(as_json(rows.rows)), page=page, has_more=rows.has_more
@@ -116,12 +117,13 @@ def cases(
 
 
 @router.post("/models/{name}/runs", dependencies=[creates("Showroom")])
-def run(request: Request, model: Model, user: UserName, asked: Annotated[RunRequest, Body()]) -> RunResult:
+def run(
+    showroom: ShowroomDep, model: Model, user: UserName, asked: Annotated[RunRequest, Body()]
+) -> RunResult:
     if bool(asked.keys) == bool(asked.rows):
         raise HTTPException(422, "send either keys of cases or rows of features")
     wanted = Wanted([tuple(key) for key in asked.keys], asked.rows, asked.changes)
-    with told():
-        shown = showroom(request).run(model, wanted, user)
+    shown = showroom.run(model, wanted, user)
     return RunResult(
         dispatch_id=shown.dispatch_id,
         artifact_sha256=shown.artifact_sha256,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import atexit
 import threading
 from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
 
 from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.events.store import EventStore
@@ -66,3 +69,12 @@ class Site:
         if self._loaded is None or stamp is None or stamp != self._stamp:
             self._loaded, self._stamp = load_config(self._config_file), stamp
         return self._loaded
+
+
+def the_site(request: Request) -> Site:
+    """Dependency: what the app of this request shares."""
+    site: Site = request.app.state.site
+    return site
+
+
+SiteDep = Annotated[Site, Depends(the_site)]

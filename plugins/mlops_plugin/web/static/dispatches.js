@@ -40,7 +40,7 @@
     } catch (error) {
       const said = document.createElement("p");
       said.className = "notice notice-error";
-      said.textContent = error.message;
+      mlops.explain(said, error);
       section.replaceChildren(said);
     }
   }
@@ -68,10 +68,10 @@
           headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ dry_run: false, only_failed: false }),
         });
-        tell(said, "notice-info", "Airflow runs it again. The steps below follow as they start.");
+        tell(said, "notice-info").textContent = "Airflow runs it again. The steps below follow as they start.";
         follow();
       } catch (error) {
-        tell(said, "notice-error", error.message);
+        mlops.explain(tell(said, "notice-error"), error);
       } finally {
         ask.disabled = false;
       }
@@ -79,9 +79,9 @@
     place.hidden = false;
   }
 
-  function tell(place, look, text) {
+  function tell(place, look) {
     place.className = `notice ${look}`;
-    place.textContent = text;
+    return place;
   }
 
   // Airflow takes a while until the first step starts: look often for a minute, whatever the last look said.

@@ -26,10 +26,11 @@
     if (monitor.querySelector("[data-pending]")) setTimeout(() => mlops.refresh(monitor), 1000);
   }
 
-  function tell(id, text) {
+  function tell(id, said) {
     const notice = document.getElementById(id);
-    notice.textContent = text;
-    notice.hidden = !text;
+    notice.hidden = !said;
+    if (said instanceof Error) mlops.explain(notice, said);
+    else notice.textContent = said;
   }
 
   // Airflow's own REST API, with the user's own rights; Airflow writes its audit log.
@@ -43,7 +44,7 @@
       tell("done", done);
     } catch (error) {
       tell("done", "");
-      tell("refused", error.message);
+      tell("refused", error);
     }
     button.disabled = false;
     button.focus({ preventScroll: true });

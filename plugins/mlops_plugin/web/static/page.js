@@ -20,8 +20,9 @@
     const root = document.documentElement;
     const source = host && host.document.documentElement;
     const stored = (() => { try { return localStorage.getItem("theme"); } catch { return null; } })();
+    const chosen = ["dark", "light"].includes(stored) ? stored : null; // the host also stores "system"
     const dark = source ? source.classList.contains("dark")
-      : stored ? stored === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+      : chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.classList.toggle("dark", dark);
     if (!source) return;
     const style = host.getComputedStyle(source);
@@ -34,6 +35,7 @@
   }
 
   followTheme();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", followTheme);
   if (host) {
     new MutationObserver(followTheme).observe(host.document.documentElement, {
       attributes: true, attributeFilter: ["class"],
@@ -61,17 +63,49 @@
     host.dispatchEvent(new host.PopStateEvent("popstate", { state: null }));
   });
 
-  function say(text) {
+  const SESSION_ENDED = "SessionEnded";
+
+  // Airflow's own way to its login, which leads back here; out of the iframe, whose sandbox allows no _top link.
+  function signIn() {
+    const page = host || window;
+    const way = page.document.createElement("a");
+    const login = new URL(`${document.body.dataset.airflow}api/v2/auth/login`, document.baseURI);
+    login.searchParams.set("next", page.location.href);
+    way.href = login.href;
+    page.document.body.append(way);
+    way.click();
+    way.remove();
+  }
+
+  // Puts an error into a place for people to read, with the way to sign in where the session has ended.
+  function explain(place, error) {
+    place.replaceChildren(error.message);
+    if (error.name !== SESSION_ENDED) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Sign in";
+    button.addEventListener("click", signIn);
+    place.append(" ", button);
+  }
+
+  function say(error) {
     const lost = document.getElementById("lost");
-    lost.textContent = text;
-    lost.hidden = !text;
+    lost.hidden = !error;
+    if (!error) lost.replaceChildren();
+    // Said once: a refresh that fails again must not take the focus from the button.
+    else if (!lost.textContent.startsWith(error.message)) explain(lost, error);
   }
 
   async function problem(response) {
-    if (response.status === 401) return "Your session has ended. Sign in to Airflow again, then reload this page.";
     const body = await response.json().catch(() => null);
     const detail = body && (typeof body.detail === "string" ? body.detail : JSON.stringify(body.detail));
-    return detail || `The server answered ${response.status} ${response.statusText}`;
+    const error = new Error(detail || `The server answered ${response.status} ${response.statusText}`);
+    // Airflow answers 401 when a session is over, and this 403 when it was revoked.
+    if (response.status === 401 || (response.status === 403 && detail === "Invalid JWT token")) {
+      error.name = SESSION_ENDED;
+      error.message = "Your session has ended.";
+    }
+    return error;
   }
 
   // Same-origin requests with the user's own cookie; throws an Error that can be shown.
@@ -82,7 +116,7 @@
     } catch {
       throw new Error("The server cannot be reached. Trying again.");
     }
-    if (!response.ok) throw new Error(await problem(response));
+    if (!response.ok) throw await problem(response);
     return response;
   }
 
@@ -100,10 +134,10 @@
     try {
       const response = await request(section.dataset.refresh, { headers: { Accept: "text/html" } });
       replace(section, await response.text());
-      say("");
+      say(null);
       return true;
     } catch (error) {
-      say(error.message);
+      say(error);
       return false;
     }
   }
@@ -130,7 +164,7 @@
   });
 
   window.mlops = {
-    request, refresh, replace, say, showTimes,
+    request, refresh, replace, explain,
     url: (path) => document.body.dataset.root + path,
     airflow: (path) => document.body.dataset.airflow + path,
   };

@@ -39,11 +39,11 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  function complain(text) {
+  function complain(error) {
     const notice = document.createElement("p");
     notice.className = "notice notice-error";
     notice.setAttribute("role", "alert");
-    notice.textContent = text;
+    mlops.explain(notice, error);
     result.replaceChildren(notice);
     progress.textContent = "";
   }
@@ -53,7 +53,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const button = form.querySelector("button.primary");
     if (button.disabled) return;
     if (form.querySelector("input[type=checkbox]") && !form.querySelector("input[name=key]:checked")) {
-      complain("no case was chosen; choose at least one");
+      complain(new Error("no case was chosen; choose at least one"));
       form.querySelector("input[type=checkbox]").focus();
       return;
     }
@@ -85,7 +85,7 @@ document.addEventListener("DOMContentLoaded", () => {
       }
       if (!ended) throw new Error("The server ended the run before its result; see Dispatches for what was recorded.");
     } catch (error) {
-      complain(error.message);
+      complain(error);
     } finally {
       button.disabled = false;
       const state = document.getElementById("state");

@@ -1,0 +1,87 @@
+"""What if, and why: questions about one case of the Showroom."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from mlops_plugin.pipeline.baseline_making import find_baseline
+from mlops_plugin.serving.cases import open_cases, text_of
+from mlops_plugin.serving.explanation import Usual, explain, usual_of_baseline, usual_values
+from mlops_plugin.web.access import creates
+from mlops_plugin.web.pages import pages
+from mlops_plugin.web.picture import data_uri
+from mlops_plugin.web.showroom_request import Model, key_of, key_text
+from mlops_plugin.web.showroom_results import reasons, shown_text
+from mlops_plugin.web.showroom_steps import STEP_WORDS
+from mlops_plugin.web.site import SiteDep
+
+# Asking starts the model's process, so seeing is not enough.
+router = APIRouter(prefix="/showroom", dependencies=[creates("Showroom")])
+
+
+@router.get("/{name}/what-if", response_class=HTMLResponse)
+def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTMLResponse:
+    with open_cases(model, site.deployment()) as cases:
+        row = cases.chosen([key_of(key)]).read_all()
+        sample = cases.sample()
+    with site.model_pool().runtime(model) as runtime:
+        features, sha256 = runtime.features, runtime.artifact_sha256
+    baseline = find_baseline(model, sha256)
+    usual = usual_values(features, sample) | (usual_of_baseline(baseline) if baseline else {})
+    values = row.to_pylist()[0]
+    fields = [
+        {
+            "name": name,
+            "value": text_of(values.get(name)),
+            "usual": usual.get(name),
+            "hint": _hint(usual, name),
+        }
+        for name in features
+        if name in values
+    ]
+    image = model.showroom.image
+    picture = data_uri([values.get(name) for name in features], image.width, image.height) if image else None
+    return pages(request).render(
+        request,
+        "showroom_what_if.html",
+        model=model,
+        title=model.showroom.title or model.name,
+        key=key,
+        key_text=key_text(key),
+        fields=fields,
+        sampled=sample.num_rows,
+        baseline=baseline,
+        picture=picture,
+        steps=list(STEP_WORDS.items()),
+    )
+
+
+@router.get("/{name}/why", response_class=HTMLResponse)
+def why_page(request: Request, site: SiteDep, model: Model, key: str) -> HTMLResponse:
+    with open_cases(model, site.deployment()) as cases:
+        row = cases.chosen([key_of(key)]).read_all()
+        sample = cases.sample()
+    with site.model_pool().runtime(model) as runtime:
+        found = explain(row, usual_values(runtime.features, sample), runtime)
+    return pages(request).render(
+        request,
+        "showroom_why.html",
+        model=model,
+        title=model.showroom.title or model.name,
+        key=key,
+        key_text=key_text(key),
+        outcome=found.outcome.replace("probability_", "probability of ", 1),
+        value=shown_text(found.value),
+        reasons=reasons(found),
+        sampled=sample.num_rows,
+    )
+
+
+def _hint(usual: dict[str, Usual], name: str) -> str:
+    found = usual.get(name)
+    if found is None or found.reference is None:
+        return "no usual value known"
+    if found.least is None:
+        return f"commonest: {shown_text(found.reference)}"
+    return f"median {shown_text(found.reference)}, {shown_text(found.least)} to {shown_text(found.greatest)}"

@@ -1,0 +1,74 @@
+"""What a request to the Showroom names: a model, cases by their keys, the fields of a form."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, HTTPException, Request
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.serving.run import Showroom, Wanted
+from mlops_plugin.web.site import SiteDep
+
+_MAX_FORM_BYTES = 1 << 20
+
+Form = list[tuple[str, str]]
+
+
+def wanted_model(site: SiteDep, name: str) -> ModelConfig:
+    """The model of that name; raises `UnknownModel`, or `ConfigError` where its entry is broken."""
+    return site.loaded().model(name)
+
+
+Model = Annotated[ModelConfig, Depends(wanted_model)]
+
+
+def showroom(site: SiteDep) -> Showroom:
+    """What runs models."""
+    return Showroom(site.deployment(), site.event_store(), site.model_pool())
+
+
+ShowroomDep = Annotated[Showroom, Depends(showroom)]
+
+
+async def submitted(request: Request) -> Form:
+    """The fields of a form, in order."""
+    body = await request.body()
+    if len(body) > _MAX_FORM_BYTES:
+        raise HTTPException(413, "the form is too large")
+    return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+
+
+def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
+    """The chosen cases, and the values that differ from what they were (`was.NAME` and `set.NAME`)."""
+    keys = [key_of(value) for name, value in form if name == "key"]
+    if not keys:
+        raise HTTPException(422, "no case was chosen; choose at least one")
+    was = {name.removeprefix("was."): value for name, value in form if name.startswith("was.")}
+    changes = {
+        name.removeprefix("set."): value or None
+        for name, value in form
+        if name.startswith("set.") and value != was.get(name.removeprefix("set."))
+    }
+    return Wanted(keys=keys, changes=changes)
+
+
+WantedDep = Annotated[Wanted, Depends(wanted_of)]
+
+
+def key_of(text: str) -> tuple[Any, ...]:
+    """The key that a form or link carries as a JSON array."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, list) or any(isinstance(value, list | dict) for value in values):
+        raise HTTPException(422, f"'{text[:100]}' is no key; a key is a JSON array of its columns' values")
+    return tuple(values)
+
+
+def key_text(key: str) -> str:
+    """A key for people."""
+    return " / ".join(str(value) for value in key_of(key))
