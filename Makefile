@@ -64,5 +64,5 @@ lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 	@$(COMPILE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 	@git diff --stat -- requirements.txt requirements-dev.txt
 
-bench: environment-dev  ## the measured promises, each beside its peer
-	@PYTHONPATH=tests .venv/bin/python -m benchmarks
+bench: environment-dev  ## the measured promises, each beside its peer; QUICK=--quick on little data
+	@PYTHONPATH=tests .venv/bin/python -m benchmarks $(QUICK)

@@ -1,9 +1,15 @@
-"""Runs every benchmark, one after the other: `make bench`."""
+"""Runs every benchmark: `make bench`; with --quick on little data, and keeping nothing."""
 
 from __future__ import annotations
 
-from benchmarks import contract, dispatches, orchestration, parsing
+import sys
 
-for benchmark in (parsing, orchestration, dispatches, contract):
+from benchmarks import contract, data_plane, dispatches, growing, orchestration, parsing
+
+for benchmark in (parsing, data_plane, growing, orchestration):
     benchmark.main()
     print()
+if "--quick" not in sys.argv:
+    for benchmark in (dispatches, contract):
+        benchmark.main()
+        print()

@@ -2,21 +2,25 @@
 
 Both run by turns through scheduler and LocalExecutor; seconds from queued to the end of the run. What the
 project adds is imports, reading a few hundred rows, predicting, and writing them, with every step recorded.
+Then once more with the libraries loaded before Airflow forks the tasks (`mlops_plugin.preload`).
 
-    python -m benchmarks.orchestration [--repeat 9] [--rows 300]
+    python -m benchmarks.orchestration [--repeat 9] [--rows 300] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import statistics
 import tempfile
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from airflow_process import REPOSITORY, RunningAirflow, running_airflow
+from benchmarks import results
+from benchmarks.warehouse import Spent
 from mlops_plugin.events.migrating import upgrade
 from workshop import Workshop
 
@@ -35,6 +39,14 @@ with DAG("empty", schedule=None, catchup=False):
         before >> after
 """
 
+# What a deployment puts there that wants tasks to be forked from a process with the libraries loaded.
+_PRELOAD = """\
+from mlops_plugin.preload import preload
+
+__all__ = []
+preload()
+"""
+
 
 def seconds_of_a_run(airflow: RunningAirflow, dag_id: str) -> float:
     """Trigger a run and wait for it; seconds from queued to its end."""
@@ -47,12 +59,41 @@ def seconds_of_a_run(airflow: RunningAirflow, dag_id: str) -> float:
     return (ended - queued).total_seconds()
 
 
+def measure(workshop: Workshop, repeat: int) -> tuple[dict[str, list[float]], float]:
+    """Seconds of each DAG's runs, by turns in one Airflow, and the MB of its scheduler with all workers."""
+    seconds: dict[str, list[float]] = {"empty": [], "churn": []}
+    settings = {"AIRFLOW__CORE__DAGS_FOLDER": str(workshop.folder / "dags")}
+    with running_airflow(workshop, settings) as airflow:
+        airflow.wait(lambda: set(seconds) <= airflow.api.dag_ids(), "parsing")
+        for _ in range(repeat + 1):  # the first run is not counted
+            for dag_id, spent in seconds.items():
+                spent.append(seconds_of_a_run(airflow, dag_id))
+        memory_mb = proportional_mb(workshop)
+    return {dag_id: spent[1:] for dag_id, spent in seconds.items()}, memory_mb
+
+
+def proportional_mb(workshop: Workshop) -> float:
+    """Memory of the scheduler and the workers forked from it, shared pages counted once."""
+    home = f"AIRFLOW_HOME={workshop.home}".encode()
+    total_kb = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # processes end while one looks
+            command = (folder / "cmdline").read_bytes()
+            is_scheduler = b"scheduler" in command or b"LocalExecutor" in command
+            if is_scheduler and home in (folder / "environ").read_bytes().split(b"\0"):
+                lines = (folder / "smaps_rollup").read_text().splitlines()
+                total_kb += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total_kb / 1024
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--quick", action="store_true", help="two runs; keeps nothing")
     options = parser.parse_args()
+    repeat = 2 if options.quick else options.repeat
     with tempfile.TemporaryDirectory() as name:
         workshop = Workshop(Path(name))
         workshop.add_rows(options.rows - 5)
@@ -63,18 +104,27 @@ def main() -> None:
         dags.mkdir()
         (dags / "empty.py").write_text(_EMPTY_DAG)
         (dags / "mlops_dags.py").write_text((REPOSITORY / "dags" / "mlops_dags.py").read_text())
-        seconds: dict[str, list[float]] = {"empty": [], "churn": []}
-        with running_airflow(workshop, {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}) as airflow:
-            airflow.wait(lambda: set(seconds) <= airflow.api.dag_ids(), "parsing")
-            for _ in range(options.repeat + 1):
-                for dag_id, spent in seconds.items():
-                    spent.append(seconds_of_a_run(airflow, dag_id))
-    medians = {dag_id: statistics.median(spent[1:]) for dag_id, spent in seconds.items()}
-    print(f"medians of {options.repeat} runs by turns, seconds from queued to end, LocalExecutor and SQLite")
-    for dag_id, spent in seconds.items():
-        what = "four empty tasks" if dag_id == "empty" else f"a dispatch of {options.rows} rows"
-        print(f"{what:24} {medians[dag_id]:6.2f}   (from {min(spent[1:]):.2f} to {max(spent[1:]):.2f})")
-    print(f"{'ratio':24} {medians['churn'] / medians['empty']:6.2f}")
+        plain = measure(workshop, repeat)
+        settings = workshop.home / "config" / "airflow_local_settings.py"
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(_PRELOAD)
+        preloaded = measure(workshop, repeat)
+    print(f"medians of {repeat} runs by turns, seconds from queued to end, LocalExecutor and SQLite")
+    found = [*_results("", plain, options.rows), *_results(", preloaded", preloaded, options.rows)]
+    results.show(found)
+    if not options.quick:
+        results.store(found)
+
+
+def _results(
+    suffix: str, measured: tuple[dict[str, list[float]], float], rows: int
+) -> Iterator[results.Result]:
+    seconds, memory_mb = measured
+    runs = {dag_id: [Spent(each, 0.0, memory_mb) for each in spent] for dag_id, spent in seconds.items()}
+    empty = f"four empty tasks in Airflow{suffix}"
+    yield results.result(empty, runs["empty"], rows=0, columns=0)
+    peer = (empty, runs["empty"])
+    yield results.result(f"small dispatch in Airflow{suffix}", runs["churn"], rows=rows, columns=3, peer=peer)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Every way makes N DAGs of four tasks in fresh interpreters, in turn. Two figures
 top of `import airflow.sdk`: parsing all of them, as the DAG processor does, and what a starting task pays,
 for which Airflow says which one DAG it wants.
 
-    python -m benchmarks.parsing [--models 1000] [--repeat 5]
+    python -m benchmarks.parsing [--models 1 10 100 1000] [--repeat 5] [--quick]
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from benchmarks import results
+from benchmarks.warehouse import Spent
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -158,33 +161,44 @@ def measure(folder: Path, dag_file: Path, wanted: str | None) -> tuple[float, in
     return result["seconds"], result["dags"]
 
 
+def _results(models: int, seconds: dict[tuple[str, bool], list[float]]) -> Iterator[results.Result]:
+    runs = {way: [Spent(each, each, 0.0) for each in spent[1:]] for way, spent in seconds.items()}
+    for (way, is_task), spent in runs.items():
+        what = "a starting task among" if is_task else "parsing"
+        name = f"{what} {models:,} models"
+        peer = None if way == "hand-written" else (f"{name}, hand-written", runs["hand-written", is_task])
+        yield results.result(f"{name}, {way}", spent, rows=models, columns=0, peer=peer)
+
+
+def measure_all(models: int, repeat: int) -> dict[tuple[str, bool], list[float]]:
+    """CPU seconds of each way, of parsing all and of a task's start, by turns."""
+    seconds: dict[tuple[str, bool], list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ways = write_ways(folder, models)
+        for _ in range(repeat + 1):  # the first fills the bytecode caches
+            for way, dag_file in ways.items():
+                for is_task in (False, True):
+                    spent, count = measure(folder, dag_file, "model_0" if is_task else None)
+                    assert is_task or count == models, f"{way} made {count} DAGs of {models}"
+                    seconds.setdefault((way, is_task), []).append(spent)
+    return seconds
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", type=int, default=1000)
+    parser.add_argument("--models", type=int, nargs="*", default=[1, 10, 100, 1000])
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="10 models, once; keeps nothing")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ways = write_ways(folder, options.models)
-        seconds: dict[tuple[str, bool], list[float]] = {}
-        dags: dict[tuple[str, bool], int] = {}
-        for _ in range(options.repeat + 1):  # the first fills the bytecode caches
-            for way, dag_file in ways.items():
-                for is_task in (False, True):
-                    spent, count = measure(folder, dag_file, "model_7" if is_task else None)
-                    seconds.setdefault((way, is_task), []).append(spent)
-                    dags[way, is_task] = count
-        print(f"{options.models} models of four tasks, medians of {options.repeat}, CPU seconds")
-        print(f"{'':14} {'parse all':>10} {'ratio':>6} {'DAGs':>5}   {'task start':>10} {'DAGs':>5}")
-        floor = statistics.median(seconds["hand-written", False][1:])
-        for way in ways:
-            whole = statistics.median(seconds[way, False][1:])
-            start = statistics.median(seconds[way, True][1:])
-            print(
-                f"{way:14} {whole:10.3f} {whole / floor:6.2f} {dags[way, False]:5}   "
-                f"{start:10.3f} {dags[way, True]:5}"
-            )
+    print("models of four tasks, seconds of CPU")
+    for models in [10] if options.quick else options.models:
+        repeat = 1 if options.quick else options.repeat
+        found = list(_results(models, measure_all(models, repeat)))
+        results.show(found)
+        if not options.quick:
+            results.store(found)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""The ordinary way to predict a table, as people write it: pandas over SQLAlchemy and mysqlclient."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import skops.io
+import sqlalchemy as sa
+
+
+def load_model(artifact: str, trusted: list[str]) -> Any:
+    """The estimator in a skops file."""
+    return skops.io.load(artifact, trusted=trusted)
+
+
+def predict_table(url: str, model: Any, query: str, table: str, chunk_rows: int | None) -> None:
+    """Read the query's rows, predict, and append the predictions, whole or chunk by chunk.
+
+    The columns are those that a dispatch writes, into a table with the same keys.
+    """
+    features = list(model.feature_names_in_)
+    constants = {
+        "dispatch_id": str(uuid.uuid4()),
+        "model": "ordinary",
+        "artifact_sha256": "0" * 64,
+        "predicted_at": datetime.now(UTC).replace(tzinfo=None),
+    }
+    engine = sa.create_engine(url)
+    with engine.connect() as reading, engine.begin() as writing:
+        # Without it the driver fetches the whole result before the first chunk.
+        reading = reading.execution_options(stream_results=chunk_rows is not None)
+        rows = pd.read_sql(sa.text(query), reading, chunksize=chunk_rows)
+        for frame in [rows] if chunk_rows is None else rows:
+            probabilities = model.predict_proba(frame[features])
+            predictions = pd.DataFrame(
+                {"id": frame["id"], "prediction": model.classes_[np.argmax(probabilities, axis=1)]}
+            )
+            for position, label in enumerate(model.classes_):
+                predictions[f"probability_{label}"] = probabilities[:, position]
+            predictions = predictions.assign(**constants)
+            predictions.to_sql(table, writing, if_exists="append", index=False)
+    engine.dispose()

@@ -1,0 +1,112 @@
+"""One process of the data plane's benchmark, started by `data_plane`: a step, a way of the peer, or a floor.
+
+Airflow's own imports are paid before the clock starts, as in a task; what the work imports on top is timed,
+unless the process is asked to have it loaded (`--warm`), as a worker that forks its tasks has. Its last line
+is JSON: seconds, CPU seconds of this process, its peak memory in MB (VmHWM), and for the peer how many of
+the seconds went into importing libraries.
+
+    python -m benchmarks.data_plane_step --task '{"what": "step", "step": "collect", ...}' [--warm]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WARM = {
+    "step": (
+        "arrow_odbc",
+        "fsspec",
+        "mlops_plugin.databases.odbc",
+        "mlops_plugin.databases.sink",
+        "mlops_plugin.model_loaders.scikit_files",
+        "mlops_plugin.pipeline.runner",
+        "mysql.connector",
+        "skops.io",
+        "sklearn.ensemble",
+        "sklearn.linear_model",
+        "sqlalchemy.dialects.mysql",
+    ),
+    "ordinary": ("benchmarks.data_plane_peer",),
+    "floor": ("arrow_odbc", "pyarrow"),
+}
+
+
+def run_step(task: dict[str, Any]) -> float:
+    """A step of the dispatch as its task runs it."""
+    from mlops_plugin.config.loader import load_config
+    from mlops_plugin.pipeline import runner
+    from mlops_plugin.pipeline.deployment import Deployment
+    from mlops_plugin.pipeline.dispatch import Dispatch
+
+    loaded = load_config(Path(task["config"]), only=task["model"])
+    model = loaded.model(task["model"])
+    dispatch = Dispatch(id=task["dispatch"], model=model, origin="manual")
+    deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
+    attempt = runner.Attempt(partition=task.get("partition"))
+    runner.run_step(task["step"], dispatch, deployment, query=lambda: model.source.query, attempt=attempt)
+    return 0.0
+
+
+def run_ordinary(task: dict[str, Any]) -> float:
+    """The script that people write."""
+    began = time.perf_counter()
+    from benchmarks.data_plane_peer import load_model, predict_table
+
+    import_s = time.perf_counter() - began
+    model = load_model(task["artifact"], task["trusted"])
+    predict_table(task["url"], model, task["query"], task["table"], task["chunk_rows"])
+    return import_s
+
+
+def run_floor(task: dict[str, Any]) -> float:
+    """Only reading, or only writing, by the driver that the dispatch uses."""
+    from benchmarks.data_plane_floor import read, write
+
+    if task["floor"] == "read":
+        read(task["odbc"], task["query"])
+    else:
+        write(task["odbc"], Path(task["rows_file"]), task["table"])
+    return 0.0
+
+
+RUN: dict[str, Callable[[dict[str, Any]], float]] = {
+    "step": run_step,
+    "ordinary": run_ordinary,
+    "floor": run_floor,
+}
+
+
+def peak_mb() -> float:
+    """This process's own peak; `ru_maxrss` would start at the parent's."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None, "no VmHWM in /proc/self/status: this benchmark needs Linux"
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    """Run one task and say what it cost."""
+    import airflow.sdk  # noqa: F401 -- a task process has it
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--task", type=json.loads, required=True)
+    parser.add_argument("--warm", action="store_true")
+    options = parser.parse_args()
+    if options.warm:
+        for module in WARM[options.task["what"]]:
+            importlib.import_module(module)
+    began, cpu = time.perf_counter(), time.process_time()
+    import_s = RUN[options.task["what"]](options.task)
+    spent = {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu}
+    print(json.dumps({**spent, "peak_mb": peak_mb(), "import_s": import_s}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""A line plot with logarithmic axes as SVG, for docs/performance.md; readable on light and dark pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+WIDTH, HEIGHT = 640, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 16, 44
+_COLOURS = ("#2f7ed8", "#d9730d", "#2e9e5b", "#a04ac0", "#808080", "#c0392b")
+_STYLE = "text{font:12px sans-serif;fill:#888}line{stroke:#888;stroke-opacity:.35}"
+
+Points = Sequence[tuple[float, float]]
+
+
+def line_plot(title: str, x_name: str, y_name: str, series: Sequence[tuple[str, Points]]) -> str:
+    """An SVG file's text; every value is above zero."""
+    xs = [x for _, points in series for x, _ in points]
+    ys = [y for _, points in series for _, y in points]
+    x_axis, y_axis = _Axis(xs, _LEFT, WIDTH - _RIGHT), _Axis(ys, HEIGHT - _BOTTOM, _TOP)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        *_grid(x_axis, y_axis),
+        f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">'
+        f"{escape(x_name)}</text>",
+        f'<text x="6" y="{_TOP - 3}">{escape(y_name)}</text>',
+    ]
+    labels: list[float] = []
+    for number, (name, points) in enumerate(series):
+        colour = _COLOURS[number % len(_COLOURS)]
+        places = [(x_axis.place(x), y_axis.place(y)) for x, y in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+        y = _free(places[-1][1] + 4, labels)
+        parts.append(
+            f'<text x="{places[-1][0] + 8:.1f}" y="{y:.1f}" style="fill:{colour}">{escape(name)}</text>'
+        )
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+class _Axis:
+    """Powers of ten around the values, from one place in the picture to another."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        self.low = math.floor(math.log10(min(values)))
+        self.high = max(math.ceil(math.log10(max(values))), self.low + 1)
+        self._start, self._end = start, end
+
+    def place(self, value: float) -> float:
+        share = (math.log10(value) - self.low) / (self.high - self.low)
+        return self._start + share * (self._end - self._start)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        powers = range(self.low, self.high + 1)
+        return [(self.place(10.0**power), _power(power)) for power in powers]
+
+
+def _power(power: int) -> str:
+    """10,000 as `10 k`."""
+    return f"{10.0**power:g}" if power < 3 else f"{10 ** (power % 3)} {'kMG'[power // 3 - 1]}"
+
+
+def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
+    parts = []
+    for x, name in x_axis.ticks:
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">{name}</text>')
+    for y, name in y_axis.ticks:
+        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
+    return parts
+
+
+def _free(wanted: float, taken: list[float]) -> float:
+    """The next place for a label that no other label covers."""
+    while any(abs(wanted - other) < 14 for other in taken):
+        wanted -= 14
+    taken.append(wanted)
+    return wanted

@@ -1,0 +1,280 @@
+"""A private MariaDB with rows to predict, trained models and a deployment over it, for `data_plane`.
+
+Every run happens in a process of its own (`data_plane_step`) and leaves its seconds, the CPU seconds of
+itself and of the server, and its peak memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import skops.io
+import yaml
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from mlops_plugin.config.schema import EventsConfig
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.events.address import StoreAddress
+from mlops_plugin.events.migrating import upgrade
+from servers import Server, ServerDatabase, start_mariadb
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MODELS = {"LogisticRegression": LogisticRegression, "HistGradientBoosting": HistGradientBoostingClassifier}
+TABLE = "predictions"
+TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+_TRAINING_ROWS = 5_000
+_FILL_ROWS = 100_000
+_DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run cost. `cpu_s` includes the server's; `peak_mb` is the largest of its processes."""
+
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+    import_s: float = 0.0
+
+    def without_import(self) -> Spent:
+        """As if its libraries had been loaded before."""
+        return Spent(self.seconds - self.import_s, self.cpu_s - self.import_s, self.peak_mb)
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.seconds + other.seconds,
+            self.cpu_s + other.cpu_s,
+            max(self.peak_mb, other.peak_mb),
+            self.import_s + other.import_s,
+        )
+
+
+class Warehouse:
+    """Rows in table `measurements`, predictions into table `predictions`, events in a database beside."""
+
+    def __init__(self, folder: Path, server: Server, rows: int, columns: int) -> None:
+        self.rows = rows
+        self._folder = folder
+        self._server = server
+        self.database = server.new_database()
+        self._events = server.new_database()
+        self.columns = tuple(f"x{number}" for number in range(columns))
+        self._fill()
+        self._train()
+        self._open_events()
+
+    @property
+    def query(self) -> str:
+        return f"SELECT id, {', '.join(self.columns)} FROM measurements WHERE id <= {self.rows}"
+
+    @property
+    def odbc(self) -> str:
+        return self.database.odbc_connection_string() + ";"
+
+    @property
+    def rows_file(self) -> Path:
+        """The predictions of all rows as an Arrow file, for writing alone."""
+        return self._folder / "predictions.arrow"
+
+    def artifact(self, model: str) -> Path:
+        return self._folder / f"{model}.skops"
+
+    def configure(self, model: str, source: Mapping[str, Any], sink: Mapping[str, Any]) -> None:
+        """Write config.yaml with this model; the arguments are merged into its sections."""
+        entries = {
+            model: {
+                "key": ["id"],
+                "model": {"format": "skops", "uri": str(self.artifact(model)), "trusted": TRUSTED},
+                "source": {"connection": "warehouse", "query": self.query, **source},
+                "sink": {"connection": "warehouse", "table": TABLE, "mode": "append", "create": True, **sink},
+                "retries": 0,
+            }
+        }
+        sections = {"events": {"connection": "events"}, "staging": {"url": str(self._folder / "staging")}}
+        self._config.write_text(yaml.safe_dump({**sections, "models": entries}))
+
+    def empty(self) -> None:
+        """Leave the table as the first dispatch made it, without rows."""
+        self.database.execute(f"TRUNCATE {TABLE}")
+
+    def remove(self) -> None:
+        """Leave no table behind; the next dispatch makes one."""
+        self.database.execute(f"DROP TABLE IF EXISTS {TABLE}")
+
+    def set_aside(self) -> None:
+        """Let the next dispatch make a table of its own."""
+        self.database.execute(f"RENAME TABLE {TABLE} TO {TABLE}_aside")
+
+    def take_back(self) -> None:
+        """Drop that table, and have the first one again."""
+        self.database.execute(f"DROP TABLE {TABLE}", f"RENAME TABLE {TABLE}_aside TO {TABLE}")
+
+    def dispatch(self, model: str, *, warm: bool = False, partitions: int = 0) -> dict[str, Spent]:
+        """The steps of one dispatch, each in a process of its own, one after the other.
+
+        With partitions, those of a step run side by side, two at once.
+        """
+        task = {"what": "step", "config": str(self._config), "model": model, "dispatch": str(uuid.uuid4())}
+        parts = [{**task, "partition": number} for number in range(partitions)]
+        steps: dict[str, list[dict[str, Any]]] = {
+            "plan": [task],
+            "collect": parts,
+            "log": [task],
+            "infer": parts,
+            "persist": [task],
+        }
+        if not partitions:
+            steps = {step: [task] for step in ("collect", "log", "infer", "persist")}
+        return {
+            step: self.side_by_side([{**each, "step": step} for each in tasks], warm=warm)
+            for step, tasks in steps.items()
+        }
+
+    def ordinary(self, model: str, chunk_rows: int | None, *, warm: bool = False) -> Spent:
+        """The ordinary way, into the same table."""
+        task = {
+            "what": "ordinary",
+            "url": self.database.airflow_uri(f"mysql+{peer_driver()[0]}"),
+            "artifact": str(self.artifact(model)),
+            "trusted": TRUSTED,
+            "query": self.query,
+            "table": TABLE,
+            "chunk_rows": chunk_rows,
+        }
+        return self.run(task, warm=warm)
+
+    def floor(self, what: str) -> Spent:
+        """Reading alone (`read`) or writing alone (`write`)."""
+        task = {"what": "floor", "floor": what, "odbc": self.odbc, "query": self.query, "table": TABLE}
+        return self.run({**task, "rows_file": str(self.rows_file)}, warm=True)
+
+    def side_by_side(self, tasks: Sequence[Mapping[str, Any]], *, warm: bool) -> Spent:
+        """Run tasks, each in a process of its own, in two lanes; the longer lane's seconds count.
+
+        Starting a process is not counted, as for Airflow, which does it before a task begins.
+        """
+        lanes = [lane for lane in (tasks[::2], tasks[1::2]) if lane]
+        before = self._server_cpu_s()
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            ran = list(pool.map(lambda lane: [self._run(task, warm=warm) for task in lane], lanes))
+        nothing = Spent(0.0, self._server_cpu_s() - before, 0.0)
+        spent = sum((each for lane in ran for each in lane), nothing)
+        return replace(spent, seconds=max(sum(each.seconds for each in lane) for lane in ran))
+
+    def run(self, task: Mapping[str, Any], *, warm: bool) -> Spent:
+        """Run a task in a process of its own."""
+        return self.side_by_side([task], warm=warm)
+
+    def _run(self, task: Mapping[str, Any], *, warm: bool) -> Spent:
+        command = [sys.executable, "-m", "benchmarks.data_plane_step", "--task", json.dumps(task)]
+        done = subprocess.run(
+            [*command, *(["--warm"] if warm else [])],
+            env=self._environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{task} failed:\n{done.stderr[-3000:]}")
+        return Spent(**json.loads(done.stdout.splitlines()[-1]))
+
+    @property
+    def _config(self) -> Path:
+        return self._folder / "config.yaml"
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        paths = [str(REPOSITORY / "plugins"), str(REPOSITORY / "tests"), str(REPOSITORY)]
+        return {
+            **os.environ,
+            "AIRFLOW_HOME": str(self._folder / "airflow"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW_CONN_WAREHOUSE": self.database.airflow_uri("odbc"),
+            "AIRFLOW_CONN_EVENTS": self._events.airflow_uri(),
+            "PYTHONPATH": os.pathsep.join([*paths, str(self._folder / "peer")]),
+            "PYTHONDONTWRITEBYTECODE": "",  # compiling at every import would be timed
+        }
+
+    def _fill(self) -> None:
+        types = ", ".join(f"{name} DOUBLE NOT NULL" for name in self.columns)
+        values = ", ".join("RAND() * 4 - 2" for _ in self.columns)
+        self.database.execute(f"CREATE TABLE measurements (id BIGINT PRIMARY KEY, {types})")
+        for first in range(1, self.rows + 1, _FILL_ROWS):
+            last = min(first + _FILL_ROWS - 1, self.rows)
+            self.database.execute(f"INSERT INTO measurements SELECT seq, {values} FROM seq_{first}_to_{last}")
+        self.database.execute("ANALYZE TABLE measurements")
+
+    def _train(self) -> None:
+        rng = np.random.default_rng(7)
+        rows = pd.DataFrame(
+            rng.uniform(-2, 2, (_TRAINING_ROWS, len(self.columns))), columns=list(self.columns)
+        )
+        answers = (rows.sum(axis=1) + rng.normal(size=len(rows)) > 0).astype(int)
+        for name, kind in MODELS.items():
+            skops.io.dump(kind().fit(rows, answers), self.artifact(name))
+
+    def _open_events(self) -> None:
+        address = StoreAddress.of(EventsConfig(), _spec(self._events), self._folder)
+        upgrade(address)
+        packages = self._folder / "peer"
+        packages.mkdir()
+        _, package = peer_driver()
+        if package is not None:  # only this one, not everything that Debian has installed
+            (packages / package.name).symlink_to(package)
+
+    def _server_cpu_s(self) -> float:
+        fields = Path(f"/proc/{self._server.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peer_driver() -> tuple[str, Path | None]:
+    """SQLAlchemy's name of the peer's driver, and a package to lend to its process.
+
+    mysqlclient has no wheels; Debian's python3-mysqldb is the same for Debian's Python version. Where
+    neither is there, the peer uses PyMySQL, which is slower.
+    """
+    with contextlib.suppress(ImportError):
+        import MySQLdb  # type: ignore[import-untyped]  # noqa: F401
+
+        return "mysqldb", None
+    package = _DEBIAN_PACKAGES / "MySQLdb"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    if (package / f"_mysql{suffix}").exists():
+        return "mysqldb", package
+    return "pymysql", None
+
+
+def _spec(database: ServerDatabase) -> ConnectionSpec:
+    return ConnectionSpec(
+        "events",
+        "mysql",
+        database.host,
+        database.port,
+        database.user,
+        database.password,
+        database.database,
+    )
+
+
+@contextlib.contextmanager
+def open_warehouse(rows: int, columns: int = 20) -> Iterator[Warehouse]:
+    """Start the server and fill it; all of it is gone afterwards."""
+    options = ("--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G", "--max-allowed-packet=64M")
+    with tempfile.TemporaryDirectory() as name, start_mariadb(*options) as server:
+        yield Warehouse(Path(name), server, rows, columns)
