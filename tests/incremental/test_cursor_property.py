@@ -63,9 +63,7 @@ class IncrementalDispatches(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "folder"):
             return
-        for dispatch, done in self.under_way:
-            with contextlib.suppress(MlopsError):
-                self.go_on(dispatch, done)
+        # Those under way are abandoned, as if their workers had died.
         last = self.workshop.dispatch("incremental")
         for step in STEPS:
             self.run(last, step)
