@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from mlops_plugin.config.schema import ArtifactConfig
 
-__all__ = ["Runtime", "artifact_sha256", "load_runtime"]
+__all__ = ["REFUSES_INFINITE", "REFUSES_NULL", "Runtime", "artifact_sha256", "load_runtime"]
+
+# How a `FeatureError` of `predict` begins where it is missing or infinite values that the model refuses.
+REFUSES_NULL = "the model refuses NULL"
+REFUSES_INFINITE = "the model refuses infinite numbers"
 
 
 class Runtime(Protocol):

@@ -20,6 +20,7 @@ from mlops_plugin.model_loaders.features import (
     null_counts,
 )
 from mlops_plugin.model_loaders.outputs import OutputColumns, ask, output_columns
+from mlops_plugin.model_loaders.runtime import REFUSES_INFINITE, REFUSES_NULL
 
 # What estimators raise for rows they do not like; anything else is a fault of its own and stays visible.
 REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError)
@@ -176,12 +177,12 @@ def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: Exception) ->
     infinite = _listed(infinite_counts(rows, features))
     if nulls and re.search("nan|null|none|missing", said, re.IGNORECASE):
         return (
-            f"the model refuses NULL: of {rows.num_rows} rows, {nulls} are NULL; leave such rows "
+            f"{REFUSES_NULL}: of {rows.num_rows} rows, {nulls} are NULL; leave such rows "
             f"out in the query, fill them with COALESCE, or train with an imputer (the model says: {said})"
         )
     if infinite and "infinity" in said:
         return (
-            f"the model refuses infinite numbers: of {rows.num_rows} rows, {infinite} are infinite; "
+            f"{REFUSES_INFINITE}: of {rows.num_rows} rows, {infinite} are infinite; "
             f"leave such rows out in the query (the model says: {said})"
         )
     types = {name: rows.schema.field(name).type for name in features}

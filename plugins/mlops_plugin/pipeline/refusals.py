@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.model_loaders.runtime import Runtime
+from mlops_plugin.model_loaders.runtime import REFUSES_INFINITE, REFUSES_NULL, Runtime
 from mlops_plugin.pipeline.column_check import kind_of
 from mlops_plugin.pipeline.rejections import Refused
 
 MOST_QUESTIONS = 1000  # for one batch
 REFUSES = "the model refuses"
-_SAYS_MISSING = re.compile("nan|null|none|missing", re.IGNORECASE)
+_SAYS_TEXT = re.compile("categor|could not convert", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,26 @@ def predict_each(runtime: Runtime, rows: pa.RecordBatch) -> Answered:
     Raises `FeatureError` where it wants other columns, or refuses rows in too many ways to tell them apart.
     """
     runtime.check(rows.schema)  # what is wrong with the columns is no row's fault
+    everything = pa.array(np.arange(rows.num_rows))
     try:
-        everything = pa.array(np.arange(rows.num_rows))
         return Answered(runtime.predict(rows), everything, [])
     except FeatureError as error:
-        refusals = _Questions(runtime, error).refusals(rows)
-    kept = np.ones(rows.num_rows, dtype=bool)
+        questions = _Questions(runtime, error)
+    refusals = questions.by_pattern(rows)
+    places = _others(refusals, rows.num_rows)
+    try:
+        predictions = runtime.predict(rows.take(places))
+    except FeatureError:
+        refusals |= questions.by_halving(rows, places)
+        places = _others(refusals, rows.num_rows)
+        predictions = runtime.predict(rows.take(places))
+    return Answered(predictions, places, _told(runtime, rows, refusals))
+
+
+def _others(refusals: dict[int, str], rows: int) -> pa.Int64Array:
+    kept = np.ones(rows, dtype=bool)
     kept[list(refusals)] = False
-    places = pa.array(np.flatnonzero(kept))
-    return Answered(runtime.predict(rows.take(places)), places, _told(runtime, rows, refusals))
+    return pa.array(np.flatnonzero(kept))
 
 
 class _Questions:
@@ -59,17 +70,21 @@ class _Questions:
         self._first = first
         self._left = MOST_QUESTIONS
 
-    def refusals(self, rows: pa.RecordBatch) -> dict[int, str]:
-        """Row -> what the model says against it."""
+    def by_pattern(self, rows: pa.RecordBatch) -> dict[int, str]:
+        """Row -> what the model says against it, where one row of its pattern tells for all of them."""
         groups, examples = _patterns(rows, self._runtime.features)
-        bad_groups = dict(self._search(rows.take(pa.array(examples))))
-        found = {
-            int(row): bad_groups[group] for row, group in enumerate(groups.tolist()) if group in bad_groups
-        }
-        left = np.array([row for row in range(rows.num_rows) if row not in found], dtype=np.int64)
-        if len(left) and self._refusal(rows.take(pa.array(left))) is not None:
-            found |= {int(left[row]): said for row, said in self._search(rows.take(pa.array(left)))}
+        has_text = any(_is_text(rows.schema.field(name).type) for name in self._runtime.features)
+        refused = dict(self._search(rows.take(pa.array(examples))))
+        told = {group: said for group, said in refused.items() if _is_of_pattern(said, has_text=has_text)}
+        # Of the others the example alone: a number that is too large is in no pattern.
+        found = {examples[group]: said for group, said in refused.items()}
+        found |= {row: told[group] for row, group in enumerate(groups.tolist()) if group in told}
         return found
+
+    def by_halving(self, rows: pa.RecordBatch, places: pa.Int64Array) -> dict[int, str]:
+        """Row -> what the model says against it, among those at `places`."""
+        numbers = places.to_pylist()
+        return {numbers[place]: said for place, said in self._search(rows.take(places))}
 
     def _search(self, rows: pa.RecordBatch) -> Iterator[tuple[int, str]]:
         """The rows that the model refuses even alone, by halving."""
@@ -105,7 +120,7 @@ def _patterns(rows: pa.RecordBatch, features: tuple[str, ...]) -> tuple[Any, lis
     for name in features:
         values = rows.column(name)
         missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-        if kind_of(values.type) in ("integer", "number"):
+        if not _is_text(values.type):
             columns.append(missing.astype(np.int64) + 2 * _infinite(values))
         else:
             encoded = values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
@@ -113,6 +128,17 @@ def _patterns(rows: pa.RecordBatch, features: tuple[str, ...]) -> tuple[Any, lis
     matrix = np.column_stack(columns)
     _, firsts, groups = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
     return groups.reshape(-1), firsts.tolist()
+
+
+def _is_of_pattern(said: str, *, has_text: bool) -> bool:
+    """Whether what the model says against a row is about its missing or infinite values, or its texts."""
+    if said.startswith((REFUSES_NULL, REFUSES_INFINITE)):
+        return True
+    return has_text and _SAYS_TEXT.search(said) is not None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind_of(kind) not in ("integer", "number")
 
 
 def _infinite(values: pa.Array) -> Any:
@@ -129,15 +155,15 @@ def _told(runtime: Runtime, rows: pa.RecordBatch, refusals: dict[int, str]) -> l
     infinite = {
         name: _infinite(rows.column(name)) != 0
         for name in runtime.features
-        if kind_of(rows.schema.field(name).type) in ("integer", "number")
+        if not _is_text(rows.schema.field(name).type)
     }
     places: dict[tuple[str | None, str], list[int]] = {}
     for row, said in sorted(refusals.items()):
         nulls = [name for name, mask in missing.items() if mask[row]]
         infinities = [name for name, mask in infinite.items() if mask[row]]
-        if nulls and _SAYS_MISSING.search(said):
+        if nulls and said.startswith(REFUSES_NULL):
             entries: list[tuple[str | None, str]] = [(name, f"{REFUSES} a missing value") for name in nulls]
-        elif infinities and "infinit" in said:
+        elif infinities and said.startswith(REFUSES_INFINITE):
             entries = [(name, f"{REFUSES} an infinite number") for name in infinities]
         else:
             entries = [(None, f"{REFUSES} the row: {said.partition(': ')[2] or said}")]
