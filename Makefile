@@ -23,7 +23,7 @@ endef
 LOCAL = PYTHONPATH=plugins "$$python" -m mlops_plugin.local_stack
 INSTALL = $(LOCAL).installation $(if $(PYTHON),--this-python)
 
-.PHONY: help up down status test lint lock bench environment environment-dev
+.PHONY: help up down status test lint lock screenshots bench environment environment-dev
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1	/p' Makefile | expand -t 24
@@ -63,6 +63,9 @@ lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 	@git diff --stat -- requirements.txt requirements-dev.txt
+
+screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started
+	@PYTHONPATH=plugins .venv/bin/python docs/screenshots.py
 
 bench: environment-dev  ## the measured promises, each beside its peer; QUICK=--quick on little data
 	@PYTHONPATH=tests .venv/bin/python -m benchmarks $(QUICK)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_plugin.config.schema import EventsConfig
+from mlops_plugin.config.schema import EventsConfig, HostConfig
 from mlops_plugin.connections import get_connection
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
@@ -24,6 +24,13 @@ from mlops_plugin.monitor.probe_result import ProbeResult
 from mlops_plugin.monitor.targets import DatabaseTarget, EventStoreTarget, HostTarget, Target
 from servers import ServerDatabase, free_port
 from ways_in import WayIn
+
+
+def test_a_host_without_a_port_is_watched_where_airflow_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__PORT", "8123")
+    target = HostTarget.of(HostConfig(host="localhost"))
+    assert (target.id, target.name) == ("host localhost:8123", "localhost:8123")
+    assert HostTarget.of(HostConfig(host="localhost", port=80)).port == 80
 
 
 def host(name: str, port: int) -> HostTarget:

@@ -46,7 +46,8 @@ class HostTarget:
 
     @classmethod
     def of(cls, config: HostConfig) -> HostTarget:
-        return cls(config.host, config.port, config.name or _joined(config.host, config.port))
+        port = config.port or _port_of_airflow()
+        return cls(config.host, port, config.name or _joined(config.host, port))
 
     @property
     def id(self) -> str:
@@ -120,3 +121,9 @@ def targets_of(monitor: MonitorConfig, events: EventsConfig, airflow_home: Path)
 
 def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _port_of_airflow() -> int:
+    from airflow.sdk.configuration import conf
+
+    return int(conf.getint("api", "port"))

@@ -31,7 +31,11 @@ class HostConfig(Section):
         description="Its name, IPv4 or IPv6 address. Of a name, every address of both families is tried.",
         examples=["features.example.org", "192.0.2.10", "2001:db8::10"],
     )
-    port: Annotated[int, Field(ge=1, le=65_535)] = Field(description="Its TCP port.", examples=[443])
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        default=None,
+        description="Its TCP port; without it the one that Airflow's API server listens on (`[api] port`).",
+        examples=[443],
+    )
 
 
 class WatchedDatabaseConfig(Section):
