@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import contract, data_plane, dispatches, growing, orchestration, parsing
+from benchmarks import contract, data_plane, dispatches, growing, orchestration, parsing, performance_page
 
 for benchmark in (parsing, data_plane, growing, orchestration):
     benchmark.main()
@@ -13,3 +13,4 @@ if "--quick" not in sys.argv:
     for benchmark in (dispatches, contract):
         benchmark.main()
         print()
+    performance_page.main()

@@ -20,22 +20,19 @@ from pathlib import Path
 from typing import Any
 
 WARM = {
-    "step": (
-        "arrow_odbc",
-        "fsspec",
-        "mlops_plugin.databases.odbc",
-        "mlops_plugin.databases.sink",
-        "mlops_plugin.model_loaders.scikit_files",
-        "mlops_plugin.pipeline.runner",
-        "mysql.connector",
-        "skops.io",
-        "sklearn.ensemble",
-        "sklearn.linear_model",
-        "sqlalchemy.dialects.mysql",
-    ),
     "ordinary": ("benchmarks.data_plane_peer",),
     "floor": ("arrow_odbc", "pyarrow"),
 }
+
+
+def load_libraries(what: str) -> None:
+    """What a process has that was forked from one with the libraries loaded."""
+    if what == "step":
+        from mlops_plugin.preload import preload
+
+        preload(["scheduler"])
+    for module in WARM.get(what, ()):
+        importlib.import_module(module)
 
 
 def run_step(task: dict[str, Any]) -> float:
@@ -100,8 +97,7 @@ def main() -> None:
     parser.add_argument("--warm", action="store_true")
     options = parser.parse_args()
     if options.warm:
-        for module in WARM[options.task["what"]]:
-            importlib.import_module(module)
+        load_libraries(options.task["what"])
     began, cpu = time.perf_counter(), time.process_time()
     import_s = RUN[options.task["what"]](options.task)
     spent = {"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - cpu}

@@ -1,0 +1,148 @@
+"""Writes docs/performance.md and its plots: the text of performance.txt, the figures of results.json.
+
+python -m benchmarks.performance_page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.data_plane import DISPATCH, FLOORS, LOADED, PARTITIONED, STEPS
+from benchmarks.growing import BY_SIZE
+from benchmarks.plots import Points, line_plot
+from benchmarks.results import Result, load
+from benchmarks.warehouse import MODELS
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = DOCS / "performance.md"
+PLOTS = DOCS / "performance"
+TEXT = Path(__file__).with_name("performance.txt")
+_AIMS = {
+    DISPATCH: (6.0, 4.5),
+    DISPATCH + LOADED: (6.0, 4.5),
+    PARTITIONED: (9.0, 5.5),
+    PARTITIONED + LOADED: (9.0, 5.5),
+}
+_FLOOR_AIM = 1.6
+_PARSED = "parsing "
+
+Value = Callable[[Result], float]
+
+
+def render(results: Sequence[Result]) -> dict[Path, str]:
+    """The page and its plots, each by its path."""
+    sized = [each for each in results if each.name.startswith(BY_SIZE)]
+    table_rows = max((each.columns for each in sized if each.rows > 1_000_000), default=20)
+    by_rows = sorted((each for each in sized if each.columns == table_rows), key=lambda each: each.rows)
+    by_columns = sorted((each for each in sized if each.rows == 100_000), key=lambda each: each.columns)
+    parsed = [each for each in results if each.name.startswith(_PARSED)]
+    plane = [each for each in results if each.model and not each.name.startswith(BY_SIZE)]
+    floors = [each for each in results if each.name.endswith(" alone")]
+    is_step = {name for name in (each.name for each in plane) if name.rpartition(": ")[2] in STEPS}
+    parts = {
+        "measured": _measured(results),
+        "aims": _aims(results),
+        "data_plane": _table([*(each for each in plane if each.name not in is_step), *floors]),
+        "steps": _table(each for each in plane if each.name in is_step),
+        "orchestration": _table(each for each in results if " in Airflow" in each.name),
+        "rows": _table(by_rows),
+        "columns": _table(by_columns, by_columns=True),
+        "parsing": _table(each for each in results if " models, " in each.name),
+    }
+    text = TEXT.read_text(encoding="utf-8")
+    for name, content in parts.items():
+        text = text.replace(f"{{{{{name}}}}}", content)
+    plots = {
+        "rows": _plot("CPU seconds by rows", "rows", by_rows, lambda each: each.rows),
+        "columns": _plot("CPU seconds by feature columns", "columns", by_columns, lambda each: each.columns),
+        "memory": _plot(
+            "Peak memory by rows", "rows", by_rows, lambda each: each.rows, "MB", lambda each: each.peak_mb
+        ),
+        "parsing": _plot("CPU seconds to parse models", "models", parsed, lambda each: each.rows),
+    }
+    return {PAGE: text, **{PLOTS / f"{name}.svg": svg for name, svg in plots.items()}}
+
+
+def _measured(results: Sequence[Result]) -> str:
+    days = sorted({each.measured for each in results})
+    cores = sorted({each.cores for each in results})
+    return f"{' to '.join(dict.fromkeys((days[0], days[-1])))} on {' or '.join(map(str, cores))} cores"
+
+
+def _aims(results: Sequence[Result]) -> str:
+    """What was aimed for beside what was measured."""
+    lines = ["| aim | measured | by CPU time |", "| --- | ---: | ---: |"]
+    for each in results:
+        if each.name in _AIMS and each.ratio is not None and each.model is not None:
+            aim = dict(zip(MODELS, _AIMS[each.name], strict=True))[each.model]
+            what = f"{each.name}, {each.model}: {aim:g} times as fast as the peer"
+            lines.append(f"| {what} | {each.ratio} | {each.cpu_ratio} |")
+    for floor in (each for each in results if each.name == FLOORS):
+        for each in results:
+            is_same = (each.rows, each.columns) == (floor.rows, floor.columns)
+            if each.name in _AIMS and is_same and each.model == "LogisticRegression":
+                what = f"{each.name}, {each.model}: at most {_FLOOR_AIM} times {floor.name}"
+                ratios = (each.seconds / floor.seconds, each.cpu_s / floor.cpu_s)
+                lines.append(f"| {what} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+    return "\n".join(lines)
+
+
+def _table(results: Iterable[Result], *, by_columns: bool = False) -> str:
+    head = (
+        "",
+        "columns" if by_columns else "rows",
+        "seconds",
+        "rows/s",
+        "CPU s",
+        "peak MB",
+        "ratio",
+        "by CPU",
+    )
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for each in results:
+        name = f"{each.name}, {each.model}" if each.model else each.name
+        size = each.columns if by_columns else each.rows
+        figures = [
+            f"{size:,}",
+            f"{each.seconds:.2f}",
+            f"{each.rows_per_s:,}",
+            f"{each.cpu_s:.2f}",
+            f"{each.peak_mb:,}",
+        ]
+        ratios = ["" if ratio is None else f"{ratio:.2f}" for ratio in (each.ratio, each.cpu_ratio)]
+        lines.append(f"| {' | '.join([name, *figures, *ratios])} |")
+    return "\n".join(lines)
+
+
+def _plot(
+    title: str,
+    x_name: str,
+    results: Sequence[Result],
+    x: Value,
+    y_name: str = "CPU s",
+    y: Value = lambda each: each.cpu_s,
+) -> str:
+    series: dict[str, Points] = {}
+    for name in dict.fromkeys(_series(each) for each in results):
+        points = sorted((x(each), y(each)) for each in results if _series(each) == name)
+        series[name] = [point for point in points if min(point) > 0]
+    return line_plot(title, x_name, y_name, [each for each in series.items() if each[1]])
+
+
+def _series(each: Result) -> str:
+    """The step of a dispatch, or the way of parsing."""
+    if each.name.startswith(_PARSED):
+        return each.name.rpartition(", ")[2]
+    return each.name.removeprefix(BY_SIZE).removeprefix(": ") or "all steps"
+
+
+def main() -> None:
+    """Write the page."""
+    PLOTS.mkdir(exist_ok=True)
+    for path, content in render(load()).items():
+        path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
