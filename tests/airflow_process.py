@@ -92,11 +92,13 @@ def running_airflow(
     settings: Mapping[str, str] | None = None,
     components: Sequence[str] = COMPONENTS,
     roles: Sequence[str] = (),
+    workers: int = 0,
 ) -> Iterator[RunningAirflow]:
     """Start Airflow over a workshop and end every process of it afterwards.
 
     Every caller is an administrator; with `roles`, Flask-AppBuilder asks for a name and a password instead,
     and there is one user of each role, called like it in lower case, with that name as the password.
+    `workers` are Celery's, for settings that name a broker.
     """
     port = _free_port()
     environment = {
@@ -118,6 +120,12 @@ def running_airflow(
             started.append(
                 processes.start(component, command, log, env=environment, checkout=workshop.folder)
             )
+        for number in range(workers):
+            name = f"worker-{number}"
+            command = [*airflow, "celery", "worker", "--celery-hostname", f"{name}@%h", "--concurrency", "2"]
+            command += ["--skip-serve-logs", "--pid", str(workshop.folder / f"{name}.pid")]
+            log = workshop.folder / f"{name}.log"
+            started.append(processes.start(name, command, log, env=environment, checkout=workshop.folder))
         running.wait(lambda: _is_healthy(running.api, components), "a healthy Airflow", START_TIMEOUT_S)
         if roles:
             running.api.sign_in("admin")

@@ -58,11 +58,16 @@ class StepOperator(BaseOperator):
     def model(self) -> ModelConfig:
         return self.settings.model
 
-    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Also name the mapped task, for `map_index_template`."""
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any
+    ) -> None:
+        """Also name the mapped task, for `map_index_template`.
+
+        Of all that renders, this alone is called for a mapped task, too.
+        """
         if self.partition is not None:
             context["partition"] = self.partition["name"]
-        super().render_template_fields(context, jinja_env)
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
     def execute(self, context: Any) -> Any:
         """Run the step; an error is recorded in the event store and raised again."""
@@ -126,14 +131,16 @@ class QueryOperator(StepOperator):
         self.query = query
         self._template_error: TemplateError | None = None
 
-    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any
+    ) -> None:
         """Render the query; what goes wrong there fails the step, so that it is recorded."""
         from airflow.sdk.exceptions import AirflowRuntimeError
         from jinja2 import TemplateError as JinjaError
 
         _complete_interval(context, self.model)
         try:
-            super().render_template_fields(context, jinja_env)
+            super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         except (JinjaError, AirflowRuntimeError) as error:
             self._template_error = TemplateError(f"models.{self.model.name}.source.query: {error}")
 

@@ -1,0 +1,167 @@
+"""Partitions in a real Airflow: Celery, Redis and two workers over MariaDB, one of which is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_process import RunningAirflow, running_airflow
+from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.local_stack import processes
+from mlops_plugin.pipeline.dispatch import dispatch_id
+from servers import Server, ServerDatabase, free_port
+from workshop import Workshop
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+ROWS = 2000
+QUERY = "SELECT id, a, b, c FROM customers"
+# Twenty rows that take the database seconds, so that there is time to kill who waits for them.
+SLOW = ["id <= 20 AND SLEEP(0.4) = 0", "id BETWEEN 21 AND 1000"]
+# An error as long as the gate holds two rows.
+GATED = ["id <= 1000", "id > 1000 AND id <> (SELECT n FROM gate)"]
+
+
+@pytest.fixture(scope="module")
+def rows(mariadb: Server) -> ServerDatabase:
+    database = mariadb.new_database()
+    database.execute(
+        "CREATE TABLE customers (id BIGINT PRIMARY KEY, a DOUBLE, b DOUBLE, c DOUBLE)",
+        f"INSERT INTO customers SELECT seq, SIN(seq), COS(seq), seq / 7 FROM seq_1_to_{ROWS}",
+        "CREATE TABLE gate (n BIGINT)",
+        "INSERT INTO gate VALUES (-1), (-2)",
+    )
+    return database
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    port = free_port()
+    server = shutil.which("redis-server")
+    assert server, "redis-server is not installed; .ci/system-packages installs it"
+    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, rows: ServerDatabase, postgres: Server, redis_url: str
+) -> Iterator[RunningAirflow]:
+    workshop = Workshop(tmp_path_factory.mktemp("partitioned"))
+    workshop.connections = {
+        "source": rows.airflow_uri("odbc"),
+        "sink": rows.airflow_uri("odbc"),
+        "events": rows.airflow_uri(),
+    }
+    del workshop.models["churn"]
+    for name, partitions in (
+        ("whole", None),
+        ("parts", {"column": "id", "count": 4, "max_active": 2}),
+        ("killed", {"predicates": SLOW}),
+        ("gated", {"predicates": GATED}),
+    ):
+        source = {"query": QUERY, "partitions": partitions}
+        workshop.add_model(name, source=source, retries=5, retry_delay="2s", retry_exponential_backoff=False)
+    metadata = postgres.new_database().sqlalchemy_url()
+    settings = {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
+        "AIRFLOW__CELERY__BROKER_URL": redis_url,
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{metadata}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in workshop.environment.items():
+            patch.setenv(name, value)
+        with workshop.deployment.event_store() as store:
+            upgrade(store.address)
+        with running_airflow(workshop, settings, workers=2) as running:
+            running.wait(lambda: set(workshop.models) <= set(running.api.dag_ids()), "parsing")
+            yield running
+
+
+def predictions(database: ServerDatabase, model: str) -> list[tuple[Any, ...]]:
+    return database.rows(f"SELECT id, prediction, probability_stays FROM {model}_predictions ORDER BY id")
+
+
+def mapped(airflow: RunningAirflow, dag_id: str, run_id: str, task_id: str) -> list[dict[str, Any]]:
+    """The instances of a mapped task, by index."""
+    path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/listMapped"
+    found: list[dict[str, Any]] = airflow.call("GET", path)["task_instances"]
+    return sorted(found, key=lambda task: task["map_index"])
+
+
+def test_partitions_over_two_workers_give_what_one_process_gives(
+    airflow: RunningAirflow, rows: ServerDatabase
+) -> None:
+    workshop = airflow.workshop
+    workshop.run(workshop.dispatch("whole"))
+    run_id = airflow.trigger("parts")
+    assert airflow.wait_for_run("parts", run_id) == "success", airflow.logs()
+    assert predictions(rows, "parts") == predictions(rows, "whole")
+    assert len(predictions(rows, "parts")) == ROWS
+
+    tasks = mapped(airflow, "parts", run_id, "infer")
+    assert [task["rendered_map_index"] for task in tasks] == [
+        "id before 501",
+        "id from 501 to before 1001",
+        "id from 1001 to before 1501",
+        "id from 1501",
+    ]
+    record = workshop.record(dispatch_id("parts", run_id))
+    assert (record.state, record.rows_collected, record.rows_persisted) == ("succeeded", ROWS, ROWS)
+    logs = [(workshop.folder / f"worker-{number}.log").read_text() for number in range(2)]
+    assert all("received" in log for log in logs)
+
+
+def test_a_failed_partition_is_tried_again_alone(airflow: RunningAirflow, rows: ServerDatabase) -> None:
+    run_id = airflow.trigger("gated")
+    wanted = dispatch_id("gated", run_id)
+
+    def has_failed() -> bool:
+        events = airflow.workshop.events(wanted)
+        return any(event.kind == "failed" and event.partition_number == 1 for event in events)
+
+    airflow.wait(has_failed, "the failure of a partition")
+    rows.execute("DELETE FROM gate WHERE n = -2")
+    assert airflow.wait_for_run("gated", run_id) == "success", airflow.logs()
+    tries = [task["try_number"] for task in mapped(airflow, "gated", run_id, "collect")]
+    assert tries[0] == 1
+    assert tries[1] > 1
+    assert [row[0] for row in predictions(rows, "gated")] == list(range(1, ROWS + 1))
+
+
+def test_a_worker_killed_in_the_middle_costs_time_and_no_row(
+    airflow: RunningAirflow, rows: ServerDatabase
+) -> None:
+    """Last: one worker is gone afterwards."""
+    run_id = airflow.trigger("killed")
+
+    def first_collect() -> int | None:
+        tasks = mapped(airflow, "killed", run_id, "collect")
+        return tasks[0]["pid"] if tasks and tasks[0]["state"] == "running" else None
+
+    pid = airflow.wait(first_collect, "the slow partition")
+    worker = os.getsid(pid)
+    ours = processes.find(airflow.workshop.folder)
+    assert any(process.pid == worker and process.component.startswith("worker-") for process in ours)
+    for process in ours:
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) == worker:
+                os.kill(process.pid, signal.SIGKILL)
+    assert airflow.wait_for_run("killed", run_id) == "success", airflow.logs()
+    assert predictions(rows, "killed") == predictions(rows, "whole")
+    record = airflow.workshop.record(dispatch_id("killed", run_id))
+    assert (record.rows_collected, record.rows_persisted) == (ROWS, ROWS)
+    assert record.tries > 1
