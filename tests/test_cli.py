@@ -71,6 +71,8 @@ def test_check_connect_looks_at_contract_and_quarantine_too(workshop: Workshop, 
         ({"source": {"query": "SELECT a, b, c FROM customers"}}, "source", "no key column id"),
         ({"source": {"connection": "nobody"}}, "source", "AIRFLOW_CONN_NOBODY"),
         ({"sink": {"create": False}}, "sink", "CREATE TABLE"),
+        ({"source": {"partitions": {"hash": ["i"], "count": 2}}}, "source.partitions", "no column 'i'"),
+        ({"source": {"partitions": {"predicates": ["x > 1"]}}}, "source.partitions", "x"),
         ({"input": {"columns": {"aa": {"min": 0}}}}, "input", "no column 'aa' (did you mean 'a'?)"),
         (
             {"input": {"columns": {"a": {"type": "text"}}}},
@@ -93,6 +95,13 @@ def test_check_connect_finds_what_would_fail(
     printed = capsys.readouterr()
     assert f"WRONG models.churn.{subject}" in printed.out
     assert says in printed.err
+
+
+def test_check_connect_says_how_many_partitions_there_would_be(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", source={"partitions": {"column": "id", "count": 3}})
+    assert main(["check", "--connect"]) == 0
+    expected = "ok    models.churn.source.partitions: dividing the query's rows: 3 partitions"
+    assert expected in capsys.readouterr().out
 
 
 def test_dispatch_shows_its_accounts(workshop: Workshop, capsys: Captured) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.config.schema import ModelConfig, PartitionsConfig
+from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.increment import check_column
+from mlops_plugin.pipeline.partitions import plan_partitions
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ def inspect_model(
         with _problem(found, "source.cursor"):
             check_column(model, cursor, rows, engine)
         yield _finding(found, name, "source.cursor", f"the query's column '{cursor.column}'")
+
+    if model.source.partitions is not None and "source" not in found:
+        with _problem(found, "source.partitions"):
+            partitions = _plan(model, model.source.partitions, deployment, render(model))
+        tried = (
+            "dividing the query's rows" if found else f"dividing the query's rows: {partitions} partitions"
+        )
+        yield _finding(found, name, "source.partitions", tried)
 
     if found:
         return
@@ -105,6 +115,15 @@ def _describe(
             f"the query returns no key column {', '.join(missing)}; it returns {', '.join(rows.names)}"
         )
     return rows, database.dialect.name
+
+
+def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, query: str) -> int:
+    """Plan the partitions, and prepare the query of each where their SQL is the configuration's own."""
+    with contextlib.closing(deployment.database(model.source.connection)) as database:
+        partitions = plan_partitions(database, query, wanted, f"models.{model.name}.source.partitions")
+        for partition in partitions if wanted.predicates else ():
+            database.describe(narrowed(query, partition.conditions, database.dialect.name)[0])
+    return len(partitions)
 
 
 def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
