@@ -190,6 +190,30 @@ def test_keys_that_sqlite_takes_for_one_are_refused(tmp_path: Path) -> None:
     assert way.stored("id") == []
 
 
+@pytest.mark.parametrize("twins", [("Ann", "ann"), ("a", "a "), ("e", "é")])
+def test_a_key_does_not_take_the_place_of_one_that_the_collation_cannot_tell_apart(
+    mariadb_way: WayIn, twins: tuple[str, str]
+) -> None:
+    create_own(mariadb_way, "id VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY")
+    first, second = twins
+    mariadb_way.write(predictions([first, "other"]), "upsert")
+    with pytest.raises(KeyColumnError, match="one would take the other's place"):
+        mariadb_way.write(predictions([second], dispatch="d2"), "upsert", dispatch="d2")
+    mariadb_way.write(predictions([first], dispatch="d3"), "upsert", dispatch="d3")
+
+    assert mariadb_way.stored("id, dispatch_id") == sorted([(first, "d3"), ("other", "d1")])
+
+
+def test_a_key_does_not_take_the_place_of_one_that_sqlite_cannot_tell_apart(tmp_path: Path) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id TEXT COLLATE NOCASE PRIMARY KEY")
+    way.write(predictions(["Ann"]), "upsert")
+    with pytest.raises(SinkError, match="a collation that takes two keys for one"):
+        way.write(predictions(["ann"], dispatch="d2"), "upsert", dispatch="d2")
+
+    assert way.stored("id, dispatch_id") == [("Ann", "d1")]
+
+
 def test_the_created_table_keeps_key_and_provenance_filled() -> None:
     from mlops_plugin.databases.dialects import POSTGRESQL
 

@@ -195,6 +195,7 @@ def _upsert(write: _Write) -> int:
     write.insert(stage.name)
     if not stage.is_keyed:
         write.refuse_duplicates(stage.name)
+    _refuse_lookalikes(write, stage)
     for statement in _merge(write, stage, unique):
         database.execute(statement)
     own = f"{write.quoted((DISPATCH_ID,), 't.')[0]} = ?"
@@ -210,6 +211,40 @@ def _upsert(write: _Write) -> int:
     # On MySQL, DROP TABLE without TEMPORARY would commit.
     database.execute(f"DROP {'TEMPORARY ' if database.dialect.name == 'mysql' else ''}TABLE {stage.name}")
     return persisted
+
+
+# Bytes tell texts apart that a collation takes for one. (On SQLite, counting what arrived finds it.)
+_BYTES = {"mysql": "CAST({0} AS BINARY)", "mssql": "CAST({0} AS VARBINARY(8000))"}
+
+
+def _refuse_lookalikes(write: _Write, stage: _Stage) -> None:
+    """Raise `KeyColumnError` where a staged key would take the place of another one's row.
+
+    A collation may take 'Ann' for 'ann', or 'a' for 'a ' (MySQL's do, all but one): the row of the one would
+    silently become the row of the other.
+    """
+    as_bytes = _BYTES.get(write.database.dialect.name)
+    texts = tuple(name for name in write.key if pa.types.is_string(write.rows.schema.field(name).type))
+    if as_bytes is None or not texts:
+        return
+    of_stage, of_table = write.quoted(texts, "s."), write.quoted(texts, "t.")
+    differ = " OR ".join(
+        f"{as_bytes.format(ours)} <> {as_bytes.format(theirs)}"
+        for ours, theirs in zip(of_stage, of_table, strict=True)
+    )
+    pairs = ", ".join(f"{name} AS k{number}" for number, name in enumerate([*of_stage, *of_table]))
+    query = (
+        f"SELECT {pairs} FROM {stage.name} s JOIN {write.table} t"
+        f" ON {write.key_equals('s', 't')} WHERE {differ} {write.database.dialect.first_rows.format(rows=1)}"
+    )
+    for values in read_rows(write.database, query):
+        found = zip(texts, values[: len(texts)], values[len(texts) :], strict=True)
+        column, ours, theirs = next(each for each in found if each[1] != each[2])
+        raise KeyColumnError(
+            f"connection '{write.database.conn_id}': {write.sink.table} holds the key {column} = {theirs!r}, "
+            f"which its collation takes for the {ours!r} of this dispatch: one would take the other's place; "
+            "give the column a collation that tells them apart, or make such keys alike in the query"
+        )
 
 
 def _create_stage(write: _Write, unique: frozenset[frozenset[str]]) -> _Stage:
