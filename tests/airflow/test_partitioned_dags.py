@@ -79,6 +79,9 @@ def airflow(
         "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
         "AIRFLOW__CELERY__BROKER_URL": redis_url,
+        # A killed worker may have taken a task from the broker that it had not begun.
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{metadata}",
     }
     with pytest.MonkeyPatch.context() as patch:

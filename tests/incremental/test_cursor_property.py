@@ -198,7 +198,7 @@ def test_each_row_is_predicted_once_whatever_happens(workshop: Workshop) -> None
         pass
 
     Machine.TestCase.settings = settings(
-        max_examples=30,
+        max_examples=20,
         stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
