@@ -31,7 +31,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
 from airflow_process import running_airflow
 from mlops_plugin.events.migrating import upgrade
-from servers import ServerDatabase, start_mariadb
+from servers import ServerDatabase, free_port, start_mariadb
 from workshop import Workshop
 
 _FEATURES = 30
@@ -167,9 +167,7 @@ def rival(workshop: Workshop, database: ServerDatabase, trusted: list[str]) -> I
     """The bare application, running."""
     import jwt
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     secret = secrets.token_hex(64)
     environment = {
         "RIVAL_MODEL": str(workshop.folder / "boosted.skops"),

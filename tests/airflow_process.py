@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.local_stack import processes
 from mlops_plugin.local_stack.airflow_api import AirflowApi
 from mlops_plugin.local_stack.progress import LocalStackError
+from servers import free_port
 from workshop import Workshop
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -61,6 +63,31 @@ class RunningAirflow:
         )
         return ended
 
+    def backfill(self, dag_id: str, first: str, last: str) -> list[DispatchRecord]:
+        """Dispatch the intervals that begin on these days, one after the other; returns those of the DAG."""
+        days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+        made = self.call(
+            "POST",
+            "/backfills",
+            {
+                "dag_id": dag_id,
+                "from_date": f"{first}T00:00:00Z",
+                "to_date": f"{last}T00:00:00Z",
+                "max_active_runs": 1,
+                "run_backwards": False,
+                "dag_run_conf": {},
+            },
+        )
+
+        def dispatched() -> list[DispatchRecord]:
+            return [record for record in self.workshop.records(dag_id) if record.origin == "backfill"]
+
+        def succeeded() -> bool:
+            return [record.state for record in dispatched()] == ["succeeded"] * days
+
+        self.wait(succeeded, f"{days} dispatches of backfill {made['id']}")
+        return dispatched()
+
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
         tasks = self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances")[
             "task_instances"
@@ -100,7 +127,7 @@ def running_airflow(
     and there is one user of each role, called like it in lower case, with that name as the password.
     `workers` are Celery's, for settings that name a broker.
     """
-    port = _free_port()
+    port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         **airflow_environment(workshop, port),
@@ -160,12 +187,6 @@ def airflow_environment(workshop: Workshop, port: int) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _is_healthy(api: AirflowApi, components: Sequence[str]) -> bool:

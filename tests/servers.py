@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -34,6 +35,9 @@ _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 
 Engine = Literal["mysql", "postgres"]
+
+# Its own seed, whatever a test does to the shared one: processes side by side must not draw the same ports.
+_BELOW_EPHEMERAL_PORTS = random.SystemRandom()
 
 # PostgreSQL takes SIGTERM as "when the last client has gone", SIGINT as "now".
 _STOP_SIGNAL = {"mysql": signal.SIGTERM, "postgres": signal.SIGINT}
@@ -228,10 +232,13 @@ def start_postgres(*options: str, port: int | None = None) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listened on a moment ago, and that no outgoing connection will be given."""
+    while True:
+        port = _BELOW_EPHEMERAL_PORTS.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.runner import run_dispatch, run_step
 from mlops_plugin.pipeline.staging import OnRows, unheard
+from servers import ServerDatabase
 
 FEATURES = ("a", "b", "c")
 
@@ -44,6 +45,8 @@ class Workshop:
             "staging": {"url": "staging"},
             "monitor": {"schedule": None},  # no DAG that runs on its own beside those that a test is about
         }
+        # Airflow's own database; None is SQLite, where on a busy machine a writer waits in vain for another.
+        self.metadata: ServerDatabase | None = None
         self.connections = {name: f"sqlite:///{folder / name}.db" for name in ("source", "sink", "events")}
         self.classifier = _train(folder / "churn.skops")
         self.add_rows(5)
@@ -98,10 +101,12 @@ class Workshop:
     def environment(self) -> dict[str, str]:
         """What a process needs to be part of this deployment."""
         connections = {f"AIRFLOW_CONN_{name.upper()}": uri for name, uri in self.connections.items()}
+        metadata = self.metadata and {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.metadata.sqlalchemy_url()}
         return {
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__MLOPS__CONFIG_FILE": str(self.config_file),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            **(metadata or {}),
             **connections,
         }
 

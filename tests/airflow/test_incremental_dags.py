@@ -11,8 +11,8 @@ import pytest
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.local_stack.progress import LocalStackError
 from mlops_plugin.pipeline.dispatch import dispatch_id
+from servers import Server
 from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -21,8 +21,9 @@ TIMES = ("2026-01-31 23:59:59", "2026-02-01 00:00:00", "2026-02-02 12:00:00.5", 
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[RunningAirflow]:
     workshop = Workshop(tmp_path_factory.mktemp("incremental"))
+    workshop.metadata = postgres.new_database()
     with source(workshop) as rows:
         rows.execute("CREATE TABLE arrivals (id INTEGER, a REAL, b REAL, c REAL, changed TIMESTAMP)")
     arrive(workshop, *enumerate(TIMES, 1))
@@ -80,8 +81,7 @@ def test_runs_read_what_is_new_and_a_backfill_its_interval(airflow: RunningAirfl
     assert rows == 3  # the last one again, one that is late, one that is new; the other one is too late
     assert mark(airflow) == "2026-02-04 00:00:00"
 
-    backfill(airflow, "2026-02-01", "2026-02-02")
-    records = [record for record in airflow.workshop.records() if record.origin == "backfill"]
+    records = airflow.backfill("churn", "2026-02-01", "2026-02-02")
     read = {str(record.data_interval_start)[:10]: record.rows_collected for record in records}
     assert read == {"2026-02-01": 1, "2026-02-02": 3}
     assert mark(airflow) == "2026-02-04 00:00:00"
@@ -91,33 +91,6 @@ def test_runs_read_what_is_new_and_a_backfill_its_interval(airflow: RunningAirfl
     record = airflow.workshop.record(dispatch_id("churn", first))
     assert (record.state, mark(airflow)) == ("succeeded", "2026-02-04 00:00:00")
     assert len(airflow.workshop.predictions()) == 7
-
-
-def backfill(airflow: RunningAirflow, start: str, end: str) -> None:
-    """Backfill the intervals that begin on these days, and wait for their success."""
-    body = {
-        "dag_id": "churn",
-        "from_date": f"{start}T00:00:00Z",
-        "to_date": f"{end}T00:00:00Z",
-        "max_active_runs": 1,
-        "run_backwards": False,
-        "dag_run_conf": {},
-    }
-
-    def is_created() -> bool:
-        try:
-            airflow.call("POST", "/backfills", body)
-        except LocalStackError as refused:
-            if "locked" in str(refused):  # Airflow on SQLite: another component was writing
-                return False
-            raise
-        return True
-
-    def states() -> list[str]:
-        return [record.state for record in airflow.workshop.records() if record.origin == "backfill"]
-
-    airflow.wait(is_created, "the backfill")
-    airflow.wait(lambda: states() == ["succeeded"] * 2, "two dispatches")
 
 
 def clear(airflow: RunningAirflow, run_id: str) -> None:

@@ -74,15 +74,14 @@ def airflow(
     ):
         source = {"query": QUERY, "partitions": partitions}
         workshop.add_model(name, source=source, retries=5, retry_delay="2s", retry_exponential_backoff=False)
-    metadata = postgres.new_database().sqlalchemy_url()
+    workshop.metadata = postgres.new_database()
     settings = {
         "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata,
         "AIRFLOW__CELERY__BROKER_URL": redis_url,
         # A killed worker may have taken a task from the broker that it had not begun.
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "20",
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
-        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{metadata}",
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{workshop.metadata.sqlalchemy_url()}",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in workshop.environment.items():

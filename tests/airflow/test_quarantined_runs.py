@@ -12,13 +12,15 @@ import pytest
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
+from servers import Server
 from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 
 @pytest.fixture
-def airflow(workshop: Workshop) -> Iterator[RunningAirflow]:
+def airflow(workshop: Workshop, postgres: Server) -> Iterator[RunningAirflow]:
+    workshop.metadata = postgres.new_database()
     workshop.add_model(
         "churn", input={"columns": {"a": {"nullable": False, "max": 100}}}, error_threshold="40%"
     )

@@ -16,7 +16,7 @@ from mlops_plugin.config.loader import load_config, load_settings
 from mlops_plugin.errors import ConfigError
 from mlops_plugin.events.probes import ProbeHistory
 from mlops_plugin.monitor_dag import build_monitor_dags
-from servers import free_port
+from servers import Server, free_port
 from workshop import Workshop
 
 TESTS = Path(__file__).parents[1]
@@ -99,7 +99,10 @@ def test_parsing_the_file_imports_nothing_heavy(workshop: Workshop) -> None:
 
 @pytest.mark.airflow
 @pytest.mark.slow
-def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_a_change(workshop: Workshop) -> None:
+def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_a_change(
+    workshop: Workshop, postgres: Server
+) -> None:
+    workshop.metadata = postgres.new_database()
     port, told = free_port(), workshop.folder / "told"
     workshop.sections["monitor"] = {
         "schedule": "5s",

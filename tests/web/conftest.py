@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
+from servers import Server
 from workshop import Workshop
 
 ROLES = ("Admin", "Op", "User", "Viewer", "Public")
@@ -86,9 +87,10 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def web_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+def web_airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[RunningAirflow]:
     """Airflow's API server alone over a workshop with one model, `churn`, and a user of each role."""
     workshop = Workshop(tmp_path_factory.mktemp("web"))
+    workshop.metadata = postgres.new_database()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in workshop.environment.items():
             patch.setenv(name, value)

@@ -15,6 +15,7 @@ import pytest
 
 from airflow_process import REPOSITORY, RunningAirflow, airflow_environment, running_airflow
 from mlops_plugin.events.migrating import upgrade
+from servers import Server
 from web.conftest import ROLES, Answer, Client, sign_in
 from workshop import Workshop
 
@@ -133,8 +134,11 @@ class Door:
 
 
 @pytest.fixture(scope="module", params=["FabAuthManager", "SimpleAuthManager"])
-def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def door(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres: Server
+) -> Iterator[Door]:
     workshop = Workshop(tmp_path_factory.mktemp("access"))
+    workshop.metadata = postgres.new_database()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in workshop.environment.items():
             patch.setenv(name, value)

@@ -60,15 +60,16 @@ def test_signed_out_page_needs_nothing_that_is_behind_the_door(nobody: Client) -
 def test_what_nobody_foresaw_is_a_page_with_headers_and_without_details(
     client: Client, web_airflow: RunningAirflow
 ) -> None:
-    with closing(sqlite3.connect(web_airflow.workshop.home / "airflow.db")) as database:
-        database.execute("ALTER TABLE dag RENAME TO dag_away")
-        try:
-            page = client.page("monitor")
-        finally:
-            database.execute("ALTER TABLE dag_away RENAME TO dag")
+    metadata = web_airflow.workshop.metadata
+    assert metadata
+    metadata.execute("ALTER TABLE dag RENAME TO dag_away")
+    try:
+        page = client.page("monitor")
+    finally:
+        metadata.execute("ALTER TABLE dag_away RENAME TO dag")
     assert page.status == 500
     assert "the reason is in the API server's log" in unescape(page.text)
-    assert "no such table" not in page.text
+    assert "does not exist" not in page.text
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
 
 

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
+from servers import Server
 from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -20,8 +21,9 @@ SOON_MS = 60_000  # as long as a run of Airflow may take to begin and end
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
+def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[RunningAirflow]:
     workshop = Workshop(tmp_path_factory.mktemp("dispatches"))
+    workshop.metadata = postgres.new_database()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in workshop.environment.items():
             patch.setenv(name, value)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Frame, Page, expect
 
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
-from servers import free_port
+from servers import Server, free_port
 from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -26,8 +26,11 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[RunningAirflow]:
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Server, port: int
+) -> Iterator[RunningAirflow]:
     workshop = Workshop(tmp_path_factory.mktemp("monitor"))
+    workshop.metadata = postgres.new_database()
     workshop.sections["monitor"] = {
         "refresh": "1s",
         "hosts": [{"name": "Feature service", "host": "127.0.0.1", "port": port}],

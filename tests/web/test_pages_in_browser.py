@@ -22,7 +22,7 @@ from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.probes import ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from servers import free_port
+from servers import Server, free_port
 from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -42,8 +42,9 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[Scene]:
     workshop = Workshop(tmp_path_factory.mktemp("pages"))
+    workshop.metadata = postgres.new_database()
     workshop.sections["monitor"] = {
         "schedule": None,
         "hosts": [

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
+from servers import Server
 from web.conftest import Client
 from workshop import Workshop
 
@@ -21,9 +22,10 @@ PREFIX = "/team/airflow/mlops/"
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[Client]:
     """A program that calls the server as its proxy does: with the whole path."""
     workshop = Workshop(tmp_path_factory.mktemp("prefix"))
+    workshop.metadata = postgres.new_database()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in workshop.environment.items():
             patch.setenv(name, value)

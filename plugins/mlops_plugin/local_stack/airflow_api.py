@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 from mlops_plugin.local_stack.progress import LocalStackError
@@ -17,10 +19,17 @@ COMPONENTS = {  # ours -> as the health page calls it
     "triggerer": "triggerer",
 }
 TIMEOUT_S = 20.0
+# What may be asked again: SQLite on a busy machine fails a request that succeeds a moment later.
+_REPEATABLE = ("GET", "PATCH")
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 
 class Unreachable(LocalStackError):
     """Nobody answers, or not yet."""
+
+
+class ServerFailed(LocalStackError):
+    """Airflow answered that something went wrong on its side."""
 
 
 class AirflowApi:
@@ -71,6 +80,15 @@ class AirflowApi:
         self.call("POST", f"/api/v2/dags/{_quoted(dag_id)}/dagRuns", {"logical_date": None})
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Send a request, and again after an error of the server where that changes nothing twice."""
+        for pause_s in _PAUSES_S if method in _REPEATABLE else ():
+            try:
+                return self._send(method, path, body)
+            except ServerFailed:
+                time.sleep(pause_s)
+        return self._send(method, path, body)
+
+    def _send(self, method: str, path: str, body: object) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - the scheme is ours
             self.url + path,
             method=method,
@@ -84,7 +102,8 @@ class AirflowApi:
                 result: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as failure:
             words = failure.read(500).decode(errors="replace")
-            raise LocalStackError(f"{method} {path}: {failure.code} {failure.reason}: {words}") from failure
+            kind = ServerFailed if failure.code == HTTPStatus.INTERNAL_SERVER_ERROR else LocalStackError
+            raise kind(f"{method} {path}: {failure.code} {failure.reason}: {words}") from failure
         except (OSError, ValueError) as failure:
             raise Unreachable(f"{method} {self.url}{path}: {failure}") from failure
         return result

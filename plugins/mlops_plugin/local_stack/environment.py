@@ -53,7 +53,8 @@ def stack_environment(layout: Layout, host: str, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         # Without it a task looks for the API server on port 8080.
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{reachable(host)}:{port}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{layout.airflow_home / 'airflow.db'}",
+        # SQLite has one writer at a time; on a busy machine the others wait longer than its 5 seconds.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{layout.airflow_home / 'airflow.db'}?timeout=60",
         "AIRFLOW__API__HOST": host,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
