@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlops_plugin.events.records import DispatchRecord
-from mlops_plugin.monitor.model_state import model_state, words
+from mlops_plugin.events.records import DispatchRecord, State
+from mlops_plugin.monitor.model_state import last_dispatch, model_state, words
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATE_AFTER = timedelta(minutes=5)
@@ -28,6 +28,7 @@ class Dag:
     next_data_interval_start: datetime | None = NOW - timedelta(minutes=30)
     next_data_interval_end: datetime | None = NOW + timedelta(minutes=30)
     next_run_after: datetime | None = NOW + timedelta(minutes=30)
+    last_run_id: str | None = "r"
     last_run_state: str | None = "success"
     last_run_after: datetime | None = NOW - timedelta(minutes=30)
     last_run_start: datetime | None = NOW - timedelta(minutes=30)
@@ -49,6 +50,7 @@ LAST = DispatchRecord(
     updated_at=ago(minutes=29),
 )
 BROKE = replace(LAST, state="failed", error="no such table")
+UNDER_WAY = replace(LAST, state="running", run_id="another")
 UNSCHEDULED = {"next_data_interval_start": None, "next_data_interval_end": None, "next_run_after": None}
 
 
@@ -90,6 +92,12 @@ UNSCHEDULED = {"next_data_interval_start": None, "next_data_interval_end": None,
         ),
         ({**UNSCHEDULED, "last_run_state": "running", "last_run_start": ago(days=1)}, LAST, "running", None),
         (UNSCHEDULED, LAST, "ok", None),
+        # another than the last run: a backfill, the terminal's, or one that began before it and is slower
+        ({}, UNDER_WAY, "running", "running for 30 min"),
+        ({"is_paused": True}, UNDER_WAY, "running", None),
+        ({"last_run_state": "failed"}, UNDER_WAY, "running", None),
+        ({}, replace(UNDER_WAY, created_at=ago(minutes=61)), "overrun", "running for 1 h 1 min, longer"),
+        ({"last_run_state": "running"}, UNDER_WAY, "running", "running for 30 min"),
     ],
 )
 def test_the_word_for_a_situation(
@@ -117,6 +125,31 @@ def test_a_broken_configuration_comes_before_everything() -> None:
 
 def test_a_model_that_airflow_does_not_know_is_not_in_airflow() -> None:
     assert model_state(None, None, NOW, late_after=LATE_AFTER).word == "not in Airflow"
+
+
+@pytest.mark.parametrize(
+    ("run", "dispatch", "state", "word"),
+    [
+        ("success", "running", "succeeded", "ok"),  # read before Airflow was, or ended by hand
+        ("failed", "running", "failed", "failed"),
+        ("running", "running", "running", "running"),
+        (
+            "success",
+            "failed",
+            "failed",
+            "failed",
+        ),  # ended by hand in Airflow
+    ],
+)
+def test_the_state_and_the_last_dispatch_do_not_contradict_each_other(
+    run: str, dispatch: State, state: str, word: str
+) -> None:
+    dag = Dag(last_run_state=run, last_run_id="r")
+    last = last_dispatch(dag, replace(LAST, state=dispatch, error=None))
+
+    assert last is not None
+    assert last.state == state
+    assert model_state(dag, last, NOW, late_after=LATE_AFTER).word == word
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.records import DispatchRecord, State
 
 ModelWord = Literal[
     "broken configuration",
@@ -35,6 +35,8 @@ class DagSeen(Protocol):
     def next_data_interval_end(self) -> datetime | None: ...
     @property
     def next_run_after(self) -> datetime | None: ...
+    @property
+    def last_run_id(self) -> str | None: ...
     @property
     def last_run_state(self) -> str | None: ...
     @property
@@ -66,20 +68,40 @@ def model_state(
 
     Late: its time has come, `late_after` has passed, and nothing has started. Missed: the time of the one
     after has come as well. Overrun: it runs longer than the schedule's period, or than `limit`.
-    `problem` is what is wrong with its configuration.
+    `problem` is what is wrong with its configuration, `last` what `last_dispatch` says.
     """
     if problem is not None:
         return ModelState("broken configuration", problem)
     if dag is None or dag.is_stale:
         return ModelState("not in Airflow", "Airflow has not read its DAG yet, or cannot: see Import Errors")
     period = _period(dag)
+    allowed = min((bound for bound in (period, limit) if bound), default=None)
     if dag.last_run_state == "running":
-        return _running(dag, now, period, late_after, limit)
+        return _running(
+            dag.last_run_start or dag.last_run_after or now, dag.last_run_after, now, allowed, late_after
+        )
+    if last is not None and last.state == "running":
+        # Not the last run: a backfill, the terminal's, or one that began before the last and is slower.
+        return _running(last.created_at, None, now, allowed, late_after)
     if not dag.is_paused and (overdue := _overdue(dag, now, period, late_after)):
         return overdue
     if dag.is_paused:
         return ModelState("paused", "nothing is dispatched until it is resumed")
     return _at_rest(dag, last)
+
+
+def last_dispatch(dag: DagSeen | None, last: DispatchRecord | None) -> DispatchRecord | None:
+    """The last dispatch, ended where Airflow says that its run is over.
+
+    The event store may have been read a moment before Airflow, and a run that was ended by hand leaves its
+    dispatch open for a while.
+    """
+    if dag is None or last is None or last.state != "running" or last.run_id != dag.last_run_id:
+        return last
+    if dag.last_run_state not in ("success", "failed"):
+        return last
+    state: State = "succeeded" if dag.last_run_state == "success" else "failed"
+    return replace(last, state=state, finished_at=dag.last_run_end)
 
 
 def _period(dag: DagSeen) -> timedelta | None:
@@ -90,14 +112,12 @@ def _period(dag: DagSeen) -> timedelta | None:
 
 
 def _running(
-    dag: DagSeen, now: datetime, period: timedelta | None, late_after: timedelta, limit: timedelta | None
+    started: datetime, due: datetime | None, now: datetime, allowed: timedelta | None, late_after: timedelta
 ) -> ModelState:
-    started = dag.last_run_start or dag.last_run_after or now
     took = now - started
-    allowed = min((bound for bound in (period, limit) if bound), default=None)
     if allowed is not None and took > allowed:
         return ModelState("overrun", f"running for {words(took)}, longer than the {words(allowed)} it has")
-    late = started - dag.last_run_after if dag.last_run_after else timedelta(0)
+    late = started - due if due else timedelta(0)
     began_late = f"; it started {words(late)} late" if late > late_after else ""
     return ModelState("running", f"running for {words(took)}{began_late}")
 

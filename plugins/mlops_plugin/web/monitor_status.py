@@ -15,7 +15,7 @@ from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.monitor.board import Reading
-from mlops_plugin.monitor.model_state import DagSeen, ModelWord, model_state, words
+from mlops_plugin.monitor.model_state import DagSeen, ModelWord, last_dispatch, model_state, words
 from mlops_plugin.monitor.probe_result import Outcome
 from mlops_plugin.monitor.targets import targets_of
 from mlops_plugin.monitor.watch import Past
@@ -141,7 +141,8 @@ def _models(
     ]
     found = []
     for name, model in known:
-        dag, dispatch = dags.get(name), last.get(name)
+        dag = dags.get(name)
+        dispatch = last_dispatch(dag, last.get(name))
         problem = None if model else "; ".join(map(str, loaded.broken[name]))
         limit = model.dispatch_timeout if model else None
         state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
