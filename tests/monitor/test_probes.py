@@ -22,7 +22,7 @@ from mlops_plugin.monitor.board import ProbeBoard, probe_all
 from mlops_plugin.monitor.host_probe import _outcome
 from mlops_plugin.monitor.probe_result import ProbeResult
 from mlops_plugin.monitor.targets import DatabaseTarget, EventStoreTarget, HostTarget, Target
-from servers import ServerDatabase, free_port
+from servers import ServerDatabase
 from ways_in import WayIn
 
 
@@ -51,16 +51,16 @@ def listener(address: str = "127.0.0.1") -> Iterator[int]:
 
 
 @contextmanager
-def deaf_listener() -> Iterator[int]:
+def deaf_listener(address: str = "127.0.0.1") -> Iterator[int]:
     """A port whose queue is full: whoever connects gets no answer, as from a host that is off."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104
     with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("0.0.0.0", 0), backlog=0))  # noqa: S104
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", server.getsockname()[1]))
-        time.sleep(0.1)
-        yield server.getsockname()[1]
+        server = stack.enter_context(socket.create_server((everywhere, 0), family=family, backlog=0))
+        port = server.getsockname()[1]
+        first = stack.enter_context(socket.create_connection((address, port)))
+        assert first.getpeername()[1] == port  # it waits in the queue now, which has room for no other
+        yield port
 
 
 @contextmanager
@@ -90,20 +90,37 @@ def test_a_listening_port_is_up_and_has_a_latency() -> None:
     assert (result.state, result.error) == ("up", None)
     assert [(step.name, step.address, step.outcome) for step in result.steps] == [("IPv4", "127.0.0.1", "ok")]
     assert result.seconds is not None
-    assert 0 < result.seconds < 1
+    assert result.seconds > 0
 
 
-def test_a_closed_port_is_refused() -> None:
-    result = probed(host("127.0.0.1", free_port()))
+@pytest.mark.parametrize(("address", "family"), [("127.0.0.1", "IPv4"), ("::1", "IPv6")])
+def test_a_closed_port_is_refused(address: str, family: str) -> None:
+    with listener(address) as port:
+        assert probed(host(address, port)).state == "up"
+    result = probed(host(address, port))
 
     assert (result.state, result.seconds) == ("down", None)
-    assert result.error == "IPv4 127.0.0.1: refused"
+    assert result.error == f"{family} {address}: refused"
 
 
-def test_an_ipv6_literal_is_probed() -> None:
-    with listener("::1") as port:
-        assert probed(host("::1", port)).state == "up"
-    assert probed(host("::1", port)).error == "IPv6 ::1: refused"
+@pytest.mark.parametrize(("address", "family"), [("127.0.0.1", "IPv4"), ("::1", "IPv6")])
+def test_a_host_that_does_not_answer_is_timed_out(address: str, family: str) -> None:
+    with deaf_listener(address) as port:
+        result = probed(host(address, port), timeout_s=1)
+
+    assert (result.state, result.error) == ("down", f"{family} {address}: timed out")
+
+
+# To these Linux gives TCP no route, whatever the routes of the machine: broadcast, and multicast.
+@pytest.mark.parametrize(("address", "family"), [("255.255.255.255", "IPv4"), ("ff02::1", "IPv6")])
+def test_an_address_without_a_route_is_unreachable(address: str, family: str) -> None:
+    result = probed(host(address, 80))
+
+    assert [(step.name, step.outcome) for step in result.steps] == [(family, "unreachable")]
+    assert (result.state, result.error) == (
+        "down",
+        f"{family} {address}: unreachable: Network is unreachable",
+    )
 
 
 def test_a_name_is_tried_by_every_family_and_a_missing_one_is_shown() -> None:
@@ -149,14 +166,14 @@ def test_an_error_number_is_an_outcome(code: int, outcome: str) -> None:
     assert _outcome(code)[0] == outcome
 
 
-def test_a_hundred_dead_hosts_are_reported_within_the_timeout_plus_a_second() -> None:
+def test_a_hundred_dead_hosts_are_reported_within_the_timeout_and_not_one_after_the_other() -> None:
     with deaf_listener() as port:
         targets = [host(f"127.0.0.{number}", port) for number in range(1, 101)]
         began = time.monotonic()
         readings = probe_all(targets, timeout_s=2)
         took = time.monotonic() - began
 
-    assert 1.9 < took < 3
+    assert took < 20  # one after the other: 200; 2.1 on an idle machine
     assert [reading.result and reading.result.error for reading in readings] == [
         f"IPv4 127.0.0.{number}: timed out" for number in range(1, 101)
     ]
@@ -165,10 +182,10 @@ def test_a_hundred_dead_hosts_are_reported_within_the_timeout_plus_a_second() ->
 def test_a_live_host_does_not_wait_for_dead_ones() -> None:
     with deaf_listener() as dead, listener() as live:
         board, targets = ProbeBoard(), [host("127.0.0.1", dead), host("127.0.0.1", live)]
-        began = time.monotonic()
-        readings = board.look(targets, refresh_s=10, timeout_s=2, wait_s=0.3)
+        readings = board.look(targets, refresh_s=600, timeout_s=60)
+        while readings[1].result is None:
+            readings = board.look(targets, refresh_s=600, timeout_s=60, wait_s=0.05)
 
-    assert time.monotonic() - began < 1
     assert [reading.is_probing for reading in readings] == [True, False]
     assert readings[0].result is None
     assert readings[1].result
@@ -178,9 +195,9 @@ def test_a_live_host_does_not_wait_for_dead_ones() -> None:
 def test_a_second_viewer_does_not_double_the_probes() -> None:
     with counting_listener() as (port, accepted):
         board, targets = ProbeBoard(), [host("127.0.0.1", port)]
-        readings = [board.look(targets, refresh_s=60, timeout_s=2, wait_s=1) for _ in range(5)]
+        readings = [board.look(targets, refresh_s=600, timeout_s=60, wait_s=60) for _ in range(5)]
         viewers = [
-            threading.Thread(target=lambda: board.look(targets, refresh_s=60, timeout_s=2, wait_s=1))
+            threading.Thread(target=lambda: board.look(targets, refresh_s=600, timeout_s=60, wait_s=60))
             for _ in range(8)
         ]
         for viewer in viewers:
@@ -189,7 +206,7 @@ def test_a_second_viewer_does_not_double_the_probes() -> None:
             viewer.join()
         assert accepted() == 1
         assert len({reading.result and reading.result.at for (reading,) in readings}) == 1
-        board.look(targets, refresh_s=0, timeout_s=2, wait_s=1)
+        board.look(targets, refresh_s=0, timeout_s=60, wait_s=60)
         assert accepted() == 2
 
 
@@ -201,9 +218,7 @@ def test_a_driver_that_hangs_is_reported_in_time_and_not_joined_by_another(
         monkeypatch.setenv("AIRFLOW_CONN_HANGING", f"{conn_type}://u:hidden@127.0.0.1:{port}/d")
         get_connection("hanging")  # Airflow's imports take their time, once in a process
         board, target = ProbeBoard(), database("hanging", None, tmp_path)
-        began = time.monotonic()
         (reading,) = board.look([target], refresh_s=0, timeout_s=1, wait_s=1)
-        assert time.monotonic() - began < 2
         assert reading.result
         assert reading.result.error == "connecting: timed out"
         before = threading.active_count()
