@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mlops_plugin.config.durations import parse_duration
 from mlops_plugin.config.loader import load_config, load_settings
 from mlops_plugin.config.schema import MONITOR_DAG_ID, MonitorConfig
 
-_RECORDING = timedelta(minutes=2)  # loading drivers, writing to the event store, notifying
+_RECORDING = timedelta(minutes=2)  # loading drivers, asking Airflow, the event store, notifying
 _DOCUMENTATION = """\
 Probes what `monitor:` of the configuration names, and remembers it in the event store for the Monitor.
 A host or database that is down does not fail this DAG: that would be no news about the DAG.
@@ -37,24 +38,27 @@ class ProbeOperator(BaseOperator):
         from airflow.sdk.exceptions import AirflowException
 
         from mlops_plugin.connections import get_connection
+        from mlops_plugin.dags_seen import find_dags
+        from mlops_plugin.events.notices import Notices
         from mlops_plugin.events.store import EventStore
-        from mlops_plugin.monitor.notification import check_notifiers, notify
+        from mlops_plugin.monitor.notification import check_notifiers, tell
         from mlops_plugin.monitor.recording import record_round
 
         config = load_config(Path(self.config_file)).config
         home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()  # Airflow's own rule
         connection = get_connection(config.events.connection) if config.events.connection else None
         with EventStore.open(config.events, connection, home) as store:
-            done = record_round(config, store, home)
-        failures = []
-        for change in done.changes:
-            name = done.names.get(change.target, change.target)
-            self.log.info("%s: %s -> %s %s", name, change.before, change.after, change.error or "")
-            failures += notify(change, name, config.monitor.notify, context)
+            done = record_round(config, store, home, partial(find_dags, config.models))
+            for change in done.changes:
+                name = done.names.get(change.target, change.target)
+                self.log.info("%s: %s -> %s %s", name, change.before, change.after, change.error or "")
+            # What this round has changed, and what a round that was killed has not told.
+            lease = self.execution_timeout or _longest_round(config.monitor)
+            failures = tell(Notices(store), config.monitor.notify, context, lease=lease)
         # Also without a change: a mistake here must not wait for the first incident to be seen.
         check_notifiers(config.monitor.notify)
         if failures:
-            raise AirflowException("not everyone was told of a change:\n" + "\n".join(failures))
+            raise AirflowException("not everyone was told of every change:\n" + "\n".join(failures))
         down = sum(probe.state != "up" for probe in done.probes)
         return {"probes": len(done.probes), "not_up": down, "changes": len(done.changes)}
 
@@ -77,15 +81,19 @@ def build_monitor_dag(monitor: MonitorConfig, path: Path) -> DAG:
         max_active_runs=1,
         is_paused_upon_creation=False,
         tags=["mlops"],
-        # Not tried again: the next round comes soon, and a change must not be told twice.
+        # Not tried again: the next round comes soon, and goes on where this one ended.
         default_args={"retries": 0, "owner": "mlops"},
     ) as dag:
         ProbeOperator(
             task_id="probe",
             config_file=str(path),
-            execution_timeout=3 * monitor.timeout + _RECORDING,
+            execution_timeout=_longest_round(monitor),
         )
     return dag
+
+
+def _longest_round(monitor: MonitorConfig) -> timedelta:
+    return 3 * monitor.timeout + _RECORDING
 
 
 def _schedule(schedule: str | None) -> Any:

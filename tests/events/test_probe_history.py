@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlops_plugin.events.probes import Change, ProbeHistory, ProbeRecord, ProbeState, spans
+from mlops_plugin.events.incidents import Change
+from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState, spans
 from mlops_plugin.events.store import EventStore
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -31,7 +32,9 @@ def probe(
 
 def record(history: ProbeHistory, *probes: ProbeRecord, now: datetime | None = None) -> list[Change]:
     newest = max(found.at for found in probes)
-    return history.record(probes, keep_probes=timedelta(days=2), keep=timedelta(days=90), now=now or newest)
+    return history.record(
+        Findings(probes), keep_probes=timedelta(days=2), keep=timedelta(days=90), now=now or newest
+    )
 
 
 def test_probes_are_kept_as_they_were_found(history: ProbeHistory) -> None:

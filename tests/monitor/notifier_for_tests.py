@@ -1,4 +1,4 @@
-"""An Airflow notifier that writes to a file, for tests in this process and in Airflow's own."""
+"""Airflow notifiers that write to a file or die, for tests in this process and in Airflow's own."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ class FileNotifier(BaseNotifier):
     def notify(self, context: Any) -> None:  # noqa: ARG002 -- the protocol's
         with Path(self.file).open("a") as file:
             file.write(f"{self.text}\n")
+
+
+class Deadly(BaseNotifier):
+    """Ends the process that tells it, unless a file says that it may live."""
+
+    def __init__(self, alive: str) -> None:
+        super().__init__()
+        self.alive = alive
+
+    def notify(self, context: Any) -> None:  # noqa: ARG002 -- the protocol's
+        if not Path(self.alive).exists():
+            raise KeyboardInterrupt

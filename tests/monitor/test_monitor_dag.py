@@ -66,6 +66,8 @@ def test_a_broken_model_does_not_take_the_monitor_along(workshop: Workshop) -> N
         ({"hosts": {"host": "a", "port": 1}}, "expected a list"),
         ({"databases": [{"connection": "a"}, {"connection": "a"}]}, "listed twice"),
         ({"schedule": ["churn.predictions"]}, "must recur with time"),
+        ({"failure_threshold": 0}, "at least 1"),
+        ({"hosts": [{"host": "a", "success_threshold": 101}]}, "at most 100"),
         ({"schedule": "@once"}, "must recur with time"),
         ({"notify": [{"notifier": "smtp"}]}, "not the import path of a class"),
         ({"refrehs": "1s"}, "did you mean 'refresh'"),
@@ -99,10 +101,12 @@ def test_parsing_the_file_imports_nothing_heavy(workshop: Workshop) -> None:
 
 @pytest.mark.airflow
 @pytest.mark.slow
-def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_a_change(
+def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
     workshop: Workshop, postgres: Server
 ) -> None:
+    """Of a host, and of a model that overruns: its tasks wait for a pool that does not exist yet."""
     workshop.metadata = postgres.new_database()
+    workshop.add_model("churn", **{**workshop.models["churn"], "schedule": "15s", "pool": "nowhere"})
     port, told = free_port(), workshop.folder / "told"
     workshop.sections["monitor"] = {
         "schedule": "5s",
@@ -118,14 +122,22 @@ def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_a_change(
     workshop.write()
     plugins = str(TESTS.parent / "plugins")
     with running_airflow(workshop, {"PYTHONPATH": f"{plugins}:{TESTS}"}) as airflow:
-        airflow.wait(told.exists, "the news that the host is down")
-        with socket.create_server(("127.0.0.1", port)):
-            airflow.wait(lambda: "is up" in told.read_text(), "the news that the host is up")
 
-    assert told.read_text().splitlines()[:2] == [
-        "Feature service is down (mlops_monitor)",
-        "Feature service is up (mlops_monitor)",
-    ]
+        def heard(news: str) -> bool:
+            return told.exists() and f"{news} (mlops_monitor)\n" in told.read_text()
+
+        airflow.wait(lambda: heard("Feature service is down"), "the news that the host is down")
+        with socket.create_server(("127.0.0.1", port)):
+            airflow.wait(lambda: heard("Feature service is up"), "the news that the host is up")
+        airflow.api.unpause("churn")
+        airflow.wait(lambda: heard("model churn is overrun"), "the news that the model overruns")
+        airflow.call("POST", "/pools", {"name": "nowhere", "slots": 2})
+        airflow.wait(lambda: heard("model churn is on time"), "the news that it is on time again")
+
+    said = [line.removesuffix(" (mlops_monitor)") for line in told.read_text().splitlines()]
+    assert said[:2] == ["Feature service is down", "Feature service is up"]
+    of_the_model = [line for line in said if line in ("model churn is overrun", "model churn is on time")]
+    assert of_the_model[:2] == ["model churn is overrun", "model churn is on time"]
     since = datetime.now(UTC) - timedelta(hours=1)
     with workshop.deployment.event_store() as store:
         rows = ProbeHistory(store).probes("database source customers", since=since)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from mlops_plugin.config.schema import NotifierConfig
 from mlops_plugin.errors import NotifierUnusable
-from mlops_plugin.events.probes import Change, ProbeHistory
-from mlops_plugin.monitor.notification import check_notifiers, notify
-from mlops_plugin.monitor.recording import Round, record_round
+from mlops_plugin.events import tables
+from mlops_plugin.events.notices import Notices
+from mlops_plugin.events.probes import ProbeHistory
+from mlops_plugin.monitor.notification import check_notifiers, tell
+from mlops_plugin.monitor.recording import FindDags, Round, record_round
 from servers import free_port
 from workshop import Workshop
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-FELL = Change("host a:1", "up", "down", NOW, NOW, "IPv4 192.0.2.1: refused")
 NOTIFIER = "monitor.notifier_for_tests.FileNotifier"
 
 
@@ -27,9 +30,29 @@ def watch(workshop: Workshop, **monitor: Any) -> None:
     workshop.write()
 
 
-def one_round(workshop: Workshop) -> Round:
+def one_round(workshop: Workshop, find_dags: FindDags | None = None) -> Round:
     with workshop.deployment.event_store() as store:
-        return record_round(workshop.loaded.config, store, workshop.home)
+        return record_round(workshop.loaded.config, store, workshop.home, find_dags)
+
+
+def notifier(file: Path, text: str = "{{ target }} is {{ after }}") -> dict[str, Any]:
+    return {"notifier": NOTIFIER, "arguments": {"file": str(file), "text": text}}
+
+
+def fall(workshop: Workshop, *notifiers: dict[str, Any]) -> int:
+    """A host that is down for the first time; returns its port."""
+    port = free_port()
+    host = {"name": "Feature service", "host": "127.0.0.1", "port": port}
+    watch(workshop, hosts=[host], notify=list(notifiers), failure_threshold=1, success_threshold=1)
+    one_round(workshop)
+    return port
+
+
+def tell_all(workshop: Workshop) -> list[str]:
+    """Tell what waits, as the task does at the end of a round."""
+    with workshop.deployment.event_store() as store:
+        notifiers = workshop.loaded.config.monitor.notify
+        return tell(Notices(store), notifiers, {}, lease=timedelta(minutes=5))
 
 
 def dispatch(workshop: Workshop) -> None:
@@ -43,6 +66,8 @@ def test_a_round_records_hosts_databases_and_the_event_store(workshop: Workshop)
         workshop,
         hosts=[{"host": "127.0.0.1", "port": port}],
         databases=[{"connection": "source", "table": "customers"}],
+        failure_threshold=1,
+        success_threshold=1,
     )
     first = one_round(workshop)
     with socket.create_server(("127.0.0.1", port)):
@@ -82,23 +107,130 @@ def test_a_round_records_how_each_models_last_dispatch_ended(workshop: Workshop)
     assert "nobody" in str(change.error)
 
 
-def test_every_notifier_is_told_with_its_templates_filled_in(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Dag:
+    """An hourly DAG whose next run is due at that moment."""
+
+    due: datetime
+    is_paused: bool = False
+    is_stale: bool = False
+    last_run_id: str | None = "r"
+    last_run_state: str | None = "success"
+    last_run_after: datetime | None = None
+    last_run_start: datetime | None = None
+    last_run_end: datetime | None = None
+
+    @property
+    def next_data_interval_start(self) -> datetime:
+        return self.due - timedelta(hours=1)
+
+    next_data_interval_end = next_run_after = property(lambda dag: dag.due)
+
+
+def found_dags(dags: dict[str, Dag], _last: object, _now: object) -> dict[str, Dag]:
+    return dags
+
+
+def test_a_model_that_is_late_or_missed_is_told_once_and_again_when_it_has_recovered(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    text = "{{ target }} was {{ before }} and is {{ after }}{{ ': ' if error }}{{ error[:4] }}"
+    watch(workshop, notify=[notifier(tmp_path / "told", text)])
+    for minutes in (-1, 9, 9, 70, 71, -1, -1):
+        dags = {"churn": Dag(datetime.now(UTC) - timedelta(minutes=minutes))}
+        one_round(workshop, partial(found_dags, dags))
+        assert tell_all(workshop) == []
+
+    assert (tmp_path / "told").read_text().splitlines() == [
+        "model churn was on time and is late: due ",
+        "model churn was late and is missed: one ",
+        "model churn was missed and is on time",
+    ]
+
+
+def test_hosts_and_databases_have_thresholds_of_their_own_or_the_monitors(workshop: Workshop) -> None:
+    ports = [free_port(), free_port()]
+    hosts = [{"host": "127.0.0.1", "port": port} for port in ports]
+    watch(workshop, failure_threshold=3, hosts=[hosts[0], {**hosts[1], "failure_threshold": 1}])
+    changed = [[change.target for change in one_round(workshop).changes] for _ in range(4)]
+
+    first, second = (f"host 127.0.0.1:{port}" for port in ports)
+    assert changed == [[second], [], [first], []]
+
+
+def test_every_notifier_is_told_with_its_templates_filled_in(workshop: Workshop, tmp_path: Path) -> None:
     file = tmp_path / "told"
     text = "{{ target }} was {{ before }} and is {{ after }} since {{ since.year }}: {{ error }}"
-    config = NotifierConfig(notifier=NOTIFIER, arguments={"file": str(file), "text": text})
+    fall(workshop, notifier(file, text), notifier(file, text))
 
-    assert notify(FELL, "Feature service", [config, config], {}) == []
-    line = "Feature service was up and is down since 2026: IPv4 192.0.2.1: refused\n"
+    assert tell_all(workshop) == []
+    line = f"Feature service was up and is down since {datetime.now(UTC).year}: IPv4 127.0.0.1: refused\n"
+    assert file.read_text() == line * 2
+    assert tell_all(workshop) == []
     assert file.read_text() == line * 2
 
 
-def test_a_notifier_that_fails_keeps_no_other_from_being_told(tmp_path: Path) -> None:
-    bad = NotifierConfig(notifier=NOTIFIER, arguments={"file": str(tmp_path), "text": "x"})
-    good = NotifierConfig(notifier=NOTIFIER, arguments={"file": str(tmp_path / "told"), "text": "x"})
+def test_a_notifier_that_fails_keeps_no_other_from_being_told_and_is_told_later(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    (tmp_path / "late").mkdir()
+    fall(workshop, notifier(tmp_path / "late"), notifier(tmp_path / "told"))
 
-    (failure,) = notify(FELL, "a", [bad, good], {})
+    (failure,) = tell_all(workshop)
     assert failure.startswith(f"monitor.notify[0] ({NOTIFIER}): IsADirectoryError")
-    assert (tmp_path / "told").read_text() == "x\n"
+    (tmp_path / "late").rmdir()
+    assert tell_all(workshop) == []
+    assert (tmp_path / "late").read_text() == (tmp_path / "told").read_text() == "Feature service is down\n"
+
+
+def test_a_notifier_that_fails_hears_what_follows_in_order(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "told").mkdir()
+    port = fall(workshop, notifier(tmp_path / "told"))
+    with socket.create_server(("127.0.0.1", port)):
+        one_round(workshop)
+    assert len(tell_all(workshop)) == 1
+    (tmp_path / "told").rmdir()
+
+    assert tell_all(workshop) == []
+    assert (tmp_path / "told").read_text() == "Feature service is down\nFeature service is up\n"
+
+
+def test_a_task_that_dies_while_it_tells_leaves_the_rest_to_the_next_and_repeats_nothing(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    deadly = {
+        "notifier": "monitor.notifier_for_tests.Deadly",
+        "arguments": {"alive": str(tmp_path / "alive")},
+    }
+    fall(workshop, notifier(tmp_path / "told"), deadly, notifier(tmp_path / "last"))
+    with pytest.raises(KeyboardInterrupt):
+        tell_all(workshop)
+    assert not (tmp_path / "last").exists()
+    (tmp_path / "alive").touch()
+
+    assert tell_all(workshop) == []
+    assert (tmp_path / "told").read_text() == (tmp_path / "last").read_text() == "Feature service is down\n"
+
+
+def test_two_tasks_at_once_tell_a_change_once(workshop: Workshop, tmp_path: Path) -> None:
+    fall(workshop, notifier(tmp_path / "told"))
+    with workshop.deployment.event_store() as store:
+        (notice,) = Notices(store).waiting()
+        assert Notices(store).claim(notice, datetime.now(UTC), timedelta(minutes=5))
+    assert tell_all(workshop) == []
+
+    assert not (tmp_path / "told").exists()
+
+
+def test_what_nobody_could_be_told_for_a_day_is_given_up_aloud(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "told").mkdir()
+    fall(workshop, notifier(tmp_path / "told"))
+    with workshop.deployment.event_store() as store:
+        yesterday = sa.update(tables.notices).values(at=datetime.now(UTC) - timedelta(hours=25))
+        store._write("ageing the notice", lambda connection: connection.execute(yesterday))
+
+    assert any("is a day old, and given up" in failure for failure in tell_all(workshop))
+    assert tell_all(workshop) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_process import RunningAirflow
-from mlops_plugin.events.probes import ProbeHistory, ProbeRecord
+from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord
 from servers import free_port
 from web.conftest import Client
 
@@ -147,7 +147,7 @@ def test_history_shows_availability_latency_and_incidents(
         for minutes, state, error in ((50, "up", None), (40, "down", "<i>refused</i>"), (30, "up", None)):
             found = ProbeRecord(target, now - timedelta(minutes=minutes), state, 0.002, error)  # type: ignore[arg-type]
             ProbeHistory(store).record(
-                [found], keep_probes=timedelta(days=2), keep=timedelta(days=9), now=now
+                Findings([found]), keep_probes=timedelta(days=2), keep=timedelta(days=9), now=now
             )
 
     answer = client.get("api/v1/monitor/history?target=host%20a.example%3A443").json

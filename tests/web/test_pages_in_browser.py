@@ -20,7 +20,7 @@ from airflow_process import RunningAirflow, airflow_environment, running_airflow
 from events.event_stories import new_identity
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.events.probes import ProbeHistory, ProbeRecord, ProbeState
+from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from servers import Server, free_port
 from workshop import Workshop
@@ -96,7 +96,7 @@ def _past(workshop: Workshop) -> tuple[str, str]:
         for minutes, state in rounds:
             at = now - timedelta(minutes=minutes)
             seen = ProbeRecord("event store", at, state, 0.01, None if state == "up" else "refused")
-            probes.record([seen], keep_probes=timedelta(days=2), keep=timedelta(days=90), now=at)
+            probes.record(Findings([seen]), keep_probes=timedelta(days=2), keep=timedelta(days=90), now=at)
     return failed.id, succeeded.id
 
 

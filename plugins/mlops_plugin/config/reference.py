@@ -110,7 +110,8 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
 def _inherited(section: type[Section]) -> set[str]:
     """Parameters that another section's table describes already."""
     parent = section.__mro__[1]
-    return set(parent.model_fields) if issubclass(parent, Section) else set()
+    has_a_table = any(found is parent for _, found in _sections())
+    return set(parent.model_fields) if issubclass(parent, Section) and has_a_table else set()
 
 
 def _row(key: str, parameter: dict[str, Any], field: FieldInfo) -> str:

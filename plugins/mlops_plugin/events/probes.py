@@ -1,25 +1,34 @@
 """What the Monitor's probes found over time: recorded by a DAG, read by the Monitor's pages.
 
-Each probe is kept for a short while, its hour's sums for long. Incidents begin and end in the transaction
-that records the probe, so they never disagree with it.
+Each probe is kept for a short while, its hour's sums for long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
+from mlops_plugin.events.incidents import (
+    Change,
+    Incident,
+    Sighting,
+    Thresholds,
+    forget_incidents,
+    incidents_of,
+    observe,
+)
+from mlops_plugin.events.notices import add_notices, forget_notices
 from mlops_plugin.events.records import clean, first_line
 from mlops_plugin.events.store import EventStore
 
 ProbeState = Literal["up", "partly", "down"]
 
-_P, _H, _I = tables.probes.c, tables.probe_hours.c, tables.incidents.c
+_P, _H = tables.probes.c, tables.probe_hours.c
 _HOUR = timedelta(hours=1)
 
 
@@ -35,26 +44,29 @@ class ProbeRecord:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A target whose state is another than at its last probe."""
+class Findings:
+    """What was found at one time. `sightings` are what else is watched, and has neither latency nor sums."""
 
-    target: str
-    before: ProbeState
-    after: ProbeState
-    at: datetime
-    since: datetime  # when the state before began, where it was an incident; else `at`
-    error: str | None
+    probes: Sequence[ProbeRecord]
+    sightings: Sequence[Sighting] = ()
+    thresholds: Mapping[str, Thresholds] = field(default_factory=dict)  # by target; others change at once
+    names: Mapping[str, str] = field(default_factory=dict)  # what people call the targets
+    is_told: bool = False  # whether there is somebody to tell of changes
 
-
-@dataclass(frozen=True)
-class Incident:
-    """A time in which a target was not up."""
-
-    target: str
-    state: ProbeState
-    began_at: datetime
-    ended_at: datetime | None  # None while it lasts
-    error: str | None
+    def shortened(self) -> tuple[list[ProbeRecord], list[Sighting]]:
+        """The probes and all sightings, with errors as short as the store keeps them."""
+        probes = [replace(probe, error=_short(probe.error)) for probe in self.probes]
+        by_probe = [
+            Sighting(
+                probe.target,
+                probe.at,
+                probe.state,
+                probe.error,
+                thresholds=self.thresholds.get(probe.target, Thresholds()),
+            )
+            for probe in probes
+        ]
+        return probes, [*by_probe, *(replace(seen, error=_short(seen.error)) for seen in self.sightings)]
 
 
 @dataclass(frozen=True)
@@ -110,20 +122,18 @@ class ProbeHistory:
         self._store = store
 
     def record(
-        self, probes: Sequence[ProbeRecord], *, keep_probes: timedelta, keep: timedelta, now: datetime
+        self, found: Findings, *, keep_probes: timedelta, keep: timedelta, now: datetime
     ) -> list[Change]:
-        """Add one round of probes, forget what is too old, and tell what has changed since the last round."""
-        probes = [
-            replace(probe, error=probe.error and first_line(probe.error, tables.ERROR_CHARS))
-            for probe in probes
-        ]
+        """Add one round of probes, forget what is too old, and tell what has changed by it."""
+        probes, sightings = found.shortened()
 
         def record(connection: sa.Connection) -> list[Change]:
-            changes = []
             for probe in probes:
                 connection.execute(sa.insert(tables.probes).values(_values(probe)))
                 _add_to_hour(connection, probe)
-                changes += _update_incident(connection, probe)
+            changes = [change for seen in sightings if (change := observe(connection, seen))]
+            if found.is_told:
+                add_notices(connection, changes, found.names)
             _forget(connection, now - keep_probes, now - keep)
             return changes
 
@@ -144,13 +154,10 @@ class ProbeHistory:
             rows = [dict(row._mapping) for row in connection.execute(wanted)]
         return [Span(start=row.pop("hour"), **row) for row in rows]
 
-    def incidents(self, target: str, *, since: datetime, limit: int = 100) -> list[Incident]:
-        """Incidents of a target that lasted into the time after `since`, newest first."""
-        lasted = sa.or_(_I.ended_at.is_(None), _I.ended_at >= since)
-        columns = (_I.target, _I.state, _I.began_at, _I.ended_at, _I.error)
-        wanted = sa.select(*columns).where(_I.target == target, lasted).order_by(_I.began_at.desc())
+    def incidents(self, *targets: str, since: datetime, limit: int = 100) -> list[Incident]:
+        """Incidents of targets that lasted into the time after `since`, newest first."""
         with self._store._reading("reading incidents") as connection:
-            return [Incident(**row._mapping) for row in connection.execute(wanted.limit(limit))]
+            return incidents_of(connection, list(targets), since=since, limit=limit)
 
 
 def hour_of(moment: datetime) -> datetime:
@@ -178,6 +185,10 @@ def _span(probe: ProbeRecord) -> Span:
         seconds_sum=seconds,
         seconds_max=seconds,
     )
+
+
+def _short(error: str | None) -> str | None:
+    return error and first_line(error, tables.ERROR_CHARS)
 
 
 def _values(probe: ProbeRecord) -> dict[str, Any]:
@@ -211,25 +222,8 @@ def _add_to_hour(connection: sa.Connection, probe: ProbeRecord) -> None:
         connection.execute(sa.insert(tables.probe_hours).values(target=probe.target, hour=one.start, **sums))
 
 
-def _update_incident(connection: sa.Connection, probe: ProbeRecord) -> list[Change]:
-    lasting = sa.select(tables.incidents).where(_I.target == probe.target, _I.ended_at.is_(None))
-    row = connection.execute(lasting.order_by(_I.id.desc()).limit(1).with_for_update()).one_or_none()
-    before: ProbeState = row.state if row is not None else "up"
-    if before == probe.state:
-        return []
-    if row is not None:
-        connection.execute(sa.update(tables.incidents).where(_I.id == row.id).values(ended_at=probe.at))
-    if probe.state != "up":
-        connection.execute(
-            sa.insert(tables.incidents).values(
-                target=probe.target, state=probe.state, began_at=probe.at, error=probe.error
-            )
-        )
-    since = row.began_at if row is not None else probe.at
-    return [Change(probe.target, before, probe.state, probe.at, since, probe.error)]
-
-
 def _forget(connection: sa.Connection, probes_before: datetime, rest_before: datetime) -> None:
     connection.execute(sa.delete(tables.probes).where(_P.at < probes_before))
     connection.execute(sa.delete(tables.probe_hours).where(_H.hour < rest_before))
-    connection.execute(sa.delete(tables.incidents).where(_I.ended_at < rest_before))
+    forget_notices(connection, probes_before)
+    forget_incidents(connection, rest_before)

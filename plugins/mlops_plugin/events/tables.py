@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = "0005"  # the newest revision in migrations/versions
+SCHEMA_VERSION = "0006"  # the newest revision in migrations/versions
 VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
 
 NAME_CHARS = 250  # as long as Airflow allows a DAG id or a run id
@@ -178,7 +178,7 @@ probe_hours = sa.Table(
     **_MYSQL,
 )
 
-# A time in which a target was not up; `ended_at` is empty while it lasts.
+# A time in which a target was not as usual; `ended_at` is empty while it lasts.
 incidents = sa.Table(
     "mlops_incident",
     metadata,
@@ -190,6 +190,37 @@ incidents = sa.Table(
     sa.Column("error", sa.String(ERROR_CHARS)),
     sa.Index("mlops_incident_target", "target", "began_at"),
     sa.Index("mlops_incident_ended", "ended_at"),
+    sqlite_autoincrement=True,
+    **_MYSQL,
+)
+
+# Sightings in a row that speak for a change of a target, and are too few for it so far.
+streaks = sa.Table(
+    "mlops_streak",
+    metadata,
+    sa.Column("target", sa.String(TARGET_CHARS), primary_key=True),
+    sa.Column("is_usual", sa.Boolean, nullable=False),
+    sa.Column("length", sa.Integer, nullable=False),
+    sa.Column("began_at", UtcTime, nullable=False),
+    **_MYSQL,
+)
+
+# A change that notifiers are to be told of; `told` is a JSON list of those that were.
+notices = sa.Table(
+    "mlops_notice",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("target", sa.String(TARGET_CHARS), nullable=False),
+    sa.Column("name", sa.String(TARGET_CHARS), nullable=False),
+    sa.Column("state_before", sa.String(20), nullable=False),
+    sa.Column("state_after", sa.String(20), nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Column("told", JsonText, nullable=False),
+    sa.Column("claimed_until", UtcTime),
+    sa.Column("settled_at", UtcTime),
+    sa.Index("mlops_notice_settled", "settled_at"),
     sqlite_autoincrement=True,
     **_MYSQL,
 )

@@ -1,14 +1,20 @@
-"""Tells Airflow notifiers that a state has changed."""
+"""Tells Airflow notifiers what has changed, each once: what a task left untold, the next one tells."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlops_plugin.config.schema import NotifierConfig
 from mlops_plugin.errors import NotifierUnusable
-from mlops_plugin.events.probes import Change
+from mlops_plugin.events.notices import Notice, Notices
+
+_GIVEN_UP_AFTER = timedelta(days=1)
 
 
 def check_notifiers(notifiers: Sequence[NotifierConfig]) -> None:
@@ -17,28 +23,78 @@ def check_notifiers(notifiers: Sequence[NotifierConfig]) -> None:
         _make(notifier, index)
 
 
-def notify(
-    change: Change, name: str, notifiers: Sequence[NotifierConfig], context: Mapping[str, Any]
+def tell(
+    notices: Notices, notifiers: Sequence[NotifierConfig], context: Mapping[str, Any], *, lease: timedelta
 ) -> list[str]:
-    """Tell every notifier of one change; returns what went wrong, one text for each that failed.
+    """Tell every notifier of all that waits, oldest first; returns what went wrong, a text each.
 
-    Templates in the notifier's arguments see Airflow's `context` and `target`, `before`, `after`, `error`
-    and `since`.
+    One that fails is told the rest in the next round, so that it hears everything in order. No other
+    process tells the same within `lease`, which a process must not outlive.
     """
+    failures: list[str] = []
+    failed: set[str] = set()
+    by_key = dict(zip(_keys(notifiers), enumerate(notifiers), strict=True))
+    for notice in notices.waiting():
+        with _claimed(notices, notice, lease) as is_ours:
+            if not is_ours:
+                continue
+            told = set(notice.told)
+            for key, (index, config) in by_key.items():
+                if key in told or key in failed:
+                    continue
+                if failure := _tell_one(notice, config, index, context):
+                    failures.append(failure)
+                    failed.add(key)
+                    continue
+                told.add(key)
+                notices.remember(notice, sorted(told))
+            failures += _settle(notices, notice, untold=by_key.keys() - told)
+    return failures
+
+
+def _settle(notices: Notices, notice: Notice, *, untold: set[str]) -> list[str]:
+    now = datetime.now(UTC)
+    is_too_old = now - notice.change.at > _GIVEN_UP_AFTER
+    if not untold or is_too_old:
+        notices.settle(notice, now)
+    if untold and is_too_old:
+        change = f"{notice.name}: {notice.change.before} -> {notice.change.after}"
+        return [f"{change} of {notice.change.at:%Y-%m-%d %H:%M UTC} is a day old, and given up"]
+    return []
+
+
+@contextmanager
+def _claimed(notices: Notices, notice: Notice, lease: timedelta) -> Iterator[bool]:
+    is_ours = notices.claim(notice, datetime.now(UTC), lease)
+    try:
+        yield is_ours
+    finally:
+        if is_ours:
+            notices.let_go(notice)
+
+
+def _tell_one(notice: Notice, config: NotifierConfig, index: int, context: Mapping[str, Any]) -> str | None:
+    """What went wrong. Templates in the notifier's arguments see Airflow's `context` and the news."""
+    change = notice.change
     news = {
-        "target": name,
+        "target": notice.name,
         "before": change.before,
         "after": change.after,
         "error": change.error or "",
         "since": change.since,
     }
-    failures = []
-    for index, config in enumerate(notifiers):
-        try:
-            _make(config, index)({**context, **news})
-        except Exception as error:  # noqa: BLE001 -- the others must still be told; the task fails afterwards
-            failures.append(f"monitor.notify[{index}] ({config.notifier}): {type(error).__name__}: {error}")
-    return failures
+    try:
+        _make(config, index)({**context, **news})
+    except Exception as error:  # noqa: BLE001 -- the others must still be told; the task fails afterwards
+        return f"monitor.notify[{index}] ({config.notifier}): {type(error).__name__}: {error}"
+    return None
+
+
+def _keys(notifiers: Sequence[NotifierConfig]) -> list[str]:
+    """A name for each that stays when others are added: its class and arguments, and which of equal ones."""
+    texts = [json.dumps(config.model_dump(mode="json"), sort_keys=True) for config in notifiers]
+    hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    return [f"{found} {hashes[:index].count(found)}" for index, found in enumerate(hashes)]
 
 
 def _make(config: NotifierConfig, index: int) -> Any:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlops_plugin.config.schema import Config
+from mlops_plugin.config.schema import Config, MonitorConfig
+from mlops_plugin.events.incidents import Change, Thresholds
 from mlops_plugin.events.latest import latest_dispatches
-from mlops_plugin.events.probes import Change, ProbeHistory, ProbeRecord, ProbeState
+from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
+from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.monitor.board import Reading, probe_all
-from mlops_plugin.monitor.targets import targets_of
+from mlops_plugin.monitor.model_state import DagSeen
+from mlops_plugin.monitor.targets import Target, targets_of
+from mlops_plugin.monitor.timing import timing_target, timings
+
+# The DAGs of models, by name; asked with the models' last dispatches.
+FindDags = Callable[[Mapping[str, DispatchRecord], datetime], Mapping[str, DagSeen]]
 
 
 @dataclass(frozen=True)
@@ -24,21 +31,32 @@ class Round:
     names: Mapping[str, str]
 
 
-def record_round(config: Config, store: EventStore, airflow_home: Path) -> Round:
-    """Probe each host and database, look at each model's last dispatch, and record all of it.
+def record_round(
+    config: Config, store: EventStore, airflow_home: Path, find_dags: FindDags | None = None
+) -> Round:
+    """Probe each host and database, look at each model's last dispatch and its DAG, and record all of it.
 
-    Raises `EventStoreError` where it cannot be recorded.
+    Without `find_dags` nothing is said of the models' timing. Raises `EventStoreError` where it cannot be
+    recorded.
     """
     monitor = config.monitor
     readings = _probe_twice(config, airflow_home)
-    probes = (*_probes(readings), *_models(config, store))
-    changes = ProbeHistory(store).record(
-        probes, keep_probes=monitor.keep_probes, keep=monitor.keep, now=datetime.now(UTC)
-    )
+    last = latest_dispatches(store, config.models)
+    now = datetime.now(UTC)
     names = {reading.target.id: reading.target.name for reading in readings}
-    return Round(
-        probes, tuple(changes), names | {model_target(name): f"model {name}" for name in config.models}
+    for name in config.models:
+        names[model_target(name)] = names[timing_target(name)] = f"model {name}"
+    found = Findings(
+        probes=(*_probes(readings), *_models(last, now)),
+        sightings=timings(config, find_dags(last, now), now) if find_dags else (),
+        thresholds={reading.target.id: _thresholds(monitor, reading.target) for reading in readings},
+        names=names,
+        is_told=bool(monitor.notify),
     )
+    changes = ProbeHistory(store).record(
+        found, keep_probes=monitor.keep_probes, keep=monitor.keep, now=datetime.now(UTC)
+    )
+    return Round(tuple(found.probes), tuple(changes), names)
 
 
 def model_target(name: str) -> str:
@@ -67,10 +85,16 @@ def _probes(readings: list[Reading]) -> Iterator[ProbeRecord]:
             yield ProbeRecord(result.target_id, result.at, result.state, result.seconds, result.error)
 
 
-def _models(config: Config, store: EventStore) -> Iterator[ProbeRecord]:
+def _thresholds(monitor: MonitorConfig, target: Target) -> Thresholds:
+    return Thresholds(
+        failure=target.own.failure_threshold or monitor.failure_threshold,
+        success=target.own.success_threshold or monitor.success_threshold,
+    )
+
+
+def _models(last: Mapping[str, DispatchRecord], now: datetime) -> Iterator[ProbeRecord]:
     """Up where the last dispatch succeeded; one that still runs says nothing yet."""
-    now = datetime.now(UTC)
-    for name, dispatch in latest_dispatches(store, config.models).items():
+    for name, dispatch in last.items():
         if dispatch.state != "running":
             state: ProbeState = "up" if dispatch.state == "succeeded" else "down"
             yield ProbeRecord(model_target(name), now, state, None, dispatch.error)

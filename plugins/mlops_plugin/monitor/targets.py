@@ -6,10 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from mlops_plugin.config.schema import EventsConfig, HostConfig, MonitorConfig, WatchedDatabaseConfig
+from mlops_plugin.config.schema import (
+    EventsConfig,
+    HostConfig,
+    MonitorConfig,
+    WatchedConfig,
+    WatchedDatabaseConfig,
+)
 from mlops_plugin.monitor.probe_result import Notes
 
 Kind = Literal["host", "database"]
+_NOTHING = WatchedConfig()
 ID_CHARS = 300  # the length of the history's column
 
 
@@ -31,6 +38,10 @@ class Target(Protocol):
     def address(self) -> str:
         """Where it is, without secrets."""
 
+    @property
+    def own(self) -> WatchedConfig:
+        """What the configuration says of this target alone."""
+
     def probe(self, timeout_s: float, notes: Notes) -> None:
         """Try everything once and note each step; one of our errors may be raised after it was noted."""
 
@@ -43,11 +54,12 @@ class HostTarget:
     port: int
     name: str
     kind: Kind = "host"
+    own: WatchedConfig = _NOTHING
 
     @classmethod
     def of(cls, config: HostConfig) -> HostTarget:
         port = config.port or _port_of_airflow()
-        return cls(config.host, port, config.name or _joined(config.host, port))
+        return cls(config.host, port, config.name or _joined(config.host, port), own=config)
 
     @property
     def id(self) -> str:
@@ -73,10 +85,12 @@ class DatabaseTarget:
     events: EventsConfig = field(repr=False)
     airflow_home: Path = field(repr=False)
     kind: Kind = "database"
+    own: WatchedConfig = _NOTHING
 
     @classmethod
     def of(cls, config: WatchedDatabaseConfig, events: EventsConfig, airflow_home: Path) -> DatabaseTarget:
-        return cls(config.connection, config.table, config.name or config.connection, events, airflow_home)
+        name = config.name or config.connection
+        return cls(config.connection, config.table, name, events, airflow_home, own=config)
 
     @property
     def id(self) -> str:
@@ -101,6 +115,7 @@ class EventStoreTarget:
     id: str = "event store"
     name: str = "Event store"
     kind: Kind = "database"
+    own: WatchedConfig = _NOTHING
 
     @property
     def address(self) -> str:

@@ -100,6 +100,27 @@ def interval_at(model: ModelConfig, moment: datetime) -> tuple[datetime, datetim
     return interval.start, interval.end
 
 
+def interval_end(model: ModelConfig, start: datetime) -> datetime | None:
+    """When the data interval that begins at `start` ends; None where the schedule has no periods."""
+    from airflow.sdk import timezone
+    from airflow.timetables import base
+    from airflow.timetables import interval as timetables
+
+    period = schedule_period(model)
+    if period is None:
+        return None
+    if isinstance(period, timedelta):
+        return start + period
+    timetable = timetables.CronDataIntervalTimetable(period, timezone="UTC")
+    found = timetable.next_dagrun_info(
+        last_automated_data_interval=timetable.infer_manual_data_interval(
+            run_after=timezone.coerce_datetime(start)
+        ),
+        restriction=base.TimeRestriction(earliest=None, latest=None, catchup=True),
+    )
+    return found.data_interval.end if found and found.data_interval else None
+
+
 def schedule_period(model: ModelConfig) -> str | timedelta | None:
     """The schedule as cron expression or length; None where it has no periods."""
     schedule = model.schedule

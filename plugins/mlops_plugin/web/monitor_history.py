@@ -10,10 +10,12 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
+from mlops_plugin.events.incidents import IncidentState
 from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.monitor.model_state import words
 from mlops_plugin.monitor.recording import model_target
 from mlops_plugin.monitor.targets import targets_of
+from mlops_plugin.monitor.timing import timing_target
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.monitor_bars import (
     availability_bars,
@@ -51,7 +53,7 @@ class SpanStatus(BaseModel):
 class IncidentStatus(BaseModel):
     """`ended_at` is null while it lasts."""
 
-    state: Literal["up", "partly", "down"]
+    state: IncidentState = Field(description="Of a model also how it was with its time.")
     began_at: datetime
     ended_at: datetime | None
     error: str | None
@@ -105,7 +107,7 @@ def past(site: SiteDep, target: str) -> _Past:
                 ended_at=incident.ended_at,
                 error=incident.error,
             )
-            for incident in history.incidents(target, since=month)
+            for incident in history.incidents(*_with_its_timing(site, target), since=month)
         ],
         now,
     )
@@ -154,6 +156,13 @@ def _names(site: Site) -> dict[str, str]:
     targets = targets_of(loaded.config.monitor, loaded.config.events, site.deployment().airflow_home)
     models = {model_target(name): f"Model {name}" for name in (*loaded.config.models, *loaded.broken)}
     return {target.id: target.name for target in targets} | models
+
+
+def _with_its_timing(site: Site, target: str) -> list[str]:
+    """A model's incidents are those of its outcome and those of its timing."""
+    loaded = site.loaded()
+    models = (*loaded.config.models, *loaded.broken)
+    return [target, *(timing_target(name) for name in models if model_target(name) == target)]
 
 
 def _start(window: Window, now: datetime) -> datetime:

@@ -23,6 +23,7 @@ from mlops_plugin.config.schema.monitor import (
     HostConfig,
     MonitorConfig,
     NotifierConfig,
+    WatchedConfig,
     WatchedDatabaseConfig,
 )
 from mlops_plugin.config.schema.partitions import PartitionsConfig
@@ -57,6 +58,7 @@ __all__ = [
     "SinkConfig",
     "SourceConfig",
     "StagingConfig",
+    "WatchedConfig",
     "WatchedDatabaseConfig",
     "rows_tolerated",
 ]

@@ -20,8 +20,25 @@ from mlops_plugin.config.parameter_types import (
 )
 from mlops_plugin.config.schema.section import Section
 
+_Threshold = Annotated[int, Field(ge=1, le=100)]
 
-class HostConfig(Section):
+
+class WatchedConfig(Section):
+    """What hosts and databases may each say of their own."""
+
+    failure_threshold: _Threshold | None = Field(
+        default=None,
+        description="As `monitor.failure_threshold`, for this target.",
+        examples=[3],
+    )
+    success_threshold: _Threshold | None = Field(
+        default=None,
+        description="As `monitor.success_threshold`, for this target.",
+        examples=[1],
+    )
+
+
+class HostConfig(WatchedConfig):
     """One entry of `hosts:`: a TCP port that should accept connections."""
 
     name: Line | None = Field(
@@ -38,7 +55,7 @@ class HostConfig(Section):
     )
 
 
-class WatchedDatabaseConfig(Section):
+class WatchedDatabaseConfig(WatchedConfig):
     """One entry of `databases:`: an Airflow connection that should lead to a database."""
 
     name: Line | None = Field(
@@ -95,6 +112,17 @@ class MonitorConfig(Section):
         "duration. null: no such DAG, hence neither history nor notifications.",
         examples=["1m", "*/10 * * * *"],
     )
+    failure_threshold: _Threshold = Field(
+        default=2,
+        description="How many probes of a host or database in a row must fail before an incident begins and "
+        "notifiers are told. The page shows each probe at once.",
+        examples=[3],
+    )
+    success_threshold: _Threshold = Field(
+        default=2,
+        description="How many must succeed in a row before the incident ends.",
+        examples=[1],
+    )
     keep_probes: PositiveDuration = Field(
         default=timedelta(days=2),
         description="How long each single result is kept; of older ones, sums per hour remain.",
@@ -117,7 +145,8 @@ class MonitorConfig(Section):
     )
     notify: tuple[NotifierConfig, ...] = Field(
         default=(),
-        description="Airflow notifiers to tell when a host, a database or a model's outcome changes.",
+        description="Airflow notifiers to tell when a host, a database, a model's outcome or its timing "
+        "(late, missed, overrun) changes.",
         examples=[
             [
                 {

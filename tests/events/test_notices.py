@@ -1,0 +1,69 @@
+"""A change leaves a notice, and one process at a time may tell it; on every engine."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from mlops_plugin.events.notices import Notice, Notices
+from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord
+from mlops_plugin.events.store import EventStore
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LEASE = timedelta(minutes=5)
+
+
+def fall(store: EventStore, target: str = "host a:1", *, is_told: bool = True) -> None:
+    down = ProbeRecord(target, NOON, "down", None, "refused")
+    found = Findings([down], names={"host a:1": "Feature service"}, is_told=is_told)
+    ProbeHistory(store).record(found, keep_probes=timedelta(days=2), keep=timedelta(days=90), now=NOON)
+
+
+def only(notices: Notices) -> Notice:
+    (notice,) = notices.waiting()
+    return notice
+
+
+def test_a_change_leaves_a_notice_with_the_name_that_people_know(store: EventStore) -> None:
+    fall(store)
+    notice = only(Notices(store))
+
+    assert (notice.name, notice.told) == ("Feature service", ())
+    assert (notice.change.before, notice.change.after, notice.change.error) == ("up", "down", "refused")
+    assert (notice.change.at, notice.change.since) == (NOON, NOON)
+
+
+def test_there_is_no_notice_where_nobody_is_to_be_told(store: EventStore) -> None:
+    fall(store, is_told=False)
+
+    assert Notices(store).waiting() == []
+
+
+def test_one_process_at_a_time_tells_a_notice_until_it_lets_go_or_is_overdue(store: EventStore) -> None:
+    fall(store)
+    notices = Notices(store)
+    notice = only(notices)
+
+    assert notices.claim(notice, NOON, LEASE)
+    assert not notices.claim(notice, NOON + LEASE, LEASE)
+    assert notices.claim(notice, NOON + 1.1 * LEASE, LEASE)
+    notices.let_go(notice)
+    assert notices.claim(notice, NOON, LEASE)
+
+
+def test_who_was_told_is_remembered_until_the_notice_is_settled(store: EventStore) -> None:
+    fall(store)
+    notices = Notices(store)
+    notices.remember(only(notices), ["a", "b"])
+    assert only(notices).told == ("a", "b")
+    settled = only(notices)
+    notices.settle(settled, NOON)
+
+    assert notices.waiting() == []
+    assert not notices.claim(settled, NOON, LEASE)
+
+
+def test_notices_wait_in_the_order_of_their_changes(store: EventStore) -> None:
+    fall(store, "host b:1")
+    fall(store)
+
+    assert [notice.name for notice in Notices(store).waiting()] == ["host b:1", "Feature service"]
