@@ -22,8 +22,8 @@ from servers import free_port
 from workshop import Workshop
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-START_TIMEOUT_S = 120.0
-RUN_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
+RUN_TIMEOUT_S = 240.0
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 _MAKE_USERS = """
 import sys

@@ -31,7 +31,7 @@ HOST = "127.0.0.1"
 USER = "mlops"
 # Hostile on purpose: whoever builds a URI or a connection string has to escape it.
 PASSWORD = "s3cr:et@pa/ss %41+é"
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
 
 Engine = Literal["mysql", "postgres"]

@@ -160,7 +160,7 @@ def test_upgrades_at_the_same_time_wait_for_each_other(empty_address: StoreAddre
         process.stdin.write(pickle.dumps(empty_address))
         process.stdin.close()
         process.stdin = None
-    said = [process.communicate(timeout=60) for process in processes]
+    said = [process.communicate(timeout=240) for process in processes]
     assert [(out.decode().strip(), err.decode()[-2000:]) for out, err in said] == [(SCHEMA_VERSION, "")] * 4
     assert differences(empty_address) == []
 

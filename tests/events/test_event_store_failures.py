@@ -122,7 +122,7 @@ def test_a_host_that_does_not_answer_is_given_up(server: Server) -> None:
     started = time.monotonic()
     with server_store(connection) as store, pytest.raises(EventStoreError):
         store.dispatches()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60  # the system itself would try for two minutes
 
 
 @pytest.mark.parametrize("engine", ["mariadb", "postgres"])
@@ -265,7 +265,7 @@ def test_a_writer_waits_for_another_writer(tmp_path: Path) -> None:
         time.sleep(3)
         assert waits.poll() is None
         connection.commit()
-        assert waits.wait(30) == 0
+        assert waits.wait(120) == 0
         assert len(store.unfinished(older_than=timedelta(0))) == 1
 
 

@@ -81,7 +81,7 @@ def test_processes_that_move_it_at_once_never_move_it_backwards(address: StoreAd
         process.stdin.write(pickle.dumps((address, first)))
         process.stdin.close()
         process.stdin = None
-    said = [process.communicate(timeout=120)[1].decode()[-2000:] for process in processes]
+    said = [process.communicate(timeout=300)[1].decode()[-2000:] for process in processes]
     assert said == [""] * 4
     with EventStore(address) as store:
         values = [int(mark.value or 0) for mark in mark_history(store, "churn", limit=100)]

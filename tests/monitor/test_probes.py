@@ -224,7 +224,7 @@ def test_a_driver_that_hangs_is_reported_in_time_and_not_joined_by_another(
         before = threading.active_count()
         for _ in range(5):
             board.look([target], refresh_s=0, timeout_s=1)
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
 
 
 def test_a_database_answers_through_every_way_in(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,9 @@ def test_the_model_unused_for_longest_makes_room(workshop: Workshop) -> None:
 
 
 def test_closing_tells_who_waits_for_an_answer(workshop: Workshop) -> None:
-    _add_hostile(workshop)
+    model = hostile.Hostile()
+    model.begun = workshop.folder / "begun"
+    _add_hostile(workshop, model)
     pool = ModelPool(_limits(timeout="60s"))
     _predict(pool, workshop, 1)
     said: list[str] = []
@@ -185,7 +187,7 @@ def test_closing_tells_who_waits_for_an_answer(workshop: Workshop) -> None:
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.5)
+    _wait(model.begun.exists)
     pool.close()
     waiting.join(10)
     assert "ended with signal SIGKILL" in said[0]
@@ -198,13 +200,20 @@ def test_a_crowd_is_turned_away_instead_of_taking_every_thread(workshop: Worksho
     crowd = [threading.Thread(target=_quietly, args=(pool, workshop, hostile.HANGS)) for _ in range(16)]
     for one in crowd:
         one.start()
-    time.sleep(0.5)
+    _wait(lambda: pool._slots._value == 0)
     with pytest.raises(ServingError, match="busy with 16 requests"):
         _predict(pool, workshop, 1)
     pool.close()
     for one in crowd:
         one.join(10)
         assert not one.is_alive()
+
+
+def _wait(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _quietly(pool: ModelPool, workshop: Workshop, a: float) -> None:

@@ -17,7 +17,7 @@ from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
-SOON_MS = 60_000  # as long as a run of Airflow may take to begin and end
+SOON_MS = 120_000  # as long as a run of Airflow may take to begin and end
 
 
 @pytest.fixture(scope="module")

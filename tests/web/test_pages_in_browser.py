@@ -27,7 +27,7 @@ from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
-SOON_MS = 60_000
+SOON_MS = 120_000
 RUN = "manual__2026-01-01T00:00:00+00:00"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 

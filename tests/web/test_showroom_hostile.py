@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-import time
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
@@ -80,13 +79,10 @@ def test_others_do_not_notice_a_model_that_hangs(client: Client) -> None:
     answers: list[Answer] = []
     hanging = threading.Thread(target=lambda: answers.append(_run(client, HANGS)))
     hanging.start()
-    time.sleep(0.5)
-    slowest = 0.0
+    answered_meanwhile = 0
     while hanging.is_alive():
-        started = time.monotonic()
         assert client.page("showroom").status == 200
         assert client.post("api/v1/showroom/models/churn/runs", {"keys": [[1]]}).status == 200
-        slowest = max(slowest, time.monotonic() - started)
-        time.sleep(0.1)
+        answered_meanwhile += hanging.is_alive()
     assert answers[0].status == 503
-    assert slowest < 1.5
+    assert answered_meanwhile > 1

@@ -12,7 +12,7 @@ from airflow_process import RunningAirflow
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
-SOON_MS = 60_000
+SOON_MS = 120_000
 
 
 @pytest.fixture
