@@ -10,10 +10,11 @@ import gc
 import importlib
 import logging
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from mlops_plugin.model_loaders.native_threads import wait_passively
+from mlops_plugin.model_loaders.skops_import import import_skops_io
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ _MODULES = (
     "mlops_plugin.databases.mysql",
     "mlops_plugin.databases.odbc",
     "mlops_plugin.databases.sink",
-    "skops.io",
     "sklearn.ensemble",
     "sklearn.linear_model",
     "mlops_plugin.model_loaders.scikit_files",
@@ -50,15 +50,13 @@ def preload(command: Sequence[str] | None = None) -> bool:
     if not any(arguments[: len(forks)] == forks for forks in _FORKS_TASKS):
         return False
     wait_passively()
-    with warnings.catch_warnings():
-        # skops looks for its functions in every loaded module; Airflow's old ones warn at each look.
-        warnings.simplefilter("ignore")
-        for module in _MODULES:
-            try:
-                importlib.import_module(module)
-            except ModuleNotFoundError as error:
-                if (error.name or "").startswith("mlops_plugin"):
-                    raise
-                _log.info("not loaded before tasks are forked: %s", error)
+    loads: list[Callable[[], object]] = [partial(importlib.import_module, module) for module in _MODULES]
+    for load in [*loads, import_skops_io]:
+        try:
+            load()
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("mlops_plugin"):
+                raise
+            _log.info("not loaded before tasks are forked: %s", error)
     gc.freeze()  # a collection in a forked process would touch, and so copy, every page of these
     return True

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.dialects import POSTGRESQL
 from mlops_plugin.databases.predictions_table import check_table, create_statement, unique_keys
 from mlops_plugin.errors import KeyColumnError, SinkError
 from sinks import Mode, predictions, sink_config
@@ -215,11 +216,20 @@ def test_a_key_does_not_take_the_place_of_one_that_sqlite_cannot_tell_apart(tmp_
 
 
 def test_the_created_table_keeps_key_and_provenance_filled() -> None:
-    from mlops_plugin.databases.dialects import POSTGRESQL
-
-    statement = create_statement(
-        POSTGRESQL, sink_config("append"), key=["id"], schema=predictions([1]).schema
-    )
+    schema = predictions([1]).schema
+    statement = create_statement(POSTGRESQL, sink_config("append"), key=["id"], schema=schema)
     assert '"id" BIGINT NOT NULL' in statement
-    assert 'PRIMARY KEY ("id", "dispatch_id")' in statement
-    assert 'UNIQUE ("dispatch_id", "id")' in statement
+    assert 'PRIMARY KEY ("dispatch_id", "id")' in statement
+    assert "UNIQUE" not in statement
+
+
+def test_a_table_that_is_searched_by_key_has_an_index_that_begins_with_it() -> None:
+    statement = create_statement(
+        POSTGRESQL,
+        sink_config("append"),
+        key=["id"],
+        schema=predictions([1]).schema,
+        is_searched_by_key=True,
+    )
+    assert 'PRIMARY KEY ("dispatch_id", "id")' in statement
+    assert 'UNIQUE ("id", "dispatch_id")' in statement

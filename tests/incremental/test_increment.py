@@ -252,6 +252,19 @@ def predicts_what_is_missing(workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     )
 
 
+@pytest.mark.parametrize("skips", [False, True])
+def test_keys_are_found_by_an_index_where_a_model_looks_for_them(workshop: Workshop, skips: bool) -> None:
+    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
+        sink.execute("CREATE TABLE one AS SELECT 1 AS id, 2.0 AS a, 3.0 AS b, 4.0 AS c")
+    source = {"connection": "sink", "query": "SELECT * FROM one"}
+    workshop.add_model("churn", source={**source, "skip_predicted": skips}, sink={"mode": "append"})
+    workshop.run(workshop.dispatch())
+    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink:
+        looking = "EXPLAIN QUERY PLAN SELECT 1 FROM churn_predictions WHERE id = 1"
+        plan = " ".join(row[-1] for row in sink.execute(looking))
+    assert ("(id=?)" in plan) == skips
+
+
 def add_one(workshop: Workshop, number: int) -> None:
     with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
         sink.execute("INSERT INTO arrivals VALUES (?, 1, 2, 3)", (number,))

@@ -37,10 +37,12 @@ def write_predictions(
     key: tuple[str, ...],
     dispatch_id: str,
     batches: pa.RecordBatchReader,
+    is_searched_by_key: bool = False,
 ) -> int:
     """Persist a dispatch and return how many of its rows the database itself counts afterwards.
 
     `batches` hold the key columns, the predictions, and dispatch_id, model, artifact_sha256 and predicted_at.
+    `is_searched_by_key`: a table that is created gets an index for finding a key of any dispatch.
     Raises `SinkError` for a table that does not fit or a value that the engine cannot hold, `KeyColumnError`
     for a key that is missing, NULL or there twice, `UnsupportedType` for a column without a type there, and
     `DatabaseError` for everything else; the table is then as it was before.
@@ -51,11 +53,12 @@ def write_predictions(
             f"connection '{database.conn_id}': this engine is not known well enough for mode upsert; "
             "use append or replace"
         )
-    if not check_table(database, sink, key=key, schema=batches.schema):
+    searched = is_searched_by_key
+    if not check_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched):
         batches, is_empty = _peeked(batches)
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
             return 0
-        create_table(database, sink, key=key, schema=batches.schema)
+        create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
     database.commit()
     write = SinkWrite(database, sink, key, dispatch_id, StoredRows(batches, key, database.dialect))
     modes = {"append": _append, "upsert": upsert, "replace": _replace}

@@ -66,8 +66,9 @@ class StoredRows:
         ):
             if is_stored:
                 continue
-            position = pc.index(test(values), pa.scalar(True)).as_py()
-            if position >= 0:
+            is_lost = test(values)
+            if pc.any(is_lost).as_py():
+                position = pc.index(is_lost, pa.scalar(True)).as_py()
                 raise SinkError(
                     f"column '{column}' holds {name} in row {self.count + position + 1} of the dispatch, "
                     f"which {self._dialect.name} cannot store; "

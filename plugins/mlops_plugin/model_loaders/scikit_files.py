@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.model_loaders.artifact import read_verified
 from mlops_plugin.model_loaders.scikit import ScikitRuntime
+from mlops_plugin.model_loaders.skops_import import import_skops_io
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -18,19 +19,15 @@ if TYPE_CHECKING:
 
 def load_skops(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
     """Load a skops file; only scikit-learn's own types and those under `trusted:` may be in it."""
-    with warnings.catch_warnings():
-        # skops looks for its functions in every loaded module; Airflow's old ones warn at each look, by
-        # the thousand.
-        warnings.simplefilter("ignore")
-        import skops.io
+    skops_io = import_skops_io()
     from skops.io.exceptions import UntrustedTypesFoundException
 
     def loads(content: bytes) -> Any:
         try:
-            return skops.io.loads(content, trusted=list(artifact.trusted))
+            return skops_io.loads(content, trusted=list(artifact.trusted))
         except UntrustedTypesFoundException as exc:
             # What the file holds is asked, never obeyed: what may be loaded, the configuration says.
-            unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - set(artifact.trusted))
+            unknown = sorted(set(skops_io.get_untrusted_types(data=content)) - set(artifact.trusted))
             raise ArtifactError(
                 f"model file '{artifact.uri}' contains types that are not trusted: {', '.join(unknown)}; "
                 "if you know where the file comes from, review them and add them to `trusted:`"

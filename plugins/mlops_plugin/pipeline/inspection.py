@@ -128,11 +128,17 @@ def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, 
 
 def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
     from mlops_plugin.databases.predictions_table import check_table
-    from mlops_plugin.pipeline.steps import predictions_schema
+    from mlops_plugin.pipeline.provenance import predictions_schema
 
     schema = predictions_schema([rows.field(column) for column in model.key], outputs)
     with contextlib.closing(deployment.database(model.sink.connection)) as database:
-        check_table(database, model.sink, key=model.key, schema=schema)
+        check_table(
+            database,
+            model.sink,
+            key=model.key,
+            schema=schema,
+            is_searched_by_key=model.source.skip_predicted,
+        )
 
 
 def _look_at_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Schema) -> None:

@@ -231,7 +231,12 @@ def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shel
         with contextlib.closing(deployment.database(sink.connection)) as database:
             watched = pa.RecordBatchReader.from_batches(batches.schema, _heard(batches, shelf.on_rows))
             return write_predictions(
-                database, sink, key=dispatch.model.key, dispatch_id=dispatch.id, batches=watched
+                database,
+                sink,
+                key=dispatch.model.key,
+                dispatch_id=dispatch.id,
+                batches=watched,
+                is_searched_by_key=dispatch.model.source.skip_predicted,
             )
 
     is_stored = not dispatch.is_dry_run

@@ -43,6 +43,7 @@ from mlops_plugin.pipeline.notes import (
     shelves,
 )
 from mlops_plugin.pipeline.partitions import Partition
+from mlops_plugin.pipeline.provenance import with_provenance
 from mlops_plugin.pipeline.rejections import Reason, Rejections
 from mlops_plugin.pipeline.staging import Shelf
 from mlops_plugin.pipeline.threshold import require_within_threshold
@@ -220,7 +221,7 @@ def persist(
     persisted = 0
     if write is not None:
         with _predicted_rows(predicted, shelf) as rows:
-            persisted = write(_with_provenance(rows, dispatch, logged.artifact_sha256, at))
+            persisted = write(with_provenance(rows, dispatch, logged.artifact_sha256, at))
     accounts = Accounts(collected, sum(part.rows for part in predicted), rejected, persisted)
     is_closed = accounts.collected == accounts.predicted + accounts.rejected
     if not is_closed or (write is not None and accounts.persisted != accounts.predicted):
@@ -280,34 +281,6 @@ def _rows_of(files: Sequence[str], shelf: Shelf) -> Iterator[pa.RecordBatchReade
                     yield from rows
 
         yield pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def predictions_schema(key: list[pa.Field], outputs: pa.Schema) -> pa.Schema:
-    """The columns of a predictions table: the key, what the model says, and where it comes from."""
-    return pa.schema([*key, *outputs, *_PROVENANCE])
-
-
-_PROVENANCE = (
-    pa.field("dispatch_id", pa.string(), nullable=False),
-    pa.field("model", pa.string(), nullable=False),
-    pa.field("artifact_sha256", pa.string(), nullable=False),
-    pa.field("predicted_at", pa.timestamp("us", tz="UTC"), nullable=False),
-)
-
-
-def _with_provenance(
-    rows: pa.RecordBatchReader, dispatch: Dispatch, artifact_sha256: str, at: datetime
-) -> pa.RecordBatchReader:
-    values = (dispatch.id, dispatch.model.name, artifact_sha256, at)
-    constants = [pa.scalar(value, field.type) for field, value in zip(_PROVENANCE, values, strict=True)]
-    schema = predictions_schema(list(rows.schema), pa.schema([]))
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in rows:
-            repeated = [pa.repeat(constant, batch.num_rows) for constant in constants]
-            yield pa.RecordBatch.from_arrays([*batch.columns, *repeated], schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _limited(rows: pa.RecordBatchReader, limit: int | None) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,54 @@
+"""The columns that say where a prediction comes from: dispatch, model, artifact and time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from mlops_plugin.pipeline.dispatch import Dispatch
+
+_COLUMNS = (
+    pa.field("dispatch_id", pa.string(), nullable=False),
+    pa.field("model", pa.string(), nullable=False),
+    pa.field("artifact_sha256", pa.string(), nullable=False),
+    pa.field("predicted_at", pa.timestamp("us", tz="UTC"), nullable=False),
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def predictions_schema(key: list[pa.Field], outputs: pa.Schema) -> pa.Schema:
+    """The columns of a predictions table: the key, what the model says, and where it comes from."""
+    return pa.schema([*key, *outputs, *_COLUMNS])
+
+
+def with_provenance(
+    rows: pa.RecordBatchReader, dispatch: Dispatch, artifact_sha256: str, at: datetime
+) -> pa.RecordBatchReader:
+    """The same rows, each with where it comes from behind its own columns."""
+    texts = (dispatch.id, dispatch.model.name, artifact_sha256)
+    constants = [*map(_text, texts), _time(at, _COLUMNS[-1].type)]
+    schema = predictions_schema(list(rows.schema), pa.schema([]))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            repeated = [pa.repeat(constant, batch.num_rows) for constant in constants]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *repeated], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+# By hand, and not by pa.scalar: whatever makes Arrow of a Python value imports pandas first, to know its
+# values from others. A `persist` that needs no pandas is 0.4 s shorter.
+def _text(value: str) -> pa.Scalar:
+    content = value.encode()
+    offsets = struct.pack("=ii", 0, len(content))
+    return pa.StringArray.from_buffers(1, pa.py_buffer(offsets), pa.py_buffer(content))[0]
+
+
+def _time(value: datetime, kind: pa.DataType) -> pa.Scalar:
+    """Of `kind`, which counts microseconds."""
+    number = struct.pack("=q", (value - _EPOCH) // timedelta(microseconds=1))
+    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(number)])[0]

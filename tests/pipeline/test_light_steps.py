@@ -1,0 +1,59 @@
+"""A step loads what it works with: only `infer` needs scikit-learn and pandas, a second of loading."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_plugin.pipeline.dispatch import Dispatch
+from servers import ServerDatabase
+from workshop import Workshop
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_STEP = """
+import os, sys
+from pathlib import Path
+from mlops_plugin.config.loader import load_config
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.runner import run_step
+
+loaded = load_config(Path(os.environ["AIRFLOW__MLOPS__CONFIG_FILE"]))
+model = loaded.model("churn")
+dispatch = Dispatch(id=sys.argv[2], model=model, origin="terminal")
+deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
+run_step(sys.argv[1], dispatch, deployment, query=lambda: model.source.query)
+print(sorted({"pandas", "sklearn", "scipy", "skops"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.slow
+def test_only_infer_loads_pandas_and_scikit_learn(
+    workshop: Workshop, mariadb_database: ServerDatabase
+) -> None:
+    mariadb_database.execute(
+        "CREATE TABLE customers (id INT PRIMARY KEY, a DOUBLE, b DOUBLE, c DOUBLE)",
+        "INSERT INTO customers VALUES (1, 0.5, 0.25, -1), (2, 0.125, 2, 1)",
+    )
+    workshop.connections |= dict.fromkeys(("source", "sink"), mariadb_database.airflow_uri("odbc"))
+    dispatch = workshop.dispatch()
+    light = {step: loaded_by(step, dispatch, workshop) for step in ("collect", "log")}
+    assert "sklearn" in loaded_by("infer", dispatch, workshop)
+    light["persist"] = loaded_by("persist", dispatch, workshop)
+    assert light == dict.fromkeys(("collect", "log", "persist"), "[]")
+    assert mariadb_database.rows("SELECT id FROM churn_predictions ORDER BY id") == [(1,), (2,)]
+
+
+def loaded_by(step: str, dispatch: Dispatch, workshop: Workshop) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _STEP, step, dispatch.id],
+        env={**workshop.environment, "PYTHONPATH": str(REPOSITORY / "plugins")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
