@@ -41,12 +41,13 @@ def run_step(task: dict[str, Any]) -> float:
     from mlops_plugin.pipeline import runner
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.dispatch import Dispatch
+    from mlops_plugin.pipeline.step_record import Attempt
 
     loaded = load_config(Path(task["config"]), only=task["model"])
     model = loaded.model(task["model"])
     dispatch = Dispatch(id=task["dispatch"], model=model, origin="manual")
     deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
-    attempt = runner.Attempt(partition=task.get("partition"))
+    attempt = Attempt(partition=task.get("partition"))
     runner.run_step(task["step"], dispatch, deployment, query=lambda: model.source.query, attempt=attempt)
     return 0.0
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class MlopsError(Exception):
     """Root of the hierarchy; `str()` of it may be shown to an operator."""
+
+    # Whether to try again must fail in the same way until a person has changed something.
+    is_final: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,12 @@ class TemplateError(MlopsError):
     """A query's template cannot be rendered."""
 
 
+class TemplateMistake(TemplateError):
+    """The template itself is wrong, whatever Airflow's variables and connections hold."""
+
+    is_final = True
+
+
 class ConnectionUnusable(MlopsError):
     """An Airflow connection does not exist or lacks what its type needs."""
 
@@ -70,13 +80,27 @@ class UnsupportedType(MlopsError):
 class PartitionError(MlopsError):
     """A query's rows cannot be divided as the configuration says."""
 
+    is_final = True
+
 
 class SinkError(MlopsError):
     """The predictions table is not what the configuration says it is."""
 
 
+class LimitRefused(SinkError):
+    """A dispatch of a part of the rows would replace the whole table."""
+
+    is_final = True
+
+
 class KeyColumnError(MlopsError):
     """Key columns are missing, NULL or not unique."""
+
+
+class KeyColumnMissing(KeyColumnError):
+    """The query does not return a key column."""
+
+    is_final = True
 
 
 class CursorError(MlopsError):
@@ -87,20 +111,44 @@ class ArtifactError(MlopsError):
     """A model file is missing, altered, incompatible, or no model."""
 
 
+class ArtifactChanged(ArtifactError):
+    """A model file is another than the one that was pinned, by the configuration or by the dispatch."""
+
+    is_final = True
+
+
 class FeatureError(MlopsError):
     """The rows do not have the features that the model expects."""
+
+    is_final = True
 
 
 class ContractError(MlopsError):
     """What `input:` or `output:` asks cannot be asked of these columns, or ends the dispatch."""
 
+    is_final = True
+
+
+class BaselineUnreadable(ContractError):
+    """A contract's baseline cannot be opened now."""
+
+    is_final = False
+
 
 class ThresholdError(MlopsError):
     """More rows were rejected than `error_threshold` allows."""
 
+    is_final = True
+
 
 class StagingError(MlopsError):
     """Rows handed from one step to the next are missing or damaged."""
+
+
+class StagingOutdated(StagingError):
+    """They do not belong together, or not to the configuration any more; steps have to be cleared."""
+
+    is_final = True
 
 
 class EventStoreError(MlopsError):

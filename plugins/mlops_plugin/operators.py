@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.sdk import BaseOperator
 
 from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
-from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError
+from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError, TemplateMistake
 from mlops_plugin.pipeline.rendering import interval_at, interval_context
 
 if TYPE_CHECKING:
@@ -70,9 +70,16 @@ class StepOperator(BaseOperator):
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
     def execute(self, context: Any) -> Any:
-        """Run the step; an error is recorded in the event store and raised again."""
+        """Run the step; an error is recorded in the event store and raised again.
+
+        Where it is final, Airflow does not try again.
+        """
+        from airflow.sdk.exceptions import AirflowFailException
+
         from mlops_plugin.pipeline.dispatch import dispatch_of_run
-        from mlops_plugin.pipeline.runner import Attempt, run_step
+        from mlops_plugin.pipeline.finality import is_final
+        from mlops_plugin.pipeline.runner import run_step
+        from mlops_plugin.pipeline.step_record import Attempt
 
         task_instance = context["ti"]
         dispatch = dispatch_of_run(self.model, context)
@@ -89,6 +96,10 @@ class StepOperator(BaseOperator):
                     None if self.partition is None else self.partition["number"],
                 ),
             )
+        except MlopsError as error:
+            if not is_final(error, self.step):
+                raise
+            raise AirflowFailException(f"{error} (not tried again: it would fail in the same way)") from error
         finally:
             self._is_running = False
         self._skip_dry_run(dispatch, counted)
@@ -142,7 +153,9 @@ class QueryOperator(StepOperator):
         try:
             super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         except (JinjaError, AirflowRuntimeError) as error:
-            self._template_error = TemplateError(f"models.{self.model.name}.source.query: {error}")
+            # A variable or connection that is not there may be there in a minute.
+            kind = TemplateMistake if isinstance(error, JinjaError) else TemplateError
+            self._template_error = kind(f"models.{self.model.name}.source.query: {error}")
 
     def query_source(self) -> Callable[[], str]:
         def query() -> str:

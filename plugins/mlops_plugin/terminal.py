@@ -14,7 +14,8 @@ from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.reconciliation import close_abandoned
 from mlops_plugin.pipeline.rendering import interval_at, render
-from mlops_plugin.pipeline.runner import Counted, run_dispatch
+from mlops_plugin.pipeline.runner import run_dispatch
+from mlops_plugin.pipeline.step_record import Counted
 
 if TYPE_CHECKING:
     from rich.console import Console

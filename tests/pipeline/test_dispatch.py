@@ -24,7 +24,8 @@ from mlops_plugin.errors import (
     UnsupportedType,
 )
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.runner import Attempt, run_step
+from mlops_plugin.pipeline.runner import run_step
+from mlops_plugin.pipeline.step_record import Attempt
 from workshop import Workshop
 
 

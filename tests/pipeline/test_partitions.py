@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from mlops_plugin.config.schema import PartitionsConfig
 from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.selection import narrowed
-from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError
+from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError, ThresholdError
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.partitions import Partition, plan_partitions
-from mlops_plugin.pipeline.runner import Attempt, run_step
+from mlops_plugin.pipeline.runner import run_step
+from mlops_plugin.pipeline.step_record import Attempt
 from ways_in import WayIn
 from workshop import Workshop
 
@@ -279,6 +280,24 @@ def test_a_partition_is_tried_again_alone(workshop: Workshop) -> None:
     step(workshop, dispatch, "persist")
     assert [row["id"] for row in workshop.predictions()] == list(range(1, 41))
     assert workshop.record(dispatch.id).rows_persisted == 40
+
+
+def test_rows_of_all_partitions_are_counted_also_where_persist_fails(workshop: Workshop) -> None:
+    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
+        source.execute("UPDATE customers SET a = 1e9 WHERE id IN (1, 2, 5)")
+    workshop.add_model(
+        "churn",
+        source={"partitions": {"column": "id", "count": 2}},
+        input={"columns": {"a": {"max": 100}}},
+        error_threshold=2,
+    )
+    dispatch = workshop.dispatch()
+    with pytest.raises(ThresholdError, match="3 of 5 rows were rejected"):
+        workshop.run(dispatch)
+
+    record = workshop.record(dispatch.id)
+    assert (record.state, record.rows_collected) == ("failed", 5)
+    assert (record.rows_predicted, record.rows_rejected, record.rows_persisted) == (2, 3, None)
 
 
 def test_a_partition_collected_anew_after_the_log_is_not_inferred(workshop: Workshop) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 Origin = Literal["scheduled", "manual", "backfill", "asset", "showroom", "terminal"]
 State = Literal["running", "succeeded", "failed"]
 Step = Literal["plan", "collect", "log", "infer", "persist"]  # `plan` only where rows are partitioned
-Kind = Literal["started", "logged", "succeeded", "failed", "reconciled"]
+Kind = Literal["started", "logged", "counted", "succeeded", "failed", "reconciled"]
 
 TEXT_CHARS = 100_000  # a longer text (a query, a value in a key) is cut: an event is no place for data
 
@@ -164,6 +164,8 @@ def _by_step_event(event: EventRecord, step: Step) -> dict[str, Any]:
             return {**reopened, **dict.fromkeys(_COUNTS[step])}
         case "logged":
             return {"rows_collected": event.row_count, **details}
+        case "counted":  # by `persist`, which is the first to see all partitions
+            return details
         # What the partitions of a step counted, the dispatch as a whole adds up.
         case "succeeded" if _COUNTS[step] and event.partition_number is None:
             rejected = {name: details[name] for name in ("rows_rejected",) if name in details}

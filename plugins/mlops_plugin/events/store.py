@@ -139,6 +139,11 @@ class EventStore(EventReading):
             replace(_event(dispatch_id, "logged", "log", details=log_details(entry)), row_count=entry.rows)
         )
 
+    def partitions_counted(self, dispatch_id: str, *, predicted: int, rejected: int) -> None:
+        """Record what the partitions of a dispatch add up to, before `persist` judges it."""
+        counts = {"rows_predicted": predicted, "rows_rejected": rejected}
+        self._record(_event(dispatch_id, "counted", "persist", details=counts))
+
     def finish(
         self, dispatch_id: str, *, collected: int, predicted: int, rejected: int, persisted: int
     ) -> DispatchRecord:

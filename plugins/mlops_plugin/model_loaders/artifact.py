@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
-from mlops_plugin.errors import ArtifactError, DriverMissing
+from mlops_plugin.errors import ArtifactChanged, ArtifactError, DriverMissing
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -44,7 +44,7 @@ def read_verified(artifact: ArtifactConfig) -> Verified:
         raise ArtifactError(f"model file '{artifact.uri}' is empty; write it again")
     found = hashlib.sha256(content).hexdigest()
     if artifact.sha256 is not None and found != artifact.sha256.strip().lower():
-        raise ArtifactError(
+        raise ArtifactChanged(
             f"model file '{artifact.uri}' is not the pinned one: its SHA-256 is {found}, `sha256:` says "
             f"{artifact.sha256}; restore the file, or pin the new one if you know where it comes from"
         )

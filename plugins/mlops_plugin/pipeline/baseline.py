@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_plugin.errors import ContractError
+from mlops_plugin.errors import BaselineUnreadable, ContractError
 from mlops_plugin.pipeline.column_check import kind_of
 
 VERSION = 1
@@ -81,9 +81,9 @@ def read_baseline(uri: str) -> Baseline:
         with fsspec.open(uri, "r", encoding="utf-8") as file:
             content = json.load(file)
     except FileNotFoundError as error:
-        raise ContractError(f"baseline '{uri}' does not exist; {advice}") from error
+        raise BaselineUnreadable(f"baseline '{uri}' does not exist; {advice}") from error
     except (OSError, ValueError, ImportError) as error:
-        raise ContractError(f"baseline '{uri}' cannot be read: {error}; {advice}") from error
+        raise BaselineUnreadable(f"baseline '{uri}' cannot be read: {error}; {advice}") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ContractError(f"'{uri}' is no baseline of version {VERSION}; {advice}")
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops_plugin.pipeline.distribution import merged
 from mlops_plugin.pipeline.notes import Predicted
-from mlops_plugin.pipeline.rejections import details
+from mlops_plugin.pipeline.rejections import Reason, details, merged_reasons
 
 Report = Mapping[str, Any]
 
@@ -28,16 +28,18 @@ def whole_report(reports: Sequence[Report]) -> Report | None:
     """The reports of all partitions as one; None where there are none."""
     if len(reports) < 2:
         return reports[0] if reports else None
-    reasons: Counter[tuple[str | None, str]] = Counter()
     imputed: Counter[str] = Counter()
     for report in reports:
         imputed.update(report["imputed"])
-        for found in report["reasons"]:
-            reasons[found["column"], found["reason"]] += found["rows"]
+    reasons = merged_reasons(map(_reasons, reports))
     return {
         "rows": sum(report["rows"] for report in reports),
         "rows_rejected": sum(report["rows_rejected"] for report in reports),
-        "reasons": details([(column, reason, rows) for (column, reason), rows in reasons.most_common()]),
+        "reasons": details(reasons),
         "imputed": dict(imputed),
         "distribution": merged([report["distribution"] for report in reports]),
     }
+
+
+def _reasons(report: Report) -> list[Reason]:
+    return [(found["column"], found["reason"], found["rows"]) for found in report["reasons"]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import KeyColumnError, StagingError
+from mlops_plugin.errors import KeyColumnError, StagingOutdated
 from mlops_plugin.pipeline.key_range import outermost
 from mlops_plugin.pipeline.partitions import Partition
 from mlops_plugin.pipeline.rejections import Reason
@@ -90,7 +90,7 @@ def read_note(kind: type[_Note], name: str, shelf: Shelf) -> _Note:
     try:
         return kind(**shelf.note(name))
     except TypeError as error:
-        raise StagingError(
+        raise StagingOutdated(
             f"staging: the note of step '{name}' was left by another version of this software; clear "
             "'collect' and what follows it in Airflow"
         ) from error
@@ -107,7 +107,7 @@ def planned_partition(shelf: Shelf) -> tuple[Planned, Partition]:
     """The plan, and the partition that a partition's shelf is for."""
     planned = read_note(Planned, PLANNED, shelf.whole)
     if shelf.partition is None or shelf.partition >= len(planned.partitions):
-        raise StagingError(
+        raise StagingOutdated(
             f"staging: partition {shelf.partition} is not among the {len(planned.partitions)} that were "
             "planned last; clear 'plan' and what follows it in Airflow"
         )
@@ -124,7 +124,7 @@ def shelves(planned: Planned | None, shelf: Shelf) -> list[Shelf]:
 def all_collected(model: ModelConfig, shelf: Shelf) -> tuple[Collected, list[str]]:
     """What was collected, partitions as one, and the files that it is in.
 
-    Raises `StagingError` where a partition is of another plan, `KeyColumnError` where they disagree on the
+    Raises `StagingOutdated` where a partition is of another plan, `KeyColumnError` where they disagree on the
     type of a key.
     """
     planned = find_plan(model, shelf)
@@ -133,12 +133,12 @@ def all_collected(model: ModelConfig, shelf: Shelf) -> tuple[Collected, list[str
     if planned is None:
         return parts[0], files
     if any(part.plan != planned.id for part in parts):
-        raise StagingError(
+        raise StagingOutdated(
             f"models.{model.name}: partitions were planned again after some of them were collected; clear "
             "'collect' and what follows it in Airflow"
         )
     if len({(part.increment or {}).get("skipped_artifact") for part in parts}) > 1:
-        raise StagingError(
+        raise StagingOutdated(
             f"models.{model.name}: the artifact changed while partitions were collected without the rows "
             "that have a prediction by it; clear 'plan' and what follows it in Airflow"
         )
@@ -171,11 +171,11 @@ def _agreed_types(model: ModelConfig, parts: Sequence[Collected]) -> dict[str, s
 
 
 def require_logged(model: ModelConfig, shelf: Shelf) -> Logged:
-    """What was logged; raises `StagingError` where the configuration has changed since."""
+    """What was logged; raises `StagingOutdated` where the configuration has changed since."""
     logged = read_note(Logged, LOGGED, shelf.whole)
     if logged.settings != pinned_settings(model):
         first = "collect" if model.source.partitions is None else "plan"
-        raise StagingError(
+        raise StagingOutdated(
             f"models.{model.name}: its key, features, model, input, output, partitions or sink changed in "
             f"the configuration after this dispatch was logged; clear '{first}' and what follows it in "
             "Airflow to dispatch anew"
@@ -184,10 +184,10 @@ def require_logged(model: ModelConfig, shelf: Shelf) -> Logged:
 
 
 def require_collected(model: ModelConfig, logged: Logged, shelf: Shelf) -> Collected:
-    """The rows on this shelf; raises `StagingError` where they are not those that were logged."""
+    """The rows on this shelf; raises `StagingOutdated` where they are not those that were logged."""
     collected = read_note(Collected, COLLECTED, shelf)
     if collected.file not in logged.collected:
-        raise StagingError(
+        raise StagingOutdated(
             f"models.{model.name}: rows were collected again after they were logged; clear 'log' "
             "and what follows it in Airflow"
         )
@@ -195,11 +195,11 @@ def require_collected(model: ModelConfig, logged: Logged, shelf: Shelf) -> Colle
 
 
 def require_predicted(model: ModelConfig, logged: Logged, shelf: Shelf) -> tuple[Collected, Predicted]:
-    """The predictions on this shelf, and what of; raises `StagingError` where that is not what was logged."""
+    """The predictions on this shelf, and what of; raises `StagingOutdated` where not what was logged."""
     collected = require_collected(model, logged, shelf)
     predicted = read_note(Predicted, PREDICTED, shelf)
     if (predicted.collected, predicted.artifact_sha256) != (collected.file, logged.artifact_sha256):
-        raise StagingError(
+        raise StagingOutdated(
             f"models.{model.name}: the predictions are of other rows or of another artifact than "
             "those logged last; clear 'infer' and what follows it in Airflow"
         )

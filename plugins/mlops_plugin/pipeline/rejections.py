@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, time
 from typing import IO, Any, Self
@@ -171,6 +171,15 @@ def _whole_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.hex()
     return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def merged_reasons(parts: Iterable[Iterable[Reason]]) -> list[Reason]:
+    """The reasons of several parts as those of the whole, the most frequent first."""
+    counts: Counter[tuple[str | None, str]] = Counter()
+    for part in parts:
+        for column, reason, rows in part:
+            counts[column, reason] += rows
+    return [(column, reason, rows) for (column, reason), rows in counts.most_common()]
 
 
 def told(reasons: Sequence[Reason], most: int = 3) -> str:

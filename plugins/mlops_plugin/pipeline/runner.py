@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import pyarrow as pa
 
 from mlops_plugin.databases.selection import narrowed, shown
-from mlops_plugin.errors import EventStoreError, MlopsError, StagingError
+from mlops_plugin.errors import StagingError
 from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline import steps
@@ -30,25 +29,11 @@ from mlops_plugin.pipeline.notes import Collected, increment_note, planned_parti
 from mlops_plugin.pipeline.partitions import ALL_ROWS, plan_partitions
 from mlops_plugin.pipeline.rendering import without_secrets
 from mlops_plugin.pipeline.staging import OnRows, Shelf, unheard
+from mlops_plugin.pipeline.step_record import ONLY_TRY, Attempt, Counted, recorded
 
 _log = logging.getLogger(__name__)
 
-# What a step counted; always has `rows`, None for `plan`. Small, and JSON: it becomes the task's XCom.
-Counted = dict[str, Any]
-
 _ACCOUNTS = ("collected", "predicted", "rejected", "persisted")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """Which try of a step this is, from 1, and whether Airflow will make another one after it.
-
-    `partition` is the part of the rows that it is about, from 0; None where that is all of them.
-    """
-
-    number: int = 1
-    is_final: bool = True
-    partition: int | None = None
 
 
 def run_step(
@@ -57,7 +42,7 @@ def run_step(
     deployment: Deployment,
     *,
     query: Callable[[], str] | None = None,
-    attempt: Attempt = Attempt(),
+    attempt: Attempt = ONLY_TRY,
     on_rows: OnRows = unheard,
 ) -> Counted:
     """Run one step and record its start and its end in the event store.
@@ -243,7 +228,13 @@ def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shel
     quarantine = None
     if is_stored and (dispatch.model.may_reject or dispatch.is_quarantined):
         quarantine = Quarantine(dispatch.model, dispatch.id, deployment)
-    accounts = steps.persist(dispatch, write if is_stored else None, shelf, quarantine)
+    on_counted = None
+    if dispatch.model.source.partitions is not None:
+
+        def on_counted(predicted: int, rejected: int) -> None:
+            store.partitions_counted(dispatch.id, predicted=predicted, rejected=rejected)
+
+    accounts = steps.persist(dispatch, write if is_stored else None, shelf, quarantine, on_counted)
     # Only now: a dispatch that dies before this line reads the same rows again.
     mark = move_mark_behind(dispatch, store, increment_note(dispatch.model, shelf))
     return {
@@ -261,61 +252,10 @@ def _heard(batches: Iterable[pa.RecordBatch], on_rows: OnRows) -> Iterator[pa.Re
         on_rows(batch.num_rows)
 
 
-class Report:
-    """Receives what a step counted; calling it is the step's last act."""
-
-    counted: Counted
-
-    def __call__(self, counted: Counted) -> None:
-        self.counted = counted
-
-
-@contextlib.contextmanager
-def recorded(
-    step: Step, dispatch: Dispatch, store: EventStore, attempt: Attempt = Attempt()
-) -> Iterator[Report]:
-    """Record the start and the end of what is done inside; errors are recorded, then raised unchanged."""
-    store.begin(dispatch.identity)
-    store.step_started(dispatch.id, step, attempt.number, partition=attempt.partition)
-    report = Report()
-    started = time.monotonic()
-    try:
-        yield report
-    except BaseException as error:  # whatever ended the step is recorded, and goes on
-        try:
-            store.step_failed(
-                dispatch.id,
-                step,
-                attempt.number,
-                partition=attempt.partition,
-                seconds=time.monotonic() - started,
-                error=str(error) if isinstance(error, MlopsError) else _named(error),
-                is_final=attempt.is_final,
-            )
-        except EventStoreError as unrecorded:
-            error.add_note(f"and this failure could not be recorded: {unrecorded}")
-        raise
-    rows, seconds = report.counted["rows"], time.monotonic() - started
-    store.step_succeeded(
-        dispatch.id,
-        step,
-        attempt.number,
-        partition=attempt.partition,
-        rows=rows,
-        seconds=seconds,
-        details=report.counted,
-    )
-
-
 def _in_words(step: Step, counted: Counted) -> str:
     if counted["rows"] is None:
         return f"{step}: {len(counted['partitions'])} partitions"
     return f"{step}: {counted['rows']} rows"
-
-
-def _named(error: BaseException) -> str:
-    """An error that is not ours says little without its type: `KeyError: 'id'`."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _clean(shelf: Shelf) -> None:

@@ -6,9 +6,7 @@ hands it readers, runtimes and writers, so that every door runs this very code.
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import AccountingError, ArtifactError, KeyColumnError, SinkError
+from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
 from mlops_plugin.model_loaders.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
@@ -44,7 +42,8 @@ from mlops_plugin.pipeline.notes import (
 )
 from mlops_plugin.pipeline.partitions import Partition
 from mlops_plugin.pipeline.provenance import with_provenance
-from mlops_plugin.pipeline.rejections import Reason, Rejections
+from mlops_plugin.pipeline.rejections import Rejections, merged_reasons
+from mlops_plugin.pipeline.staged_rows import predicted_rows, rejected_rows
 from mlops_plugin.pipeline.staging import Shelf
 from mlops_plugin.pipeline.threshold import require_within_threshold
 
@@ -77,13 +76,13 @@ def collect(
     """
     key, sink = dispatch.model.key, dispatch.model.sink
     if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
-        raise SinkError(
+        raise LimitRefused(
             f"models.{dispatch.model.name}: {sink.table} is written in mode replace: a dispatch of "
             f"{dispatch.limits} would leave nothing else in it; make it a dry run, or drop the limit"
         )
     missing = [column for column in key if column not in rows.schema.names]
     if missing:
-        raise KeyColumnError(
+        raise KeyColumnMissing(
             f"models.{dispatch.model.name}.key: the query returns no column {_quoted(missing)}; it returns "
             f"{_quoted(rows.schema.names)}; select the key or name another one"
         )
@@ -122,7 +121,7 @@ def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
     collected, files = all_collected(dispatch.model, shelf)
     skipped = (collected.increment or {}).get("skipped_artifact")
     if skipped not in (None, artifact_sha256):
-        raise ArtifactError(
+        raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after its "
             f"predictions were left out of the rows (sha256 {skipped[:12]}..., now "
             f"{artifact_sha256[:12]}...); clear 'collect' and what follows it in Airflow"
@@ -141,7 +140,7 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
     logged = require_logged(dispatch.model, shelf)
     collected = require_collected(dispatch.model, logged, shelf)
     if logged.artifact_sha256 != runtime.artifact_sha256:
-        raise ArtifactError(
+        raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after it "
             f"was logged (sha256 {logged.artifact_sha256[:12]}..., now {runtime.artifact_sha256[:12]}...); "
             "clear 'log' and what follows it in Airflow to dispatch with the new one"
@@ -193,12 +192,13 @@ def persist(
     write: Callable[[pa.RecordBatchReader], int] | None,
     shelf: Shelf,
     quarantine: Quarantine | None = None,
+    on_counted: Callable[[int, int], None] | None = None,
 ) -> Accounts:
     """Hand the predictions with their provenance to `write`, which says how many rows it has stored.
 
-    Rejected rows go to `quarantine` first: they are there also where they are too many, which raises
-    `ThresholdError`. Without `write` (a dry run) nothing is stored. Raises `AccountingError` where rows do
-    not add up.
+    `on_counted` hears how many rows all partitions together have predicted and rejected. Rejected rows go to
+    `quarantine` first: they are there also where they are too many, which raises `ThresholdError`. Without
+    `write` (a dry run) nothing is stored. Raises `AccountingError` where rows do not add up.
     """
     model = dispatch.model
     logged = require_logged(model, shelf)
@@ -207,20 +207,22 @@ def persist(
     if (done := persisted_before([part.file for part in predicted], shelf)) is not None:
         return done
     collected, rejected = sum(part.rows for part, _ in found), sum(part.rejected for part in predicted)
+    if on_counted is not None:
+        on_counted(sum(part.rows for part in predicted), rejected)
     at = max(datetime.fromisoformat(part.at) for part in predicted)
     if quarantine is not None:
-        with _rejected_rows(predicted, shelf) as records:
+        with rejected_rows(predicted, shelf) as records:
             quarantine.write(records, rejected, at)
     require_within_threshold(
         dispatch,
         collected=collected,
         rejected=rejected,
-        reasons=_reasons(predicted),
+        reasons=merged_reasons([part.reasons for part in predicted]),
         is_stored=quarantine is not None,
     )
     persisted = 0
     if write is not None:
-        with _predicted_rows(predicted, shelf) as rows:
+        with predicted_rows(predicted, shelf) as rows:
             persisted = write(with_provenance(rows, dispatch, logged.artifact_sha256, at))
     accounts = Accounts(collected, sum(part.rows for part in predicted), rejected, persisted)
     is_closed = accounts.collected == accounts.predicted + accounts.rejected
@@ -232,55 +234,11 @@ def persist(
             "in Airflow to dispatch anew"
         )
     if quarantine is not None and dispatch.is_quarantined:
-        with _predicted_rows(predicted, shelf) as rows:
+        with predicted_rows(predicted, shelf) as rows:
             quarantine.release(rows)
     note = {"predictions": [part.file for part in predicted], "accounts": vars(accounts)}
     shelf.put_note(PERSISTED, note)
     return accounts
-
-
-def _reasons(predicted: Sequence[Predicted]) -> list[Reason]:
-    """Of all partitions, the most frequent first."""
-    counts: Counter[tuple[str | None, str]] = Counter()
-    for part in predicted:
-        for column, reason, rows in part.reasons:
-            counts[column, reason] += rows
-    return [(column, reason, rows) for (column, reason), rows in counts.most_common()]
-
-
-@contextlib.contextmanager
-def _predicted_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
-    # An engine that types by value may have nothing to type the columns of an empty partition by.
-    files = [part.file for part in predicted if part.rows] or [predicted[0].file]
-    with _rows_of(files, shelf) as rows:
-        yield rows
-
-
-@contextlib.contextmanager
-def _rejected_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
-    files = [part.rejected_file for part in predicted if part.rejected_file is not None]
-    if files:
-        with _rows_of(files, shelf) as records:
-            yield records
-        return
-    with _predicted_rows(predicted, shelf) as rows:
-        nothing = Rejections(list(rows.schema)).schema
-    yield pa.RecordBatchReader.from_batches(nothing, [])
-
-
-@contextlib.contextmanager
-def _rows_of(files: Sequence[str], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
-    """The rows of several files, one after the other, one batch in memory at a time."""
-    with shelf.rows(files[0]) as first:
-        schema = first.schema
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            yield from first
-            for file in files[1:]:
-                with shelf.rows(file) as rows:
-                    yield from rows
-
-        yield pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _limited(rows: pa.RecordBatchReader, limit: int | None) -> Iterator[pa.RecordBatch]:

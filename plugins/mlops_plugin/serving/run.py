@@ -20,7 +20,8 @@ from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.infer_report import infer_report
 from mlops_plugin.pipeline.memory_shelf import MemoryShelf
 from mlops_plugin.pipeline.notes import COLLECTED, PREDICTED, Predicted
-from mlops_plugin.pipeline.runner import log_entry, recorded
+from mlops_plugin.pipeline.runner import log_entry
+from mlops_plugin.pipeline.step_record import recorded
 from mlops_plugin.serving.cases import Key, open_cases, text_of, typed_value
 from mlops_plugin.serving.pool import ModelPool
 
