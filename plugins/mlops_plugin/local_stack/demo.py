@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_plugin.local_stack.airflow_api import AirflowApi
+from mlops_plugin.local_stack.airflow_api import AirflowApi, Unreachable
 from mlops_plugin.local_stack.layout import Layout
 from mlops_plugin.local_stack.progress import LocalStackError, step
+from mlops_plugin.local_stack.supervision import Supervisor
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
@@ -22,7 +24,7 @@ DISPATCHED_WITHIN_S = 600.0
 ACTIVE = ("queued", "running")
 
 
-def show_demo(api: AirflowApi, layout: Layout) -> None:
+def show_demo(api: AirflowApi, layout: Layout, supervisor: Supervisor) -> None:
     """Dispatch each demo model that never was, wait for all of them, and print where their predictions are.
 
     Airflow's settings must stand in this process's environment.
@@ -34,19 +36,24 @@ def show_demo(api: AirflowApi, layout: Layout) -> None:
     models = {
         name: model for name, model in loaded.config.models.items() if model.source.connection == SOURCE
     }
-    _wait_until_parsed(api, set(models))
+    _wait_until_parsed(api, set(models), supervisor)
     deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
     with deployment.event_store() as events:
-        _dispatch_missing(api, events, models, layout)
+        _dispatch_missing(api, events, models, layout, supervisor)
         print(f"\n{_table(events, models, layout)}", flush=True)
 
 
-def _wait_until_parsed(api: AirflowApi, wanted: set[str]) -> None:
+def _wait_until_parsed(api: AirflowApi, wanted: set[str], supervisor: Supervisor) -> None:
     deadline = time.monotonic() + PARSED_WITHIN_S
+    missing = wanted
     with step("waiting for the DAGs") as tick:
-        while (missing := wanted - api.dag_ids()) and time.monotonic() < deadline:
-            tick(f"{len(missing)} to come")
-            time.sleep(1)
+        while missing and time.monotonic() < deadline:
+            supervisor.check()
+            with contextlib.suppress(Unreachable):  # an API server that was just started again
+                missing = wanted - api.dag_ids()
+            if missing:
+                tick(f"{len(missing)} to come")
+                time.sleep(1)
     for error in api.import_errors():
         print(f"\nAirflow cannot import {error}\n", flush=True)
     if missing:
@@ -56,7 +63,9 @@ def _wait_until_parsed(api: AirflowApi, wanted: set[str]) -> None:
         )
 
 
-def _dispatch_missing(api: AirflowApi, events: EventStore, models: Iterable[str], layout: Layout) -> None:
+def _dispatch_missing(
+    api: AirflowApi, events: EventStore, models: Iterable[str], layout: Layout, supervisor: Supervisor
+) -> None:
     waiting = {name for name in models if _last_success(events, name) is None}
     for name in sorted(waiting):
         api.unpause(name)
@@ -64,8 +73,11 @@ def _dispatch_missing(api: AirflowApi, events: EventStore, models: Iterable[str]
             api.trigger(name)
     deadline = time.monotonic() + DISPATCHED_WITHIN_S
     with step("waiting for one dispatch of each demo model") as tick:
+        states = dict.fromkeys(waiting, "queued")
         while waiting:
-            states = {name: _run_state(api, name) for name in sorted(waiting)}
+            supervisor.check()
+            with contextlib.suppress(Unreachable):
+                states = {name: _run_state(api, name) for name in sorted(waiting)}
             waiting = {name for name in waiting if _last_success(events, name) is None}
             if failed := [name for name in waiting if states[name] == "failed"]:
                 raise LocalStackError(_why(events, failed[0], layout))

@@ -64,7 +64,7 @@ def start(
     # setproctitle (which Airflow uses) would overwrite the environment that /proc shows; this forbids it.
     marked = {**env, MARK: str(checkout), COMPONENT: component, "SPT_NOENV": "1"}
     if log.exists():
-        log.replace(log.with_suffix(".previous.log"))
+        log.replace(previous(log))
     with log.open("wb") as output:
         return subprocess.Popen(
             command,
@@ -77,14 +77,26 @@ def start(
         )
 
 
-def stop(checkout: Path, tick: Tick) -> int:
-    """End every process of this checkout's Airflow; returns how many there were. Raises if one survives."""
-    found = find(checkout)
+def previous(log: Path) -> Path:
+    """Where `start` keeps the log of the time before."""
+    return log.with_suffix(".previous.log")
+
+
+def stop(checkout: Path, tick: Tick, component: str | None = None) -> int:
+    """End every process of this checkout's Airflow, or of one component; returns how many there were.
+
+    Raises if one survives.
+    """
+
+    def find_them() -> list[Process]:
+        return [process for process in find(checkout) if component in (None, process.component)]
+
+    found = find_them()
     for process in found:
         if process.is_leader:
             _signal(process, checkout, signal.SIGTERM)
     started = time.monotonic()
-    while remaining := find(checkout):
+    while remaining := find_them():
         waited = time.monotonic() - started
         tick(f"{len(remaining)} processes left")
         if waited > TERM_WAIT_S:

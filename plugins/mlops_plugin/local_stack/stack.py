@@ -19,15 +19,9 @@ from mlops_plugin.local_stack.environment import (
     write_env_file,
 )
 from mlops_plugin.local_stack.layout import Layout, write_private
-from mlops_plugin.local_stack.progress import LocalStackError, cause, run, step
+from mlops_plugin.local_stack.progress import LocalStackError, run, step
+from mlops_plugin.local_stack.supervision import COMMANDS, Supervisor, state_of
 
-# Logs are files that every component of this machine reads: no log server, and so no further port.
-COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "api-server": ("api-server",),
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "dag-processor": ("dag-processor",),
-    "triggerer": ("triggerer", "--skip-serve-logs"),
-}
 HEALTHY_WITHIN_S = 240.0
 UP_ENDS_WITHIN_S = 60.0
 
@@ -48,13 +42,14 @@ def up(layout: Layout, host: str, port: int) -> None:
         stack = stack_environment(layout, host, port)
         environment = process_environment(layout, stack)
         api = AirflowApi(reachable(host), port)
+        supervisor = Supervisor(layout, environment)
         if set(running) == set(COMPONENTS):
-            _wait_until_healthy(api, layout)
+            _wait_until_healthy(api, layout, supervisor)
         else:
             write_env_file(layout, stack)
             _prepare(layout, environment)
-            _start(api, layout, environment)
-        _show(api, layout, environment)
+            _start(api, layout, supervisor)
+        _show(api, layout, environment, supervisor)
 
 
 def down(layout: Layout) -> None:
@@ -88,9 +83,10 @@ def status(layout: Layout) -> bool:
     except LocalStackError as failure:
         health = dict.fromkeys(COMPONENTS, f"not known: {failure}")
     for component in COMMANDS:
-        process = running.get(component)
-        state = f"process {process.pid}, {health[component]}" if process else "does not run"
+        state = state_of(layout, component, running.get(component), health[component])
         print(f"  {component:<14} {state}")
+    if set(running) != set(COMPONENTS):
+        print("  not all of it runs; start it anew: make up")
     print(f"  http://localhost:{port}, user admin, password in .local/admin-password")
     return set(running) == set(COMPONENTS) and set(health.values()) == {"healthy"}
 
@@ -129,27 +125,22 @@ def _prepare(layout: Layout, environment: Mapping[str, str]) -> None:
         unfinished.replace(layout.demo)
 
 
-def _start(api: AirflowApi, layout: Layout, environment: Mapping[str, str]) -> None:
+def _start(api: AirflowApi, layout: Layout, supervisor: Supervisor) -> None:
     """Start the components and wait until they are healthy; on any failure, nothing is left running."""
     try:
-        for component, arguments in COMMANDS.items():
-            command = [layout.program("airflow"), *arguments]
-            log = layout.logs / f"{component}.log"
-            processes.start(component, command, log, env=environment, checkout=layout.checkout)
-        _wait_until_healthy(api, layout)
+        supervisor.start_all()
+        _wait_until_healthy(api, layout, supervisor)
     except BaseException:
         with step("stopping Airflow") as tick:
             processes.stop(layout.checkout, tick)
         raise
 
 
-def _wait_until_healthy(api: AirflowApi, layout: Layout) -> None:
+def _wait_until_healthy(api: AirflowApi, layout: Layout, supervisor: Supervisor) -> None:
     deadline = time.monotonic() + HEALTHY_WITHIN_S
     with step("waiting until Airflow is healthy") as tick:
         while True:
-            for component in COMMANDS.keys() - processes.components(layout.checkout):
-                log = layout.logs / f"{component}.log"
-                raise LocalStackError(f"the {component} ended: {cause(log)}\nThe whole log: {log}")
+            supervisor.check()
             try:
                 unhealthy = [f"{name} {state}" for name, state in api.health().items() if state != "healthy"]
             except Unreachable:
@@ -165,14 +156,14 @@ def _wait_until_healthy(api: AirflowApi, layout: Layout) -> None:
             time.sleep(0.5)
 
 
-def _show(api: AirflowApi, layout: Layout, environment: Mapping[str, str]) -> None:
+def _show(api: AirflowApi, layout: Layout, environment: Mapping[str, str], supervisor: Supervisor) -> None:
     from mlops_plugin.local_stack.demo import show_demo
 
     api.sign_in(read_or_make_password(layout))
     os.environ.clear()
     os.environ.update(environment)
     try:
-        show_demo(api, layout)
+        show_demo(api, layout, supervisor)
     finally:
         url = api.url.replace("127.0.0.1", "localhost")
         print(f"\n  Airflow: {url}   user: admin   password: in .local/admin-password")
