@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from config.conftest import CHURN
 from mlops_plugin.config.loader import LoadedConfig
-from mlops_plugin.config.schema import rows_tolerated
+from mlops_plugin.config.schema import SinkConfig, rows_tolerated
 
 ComplainAbout = Callable[[str], list[str]]
 Load = Callable[..., LoadedConfig]
 
 COLUMN = "input.columns.age: "
+
+
+def require_complaint(found: list[str], problem: str) -> None:
+    """One problem, with the place of the line that the test has added."""
+    (only,) = found
+    assert only.startswith(f"config.yaml:7: models.churn.{problem}")
 
 
 @pytest.mark.parametrize(
@@ -60,8 +67,7 @@ COLUMN = "input.columns.age: "
 def test_a_rule_that_cannot_be_kept_is_refused_in_its_own_words(
     complain_about: ComplainAbout, rule: str, problem: str
 ) -> None:
-    (found,) = complain_about(f"input: {{columns: {{age: {rule}}}}}")
-    assert found.startswith(f"config.yaml:7: models.churn.{problem}")
+    require_complaint(complain_about(f"input: {{columns: {{age: {rule}}}}}"), problem)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +86,7 @@ def test_a_rule_that_cannot_be_kept_is_refused_in_its_own_words(
 def test_other_parts_of_a_contract_complain_as_well(
     complain_about: ComplainAbout, line: str, problem: str
 ) -> None:
-    (found,) = complain_about(line)
-    assert found.startswith(f"config.yaml:7: models.churn.{problem}")
+    require_complaint(complain_about(line), problem)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +110,7 @@ def test_what_does_not_go_together_is_said(complain_about: ComplainAbout, lines:
 def test_a_key_named_like_a_column_of_the_quarantine_is_refused_only_where_rows_can_be_rejected(
     load: Load,
 ) -> None:
-    text = """\
-models:
-  churn:
-    model: {format: skops, uri: churn.skops}
-    key: [value]
-    source: {connection: warehouse, query: SELECT value FROM customers}
-    sink: {connection: warehouse, table: predictions}
-"""
+    text = CHURN.replace("[id]", "[value]").replace("SELECT id", "SELECT value")
     assert load(text).broken == {}
     (problem,) = load(f"{text}    input: {{baseline: true}}\n").broken["churn"]
     assert (
@@ -121,42 +119,28 @@ models:
     )
 
 
+def place(sink: SinkConfig) -> tuple[str, str, bool]:
+    return sink.connection, sink.table, sink.create
+
+
 def test_the_quarantine_is_beside_the_sink_unless_it_is_named(load: Load) -> None:
-    text = """\
-models:
-  churn:
-    model: {format: skops, uri: churn.skops}
-    key: [id]
-    source: {connection: warehouse, query: SELECT id FROM customers}
-    sink: {connection: warehouse, table: 'scores."2026.churn"', create: true}
-    input: {baseline: contracts/churn.json}
-"""
+    sink = "table: 'scores.\"2026.churn\"', create: true"
+    text = CHURN.replace("table: predictions", sink) + "    input: {baseline: contracts/churn.json}\n"
     model = load(text).config.models["churn"]
-    sink = model.quarantine_sink
-    assert (sink.connection, sink.table, sink.create) == ("warehouse", 'scores."2026.churn_quarantine"', True)
+    assert place(model.quarantine_sink) == ("warehouse", 'scores."2026.churn_quarantine"', True)
     named = load(f"{text}    quarantine: {{connection: lake, table: bad, create: false}}\n").config.models[
         "churn"
     ]
-    sink = named.quarantine_sink
-    assert (sink.connection, sink.table, sink.create) == ("lake", "bad", False)
+    assert place(named.quarantine_sink) == ("lake", "bad", False)
 
 
 def test_a_baseline_is_found_from_the_folder_of_the_configuration(load: Load, config_file: Path) -> None:
-    text = """\
-models:
-  churn:
-    model: {format: skops, uri: churn.skops}
-    key: [id]
-    source: {connection: warehouse, query: SELECT id FROM customers}
-    sink: {connection: warehouse, table: predictions}
-    input: {baseline: BASELINE}
-"""
     for written, expected in (
         ("true", f"{config_file.parent}/churn.skops.baseline.json"),
         ("contracts/c.json", f"{config_file.parent}/contracts/c.json"),
         ("s3://models/c.json", "s3://models/c.json"),
     ):
-        model = load(text.replace("BASELINE", written)).config.models["churn"]
+        model = load(f"{CHURN}    input: {{baseline: {written}}}\n").config.models["churn"]
         assert model.input is not None
         assert model.input.baseline_uri(model.model.uri) == expected
 
