@@ -238,6 +238,39 @@ def test_failed_dispatch_says_why(client: Client, story: Story) -> None:
     assert "not begun" in page
 
 
+def test_each_try_of_a_run_leads_to_its_log_and_each_partition_to_that_of_its_mapped_task(
+    client: Client, store: EventStore
+) -> None:
+    run_id = "manual__2026-02-02T00:00:00+00:00"
+    identity = new_identity("parted", dag_id="parted", run_id=run_id)
+    store.begin(identity)
+    store.step_started(identity.dispatch_id, "plan", 1)
+    store.step_succeeded(identity.dispatch_id, "plan", 1)
+    for partition in (0, 1):
+        store.step_started(identity.dispatch_id, "collect", 1, partition=partition)
+        store.step_succeeded(identity.dispatch_id, "collect", 1, partition=partition, rows=5)
+    store.step_started(identity.dispatch_id, "log", 1)
+    store.step_succeeded(identity.dispatch_id, "log", 1, rows=10)
+    for number in (1, 2):
+        store.step_started(identity.dispatch_id, "infer", number, partition=1)
+        store.step_failed(
+            identity.dispatch_id, "infer", number, partition=1, error="no memory", is_final=number == 2
+        )
+
+    page = client.page(f"dispatches/{identity.dispatch_id}").text
+    tasks = f"../../dags/parted/runs/{quote(run_id, safe='')}/tasks"
+    found = set(re.findall(r'href="([^"]*/tasks/[^"]*)"', page))
+    assert found == {
+        f"{tasks}/plan?try_number=1",
+        f"{tasks}/collect/mapped/0?try_number=1",
+        f"{tasks}/collect/mapped/1?try_number=1",
+        f"{tasks}/log?try_number=1",
+        f"{tasks}/infer/mapped/1?try_number=1",
+        f"{tasks}/infer/mapped/1?try_number=2",
+    }
+    assert 'aria-label="Log of infer of partition 1, try 2"' in page
+
+
 def test_predictions_are_read_from_the_sink(client: Client, story: Story) -> None:
     part = client.page(f"dispatches/{story.second}?part=predictions").text
     assert "12 of its 12 rows in told_predictions" in part

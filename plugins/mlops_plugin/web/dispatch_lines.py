@@ -56,6 +56,14 @@ def airflow_run_path(dag_id: str | None, run_id: str | None) -> str | None:
     return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
+def airflow_log_path(run: str | None, step: str, partition: int | None, number: int) -> str | None:
+    """Airflow's page with the log of one try; `run` is the run's page, a partition's number its map index."""
+    if run is None:
+        return None
+    mapped = "" if partition is None else f"/mapped/{partition}"
+    return f"{run}/tasks/{step}{mapped}?try_number={number}"
+
+
 def count_words(count: Callable[[DispatchFilter], int], wanted: DispatchFilter) -> str:
     """How many dispatches pass, in words; and of those, without a filter for it, how many run or failed."""
     words = _count_word(count(wanted), "dispatch", "dispatches")

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BeforeValidator, Field
 
-from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.events.records import DispatchRecord, Origin, State
@@ -19,16 +18,10 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.mark_keeping import mark_words
-from mlops_plugin.pipeline.predictions import FirstRows, first_predictions, first_rejections
 from mlops_plugin.web import figures
 from mlops_plugin.web.access import RightsDep, RightsOf, reads
-from mlops_plugin.web.dispatch_api import (
-    COUNT_LIMIT,
-    PREDICTION_ROWS,
-    PREDICTIONS_TIMEOUT_S,
-    found_dispatch,
-)
-from mlops_plugin.web.dispatch_lines import airflow_run_path, count_words, present_line
+from mlops_plugin.web.dispatch_api import COUNT_LIMIT, found_dispatch
+from mlops_plugin.web.dispatch_lines import airflow_log_path, airflow_run_path, count_words, present_line
 from mlops_plugin.web.dispatch_plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatch_query import (
     CursorText,
@@ -37,6 +30,7 @@ from mlops_plugin.web.dispatch_query import (
     parse_cursor,
     write_cursor,
 )
+from mlops_plugin.web.dispatch_rows import KINDS, show_first_rows
 from mlops_plugin.web.dispatch_story import infer_report_of, summarise_steps, tell_tries, timeline
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.site import Site, SiteDep
@@ -149,10 +143,8 @@ def show_one(
 ) -> Response:
     """One dispatch; `part=story` is what changes while it runs, `part=predictions` is read from the sink."""
     dispatch = found_dispatch(site, dispatch_id)
-    if part == "predictions":
-        return _show_predictions(request, site, dispatch)
-    if part == "rejected":
-        return _show_rejected(request, site, dispatch)
+    if kind := KINDS.get(part or ""):
+        return show_first_rows(request, site, dispatch, kind)
     if part == "story":
         return pages(request).render(request, "dispatches_story.html", **_story(site, dispatch))
     return _show(request, site, rights, dispatch)
@@ -178,6 +170,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
     before = store.events(previous.dispatch_id) if previous else []
     now = datetime.now(UTC)
     tries = tell_tries(events)
+    run = airflow_run_path(dispatch.dag_id, dispatch.run_id)
     report = infer_report_of(events)
     seconds = ((dispatch.finished_at or now) - dispatch.created_at).total_seconds()
     return {
@@ -191,66 +184,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "reasons": (report or {}).get("reasons") or [],
         "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
-        "airflow_run": airflow_run_path(dispatch.dag_id, dispatch.run_id),
+        "airflow_run": run,
+        "log_path": partial(airflow_log_path, run),
         "figures": figures,
     }
-
-
-# The same in every row, and told above them.
-_TOLD_ABOVE = frozenset({"dispatch_id", "model", "artifact_sha256"})
-
-
-def _show_predictions(request: Request, site: Site, dispatch: DispatchRecord) -> Response:
-    found = problem = None
-    try:
-        # A sink of which nothing is wanted is not asked: it may not even have a table yet.
-        found = _read_predictions(site, dispatch) if dispatch.rows_persisted else None
-    except MlopsError as error:  # a sink that is away is no reason not to show the rest
-        problem = str(error)
-    places = [n for n, name in enumerate(found.columns if found else []) if name not in _TOLD_ABOVE]
-    return pages(request).render(
-        request,
-        "dispatches_predictions.html",
-        dispatch=dispatch,
-        problem=problem,
-        table=found.table if found else None,
-        columns=[found.columns[n] for n in places] if found else [],
-        rows=[[row[n] for n in places] for row in found.rows] if found else [],
-    )
-
-
-def _show_rejected(request: Request, site: Site, dispatch: DispatchRecord) -> Response:
-    found = problem = None
-    try:
-        if dispatch.rows_rejected and not dispatch.dry_run:
-            found = first_rejections(
-                site.deployment(),
-                site.loaded().model(dispatch.model),
-                dispatch.dispatch_id,
-                limit=PREDICTION_ROWS,
-                timeout_s=PREDICTIONS_TIMEOUT_S,
-            )
-    except MlopsError as error:
-        problem = str(error)
-    hidden = _TOLD_ABOVE | {"key_text", "record_number"}
-    places = [n for n, name in enumerate(found.columns if found else []) if name not in hidden]
-    return pages(request).render(
-        request,
-        "dispatches_rejected.html",
-        dispatch=dispatch,
-        problem=problem,
-        table=found.table if found else None,
-        columns=[found.columns[n] for n in places] if found else [],
-        rows=[[row[n] for n in places] for row in found.rows] if found else [],
-    )
-
-
-def _read_predictions(site: Site, dispatch: DispatchRecord) -> FirstRows:
-    model = site.loaded().model(dispatch.model)
-    return first_predictions(
-        site.deployment(),
-        model,
-        dispatch.dispatch_id,
-        limit=PREDICTION_ROWS,
-        timeout_s=PREDICTIONS_TIMEOUT_S,
-    )
