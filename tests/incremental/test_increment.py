@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlops_plugin.errors import ArtifactError, CursorError, MlopsError
+from mlops_plugin.errors import ArtifactError, CursorError, MlopsError, ThresholdError
 from mlops_plugin.events.marks import mark_history, newest_mark, set_mark
 from mlops_plugin.pipeline.dispatch import Dispatch
 from workshop import Workshop
@@ -300,6 +300,96 @@ def test_dispatch_that_runs_again_reads_its_own_rows_again(
 def test_row_limit_works_through_what_is_missing(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     predicts_what_is_missing(workshop, monkeypatch, "upsert")
     assert [collected(workshop, row_limit=1) for _ in range(3)] == [1, 1, 0]
+
+
+# What was rejected is not read again either
+
+
+def rejects(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Of two rows the second is too large; a third comes later."""
+    predicts_what_is_missing(workshop, monkeypatch, "upsert")
+    in_sink(workshop, "UPDATE arrivals SET a = 1000 WHERE id = 2")
+    contract = {"input": {"columns": {"a": {"max": 100}}}, "error_threshold": 1, **changes}
+    workshop.add_model("churn", **{**workshop.models["churn"], **contract})
+
+
+def in_sink(workshop: Workshop, statement: str) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
+        return sink.execute(statement).fetchall()
+
+
+def refused(workshop: Workshop) -> list[Any]:
+    return in_sink(workshop, "SELECT id, released_by IS NOT NULL FROM churn_predictions_quarantine")
+
+
+def test_a_rejected_row_is_rejected_once_and_not_by_every_dispatch(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejects(workshop, monkeypatch)
+    assert collected(workshop) == 2
+    add_one(workshop, 3)
+    assert [collected(workshop), collected(workshop)] == [1, 0]
+    assert refused(workshop) == [(2, 0)]
+
+
+def test_rejected_rows_do_not_stand_in_the_way_of_a_row_limit(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejects(workshop, monkeypatch)
+    in_sink(workshop, "UPDATE arrivals SET a = 1000 - id")
+    add_one(workshop, 3)
+    assert [collected(workshop, row_limit=1) for _ in range(4)] == [1, 1, 1, 0]
+    assert [row["id"] for row in workshop.predictions()] == [3]
+
+
+@pytest.mark.parametrize("change", ["contract", "artifact"])
+def test_another_contract_or_artifact_judges_rejected_rows_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    rejects(workshop, monkeypatch)
+    assert [collected(workshop), collected(workshop)] == [2, 0]
+    if change == "contract":
+        columns = {"columns": {"a": {"max": 2000}}}
+        workshop.add_model("churn", **{**workshop.models["churn"], "input": columns})
+        assert collected(workshop) == 1
+        assert [row["id"] for row in workshop.predictions()] == [1, 2]
+    else:
+        artifact = workshop.folder / "churn.skops"
+        artifact.write_bytes(artifact.read_bytes() + b"\0")
+        assert collected(workshop) == 2
+
+
+def test_a_threshold_that_fails_a_dispatch_fails_the_next_one_too(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejects(workshop, monkeypatch, error_threshold=0)
+    for _ in range(2):
+        with pytest.raises(ThresholdError, match="1 of 2 rows were rejected"):
+            collected(workshop)
+
+
+def test_a_repaired_row_comes_back_by_a_dispatch_over_the_quarantine(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejects(workshop, monkeypatch)
+    assert collected(workshop) == 2
+    in_sink(workshop, "UPDATE arrivals SET a = 1 WHERE id = 2")
+    assert collected(workshop) == 0
+    assert collected(workshop, is_quarantined=True) == 1
+    assert refused(workshop) == [(2, 1)]
+    assert [row["id"] for row in workshop.predictions()] == [1, 2]
+
+
+def test_a_cleared_dispatch_rejects_its_own_rows_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejects(workshop, monkeypatch)
+    dispatch = workshop.dispatch()
+    workshop.run(dispatch)
+    workshop.run(dispatch)
+    record = workshop.record(dispatch.id)
+    assert (record.rows_collected, record.rows_rejected, record.rows_persisted) == (2, 1, 1)
+    assert refused(workshop) == [(2, 0)]
 
 
 def test_artifact_that_changes_after_rows_were_left_out_is_not_logged(

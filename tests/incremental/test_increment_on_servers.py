@@ -190,3 +190,19 @@ def test_keys_of_another_collation_are_compared_as_the_sink_does(
     arrive(mariadb_database, "Ä", "1")
     assert collected(workshop) == 1
     assert len(predicted(mariadb_database)) == 2
+
+
+@pytest.mark.parametrize("key_type", ["BIGINT", "VARCHAR(40)", "DATE"])
+def test_rejected_keys_are_left_out_and_none_that_a_collation_takes_for_them(
+    place: Place, key_type: str
+) -> None:
+    workshop, database = place
+    create(database, key_type, "BIGINT")
+    predict(workshop, skip_predicted=True)
+    contract = {"input": {"columns": {"a": {"max": 0}}}, "error_threshold": 9}
+    workshop.add_model("churn", **{**workshop.models["churn"], **contract})
+    first, second, *_ = KEYS[key_type]  # of the texts `a` and `A`
+    arrive(database, first, "1")
+    assert [collected(workshop), collected(workshop)] == [1, 0]
+    arrive(database, second, "1")
+    assert [collected(workshop), collected(workshop)] == [1, 0]

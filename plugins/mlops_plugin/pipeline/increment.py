@@ -44,6 +44,7 @@ class Increment:
     """The rows that a dispatch is to read, as `conditions` on its query, and what was seen of them.
 
     `first` is the value from which on it reads; None: from the beginning, or an interval of its own.
+    `skipped_artifact`: rows that this one has judged are left out.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Increment:
         self._cursor = model.source.cursor
         self._first = first
         self._generation = generation
-        self._skipped_artifact = skipped_artifact
+        self.skipped_artifact = skipped_artifact
         self._greatest: Value | None = None
 
     def see(self, batch: pa.RecordBatch) -> None:
@@ -90,7 +91,7 @@ class Increment:
 
     def note(self) -> dict[str, Any] | None:
         """What the later steps, and the dispatch's record, keep of it; JSON."""
-        if self._cursor is None and self._skipped_artifact is None:
+        if self._cursor is None and self.skipped_artifact is None:
             return None
         known = self._greatest if self._greatest is not None else self._first
         return {
@@ -99,7 +100,7 @@ class Increment:
             "first": None if self._first is None else written(self._first),
             "greatest": None if self._greatest is None else written(self._greatest),
             "generation": self._generation,
-            "skipped_artifact": self._skipped_artifact,
+            "skipped_artifact": self.skipped_artifact,
         }
 
 

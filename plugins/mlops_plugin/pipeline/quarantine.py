@@ -7,7 +7,8 @@ the record stays and names that dispatch in `released_by`: the table tells what 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.sink import write_predictions
+from mlops_plugin.pipeline.baseline import read_baseline
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.rejections import key_texts
 
@@ -28,6 +30,7 @@ _ADDED = (
     pa.field("model", pa.string(), nullable=False),
     pa.field("quarantined_at", pa.timestamp("us", tz="UTC"), nullable=False),
     pa.field("released_by", pa.string()),
+    pa.field("judged_by", pa.string()),  # see `judgement`; NULL where the dispatch failed for its threshold
 )
 _RELEASED_AT_ONCE = 500
 _BATCH_ROWS = 50_000
@@ -48,10 +51,13 @@ class Quarantine:
         self._deployment = deployment
         self._sink = model.quarantine_sink
 
-    def write(self, records: pa.RecordBatchReader, rejected: int, at: datetime) -> None:
+    def write(
+        self, records: pa.RecordBatchReader, rejected: int, at: datetime, judged_by: str | None
+    ) -> None:
         """Store the dispatch's records (see `rejections.Rejections`) in place of those of an earlier try.
 
-        One transaction; raises as `databases.sink.write_predictions` does.
+        `judged_by`: see `judgement`; None where other dispatches are to judge these rows again. One
+        transaction; raises as `databases.sink.write_predictions` does.
         """
         with self._open() as database:
             if not rejected and not self._exists(database):
@@ -61,7 +67,7 @@ class Quarantine:
                 self._sink,
                 key=(RECORD_NUMBER,),
                 dispatch_id=self._dispatch_id,
-                batches=self._completed(records, at),
+                batches=self._completed(records, at, judged_by),
             )
 
     def keys(self) -> pa.StringArray:
@@ -72,14 +78,37 @@ class Quarantine:
         with self._open() as database:
             if not self._exists(database):
                 return pa.array([], pa.string())
-            quote = database.dialect.quote
-            reader = database.read(
-                f"SELECT DISTINCT {quote('key_text')} FROM {self._table(database)} WHERE {quote('model')} = ?"
-                f" AND ({quote('released_by')} IS NULL OR {quote('released_by')} = ?)",
-                batch_rows=_BATCH_ROWS,
-                parameters=[self._model.name, self._dispatch_id],
+            released = database.dialect.quote("released_by")
+            return self._key_texts(
+                database, f"{released} IS NULL OR {released} = ?", [self._model.name, self._dispatch_id]
             )
-            return reader.read_all().column(0).cast(pa.string()).combine_chunks()
+
+    def keys_judged_by(self, judged_by: str) -> pa.StringArray:
+        """The keys, as text, that other dispatches have put into quarantine by this judgement.
+
+        Not its own: a dispatch that is cleared and run again has to read its own rows again.
+        """
+        with self._open() as database:
+            known = database.columns(self._table(database)) or ()
+            if database.dialect.fold("judged_by") not in map(database.dialect.fold, known):
+                return pa.array([], pa.string())
+            released, judged, owner = map(database.dialect.quote, ("released_by", "judged_by", "dispatch_id"))
+            return self._key_texts(
+                database,
+                f"{released} IS NULL AND {judged} = ? AND {owner} <> ?",
+                [self._model.name, judged_by, self._dispatch_id],
+            )
+
+    def _key_texts(self, database: Database, condition: str, parameters: list[str]) -> pa.StringArray:
+        quote = database.dialect.quote
+        reader = database.read(
+            f"SELECT {quote('key_text')} FROM {self._table(database)} WHERE {quote('model')} = ?"
+            f" AND ({condition})",
+            batch_rows=_BATCH_ROWS,
+            parameters=parameters,
+        )
+        # Not DISTINCT: a collation may take two keys for one.
+        return reader.read_all().column(0).cast(pa.string()).unique()
 
     def release(self, predicted: pa.RecordBatchReader) -> int:
         """Mark the records of other dispatches whose keys were predicted; returns how many."""
@@ -120,12 +149,16 @@ class Quarantine:
                 [self._dispatch_id, dispatch_id],
             )
 
-    def _completed(self, records: pa.RecordBatchReader, at: datetime) -> pa.RecordBatchReader:
+    def _completed(
+        self, records: pa.RecordBatchReader, at: datetime, judged_by: str | None
+    ) -> pa.RecordBatchReader:
         key = self._model.key
         schema = quarantine_schema([records.schema.field(name) for name in key])
         constants = [
             pa.scalar(value, field.type)
-            for value, field in zip((self._dispatch_id, self._model.name, at, None), _ADDED[1:], strict=True)
+            for value, field in zip(
+                (self._dispatch_id, self._model.name, at, None, judged_by), _ADDED[1:], strict=True
+            )
         ]
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -152,15 +185,36 @@ class Quarantine:
         return database.columns(self._table(database)) is not None
 
 
+def judgement(model: ModelConfig, artifact_sha256: str) -> str:
+    """A hash of what decides whether a row is rejected: the artifact, and the contract with its baseline."""
+    parts = [artifact_sha256, model.model_dump_json(include={"features", "input", "output"})]
+    if model.input is not None and (uri := model.input.baseline_uri(model.model.uri)):
+        parts.append(read_baseline(uri).made_at)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def only_with_keys(
     rows: pa.RecordBatchReader, key: Sequence[str], keys: pa.StringArray
 ) -> pa.RecordBatchReader:
     """The rows whose key is among `keys`; rows without the key's columns are left to `collect` to refuse."""
+    return _filtered(rows, key, lambda texts: pc.is_in(texts, value_set=keys))
+
+
+def without_keys(
+    rows: pa.RecordBatchReader, key: Sequence[str], keys: pa.StringArray
+) -> pa.RecordBatchReader:
+    """The rows whose key is not among `keys`, likewise."""
+    return _filtered(rows, key, lambda texts: pc.invert(pc.is_in(texts, value_set=keys)))
+
+
+def _filtered(
+    rows: pa.RecordBatchReader, key: Sequence[str], chosen: Callable[[pa.StringArray], pa.BooleanArray]
+) -> pa.RecordBatchReader:
     if not set(key) <= set(rows.schema.names):
         return rows
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in rows:
-            yield batch.filter(pc.is_in(key_texts(batch, key), value_set=keys))
+            yield batch.filter(chosen(key_texts(batch, key)))
 
     return pa.RecordBatchReader.from_batches(rows.schema, batches())

@@ -147,6 +147,13 @@ def _collect(
             keys = Quarantine(dispatch.model, dispatch.id, deployment).keys()
             rows = only_with_keys(rows, dispatch.model.key, keys)
             ran += f"\n-- only the rows of {len(keys)} quarantined keys"
+        elif increment and increment.skipped_artifact and dispatch.model.may_reject:
+            from mlops_plugin.pipeline.quarantine import Quarantine, judgement, without_keys
+
+            judged_by = judgement(dispatch.model, increment.skipped_artifact)
+            keys = Quarantine(dispatch.model, dispatch.id, deployment).keys_judged_by(judged_by)
+            rows = without_keys(rows, dispatch.model.key, keys)
+            ran += f"\n-- without the rows of {len(keys)} quarantined keys"
         collected = steps.collect(dispatch, ran, rows, shelf, increment=increment, planned=planned)
     counted: Counted = {"rows": collected.rows}
     if planned is not None:

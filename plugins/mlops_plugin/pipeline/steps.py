@@ -45,7 +45,7 @@ from mlops_plugin.pipeline.provenance import with_provenance
 from mlops_plugin.pipeline.rejections import Rejections, merged_reasons
 from mlops_plugin.pipeline.staged_rows import predicted_rows, rejected_rows
 from mlops_plugin.pipeline.staging import Shelf
-from mlops_plugin.pipeline.threshold import require_within_threshold
+from mlops_plugin.pipeline.threshold import is_within_threshold, require_within_threshold
 
 if TYPE_CHECKING:
     from mlops_plugin.pipeline.quarantine import Quarantine
@@ -211,8 +211,13 @@ def persist(
         on_counted(sum(part.rows for part in predicted), rejected)
     at = max(datetime.fromisoformat(part.at) for part in predicted)
     if quarantine is not None:
+        judged_by = None
+        if model.source.skip_predicted and is_within_threshold(dispatch, collected, rejected):
+            from mlops_plugin.pipeline.quarantine import judgement
+
+            judged_by = judgement(model, logged.artifact_sha256)
         with rejected_rows(predicted, shelf) as records:
-            quarantine.write(records, rejected, at)
+            quarantine.write(records, rejected, at, judged_by)
     require_within_threshold(
         dispatch,
         collected=collected,

@@ -8,6 +8,11 @@ from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.rejections import Reason, told
 
 
+def is_within_threshold(dispatch: Dispatch, collected: int, rejected: int) -> bool:
+    """Whether a dispatch bears so many rejected rows."""
+    return rejected <= rows_tolerated(dispatch.model.error_threshold, collected)
+
+
 def require_within_threshold(
     dispatch: Dispatch, *, collected: int, rejected: int, reasons: list[Reason], is_stored: bool
 ) -> None:
@@ -16,7 +21,7 @@ def require_within_threshold(
     `is_stored`: whether their records are in the quarantine by now.
     """
     model = dispatch.model
-    if dispatch.origin == "showroom" or rejected <= rows_tolerated(model.error_threshold, collected):
+    if dispatch.origin == "showroom" or is_within_threshold(dispatch, collected, rejected):
         return
     sink = model.quarantine_sink
     where = "a dry run stores none of them"

@@ -29,7 +29,7 @@ _RESERVED_COLUMN = re.compile(
     r"prediction(_.*)?|score|probability_.*|dispatch_id|model|artifact_sha256|predicted_at", re.IGNORECASE
 )
 _QUARANTINE_COLUMN = re.compile(
-    r"record_number|column_name|reason|value|key_text|quarantined_at|released_by", re.IGNORECASE
+    r"record_number|column_name|reason|value|key_text|quarantined_at|released_by|judged_by", re.IGNORECASE
 )
 
 

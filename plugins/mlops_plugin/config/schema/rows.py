@@ -42,8 +42,8 @@ class SourceConfig(Section):
     )
     skip_predicted: bool = Field(
         default=False,
-        description="Leave out rows that have a prediction by the same artifact in the sink; needs the "
-        "sink on the source's connection, and not mode `replace`.",
+        description="Leave out rows that have a prediction by the same artifact in the sink, or that it and "
+        "the contract have rejected; needs the sink on the source's connection, and not mode `replace`.",
         examples=[True],
     )
     partitions: PartitionsConfig | None = Field(
