@@ -16,6 +16,7 @@ from sqlalchemy.engine import Dialect
 SCHEMA_VERSION = "0006"  # the newest revision in migrations/versions
 VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
 
+DISPATCH_ID_CHARS = 36
 NAME_CHARS = 250  # as long as Airflow allows a DAG id or a run id
 ERROR_CHARS = 1000
 VALUE_CHARS = 40  # of a high-water mark: a time to the microsecond, or a number of 20 digits
@@ -83,7 +84,7 @@ _MYSQL: dict[str, Any] = {
 dispatches = sa.Table(
     "mlops_dispatch",
     metadata,
-    sa.Column("dispatch_id", sa.String(36), primary_key=True),
+    sa.Column("dispatch_id", sa.String(DISPATCH_ID_CHARS), primary_key=True),
     sa.Column("model", sa.String(NAME_CHARS), nullable=False),
     sa.Column("origin", sa.String(20), nullable=False),
     sa.Column("requested_by", sa.String(NAME_CHARS)),

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import CaseError, EventStoreError
+from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
-from mlops_plugin.events.store import EventStore, Journal
+from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id

@@ -1,0 +1,58 @@
+"""The events of one dispatch, written together; for who waits for its answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from mlops_plugin.events import tables
+from mlops_plugin.events.appending import columns_of, update_dispatch
+from mlops_plugin.events.new_events import beginning
+from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
+from mlops_plugin.events.store import EventStore
+
+
+class Journal(EventStore):
+    """Keeps the events of one new dispatch until `flush` writes them together; for who waits for the answer.
+
+    An own transaction for each event would cost a one-row dispatch most of its time.
+    """
+
+    def __init__(self, store: EventStore) -> None:
+        super().__init__(store.address)
+        self._store = store
+        self._stored: DispatchRecord | None = None
+        self._dispatch: DispatchRecord | None = None
+        self._pending: list[EventRecord] = []
+
+    def begin(self, identity: DispatchIdentity) -> DispatchRecord:
+        return self._dispatch or self._record(beginning(identity))
+
+    def flush(self) -> None:
+        """Write what has happened since the last flush, in one transaction."""
+        before, after, pending = self._stored, self._dispatch, self._pending
+        if after is None or not pending:
+            return
+
+        def append(connection: sa.Connection) -> None:
+            if before is None:
+                connection.execute(sa.insert(tables.dispatches), columns_of(after))
+            else:
+                update_dispatch(connection, before, after)
+            rows = [
+                {name: value for name, value in columns_of(event).items() if name != "id"}
+                for event in pending
+            ]
+            connection.execute(sa.insert(tables.events), rows)
+
+        self._store._write("recording a dispatch", append)
+        self._stored, self._pending = after, []
+
+    def _record(self, *records: EventRecord) -> DispatchRecord:
+        for record in records:
+            event = replace(record, model=self._dispatch.model if self._dispatch else record.model)
+            self._dispatch = summarise(self._dispatch, event)
+            self._pending.append(event)
+        assert self._dispatch is not None  # noqa: S101 -- `summarise` gives one
+        return self._dispatch
