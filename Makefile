@@ -67,5 +67,5 @@ lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started
 	@PYTHONPATH=plugins .venv/bin/python docs/screenshots.py
 
-bench: environment-dev  ## the measured promises, each beside its peer; QUICK=--quick on little data
-	@PYTHONPATH=tests .venv/bin/python -m benchmarks $(QUICK)
+bench: environment-dev  ## the measured promises, each beside its peer; PART=data_plane only that, QUICK=--quick little data
+	@PYTHONPATH=tests .venv/bin/python -m benchmarks $(PART) $(QUICK)

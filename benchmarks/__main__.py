@@ -1,8 +1,13 @@
-"""Runs every benchmark: `make bench`; with --quick on little data, and keeping nothing."""
+"""Runs benchmarks, all or those that are named: `make bench`, `make bench PART="data_plane growing"`.
+
+Options behind the names go to each of them: `make bench PART="data_plane --repeat 1"`. With --quick they take
+little data and keep nothing. Afterwards docs/performance.md is written anew.
+"""
 
 from __future__ import annotations
 
 import sys
+from itertools import takewhile
 
 from benchmarks import (
     contract,
@@ -15,11 +20,35 @@ from benchmarks import (
     showroom,
 )
 
-for benchmark in (parsing, data_plane, growing, orchestration):
-    benchmark.main()
-    print()
-if "--quick" not in sys.argv:
-    for benchmark in (dispatches, contract, showroom):
-        benchmark.main()
+PARTS = {
+    "parsing": parsing.main,
+    "data_plane": data_plane.main,
+    "growing": growing.main,
+    "contract": contract.main,
+    "orchestration": orchestration.main,
+    "dispatches": dispatches.main,
+    "showroom": showroom.main,
+}
+WITHOUT_QUICK = ("dispatches", "showroom")
+
+
+def main() -> None:
+    """Run the parts one after the other."""
+    named = list(takewhile(lambda word: not word.startswith("-"), sys.argv[1:]))
+    options = sys.argv[1 + len(named) :]
+    unknown = [name for name in named if name not in PARTS]
+    if unknown:
+        raise SystemExit(f"there is no part {', '.join(unknown)}; parts are {', '.join(PARTS)}")
+    is_quick = "--quick" in options
+    for name in named or PARTS:
+        if is_quick and name in WITHOUT_QUICK:
+            continue
+        print(f"== {name}", flush=True)
+        PARTS[name](options)
         print()
-    performance_page.main()
+    if not is_quick:
+        performance_page.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,10 @@
-"""What a contract over 20 columns costs a dispatch, beside the same dispatch without one in the same run.
+"""What a contract over 20 columns costs a dispatch, and what a cursor does, beside the same dispatch without.
 
 A private MariaDB holds the rows; each dispatch collects, logs, infers and persists them in this process, with
 and without `input:` by turns. Every column has a type, may not be missing, and has a range. Beside it, the
-same contract where one row in a hundred breaks it, and the contract alone, without a dispatch around it.
+same contract where one row in two hundred breaks it, the contract alone, and a cursor that reads all rows.
 
-    python -m benchmarks.contract [--rows 1000000] [--repeat 3]
+    python -m benchmarks.contract [--rows 1000000] [--repeat 3] [--quick]
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import argparse
 import contextlib
 import logging
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,8 @@ import yaml
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.results import Result, result, show, store
+from benchmarks.warehouse import Spent
 from mlops_plugin.config.loader import load_config
 from mlops_plugin.config.schema import ColumnContract, ModelConfig
 from mlops_plugin.events.migrating import upgrade
@@ -45,27 +45,31 @@ ESTIMATORS = {
     "LogisticRegression": LogisticRegression,
     "HistGradientBoosting": HistGradientBoostingClassifier,
 }
-MOST = 1.10  # the dispatch with a contract, in dispatches without one
+IN_ONE_PROCESS = "dispatch in one process"
+NAMES = {
+    "without": IN_ONE_PROCESS,
+    "with": f"{IN_ONE_PROCESS}, with a contract",
+    "rejecting": f"{IN_ONE_PROCESS}, with a contract that one row in 200 breaks",
+    "upsert": f"{IN_ONE_PROCESS}, mode upsert",
+    "cursor": f"{IN_ONE_PROCESS}, mode upsert, with a cursor",
+}
+PEERS = {"with": "without", "rejecting": "without", "cursor": "upsert"}
+UPSERT = {"mode": "upsert"}  # a cursor needs it
 _TRAINING_ROWS = 5_000
 _FILL_ROWS = 100_000
 BATCH_ROWS = 50_000
 
 
-@dataclass(frozen=True)
-class Spent:
-    """One dispatch. CPU seconds are this process's: what else runs on the machine disturbs them less."""
-
-    seconds: float
-    cpu_s: float
-
-
-def contracts() -> dict[str, dict[str, Any]]:
-    """The ways that are compared, as they stand in a model's entry."""
+def ways(rows: int) -> dict[str, dict[str, Any]]:
+    """What is compared, by its name in a model's entry; `rows` bounds the ids."""
     rejecting = {**dict.fromkeys(COLUMNS, RULE), COLUMNS[0]: STRICT}
     return {
         "without": {},
         "with": {"input": {"columns": dict.fromkeys(COLUMNS, RULE)}},
         "rejecting": {"input": {"columns": rejecting}, "error_threshold": "2%"},
+        "upsert": {"sink": UPSERT},
+        # It steps back over all rows, so that every dispatch reads as many as one without a cursor.
+        "cursor": {"source": {"cursor": {"column": "id", "lag": rows}}, "sink": UPSERT},
     }
 
 
@@ -89,14 +93,14 @@ def deployment(rows: int) -> Iterator[Path]:
             "AIRFLOW_CONN_WAREHOUSE": database.airflow_uri("odbc"),
             "AIRFLOW_CONN_EVENTS": events.airflow_uri(),
         }
-        _configure(folder)
+        _configure(folder, rows)
         loaded = load_config(folder / "config.yaml").config
         with Deployment.of_airflow(loaded.events, loaded.staging).event_store() as store:
             upgrade(store.address)
         yield folder / "config.yaml"
 
 
-def _configure(folder: Path) -> None:
+def _configure(folder: Path, rows: int) -> None:
     rng = np.random.default_rng(7)
     training = pd.DataFrame(rng.uniform(-2, 2, (_TRAINING_ROWS, len(COLUMNS))), columns=list(COLUMNS))
     answers = (training.sum(axis=1) + rng.normal(size=len(training)) > 0).astype(int)
@@ -108,18 +112,16 @@ def _configure(folder: Path) -> None:
             "uri": f"{name}.skops",
             "trusted": ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"],
         }
-        for way, contract in contracts().items():
+        for way, changes in ways(rows).items():
+            source = {"connection": "warehouse", "query": "SELECT * FROM measurements"}
+            table = {"table": f"{name}_{way}", "mode": "append", "create": True}
+            sink = {"connection": "warehouse", **table}
             entries[f"{name}_{way}"] = {
                 "key": ["id"],
                 "model": artifact,
-                "source": {"connection": "warehouse", "query": "SELECT * FROM measurements"},
-                "sink": {
-                    "connection": "warehouse",
-                    "table": f"{name}_{way}",
-                    "mode": "append",
-                    "create": True,
-                },
-                **contract,
+                **changes,
+                "source": {**source, **changes.get("source", {})},
+                "sink": {**sink, **changes.get("sink", {})},
             }
     sections = {"events": {"connection": "events"}, "staging": {"url": str(folder / "staging")}}
     (folder / "config.yaml").write_text(yaml.safe_dump({**sections, "models": entries}))
@@ -134,7 +136,7 @@ def dispatch(config: Path, name: str) -> Spent:
     began, cpu = time.perf_counter(), time.process_time()
     for step in STEPS:
         run_step(step, one, here, query=lambda: model.source.query)
-    return Spent(time.perf_counter() - began, time.process_time() - cpu)
+    return Spent(time.perf_counter() - began, time.process_time() - cpu, 0.0)
 
 
 def check_alone(rows: int) -> float:
@@ -150,42 +152,37 @@ def check_alone(rows: int) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeat", type=int, default=3)
-    options = parser.parse_args()
-    logging.disable(logging.INFO)
-    print(f"{options.rows} rows, a contract over {len(COLUMNS)} columns; medians of {options.repeat}")
-    print(f"{'':32} {'seconds':>8} {'ratio':>6} {'CPU s':>8} {'by CPU':>6}")
-    with deployment(options.rows) as config:
-        for estimator in ESTIMATORS:
-            _compare(config, estimator, options.repeat)
-    print(f"the contract alone, from memory: {check_alone(options.rows):.2f} s")
-
-
-def _compare(config: Path, estimator: str, repeat: int) -> None:
-    runs: dict[str, list[Spent]] = {way: [] for way in contracts()}
+def compare(config: Path, estimator: str, rows: int, repeat: int) -> Iterator[Result]:
+    """Every way by turns; CPU seconds are this process's, without the server's."""
+    runs: dict[str, list[Spent]] = {way: [] for way in NAMES}
     for way in runs:
         dispatch(config, f"{estimator}_{way}")  # what is imported first is not counted
     for _ in range(repeat):
         for way, spent in runs.items():
             spent.append(dispatch(config, f"{estimator}_{way}"))
-    medians = {way: _median(spent) for way, spent in runs.items()}
-    peer = medians["without"]
-    for way, one in medians.items():
-        ratio, by_cpu = one.seconds / peer.seconds, one.cpu_s / peer.cpu_s
-        said = f"{estimator}, {way}"
-        print(f"{said:32} {one.seconds:8.2f} {ratio:6.3f} {one.cpu_s:8.2f} {by_cpu:6.3f}", flush=True)
-    verdict = "within" if medians["with"].seconds <= peer.seconds * MOST else "BEYOND"
-    print(f"{estimator}: {verdict} {MOST:.2f} times the dispatch without a contract")
+    for way, name in NAMES.items():
+        peer = (NAMES[PEERS[way]], runs[PEERS[way]]) if way in PEERS else None
+        yield result(name, runs[way], rows=rows, columns=len(COLUMNS), model=estimator, peer=peer)
 
 
-def _median(spent: list[Spent]) -> Spent:
-    return Spent(
-        statistics.median(one.seconds for one in spent), statistics.median(one.cpu_s for one in spent)
-    )
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="50,000 rows once; keeps nothing")
+    options = parser.parse_args(arguments)
+    rows, repeat = (50_000, 1) if options.quick else (options.rows, options.repeat)
+    logging.disable(logging.INFO)
+    print(f"{rows} rows, a contract over {len(COLUMNS)} columns; medians of {repeat}")
+    with deployment(rows) as config:
+        for estimator in ESTIMATORS:
+            for each in compare(config, estimator, rows, repeat):
+                show([each])
+                if not options.quick:
+                    store([each])
+    print(f"the contract alone, from memory: {check_alone(rows):.2f} s")
+    logging.disable(logging.NOTSET)
 
 
 if __name__ == "__main__":

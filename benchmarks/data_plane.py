@@ -2,15 +2,16 @@
 
 Starts a private MariaDB and runs by turns, each time into an empty table of the same definition: the ordinary
 way (pandas over SQLAlchemy and mysqlclient) whole and in chunks, the dispatch's own steps as processes of
-their own with staging and event store, and reading alone and writing alone. Prints medians.
+their own with staging and event store, and reading alone and writing alone. Prints medians, and keeps each as
+soon as it is measured.
 
-    python -m benchmarks.data_plane [--rows 1000000] [--repeat 3] [--quick]
+    python -m benchmarks.data_plane [--rows 1000000] [--repeat 3] [--models LogisticRegression] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import arrow_odbc
@@ -36,19 +37,19 @@ FLOORS = "reading alone and writing alone"
 Runs = dict[tuple[str, str | None], list[Spent]]
 
 
-def measure(warehouse: Warehouse, repeat: int) -> Iterator[list[Result]]:
-    """Run every way by turns, `repeat` times; after each time, the medians so far."""
+def measure(warehouse: Warehouse, models: Sequence[str], repeat: int) -> Iterator[list[Result]]:
+    """Run every way by turns, `repeat` times; after each run, the medians so far."""
     runs: Runs = {}
     _make_rows_file(warehouse)
     for number in range(repeat):
-        for model in MODELS:
-            for name, spent in _ways(warehouse, model, is_first=number == 0):
-                runs.setdefault((name, model), []).append(spent)
-                print(f"  {name}, {model}: {spent.seconds:.2f} s", flush=True)
         for name, what in ((READ, "read"), (WRITE, "write")):
             warehouse.empty()
             runs.setdefault((name, None), []).append(warehouse.floor(what))
-        yield list(_results(warehouse, runs))
+        for model in models:
+            for name, spent in _ways(warehouse, model, is_first=number == 0):
+                runs.setdefault((name, model), []).append(spent)
+                print(f"  {name}, {model}: {spent.seconds:.2f} s", flush=True)
+                yield list(_results(warehouse, runs))
 
 
 def _ways(warehouse: Warehouse, model: str, *, is_first: bool) -> Iterator[tuple[str, Spent]]:
@@ -111,17 +112,18 @@ def _make_rows_file(warehouse: Warehouse) -> None:
             writer.write_batch(batch)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} rows once; keeps nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     rows, repeat = (QUICK_ROWS, 1) if options.quick else (options.rows, options.repeat)
     print(f"{rows} rows of an id and 20 doubles in MariaDB, medians of {repeat}; peer by {peer_driver()[0]}")
     with open_warehouse(rows) as warehouse:
-        for results in measure(warehouse, repeat):
+        for results in measure(warehouse, options.models, repeat):
             if not options.quick:
                 store(results)
     show(results)

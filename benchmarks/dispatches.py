@@ -14,7 +14,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -118,12 +118,12 @@ def measure(ask: Callable[[], object], repeat: int) -> float:
     return statistics.median(took)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Fill, measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dispatches", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=7)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as home, start_mariadb("--innodb-buffer-pool-size=1G") as server:
         database = server.new_database()
         connection = ConnectionSpec(

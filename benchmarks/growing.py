@@ -1,23 +1,29 @@
-"""What a dispatch costs as its input grows: 10 thousand to 10 million rows, 10 to 500 feature columns.
+"""What a dispatch costs as its input grows: rows, feature columns, and the partitions it is divided into.
 
-Each size is dispatched in processes of its own, as `data_plane` does; so is the input in 1 to 16 partitions.
+Each size is dispatched in processes of its own, as `data_plane` does: 10 thousand to 10 million rows (whole,
+and from a million on in partitions of 500,000), 10 to 500 feature columns, and 1 to 16 partitions.
 
-    python -m benchmarks.growing [--most-rows 10000000] [--repeat 1] [--quick]
+    python -m benchmarks.growing [--by rows columns partitions] [--most-rows 10000000] [--repeat 1] [--quick]
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from benchmarks.results import Result, result, show, store
 from benchmarks.warehouse import Spent, Warehouse, open_warehouse
 
 MODEL = "LogisticRegression"
 BY_SIZE = "dispatch by size"
+PART_ROWS = 500_000
+IN_PARTS = f"{BY_SIZE}, partitions of {PART_ROWS:,} rows"
+BY_PARTITIONS = "dispatch in partitions"
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
 COLUMNS = (10, 20, 50, 100, 200, 500)
 COLUMNS_ROWS = 100_000
+PARTITIONS = (1, 2, 4, 8, 16)
+PARTITIONS_ROWS = 1_000_000
 
 
 def by_rows(most_rows: int, repeat: int) -> Iterator[Result]:
@@ -25,39 +31,59 @@ def by_rows(most_rows: int, repeat: int) -> Iterator[Result]:
     with open_warehouse(most_rows) as warehouse:
         for rows in (rows for rows in ROWS if rows <= most_rows):
             warehouse.rows = rows
-            yield from _dispatched(warehouse, repeat)
+            yield from _dispatched(warehouse, BY_SIZE, repeat)
+            if rows >= 2 * PART_ROWS:
+                yield from _dispatched(warehouse, IN_PARTS, repeat, partitions=rows // PART_ROWS)
 
 
 def by_columns(rows: int, repeat: int) -> Iterator[Result]:
     """A table for each number of feature columns."""
     for columns in COLUMNS:
         with open_warehouse(rows, columns) as warehouse:
-            yield from _dispatched(warehouse, repeat)
+            yield from _dispatched(warehouse, BY_SIZE, repeat)
 
 
-def _dispatched(warehouse: Warehouse, repeat: int) -> Iterator[Result]:
-    warehouse.configure(MODEL, {}, {})
+def by_partitions(rows: int, repeat: int) -> Iterator[Result]:
+    """One table, in ever more partitions, two side by side."""
+    with open_warehouse(rows) as warehouse:
+        for count in PARTITIONS:
+            name = f"{BY_PARTITIONS}: {count}"
+            yield from _dispatched(warehouse, name, repeat, partitions=count if count > 1 else 0)
+
+
+def _dispatched(warehouse: Warehouse, name: str, repeat: int, *, partitions: int = 0) -> Iterator[Result]:
+    """All steps together; and each step, of a dispatch by size that is whole."""
+    source = {"partitions": {"column": "id", "count": partitions}} if partitions else {}
+    warehouse.configure(MODEL, source, {})
     runs: dict[str, list[Spent]] = {}
     for _ in range(repeat):
         warehouse.remove()
-        steps = warehouse.dispatch(MODEL)
-        runs.setdefault(BY_SIZE, []).append(sum(steps.values(), Spent(0.0, 0.0, 0.0)))
-        for step, spent in steps.items():
-            runs.setdefault(f"{BY_SIZE}: {step}", []).append(spent)
-    size = (warehouse.rows, len(warehouse.columns))
-    for name, spents in runs.items():
-        yield result(name, spents, rows=size[0], columns=size[1], model=MODEL)
+        steps = warehouse.dispatch(MODEL, partitions=partitions)
+        runs.setdefault(name, []).append(sum(steps.values(), Spent(0.0, 0.0, 0.0)))
+        for step, spent in steps.items() if name == BY_SIZE else ():
+            runs.setdefault(f"{name}: {step}", []).append(spent)
+    for each, spents in runs.items():
+        yield result(each, spents, rows=warehouse.rows, columns=len(warehouse.columns), model=MODEL)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    ways = ("columns", "partitions", "rows")
+    parser.add_argument("--by", nargs="+", choices=ways, default=ways)
     parser.add_argument("--most-rows", type=int, default=10_000_000)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="100,000 rows at most; keeps nothing")
-    options = parser.parse_args()
-    most_rows = 100_000 if options.quick else options.most_rows
-    for measured in (by_columns(COLUMNS_ROWS, options.repeat), by_rows(most_rows, options.repeat)):
+    options = parser.parse_args(arguments)
+    most_rows = min(options.most_rows, 100_000) if options.quick else options.most_rows
+    for way in options.by:
+        match way:
+            case "columns":
+                measured = by_columns(min(COLUMNS_ROWS, most_rows), options.repeat)
+            case "partitions":
+                measured = by_partitions(min(PARTITIONS_ROWS, most_rows), options.repeat)
+            case _:
+                measured = by_rows(most_rows, options.repeat)
         for each in measured:
             show([each])
             if not options.quick:

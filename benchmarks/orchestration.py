@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -86,13 +86,13 @@ def proportional_mb(workshop: Workshop) -> float:
     return total_kb / 1024
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--quick", action="store_true", help="two runs; keeps nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     repeat = 2 if options.quick else options.repeat
     with tempfile.TemporaryDirectory() as name:
         workshop = Workshop(Path(name))

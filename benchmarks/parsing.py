@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import results
@@ -185,13 +185,13 @@ def measure_all(models: int, repeat: int) -> dict[tuple[str, bool], list[float]]
     return seconds
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--models", type=int, nargs="*", default=[1, 10, 100, 1000])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="10 models, once; keeps nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print("models of four tasks, seconds of CPU")
     for models in [10] if options.quick else options.models:
         repeat = 1 if options.quick else options.repeat

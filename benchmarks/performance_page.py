@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.contract import IN_ONE_PROCESS
 from benchmarks.data_plane import DISPATCH, FLOORS, LOADED, PARTITIONED, STEPS
-from benchmarks.growing import BY_SIZE
+from benchmarks.growing import BY_PARTITIONS, BY_SIZE
 from benchmarks.plots import Points, line_plot
 from benchmarks.results import Result, load
 from benchmarks.warehouse import MODELS
@@ -37,7 +38,9 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
     by_rows = sorted((each for each in sized if each.columns == table_rows), key=lambda each: each.rows)
     by_columns = sorted((each for each in sized if each.rows == 100_000), key=lambda each: each.columns)
     parsed = [each for each in results if each.name.startswith(_PARSED)]
-    plane = [each for each in results if each.model and not each.name.startswith(BY_SIZE)]
+    divided = sorted((each for each in results if each.name.startswith(BY_PARTITIONS)), key=_partitions)
+    elsewhere = (BY_SIZE, BY_PARTITIONS, IN_ONE_PROCESS)
+    plane = [each for each in results if each.model and not each.name.startswith(elsewhere)]
     floors = [each for each in results if each.name.endswith(" alone")]
     is_step = {name for name in (each.name for each in plane) if name.rpartition(": ")[2] in STEPS}
     parts = {
@@ -48,6 +51,8 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
         "orchestration": _table(each for each in results if " in Airflow" in each.name),
         "rows": _table(by_rows),
         "columns": _table(by_columns, by_columns=True),
+        "partitions": _table(divided),
+        "checks": _table(each for each in results if each.name.startswith(IN_ONE_PROCESS)),
         "parsing": _table(each for each in results if " models, " in each.name),
     }
     text = TEXT.read_text(encoding="utf-8")
@@ -60,6 +65,7 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
             "Peak memory by rows", "rows", by_rows, lambda each: each.rows, "MB", lambda each: each.peak_mb
         ),
         "parsing": _plot("CPU seconds to parse models", "models", parsed, lambda each: each.rows),
+        **({"partitions": _partitions_plot(divided)} if divided else {}),
     }
     return {PAGE: text, **{PLOTS / f"{name}.svg": svg for name, svg in plots.items()}}
 
@@ -130,11 +136,22 @@ def _plot(
     return line_plot(title, x_name, y_name, [each for each in series.items() if each[1]])
 
 
+def _partitions_plot(results: Sequence[Result]) -> str:
+    seconds = [(_partitions(each), each.seconds) for each in results]
+    cpu_s = [(_partitions(each), each.cpu_s) for each in results]
+    title = "Seconds of a dispatch by partitions"
+    return line_plot(title, "partitions", "s", [("clock", seconds), ("processor", cpu_s)])
+
+
+def _partitions(each: Result) -> float:
+    return float(each.name.rpartition(": ")[2])
+
+
 def _series(each: Result) -> str:
     """The step of a dispatch, or the way of parsing."""
     if each.name.startswith(_PARSED):
         return each.name.rpartition(", ")[2]
-    return each.name.removeprefix(BY_SIZE).removeprefix(": ") or "all steps"
+    return each.name.removeprefix(BY_SIZE).lstrip(":, ") or "all steps"
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ TABLE = "predictions"
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 _TRAINING_ROWS = 5_000
 _FILL_ROWS = 100_000
+_RANDOM_ROWS = 1_000_000
 _DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
 
 
@@ -215,9 +216,16 @@ class Warehouse:
         types = ", ".join(f"{name} DOUBLE NOT NULL" for name in self.columns)
         values = ", ".join("RAND() * 4 - 2" for _ in self.columns)
         self.database.execute(f"CREATE TABLE measurements (id BIGINT PRIMARY KEY, {types})")
-        for first in range(1, self.rows + 1, _FILL_ROWS):
-            last = min(first + _FILL_ROWS - 1, self.rows)
+        made = min(self.rows, _RANDOM_ROWS)
+        for first in range(1, made + 1, _FILL_ROWS):
+            last = min(first + _FILL_ROWS - 1, made)
             self.database.execute(f"INSERT INTO measurements SELECT seq, {values} FROM seq_{first}_to_{last}")
+        # Further rows have other keys and the same values: making random numbers takes several times as long.
+        for offset in range(made, self.rows, made):
+            self.database.execute(
+                f"INSERT INTO measurements SELECT id + {offset}, {', '.join(self.columns)}"
+                f" FROM measurements WHERE id <= {min(made, self.rows - offset)}"
+            )
         self.database.execute("ANALYZE TABLE measurements")
 
     def _train(self) -> None:

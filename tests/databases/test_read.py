@@ -38,6 +38,17 @@ def test_batches_are_no_larger_than_asked_for(way: WayIn) -> None:
     }
 
 
+def test_a_wide_table_comes_in_batches_of_fewer_rows(tmp_path: Path) -> None:
+    way = sqlite_way(tmp_path)
+    way.execute("CREATE TABLE t (x REAL)")
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) "
+    query = f"{numbers} SELECT i AS id, {', '.join(f'0.5 AS x{number}' for number in range(999))} FROM n"
+    with way.open() as database:
+        rows = [batch.num_rows for batch in database.read(query, batch_rows=50_000)]
+    assert max(rows) == 1_000
+    assert sum(rows) == 3_000
+
+
 def test_empty_result_still_has_its_columns_and_types(way: WayIn) -> None:
     _fill(way)
     with way.open() as database:

@@ -15,7 +15,7 @@ from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase
 from mlops_plugin.databases.dialects import Dialect, dialect_named
 from mlops_plugin.databases.driver_errors import driver_errors
-from mlops_plugin.databases.row_stream import require_names, stream, utc_naive
+from mlops_plugin.databases.row_stream import require_names, rows_at_once, stream, utc_naive
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, named_marks
 from mlops_plugin.errors import DatabaseError, DriverMissing
@@ -82,7 +82,7 @@ class MysqlDatabase(OpenDatabase):
         def batches() -> Iterator[pa.RecordBatch]:
             try:
                 while True:
-                    rows = self._fetch(cursor, batch_rows)
+                    rows = self._fetch(cursor, rows_at_once(len(columns), batch_rows))
                     if not rows:
                         return
                     values = zip(*rows, strict=True)

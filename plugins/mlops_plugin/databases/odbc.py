@@ -18,7 +18,7 @@ from mlops_plugin.databases.odbc_driver_manager import BIGINT, DriverManager, Od
 from mlops_plugin.databases.odbc_drivers import driver_missing, library_missing
 from mlops_plugin.databases.odbc_refusals import unreadable_value
 from mlops_plugin.databases.odbc_types import delivered_type, fetched_type, rewritten, unreadable
-from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.row_stream import CountedRows, require_names, rows_at_once, stream
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare
 from mlops_plugin.databases.table_names import POSTGRES_COLUMNS
@@ -186,7 +186,7 @@ class OdbcDatabase(OpenDatabase):
         with self._doing("running the query"):
             reader = self._connection.read_arrow_batches(
                 rewritten(engine, query, described or ()),
-                batch_size=batch_rows,
+                batch_size=rows_at_once(len(described or ()), batch_rows),
                 parameters=_texts(parameters),
                 max_text_size=self._max_text_bytes,
                 max_binary_size=self._max_text_bytes,

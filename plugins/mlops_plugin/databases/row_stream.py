@@ -15,26 +15,33 @@ from mlops_plugin.errors import DatabaseError
 _EPOCH = date(1970, 1, 1)
 _FIRST_DAY = (date.min - _EPOCH).days
 _LAST_DAY = (date.max - _EPOCH).days
+_MOST_VALUES = 1_000_000  # of one batch: 8 MB of doubles, which `infer` holds some six times
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def stream(
     columns: Sequence[SourceColumn], schema: pa.Schema, batches: Iterable[pa.RecordBatch], batch_rows: int
 ) -> pa.RecordBatchReader:
-    """A reader of at most `batch_rows` rows a batch, with every column exactly as `schema` says.
+    """A reader of `rows_at_once` rows a batch at most, with every column exactly as `schema` says.
 
     `columns` are those of the query, one for each of `schema`. Raises `UnsupportedType` while reading,
     for a value that `schema` does not hold exactly.
     """
     require_names(columns[0].conn_id, schema.names)
+    most_rows = rows_at_once(len(schema), batch_rows)
 
     def shaped() -> Iterator[pa.RecordBatch]:
         for batch in batches:
             exact = _exact(columns, batch, schema)
-            for start in range(0, exact.num_rows, batch_rows):
-                yield exact.slice(start, batch_rows)
+            for start in range(0, exact.num_rows, most_rows):
+                yield exact.slice(start, most_rows)
 
     return pa.RecordBatchReader.from_batches(schema, shaped())
+
+
+def rows_at_once(columns: int, batch_rows: int) -> int:
+    """How many rows a batch may have: `batch_rows`, and fewer of a wide table, whose memory they bound."""
+    return max(1, min(batch_rows, _MOST_VALUES // max(columns, 1)))
 
 
 def require_names(conn_id: str, names: Iterable[str]) -> None:

@@ -26,7 +26,8 @@ class SourceConfig(Section):
     )
     batch_rows: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         default=50_000,
-        description="Rows per batch; a step's memory grows with this, not with the table.",
+        description="Rows per batch; a step's memory grows with this, not with the table. "
+        "A batch has a million values at most, so rows of more than 20 columns come in smaller ones.",
         examples=[10_000],
     )
     max_text_bytes: Annotated[int, Field(ge=1, le=1_073_741_824)] = Field(
