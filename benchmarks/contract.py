@@ -28,7 +28,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.results import Result, result, show, store
-from benchmarks.warehouse import Spent
+from benchmarks.warehouse import SERVER_OPTIONS, Spent
 from mlops_plugin.config.loader import load_config
 from mlops_plugin.config.schema import ColumnContract, ModelConfig
 from mlops_plugin.events.migrating import upgrade
@@ -76,8 +76,7 @@ def ways(rows: int) -> dict[str, dict[str, Any]]:
 @contextlib.contextmanager
 def deployment(rows: int) -> Iterator[Path]:
     """A config.yaml over a private server, with one model for each estimator and way."""
-    options = ("--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G", "--max-allowed-packet=64M")
-    with tempfile.TemporaryDirectory() as name, start_mariadb(*options) as server:
+    with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS) as server:
         folder, database, events = Path(name), server.new_database(), server.new_database()
         database.execute(
             f"CREATE TABLE measurements (id BIGINT PRIMARY KEY, "

@@ -40,6 +40,13 @@ TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 _TRAINING_ROWS = 5_000
 _FILL_ROWS = 100_000
 _RANDOM_ROWS = 1_000_000
+# As in production: room for the rows, and a commit is on the disk. Both sides write to it.
+SERVER_OPTIONS = (
+    "--innodb-buffer-pool-size=2G",
+    "--innodb-log-file-size=1G",
+    "--innodb-flush-log-at-trx-commit=1",
+    "--max-allowed-packet=64M",
+)
 _DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
 
 
@@ -283,6 +290,5 @@ def _spec(database: ServerDatabase) -> ConnectionSpec:
 @contextlib.contextmanager
 def open_warehouse(rows: int, columns: int = 20) -> Iterator[Warehouse]:
     """Start the server and fill it; all of it is gone afterwards."""
-    options = ("--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G", "--max-allowed-packet=64M")
-    with tempfile.TemporaryDirectory() as name, start_mariadb(*options) as server:
+    with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS) as server:
         yield Warehouse(Path(name), server, rows, columns)

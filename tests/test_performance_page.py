@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from benchmarks.performance_page import PAGE, PLOTS, render
 from benchmarks.results import Result, load, result, store
 from benchmarks.warehouse import Spent
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def test_the_page_is_made_of_the_results_that_are_kept() -> None:
@@ -43,3 +48,19 @@ def _measured(seconds: float, *, rows: int = 10) -> Result:
 @pytest.mark.parametrize("name", ["rows", "columns", "memory", "parsing"])
 def test_each_plot_is_shown(name: str) -> None:
     assert f"(performance/{name}.svg)" in PAGE.read_text(encoding="utf-8")
+
+
+def test_a_part_that_does_not_exist_is_refused_before_anything_runs() -> None:
+    command = [sys.executable, "-m", "benchmarks", "parsing", "weather", "--quick"]
+    folders = [str(REPOSITORY / name) for name in ("", "plugins", "tests")]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "there is no part weather; parts are parsing, data_plane," in done.stderr
+    assert "==" not in done.stdout

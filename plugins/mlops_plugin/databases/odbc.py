@@ -235,7 +235,8 @@ class OdbcDatabase(OpenDatabase):
         version = ".".join(map(str, self._manager.driver_version()))
         _log.warning(
             "connection '%s': MariaDB's ODBC driver %s holds the whole result in memory, and this has more "
-            "than %s rows; install version %s or later, or use a connection of type mysql",
+            "than %s rows; read it in partitions (source.partitions), install version %s or later, or use a "
+            "connection of type mysql",
             self.conn_id,
             version,
             f"{_MANY_ROWS:,}",
