@@ -6,16 +6,21 @@ Light on purpose, like `dag_factory`: what probing needs is imported when the ta
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator
 
 from mlops_plugin.config.durations import parse_duration
 from mlops_plugin.config.loader import load_config, load_settings
-from mlops_plugin.config.schema import MONITOR_DAG_ID, MonitorConfig
+from mlops_plugin.config.schema import MONITOR_DAG_ID, ModelConfig, MonitorConfig
+
+if TYPE_CHECKING:
+    from mlops_plugin.events.records import DispatchRecord
+    from mlops_plugin.monitor.model_state import DagSeen
 
 _RECORDING = timedelta(minutes=2)  # loading drivers, asking Airflow, the event store, notifying
 _DOCUMENTATION = """\
@@ -34,11 +39,10 @@ class ProbeOperator(BaseOperator):
         self.config_file = config_file
 
     def execute(self, context: Any) -> dict[str, int]:
-        """Probe, record, notify; fails where recording or a notifier fails."""
+        """Probe, record, notify; fails where recording, a notifier or asking Airflow has failed."""
         from airflow.sdk.exceptions import AirflowException
 
         from mlops_plugin.connections import get_connection
-        from mlops_plugin.dags_seen import find_dags
         from mlops_plugin.events.notices import Notices
         from mlops_plugin.events.store import EventStore
         from mlops_plugin.monitor.notification import check_notifiers, tell
@@ -47,20 +51,39 @@ class ProbeOperator(BaseOperator):
         config = load_config(Path(self.config_file)).config
         home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()  # Airflow's own rule
         connection = get_connection(config.events.connection) if config.events.connection else None
+        failures: list[str] = []
         with EventStore.open(config.events, connection, home) as store:
-            done = record_round(config, store, home, partial(find_dags, config.models))
+            done = record_round(config, store, home, partial(_ask_airflow, config.models, failures))
             for change in done.changes:
                 name = done.names.get(change.target, change.target)
                 self.log.info("%s: %s -> %s %s", name, change.before, change.after, change.error or "")
             # What this round has changed, and what a round that was killed has not told.
             lease = self.execution_timeout or _longest_round(config.monitor)
-            failures = tell(Notices(store), config.monitor.notify, context, lease=lease)
+            failures += tell(Notices(store), config.monitor.notify, context, lease=lease)
         # Also without a change: a mistake here must not wait for the first incident to be seen.
         check_notifiers(config.monitor.notify)
         if failures:
-            raise AirflowException("not everyone was told of every change:\n" + "\n".join(failures))
+            raise AirflowException("this round is not complete:\n" + "\n".join(failures))
         down = sum(probe.state != "up" for probe in done.probes)
         return {"probes": len(done.probes), "not_up": down, "changes": len(done.changes)}
+
+
+def _ask_airflow(
+    models: Mapping[str, ModelConfig],
+    failures: list[str],
+    last: Mapping[str, DispatchRecord],
+    now: datetime,
+) -> Mapping[str, DagSeen]:
+    """The models' DAGs; where Airflow does not answer, that is no reason not to record the probes."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    from mlops_plugin.dags_seen import find_dags
+
+    try:
+        return find_dags(models, last, now)
+    except AirflowRuntimeError as error:
+        failures.append(f"Airflow did not say how models keep their time: {error}")
+        return {}
 
 
 def build_monitor_dags(path: Path) -> dict[str, DAG]:
