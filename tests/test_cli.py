@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +97,19 @@ def test_check_connect_finds_what_would_fail(
     printed = capsys.readouterr()
     assert f"WRONG models.churn.{subject}" in printed.out
     assert says in printed.err
+
+
+def test_check_connect_finds_a_column_of_the_sink_that_would_round(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    workshop.run(workshop.dispatch())
+    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
+        sink.execute("ALTER TABLE churn_predictions DROP COLUMN probability_stays")
+        sink.execute("ALTER TABLE churn_predictions ADD COLUMN probability_stays TEXT")
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr()
+    assert "WRONG models.churn.sink" in printed.out
+    assert "column 'probability_stays' is TEXT, which turns numbers into text with 15 digits" in printed.err
 
 
 def test_check_connect_says_how_many_partitions_there_would_be(workshop: Workshop, capsys: Captured) -> None:

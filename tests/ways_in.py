@@ -115,8 +115,8 @@ def spec_of(database: ServerDatabase, conn_type: str | None = None, **changes: A
 
 def way_in(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
     """The way in of that name, with a new database."""
-    if name == "sqlite":
-        return sqlite_way(folder)
+    if name in ("sqlite", "odbc-sqlite"):
+        return sqlite_way(folder) if name == "sqlite" else sqlite_odbc_way(folder)
     engine = "mariadb" if name in INTO_MARIADB else "postgres"
     server: ServerDatabase = request.getfixturevalue(engine).new_database()
     return WayIn(name, spec_of(server, "odbc" if name.startswith("odbc") else None), server)
@@ -127,6 +127,6 @@ def sqlite_way(folder: Path) -> WayIn:
 
 
 def sqlite_odbc_way(folder: Path) -> WayIn:
-    """For reading only, and not all of that: docs/databases.md says what."""
+    """It refuses much: docs/databases.md says what."""
     path = str(folder / "a file.db")
     return WayIn("odbc-sqlite", ConnectionSpec("way", "odbc", schema=path, extra={"driver": "SQLite3"}), None)

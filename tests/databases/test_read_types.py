@@ -15,7 +15,7 @@ from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import UnsupportedType
 from servers import Server
 from stored_types import WAYS, Arrives, Refused, StoredType, TooLong
-from ways_in import WayIn, spec_of, sqlite_odbc_way, way_in
+from ways_in import WayIn, spec_of, way_in
 
 _ADVICE = re.compile(r"; write (.+) AS ([`\"]a[`\"]) in the query")
 _CELLS = [
@@ -40,7 +40,7 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         if name not in found:
             rows = next(rows for names, rows in WAYS.values() if names == ways)
             folder = tmp_path_factory.mktemp(name)
-            way = sqlite_odbc_way(folder) if name == "odbc-sqlite" else way_in(name, request, folder)
+            way = way_in(name, request, folder)
             # MySQL takes a date of zeros only when asked to.
             first = {"mysql": ["SET sql_mode = ''"], "postgres": _OF_POSTGRESQL}.get(way.engine, [])
             way.execute(*first, *(statement for n, row in enumerate(rows) for statement in _filling(n, row)))

@@ -152,19 +152,6 @@ def test_users_numeric_column_takes_whole_numbers_and_no_others_unnoticed(
     assert way.rows("SELECT n, m FROM t") == [(Decimal(7), Decimal(2**64 - 1)), (None, Decimal(0))]
 
 
-def test_users_numeric_column_takes_no_doubles_through_odbc_either(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    way = way_in("odbc-postgres", request, tmp_path)
-    way.execute("CREATE TABLE t (n NUMERIC, d DOUBLE PRECISION)")
-    with way.open() as database:
-        with pytest.raises(UnsupportedType, match=r"'n' of the table is a NUMERIC.*DOUBLE PRECISION"):
-            database.insert('"t"', pa.table({"n": [1 / 3]}).to_reader())
-        database.insert('"t"', pa.table({"d": [1 / 3]}).to_reader())
-        database.commit()
-    assert way.rows("SELECT n, d FROM t") == [(None, 1 / 3)]
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_mysql_does_not_have_is_refused_with_its_column(
     value: float, request: pytest.FixtureRequest, tmp_path: Path

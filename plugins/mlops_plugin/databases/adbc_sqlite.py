@@ -23,6 +23,7 @@ from mlops_plugin.databases.driver_errors import driver_errors
 from mlops_plugin.databases.row_stream import CountedRows, require_names, stream
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.sqlite_types import declared_type, stored_type
 from mlops_plugin.databases.table_names import name_parts
 from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing
 
@@ -115,7 +116,7 @@ class SqliteDatabase(OpenDatabase):
     def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
         self._open()
         *catalog, name = name_parts(table)
-        stored = [pa.field(field.name, _stored_type(field.type)) for field in batches.schema]
+        stored = [pa.field(field.name, stored_type(field.type)) for field in batches.schema]
         rows = CountedRows(batches, pa.schema(stored))
         with contextlib.closing(self._cursor()) as cursor, self._doing(f"writing to {table}"):
             cursor.adbc_ingest(
@@ -260,34 +261,9 @@ class SqliteDatabase(OpenDatabase):
         with contextlib.closing(self._cursor()) as cursor, self._doing("describing the query"):
             cursor.execute(f"CREATE TEMP VIEW mlops_described AS SELECT * FROM (\n{query}\n)")
             cursor.execute("SELECT name, type FROM pragma_table_info('mlops_described', 'temp')")
-            declared = {row["name"]: _affinity(row["type"]) for row in cursor.fetch_arrow_table().to_pylist()}
+            rows = cursor.fetch_arrow_table().to_pylist()
             cursor.execute(f"DROP VIEW {view}")
-        return declared
-
-
-def _stored_type(arrow_type: pa.DataType) -> pa.DataType:
-    types = pa.types
-    if types.is_boolean(arrow_type):
-        return pa.int64()
-    if types.is_temporal(arrow_type) or types.is_decimal(arrow_type):
-        return pa.string()
-    if types.is_dictionary(arrow_type):
-        return _stored_type(arrow_type.value_type)
-    return arrow_type
-
-
-def _affinity(declared: str) -> pa.DataType:
-    # https://www.sqlite.org/datatype3.html#determination_of_column_affinity
-    name = declared.upper()
-    if "INT" in name:
-        return pa.int64()
-    if any(word in name for word in ("CHAR", "CLOB", "TEXT", "DATE", "TIME")):
-        return pa.string()
-    if "BLOB" in name:
-        return pa.binary()
-    if any(word in name for word in ("REAL", "FLOA", "DOUB", "NUM", "DEC")):
-        return pa.float64()
-    return pa.int64()
+        return {row["name"]: declared_type(row["type"]) for row in rows}
 
 
 def _path(spec: ConnectionSpec) -> Path | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +60,12 @@ class Database(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def read_rows(database: Database, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """A small result, complete."""
+    reader = database.read(query, batch_rows=1000, parameters=parameters)
+    return [tuple(row.values()) for row in reader.read_all().to_pylist()]
 
 
 class OpenDatabase:

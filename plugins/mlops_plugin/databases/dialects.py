@@ -21,7 +21,7 @@ class Dialect:
     """One engine's way to write names and column types, and which values it can hold."""
 
     name: str
-    types: Mapping[str, str]  # kind of value (see `_kind`) -> column type
+    types: Mapping[str, str]  # kind of value (see `kind_of`) -> column type
     opening: str = '"'
     closing: str = '"'
     name_limit: int = 128
@@ -31,6 +31,7 @@ class Dialect:
     ignores_case: bool = False  # of column names, even quoted ones
     stores_nan: bool = False
     stores_infinity: bool = False
+    stores_nul: bool = True  # a character of code 0 in a text
     first_rows: str = "ORDER BY 1 OFFSET 0 ROWS FETCH FIRST {rows} ROWS ONLY"  # ends a query
     exact_text: str = "CAST({0} AS VARCHAR(4000))"  # of a value of any type, with no digit lost
 
@@ -70,14 +71,16 @@ class Dialect:
 
         Raises `UnsupportedType` where the engine has none.
         """
-        kind = _kind(arrow_type)
+        kind = kind_of(arrow_type)
         if is_key:
             kind = {"text": "key_text", "binary": "key_binary"}.get(kind, kind)
         if kind not in self.types:
-            raise UnsupportedType(f"{self.name} has no column type for {arrow_type}; cast it in the query")
+            raise UnsupportedType(
+                f"{self.name} has no column type for {arrow_type}; cast it in the query, e.g. to text"
+            )
         if kind != "decimal":
             return self.types[kind]
-        precision, scale = _digits(arrow_type)
+        precision, scale = digits_of(arrow_type)
         if not 0 <= scale <= precision <= self.max_precision:
             raise UnsupportedType(
                 f"{self.name} has no decimal of {precision} digits, {scale} of them after the point "
@@ -127,7 +130,7 @@ def dialect_named(name: str) -> Dialect:
     return known.get(name.strip().lower(), ANSI)
 
 
-def _kind(arrow_type: pa.DataType) -> str:
+def kind_of(arrow_type: pa.DataType) -> str:
     """Which of the kinds of value in `Dialect.types` an Arrow type is; '' for none.
 
     Unsigned integers take the next wider signed type: not every engine has them, and ODBC drivers
@@ -135,7 +138,7 @@ def _kind(arrow_type: pa.DataType) -> str:
     """
     types = pa.types
     if types.is_dictionary(arrow_type):
-        return _kind(arrow_type.value_type)
+        return kind_of(arrow_type.value_type)
     if isinstance(arrow_type, pa.UuidType):
         return "text"
     if types.is_unsigned_integer(arrow_type):
@@ -157,9 +160,10 @@ def _kind(arrow_type: pa.DataType) -> str:
     return next((kind for kind, test in tests.items() if test(arrow_type)), "")
 
 
-def _digits(arrow_type: pa.DataType) -> tuple[int, int]:
+def digits_of(arrow_type: pa.DataType) -> tuple[int, int]:
+    """Digits of a decimal, and how many of them stand after the point."""
     if pa.types.is_dictionary(arrow_type):
-        return _digits(arrow_type.value_type)
+        return digits_of(arrow_type.value_type)
     if pa.types.is_uint64(arrow_type):
         return 20, 0
     return arrow_type.precision, arrow_type.scale
@@ -220,6 +224,7 @@ POSTGRESQL = Dialect(
     max_precision=1000,
     stores_nan=True,
     stores_infinity=True,
+    stores_nul=False,  # and over ODBC the rest of the text would be lost
     first_rows="LIMIT {rows}",
     exact_text="CAST({0} AS TEXT)",
     types=_STANDARD

@@ -17,12 +17,18 @@ from mlops_plugin.databases.odbc_connection_string import connection_string, dri
 from mlops_plugin.databases.odbc_driver_manager import BIGINT, DriverManager, OdbcColumn, OdbcError
 from mlops_plugin.databases.odbc_drivers import driver_missing, library_missing
 from mlops_plugin.databases.odbc_refusals import unreadable_value
-from mlops_plugin.databases.odbc_types import delivered_type, fetched_type, rewritten, unreadable
+from mlops_plugin.databases.odbc_types import (
+    delivered_type,
+    fetched_type,
+    rewritten,
+    unreadable,
+    written_type,
+)
 from mlops_plugin.databases.row_stream import CountedRows, require_names, rows_at_once, stream
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare
 from mlops_plugin.databases.table_names import POSTGRES_COLUMNS
-from mlops_plugin.errors import DatabaseError, UnsupportedType
+from mlops_plugin.errors import DatabaseError
 
 _log = logging.getLogger(__name__)
 _CONNECT_TIMEOUT_S = 10
@@ -106,12 +112,15 @@ class OdbcDatabase(OpenDatabase):
             self._connection.execute(statement, parameters=_texts(parameters))
 
     def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
-        if self.dialect.name == "postgresql":
-            self._refuse_rounding(table, batches.schema)
         self._has_written = True
         # arrow-odbc puts names into quotes, but leaves those within them as they are.
         quote = self._manager.identifier_quote()
-        fields = [field.with_name(field.name.replace(quote, quote * 2)) for field in batches.schema]
+        fields = [
+            pa.field(
+                field.name.replace(quote, quote * 2), written_type(self.dialect.name, self.conn_id, field)
+            )
+            for field in batches.schema
+        ]
         rows = CountedRows(batches, pa.schema(fields))
         with self._doing(f"writing to {table}"):
             self._connection.insert_into_table(rows, table, chunk_size=_INSERT_ROWS)
@@ -247,24 +256,6 @@ class OdbcDatabase(OpenDatabase):
         # Not by a query on the table: an error would end the transaction.
         names = self._read(POSTGRES_COLUMNS, 2000, (table,), None).read_all().column(0).to_pylist()
         return tuple(name for name in names if name is not None) if names else None
-
-    def _refuse_rounding(self, table: str, rows: pa.Schema) -> None:
-        """psqlodbc writes a double into a NUMERIC with 15 digits, and says nothing of the rest."""
-        floating = {field.name: field.type for field in rows if pa.types.is_floating(field.type)}
-        numeric = self._read(
-            "SELECT attname::text FROM pg_attribute "
-            "WHERE attrelid = to_regclass(?) AND atttypid = CAST('numeric' AS regtype)",
-            2000,
-            (table,),
-            None,
-        ).read_all()
-        for name in numeric.column(0).to_pylist():
-            if name in floating:
-                raise UnsupportedType(
-                    f"connection '{self.conn_id}': column '{name}' of the table is a NUMERIC, into which "
-                    f"values of type {floating[name]} are not written exactly; make it a DOUBLE PRECISION: "
-                    f"ALTER COLUMN {self.dialect.quote(name)} TYPE DOUBLE PRECISION"
-                )
 
     def _check_values(self, query: str, parameters: Sequence[object], column: OdbcColumn) -> None:
         """Look for values that a driver would silently change, where the type alone does not tell."""

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from mlops_plugin.databases.odbc_driver_manager import BIGINT, BIT, REAL, OdbcColumn
 from mlops_plugin.databases.source_column import SourceColumn
+from mlops_plugin.databases.sqlite_types import stored_type
+from mlops_plugin.errors import UnsupportedType
 
 _MOST_DIGITS = 38
 # Types of SQLite's driver that arrive as stored, if the values are what the column declares.
@@ -174,3 +176,21 @@ def fetched_type(engine: str, column: OdbcColumn | None, announced: pa.DataType)
     if types.is_decimal(announced) and announced.scale == announced.precision < _MOST_DIGITS:
         return pa.decimal128(announced.precision + 1, announced.scale)
     return announced
+
+
+def written_type(engine: str, conn_id: str, field: pa.Field) -> pa.DataType:
+    """The type in which the driver takes a column unchanged. Raises `UnsupportedType` where there is none."""
+    if engine != "sqlite":
+        # Sessions are in UTC. With a zone, arrow-odbc ends the process at a fraction before 1970.
+        if pa.types.is_timestamp(field.type):
+            return pa.timestamp(field.type.unit)
+        # psqlodbc writes nine digits of a float: another double than it is.
+        return pa.float64() if pa.types.is_floating(field.type) else field.type
+    # SQLite's driver makes 128 of a byte -128, pads bytes with zeros and cuts microseconds.
+    stored = stored_type(field.type)
+    if pa.types.is_binary(stored):
+        raise UnsupportedType(
+            f"connection '{conn_id}': column '{field.name}' of type {field.type} is changed by SQLite's ODBC "
+            "driver: use a connection of type sqlite instead, or make it text in the query, e.g. with hex()"
+        )
+    return pa.int64() if pa.types.is_integer(stored) else stored

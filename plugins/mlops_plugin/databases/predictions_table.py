@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from mlops_plugin.config.schema import SinkConfig
-from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.column_fit import require_fitting
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.dialects import Dialect, parse_table
 from mlops_plugin.errors import DatabaseError, SinkError, UnsupportedType
 
@@ -30,7 +30,8 @@ def check_table(
 
     `schema` is what will be written, `is_searched_by_key` as in `create_statement`. Raises `SinkError` for
     a missing table (with the statement that creates it), for missing columns (with the statements that add
-    them), and for a table whose engine cannot take back half a dispatch.
+    them), for a table whose engine cannot take back half a dispatch, and for columns whose type would
+    change values.
     """
     dialect = database.dialect
     table = dialect.quote_table(sink.table)
@@ -55,6 +56,7 @@ def check_table(
         )
     if dialect.name == "mysql":
         _refuse_without_transactions(database, sink)
+    require_fitting(database, sink.table, schema, key)
     return True
 
 
@@ -133,12 +135,6 @@ def unique_keys(database: Database, table: str) -> frozenset[frozenset[str]]:
         if is_generated:
             generated.add(index)
     return frozenset(frozenset(columns) for index, columns in found.items() if index not in generated)
-
-
-def read_rows(database: Database, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """A small result, complete."""
-    reader = database.read(query, batch_rows=1000, parameters=parameters)
-    return [tuple(row.values()) for row in reader.read_all().to_pylist()]
 
 
 def _refuse_without_transactions(database: Database, sink: SinkConfig) -> None:

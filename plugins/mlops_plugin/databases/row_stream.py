@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.databases.calendar_years import holds_other_years
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.errors import DatabaseError
 
-_EPOCH = date(1970, 1, 1)
-_FIRST_DAY = (date.min - _EPOCH).days
-_LAST_DAY = (date.max - _EPOCH).days
 _MOST_VALUES = 1_000_000  # of one batch: 8 MB of doubles, which `infer` holds some six times
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -92,28 +90,17 @@ def _uuid_texts(column: pa.Array) -> pa.Array:
 
 def _check_times(source: SourceColumn, column: pa.Array) -> None:
     """Refuse what is no date or time of day in Python, and would be read as another one."""
-    types = pa.types
-    if types.is_date32(column.type):
-        # PostgreSQL's infinity and years before Christ are numbers here.
-        first, after_last = _FIRST_DAY, _LAST_DAY + 1
-        numbers = column.view(pa.int32())
-    elif types.is_timestamp(column.type) and column.type.unit != "ns":
-        per_day = 86_400 * _PER_SECOND[column.type.unit]
-        first, after_last = _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day
-        numbers = column.view(pa.int64())
-    elif types.is_time(column.type):
-        first, after_last = 0, 86_400 * _PER_SECOND[column.type.unit]
-        numbers = column.view(pa.int64() if types.is_time64(column.type) else pa.int32())
-    else:
+    # PostgreSQL's infinity and years before Christ are numbers here.
+    if holds_other_years(column):
+        raise source.refusal("holds a date that is infinite or outside the years 1 to 9999")
+    if not pa.types.is_time(column.type):
         return
+    numbers = column.view(pa.int64() if pa.types.is_time64(column.type) else pa.int32())
     found = pc.min_max(numbers).as_py()
-    if found["min"] is not None and not first <= found["min"] <= found["max"] < after_last:
-        is_time = types.is_time(column.type)
-        raise source.refusal(
-            "holds a time outside one day"
-            if is_time
-            else "holds a date that is infinite or outside the years 1 to 9999"
-        )
+    if found["min"] is not None and (
+        found["min"] < 0 or found["max"] >= 86_400 * _PER_SECOND[column.type.unit]
+    ):
+        raise source.refusal("holds a time outside one day")
 
 
 class CountedRows:
@@ -128,7 +115,7 @@ class CountedRows:
         for batch in self._source:
             self.count += batch.num_rows
             columns = [
-                column if column.type == field.type else _written(column, field.type)
+                column if column.type == field.type else _written(column, field)
                 for column, field in zip(batch.columns, self.schema, strict=True)
             ]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
@@ -138,14 +125,25 @@ class CountedRows:
         return pa.RecordBatchReader.from_batches(self.schema, iter(self))
 
 
-def _written(column: pa.Array, arrow_type: pa.DataType) -> pa.Array:
+def _written(column: pa.Array, field: pa.Field) -> pa.Array:
+    arrow_type = field.type
     if (
         pa.types.is_timestamp(column.type)
         and column.type.tz is not None
         and not pa.types.is_timestamp(arrow_type)
     ):
         column = column.cast(pa.timestamp(column.type.unit))  # the same instant in UTC, without zone
-    return pc.cast(column, arrow_type)
+    if pa.types.is_fixed_size_binary(arrow_type) and pa.types.is_string(column.type):
+        return _uuid_bytes(column, arrow_type)
+    try:
+        return pc.cast(column, arrow_type)
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"column '{field.name}': {error}") from error
+
+
+def _uuid_bytes(column: pa.Array, arrow_type: pa.DataType) -> pa.Array:
+    texts = column.to_pylist()
+    return pa.array([None if text is None else UUID(text).bytes for text in texts], arrow_type)
 
 
 def utc_naive(value: datetime) -> datetime:

@@ -13,18 +13,18 @@ from itertools import chain
 import pyarrow as pa
 
 from mlops_plugin.config.schema import SinkConfig
-from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.dialects import parse_table
 from mlops_plugin.databases.predictions_table import (
     DISPATCH_ID,
     check_table,
     create_table,
-    read_rows,
     unique_keys,
 )
 from mlops_plugin.databases.sink_write import SinkWrite
 from mlops_plugin.databases.stored_rows import StoredRows
 from mlops_plugin.databases.upsert import upsert
+from mlops_plugin.databases.value_checks import value_checks
 from mlops_plugin.errors import DatabaseError, KeyColumnError, SinkError
 
 LOCK_WAIT_S = 600
@@ -59,8 +59,9 @@ def write_predictions(
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
             return 0
         create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
+    checks = value_checks(database, sink.table, batches.schema, key)
     database.commit()
-    write = SinkWrite(database, sink, key, dispatch_id, StoredRows(batches, key, database.dialect))
+    write = SinkWrite(database, sink, key, dispatch_id, StoredRows(batches, key, database.dialect, checks))
     modes = {"append": _append, "upsert": upsert, "replace": _replace}
     with _exclusively(database, sink), _one_transaction(database):
         _lock_table(write)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlops_plugin.config.schema import SinkConfig
-from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.predictions_table import read_rows
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.stored_rows import StoredRows
 from mlops_plugin.errors import DatabaseError, KeyColumnError, MlopsError, SinkError
 
@@ -81,11 +80,16 @@ class SinkWrite:
     def refuse_duplicates(self, table: str, condition: str = "1 = 1") -> None:
         """Raise `KeyColumnError` with a sample where rows of a table share their key."""
         key = ", ".join(self.quoted(self.key))
+        # As text: the user's column may have a type that no Arrow type holds, a NUMERIC without digits.
+        texts = ", ".join(
+            f"{self.database.dialect.exact_text.format(column)} AS k{number}"
+            for number, column in enumerate(self.quoted(self.key))
+        )
         query = (
-            f"SELECT {key}, COUNT(*) AS times FROM {table} WHERE {condition} GROUP BY {key}"
+            f"SELECT {texts}, COUNT(*) AS times FROM {table} WHERE {condition} GROUP BY {key}"
             f" HAVING COUNT(*) > 1 {self.database.dialect.first_rows.format(rows=1)}"
         )
         parameters = [self.dispatch_id] if "?" in condition else []
         for *values, times in read_rows(self.database, query, parameters):
-            sample = ", ".join(f"{name} = {value!r}" for name, value in zip(self.key, values, strict=True))
+            sample = ", ".join(f"{name} = {value}" for name, value in zip(self.key, values, strict=True))
             raise KeyColumnError(self._twice(f"{sample} comes {times} times"))

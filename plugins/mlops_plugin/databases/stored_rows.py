@@ -5,25 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.databases.calendar_years import holds_other_years
 from mlops_plugin.databases.dialects import Dialect
+from mlops_plugin.databases.value_checks import ValueCheck
 from mlops_plugin.errors import KeyColumnError, MlopsError, SinkError, UnsupportedType
 
 
 class StoredRows:
     """One pass over a dispatch; `count` is the rows that went through, `refusal` why it ended early."""
 
-    def __init__(self, batches: pa.RecordBatchReader, key: tuple[str, ...], dialect: Dialect) -> None:
+    def __init__(
+        self,
+        batches: pa.RecordBatchReader,
+        key: tuple[str, ...],
+        dialect: Dialect,
+        checks: Mapping[str, Sequence[ValueCheck]],
+    ) -> None:
         self.schema = pa.schema([(field.name, _stored_type_of(field, dialect)) for field in batches.schema])
         self.count = 0
         self.refusal: MlopsError | None = None
         self._batches = batches
         self._key = key
         self._dialect = dialect
+        self._checks = checks
 
     def reader(self) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(self.schema, self._stored())
@@ -53,10 +62,20 @@ class StoredRows:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UnsupportedType(
                 f"column '{field.name}' of type {values.type} cannot be stored as {field.type} in "
-                f"{self._dialect.name}: {error}; cast it in the query"
+                f"{self._dialect.name}: {error}; cast it in the query to what this type "
+                "holds, or to text"
             ) from error
         if pa.types.is_floating(field.type):
             self._refuse_lost_numbers(stored, field.name)
+        if holds_other_years(stored):
+            raise SinkError(
+                f"column '{field.name}' holds a date outside the years 1 to 9999, which would not come back; "
+                "cast it to text in the query, or leave such rows out"
+            )
+        if not self._dialect.stores_nul and pa.types.is_string(stored.type):
+            self._refuse_nul(stored, field.name)
+        for check in self._checks.get(field.name, ()):
+            check.require_kept(stored, self.count)
         return stored
 
     def _refuse_lost_numbers(self, values: pa.Array, column: str) -> None:
@@ -74,6 +93,25 @@ class StoredRows:
                     f"which {self._dialect.name} cannot store; "
                     "mend the model or leave such rows out in the query"
                 )
+
+    def _refuse_nul(self, values: pa.Array, column: str) -> None:
+        if not has_nul(values):
+            return
+        row = pc.index(pc.match_substring(values, "\0"), pa.scalar(True)).as_py()
+        if row >= 0:
+            raise SinkError(
+                f"column '{column}' holds a text with a NUL character in row {self.count + row + 1} of the "
+                f"dispatch, which {self._dialect.name} cannot store; take it out in the query"
+            )
+
+
+def has_nul(texts: pa.Array) -> bool:
+    """Whether there is a zero byte among the bytes of these texts, or of their neighbours in memory."""
+    data = texts.buffers()[2]
+    if data is None:
+        return False
+    least = pc.min(pa.Array.from_buffers(pa.uint8(), data.size, [None, data]))
+    return bool(least.is_valid and least.as_py() == 0)
 
 
 def _stored_type_of(field: pa.Field, dialect: Dialect) -> pa.DataType:

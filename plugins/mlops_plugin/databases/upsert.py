@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.dialects import parse_table
-from mlops_plugin.databases.predictions_table import DISPATCH_ID, read_rows, unique_keys
+from mlops_plugin.databases.predictions_table import DISPATCH_ID, unique_keys
 from mlops_plugin.databases.sink_write import SinkWrite
 from mlops_plugin.errors import KeyColumnError
 

@@ -1,0 +1,28 @@
+"""Tells dates that every engine has (years 1 to 9999) from those that do not come back as they were."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_EPOCH = date(1970, 1, 1)
+_FIRST_DAY = (date.min - _EPOCH).days
+_AFTER_LAST_DAY = (date.max - _EPOCH).days + 1
+_PER_DAY = {unit: 86_400 * per_second for unit, per_second in (("s", 1), ("ms", 10**3), ("us", 10**6))}
+
+
+def holds_other_years(column: pa.Array) -> bool:
+    """Whether a column of dates or times has one outside the years 1 to 9999; False for other columns."""
+    types = pa.types
+    if types.is_date32(column.type):
+        per_day, numbers = 1, column.view(pa.int32())
+    elif types.is_timestamp(column.type) and column.type.unit != "ns":  # nanoseconds end in 2262
+        per_day, numbers = _PER_DAY[column.type.unit], column.view(pa.int64())
+    else:
+        return False
+    found = pc.min_max(numbers).as_py()
+    if found["min"] is None:
+        return False
+    return not _FIRST_DAY * per_day <= found["min"] <= found["max"] < _AFTER_LAST_DAY * per_day
