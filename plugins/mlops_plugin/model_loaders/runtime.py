@@ -10,6 +10,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Protocol, cast
 
 from mlops_plugin.model_loaders.artifact import artifact_sha256
+from mlops_plugin.model_loaders.collector import collector_resting
 from mlops_plugin.model_loaders.native_threads import wait_passively
 
 if TYPE_CHECKING:
@@ -67,5 +68,6 @@ def load_runtime(artifact: ArtifactConfig, *, features: tuple[str, ...] | None) 
     where the features cannot be told, `DriverMissing` where a library for the file's storage is missing.
     """
     wait_passively()
-    loader = cast(Loader, resolve_name(LOADERS[artifact.format]))
-    return loader(artifact, features)
+    with collector_resting():
+        loader = cast(Loader, resolve_name(LOADERS[artifact.format]))
+        return loader(artifact, features)
