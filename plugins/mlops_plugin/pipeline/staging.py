@@ -27,6 +27,8 @@ from mlops_plugin.errors import StagingError
 # Hears how many more rows were put on a shelf; for whoever shows progress.
 OnRows = Callable[[int], None]
 
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"})
+
 
 def unheard(rows: int) -> None:
     """Nobody listens."""
@@ -103,7 +105,7 @@ class Shelf:
         path = f"{root}/{file_name}"
         rows = 0
         with _as_staging_error("writing", path):
-            filesystem.makedirs(root, exist_ok=True)
+            _make_folder(filesystem, root)
             sink = filesystem.open(path, "wb")
         try:
             writer = pa.ipc.new_file(sink, schema)
@@ -117,7 +119,7 @@ class Shelf:
                 sink.close()
         except BaseException:
             for undo in (sink.close, lambda: filesystem.rm(path)):
-                with contextlib.suppress(OSError):  # the first error is the one to report
+                with contextlib.suppress(Exception):  # the first error is the one to report
                     undo()
             raise
         return file_name, rows
@@ -142,7 +144,7 @@ class Shelf:
         filesystem, root = self._open()
         path = f"{root}/{self._named(name)}.json"
         with _as_staging_error("writing", path):
-            filesystem.makedirs(root, exist_ok=True)
+            _make_folder(filesystem, root)
             # On a local disk a rename is what happens at once; an object store shows an object when complete.
             is_local = isinstance(filesystem, LocalFileSystem)
             written = f"{path}.{uuid.uuid4().hex[:12]}" if is_local else path
@@ -188,6 +190,13 @@ class Shelf:
         return filesystem, str(root)
 
 
+def _make_folder(filesystem: Any, path: str) -> None:
+    """Object stores have no folders: asked for one, they may make a bucket of a misspelt name."""
+    protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else {*filesystem.protocol}
+    if not protocols & _OBJECT_STORES:
+        filesystem.makedirs(path, exist_ok=True)
+
+
 def _batches(file: Any, path: str) -> Iterator[pa.RecordBatch]:
     for index in range(file.num_record_batches):
         with _as_staging_error("reading", path):
@@ -218,7 +227,7 @@ def _changed_at(info: Mapping[str, Any]) -> float:
 def _as_staging_error(doing: str, path: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException, ValueError, ImportError) as error:
+    except Exception as error:  # every storage has a library with errors of its own, botocore's for one
         raise StagingError(
             f"staging: {doing} {path} failed: {error}; check staging.url in the configuration, the "
             "space left there, and that every worker reaches it"
