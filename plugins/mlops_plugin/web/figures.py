@@ -14,8 +14,9 @@ def count(number: int | None) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits that matter: 0.001234, 1,234, 1.234e+09"""
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
+    """Four digits that matter: 0.001234, 1,234, 123,457, 1.234e+09"""
+    is_whole = value == int(value) or abs(value) >= 1e3
+    return f"{value:,.0f}" if is_whole and abs(value) < 1e6 else f"{value:.4g}"
 
 
 def duration(seconds: float | None) -> str:
