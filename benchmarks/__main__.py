@@ -17,6 +17,7 @@ from benchmarks import (
     orchestration,
     parsing,
     performance_page,
+    probes,
     showroom,
 )
 
@@ -28,8 +29,9 @@ PARTS = {
     "orchestration": orchestration.main,
     "dispatches": dispatches.main,
     "showroom": showroom.main,
+    "probes": probes.main,
 }
-WITHOUT_QUICK = ("dispatches", "showroom")
+WITHOUT_QUICK = ("dispatches", "showroom", "probes")
 
 
 def main() -> None:

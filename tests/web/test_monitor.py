@@ -13,6 +13,7 @@ import pytest
 
 from airflow_process import RunningAirflow
 from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord
+from monitor.listeners import deaf_listener
 from servers import free_port
 from web.conftest import Client
 
@@ -86,12 +87,7 @@ def databases(client: Client) -> list[dict[str, Any]]:
 
 
 def test_a_dead_host_does_not_hold_up_the_page(client: Client, watching: Callable[..., None]) -> None:
-    with socket.create_server(("0.0.0.0", 0), backlog=0) as server:  # noqa: S104
-        port = server.getsockname()[1]
-        waiting = [socket.socket() for _ in range(3)]
-        for connection in waiting:
-            connection.setblocking(False)
-            connection.connect_ex(("127.0.0.1", port))
+    with deaf_listener() as port:
         watching(timeout="10s", hosts=[{"host": f"127.0.0.{n}", "port": port} for n in range(1, 101)])
         page = client.page("monitor")
         assert page.text.count("data-pending") >= 100
@@ -101,8 +97,6 @@ def test_a_dead_host_does_not_hold_up_the_page(client: Client, watching: Callabl
             assert time.monotonic() < deadline
             time.sleep(0.3)
             hosts = client.get("api/v1/monitor").json["hosts"]
-        for connection in waiting:
-            connection.close()
 
     assert len(hosts) == 100
     assert {host["steps"][0]["outcome"] for host in hosts} == {"timed out"}
