@@ -113,11 +113,12 @@ class OdbcDatabase(OpenDatabase):
 
     def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
         self._has_written = True
-        # arrow-odbc puts names into quotes, but leaves those within them as they are.
+        # arrow-odbc would not double a quote within a name, and takes [a] and "a" for quoted ones.
         quote = self._manager.identifier_quote()
         fields = [
             pa.field(
-                field.name.replace(quote, quote * 2), written_type(self.dialect.name, self.conn_id, field)
+                quote + field.name.replace(quote, quote * 2) + quote,
+                written_type(self.dialect.name, self.conn_id, field),
             )
             for field in batches.schema
         ]

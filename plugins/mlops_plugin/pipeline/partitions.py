@@ -112,9 +112,9 @@ def _by_range(database: Database, query: str, column: str, count: int, path: str
     quoted = database.dialect.quote(column)
     is_decimal = pa.types.is_decimal(database.describe(query).field(column).type)
     # PostgreSQL's MIN forgets how many digits its column has; bounds are whole numbers anyway.
-    end_of = f"CAST(FLOOR({{}}({quoted})) AS DECIMAL(38, 0))" if is_decimal else f"{{}}({quoted})"
+    before, after = ("CAST(FLOOR(", ") AS DECIMAL(38, 0))") if is_decimal else ("", "")
     # Two questions, not one: an engine answers each from an end of the index.
-    least, greatest = (_end(database, query, end_of.format(end)) for end in ("MIN", "MAX"))
+    least, greatest = (_end(database, query, f"{before}{end}({quoted}){after}") for end in ("MIN", "MAX"))
     if least is None:
         return [ALL_ROWS]
     bounds = _bounds(least, greatest, count, f"{path}.column: '{column}'")

@@ -1,0 +1,152 @@
+"""Names that SQL reads otherwise without quotes: of columns, tables and schemas, in every use of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.config.schema import PartitionsConfig
+from mlops_plugin.databases.cursor_bounds import between, from_on
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.not_predicted import not_predicted
+from mlops_plugin.databases.selection import narrowed
+from mlops_plugin.pipeline.partitions import plan_partitions
+from sinks import MODES, predictions, sink_config
+from ways_in import WayIn, way_in
+from written_types import WAYS_OUT
+
+NAMES = (
+    "order",
+    "Select",
+    "with two  spaces",
+    'double "quotes"',
+    "back `ticks`",
+    "single 'quotes'",
+    "[brackets]",
+    '"quoted"',
+    "`ticked`",
+    "semi;colon",
+    ":colon",
+    "per%cent",
+    "%s",
+    "%(p1)s",
+    "$1",
+    "ask ?",
+    "back\\slash",
+    "dash -- dash",
+    "/* comment */",
+    "# hash",
+    "@at",
+    "schema.table",
+    "{{ braces }}",
+    "grüße",
+    "预测",
+    "дата",
+)
+# MariaDB's ODBC driver takes the one for a parameter, quoted or not; SQLite's drops what is before a dot.
+_MISREAD = {"odbc-mariadb": {"ask ?"}, "odbc-sqlite": {"schema.table"}}
+_WAYS = [name for names in WAYS_OUT.values() for name in names]
+_CELLS = [
+    pytest.param(way, name, id=f"{way}-{name}")
+    for way in _WAYS
+    for name in NAMES
+    if name not in _MISREAD.get(way, ())
+]
+_ROWS = 6
+
+
+@pytest.fixture(scope="module")
+def named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The way of a name, with a database for all tests of this module."""
+    found: dict[str, WayIn] = {}
+
+    def way_of(name: str) -> WayIn:
+        if name not in found:
+            found[name] = way_in(name, request, tmp_path_factory.mktemp(name))
+        return found[name]
+
+    return way_of
+
+
+def _ids(rows: pa.RecordBatchReader, column: str) -> list[int]:
+    return sorted(rows.read_all().column(column).to_pylist())
+
+
+@pytest.mark.parametrize(("way_name", "name"), _CELLS)
+def test_a_name_serves_as_table_column_partition_and_cursor(way_name: str, name: str, named: Any) -> None:
+    way = named(way_name)
+    quote = dialect_named(way.engine).quote
+    table = quote(f"source {name}")
+    values = ", ".join(f"({number})" for number in range(_ROWS))
+    # Whoever writes the query quotes as the engine wants it; a driver of Python's wants % doubled, ours not.
+    way.execute(f"CREATE TABLE {table} ({quote(name)} BIGINT)", f"INSERT INTO {table} VALUES {values}")
+    query = f"SELECT {quote(name)} FROM {table}"
+    with way.open() as database:
+        assert database.columns(table) == (name,)
+        assert database.describe(query).names == [name]
+        assert _ids(database.read(query, batch_rows=10), name) == list(range(_ROWS))
+        ways = [PartitionsConfig(hash=(name,), count=2)]
+        if way_name != "odbc-sqlite":  # whose driver calls a MIN text, which is refused
+            ways.append(PartitionsConfig(column=name, count=2))
+        for wanted in ways:
+            found = []
+            for partition in plan_partitions(database, query, wanted, "p"):
+                statement, parameters = narrowed(query, partition.conditions, database.dialect.name)
+                found += _ids(database.read(statement, batch_rows=10, parameters=parameters), name)
+            assert sorted(found) == list(range(_ROWS)), wanted
+        for condition, expected in (
+            (from_on(database.dialect, name, 4), [4, 5]),
+            (between(database.dialect, name, 1, 3), [1, 2]),
+        ):
+            statement, parameters = narrowed(query, [condition], database.dialect.name)
+            found = _ids(database.read(statement, batch_rows=10, parameters=parameters), name)
+            assert found == expected
+
+
+@pytest.mark.parametrize(("way_name", "name"), _CELLS)
+def test_a_name_serves_as_key_prediction_and_sink(way_name: str, name: str, named: Any) -> None:
+    way = named(way_name)
+    table = '"sink ' + name.replace('"', '""') + '"'
+    mode = MODES[NAMES.index(name) % len(MODES)]
+    value = f"p {name}"
+    for dispatch, keys in (("d1", [1, 2, 3]), ("d2", [1]), ("d2", [1])):
+        rows = predictions(keys, dispatch=dispatch).rename_columns({"id": name, "prediction": value})
+        assert way.write(rows, mode, dispatch=dispatch, key=(name,), table=table) == len(keys)
+    dialect = dialect_named(way.engine)
+    expected = {
+        "append": [(1, "d1"), (1, "d2"), (2, "d1"), (3, "d1")],
+        "upsert": [(1, "d2"), (2, "d1"), (3, "d1")],
+        "replace": [(1, "d2")],
+    }[mode]
+    quoted = dialect.quote(name)
+    with way.open() as database:
+        stored = (
+            f"SELECT {quoted}, dispatch_id, {dialect.quote(value)} AS p FROM {dialect.quote_table(table)}"
+        )
+        if way_name != "odbc-sqlite":  # which refuses to read doubles
+            found = database.read(stored, batch_rows=10).read_all().to_pylist()
+            assert sorted((row[name], row["dispatch_id"]) for row in found) == expected
+        sink = sink_config("append", table=table)
+        condition = not_predicted(database, sink, key=(name,), artifact_sha256="ab" * 32, dispatch_id="d3")
+        assert condition is not None
+        source = f"SELECT {quoted} FROM {dialect.quote_table(table)}"
+        statement, parameters = narrowed(source, [condition], dialect.name)
+        assert database.read(statement, batch_rows=10, parameters=parameters).read_all().num_rows == 0
+
+
+@pytest.mark.parametrize("way_name", [name for name in _WAYS if "sqlite" not in name])
+@pytest.mark.parametrize("schema", ["Mixed Case", "order", "grüße", 'my "own"', "per%cent;"])
+def test_a_sink_may_stand_in_a_schema_of_any_name(way_name: str, schema: str, named: Any) -> None:
+    way = named(way_name)
+    # Schemas of MariaDB are databases of all its server.
+    schema = f"{schema} {way.spec.schema}"
+    written = '"' + schema.replace('"', '""') + '"."Table 1"'
+    with way.open() as database:
+        database.execute(f"CREATE SCHEMA {database.dialect.quote(schema)}")
+        database.commit()
+    for mode in MODES:
+        for dispatch in ("d1", "d2"):
+            rows = predictions([1, 2], dispatch=dispatch)
+            assert way.write(rows, mode, dispatch=dispatch, table=f'{written[:-1]} {mode}"') == 2
