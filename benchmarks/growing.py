@@ -3,7 +3,8 @@
 Each size is dispatched in processes of its own, as `data_plane` does: 10 thousand to 10 million rows (whole,
 and from a million on in partitions of 500,000), 10 to 500 feature columns, and 1 to 16 partitions.
 
-    python -m benchmarks.growing [--by rows columns partitions] [--most-rows 10000000] [--repeat 1] [--quick]
+    python -m benchmarks.growing [--by rows columns partitions] [--columns 10 500]
+        [--most-rows 10000000] [--repeat 1] [--quick]
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def by_rows(most_rows: int, repeat: int) -> Iterator[Result]:
                 yield from _dispatched(warehouse, IN_PARTS, repeat, partitions=rows // PART_ROWS)
 
 
-def by_columns(rows: int, repeat: int) -> Iterator[Result]:
+def by_columns(numbers: Sequence[int], rows: int, repeat: int) -> Iterator[Result]:
     """A table for each number of feature columns."""
-    for columns in COLUMNS:
+    for columns in numbers:
         with open_warehouse(rows, columns) as warehouse:
             yield from _dispatched(warehouse, BY_SIZE, repeat)
 
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     ways = ("columns", "partitions", "rows")
     parser.add_argument("--by", nargs="+", choices=ways, default=ways)
+    parser.add_argument("--columns", nargs="+", type=int, default=COLUMNS, help="the feature columns to try")
     parser.add_argument("--most-rows", type=int, default=10_000_000)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="100,000 rows at most; keeps nothing")
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for way in options.by:
         match way:
             case "columns":
-                measured = by_columns(min(COLUMNS_ROWS, most_rows), options.repeat)
+                measured = by_columns(options.columns, min(COLUMNS_ROWS, most_rows), options.repeat)
             case "partitions":
                 measured = by_partitions(min(PARTITIONS_ROWS, most_rows), options.repeat)
             case _:
