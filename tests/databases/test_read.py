@@ -66,6 +66,18 @@ def test_one_row_arrives(way: WayIn) -> None:
     assert found.to_pylist() == [{"word": "😀"}]
 
 
+def test_single_precision_numbers_do_not_spill_into_the_rows_beside_them(way: WayIn) -> None:
+    single = {"odbc-mariadb": "FLOAT", "mysql": "DOUBLE"}.get(way.name, "REAL")  # a FLOAT is refused there
+    values = [0.5, None, 1.25, -3.0, None, 1e30, 0.75]
+    rows = ", ".join(f"({n}, {'NULL' if value is None else value})" for n, value in enumerate(values))
+    way.execute(f"CREATE TABLE numbers (id INTEGER, value {single})", f"INSERT INTO numbers VALUES {rows}")
+    with way.open() as database:
+        for batch_rows in (1, 2, 3, 100):
+            query = "SELECT value FROM numbers ORDER BY id"
+            found = database.read(query, batch_rows=batch_rows).read_all().column(0).to_pylist()
+            assert found == [None if value is None else pytest.approx(value) for value in values]
+
+
 def test_parameters_fill_marks_and_nothing_else(way: WayIn) -> None:
     _fill(way)
     query = "SELECT id, '?' AS mark, '100%' AS percent FROM t WHERE word = ? AND id >= ? /* ? */ -- ?\n"

@@ -60,6 +60,8 @@ def _from_mysql(source: SourceColumn, column: OdbcColumn) -> pa.DataType | None:
             if column.precision == _MOST_DIGITS:
                 raise source.refusal("with no digit before the point arrives without the last one")
             return pa.decimal128(column.precision, column.scale)
+        case "float":
+            return pa.float32()  # what it holds; it is fetched as a double, see `fetched_type`
         # A date of zeros would end the process, a TIME beyond a day arrives as another.
         case "date":
             return pa.date32()
@@ -166,7 +168,9 @@ def fetched_type(engine: str, column: OdbcColumn | None, announced: pa.DataType)
         return pa.int64()  # MariaDB's driver answers NULL for a BIT(1) fetched as a bit
     if types.is_floating(announced):
         # psqlodbc announces a double in such a way that arrow-odbc takes it for a float.
-        return pa.float32() if column is not None and column.sql_type == REAL else pa.float64()
+        # MariaDB's driver writes eight bytes where arrow-odbc makes room for the four of a float.
+        is_single = column is not None and column.sql_type == REAL and engine != "mysql"
+        return pa.float32() if is_single else pa.float64()
     if types.is_fixed_size_binary(announced):
         return pa.binary()  # arrow-odbc ends the process where a value is shorter
     if engine == "mysql" and types.is_temporal(announced) and column is not None and column.scale == 0:
