@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -52,7 +53,10 @@ def test_cases_are_shown_key_first(client: Client) -> None:
     found = client.get(f"{MODEL}/cases?page_rows=2&sort=id&descending=true").json
     assert [row["id"] for row in found["rows"]] == [5, 4]
     assert found["columns"] == ["id", "a", "b", "c"]
-    assert found["has_more"]
+    assert found["previous"] is None
+    rest = client.get(f"{MODEL}/cases?page_rows=2&sort=id&descending=true&after={quote(found['next'])}").json
+    assert rest["rows"][0]["id"] < found["rows"][-1]["id"]
+    assert rest["previous"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,7 @@ def test_cases_are_shown_key_first(client: Client) -> None:
         ("showroom/churn/what-if?key=[99]", 422),
         ("showroom/churn/why", 422),
         (f"{MODEL}/cases?sort=no%22such", 422),
-        (f"{MODEL}/cases?page=0", 422),
+        (f"{MODEL}/cases?after=2", 422),
     ],
 )
 def test_a_request_that_makes_no_sense_is_told_so(client: Client, path: str, status: int) -> None:

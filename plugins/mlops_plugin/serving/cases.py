@@ -7,11 +7,9 @@ names are quoted; what a browser sends is compared with the query's columns befo
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -21,26 +19,25 @@ from mlops_plugin.databases.database import Database
 from mlops_plugin.errors import CaseError, KeyColumnError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.rendering import render
+from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place, integer_mark
+from mlops_plugin.serving.case_values import text_of, typed_value
 
 MAX_PAGE_ROWS = 200
 MAX_CHOSEN = 200
 SAMPLE_ROWS = 500
-_LAST_PAGE = 10_000_000
 _ESCAPE = "!"
 
 _AS_TEXT = {"mysql": "CHAR", "postgresql": "TEXT", "sqlite": "TEXT", "mssql": "NVARCHAR(4000)"}
 
-Key = tuple[Any, ...]
-
 
 @dataclass(frozen=True)
 class CaseView:
-    """What a person wants to see: `page` counts from 1; `sort` is a column, without one the key."""
+    """What a person wants to see: by `sort`, a column, or the key; without a `place` the first page."""
 
     search: str = ""
     sort: str | None = None
     is_descending: bool = False
-    page: int = 1
+    place: Place | None = None
     page_rows: int = 25
 
 
@@ -49,7 +46,8 @@ class CasePage:
     """Rows of one page, key columns first, with the type that each column arrived in."""
 
     rows: pa.Table
-    has_more: bool
+    previous: Place | None
+    next: Place | None
 
 
 class Cases:
@@ -74,18 +72,57 @@ class Cases:
         return (*self._model.key, *rest)
 
     def page(self, view: CaseView) -> CasePage:
-        """One page; the database searches, sorts and counts off."""
-        size = max(1, min(view.page_rows, MAX_PAGE_ROWS))
-        condition, parameters = self._search(view.search)
-        first = (min(max(view.page, 1), _LAST_PAGE) - 1) * size
-        # One more than is shown: whether there is a next page, without counting a table.
-        statement = f"{self._select(condition)}{self._order(view)}{self._window(first, size + 1)}"
-        rows = self._database.read(statement, batch_rows=size + 1, parameters=parameters).read_all()
-        return CasePage(rows.select(list(self.columns)).slice(0, size), rows.num_rows > size)
+        """One page; the database searches, sorts and begins where the page does."""
+        size, place = max(1, min(view.page_rows, MAX_PAGE_ROWS)), view.place
+        is_backwards = place is not None and place.is_backwards
+        rows = self._rows(view, size + 1)  # one more than is shown tells whether there is a further page
+        has_more, rows = rows.num_rows > size, rows.slice(0, size)
+        if is_backwards:
+            if not has_more:
+                return self.page(replace(view, place=None))
+            rows = rows.take(list(range(size - 1, -1, -1)))
+        first = last = None
+        if rows.num_rows and place is not None:
+            first = replace(self._place(view, rows.slice(0, 1)), is_backwards=True)
+        if rows.num_rows and (has_more or is_backwards):
+            last = self._place(view, rows.slice(rows.num_rows - 1))
+        return CasePage(rows.select(list(self.columns)), first, last)
+
+    def _rows(self, view: CaseView, count: int) -> pa.Table:
+        order = self._order(view)
+        tables, condition, parameters = "", *self._search(view.search)
+        # A row without a key is no case: nobody can choose it, and no page could begin behind it.
+        condition = " AND ".join(
+            [f"{self._column(name)} IS NOT NULL" for name in self._model.key]
+            + ([condition] if condition else [])
+        )
+        if view.place is not None:
+            place = replace(view.place, key=self.typed_key(view.place.key))
+            behind, values = order.behind(place)
+            condition = f"{condition} AND {behind}"
+            if order.by_value and not place.is_null:
+                tables, found = self._value_at(place.key, order.by_value)
+                parameters = [*found, *parameters]
+            parameters = [*parameters, *values]
+        is_backwards = view.place is not None and view.place.is_backwards
+        ordered = order.clause(is_backwards=is_backwards) + self._first(count)
+        statement = f"{self._select(condition, tables)}{ordered}"
+        return self._database.read(statement, batch_rows=count, parameters=parameters).read_all()
+
+    def _value_at(self, key: Key, column: str) -> tuple[str, list[Any]]:
+        """A table of one row: what `column` holds in the case with this key. No row where that is gone."""
+        condition, parameters = self._has_key(key)
+        order = CaseOrder(self._database.dialect, self._model.key, None, is_descending=False).clause()
+        wanted = self._select(condition, columns=f"{column} AS {PLACE_VALUE}")
+        return f", ({wanted}{order}{self._first(1)}) {PLACE}", parameters
+
+    def _place(self, view: CaseView, row: pa.Table) -> Place:
+        key = tuple(row.column(name)[0].as_py() for name in self._model.key)
+        return Place(key, is_null=view.sort is not None and not row.column(view.sort)[0].is_valid)
 
     def sample(self) -> pa.Table:
         """Some cases, to know usual values from: the first `SAMPLE_ROWS` in the order of the key."""
-        statement = f"{self._select('')}{self._order(CaseView())}{self._window(0, SAMPLE_ROWS)}"
+        statement = f"{self._select('')}{self._order(CaseView()).clause()}{self._first(SAMPLE_ROWS)}"
         return self._database.read(statement, batch_rows=SAMPLE_ROWS).read_all()
 
     def chosen_query(self, keys: Sequence[Key]) -> tuple[str, list[Any]]:
@@ -94,11 +131,10 @@ class Cases:
             raise CaseError("no case was chosen; choose at least one")
         if len(keys) > MAX_CHOSEN:
             raise CaseError(f"{len(keys)} cases were chosen; the Showroom runs at most {MAX_CHOSEN} at once")
-        columns = [self._column(name) for name in self._model.key]
-        one = " AND ".join(f"{column} = ?" for column in columns)
-        condition = " OR ".join([f"({one})"] * len(keys))
-        parameters = [value for key in keys for value in self.typed_key(key)]
-        return self._select(condition) + self._order(CaseView()), parameters
+        found = [self._has_key(self.typed_key(key)) for key in keys]
+        condition = " OR ".join(f"({one})" for one, _ in found)
+        parameters = [value for _, values in found for value in values]
+        return self._select(condition) + self._order(CaseView()).clause(), parameters
 
     def chosen(self, keys: Sequence[Key]) -> pa.RecordBatchReader:
         """The cases with these keys; raises `CaseError` where there are fewer."""
@@ -127,10 +163,16 @@ class Cases:
             for name, value in zip(names, key, strict=True)
         )
 
-    def _select(self, condition: str) -> str:
+    def _has_key(self, key: Key) -> tuple[str, list[Any]]:
+        dialect = self._database.dialect
+        parts = zip(self._model.key, key, strict=True)
+        tests = [f"{self._column(name)} = {integer_mark(dialect, value)}" for name, value in parts]
+        return " AND ".join(tests), list(key)
+
+    def _select(self, condition: str, tables: str = "", columns: str = "cases.*") -> str:
         # The line break ends a comment that may stand at the query's end.
         where = f" WHERE {condition}" if condition else ""
-        return f"SELECT * FROM (\n{self.query}\n) cases{where}"
+        return f"SELECT {columns} FROM (\n{self.query}\n) cases{tables}{where}"
 
     def _search(self, text: str) -> tuple[str, list[Any]]:
         if not text:
@@ -145,20 +187,15 @@ class Cases:
         tests = [f"LOWER(CAST({self._column(name)} AS {kind})) {sought}" for name in names]
         return f"({' OR '.join(tests)})", [f"%{pattern}%"] * len(tests)
 
-    def _order(self, view: CaseView) -> str:
-        direction = " DESC" if view.is_descending else ""
-        first = [] if view.sort is None else [view.sort]
-        rest = [name for name in self._model.key if name not in first]
-        # The key decides between equals: without it a row could stand on two pages, or on none.
-        order = [self._column(name) + direction for name in first] + [self._column(name) for name in rest]
-        if view.sort is None and direction:
-            order = [column + direction for column in order]
-        return f" ORDER BY {', '.join(order)}"
+    def _order(self, view: CaseView) -> CaseOrder:
+        if view.sort is not None:
+            self._column(view.sort)  # which there has to be
+        return CaseOrder(self._database.dialect, self._model.key, view.sort, view.is_descending)
 
-    def _window(self, first: int, rows: int) -> str:
+    def _first(self, rows: int) -> str:
         if self._is("mysql", "postgresql", "sqlite"):
-            return f" LIMIT {rows:d} OFFSET {first:d}"
-        return f" OFFSET {first:d} ROWS FETCH NEXT {rows:d} ROWS ONLY"
+            return f" LIMIT {rows:d}"
+        return f" OFFSET 0 ROWS FETCH NEXT {rows:d} ROWS ONLY"
 
     def _column(self, name: str) -> str:
         if name not in self.schema.names:
@@ -166,7 +203,7 @@ class Cases:
                 f"models.{self._model.name}.showroom: there is no column '{name}' among the cases; there are "
                 f"{', '.join(self.schema.names)}"
             )
-        return self._database.dialect.quote(name)
+        return f"cases.{self._database.dialect.quote(name)}"
 
     def _is(self, *engines: str) -> bool:
         return self._database.dialect.name in engines
@@ -184,63 +221,6 @@ def open_cases(model: ModelConfig, deployment: Deployment) -> Iterator[Cases]:
     database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
     with contextlib.closing(database):
         yield Cases(model, database, query)
-
-
-def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
-    """What a browser or JSON gives for a column, as a value of its type; raises `CaseError`."""
-    if value is None or not isinstance(value, str):
-        return value
-    types = pa.types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    try:
-        value.encode()  # half a surrogate pair is no text
-        if types.is_integer(kind):
-            return _int64(value)
-        if types.is_floating(kind):
-            return float(value)
-        if types.is_decimal(kind):
-            return Decimal(value)
-        if types.is_boolean(kind):
-            return {"true": True, "1": True, "false": False, "0": False}[value.strip().lower()]
-        if types.is_timestamp(kind):
-            moment = datetime.fromisoformat(value)
-            return moment.replace(tzinfo=UTC) if kind.tz and moment.tzinfo is None else moment
-        if types.is_date(kind):
-            return date.fromisoformat(value)
-        if types.is_time(kind):
-            return time.fromisoformat(value)
-        if types.is_binary(kind) or types.is_fixed_size_binary(kind) or types.is_large_binary(kind):
-            return bytes.fromhex(value)
-    except (ValueError, KeyError, InvalidOperation) as error:
-        raise CaseError(f"column '{name}': '{value}' is no {kind}; correct the value") from error
-    return value
-
-
-def _int64(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**63:
-        raise ValueError("no driver takes it as a parameter")
-    return value
-
-
-def text_of(value: Any) -> str:
-    """A value as text that `typed_value` understands; '' for NULL."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case float():
-            return repr(value)
-        case datetime() | date() | time():
-            return value.isoformat()
-        case bytes():
-            return value.hex()
-        case uuid.UUID():
-            return str(value)
-        case _:
-            return str(value)
 
 
 def _shown(key: Key) -> str:

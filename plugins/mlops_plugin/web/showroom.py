@@ -12,7 +12,7 @@ from mlops_plugin.web.access import reads
 from mlops_plugin.web.error_status import status_of
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.showroom_cases import present_cases
-from mlops_plugin.web.showroom_request import Model
+from mlops_plugin.web.showroom_request import Model, place_of
 from mlops_plugin.web.showroom_steps import STEP_WORDS
 from mlops_plugin.web.site import SiteDep
 
@@ -54,9 +54,10 @@ def cases_page(
     search: str = "",
     sort: str | None = None,
     descending: bool = False,
-    page: int = 1,
+    after: str = "",
+    before: str = "",
 ) -> HTMLResponse:
-    view = CaseView(search=search, sort=sort or None, is_descending=descending, page=max(page, 1))
+    view = CaseView(search, sort or None, descending, place_of(after, before))
     pool = site.model_pool()
     table, problem, status = None, None, 200
     try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, HTTPException, Query
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.events.records import Step
 from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open_cases
 from mlops_plugin.serving.run import MAX_ROWS, Wanted, as_json
 from mlops_plugin.web.access import UserName, creates, reads
-from mlops_plugin.web.showroom_request import Model, ShowroomDep
+from mlops_plugin.web.showroom_request import Model, place_of, place_text, showroom, wanted_model
 from mlops_plugin.web.site import SiteDep
 
 router = APIRouter(prefix="/api/v1/showroom", tags=["Showroom"])
@@ -34,12 +35,13 @@ class ModelState(BaseModel):
 
 
 class CasesPage(BaseModel):
-    """One page of cases, key columns first."""
+    """One page of cases, key columns first. `next` is `after` of the next page, `previous` is `before` of the
+    one before; null where there is none."""
 
     columns: list[str]
     rows: list[dict[str, Any]]
-    page: int
-    has_more: bool
+    previous: str | None
+    next: str | None
 
 
 class RunRequest(BaseModel):
@@ -105,26 +107,29 @@ def cases(
     search: str = "",
     sort: str | None = None,
     descending: bool = False,
-    page: Annotated[int, Query(ge=1)] = 1,
+    after: str = "",
+    before: str = "",
     page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = 25,
 ) -> CasesPage:
-    view = CaseView(search, sort, descending, page, page_rows)
+    view = CaseView(search, sort, descending, place_of(after, before), page_rows)
     with open_cases(model, site.deployment()) as found:
-        rows = found.page(view)
+        page = found.page(view)
     return CasesPage(
-        columns=rows.rows.column_names, rows=list(as_json(rows.rows)), page=page, has_more=rows.has_more
+        columns=page.rows.column_names,
+        rows=list(as_json(page.rows)),
+        previous=None if page.previous is None else place_text(page.previous),
+        next=None if page.next is None else place_text(page.next),
     )
 
 
-@router.post("/models/{name}/runs", dependencies=[creates("Showroom")])
-def run(
-    showroom: ShowroomDep, model: Model, user: UserName, asked: Annotated[RunRequest, Body()]
-) -> RunResult:
+@router.post("/models/{name}/runs", response_model=RunResult, dependencies=[creates("Showroom")])
+def run(site: SiteDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:
     if bool(asked.keys) == bool(asked.rows):
         raise HTTPException(422, "send either keys of cases or rows of features")
     wanted = Wanted([tuple(key) for key in asked.keys], asked.rows, asked.changes)
-    shown = showroom.run(model, wanted, user)
-    return RunResult(
+    # Not as dependencies, and the answer as it is sent: each would cost a one-row run another thread.
+    shown = showroom(site).run(wanted_model(site, name), wanted, user)
+    result = RunResult(
         dispatch_id=shown.dispatch_id,
         artifact_sha256=shown.artifact_sha256,
         predictions=list(as_json(shown.predictions)),
@@ -133,3 +138,4 @@ def run(
             StepTime(step=news.step, seconds=news.seconds or 0.0, rows=news.rows or 0) for news in shown.steps
         ],
     )
+    return Response(result.model_dump_json(), media_type="application/json")

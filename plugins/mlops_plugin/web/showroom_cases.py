@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.serving.cases import CasePage, CaseView
 from mlops_plugin.web.picture import data_uri
+from mlops_plugin.web.showroom_request import place_text
 from mlops_plugin.web.showroom_results import key_json, shown_text
 
 
@@ -37,8 +38,8 @@ def present_cases(
         "columns": [_column(name, model, view, is_number=name in numeric) for name in shown],
         "rows": rows,
         "has_pictures": bool(pixels),
-        "previous": _link(view, page=view.page - 1) if view.page > 1 else None,
-        "next": _link(view, page=view.page + 1) if page.has_more else None,
+        "previous": _link(view, before=place_text(page.previous)) if page.previous else None,
+        "next": _link(view, after=place_text(page.next)) if page.next else None,
     }
 
 
@@ -64,7 +65,7 @@ def _column(name: str, model: ModelConfig, view: CaseView, *, is_number: bool) -
         "is_key": name in model.key,
         "is_truth": name == model.showroom.truth,
         "order": order,
-        "link": _link(view, sort=name, descending=is_sorted and not view.is_descending, page=1),
+        "link": _link(view, sort=name, descending=is_sorted and not view.is_descending),
     }
 
 
@@ -73,7 +74,6 @@ def _link(view: CaseView, **changes: Any) -> str:
         "search": view.search,
         "sort": view.sort or "",
         "descending": str(view.is_descending).lower(),
-        "page": view.page,
         **changes,
     }
     return "?" + urlencode(

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from mlops_plugin.pipeline.baseline_making import find_baseline
-from mlops_plugin.serving.cases import open_cases, text_of
+from mlops_plugin.serving.case_values import text_of
+from mlops_plugin.serving.cases import open_cases
 from mlops_plugin.serving.explanation import Usual, explain, usual_of_baseline, usual_values
 from mlops_plugin.web.access import creates
 from mlops_plugin.web.pages import pages

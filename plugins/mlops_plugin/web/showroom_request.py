@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 from fastapi import Depends, HTTPException, Request
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.serving.case_paging import Place
+from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.run import Showroom, Wanted
 from mlops_plugin.web.site import SiteDep
 
@@ -67,6 +69,22 @@ def key_of(text: str) -> tuple[Any, ...]:
     if not isinstance(values, list) or any(isinstance(value, list | dict) for value in values):
         raise HTTPException(422, f"'{text[:100]}' is no key; a key is a JSON array of its columns' values")
     return tuple(values)
+
+
+def place_of(after: str, before: str) -> Place | None:
+    """Where a page of cases begins, from the address that `place_text` made; None for the first page."""
+    text = after or before
+    if not text:
+        return None
+    is_null, *key = key_of(text) or (None,)
+    if not isinstance(is_null, bool):
+        raise HTTPException(422, f"'{text[:100]}' is no place among cases; begin with the first page")
+    return Place(tuple(key), is_null, is_backwards=not after)
+
+
+def place_text(place: Place) -> str:
+    """A place as an address carries it."""
+    return json.dumps([place.is_null, *map(text_of, place.key)], ensure_ascii=False)
 
 
 def key_text(key: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.serving.cases import text_of
+from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.explanation import Explanation
 from mlops_plugin.serving.run import Rejection, Shown
 from mlops_plugin.web.picture import data_uri

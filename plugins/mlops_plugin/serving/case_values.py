@@ -1,0 +1,69 @@
+"""Values of cases as browsers and JSON carry them, and back in the types of their columns."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.errors import CaseError
+
+
+def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
+    """What a browser or JSON gives for a column, as a value of its type; raises `CaseError`."""
+    if value is None or not isinstance(value, str):
+        return value
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    try:
+        value.encode()  # half a surrogate pair is no text
+        if types.is_integer(kind):
+            return _int64(value)
+        if types.is_floating(kind):
+            return float(value)
+        if types.is_decimal(kind):
+            return Decimal(value)
+        if types.is_boolean(kind):
+            return {"true": True, "1": True, "false": False, "0": False}[value.strip().lower()]
+        if types.is_timestamp(kind):
+            moment = datetime.fromisoformat(value)
+            return moment.replace(tzinfo=UTC) if kind.tz and moment.tzinfo is None else moment
+        if types.is_date(kind):
+            return date.fromisoformat(value)
+        if types.is_time(kind):
+            return time.fromisoformat(value)
+        if types.is_binary(kind) or types.is_fixed_size_binary(kind) or types.is_large_binary(kind):
+            return bytes.fromhex(value)
+    except (ValueError, KeyError, InvalidOperation) as error:
+        raise CaseError(f"column '{name}': '{value}' is no {kind}; correct the value") from error
+    return value
+
+
+def _int64(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("no driver takes it as a parameter")
+    return value
+
+
+def text_of(value: Any) -> str:
+    """A value as text that `typed_value` understands; '' for NULL."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return repr(value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case bytes():
+            return value.hex()
+        case uuid.UUID():
+            return str(value)
+        case _:
+            return str(value)
