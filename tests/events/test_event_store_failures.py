@@ -149,6 +149,50 @@ def test_a_server_that_was_killed_and_is_back_is_used_again(engine: str, tmp_pat
                 store.close()
 
 
+def test_a_write_over_a_connection_that_was_cut_is_repeated(address: StoreAddress) -> None:
+    identity = new_identity()
+    with EventStore(address) as store:
+        store.begin(identity)
+        _cut_connections(address)
+        store.step_started(identity.dispatch_id, "collect", 1)
+        assert len(store.events(identity.dispatch_id)) == 2
+
+
+def _cut_connections(address: StoreAddress) -> None:
+    """All but one's own; an SQLite file has none."""
+    ending = {
+        "mysql": (
+            "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND db = database()",
+            "KILL {}",
+        ),
+        "postgresql": (
+            "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()",
+            "SELECT pg_terminate_backend({})",
+        ),
+    }
+    engine = address.create_engine()
+    if engine.dialect.name in ending:
+        find, end = ending[engine.dialect.name]
+        with engine.connect() as connection:
+            for (number,) in connection.execute(sa.text(find)).all():
+                connection.execute(sa.text(end.format(number)))
+    engine.dispose()
+
+
+def test_a_connection_goes_back_without_the_transaction_that_it_came_with(
+    server: Server, tmp_path: Path
+) -> None:
+    engine = StoreAddress.of(EventsConfig(), connection_of(server.new_database()), tmp_path).create_engine()
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE scratch (n INTEGER)"))
+    left = engine.raw_connection()  # whose user forgot to end it
+    left.cursor().execute("INSERT INTO scratch VALUES (1)")
+    left.close()
+    with engine.connect() as connection:  # the same: the pool has no other
+        assert connection.scalar(sa.text("SELECT count(*) FROM scratch")) == 0
+    engine.dispose()
+
+
 @contextmanager
 def restarted(server: Server) -> Iterator[None]:
     """The killed server again, on the same data and port."""

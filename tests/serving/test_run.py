@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from mlops_plugin.config.schema import ServingConfig
-from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError
+from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError, ServingError
 from mlops_plugin.events.records import DispatchRecord, summarise
 from mlops_plugin.serving.explanation import explain, usual_values
 from mlops_plugin.serving.pool import ModelPool
 from mlops_plugin.serving.run import Shown, Showroom, StepNews, Wanted, as_json
-from workshop import Workshop
+from serving import hostile
+from workshop import FEATURES, Workshop
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +152,53 @@ def test_a_source_that_is_away_is_on_record_in_the_drivers_words(
     assert "no such table" in str(workshop.records()[0].error)
 
 
-def test_nothing_is_inferred_without_an_event_store(showroom: Showroom, workshop: Workshop) -> None:
+def test_nothing_is_shown_without_an_event_store(showroom: Showroom, workshop: Workshop) -> None:
     (workshop.folder / "events.db").unlink()
-    told: list[StepNews] = []
     with pytest.raises(MlopsError, match="event store"):
-        showroom.run(workshop.model(), Wanted(keys=[(1,)]), None, told.append)
-    assert [one.step for one in told if one.state == "failed"] == ["log"]
+        showroom.run(workshop.model(), Wanted(keys=[(1,)]), None)
+
+
+def _wait_for_running_record(workshop: Workshop, model: str = "churn") -> DispatchRecord:
+    deadline = time.monotonic() + 60
+    while not (records := [one for one in workshop.records(model) if one.state == "running"]):
+        assert time.monotonic() < deadline, "the run did not come on record"
+        time.sleep(0.02)
+    return records[0]
+
+
+def test_a_run_that_waits_for_its_model_is_on_record_while_it_does(
+    showroom: Showroom, workshop: Workshop, pool: ModelPool
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        with pool.runtime(workshop.model()):  # another's
+            waits = threads.submit(_run, showroom, workshop, Wanted(keys=[(2,)]))
+            record = _wait_for_running_record(workshop)
+            assert (record.rows_collected, record.requested_by) == (1, "ada")
+            assert record.artifact_sha256 is not None
+        shown = waits.result()
+    assert shown.dispatch_id == record.dispatch_id
+    assert workshop.record(record.dispatch_id).state == "succeeded"
+    kinds = [(event.step, event.kind) for event in workshop.events(record.dispatch_id)]
+    assert len(kinds) == len(set(kinds)) == 11
+
+
+def test_a_run_of_a_slow_model_is_on_record_before_it_answers(workshop: Workshop) -> None:
+    artifact = hostile.save(hostile.Hostile(), workshop.folder / "hostile.pickle")
+    workshop.add_model("hostile", model=artifact, features=list(FEATURES))
+    model, pool = workshop.model("hostile"), ModelPool(ServingConfig())
+    with workshop.deployment.event_store() as store, ThreadPoolExecutor(1) as threads:
+        showroom = Showroom(workshop.deployment, store, pool)
+        rows: dict[str, Any] = {"b": 0.5, "c": 0.25}
+        try:
+            showroom.run(model, Wanted(rows=[{"a": 1.0, **rows}]), "ada")  # loads it
+            hangs = threads.submit(showroom.run, model, Wanted(rows=[{"a": 100.0, **rows}]), "ada")
+            record = _wait_for_running_record(workshop, "hostile")
+            assert record.rows_collected == 1
+        finally:
+            pool.close()
+        with pytest.raises(ServingError, match="ended"):
+            hangs.result()
+    assert workshop.record(record.dispatch_id).state == "failed"
 
 
 def test_what_if_shows_the_case_as_it_is_and_changed(showroom: Showroom, workshop: Workshop) -> None:

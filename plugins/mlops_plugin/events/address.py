@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +19,10 @@ from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.errors import ConnectionUnusable, EventStoreError
 
 CONNECT_TIMEOUT_S = 10
+TRUSTED_S = 1.0  # a connection that was used so recently is taken to be alive; a write is repeated if not
 BUSY_TIMEOUT_S = 60  # SQLite has one writer at a time; the others wait this long for their turn
 
+_FREE_SINCE = "mlops_free_since"
 _DRIVERS = {"mysql": "mysql+mysqlconnector", "postgres": "postgresql+psycopg2"}
 # What of a connection's extra is handed to the driver; the rest is meant for Airflow's hooks.
 _EXTRAS = {
@@ -106,7 +110,7 @@ def _server_engine(connection: ConnectionSpec) -> sa.Engine:
     else:
         ours = {"connect_timeout": CONNECT_TIMEOUT_S, "client_encoding": "utf8"}
         default_port = 5432
-    return sa.create_engine(
+    engine = sa.create_engine(
         sa.URL.create(
             _DRIVERS[connection.conn_type],
             username=connection.login,
@@ -119,10 +123,39 @@ def _server_engine(connection: ConnectionSpec) -> sa.Engine:
         isolation_level="READ COMMITTED",
         pool_size=2,
         max_overflow=8,
-        pool_pre_ping=True,  # a server that was restarted is found out before it is used
+        pool_reset_on_return=None,  # by `_spare_round_trips`
         pool_recycle=1800,
         hide_parameters=True,
     )
+    _spare_round_trips(engine)
+    return engine
+
+
+def _spare_round_trips(engine: sa.Engine) -> None:
+    """Ask and tell the server only what is not known: SQLAlchemy's pool would roll back after each commit,
+    and ask each time whether the server is still there."""
+
+    @sa.event.listens_for(engine, "connect")
+    def ask_once(connection: Any, _record: Any) -> None:
+        if hasattr(connection, "is_connected"):  # MySQL's driver asks before each statement
+            connection.is_connected = lambda: True
+
+    @sa.event.listens_for(engine, "reset")
+    def end_transaction(connection: Any, record: Any, _state: Any) -> None:
+        # The drivers know from the server's last answer whether one is open; psycopg2 looks by itself.
+        if getattr(connection, "in_transaction", True):
+            connection.rollback()
+        if record is not None:  # it is, of one that does not go back
+            record.info[_FREE_SINCE] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def find_alive(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get(_FREE_SINCE, math.inf) < TRUSTED_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.InvalidatePoolError from error  # the pool connects anew
 
 
 @contextmanager

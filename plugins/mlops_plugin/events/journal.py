@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
 
 import sqlalchemy as sa
 
+from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
 from mlops_plugin.events.appending import columns_of, update_dispatch
 from mlops_plugin.events.new_events import beginning
@@ -40,18 +41,21 @@ class Journal(EventStore):
                 connection.execute(sa.insert(tables.dispatches), columns_of(after))
             else:
                 update_dispatch(connection, before, after)
-            rows = [
-                {name: value for name, value in columns_of(event).items() if name != "id"}
-                for event in pending
-            ]
+            rows = [{**columns_of(event), "model": after.model} for event in pending]
+            for row in rows:
+                del row["id"]
             connection.execute(sa.insert(tables.events), rows)
 
         self._store._write("recording a dispatch", append)
         self._stored, self._pending = after, []
 
+    def try_flush(self) -> None:
+        """The same; where it fails, the next flush tries again."""
+        with contextlib.suppress(EventStoreError):
+            self.flush()
+
     def _record(self, *records: EventRecord) -> DispatchRecord:
-        for record in records:
-            event = replace(record, model=self._dispatch.model if self._dispatch else record.model)
+        for event in records:
             self._dispatch = summarise(self._dispatch, event)
             self._pending.append(event)
         assert self._dispatch is not None  # noqa: S101 -- `summarise` gives one

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -129,7 +129,8 @@ def summarise(dispatch: DispatchRecord | None, event: EventRecord) -> DispatchRe
     changes = _by_dispatch_event(event) if event.step is None else _by_step_event(event, event.step)
     if event.kind == "started" and event.step and dispatch.started_at is None:
         changes["started_at"] = event.at
-    return replace(dispatch, updated_at=max(dispatch.updated_at, event.at), tries=tries, **changes)
+    changes |= {"updated_at": max(dispatch.updated_at, event.at), "tries": tries}
+    return DispatchRecord(**(vars(dispatch) | changes))
 
 
 def _first(event: EventRecord) -> DispatchRecord:
@@ -187,6 +188,11 @@ def log_details(entry: LogEntry) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """`value` as JSON can hold it on every engine; what JSON does not know becomes text."""
+    kind = type(value)  # the commonest first: a dispatch of a few rows is made of these
+    if kind is str:
+        return clean(value, TEXT_CHARS)
+    if kind is dict:
+        return {clean(str(key), TEXT_CHARS): plain(item) for key, item in value.items()}
     match value:
         case None | bool() | int():
             return value

@@ -46,6 +46,7 @@ class EventStore(EventReading):
     def __init__(self, address: StoreAddress) -> None:
         self.address = address
         self._engine: sa.Engine | None = None
+        self._writer: sa.Engine | None = None  # the same, for transactions that write
         self._schema_is_right = False
 
     @classmethod
@@ -170,27 +171,35 @@ class EventStore(EventReading):
         return self._write(f"recording '{step} {kind}'" if step else f"recording 'dispatch {kind}'", append)
 
     def _write(self, doing: str, work: Callable[[sa.Connection], Result]) -> Result:
+        """Do `work` in a transaction, again where it collides with another or its connection was lost."""
         with told_apart(self.address, doing):
-            engine = self._checked_engine().execution_options(writes=True)
-            for _ in range(_ATTEMPTS - 1):
+            engine = self._checked_engine(writes=True)
+            for attempt in range(1, _ATTEMPTS + 1):
+                is_committing = False
                 try:
                     with engine.begin() as connection:
-                        return work(connection)
+                        result = work(connection)
+                        is_committing = True
                 except sa.exc.DBAPIError as error:
-                    if not is_transient(error):
+                    # Of a connection that is lost while it commits nobody knows whether it did.
+                    was_lost = error.connection_invalidated and not is_committing
+                    if attempt == _ATTEMPTS or not (was_lost or is_transient(error)):
                         raise
-            with engine.begin() as connection:
-                return work(connection)
+                else:
+                    return result
+        raise AssertionError("an attempt returns or raises")
 
     @contextmanager
     def _reading(self, doing: str) -> Iterator[sa.Connection]:
         with told_apart(self.address, doing), self._checked_engine().connect() as connection:
             yield connection
 
-    def _checked_engine(self) -> sa.Engine:
+    def _checked_engine(self, *, writes: bool = False) -> sa.Engine:
         if self._engine is None:
-            self._engine = self.address.create_engine()
+            engine = self.address.create_engine()
+            self._writer = engine.execution_options(writes=True)
+            self._engine = engine
         if not self._schema_is_right:
             check_schema(self._engine, self.address)
             self._schema_is_right = True
-        return self._engine
+        return self._writer if writes and self._writer else self._engine

@@ -43,18 +43,22 @@ class ScikitRuntime:
         self._named = hasattr(model, "feature_names_in_") or not counted
         self._encodes = self._reads_documents or not counted or _encodes(first)
         self._columns = self._try_out(first)
+        self._checked: pa.Schema | None = None  # the last one that `check` had nothing against
 
     @property
     def outputs(self) -> pa.Schema:
         return self._columns.schema
 
     def check(self, rows: pa.Schema) -> None:
+        if self._checked is not None and self._checked.equals(rows):
+            return
         check_features(self.features, rows, text=self._encodes)
         if self._reads_documents and not pa.types.is_string(rows.field(self.features[0]).type):
             found = rows.field(self.features[0])
             raise FeatureError(
                 f"the model reads text, but '{found.name}' is {found.type}; cast it in the query"
             )
+        self._checked = rows
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         self.check(rows.schema)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_plugin.errors import MlopsError, ServingError
 from mlops_plugin.model_loaders.artifact import artifact_sha256
+from mlops_plugin.serving.patience import Patience
 from mlops_plugin.serving.process import ModelProcess
 
 if TYPE_CHECKING:
@@ -70,24 +71,30 @@ class ModelPool:
         return sha256
 
     @contextlib.contextmanager
-    def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:
-        """The model, loaded, for this caller alone. Raises what loading raises, or `ServingError`."""
+    def runtime(self, model: ModelConfig, patience: Patience | None = None) -> Iterator[ModelProcess]:
+        """The model, loaded, for this caller alone. Raises what loading raises, or `ServingError`.
+
+        `patience` is what to do when the model, others who use it, or its loading keep this caller waiting.
+        """
+        patience = patience or Patience()
         if not self._slots.acquire(blocking=False):
             raise ServingError(
                 f"models.{model.name}: models are busy with {_MAX_REQUESTS} requests already; "
                 "try again in a moment"
             )
         try:
-            with self._held(model) as place:
-                yield self._loaded(model, place)
+            with self._held(model, patience) as place:
+                process = self._loaded(model, place, patience)
+                with process.used_with(patience):
+                    yield process
         finally:
             self._slots.release()
 
     @contextlib.contextmanager
-    def _held(self, model: ModelConfig) -> Iterator[_Place]:
+    def _held(self, model: ModelConfig, patience: Patience) -> Iterator[_Place]:
         place = self._place(model.name)
         wait_s = (self.limits.load_timeout + self.limits.timeout).total_seconds()
-        if not place.lock.acquire(timeout=wait_s):
+        if not patience.wait(lambda seconds: place.lock.acquire(timeout=seconds), wait_s):
             raise ServingError(
                 f"models.{model.name}: the model was busy for {wait_s:g} s with what others asked of it; "
                 "try again later"
@@ -136,11 +143,12 @@ class ModelPool:
         if self._is_closed:
             raise ServingError("the Showroom is shutting down; try again in a moment")
 
-    def _loaded(self, model: ModelConfig, place: _Place) -> ModelProcess:
+    def _loaded(self, model: ModelConfig, place: _Place, patience: Patience) -> ModelProcess:
         self._require_open()  # it may have been closed while this caller waited
         version = (self.artifact_sha256(model), model.config_hash())
         if place.process is not None and not place.process.is_ended and place.version == version:
             return place.process
+        patience.lose()  # loading takes longer than a moment
         if place.process is not None and not place.process.is_ended:
             place.process.end()
         place.process = None

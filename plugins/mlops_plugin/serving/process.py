@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import IO, TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, DriverMissing, FeatureError, MlopsError, ServingError
+from mlops_plugin.serving.patience import Patience
 from mlops_plugin.serving.worker import packed, stream_bytes, unpacked
 
 if TYPE_CHECKING:
@@ -35,16 +36,16 @@ _END_TIMEOUT_S = 5.0
 
 @dataclass
 class ModelProcess:
-    """A `Runtime` whose model lives in another process. Used by one caller at a time (`lock`)."""
+    """A `Runtime` whose model lives in another process. Used by one caller at a time."""
 
     model: ModelConfig
     limits: ServingConfig
-    lock: threading.Lock = field(default_factory=threading.Lock)
     artifact_sha256: str = ""
     features: tuple[str, ...] = ()
     outputs: pa.Schema = field(default_factory=lambda: pa.schema([]))
     load_seconds: float = 0.0
     is_ended: bool = False
+    _patience: Patience = field(default_factory=Patience)
 
     @classmethod
     def start(cls, model: ModelConfig, limits: ServingConfig) -> ModelProcess:
@@ -65,6 +66,15 @@ class ModelProcess:
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except (OSError, IndexError):
             return None
+
+    @contextlib.contextmanager
+    def used_with(self, patience: Patience) -> Iterator[None]:
+        """While inside, the caller has this patience with the model."""
+        self._patience = patience
+        try:
+            yield
+        finally:
+            self._patience = Patience()
 
     def check(self, rows: pa.Schema) -> None:
         """Raise what the model has against rows of this schema: it is asked about none of them."""
@@ -127,7 +137,7 @@ class ModelProcess:
     def _call(self, header: dict[str, Any], body: Any, timeout_s: float) -> tuple[dict[str, Any], bytes]:
         try:
             self._calls.send_bytes(packed({**header, "timeout_s": timeout_s}, body))
-            if not self._calls.poll(timeout_s):
+            if not self._patience.wait(self._calls.poll, timeout_s):
                 self.end()
                 raise ServingError(
                     f"models.{self.model.name}: the model did not answer within {timeout_s:g} s, and its "

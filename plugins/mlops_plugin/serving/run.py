@@ -23,7 +23,10 @@ from mlops_plugin.pipeline.memory_shelf import MemoryShelf
 from mlops_plugin.pipeline.notes import COLLECTED, PREDICTED, Predicted
 from mlops_plugin.pipeline.runner import log_entry
 from mlops_plugin.pipeline.step_record import recorded
-from mlops_plugin.serving.cases import Key, open_cases, text_of, typed_value
+from mlops_plugin.serving.case_paging import Key
+from mlops_plugin.serving.case_values import text_of, typed_value
+from mlops_plugin.serving.cases import open_cases
+from mlops_plugin.serving.patience import Patience
 from mlops_plugin.serving.pool import ModelPool
 
 ROWS_GIVEN = "rows of the request"  # stands where a query would
@@ -120,9 +123,13 @@ class Showroom:
                 sha256 = self.pool.artifact_sha256(model)
                 entry = log_entry(dispatch, steps.log(dispatch, sha256, shelf), sha256)
                 journal.log(dispatch.id, entry)
-                journal.flush()  # nothing is inferred that is not on record
                 count({"rows": entry.rows, "artifact_sha256": sha256, "config_sha256": entry.config_sha256})
-            with _step("infer", dispatch, journal, tell) as count, self.pool.runtime(model) as runtime:
+            # A run that takes longer than a moment is on record while it does.
+            patience = Patience(journal.try_flush)
+            with (
+                _step("infer", dispatch, journal, tell) as count,
+                self.pool.runtime(model, patience) as runtime,
+            ):
                 predicted = steps.infer(dispatch, runtime, shelf)
                 count(infer_report(predicted))
             with _step("persist", dispatch, journal, tell) as count:
@@ -142,7 +149,7 @@ class Showroom:
             except EventStoreError as unrecorded:
                 error.add_note(f"and this failure could not be recorded: {unrecorded}")
             raise
-        journal.flush()
+        journal.flush()  # nothing is shown that is not on record
         ended = tuple(news for news in done if news.state == "succeeded")
         rows, rejections = _rows(shelf, COLLECTED), _rejections(shelf, predicted)
         return Shown(dispatch.id, sha256, rows, predictions, ended, rejections)

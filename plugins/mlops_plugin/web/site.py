@@ -71,7 +71,7 @@ class Site:
         return self._loaded
 
 
-def the_site(request: Request) -> Site:
+async def the_site(request: Request) -> Site:
     """Dependency: what the app of this request shares."""
     site: Site = request.app.state.site
     return site
