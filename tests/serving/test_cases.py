@@ -135,7 +135,7 @@ def test_large_keys_are_told_apart(way: WayIn, workshop: Workshop) -> None:
     values = ", ".join(f"({key})" for key in keys)
     way.execute("CREATE TABLE large (id BIGINT PRIMARY KEY)", f"INSERT INTO large VALUES {values}")
     with open_database(way.spec) as database:
-        cases = Cases(_model(workshop), database, "SELECT id FROM large")
+        cases = Cases(_model(workshop), database, "SELECT id + 0 AS id FROM large")
         pages = _pages(cases, CaseView(page_rows=2))
         assert [int(row["id"]) for page in pages for row in page.rows.to_pylist()] == keys
         assert cases.chosen([(keys[3],)]).read_all().to_pylist() == [{"id": keys[3]}]

@@ -166,7 +166,10 @@ def test_what_if_changes_only_what_was_changed(client: Client) -> None:
 def test_why_states_its_method_and_orders_by_size(client: Client) -> None:
     page = client.page("showroom/churn/why?key=[4]").text
     assert "one feature at a time takes its reference value" in page
-    sizes = [abs(float(text)) for text in re.findall(r'<td class="number">([+-][\d.e-]+)</td>\s*</tr>', page)]
+    assert "of the first 5 cases, not the training data" in page
+    (dispatch,) = re.findall(r'href="[^"]*dispatches/([0-9a-f-]{36})"', page)
+    assert "why: the case, then with one feature" in client.page(f"dispatches/{dispatch}").text
+    sizes = [abs(float(text)) for text in re.findall(r'</th>\s*<td class="number">([+-][\d.e-]+)</td>', page)]
     assert len(sizes) == 3
     assert sizes == sorted(sizes, reverse=True)
 

@@ -14,7 +14,6 @@ from mlops_plugin.databases.dialects import Dialect
 
 Key = tuple[Any, ...]
 
-_INTEGER = {"mysql": "SIGNED", "postgresql": "BIGINT", "mssql": "BIGINT"}
 _NULL_IS_LEAST = ("mysql", "sqlite", "mssql")
 _NULL_IS_GREATEST = ("postgresql",)
 PLACE = "place"  # the subquery with the one value that others are compared with
@@ -86,20 +85,13 @@ class CaseOrder:
 
     def _behind_key(self, sign: str, columns: Sequence[tuple[str, Any]]) -> tuple[str, list[Any]]:
         (name, value), rest = columns[0], columns[1:]
-        column, mark = self._column(name), integer_mark(self.dialect, value)
+        column = self._column(name)
         if not rest:
-            return f"{column} {sign} {mark}", [value]
+            return f"{column} {sign} ?", [value]
         inner, parameters = self._behind_key(sign, rest)
         # The first part says less than the second, but an index can answer it.
-        both = f"({column} {sign}= {mark} AND ({column} {sign} {mark} OR {inner}))"
+        both = f"({column} {sign}= ? AND ({column} {sign} ? OR {inner}))"
         return both, [value, value, *parameters]
 
     def _column(self, name: str) -> str:
         return f"cases.{self.dialect.quote(name)}"
-
-
-def integer_mark(dialect: Dialect, value: Any) -> str:
-    """The mark of a parameter. What a driver sends as text, MariaDB compares with integers as doubles."""
-    if not isinstance(value, int) or isinstance(value, bool) or dialect.name not in _INTEGER:
-        return "?"
-    return f"CAST(? AS {_INTEGER[dialect.name]})"

@@ -19,7 +19,7 @@ from mlops_plugin.databases.database import Database
 from mlops_plugin.errors import CaseError, KeyColumnError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.rendering import render
-from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place, integer_mark
+from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place
 from mlops_plugin.serving.case_values import text_of, typed_value
 
 MAX_PAGE_ROWS = 200
@@ -164,10 +164,7 @@ class Cases:
         )
 
     def _has_key(self, key: Key) -> tuple[str, list[Any]]:
-        dialect = self._database.dialect
-        parts = zip(self._model.key, key, strict=True)
-        tests = [f"{self._column(name)} = {integer_mark(dialect, value)}" for name, value in parts]
-        return " AND ".join(tests), list(key)
+        return " AND ".join(f"{self._column(name)} = ?" for name in self._model.key), list(key)
 
     def _select(self, condition: str, tables: str = "", columns: str = "cases.*") -> str:
         # The line break ends a comment that may stand at the query's end.

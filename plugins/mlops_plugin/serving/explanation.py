@@ -1,20 +1,25 @@
 """Why a model answers as it does: what changes when one feature at a time takes its usual value.
 
 This is ablation to a reference, one feature at a time: simple to read and to check by hand, and blind to
-features that act together. No dispatch is recorded for it.
+features that act together. It is a Showroom run: its rows are the case and one more for each feature.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import CaseError
 from mlops_plugin.model_loaders.runtime import Runtime
 from mlops_plugin.pipeline.baseline import Baseline
+from mlops_plugin.pipeline.baseline_making import find_baseline
+from mlops_plugin.serving.cases import Cases
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,26 @@ class Usual:
 
 
 @dataclass(frozen=True)
+class References:
+    """The usual value of each feature that has one, and where it comes from."""
+
+    usual: dict[str, Usual]
+    origin: Literal["baseline", "cases"]
+    rows: int  # of the baseline, or of the sampled cases
+    baseline: Baseline | None = None
+
+    def __str__(self) -> str:
+        return f"as usual in the {self.rows} rows of the {'baseline' if self.baseline else 'sampled cases'}"
+
+
+@dataclass(frozen=True)
 class Contribution:
     """`amount`: how much lower the outcome is when the feature takes its reference value."""
 
     feature: str
     value: Any
     reference: Any
-    amount: float
+    amount: float | None  # None where the contract rejects the row with the reference value
 
 
 @dataclass(frozen=True)
@@ -50,50 +68,79 @@ def usual_values(features: tuple[str, ...], sample: pa.Table) -> dict[str, Usual
     return {name: _usual(sample.column(name)) for name in features if name in sample.column_names}
 
 
-def usual_of_baseline(baseline: Baseline) -> dict[str, Usual]:
-    """What a baseline says of each feature, where it says something."""
+def references_of(model: ModelConfig, runtime: Runtime, cases: Cases) -> References:
+    """By the model's baseline, where there is one for this artifact, else by a sample of its cases.
+
+    A feature that the baseline says nothing usual of, a date for example, is as usual among the cases.
+    """
+    sample = cases.sample()
+    usual = usual_values(runtime.features, sample)
+    baseline = find_baseline(model, runtime.artifact_sha256)
+    if baseline is None:
+        return References(usual, "cases", sample.num_rows)
+    known = usual_of_baseline(baseline, sample.schema)
+    usual |= {name: known[name] for name in usual if name in known}
+    return References(usual, "baseline", baseline.rows, baseline)
+
+
+def usual_of_baseline(baseline: Baseline, columns: pa.Schema) -> dict[str, Usual]:
+    """What a baseline says of each feature, where it says something that its column can hold."""
     usual = {}
     for name, found in baseline.features.items():
         reference = (found.quantiles or {}).get("0.5")
         if reference is None and found.categories:
             reference = found.categories[0][0]
-        if reference is not None:
-            usual[name] = Usual(reference, found.min, found.max)
+        if reference is None or name not in columns.names:
+            continue
+        if pa.types.is_integer(columns.field(name).type):
+            reference = round(reference)  # of two middle values the median is between them
+        with contextlib.suppress(pa.ArrowException, ValueError, TypeError):
+            usual[name] = Usual(pa.scalar(reference, columns.field(name).type).as_py(), found.min, found.max)
     return usual
 
 
-def explain(case: pa.Table, usual: dict[str, Usual], runtime: Runtime) -> Explanation:
-    """Explain the answer about the one row of `case`, in one call of the model.
-
-    Raises `CaseError` where the model answers with labels only.
-    """
-    names = [name for name in runtime.features if name in usual and name in case.column_names]
+def replaced_rows(case: pa.Table, references: References) -> pa.Table:
+    """The one row of `case`, and after it the same with each feature in turn as usual."""
+    names = list(references.usual)
     columns = []
     for field in case.schema:
         values = [case.column(field.name)[0].as_py()] * (len(names) + 1)
         if field.name in names:
-            values[names.index(field.name) + 1] = usual[field.name].reference
+            values[names.index(field.name) + 1] = references.usual[field.name].reference
         columns.append(pa.array(values, field.type))
-    answers = runtime.predict(pa.RecordBatch.from_arrays(columns, schema=case.schema))
-    outcome = _outcome(answers)
-    first, *others = answers.column(outcome).to_pylist()
+    return pa.Table.from_arrays(columns, schema=case.schema)
+
+
+def explain(
+    case: Mapping[str, Any], answers: Sequence[Mapping[str, Any] | None], references: References
+) -> Explanation:
+    """Explain the first answer by those about `replaced_rows`; None stands for a rejected row.
+
+    Raises `CaseError` where the model answers with labels only, or the case itself was rejected.
+    """
+    first, *others = answers
+    if first is None:
+        raise CaseError("this case breaks the model's contract: there is no answer to explain")
+    outcome = _outcome(first)
+    value = float(first[outcome])
     found = [
-        Contribution(name, case.column(name)[0].as_py(), usual[name].reference, first - other)
-        for name, other in zip(names, others, strict=True)
+        Contribution(
+            name, case[name], usual.reference, None if other is None else value - float(other[outcome])
+        )
+        for (name, usual), other in zip(references.usual.items(), others, strict=True)
     ]
-    found.sort(key=lambda one: abs(one.amount), reverse=True)
-    return Explanation(outcome, first, tuple(found))
+    found.sort(key=lambda one: abs(one.amount or 0.0), reverse=True)
+    return Explanation(outcome, value, tuple(found))
 
 
-def _outcome(answers: pa.RecordBatch) -> str:
+def _outcome(answer: Mapping[str, Any]) -> str:
     """The likeliest class's probability, else the score, else the predicted number."""
-    names: list[str] = answers.schema.names
-    probabilities = [name for name in names if name.startswith("probability_")]
+    probabilities = [name for name in answer if name.startswith("probability_")]
     if probabilities:
-        return max(probabilities, key=lambda name: float(answers.column(name)[0].as_py()))
-    if "score" in names:
+        return max(probabilities, key=lambda name: float(answer[name]))
+    if "score" in answer:
         return "score"
-    if "prediction" in names and pa.types.is_floating(answers.schema.field("prediction").type):
+    if isinstance(answer.get("prediction"), float):
         return "prediction"
     raise CaseError("this model answers with labels only: there is no number that a feature could move")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import CaseError, EventStoreError
+from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
@@ -23,14 +23,12 @@ from mlops_plugin.pipeline.memory_shelf import MemoryShelf
 from mlops_plugin.pipeline.notes import COLLECTED, PREDICTED, Predicted
 from mlops_plugin.pipeline.runner import log_entry
 from mlops_plugin.pipeline.step_record import recorded
-from mlops_plugin.serving.case_paging import Key
-from mlops_plugin.serving.case_values import text_of, typed_value
+from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.cases import open_cases
+from mlops_plugin.serving.explanation import References, references_of, replaced_rows
 from mlops_plugin.serving.patience import Patience
 from mlops_plugin.serving.pool import ModelPool
-
-ROWS_GIVEN = "rows of the request"  # stands where a query would
-MAX_ROWS = 1000
+from mlops_plugin.serving.wanted import ROWS_GIVEN, Wanted, changed_rows, given_rows
 
 
 @dataclass(frozen=True)
@@ -48,24 +46,6 @@ OnStep = Callable[[StepNews], None]
 
 def unwatched(news: StepNews) -> None:
     """Nobody watches."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to run on: cases by their `keys`, or `rows` as they are. With `changes` each case runs twice,
-    as it is and then with those values."""
-
-    keys: Sequence[Key] = ()
-    rows: Sequence[Mapping[str, Any]] = ()
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """What is recorded of it."""
-        details: dict[str, Any] = (
-            {"keys": [list(map(text_of, key)) for key in self.keys]} if self.keys else {}
-        )
-        return {**details, "changes": dict(self.changes)} if self.changes else details
 
 
 @dataclass(frozen=True)
@@ -89,6 +69,7 @@ class Shown:
     predictions: pa.Table
     steps: tuple[StepNews, ...]
     rejections: tuple[Rejection, ...] = ()
+    references: References | None = None  # of a why
 
     @property
     def answers(self) -> list[dict[str, Any] | None]:
@@ -118,7 +99,8 @@ class Showroom:
 
         try:
             with _step("collect", dispatch, journal, tell) as count:
-                count(self._collect(dispatch, wanted, shelf))
+                counted, references = self._collect(dispatch, wanted, shelf, journal)
+                count(counted)
             with _step("log", dispatch, journal, tell) as count:
                 sha256 = self.pool.artifact_sha256(model)
                 entry = log_entry(dispatch, steps.log(dispatch, sha256, shelf), sha256)
@@ -152,57 +134,31 @@ class Showroom:
         journal.flush()  # nothing is shown that is not on record
         ended = tuple(news for news in done if news.state == "succeeded")
         rows, rejections = _rows(shelf, COLLECTED), _rejections(shelf, predicted)
-        return Shown(dispatch.id, sha256, rows, predictions, ended, rejections)
+        return Shown(dispatch.id, sha256, rows, predictions, ended, rejections, references)
 
-    def _collect(self, dispatch: Dispatch, wanted: Wanted, shelf: MemoryShelf) -> dict[str, Any]:
+    def _collect(
+        self, dispatch: Dispatch, wanted: Wanted, shelf: MemoryShelf, journal: Journal
+    ) -> tuple[dict[str, Any], References | None]:
+        model, references = dispatch.model, None
+        details: dict[str, Any] = wanted.details
         with contextlib.ExitStack() as opened:
             if wanted.keys:
-                cases = opened.enter_context(open_cases(dispatch.model, self.deployment))
+                cases = opened.enter_context(open_cases(model, self.deployment))
                 query, _ = cases.chosen_query(wanted.keys)
                 rows = cases.chosen(wanted.keys)
+                if wanted.is_why:
+                    with self.pool.runtime(model, Patience(journal.try_flush)) as runtime:
+                        references = references_of(model, runtime, cases)
+                    rows = replaced_rows(rows.read_all(), references).to_reader()
+                    query += f"\n-- why: the case, then with one feature at a time {references}"
+                    details["why"] = {"references": references.origin, "features": list(references.usual)}
             else:
-                query, rows = ROWS_GIVEN, given_rows(dispatch.model, wanted.rows)
+                query, rows = ROWS_GIVEN, given_rows(model, wanted.rows)
             if wanted.changes:
                 rows = changed_rows(rows.read_all(), wanted.changes).to_reader()
             collected = steps.collect(dispatch, query, rows, shelf)
-        return {
-            "rows": collected.rows,
-            "first_key": collected.first_key,
-            "last_key": collected.last_key,
-            **wanted.details,
-        }
-
-
-def given_rows(model: ModelConfig, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatchReader:
-    """Rows of a request; where they lack the key, their number (from 1) stands for it."""
-    if not 1 <= len(rows) <= MAX_ROWS:
-        raise CaseError(f"the request has {len(rows)} rows; send 1 to {MAX_ROWS}, or keys of cases")
-    key = [name for name in model.key if name not in rows[0]]
-    numbered = [{**dict.fromkeys(key, number), **row} for number, row in enumerate(rows, 1)]
-    try:
-        return pa.Table.from_pylist(numbered).to_reader()
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        raise CaseError(
-            f"the rows of the request do not make columns of one type each: {error}; send each feature as a "
-            "number, text, true or false, or null, and of the same type in every row"
-        ) from error
-
-
-def changed_rows(rows: pa.Table, changes: Mapping[str, Any]) -> pa.Table:
-    """The rows as they are, and after them the same rows with `changes` (column -> value)."""
-    changed = rows
-    for name, value in changes.items():
-        if name not in rows.schema.names:
-            raise CaseError(
-                f"there is no column '{name}' to change; there are {', '.join(rows.schema.names)}"
-            )
-        kind = rows.schema.field(name).type
-        try:
-            column = pa.array([typed_value(name, value, kind)] * rows.num_rows, kind)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            raise CaseError(f"column '{name}': {value!r} is no {kind}; correct the value") from error
-        changed = changed.set_column(rows.schema.get_field_index(name), rows.schema.field(name), column)
-    return pa.concat_tables([rows, changed])
+        counted = {"rows": collected.rows, "first_key": collected.first_key, "last_key": collected.last_key}
+        return {**counted, **details}, references
 
 
 @contextlib.contextmanager

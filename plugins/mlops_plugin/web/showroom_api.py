@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.events.records import Step
 from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open_cases
-from mlops_plugin.serving.run import MAX_ROWS, Wanted, as_json
+from mlops_plugin.serving.run import as_json
+from mlops_plugin.serving.wanted import MAX_ROWS, Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.showroom_request import Model, place_of, place_text, showroom, wanted_model
 from mlops_plugin.web.site import SiteDep

@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from mlops_plugin.pipeline.baseline_making import find_baseline
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.cases import open_cases
-from mlops_plugin.serving.explanation import Usual, explain, usual_of_baseline, usual_values
-from mlops_plugin.web.access import creates
+from mlops_plugin.serving.explanation import Usual, explain, references_of
+from mlops_plugin.serving.wanted import Wanted
+from mlops_plugin.web.access import UserName, creates
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.picture import data_uri
-from mlops_plugin.web.showroom_request import Model, key_of, key_text
+from mlops_plugin.web.showroom_request import Model, ShowroomDep, key_of, key_text
 from mlops_plugin.web.showroom_results import reasons, shown_text
 from mlops_plugin.web.showroom_steps import STEP_WORDS
 from mlops_plugin.web.site import SiteDep
@@ -25,11 +25,10 @@ router = APIRouter(prefix="/showroom", dependencies=[creates("Showroom")])
 def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTMLResponse:
     with open_cases(model, site.deployment()) as cases:
         row = cases.chosen([key_of(key)]).read_all()
-        sample = cases.sample()
-    with site.model_pool().runtime(model) as runtime:
-        features, sha256 = runtime.features, runtime.artifact_sha256
-    baseline = find_baseline(model, sha256)
-    usual = usual_values(features, sample) | (usual_of_baseline(baseline) if baseline else {})
+        with site.model_pool().runtime(model) as runtime:
+            features = runtime.features
+            references = references_of(model, runtime, cases)
+    usual = references.usual
     values = row.to_pylist()[0]
     fields = [
         {
@@ -51,20 +50,17 @@ def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTM
         key=key,
         key_text=key_text(key),
         fields=fields,
-        sampled=sample.num_rows,
-        baseline=baseline,
+        references=references,
         picture=picture,
         steps=list(STEP_WORDS.items()),
     )
 
 
 @router.get("/{name}/why", response_class=HTMLResponse)
-def why_page(request: Request, site: SiteDep, model: Model, key: str) -> HTMLResponse:
-    with open_cases(model, site.deployment()) as cases:
-        row = cases.chosen([key_of(key)]).read_all()
-        sample = cases.sample()
-    with site.model_pool().runtime(model) as runtime:
-        found = explain(row, usual_values(runtime.features, sample), runtime)
+def why_page(request: Request, showroom: ShowroomDep, model: Model, user: UserName, key: str) -> HTMLResponse:
+    shown = showroom.run(model, Wanted(keys=[key_of(key)], is_why=True), user)
+    assert shown.references is not None  # noqa: S101 -- a why has some
+    found = explain(shown.rows.slice(0, 1).to_pylist()[0], shown.answers, shown.references)
     return pages(request).render(
         request,
         "showroom_why.html",
@@ -75,7 +71,8 @@ def why_page(request: Request, site: SiteDep, model: Model, key: str) -> HTMLRes
         outcome=found.outcome.replace("probability_", "probability of ", 1),
         value=shown_text(found.value),
         reasons=reasons(found),
-        sampled=sample.num_rows,
+        references=shown.references,
+        dispatch_id=shown.dispatch_id,
     )
 
 

@@ -11,7 +11,8 @@ from fastapi import Depends, HTTPException, Request
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.case_values import text_of
-from mlops_plugin.serving.run import Showroom, Wanted
+from mlops_plugin.serving.run import Showroom
+from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.site import SiteDep
 
 _MAX_FORM_BYTES = 1 << 20

@@ -150,17 +150,27 @@ def _agrees(prediction: Any, truth: Any) -> bool:
 
 def reasons(found: Explanation) -> list[tuple[str, str, str, str, Bar]]:
     """Rows of the table of reasons: feature, value, reference, direction and bar."""
-    greatest = max((abs(one.amount) for one in found.contributions), default=0.0) or 1.0
+    greatest = max((abs(one.amount or 0.0) for one in found.contributions), default=0.0) or 1.0
     return [
         (
             one.feature,
             shown_text(one.value),
             shown_text(one.reference),
-            "raises" if one.amount > 0 else "lowers" if one.amount < 0 else "changes nothing",
-            Bar(one.feature, abs(one.amount) / greatest, f"{one.amount:+.4g}"),
+            _effect(one.amount),
+            Bar(one.feature, abs(one.amount or 0.0) / greatest, _signed(one.amount)),
         )
         for one in found.contributions
     ]
+
+
+def _effect(amount: float | None) -> str:
+    if amount is None:
+        return "unknown: the contract rejects the reference value here"
+    return "raises" if amount > 0 else "lowers" if amount < 0 else "changes nothing"
+
+
+def _signed(amount: float | None) -> str:
+    return "" if amount is None else f"{amount:+.4g}"
 
 
 def shown_text(value: Any) -> str:

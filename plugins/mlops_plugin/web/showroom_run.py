@@ -15,7 +15,8 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
-from mlops_plugin.serving.run import Shown, Showroom, StepNews, Wanted
+from mlops_plugin.serving.run import Shown, Showroom, StepNews
+from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import status_of
 from mlops_plugin.web.pages import address, pages

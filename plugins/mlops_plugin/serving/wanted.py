@@ -1,0 +1,71 @@
+"""What a Showroom run is asked for, and the rows that this makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import CaseError
+from mlops_plugin.serving.case_paging import Key
+from mlops_plugin.serving.case_values import text_of, typed_value
+
+ROWS_GIVEN = "rows of the request"  # stands where a query would
+MAX_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to run on: cases by their `keys`, or `rows` as they are.
+
+    With `changes` each case runs twice, as it is and then with those values. `is_why`: one case runs as it
+    is, and then with one feature at a time at its reference value.
+    """
+
+    keys: Sequence[Key] = ()
+    rows: Sequence[Mapping[str, Any]] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    is_why: bool = False
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is recorded of it."""
+        details: dict[str, Any] = (
+            {"keys": [list(map(text_of, key)) for key in self.keys]} if self.keys else {}
+        )
+        return {**details, "changes": dict(self.changes)} if self.changes else details
+
+
+def given_rows(model: ModelConfig, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatchReader:
+    """Rows of a request; where they lack the key, their number (from 1) stands for it."""
+    if not 1 <= len(rows) <= MAX_ROWS:
+        raise CaseError(f"the request has {len(rows)} rows; send 1 to {MAX_ROWS}, or keys of cases")
+    key = [name for name in model.key if name not in rows[0]]
+    numbered = [{**dict.fromkeys(key, number), **row} for number, row in enumerate(rows, 1)]
+    try:
+        return pa.Table.from_pylist(numbered).to_reader()
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise CaseError(
+            f"the rows of the request do not make columns of one type each: {error}; send each feature as a "
+            "number, text, true or false, or null, and of the same type in every row"
+        ) from error
+
+
+def changed_rows(rows: pa.Table, changes: Mapping[str, Any]) -> pa.Table:
+    """The rows as they are, and after them the same rows with `changes` (column -> value)."""
+    changed = rows
+    for name, value in changes.items():
+        if name not in rows.schema.names:
+            raise CaseError(
+                f"there is no column '{name}' to change; there are {', '.join(rows.schema.names)}"
+            )
+        kind = rows.schema.field(name).type
+        try:
+            column = pa.array([typed_value(name, value, kind)] * rows.num_rows, kind)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise CaseError(f"column '{name}': {value!r} is no {kind}; correct the value") from error
+        changed = changed.set_column(rows.schema.get_field_index(name), rows.schema.field(name), column)
+    return pa.concat_tables([rows, changed])
