@@ -161,7 +161,7 @@ def session(scene: Scene, browser: Browser, tmp_path_factory: pytest.TempPathFac
     return kept
 
 
-def _fill_in(page: Page) -> None:
+def _fill_in(page: Page | Frame) -> None:
     page.wait_for_url("**/auth/login/**", timeout=SOON_MS)
     page.fill("input[name=username]", "admin")
     page.fill("input[name=password]", "admin")
@@ -362,3 +362,40 @@ def test_signed_out_page_is_accessible_and_leads_to_the_login_and_back(visit: Vi
     _fill_in(page)
     page.wait_for_url(re.compile(r"/mlops/dispatches\?model=churn$"), timeout=SOON_MS)
     expect(page.get_by_role("heading", name="Dispatches of churn")).to_be_visible()
+
+
+def _airflow_notices_nothing(page: Page) -> None:
+    """Airflow's own page would notice as well, some time, and lead to the login by itself."""
+    page.route(re.compile(r"/ui/|/api/v2/(?!auth/)"), lambda route: route.abort())
+
+
+def test_run_inside_of_airflow_after_the_session_leads_to_the_login_and_back(visit: Visit) -> None:
+    frame = visit.inside("/plugin/mlops-showroom", "Showroom")
+    frame.get_by_role("link", name="Churn").click()
+    frame.get_by_role("checkbox", name="Choose case 2").check()
+    _airflow_notices_nothing(visit.page)
+    _sign_out(visit)
+    frame.get_by_role("button", name="Run the chosen cases").click()
+    said = frame.locator("#result [role=alert]")
+    expect(said).to_contain_text("Your session has ended", timeout=SOON_MS)
+    said.get_by_role("button", name="Sign in").click()
+    visit.page.unroute_all(behavior="ignoreErrors")
+    _fill_in(visit.page)
+    visit.page.wait_for_url("**/plugin/mlops-showroom", timeout=SOON_MS)
+    again = visit.page.frame_locator("iframe").get_by_role("heading", name="Showroom")
+    expect(again.first).to_be_visible(timeout=SOON_MS)
+    visit.wrong.clear()  # the refusals were the point
+
+
+def test_page_that_is_opened_inside_of_airflow_after_the_session_leads_to_the_login_and_back(
+    visit: Visit,
+) -> None:
+    frame = visit.inside("/plugin/mlops-showroom", "Showroom")
+    _airflow_notices_nothing(visit.page)
+    _sign_out(visit)
+    frame.get_by_role("link", name="Churn").click()
+    frame.get_by_role("link", name="Sign in").click()
+    visit.page.unroute_all(behavior="ignoreErrors")
+    _fill_in(frame)
+    expect(frame.get_by_role("heading", name="Churn")).to_be_visible(timeout=SOON_MS)
+    visit.wrong.clear()
