@@ -381,9 +381,9 @@ def test_run_inside_of_airflow_after_the_session_leads_to_the_login_and_back(vis
     said.get_by_role("button", name="Sign in").click()
     visit.page.unroute_all(behavior="ignoreErrors")
     _fill_in(visit.page)
-    visit.page.wait_for_url("**/plugin/mlops-showroom", timeout=SOON_MS)
-    again = visit.page.frame_locator("iframe").get_by_role("heading", name="Showroom")
-    expect(again.first).to_be_visible(timeout=SOON_MS)
+    visit.page.wait_for_url("**/plugin/mlops-showroom**", timeout=SOON_MS)
+    again = visit.page.frame_locator("iframe").get_by_role("heading", name="Churn")
+    expect(again).to_be_visible(timeout=SOON_MS)
     visit.wrong.clear()  # the refusals were the point
 
 
