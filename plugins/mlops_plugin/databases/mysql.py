@@ -7,27 +7,23 @@ import datetime
 import math
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.dialects import Dialect, dialect_named
+from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.driver_errors import driver_errors
+from mlops_plugin.databases.mysql_columns import DECIMALS, MysqlColumn, NoDate, strict_converter
 from mlops_plugin.databases.row_stream import require_names, rows_at_once, stream, utc_naive
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, named_marks
 from mlops_plugin.errors import DatabaseError, DriverMissing
 
-_Day = TypeVar("_Day", datetime.date, datetime.datetime)
 _CONNECT_TIMEOUT_S = 10
 _INSERT_ROWS = 5_000
 _NO_SUCH_TABLE = 1146
-_BINARY_CHARSET = 63
-_UNSIGNED = 32
-_SET = 2048
-_DECIMALS = (0, 246)  # column types DECIMAL and NEWDECIMAL
 
 
 class MysqlDatabase(OpenDatabase):
@@ -57,7 +53,7 @@ class MysqlDatabase(OpenDatabase):
                 database=spec.schema or "",
                 connection_timeout=_CONNECT_TIMEOUT_S,
                 charset="utf8mb4",
-                converter_class=_converter(),
+                converter_class=strict_converter(),
                 use_pure=not mysql.connector.HAVE_CEXT,
                 autocommit=False,
                 time_zone="+00:00",
@@ -74,7 +70,7 @@ class MysqlDatabase(OpenDatabase):
             self._require_rows(cursor)
         self._reading = cursor
         columns = [
-            _Column(self.conn_id, self.dialect, description, scale)
+            MysqlColumn(self.conn_id, self.dialect, description, scale)
             for description, scale in zip(cursor.description, scales, strict=True)
         ]
         schema = pa.schema([pa.field(column.source.name, column.type) for column in columns])
@@ -108,10 +104,10 @@ class MysqlDatabase(OpenDatabase):
             cursor.fetchall()
             require_names(self.conn_id, [column[0] for column in cursor.description])
             names = [self.dialect.enclose(column[0]) for column in cursor.description]
-            if not any(kind in _DECIMALS for kind in kinds):
+            if not any(kind in DECIMALS for kind in kinds):
                 return [0] * len(names)
             zeros = ", ".join(
-                f"IFNULL({name}, 0)" if kind in _DECIMALS else "0"
+                f"IFNULL({name}, 0)" if kind in DECIMALS else "0"
                 for name, kind in zip(names, kinds, strict=True)
             )
             self._run(
@@ -126,7 +122,7 @@ class MysqlDatabase(OpenDatabase):
         try:
             with self._doing("reading rows"):
                 rows: list[tuple[Any, ...]] = cursor.fetchmany(batch_rows)
-        except _NoDate as error:
+        except NoDate as error:
             source = SourceColumn(self.conn_id, error.column, "date or time", self.dialect)
             raise source.refusal(f"holds '{error.value}', which is no date") from error
         return rows
@@ -134,7 +130,7 @@ class MysqlDatabase(OpenDatabase):
     def _finish_reading(self) -> None:
         """Take the rest of a result that nobody wants: the connection is good for nothing else before."""
         cursor, self._reading = self._reading, None
-        with contextlib.suppress(self._error, OSError, _NoDate):
+        with contextlib.suppress(self._error, OSError, NoDate):
             while cursor is not None and not self._is_closed and cursor.fetchmany(10_000):
                 pass
             if cursor is not None:
@@ -221,98 +217,3 @@ class MysqlDatabase(OpenDatabase):
         if pa.types.is_timestamp(field.type):
             return [utc_naive(value) if isinstance(value, datetime.datetime) else value for value in values]
         return values
-
-
-_INTEGERS = {
-    "TINY": (pa.int8(), pa.uint8()),
-    "SHORT": (pa.int16(), pa.uint16()),
-    "INT24": (pa.int32(), pa.uint32()),
-    "LONG": (pa.int32(), pa.uint32()),
-    "LONGLONG": (pa.int64(), pa.uint64()),
-    "YEAR": (pa.int16(), pa.int16()),
-}
-_OTHERS = {
-    "DOUBLE": pa.float64(),
-    "DATE": pa.date32(),
-    "NEWDATE": pa.date32(),
-    "DATETIME": pa.timestamp("us"),
-    "TIMESTAMP": pa.timestamp("us"),
-    "TIME": pa.duration("us"),
-    "BIT": pa.uint64(),
-    "JSON": pa.string(),
-    "NULL": pa.null(),
-}
-
-
-class _Column:
-    """One column of a result: its Arrow type, and its values as an array of that type."""
-
-    def __init__(self, conn_id: str, dialect: Dialect, description: Sequence[Any], scale: int) -> None:
-        from mysql.connector.constants import FieldType
-
-        kind = str(FieldType.get_info(description[1]) or "")
-        flags, charset = description[7:9]
-        is_set = bool(flags & _SET)
-        self.source = SourceColumn(conn_id, str(description[0]), "SET" if is_set else kind, dialect)
-        if is_set:
-            raise self.source.refusal("arrives without its order", instead="CONCAT({0}, '')")
-        if kind == "FLOAT":
-            # The text protocol writes six digits of it: 16777215 would arrive as 16777200.
-            raise self.source.refusal("arrives with six digits only", instead="CAST({0} AS DOUBLE)")
-        if description[1] in _DECIMALS:
-            self.type = pa.decimal128(38, scale)
-        else:
-            self.type = self._arrow_type(kind, bool(flags & _UNSIGNED), charset == _BINARY_CHARSET)
-
-    def _arrow_type(self, kind: str, is_unsigned: bool, is_binary: bool) -> pa.DataType:
-        if kind in _INTEGERS:
-            return _INTEGERS[kind][is_unsigned]
-        if kind in _OTHERS:
-            return _OTHERS[kind]
-        if kind == "GEOMETRY":
-            raise self.source.refusal("arrives as bytes of its engine's own", instead="ST_AsBinary({0})")
-        return pa.binary() if is_binary else pa.string()
-
-    def array(self, values: Sequence[object]) -> pa.Array:
-        if pa.types.is_binary(self.type):
-            values = [bytes(value) if isinstance(value, bytearray) else value for value in values]
-        try:
-            return pa.array(values, self.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise self.source.refusal(
-                f"holds a value that {self.type} cannot hold: {error}",
-                nearest="CAST({0} AS DOUBLE)" if pa.types.is_decimal(self.type) else None,
-            ) from error
-
-
-class _NoDate(Exception):
-    def __init__(self, column: str, value: str) -> None:
-        super().__init__(column, value)
-        self.column = column
-        self.value = value
-
-
-def _parsed(kind: type[_Day], value: bytes, description: Sequence[Any]) -> _Day:
-    try:
-        return kind.fromisoformat(value.decode())
-    except ValueError as error:
-        raise _NoDate(str(description[0]), value.decode()) from error
-
-
-def _converter() -> type:
-    """mysql.connector's converter of values, which makes NULL of a date of zeros; ours raises."""
-    from mysql.connector.conversion import MySQLConverter
-
-    class StrictConverter(MySQLConverter):
-        @staticmethod
-        def _date_to_python(value: bytes, dsc: Any = None) -> datetime.date:
-            return _parsed(datetime.date, value, dsc)
-
-        @staticmethod
-        def _datetime_to_python(value: bytes, dsc: Any = None) -> datetime.datetime:
-            return _parsed(datetime.datetime, value, dsc)
-
-        _DATE_to_python = _NEWDATE_to_python = _date_to_python
-        _DATETIME_to_python = _TIMESTAMP_to_python = _datetime_to_python
-
-    return StrictConverter
