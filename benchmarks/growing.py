@@ -29,7 +29,7 @@ PARTITIONS_ROWS = 1_000_000
 
 def by_rows(most_rows: int, repeat: int) -> Iterator[Result]:
     """One table, dispatched up to each number of rows."""
-    with open_warehouse(most_rows) as warehouse:
+    with open_warehouse(most_rows, models=[MODEL]) as warehouse:
         for rows in (rows for rows in ROWS if rows <= most_rows):
             warehouse.rows = rows
             yield from _dispatched(warehouse, BY_SIZE, repeat)
@@ -40,13 +40,13 @@ def by_rows(most_rows: int, repeat: int) -> Iterator[Result]:
 def by_columns(numbers: Sequence[int], rows: int, repeat: int) -> Iterator[Result]:
     """A table for each number of feature columns."""
     for columns in numbers:
-        with open_warehouse(rows, columns) as warehouse:
+        with open_warehouse(rows, columns, [MODEL]) as warehouse:
             yield from _dispatched(warehouse, BY_SIZE, repeat)
 
 
 def by_partitions(rows: int, repeat: int) -> Iterator[Result]:
     """One table, in ever more partitions, two side by side."""
-    with open_warehouse(rows) as warehouse:
+    with open_warehouse(rows, models=[MODEL]) as warehouse:
         for count in PARTITIONS:
             name = f"{BY_PARTITIONS}: {count}"
             yield from _dispatched(warehouse, name, repeat, partitions=count if count > 1 else 0)

@@ -27,6 +27,7 @@ _AIMS = {
 }
 _FLOOR_AIM = 1.6
 _PARSED = "parsing "
+_PARTITIONS_SHOWN = "\n\n![Seconds of a dispatch by partitions](performance/partitions.svg)"
 
 Value = Callable[[Result], float]
 
@@ -51,7 +52,7 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
         "orchestration": _table(each for each in results if " in Airflow" in each.name),
         "rows": _table(by_rows),
         "columns": _table(by_columns, by_columns=True),
-        "partitions": _table(divided),
+        "partitions": _table(divided) + (_PARTITIONS_SHOWN if divided else ""),
         "checks": _table(each for each in results if each.name.startswith(IN_ONE_PROCESS)),
         "parsing": _table(each for each in results if " models, " in each.name),
     }

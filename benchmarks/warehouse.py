@@ -39,7 +39,7 @@ TABLE = "predictions"
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 _TRAINING_ROWS = 5_000
 _FILL_ROWS = 100_000
-_RANDOM_ROWS = 1_000_000
+_RANDOM_VALUES = 20_000_000
 # As in production: room for the rows, and a commit is on the disk. Both sides write to it.
 SERVER_OPTIONS = (
     "--innodb-buffer-pool-size=2G",
@@ -75,7 +75,9 @@ class Spent:
 class Warehouse:
     """Rows in table `measurements`, predictions into table `predictions`, events in a database beside."""
 
-    def __init__(self, folder: Path, server: Server, rows: int, columns: int) -> None:
+    def __init__(
+        self, folder: Path, server: Server, rows: int, columns: int, models: Sequence[str] = tuple(MODELS)
+    ) -> None:
         self.rows = rows
         self._folder = folder
         self._server = server
@@ -83,7 +85,7 @@ class Warehouse:
         self._events = server.new_database()
         self.columns = tuple(f"x{number}" for number in range(columns))
         self._fill()
-        self._train()
+        self._train(models)
         self._open_events()
 
     @property
@@ -223,7 +225,7 @@ class Warehouse:
         types = ", ".join(f"{name} DOUBLE NOT NULL" for name in self.columns)
         values = ", ".join("RAND() * 4 - 2" for _ in self.columns)
         self.database.execute(f"CREATE TABLE measurements (id BIGINT PRIMARY KEY, {types})")
-        made = min(self.rows, _RANDOM_ROWS)
+        made = min(self.rows, _RANDOM_VALUES // len(self.columns))
         for first in range(1, made + 1, _FILL_ROWS):
             last = min(first + _FILL_ROWS - 1, made)
             self.database.execute(f"INSERT INTO measurements SELECT seq, {values} FROM seq_{first}_to_{last}")
@@ -235,14 +237,14 @@ class Warehouse:
             )
         self.database.execute("ANALYZE TABLE measurements")
 
-    def _train(self) -> None:
+    def _train(self, models: Sequence[str]) -> None:
         rng = np.random.default_rng(7)
         rows = pd.DataFrame(
             rng.uniform(-2, 2, (_TRAINING_ROWS, len(self.columns))), columns=list(self.columns)
         )
         answers = (rows.sum(axis=1) + rng.normal(size=len(rows)) > 0).astype(int)
-        for name, kind in MODELS.items():
-            skops.io.dump(kind().fit(rows, answers), self.artifact(name))
+        for name in models:
+            skops.io.dump(MODELS[name]().fit(rows, answers), self.artifact(name))
 
     def _open_events(self) -> None:
         address = StoreAddress.of(EventsConfig(), _spec(self._events), self._folder)
@@ -288,7 +290,9 @@ def _spec(database: ServerDatabase) -> ConnectionSpec:
 
 
 @contextlib.contextmanager
-def open_warehouse(rows: int, columns: int = 20) -> Iterator[Warehouse]:
+def open_warehouse(
+    rows: int, columns: int = 20, models: Sequence[str] = tuple(MODELS)
+) -> Iterator[Warehouse]:
     """Start the server and fill it; all of it is gone afterwards."""
     with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS) as server:
-        yield Warehouse(Path(name), server, rows, columns)
+        yield Warehouse(Path(name), server, rows, columns, models)
