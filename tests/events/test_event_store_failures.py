@@ -173,9 +173,13 @@ def _cut_connections(address: StoreAddress) -> None:
     engine = address.create_engine()
     if engine.dialect.name in ending:
         find, end = ending[engine.dialect.name]
-        with engine.connect() as connection:
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             for (number,) in connection.execute(sa.text(find)).all():
                 connection.execute(sa.text(end.format(number)))
+            deadline = time.monotonic() + 60
+            while connection.execute(sa.text(find)).all():  # a server ends them in its own time
+                assert time.monotonic() < deadline, "connections that were ended are still there"
+                time.sleep(0.02)
     engine.dispose()
 
 

@@ -189,7 +189,8 @@ def test_a_run_that_waits_for_its_model_is_on_record_while_it_does(
 def test_a_run_of_a_slow_model_is_on_record_before_it_answers(workshop: Workshop) -> None:
     artifact = hostile.save(hostile.Hostile(), workshop.folder / "hostile.pickle")
     workshop.add_model("hostile", model=artifact, features=list(FEATURES))
-    model, pool = workshop.model("hostile"), ModelPool(ServingConfig())
+    patient = ServingConfig.model_validate({"timeout": "10m"})
+    model, pool = workshop.model("hostile"), ModelPool(patient)
     with workshop.deployment.event_store() as store, ThreadPoolExecutor(1) as threads:
         showroom = Showroom(workshop.deployment, store, pool)
         rows: dict[str, Any] = {"b": 0.5, "c": 0.25}
