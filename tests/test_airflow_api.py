@@ -13,6 +13,8 @@ from mlops_plugin.local_stack import airflow_api
 from mlops_plugin.local_stack.airflow_api import AirflowApi
 from mlops_plugin.local_stack.progress import LocalStackError
 
+SLOW = 0  # in place of a status: no answer at all
+
 
 @contextmanager
 def answering(*statuses: int) -> Iterator[tuple[AirflowApi, list[str]]]:
@@ -22,8 +24,12 @@ def answering(*statuses: int) -> Iterator[tuple[AirflowApi, list[str]]]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(statuses[len(asked)])
+            status = statuses[len(asked)]
             asked.append(self.command)
+            if status == SLOW:
+                self.rfile.read(1)  # until the caller has hung up
+                return
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(b'{"dag_runs": []}')
 
@@ -52,6 +58,13 @@ def test_request_that_changes_nothing_twice_is_repeated_while_the_server_fails()
     with answering(500, 200) as (api, asked):
         api.unpause("wine")
     assert asked == ["PATCH"] * 2
+
+
+def test_server_that_is_too_slow_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_api, "TIMEOUT_S", 0.5)
+    with answering(SLOW, 200) as (api, asked):
+        assert api.runs("wine") == []
+    assert asked == ["GET"] * 2
 
 
 def test_server_that_goes_on_failing_is_an_error_that_says_so() -> None:

@@ -28,6 +28,10 @@ class Unreachable(LocalStackError):
     """Nobody answers, or not yet."""
 
 
+class TimedOut(Unreachable):
+    """Connected, but no answer came in time."""
+
+
 class ServerFailed(LocalStackError):
     """Airflow answered that something went wrong on its side."""
 
@@ -44,7 +48,7 @@ class AirflowApi:
 
     def health(self) -> dict[str, str]:
         """Each component's health in Airflow's words; raises `Unreachable` before the API server is up."""
-        answer = self.call("GET", "/api/v2/monitor/health")
+        answer = self._send("GET", "/api/v2/monitor/health", None)
         return {
             ours: (answer.get(theirs) or {}).get("status") or "unknown" for ours, theirs in COMPONENTS.items()
         }
@@ -80,11 +84,11 @@ class AirflowApi:
         self.call("POST", f"/api/v2/dags/{_quoted(dag_id)}/dagRuns", {"logical_date": None})
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Send a request, and again after an error of the server where that changes nothing twice."""
+        """Send a request; again, if the server fails or is too slow, where that changes nothing twice."""
         for pause_s in _PAUSES_S if method in _REPEATABLE else ():
             try:
                 return self._send(method, path, body)
-            except ServerFailed:
+            except (ServerFailed, TimedOut):
                 time.sleep(pause_s)
         return self._send(method, path, body)
 
@@ -104,6 +108,8 @@ class AirflowApi:
             words = failure.read(500).decode(errors="replace")
             kind = ServerFailed if failure.code == HTTPStatus.INTERNAL_SERVER_ERROR else LocalStackError
             raise kind(f"{method} {path}: {failure.code} {failure.reason}: {words}") from failure
+        except TimeoutError as failure:
+            raise TimedOut(f"{method} {self.url}{path}: no answer within {TIMEOUT_S:g} s") from failure
         except (OSError, ValueError) as failure:
             raise Unreachable(f"{method} {self.url}{path}: {failure}") from failure
         return result
