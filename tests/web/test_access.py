@@ -66,7 +66,8 @@ ACTIONS = (
     ),
     Action("back from a run to the cases", "GET /showroom/{name}/run", SEES, "showroom/churn/run"),
     Action("what if", "GET /showroom/{name}/what-if", ACTS, "showroom/churn/what-if?key=[1]"),
-    Action("why", "GET /showroom/{name}/why", ACTS, "showroom/churn/why?key=[1]"),
+    Action("why", "POST /showroom/{name}/why", ACTS, "showroom/churn/why", form=(("key", "[1]"),)),
+    Action("back from why to the cases", "GET /showroom/{name}/why", SEES, "showroom/churn/why"),
     Action("models as JSON", "GET /api/v1/showroom/models", SEES, "api/v1/showroom/models"),
     Action("cases as JSON", "GET /api/v1/showroom/models/{name}/cases", SEES, f"{_MODEL}/cases"),
     Action(

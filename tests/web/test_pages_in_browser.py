@@ -196,6 +196,13 @@ def _ask_what_if(visit: Visit) -> Page:
     return page
 
 
+def _ask_why(visit: Visit) -> Page:
+    page = _run_a_case(visit)
+    page.get_by_role("button", name="Why?").first.click()
+    expect(page.get_by_role("heading", name="Why? id")).to_be_visible(timeout=SOON_MS)
+    return page
+
+
 def _fail_to_run(visit: Visit) -> Page:
     page = visit.go("showroom/churn")
     page.get_by_role("button", name="Run the chosen cases").click()
@@ -227,7 +234,7 @@ PAGES: dict[str, Callable[[Visit], Page]] = {
     "no case chosen": _fail_to_run,
     "results": _run_a_case,
     "what if": _ask_what_if,
-    "why": _open("showroom/churn/why?key=[3]"),
+    "why": _ask_why,
     "dispatches": _open("dispatches"),
     "dispatches, none": _open("dispatches?model=churn&state=succeeded&origin=backfill"),
     "dispatches, pages": _open("dispatches?limit=2"),

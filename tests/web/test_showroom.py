@@ -66,7 +66,6 @@ def test_cases_are_shown_key_first(client: Client) -> None:
         ("showroom/nothing/what-if?key=[1]", 404),
         ("showroom/churn/what-if?key=nonsense", 422),
         ("showroom/churn/what-if?key=[99]", 422),
-        ("showroom/churn/why", 422),
         (f"{MODEL}/cases?sort=no%22such", 422),
         (f"{MODEL}/cases?after=2", 422),
     ],
@@ -164,7 +163,7 @@ def test_what_if_changes_only_what_was_changed(client: Client) -> None:
 
 
 def test_why_states_its_method_and_orders_by_size(client: Client) -> None:
-    page = client.page("showroom/churn/why?key=[4]").text
+    page = client.submit("showroom/churn/why", [("key", "[4]")]).text
     assert "one feature at a time takes its reference value" in page
     assert "of the first 5 cases, not the training data" in page
     (dispatch,) = re.findall(r'href="[^"]*dispatches/([0-9a-f-]{36})"', page)

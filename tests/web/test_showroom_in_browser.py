@@ -89,7 +89,6 @@ def test_a_narrow_page_scrolls_down_only(page: Page) -> None:
         "showroom",
         "showroom/churn",
         "showroom/churn/what-if?key=[1]",
-        "showroom/churn/why?key=[1]",
     ):
         page.goto(f"/mlops/{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 400, path

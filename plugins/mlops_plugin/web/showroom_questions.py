@@ -12,7 +12,7 @@ from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.picture import data_uri
-from mlops_plugin.web.showroom_request import Model, ShowroomDep, key_of, key_text
+from mlops_plugin.web.showroom_request import Model, ShowroomDep, WantedDep, key_of, shown_key
 from mlops_plugin.web.showroom_results import reasons, shown_text
 from mlops_plugin.web.showroom_steps import STEP_WORDS
 from mlops_plugin.web.site import SiteDep
@@ -48,7 +48,7 @@ def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTM
         model=model,
         title=model.showroom.title or model.name,
         key=key,
-        key_text=key_text(key),
+        key_text=shown_key(key_of(key)),
         fields=fields,
         references=references,
         picture=picture,
@@ -56,9 +56,12 @@ def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTM
     )
 
 
-@router.get("/{name}/why", response_class=HTMLResponse)
-def why_page(request: Request, showroom: ShowroomDep, model: Model, user: UserName, key: str) -> HTMLResponse:
-    shown = showroom.run(model, Wanted(keys=[key_of(key)], is_why=True), user)
+@router.post("/{name}/why", response_class=HTMLResponse)
+def why_page(
+    request: Request, showroom: ShowroomDep, model: Model, user: UserName, wanted: WantedDep
+) -> HTMLResponse:
+    key = wanted.keys[0]
+    shown = showroom.run(model, Wanted(keys=[key], is_why=True), user)
     assert shown.references is not None  # noqa: S101 -- a why has some
     found = explain(shown.rows.slice(0, 1).to_pylist()[0], shown.answers, shown.references)
     return pages(request).render(
@@ -66,8 +69,7 @@ def why_page(request: Request, showroom: ShowroomDep, model: Model, user: UserNa
         "showroom_why.html",
         model=model,
         title=model.showroom.title or model.name,
-        key=key,
-        key_text=key_text(key),
+        key_text=shown_key(key),
         outcome=found.outcome.replace("probability_", "probability of ", 1),
         value=shown_text(found.value),
         reasons=reasons(found),

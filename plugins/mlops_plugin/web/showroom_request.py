@@ -88,6 +88,6 @@ def place_text(place: Place) -> str:
     return json.dumps([place.is_null, *map(text_of, place.key)], ensure_ascii=False)
 
 
-def key_text(key: str) -> str:
+def shown_key(key: tuple[Any, ...]) -> str:
     """A key for people."""
-    return " / ".join(str(value) for value in key_of(key))
+    return " / ".join(map(str, key))

@@ -24,20 +24,21 @@ from mlops_plugin.web.showroom_request import Model, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom_results import csv_uri, curl_command, outcomes
 from mlops_plugin.web.showroom_steps import ended_steps, step_text
 
-router = APIRouter(prefix="/showroom/{name}/run")
+router = APIRouter(prefix="/showroom/{name}")
 _log = logging.getLogger(__name__)
 
 _STREAM = "application/x-ndjson"
 _LOADING_EVERY_S = 0.5
 
 
-@router.get("", include_in_schema=False, dependencies=[reads("Showroom")])
-def run_again_page(name: str) -> Response:
+@router.get("/run", include_in_schema=False, dependencies=[reads("Showroom")])
+@router.get("/why", include_in_schema=False, dependencies=[reads("Showroom")])
+def cases_again_page(name: str) -> Response:
     """Whoever reloads or bookmarks a result lands among the cases: a run happens on request only."""
     return Response(status_code=303, headers={"Location": f"../{quote(name, safe='')}"})
 
 
-@router.post("", response_class=HTMLResponse, dependencies=[creates("Showroom")])
+@router.post("/run", response_class=HTMLResponse, dependencies=[creates("Showroom")])
 def run_page(
     request: Request, showroom: ShowroomDep, model: Model, user: UserName, wanted: WantedDep
 ) -> Response:

@@ -34,6 +34,7 @@ document.addEventListener("DOMContentLoaded", () => {
       progress.textContent = "";
       mlops.replace(result, news.html);
       for (const link of result.querySelectorAll("a[data-path]")) link.href = mlops.url(link.dataset.path);
+      for (const ask of result.querySelectorAll("form[data-path]")) ask.action = mlops.url(ask.dataset.path);
       result.focus({ preventScroll: true });
       result.scrollIntoView({ block: "nearest" });
     }
