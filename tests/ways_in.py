@@ -94,7 +94,7 @@ print(json.dumps(rows))
 
 def _in_sqlite(spec: ConnectionSpec, *statements: str) -> str:
     command = [sys.executable, "-ISc", _SQLITE_CLIENT, str(spec.host or spec.schema), *statements]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=240).stdout
 
 
 def spec_of(database: ServerDatabase, conn_type: str | None = None, **changes: Any) -> ConnectionSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,18 @@ def mode(request: pytest.FixtureRequest) -> Mode:
 def mariadb_way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
     """Every way into MariaDB in turn, each with an empty database."""
     return way_in(request.param, request, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def way_named(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], WayIn]:
+    """The way of a name, with one database for all tests of a module."""
+    found: dict[str, WayIn] = {}
+
+    def way_of(name: str) -> WayIn:
+        if name not in found:
+            found[name] = way_in(name, request, tmp_path_factory.mktemp(name))
+        return found[name]
+
+    return way_of

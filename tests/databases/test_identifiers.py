@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -14,7 +14,7 @@ from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.pipeline.partitions import plan_partitions
 from sinks import MODES, predictions, sink_config
-from ways_in import WayIn, way_in
+from ways_in import WayIn
 from written_types import WAYS_OUT
 
 NAMES = (
@@ -57,26 +57,15 @@ _CELLS = [
 _ROWS = 6
 
 
-@pytest.fixture(scope="module")
-def named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The way of a name, with a database for all tests of this module."""
-    found: dict[str, WayIn] = {}
-
-    def way_of(name: str) -> WayIn:
-        if name not in found:
-            found[name] = way_in(name, request, tmp_path_factory.mktemp(name))
-        return found[name]
-
-    return way_of
-
-
 def _ids(rows: pa.RecordBatchReader, column: str) -> list[int]:
     return sorted(rows.read_all().column(column).to_pylist())
 
 
 @pytest.mark.parametrize(("way_name", "name"), _CELLS)
-def test_a_name_serves_as_table_column_partition_and_cursor(way_name: str, name: str, named: Any) -> None:
-    way = named(way_name)
+def test_a_name_serves_as_table_column_partition_and_cursor(
+    way_name: str, name: str, way_named: Callable[[str], WayIn]
+) -> None:
+    way = way_named(way_name)
     quote = dialect_named(way.engine).quote
     table = quote(f"source {name}")
     values = ", ".join(f"({number})" for number in range(_ROWS))
@@ -106,8 +95,10 @@ def test_a_name_serves_as_table_column_partition_and_cursor(way_name: str, name:
 
 
 @pytest.mark.parametrize(("way_name", "name"), _CELLS)
-def test_a_name_serves_as_key_prediction_and_sink(way_name: str, name: str, named: Any) -> None:
-    way = named(way_name)
+def test_a_name_serves_as_key_prediction_and_sink(
+    way_name: str, name: str, way_named: Callable[[str], WayIn]
+) -> None:
+    way = way_named(way_name)
     table = '"sink ' + name.replace('"', '""') + '"'
     mode = MODES[NAMES.index(name) % len(MODES)]
     value = f"p {name}"
@@ -138,8 +129,10 @@ def test_a_name_serves_as_key_prediction_and_sink(way_name: str, name: str, name
 
 @pytest.mark.parametrize("way_name", [name for name in _WAYS if "sqlite" not in name])
 @pytest.mark.parametrize("schema", ["Mixed Case", "order", "grüße", 'my "own"', "per%cent;"])
-def test_a_sink_may_stand_in_a_schema_of_any_name(way_name: str, schema: str, named: Any) -> None:
-    way = named(way_name)
+def test_a_sink_may_stand_in_a_schema_of_any_name(
+    way_name: str, schema: str, way_named: Callable[[str], WayIn]
+) -> None:
+    way = way_named(way_name)
     # Schemas of MariaDB are databases of all its server.
     schema = f"{schema} {way.spec.schema}"
     written = '"' + schema.replace('"', '""') + '"."Table 1"'

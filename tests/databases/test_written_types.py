@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from mlops_plugin.errors import MlopsError
 from sinks import Mode, predictions
-from ways_in import WayIn, way_in
+from ways_in import WayIn
 from written_types import WAYS_OUT, WRITTEN, WrittenType
 
 _MANY_DIGITS = Context(prec=60)
@@ -32,23 +32,12 @@ _KEYS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def out(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The way out of a name, with one database for all tests of this module."""
-    found: dict[str, WayIn] = {}
-
-    def way_of(name: str) -> WayIn:
-        if name not in found:
-            found[name] = way_in(name, request, tmp_path_factory.mktemp(name))
-        return found[name]
-
-    return way_of
-
-
 @pytest.mark.parametrize("name", _NAMES)
-def test_values_of_every_type_are_stored_as_they_are(name: str, mode: Mode, out: Any) -> None:
+def test_values_of_every_type_are_stored_as_they_are(
+    name: str, mode: Mode, way_named: Callable[[str], WayIn]
+) -> None:
     """All types side by side in one table, each with NULLs."""
-    way, table = out(name), f"v_{mode}"
+    way, table = way_named(name), f"v_{mode}"
     columns = {f"v{number}": row for number, row in enumerate(WRITTEN) if name not in row.refused}
     count = max(len(row.values) for row in columns.values()) + 1
     padded = {column: [*row.values, *[None] * (count - len(row.values))] for column, row in columns.items()}
@@ -64,9 +53,9 @@ def test_values_of_every_type_are_stored_as_they_are(name: str, mode: Mode, out:
 
 @pytest.mark.parametrize(("name", "number", "row"), _REFUSED)
 def test_a_type_that_is_not_written_is_refused_by_name(
-    name: str, number: int, row: WrittenType, out: Any
+    name: str, number: int, row: WrittenType, way_named: Callable[[str], WayIn]
 ) -> None:
-    way = out(name)
+    way = way_named(name)
     rows = predictions(range(len(row.values)), value=row.array(row.values))
     for key in ("id", "value"):
         with pytest.raises(MlopsError, match=row.refused[name]):
@@ -75,9 +64,9 @@ def test_a_type_that_is_not_written_is_refused_by_name(
 
 @pytest.mark.parametrize(("name", "number", "row"), _KEYS)
 def test_a_second_dispatch_with_a_key_updates_exactly_that_row(
-    name: str, number: int, row: WrittenType, out: Any
+    name: str, number: int, row: WrittenType, way_named: Callable[[str], WayIn]
 ) -> None:
-    way, table, keys = out(name), f"k{number}", list(row.tried_as_keys)
+    way, table, keys = way_named(name), f"k{number}", list(row.tried_as_keys)
     for dispatch, of_it in (("d1", keys), ("d2", keys[:1])):
         rows = predictions(range(len(of_it)), dispatch=dispatch, key=row.array(of_it)).drop_columns(["id"])
         way.write(rows, "upsert", dispatch=dispatch, table=table, key=("key",))
@@ -107,8 +96,10 @@ _COMPOUND = {
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_a_compound_key_of_every_type_tells_rows_apart(name: str, mode: Mode, out: Any) -> None:
-    way, table = out(name), f"compound_{mode}"
+def test_a_compound_key_of_every_type_tells_rows_apart(
+    name: str, mode: Mode, way_named: Callable[[str], WayIn]
+) -> None:
+    way, table = way_named(name), f"compound_{mode}"
     first = tuple(row.values[0] for row in _COMPOUND.values())
     keys = [first]
     for position, row in enumerate(_COMPOUND.values()):

@@ -12,7 +12,6 @@ import sys
 import pytest
 
 from mlops_plugin.errors import DatabaseError
-from mlops_plugin.events.migrating import upgrade
 from servers import ServerDatabase, start_mariadb
 from workshop import Workshop
 
@@ -31,19 +30,11 @@ def fill(database: ServerDatabase) -> None:
     )
 
 
-@pytest.fixture(params=["odbc-mariadb", "mysql", "odbc-postgres", "postgres"])
-def server_workshop(
-    request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Workshop, ServerDatabase]:
-    """A workshop whose source, sink and event store are one database of a server."""
-    engine = "mariadb" if request.param in ("odbc-mariadb", "mysql") else "postgres"
-    database: ServerDatabase = request.getfixturevalue(f"{engine}_database")
+@pytest.fixture
+def server_workshop(on_server: tuple[Workshop, ServerDatabase]) -> tuple[Workshop, ServerDatabase]:
+    """The same with rows and a model."""
+    workshop, database = on_server
     fill(database)
-    rows = database.airflow_uri("odbc" if request.param.startswith("odbc") else None)
-    for name, uri in (("SOURCE", rows), ("SINK", rows), ("EVENTS", database.airflow_uri())):
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", uri)
-    with workshop.deployment.event_store() as store:
-        upgrade(store.address)
     workshop.add_model("churn", key=["id", "name"], source={"query": QUERY})
     return workshop, database
 

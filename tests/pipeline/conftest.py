@@ -1,0 +1,25 @@
+"""Workshops that live on a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlops_plugin.events.migrating import upgrade
+from servers import ServerDatabase
+from ways_in import INTO_MARIADB
+from workshop import Workshop
+
+
+@pytest.fixture(params=["odbc-mariadb", "mysql", "odbc-postgres", "postgres"])
+def on_server(
+    request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Workshop, ServerDatabase]:
+    """A workshop whose source, sink and event store are one database of a server, with no rows yet."""
+    engine = "mariadb" if request.param in INTO_MARIADB else "postgres"
+    database: ServerDatabase = request.getfixturevalue(f"{engine}_database")
+    rows = database.airflow_uri("odbc" if request.param.startswith("odbc") else None)
+    for name, uri in (("SOURCE", rows), ("SINK", rows), ("EVENTS", database.airflow_uri())):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", uri)
+    with workshop.deployment.event_store() as store:
+        upgrade(store.address)
+    return workshop, database
