@@ -97,7 +97,15 @@ def test_a_directory_is_no_model(tmp_path: Path) -> None:
 def test_an_unknown_storage_is_named() -> None:
     with pytest.raises(ArtifactError, match="Protocol not known: nosuch"):
         load("nosuch://bucket/model", sha256="0" * 64)
-    with pytest.raises(DriverMissing, match=r"needs a library: .*s3fs"):
+    with pytest.raises(DriverMissing, match=r"needs a library: .*gcsfs"):
+        load("gs://bucket/model", sha256="0" * 64)
+
+
+def test_what_a_storage_says_in_its_own_way_is_an_error_of_the_artifact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(ArtifactError, match=r"'s3://bucket/model' cannot be read: .*credentials"):
         load("s3://bucket/model", sha256="0" * 64)
 
 

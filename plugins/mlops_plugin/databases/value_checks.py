@@ -48,8 +48,9 @@ class ValueCheck:
     def require_kept(self, values: pa.Array, rows_before: int) -> None:
         """Raise `SinkError` naming the first value that would be changed."""
         changed = self.rule.changed(values)
-        if changed is None or (row := pc.index(changed, pa.scalar(True)).as_py()) < 0:
+        if changed is None or not pc.any(changed).as_py():
             return
+        row = pc.index(changed, pa.scalar(True)).as_py()
         found = repr(values[row].as_py())
         shown = found if len(found) <= _SHOWN_CHARACTERS else f"{found[: _SHOWN_CHARACTERS - 3]}..."
         raise SinkError(
@@ -100,15 +101,11 @@ def _rules_of_texts(column: TableColumn, engine: str) -> Iterator[_Rule]:
         yield _Rule(f"fills up to {size} characters", _other_size(pc.utf8_length, size))
     elif size is not None:
         # Blanks at the end are cut without an error, strict mode or not.
-        yield _Rule(f"has room for {size} characters", _longer_than(size), _LONGER)
+        yield _Rule(f"has room for {size} characters", _longer_than(size, pc.utf8_length), _LONGER)
         if column.kind == "char":
             yield _Rule("drops blanks at the end", lambda values: pc.ends_with(values, " "))
     if octets is not None and column.kind == "text":
-        yield _Rule(
-            f"has room for {octets} bytes",
-            lambda values: pc.greater(pc.binary_length(values), octets),
-            _LONGER,
-        )
+        yield _Rule(f"has room for {octets} bytes", _longer_than(octets, pc.binary_length), _LONGER)
     if column.kind == "enum" and engine == "mysql":
         # It takes 'A' and 'a ' for 'a', and '1' for the first member.
         members = pa.array(column.members, pa.string())
@@ -137,12 +134,13 @@ def _sqlite_rules(column: TableColumn, kind: str, _engine: str) -> Iterator[_Rul
         yield _Rule(f"holds integers up to {most} exactly", _beyond(-most, most))
 
 
-def _longer_than(characters: int) -> _Changed:
+def _longer_than(most: int, measure: Callable[[pa.Array], pa.Array]) -> _Changed:
     def changed(values: pa.Array) -> pa.Array | None:
-        # A text has at most as many characters as bytes, and bytes are counted at once.
-        if (pc.max(pc.binary_length(values)).as_py() or 0) <= characters:
+        # A text has at most as many characters as bytes, and bytes are counted at once. Comparing with a
+        # Python number would load pandas.
+        if (pc.max(pc.binary_length(values)).as_py() or 0) <= most:
             return None
-        return pc.greater(pc.utf8_length(values), characters)
+        return pc.greater(measure(values), most)
 
     return changed
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
-from mlops_plugin.errors import ArtifactChanged, ArtifactError, DriverMissing
+from mlops_plugin.errors import ArtifactChanged, ArtifactError, DriverMissing, MlopsError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -66,8 +66,10 @@ def _open(uri: str) -> Iterator[IO[bytes]]:
         raise ArtifactError(
             f"model file '{uri}' may not be read by this user; check its permissions"
         ) from exc
-    except OSError as exc:
-        raise ArtifactError(f"model file '{uri}' cannot be read: {exc}") from exc
+    except MlopsError:
+        raise
+    except Exception as exc:  # every storage has a library with errors of its own, botocore's for one
+        raise ArtifactError(f"model file '{uri}' cannot be read: {exc}; check `uri:`") from exc
 
 
 def _open_url(uri: str) -> IO[bytes]:
@@ -77,5 +79,3 @@ def _open_url(uri: str) -> IO[bytes]:
         return cast("IO[bytes]", fsspec.open(uri, "rb").open())
     except ImportError as exc:  # fsspec names the package
         raise DriverMissing(f"model file '{uri}' is on a storage that needs a library: {exc}") from exc
-    except ValueError as exc:
-        raise ArtifactError(f"model file '{uri}' cannot be read: {exc}; check `uri:`") from exc

@@ -82,7 +82,7 @@ def read_baseline(uri: str) -> Baseline:
             content = json.load(file)
     except FileNotFoundError as error:
         raise BaselineUnreadable(f"baseline '{uri}' does not exist; {advice}") from error
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # every storage has a library with errors of its own
         raise BaselineUnreadable(f"baseline '{uri}' cannot be read: {error}; {advice}") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ContractError(f"'{uri}' is no baseline of version {VERSION}; {advice}")
@@ -99,7 +99,7 @@ def write_baseline(baseline: Baseline, uri: str) -> None:
         with fsspec.open(uri, "w", encoding="utf-8") as file:
             json.dump(asdict(baseline), file, indent=1, ensure_ascii=False)
             file.write("\n")
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:
         raise ContractError(f"baseline '{uri}' cannot be written: {error}") from error
 
 
