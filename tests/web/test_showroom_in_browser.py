@@ -61,7 +61,7 @@ def test_from_a_result_to_why_and_to_what_if(page: Page) -> None:
     frame = _showroom(page)
     frame.get_by_role("checkbox", name="Choose case 3").check()
     frame.get_by_role("button", name="Run the chosen cases").click()
-    frame.get_by_role("link", name="Why?").click(timeout=SOON_MS)
+    frame.get_by_role("button", name="Why?").click(timeout=SOON_MS)
     expect(frame.get_by_role("heading", name="Why? id 3")).to_be_visible(timeout=SOON_MS)
     expect(frame.locator("tbody tr")).to_have_count(3)
     page.go_back()
