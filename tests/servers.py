@@ -156,9 +156,16 @@ class Server:
         return ServerDatabase(self.engine, HOST, self.port, USER, PASSWORD, name)
 
     def kill(self) -> None:
-        """End the server as a power cut would."""
+        """End the server as a power cut would, with the processes that PostgreSQL has for its connections."""
+        children = _children(self.process.pid)
         self.process.kill()
         self.process.wait(_STOP_TIMEOUT_S)
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while any(map(_is_alive, children)) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """End the server for certain; harmless where it has ended already."""
@@ -276,6 +283,21 @@ def _wait_until_ready(server: Server) -> None:
             log = "\n".join(server.log.read_text(errors="replace").splitlines()[-15:])
             raise ServerError(f"{server.engine} did not start: {error}\n{log}") from error
         return
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended already
+        return []
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def _unprivileged(folder: Path) -> list[str]:
