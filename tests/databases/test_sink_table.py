@@ -52,7 +52,7 @@ def test_missing_columns_are_refused_all_at_once_with_statements_that_add_them(
 def test_the_check_in_advance_says_the_same_and_changes_nothing(way: WayIn) -> None:
     schema = predictions([1]).schema
     with way.open() as database:
-        assert not check_table(database, sink_config("upsert"), key=["id"], schema=schema)
+        assert check_table(database, sink_config("upsert"), key=["id"], schema=schema) is None
         with pytest.raises(SinkError):
             check_table(database, sink_config("upsert", create=False), key=["id"], schema=schema)
         assert database.columns(database.dialect.quote("predictions")) is None

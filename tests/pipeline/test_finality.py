@@ -11,7 +11,6 @@ import pytest
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.records import Step
-from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.step_record import Attempt
 from workshop import Workshop
@@ -42,8 +41,13 @@ def taken_table(workshop: Workshop) -> None:
         sink.execute("CREATE TABLE churn_predictions (something INTEGER)")
 
 
-def first_failure(workshop: Workshop, dispatch: Dispatch) -> tuple[Step, MlopsError]:
-    """The first try of each step, of which Airflow would make more."""
+def first_failure(
+    workshop: Workshop, change: dict[str, Any], arrange: Callable[[Workshop], None]
+) -> tuple[str, Step, MlopsError]:
+    """A dispatch of the changed model, and the first try of a step that fails; Airflow would make more."""
+    arrange(workshop)
+    workshop.add_model("churn", **change)
+    dispatch = workshop.dispatch()
     for step in STEPS:
         try:
             run_step(
@@ -54,7 +58,7 @@ def first_failure(workshop: Workshop, dispatch: Dispatch) -> tuple[Step, MlopsEr
                 attempt=Attempt(1, is_final=False),
             )
         except MlopsError as error:
-            return step, error
+            return dispatch.id, step, error
     raise AssertionError("nothing failed")
 
 
@@ -74,14 +78,11 @@ def first_failure(workshop: Workshop, dispatch: Dispatch) -> tuple[Step, MlopsEr
 def test_what_waiting_cannot_mend_closes_the_dispatch_with_the_first_try(
     workshop: Workshop, step: str, change: dict[str, Any], arrange: Callable[[Workshop], None]
 ) -> None:
-    arrange(workshop)
-    workshop.add_model("churn", **change)
-    dispatch = workshop.dispatch()
-    failed, error = first_failure(workshop, dispatch)
+    dispatch_id, failed, error = first_failure(workshop, change, arrange)
 
     assert failed == step, error
-    assert workshop.record(dispatch.id).state == "failed"
-    assert workshop.record(dispatch.id).error == str(error).splitlines()[0]
+    assert workshop.record(dispatch_id).state == "failed"
+    assert workshop.record(dispatch_id).error == str(error).splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -98,10 +99,7 @@ def test_what_waiting_cannot_mend_closes_the_dispatch_with_the_first_try(
 def test_what_may_have_changed_by_the_next_try_leaves_the_dispatch_open(
     workshop: Workshop, step: str, change: dict[str, Any], arrange: Callable[[Workshop], None]
 ) -> None:
-    arrange(workshop)
-    workshop.add_model("churn", **change)
-    dispatch = workshop.dispatch()
-    failed, error = first_failure(workshop, dispatch)
+    dispatch_id, failed, error = first_failure(workshop, change, arrange)
 
     assert failed == step, error
-    assert workshop.record(dispatch.id).state == "running"
+    assert workshop.record(dispatch_id).state == "running"

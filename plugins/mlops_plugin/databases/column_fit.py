@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.dialects import Dialect, digits_of, kind_of
-from mlops_plugin.databases.table_columns import TableColumn, table_columns
+from mlops_plugin.databases.table_columns import TableColumn
 from mlops_plugin.errors import SinkError, UnsupportedType
 
 # Written by this project with microseconds in it, whatever the rows are.
@@ -38,13 +38,19 @@ _HELD_BY: Mapping[str, frozenset[str]] = {
 }
 
 
-def require_fitting(database: Database, table: str, schema: pa.Schema, key: Sequence[str]) -> None:
+def require_fitting(
+    database: Database,
+    table: str,
+    columns: Mapping[str, TableColumn],
+    schema: pa.Schema,
+    key: Sequence[str],
+) -> None:
     """Raise `SinkError` for all columns that would change values of `schema`, with what to alter.
 
-    `table` as the configuration writes it. An engine whose catalogue is not known is let through.
+    `table` as the configuration writes it, `columns` by `table_columns`. An engine whose catalogue is not
+    known is let through.
     """
     dialect = database.dialect
-    columns = table_columns(database, table)
     problems = []
     for field in schema:
         column = columns.get(dialect.fold(field.name))

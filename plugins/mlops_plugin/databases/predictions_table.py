@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.column_fit import require_fitting
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.dialects import Dialect, parse_table
+from mlops_plugin.databases.table_columns import TableColumn, table_columns
 from mlops_plugin.errors import DatabaseError, SinkError, UnsupportedType
 
 DISPATCH_ID = "dispatch_id"
@@ -25,8 +26,8 @@ def check_table(
     key: Sequence[str],
     schema: pa.Schema,
     is_searched_by_key: bool = False,
-) -> bool:
-    """Whether the table exists; False only where `create: true` allows creating it.
+) -> Mapping[str, TableColumn] | None:
+    """The table's columns (see `table_columns`); None where `create: true` is to make it.
 
     `schema` is what will be written, `is_searched_by_key` as in `create_statement`. Raises `SinkError` for
     a missing table (with the statement that creates it), for missing columns (with the statements that add
@@ -41,7 +42,7 @@ def check_table(
             dialect, sink, key=key, schema=schema, is_searched_by_key=is_searched_by_key
         )
         if sink.create:
-            return False
+            return None
         raise SinkError(
             f"connection '{database.conn_id}': there is no table {sink.table}; "
             f"set create: true, or create it:\n{statement}"
@@ -56,8 +57,9 @@ def check_table(
         )
     if dialect.name == "mysql":
         _refuse_without_transactions(database, sink)
-    require_fitting(database, sink.table, schema, key)
-    return True
+    columns = table_columns(database, sink.table)
+    require_fitting(database, sink.table, columns, schema, key)
+    return columns
 
 
 def create_table(

@@ -23,6 +23,7 @@ from mlops_plugin.databases.predictions_table import (
 )
 from mlops_plugin.databases.sink_write import SinkWrite
 from mlops_plugin.databases.stored_rows import StoredRows
+from mlops_plugin.databases.table_columns import table_columns
 from mlops_plugin.databases.upsert import upsert
 from mlops_plugin.databases.value_checks import value_checks
 from mlops_plugin.errors import DatabaseError, KeyColumnError, SinkError
@@ -54,12 +55,14 @@ def write_predictions(
             "use append or replace"
         )
     searched = is_searched_by_key
-    if not check_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched):
+    columns = check_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
+    if columns is None:
         batches, is_empty = _peeked(batches)
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
             return 0
         create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
-    checks = value_checks(database, sink.table, batches.schema, key)
+        columns = table_columns(database, sink.table)
+    checks = value_checks(database, sink.table, columns, batches.schema, key)
     database.commit()
     write = SinkWrite(database, sink, key, dispatch_id, StoredRows(batches, key, database.dialect, checks))
     modes = {"append": _append, "upsert": upsert, "replace": _replace}

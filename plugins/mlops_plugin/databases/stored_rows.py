@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mlops_plugin.databases.calendar_years import holds_other_years
 from mlops_plugin.databases.dialects import Dialect
-from mlops_plugin.databases.value_checks import ValueCheck
+from mlops_plugin.databases.value_checks import ValueCheck, first_true
 from mlops_plugin.errors import KeyColumnError, MlopsError, SinkError, UnsupportedType
 
 
@@ -52,9 +52,9 @@ class StoredRows:
 
     def _column(self, values: pa.Array, field: pa.Field) -> pa.Array:
         if field.name in self._key and values.null_count:
-            row = self.count + pc.index(pc.is_null(values), pa.scalar(True)).as_py() + 1
+            row = first_true(pc.is_null(values)) or 0
             raise KeyColumnError(
-                f"key column '{field.name}' is NULL in row {row} of the dispatch; "
+                f"key column '{field.name}' is NULL in row {self.count + row + 1} of the dispatch; "
                 "leave such rows out in the query"
             )
         try:
@@ -85,20 +85,15 @@ class StoredRows:
         ):
             if is_stored:
                 continue
-            is_lost = test(values)
-            if pc.any(is_lost).as_py():
-                position = pc.index(is_lost, pa.scalar(True)).as_py()
+            if (row := first_true(test(values))) is not None:
                 raise SinkError(
-                    f"column '{column}' holds {name} in row {self.count + position + 1} of the dispatch, "
+                    f"column '{column}' holds {name} in row {self.count + row + 1} of the dispatch, "
                     f"which {self._dialect.name} cannot store; "
                     "mend the model or leave such rows out in the query"
                 )
 
     def _refuse_nul(self, values: pa.Array, column: str) -> None:
-        if not has_nul(values):
-            return
-        row = pc.index(pc.match_substring(values, "\0"), pa.scalar(True)).as_py()
-        if row >= 0:
+        if has_nul(values) and (row := first_true(pc.match_substring(values, "\0"))) is not None:
             raise SinkError(
                 f"column '{column}' holds a text with a NUL character in row {self.count + row + 1} of the "
                 f"dispatch, which {self._dialect.name} cannot store; take it out in the query"

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mlops_plugin.databases.column_fit import alteration, value_kind
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.table_columns import TableColumn, table_columns
+from mlops_plugin.databases.table_columns import TableColumn
 from mlops_plugin.errors import SinkError
 
 # True where a value would be changed; None where none would.
@@ -48,9 +48,8 @@ class ValueCheck:
     def require_kept(self, values: pa.Array, rows_before: int) -> None:
         """Raise `SinkError` naming the first value that would be changed."""
         changed = self.rule.changed(values)
-        if changed is None or not pc.any(changed).as_py():
+        if changed is None or (row := first_true(changed)) is None:
             return
-        row = pc.index(changed, pa.scalar(True)).as_py()
         found = repr(values[row].as_py())
         shown = found if len(found) <= _SHOWN_CHARACTERS else f"{found[: _SHOWN_CHARACTERS - 3]}..."
         raise SinkError(
@@ -59,12 +58,24 @@ class ValueCheck:
         )
 
 
+def first_true(found: pa.BooleanArray) -> int | None:
+    """The position of the first true value, if there is one."""
+    # Asked first, and not only for speed: making a scalar loads pandas.
+    return pc.index(found, pa.scalar(True)).as_py() if pc.any(found).as_py() else None
+
+
 def value_checks(
-    database: Database, table: str, schema: pa.Schema, key: Sequence[str]
+    database: Database,
+    table: str,
+    columns: Mapping[str, TableColumn],
+    schema: pa.Schema,
+    key: Sequence[str],
 ) -> Mapping[str, Sequence[ValueCheck]]:
-    """What to look for in each column of a dispatch that goes into this table, by the column's name."""
+    """What to look for in each column of a dispatch that goes into this table, by the column's name.
+
+    `columns` by `table_columns`.
+    """
     dialect = database.dialect
-    columns = table_columns(database, table)
     rules_of = _sqlite_rules if dialect.name == "sqlite" else _rules
     found = {}
     for field in schema:

@@ -36,9 +36,12 @@ class References:
     """The usual value of each feature that has one, and where it comes from."""
 
     usual: dict[str, Usual]
-    origin: Literal["baseline", "cases"]
     rows: int  # of the baseline, or of the sampled cases
     baseline: Baseline | None = None
+
+    @property
+    def origin(self) -> Literal["baseline", "cases"]:
+        return "cases" if self.baseline is None else "baseline"
 
     def __str__(self) -> str:
         return f"as usual in the {self.rows} rows of the {'baseline' if self.baseline else 'sampled cases'}"
@@ -77,10 +80,10 @@ def references_of(model: ModelConfig, runtime: Runtime, cases: Cases) -> Referen
     usual = usual_values(runtime.features, sample)
     baseline = find_baseline(model, runtime.artifact_sha256)
     if baseline is None:
-        return References(usual, "cases", sample.num_rows)
+        return References(usual, sample.num_rows)
     known = usual_of_baseline(baseline, sample.schema)
     usual |= {name: known[name] for name in usual if name in known}
-    return References(usual, "baseline", baseline.rows, baseline)
+    return References(usual, baseline.rows, baseline)
 
 
 def usual_of_baseline(baseline: Baseline, columns: pa.Schema) -> dict[str, Usual]:
