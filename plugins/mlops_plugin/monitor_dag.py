@@ -48,12 +48,13 @@ class ProbeOperator(BaseOperator):
         from mlops_plugin.monitor.notification import check_notifiers, tell
         from mlops_plugin.monitor.recording import record_round
 
-        config = load_config(Path(self.config_file)).config
+        loaded = load_config(Path(self.config_file))
+        config = loaded.config
         home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()  # Airflow's own rule
         connection = get_connection(config.events.connection) if config.events.connection else None
         failures: list[str] = []
         with EventStore.open(config.events, connection, home) as store:
-            done = record_round(config, store, home, partial(_ask_airflow, config.models, failures))
+            done = record_round(loaded, store, home, partial(_ask_airflow, config.models, failures))
             for change in done.changes:
                 name = done.names.get(change.target, change.target)
                 self.log.info("%s: %s -> %s %s", name, change.before, change.after, change.error or "")

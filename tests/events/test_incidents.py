@@ -49,7 +49,7 @@ def test_an_incident_begins_with_the_first_of_enough_failures_and_ends_with_the_
     assert [number for number, made in enumerate(changes) if made] == [3, 6]
     assert (changes[3], changes[6]) == ([("up", "down")], [("down", "up")])
     (incident,) = history.incidents(HOST, since=NOON)
-    assert (incident.began_at, incident.ended_at) == (minute(1), minute(5))
+    assert (incident.began_at, incident.ended_at, incident.ended_as) == (minute(1), minute(5), "up")
     assert incident.error == "down in minute 3"
 
 
@@ -90,10 +90,10 @@ def test_late_missed_and_overrun_are_told_apart_each_once_and_its_end_too(histor
         ("overrun", "on time", minute(6)),
     ]
     found = history.incidents("timing churn", since=NOON)
-    assert [(one.state, one.began_at, one.ended_at, one.error) for one in found] == [
-        ("overrun", minute(6), minute(7), "overrun!"),
-        ("missed", minute(3), minute(5), "missed!"),
-        ("late", minute(1), minute(3), "late!"),
+    assert [(one.state, one.began_at, one.ended_at, one.ended_as, one.error) for one in found] == [
+        ("overrun", minute(6), minute(7), "on time", "overrun!"),
+        ("missed", minute(3), minute(5), "on time", "missed!"),
+        ("late", minute(1), minute(3), "missed", "late!"),
     ]
 
 
@@ -104,3 +104,55 @@ def test_incidents_of_several_targets_are_one_list(history: ProbeHistory) -> Non
 
     found = history.incidents(HOST, "timing churn", since=NOON)
     assert [one.state for one in found] == ["down", "late"]
+
+
+def look_at(history: ProbeHistory, number: int, *watched: str) -> list[Change]:
+    """A round that finds nothing and watches these targets alone."""
+    return see(history, Findings([], watched=watched), minute(number))
+
+
+def test_an_incident_ends_once_when_its_target_is_watched_no_more(history: ProbeHistory) -> None:
+    keep_time(history, "late", 0)
+    for number in (1, 2, 3):
+        probe(history, "down", number)
+    (change,) = look_at(history, 4, "timing churn")
+
+    assert (change.target, change.before, change.after) == (HOST, "down", "no longer watched")
+    assert (change.at, change.since, change.error) == (minute(4), minute(1), None)
+    (ended,) = history.incidents(HOST, since=NOON)
+    assert (ended.ended_at, ended.ended_as) == (minute(4), "no longer watched")
+    (lasting,) = history.incidents("timing churn", since=NOON)
+    assert (lasting.ended_at, lasting.ended_as) == (None, None)
+    assert look_at(history, 5, "timing churn") == []
+
+
+def test_a_round_that_does_not_say_what_is_watched_ends_nothing(history: ProbeHistory) -> None:
+    keep_time(history, "late", 0)
+    assert see(history, Findings([]), minute(1)) == []
+    (lasting,) = history.incidents("timing churn", since=NOON)
+    assert lasting.ended_at is None
+
+
+def test_a_target_that_returns_is_as_usual_until_enough_sightings_say_otherwise(
+    history: ProbeHistory,
+) -> None:
+    for number in (0, 1, 2):
+        probe(history, "down", number)
+    probe(history, "up", 3)  # one of two that would end it
+    look_at(history, 4)
+
+    changes = [probe(history, "down", number) for number in (5, 6, 7)]
+    assert changes == [[], [], [("up", "down")]]
+    found = history.incidents(HOST, since=NOON)
+    assert [(one.began_at, one.ended_as) for one in found] == [
+        (minute(5), None),
+        (minute(0), "no longer watched"),
+    ]
+
+
+def test_failures_before_a_target_was_removed_do_not_count_when_it_returns(history: ProbeHistory) -> None:
+    for number in (0, 1):
+        probe(history, "down", number)
+    look_at(history, 2)
+
+    assert [probe(history, "down", number) for number in (3, 4, 5)] == [[], [], [("up", "down")]]

@@ -67,3 +67,16 @@ def test_notices_wait_in_the_order_of_their_changes(store: EventStore) -> None:
     fall(store)
 
     assert [notice.name for notice in Notices(store).waiting()] == ["host b:1", "Feature service"]
+
+
+def test_a_target_that_is_watched_no_more_keeps_its_name_in_the_last_notice(store: EventStore) -> None:
+    fall(store)
+    fall(store, "host b:1", is_told=False)
+    ended = Findings([], is_told=True, watched=())
+    ProbeHistory(store).record(ended, keep_probes=timedelta(days=2), keep=timedelta(days=90), now=NOON)
+
+    _, *last = Notices(store).waiting()
+    assert [(notice.name, notice.change.after) for notice in last] == [
+        ("Feature service", "no longer watched"),
+        ("host b:1", "no longer watched"),
+    ]

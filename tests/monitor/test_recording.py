@@ -32,7 +32,7 @@ def watch(workshop: Workshop, **monitor: Any) -> None:
 
 def one_round(workshop: Workshop, find_dags: FindDags | None = None) -> Round:
     with workshop.deployment.event_store() as store:
-        return record_round(workshop.loaded.config, store, workshop.home, find_dags)
+        return record_round(workshop.loaded, store, workshop.home, find_dags)
 
 
 def notifier(file: Path, text: str = "{{ target }} is {{ after }}") -> dict[str, Any]:
@@ -146,6 +146,51 @@ def test_a_model_that_is_late_or_missed_is_told_once_and_again_when_it_has_recov
         "model churn was late and is missed: one ",
         "model churn was missed and is on time",
     ]
+
+
+def test_a_target_that_leaves_the_configuration_ends_its_incidents_and_nobody_hears_that_it_is_well(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    told = notifier(tmp_path / "told", "{{ target }} was {{ before }} and is {{ after }}")
+    port = fall(workshop, told)
+    workshop.add_model("away", source={"query": "SELECT id, a, b, c FROM nobody"})
+    with pytest.raises(Exception, match="nobody"):
+        workshop.run(workshop.dispatch("away"))
+    late = {"away": Dag(datetime.now(UTC) - timedelta(minutes=9))}
+    one_round(workshop, partial(found_dags, late))
+    assert tell_all(workshop) == []
+    del workshop.models["away"]
+    watch(workshop, notify=[told])
+
+    assert len(one_round(workshop).changes) == 3
+    assert one_round(workshop).changes == ()
+    assert tell_all(workshop) == []
+    assert sorted((tmp_path / "told").read_text().splitlines()) == [
+        "Feature service was down and is no longer watched",
+        "Feature service was up and is down",
+        "model away was down and is no longer watched",
+        "model away was late and is no longer watched",
+        "model away was on time and is late",
+        "model away was up and is down",
+    ]
+    with workshop.deployment.event_store() as store:
+        found = ProbeHistory(store).incidents(
+            f"host 127.0.0.1:{port}",
+            "model away",
+            "timing away",
+            since=datetime.now(UTC) - timedelta(hours=1),
+        )
+    assert [incident.ended_as for incident in found] == ["no longer watched"] * 3
+
+
+def test_a_model_whose_configuration_breaks_is_still_watched(workshop: Workshop) -> None:
+    late = {"churn": Dag(datetime.now(UTC) - timedelta(minutes=9))}
+    assert len(one_round(workshop, partial(found_dags, late)).changes) == 1
+    workshop.models["churn"]["model"] = 7
+    workshop.write()
+    assert "churn" in workshop.loaded.broken
+
+    assert one_round(workshop).changes == ()
 
 
 def test_hosts_and_databases_have_thresholds_of_their_own_or_the_monitors(workshop: Workshop) -> None:

@@ -154,14 +154,36 @@ def test_history_shows_availability_latency_and_incidents(
     (incident,) = answer["incidents"]
     assert incident["error"] == "<i>refused</i>"
     assert incident["ended_at"] > incident["began_at"]
+    assert (answer["is_watched"], incident["ended_as"]) == (True, "up")
 
     page = client.page("monitor/history?target=host%20a.example%3A443").text
     assert "Feature &lt;service&gt;" in page
     assert "&lt;i&gt;refused&lt;/i&gt;" in page
     assert 'aria-label="Availability, last 7 days: 66.6 % of 3 probes"' in page
     assert "10 min" in page
+    assert "names it no more" not in page
     until_read(client, "66.6 % of probes got through in 24 hours")
     assert client.get("api/v1/monitor/history?target=host%20other%3A1").status == 404
+
+
+def test_the_history_of_a_host_that_was_removed_says_so(
+    client: Client, web_airflow: RunningAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in web_airflow.workshop.environment.items():
+        monkeypatch.setenv(name, value)
+    target, now = "host removed.example:443", datetime.now(UTC)
+    down = ProbeRecord(target, now - timedelta(minutes=5), "down", None, "refused")
+    with web_airflow.workshop.deployment.event_store() as store:
+        for found in (Findings([down]), Findings([], watched=())):
+            ProbeHistory(store).record(found, keep_probes=timedelta(days=2), keep=timedelta(days=9), now=now)
+
+    answer = client.get("api/v1/monitor/history?target=host%20removed.example%3A443").json
+    assert (answer["name"], answer["is_watched"]) == (target, False)
+    (incident,) = answer["incidents"]
+    assert (incident["state"], incident["ended_as"]) == ("down", "no longer watched")
+    page = client.page("monitor/history?target=host%20removed.example%3A443").text
+    assert "<td>no longer watched</td>" in page
+    assert "The configuration names it no more" in page
 
 
 def until_read(client: Client, text: str) -> str:

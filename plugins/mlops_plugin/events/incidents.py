@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from mlops_plugin.events import tables
 
 IncidentState = Literal["partly", "down", "late", "missed", "overrun"]
+NO_LONGER_WATCHED = "no longer watched"  # what a target becomes that the configuration names no more
 
 _I, _S = tables.incidents.c, tables.streaks.c
 
@@ -62,6 +64,7 @@ class Incident:
     state: IncidentState
     began_at: datetime  # the first sighting of it, not the one that decided
     ended_at: datetime | None  # None while it lasts
+    ended_as: str | None  # the state that followed, or `NO_LONGER_WATCHED`; None while it lasts
     error: str | None
 
 
@@ -78,7 +81,11 @@ def observe(connection: sa.Connection, seen: Sighting) -> Change | None:
         return None
     _end_streak(connection, seen.target)
     if incident is not None:
-        ended = sa.update(tables.incidents).where(_I.id == incident.id).values(ended_at=began_at)
+        ended = (
+            sa.update(tables.incidents)
+            .where(_I.id == incident.id)
+            .values(ended_at=began_at, ended_as=seen.state)
+        )
         connection.execute(ended)
     if not seen.is_usual:
         connection.execute(
@@ -90,12 +97,28 @@ def observe(connection: sa.Connection, seen: Sighting) -> Change | None:
     return Change(seen.target, before, seen.state, seen.at, since, seen.error)
 
 
+def end_unwatched(connection: sa.Connection, watched: Collection[str], now: datetime) -> list[Change]:
+    """End what lasts of targets that are not `watched`; should one return, its sightings count anew."""
+    lasting = connection.execute(sa.select(tables.incidents).where(_I.ended_at.is_(None))).all()
+    ended = [incident for incident in lasting if incident.target not in watched]
+    for incident in ended:
+        this = sa.update(tables.incidents).where(_I.id == incident.id)
+        connection.execute(this.values(ended_at=now, ended_as=NO_LONGER_WATCHED))
+    for target in connection.scalars(sa.select(_S.target)).all():
+        if target not in watched:
+            _end_streak(connection, target)
+    return [
+        Change(incident.target, incident.state, NO_LONGER_WATCHED, now, incident.began_at, None)
+        for incident in ended
+    ]
+
+
 def incidents_of(
     connection: sa.Connection, targets: list[str], *, since: datetime, limit: int
 ) -> list[Incident]:
     """Incidents that lasted into the time after `since`, newest first."""
     lasted = sa.or_(_I.ended_at.is_(None), _I.ended_at >= since)
-    columns = (_I.target, _I.state, _I.began_at, _I.ended_at, _I.error)
+    columns = (_I.target, _I.state, _I.began_at, _I.ended_at, _I.ended_as, _I.error)
     wanted = sa.select(*columns).where(_I.target.in_(targets), lasted).order_by(_I.began_at.desc())
     return [Incident(**row._mapping) for row in connection.execute(wanted.limit(limit))]
 

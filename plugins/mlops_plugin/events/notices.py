@@ -35,7 +35,7 @@ def add_notices(connection: sa.Connection, changes: Iterable[Change], names: Map
         connection.execute(
             sa.insert(tables.notices).values(
                 target=change.target,
-                name=names.get(change.target, change.target),
+                name=names.get(change.target) or _known_as(connection, change.target),
                 state_before=change.before,
                 state_after=change.after,
                 at=change.at,
@@ -44,6 +44,12 @@ def add_notices(connection: sa.Connection, changes: Iterable[Change], names: Map
                 told=[],
             )
         )
+
+
+def _known_as(connection: sa.Connection, target: str) -> str:
+    """What people were told that a target is called, which the configuration names no more."""
+    newest = sa.select(_N.name).where(_N.target == target).order_by(_N.id.desc()).limit(1)
+    return connection.scalar(newest) or target
 
 
 def forget_notices(connection: sa.Connection, before: datetime) -> None:

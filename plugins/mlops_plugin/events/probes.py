@@ -5,7 +5,7 @@ Each probe is kept for a short while, its hour's sums for long.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from mlops_plugin.events.incidents import (
     Incident,
     Sighting,
     Thresholds,
+    end_unwatched,
     forget_incidents,
     incidents_of,
     observe,
@@ -52,6 +53,7 @@ class Findings:
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)  # by target; others change at once
     names: Mapping[str, str] = field(default_factory=dict)  # what people call the targets
     is_told: bool = False  # whether there is somebody to tell of changes
+    watched: Collection[str] | None = None  # all targets that there are; None: no word on others
 
     def shortened(self) -> tuple[list[ProbeRecord], list[Sighting]]:
         """The probes and all sightings, with errors as short as the store keeps them."""
@@ -132,6 +134,8 @@ class ProbeHistory:
                 connection.execute(sa.insert(tables.probes).values(_values(probe)))
                 _add_to_hour(connection, probe)
             changes = [change for seen in sightings if (change := observe(connection, seen))]
+            if found.watched is not None:
+                changes += end_unwatched(connection, found.watched, now)
             if found.is_told:
                 add_notices(connection, changes, found.names)
             _forget(connection, now - keep_probes, now - keep)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = "0006"  # the newest revision in migrations/versions
+SCHEMA_VERSION = "0007"  # the newest revision in migrations/versions
 VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
 
 DISPATCH_ID_CHARS = 36
@@ -188,6 +188,9 @@ incidents = sa.Table(
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("began_at", UtcTime, nullable=False),
     sa.Column("ended_at", UtcTime),
+    sa.Column(
+        "ended_as", sa.String(20)
+    ),  # what the target became; empty also for incidents before version 0007
     sa.Column("error", sa.String(ERROR_CHARS)),
     sa.Index("mlops_incident_target", "target", "began_at"),
     sa.Index("mlops_incident_ended", "ended_at"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.config.schema import Config, MonitorConfig
 from mlops_plugin.events.incidents import Change, Thresholds
 from mlops_plugin.events.latest import latest_dispatches
@@ -32,19 +33,20 @@ class Round:
 
 
 def record_round(
-    config: Config, store: EventStore, airflow_home: Path, find_dags: FindDags | None = None
+    loaded: LoadedConfig, store: EventStore, airflow_home: Path, find_dags: FindDags | None = None
 ) -> Round:
     """Probe each host and database, look at each model's last dispatch and its DAG, and record all of it.
 
-    Without `find_dags` nothing is said of the models' timing. Raises `EventStoreError` where it cannot be
-    recorded.
+    Incidents of what the configuration names no more end; a broken model is still named. Without
+    `find_dags` nothing is said of the models' timing. Raises `EventStoreError` where it cannot be recorded.
     """
+    config = loaded.config
     monitor = config.monitor
     readings = _probe_twice(config, airflow_home)
     last = latest_dispatches(store, config.models)
     now = datetime.now(UTC)
     names = {reading.target.id: reading.target.name for reading in readings}
-    for name in config.models:
+    for name in (*config.models, *loaded.broken):
         names[model_target(name)] = names[timing_target(name)] = f"model {name}"
     found = Findings(
         probes=(*_probes(readings), *_models(last, now)),
@@ -52,6 +54,7 @@ def record_round(
         thresholds={reading.target.id: _thresholds(monitor, reading.target) for reading in readings},
         names=names,
         is_told=bool(monitor.notify),
+        watched=names.keys(),
     )
     changes = ProbeHistory(store).record(
         found, keep_probes=monitor.keep_probes, keep=monitor.keep, now=datetime.now(UTC)
@@ -62,6 +65,12 @@ def record_round(
 def model_target(name: str) -> str:
     """What stands for a model among the targets of the history."""
     return f"model {name}"
+
+
+def model_of(target: str) -> str | None:
+    """The model that a target of the history stands for; None for a host or a database."""
+    start = model_target("")
+    return target.removeprefix(start) if target.startswith(start) else None
 
 
 def _probe_twice(config: Config, airflow_home: Path) -> list[Reading]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from mlops_plugin.events.incidents import IncidentState
 from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.monitor.model_state import words
-from mlops_plugin.monitor.recording import model_target
+from mlops_plugin.monitor.recording import model_of, model_target
 from mlops_plugin.monitor.targets import targets_of
 from mlops_plugin.monitor.timing import timing_target
 from mlops_plugin.web.access import reads
@@ -56,6 +56,9 @@ class IncidentStatus(BaseModel):
     state: IncidentState = Field(description="Of a model also how it was with its time.")
     began_at: datetime
     ended_at: datetime | None
+    ended_as: str | None = Field(
+        description="What it became: the next state, or `no longer watched`; null while it lasts."
+    )
     error: str | None
 
 
@@ -68,6 +71,7 @@ class WindowStatus(BaseModel):
 class History(BaseModel):
     target: str
     name: str
+    is_watched: bool = Field(description="False: the configuration names it no more.")
     windows: list[WindowStatus]
     incidents: list[IncidentStatus]
 
@@ -76,24 +80,26 @@ class History(BaseModel):
 class _Past:
     target: str
     name: str
+    is_watched: bool
     windows: dict[Window, list[Span]]
     incidents: list[IncidentStatus]
     now: datetime
 
 
 def past(site: SiteDep, target: str) -> _Past:
-    """What is recorded of a target; 404 for one that the configuration does not name."""
+    """What is recorded of a target; 404 for one that the configuration does not name, nor has in a month."""
     name = _names(site).get(target)
-    if name is None:
-        raise HTTPException(404, f"the configuration watches no '{target}'")
     now = datetime.now(UTC)
     history = ProbeHistory(site.event_store())
     month = now - timedelta(days=31)
     hours = history.hours(since=month, target=target)
+    if name is None and not hours:
+        raise HTTPException(404, f"the configuration watches no '{target}', and nothing is recorded of it")
     single = history.probes(target, since=now - timedelta(hours=24.5))
     return _Past(
         target,
-        name,
+        name or target,
+        name is not None,
         {
             window: spans(
                 single if window == "24 hours" else hours, _start(window, now), length, _COUNTS[window]
@@ -105,9 +111,10 @@ def past(site: SiteDep, target: str) -> _Past:
                 state=incident.state,
                 began_at=incident.began_at,
                 ended_at=incident.ended_at,
+                ended_as=incident.ended_as,
                 error=incident.error,
             )
-            for incident in history.incidents(*_with_its_timing(site, target), since=month)
+            for incident in history.incidents(*_with_its_timing(target), since=month)
         ],
         now,
     )
@@ -125,6 +132,7 @@ def history_page(request: Request, recorded: Recorded) -> HTMLResponse:
         "monitor_history.html",
         name=recorded.name,
         target=recorded.target,
+        is_watched=recorded.is_watched,
         windows=[_shown(window, found) for window, found in recorded.windows.items()],
         incidents=[
             (incident, words((incident.ended_at or recorded.now) - incident.began_at))
@@ -139,6 +147,7 @@ def history(recorded: Recorded) -> History:
     return History(
         target=recorded.target,
         name=recorded.name,
+        is_watched=recorded.is_watched,
         windows=[
             WindowStatus(
                 window=window,
@@ -158,11 +167,10 @@ def _names(site: Site) -> dict[str, str]:
     return {target.id: target.name for target in targets} | models
 
 
-def _with_its_timing(site: Site, target: str) -> list[str]:
+def _with_its_timing(target: str) -> list[str]:
     """A model's incidents are those of its outcome and those of its timing."""
-    loaded = site.loaded()
-    models = (*loaded.config.models, *loaded.broken)
-    return [target, *(timing_target(name) for name in models if model_target(name) == target)]
+    model = model_of(target)
+    return [target] if model is None else [target, timing_target(model)]
 
 
 def _start(window: Window, now: datetime) -> datetime:
