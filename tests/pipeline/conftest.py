@@ -1,10 +1,14 @@
-"""Workshops that live on a server."""
+"""Workshops that live on a server, and shelves on two kinds of storage."""
 
 from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.pipeline.staging import Shelf, Staging
 from servers import ServerDatabase
 from ways_in import INTO_MARIADB
 from workshop import Workshop
@@ -23,3 +27,10 @@ def on_server(
     with workshop.deployment.event_store() as store:
         upgrade(store.address)
     return workshop, database
+
+
+@pytest.fixture(params=["folder", "url"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+    """A shelf on a local folder, and one on a storage that is none."""
+    root = str(tmp_path) if request.param == "folder" else f"memory://staging-{tmp_path.name}"
+    return Staging(root, timedelta(days=1)).shelf("churn", "d-1")

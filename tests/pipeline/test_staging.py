@@ -34,13 +34,6 @@ def no_more_space() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.fixture(params=["folder", "url"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
-    """A shelf on a local folder, and one on a storage that is none."""
-    root = str(tmp_path) if request.param == "folder" else f"memory://staging-{tmp_path.name}"
-    return Staging(root, timedelta(days=1)).shelf("churn", "d-1")
-
-
 def test_rows_come_back_as_they_were_put(shelf: Shelf) -> None:
     file, count = shelf.put("collect", SCHEMA, batches(4))
     with shelf.rows(file) as rows:
@@ -91,8 +84,8 @@ def test_error_of_the_source_passes_unchanged_and_leaves_no_file(tmp_path: Path)
 def test_truncated_file_is_a_clear_error(tmp_path: Path) -> None:
     shelf = Shelf(str(tmp_path))
     file, _ = shelf.put("collect", SCHEMA, batches(2))
-    os.truncate(tmp_path / file, 100)
-    with pytest.raises(StagingError, match="reading"), shelf.rows(file) as rows:
+    os.truncate(tmp_path / file.name, 100)
+    with pytest.raises(StagingError, match=r"100 bytes where .* were written"), shelf.rows(file) as rows:
         rows.read_all()
 
 
@@ -117,10 +110,10 @@ def test_unknown_storage_is_a_clear_error() -> None:
 
 def test_rows_are_removed_and_notes_stay(shelf: Shelf) -> None:
     file, _ = shelf.put("collect", SCHEMA, batches(1))
-    shelf.put_note("collect", {"file": file})
+    shelf.put_note("collect", {"file": file.name})
     shelf.remove_rows()
     shelf.remove_rows()
-    assert shelf.note("collect") == {"file": file}
+    assert shelf.note("collect") == {"file": file.name}
     with pytest.raises(StagingError), shelf.rows(file) as rows:
         rows.read_all()
 

@@ -90,6 +90,18 @@ def test_a_source_that_fails_leaves_no_object(s3: S3Server) -> None:
     assert s3.objects("failing/") == []
 
 
+def test_an_object_that_came_back_changed_is_not_read(s3: S3Server) -> None:
+    shelf = Shelf(f"s3://{BUCKET}/changed/{_SHELF}")
+    file, _ = shelf.put("collect", _ROWS.schema, _ROWS.to_batches())
+    with shelf.rows(file) as rows:
+        assert rows.read_all() == _ROWS
+    store, path = s3fs.S3FileSystem(skip_instance_cache=True), f"{BUCKET}/changed/{_SHELF}/{file.name}"
+    written = store.cat_file(path)
+    store.pipe_file(path, written.replace((2).to_bytes(8, "little"), (6).to_bytes(8, "little")))
+    with pytest.raises(StagingError, match=f"{file.name} is damaged"), shelf.rows(file) as rows:
+        rows.read_all()
+
+
 def test_what_is_old_is_swept(s3: S3Server) -> None:
     url = f"s3://{BUCKET}/swept"
     shelf = Staging(url, timedelta(0)).shelf("churn", _SHELF.partition("/")[2])

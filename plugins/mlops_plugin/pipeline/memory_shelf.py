@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_plugin.pipeline.staging import Shelf
+from mlops_plugin.pipeline.staging import Shelf, Staged
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class MemoryShelf(Shelf):
     _files: dict[str, tuple[pa.Schema, list[pa.RecordBatch]]] = field(default_factory=dict)
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[str, int]:
+    def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[Staged, int]:
         kept = list(batches)
         rows = sum(batch.num_rows for batch in kept)
         file_name = self._named(name)
         self._files[file_name] = (schema, kept)
         self.on_rows(rows)
-        return file_name, rows
+        return Staged(file_name, None), rows
 
     @contextlib.contextmanager
-    def rows(self, file_name: str) -> Iterator[pa.RecordBatchReader]:
-        schema, batches = self._files[file_name]
+    def rows(self, file: Staged) -> Iterator[pa.RecordBatchReader]:
+        schema, batches = self._files[file.name]
         yield pa.RecordBatchReader.from_batches(schema, iter(batches))
 
     def put_note(self, name: str, note: Mapping[str, Any]) -> None:

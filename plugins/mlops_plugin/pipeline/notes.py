@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import KeyColumnError, StagingOutdated
+from mlops_plugin.pipeline.blocks import Blocks
 from mlops_plugin.pipeline.key_range import outermost
 from mlops_plugin.pipeline.partitions import Partition
 from mlops_plugin.pipeline.rejections import Reason
-from mlops_plugin.pipeline.staging import Shelf
+from mlops_plugin.pipeline.staging import Shelf, Staged
 
 PLANNED = "plan"
 COLLECTED = "collect"
@@ -48,6 +49,11 @@ class Collected:
     last_key: dict[str, Any] | None
     increment: dict[str, Any] | None = None  # what of the query was read, see pipeline.increment
     plan: str | None = None  # whose partition the rows are
+    blocks: Blocks | None = None  # of the file, see pipeline.blocks
+
+    @property
+    def staged(self) -> Staged:
+        return Staged(self.file, self.blocks)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,17 @@ class Predicted:
     artifact_sha256: str
     at: str
     distribution: dict[str, Any]  # of the (first) prediction, see pipeline.distribution
+    blocks: Blocks | None = None  # of the file, see pipeline.blocks
+    rejected_blocks: Blocks | None = None
+
+    @property
+    def staged(self) -> Staged:
+        return Staged(self.file, self.blocks)
+
+    @property
+    def staged_records(self) -> Staged | None:
+        """The records of rejected rows; None where there are none."""
+        return None if self.rejected_file is None else Staged(self.rejected_file, self.rejected_blocks)
 
 
 @dataclass(frozen=True)

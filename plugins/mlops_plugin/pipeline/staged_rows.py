@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from mlops_plugin.pipeline.notes import Predicted
 from mlops_plugin.pipeline.rejections import Rejections
-from mlops_plugin.pipeline.staging import Shelf
+from mlops_plugin.pipeline.staging import Shelf, Staged
 
 
 @contextlib.contextmanager
 def predicted_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
     """The predictions of all partitions: key and prediction columns."""
     # An engine that types by value may have nothing to type the columns of an empty partition by.
-    files = [part.file for part in predicted if part.rows] or [predicted[0].file]
+    files = [part.staged for part in predicted if part.rows] or [predicted[0].staged]
     with _rows_of(files, shelf) as rows:
         yield rows
 
@@ -24,7 +24,7 @@ def predicted_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.
 @contextlib.contextmanager
 def rejected_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
     """The records of all partitions' rejected rows; without any, an empty stream of the same columns."""
-    files = [part.rejected_file for part in predicted if part.rejected_file is not None]
+    files = [part.staged_records for part in predicted if part.staged_records is not None]
     if files:
         with _rows_of(files, shelf) as records:
             yield records
@@ -35,7 +35,7 @@ def rejected_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.R
 
 
 @contextlib.contextmanager
-def _rows_of(files: Sequence[str], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
+def _rows_of(files: Sequence[Staged], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
     """The rows of several files, one after the other, one batch in memory at a time."""
     with shelf.rows(files[0]) as first:
         schema = first.schema

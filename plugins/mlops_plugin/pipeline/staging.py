@@ -23,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mlops_plugin.config.schema import StagingConfig
 from mlops_plugin.errors import StagingError
+from mlops_plugin.pipeline.blocks import BlockReader, Blocks, BlockWriter
 
 # Hears how many more rows were put on a shelf; for whoever shows progress.
 OnRows = Callable[[int], None]
@@ -71,6 +72,14 @@ class Staging:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """A file of rows on a shelf, as a note has it."""
+
+    name: str
+    blocks: Blocks | None  # None: kept in memory, or written before files had checksums
+
+
+@dataclass(frozen=True)
 class Shelf:
     """One dispatch's folder: at most one note and one file of rows for each step, or for each partition."""
 
@@ -95,8 +104,8 @@ class Shelf:
         """The same shelf, for rows that nobody is told of."""
         return replace(self, on_rows=unheard)
 
-    def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[str, int]:
-        """Write rows as an Arrow IPC file; returns its file name and row count.
+    def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[Staged, int]:
+        """Write rows as an Arrow IPC stream; returns the file and its row count.
 
         The file counts only once `put_note` has named it. On any error nothing of it is left.
         """
@@ -108,27 +117,34 @@ class Shelf:
             _make_folder(filesystem, root)
             sink = filesystem.open(path, "wb")
         try:
-            writer = pa.ipc.new_file(sink, schema)
+            checked = BlockWriter(sink)
+            with _as_staging_error("writing", path):
+                writer = pa.ipc.new_stream(checked, schema)
             for batch in batches:  # what goes wrong in there is an error of its own, and passes unchanged
                 with _as_staging_error("writing", path):
                     writer.write_batch(batch)
+                    checked.end_block()
                 rows += batch.num_rows
                 self.on_rows(batch.num_rows)
             with _as_staging_error("writing", path):
                 writer.close()
+                checked.end_block()
                 sink.close()
         except BaseException:
             for undo in (sink.close, lambda: filesystem.rm(path)):
                 with contextlib.suppress(Exception):  # the first error is the one to report
                     undo()
             raise
-        return file_name, rows
+        return Staged(file_name, checked.blocks), rows
 
     @contextlib.contextmanager
-    def rows(self, file_name: str) -> Iterator[pa.RecordBatchReader]:
-        """Stream the rows of a file that a note named, one batch in memory at a time."""
+    def rows(self, file: Staged) -> Iterator[pa.RecordBatchReader]:
+        """Stream the rows of a file that a note named, one batch in memory at a time.
+
+        Raises `StagingError`, here or while reading, in place of a batch that is not as it was written.
+        """
         filesystem, root = self._open()
-        path = f"{root}/{file_name}"
+        path = f"{root}/{file.name}"
         with _as_staging_error("reading", path):
             # Not memory-mapped: pages of the map would count as this process's memory, the whole file's in
             # the end, and reading costs 0.1 s per GB more.
@@ -136,8 +152,8 @@ class Shelf:
             source = pa.OSFile(path) if is_local else pa.PythonFile(filesystem.open(path, "rb"), mode="r")
         with source:
             with _as_staging_error("reading", path):
-                file = pa.ipc.open_file(source)
-            yield pa.RecordBatchReader.from_batches(file.schema, _batches(file, path))
+                schema, batches = _opened(source, file.blocks, path)
+            yield pa.RecordBatchReader.from_batches(schema, _batches(batches, path))
 
     def put_note(self, name: str, note: Mapping[str, Any]) -> None:
         """Write a step's note, replacing an earlier try's at once."""
@@ -197,10 +213,20 @@ def _make_folder(filesystem: Any, path: str) -> None:
         filesystem.makedirs(path, exist_ok=True)
 
 
-def _batches(file: Any, path: str) -> Iterator[pa.RecordBatch]:
-    for index in range(file.num_record_batches):
+def _opened(source: Any, blocks: Blocks | None, path: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    if blocks is None:  # Arrow's other format, with an index at its end
+        file = pa.ipc.open_file(source)
+        return file.schema, map(file.get_batch, range(file.num_record_batches))
+    stream = pa.ipc.open_stream(BlockReader(source.read_buffer, blocks, path))
+    return stream.schema, iter(stream)
+
+
+def _batches(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[pa.RecordBatch]:
+    while True:
         with _as_staging_error("reading", path):
-            batch = file.get_batch(index)
+            batch = next(batches, None)
+        if batch is None:
+            return
         yield batch
 
 
@@ -227,6 +253,8 @@ def _changed_at(info: Mapping[str, Any]) -> float:
 def _as_staging_error(doing: str, path: str) -> Iterator[None]:
     try:
         yield
+    except StagingError:
+        raise
     except Exception as error:  # every storage has a library with errors of its own, botocore's for one
         raise StagingError(
             f"staging: {doing} {path} failed: {error}; check staging.url in the configuration, the "

@@ -92,7 +92,7 @@ def collect(
     see = [key_range.see, *([increment.see] if increment else [])]
     file, count = shelf.put(COLLECTED, rows.schema, _seen(_limited(rows, dispatch.row_limit), see))
     collected = Collected(
-        file=file,
+        file=file.name,
         rows=count,
         query=query,
         columns=[{"name": field.name, "type": str(field.type)} for field in rows.schema],
@@ -100,6 +100,7 @@ def collect(
         last_key=key_range.last,
         increment=increment.note() if increment else None,
         plan=None if planned is None else planned.id,
+        blocks=file.blocks,
     )
     shelf.put_note(COLLECTED, vars(collected))
     return collected
@@ -148,7 +149,7 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
     from mlops_plugin.pipeline.screening import Screening
 
     key = dispatch.model.key
-    with shelf.rows(collected.file) as rows:
+    with shelf.rows(collected.staged) as rows:
         key_fields = [rows.schema.field(column) for column in key]
         schema = pa.schema([*key_fields, *runtime.outputs])
         distribution = Distribution(runtime.outputs.field(0).type)
@@ -163,25 +164,27 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
             file, count = shelf.put(PREDICTED, schema, predictions())
-            rejected_file = None
+            records = None
             if rejections.rows:
-                rejected_file, _ = shelf.unheard.put(REJECTED, rejections.schema, rejections.batches())
+                records, _ = shelf.unheard.put(REJECTED, rejections.schema, rejections.batches())
     if count + rejections.rows != collected.rows:
         raise AccountingError(
             f"models.{dispatch.model.name}: {collected.rows} rows were collected, but {count} were predicted "
             f"and {rejections.rows} rejected"
         )
     predicted = Predicted(
-        file=file,
+        file=file.name,
         collected=collected.file,
         rows=count,
         rejected=rejections.rows,
-        rejected_file=rejected_file,
+        rejected_file=None if records is None else records.name,
         reasons=rejections.reasons,
         imputed=dict(screening.imputed),
         artifact_sha256=runtime.artifact_sha256,
         at=datetime.now(UTC).isoformat(),
         distribution=distribution.report(),
+        blocks=file.blocks,
+        rejected_blocks=None if records is None else records.blocks,
     )
     shelf.put_note(PREDICTED, vars(predicted))
     return predicted

@@ -20,8 +20,9 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.infer_report import infer_report
 from mlops_plugin.pipeline.memory_shelf import MemoryShelf
-from mlops_plugin.pipeline.notes import COLLECTED, PREDICTED, Predicted
+from mlops_plugin.pipeline.notes import COLLECTED, Collected, Predicted, read_note
 from mlops_plugin.pipeline.runner import log_entry
+from mlops_plugin.pipeline.staging import Staged
 from mlops_plugin.pipeline.step_record import recorded
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.cases import open_cases
@@ -116,7 +117,7 @@ class Showroom:
                 count(infer_report(predicted))
             with _step("persist", dispatch, journal, tell) as count:
                 accounts = steps.persist(dispatch, None, shelf)
-                predictions = _rows(shelf, PREDICTED)
+                predictions = _rows(shelf, predicted.staged)
                 count({"rows": accounts.persisted, "shown": accounts.predicted})
             journal.finish(
                 dispatch.id,
@@ -133,7 +134,10 @@ class Showroom:
             raise
         journal.flush()  # nothing is shown that is not on record
         ended = tuple(news for news in done if news.state == "succeeded")
-        rows, rejections = _rows(shelf, COLLECTED), _rejections(shelf, predicted)
+        rows, rejections = (
+            _rows(shelf, read_note(Collected, COLLECTED, shelf).staged),
+            _rejections(shelf, predicted),
+        )
         return Shown(dispatch.id, sha256, rows, predictions, ended, rejections, references)
 
     def _collect(
@@ -178,15 +182,15 @@ def _step(
     tell(StepNews(step, "succeeded", time.monotonic() - started, rows))
 
 
-def _rows(shelf: MemoryShelf, note: str) -> pa.Table:
-    with shelf.rows(shelf.note(note)["file"]) as rows:
+def _rows(shelf: MemoryShelf, file: Staged) -> pa.Table:
+    with shelf.rows(file) as rows:
         return rows.read_all()
 
 
 def _rejections(shelf: MemoryShelf, predicted: Predicted) -> tuple[Rejection, ...]:
-    if predicted.rejected_file is None:
+    if predicted.staged_records is None:
         return ()
-    with shelf.rows(predicted.rejected_file) as records:
+    with shelf.rows(predicted.staged_records) as records:
         found = records.read_all().select(["row", "column_name", "reason", "value"]).to_pylist()
     return tuple(Rejection(*record.values()) for record in found)
 

@@ -1,0 +1,80 @@
+"""Checksums of what is staged: a file of rows is a sequence of blocks, and none is used before it is checked.
+
+A block is what Arrow writes for a batch, metadata and padding included; the first begins with the schema, and
+the end of the stream is one more. So damage is found before Arrow sees it, and no byte is read twice.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.errors import StagingError
+
+# Size in bytes and CRC-32 of each block, in the file's order. In a note, a pair is a list of two.
+Blocks = Sequence[Sequence[int]]
+
+
+class BlockWriter:
+    """The file that Arrow writes a stream into; counts and checks what passes."""
+
+    closed = False  # Arrow asks
+
+    def __init__(self, sink: Any) -> None:
+        self.blocks: list[list[int]] = []
+        self._sink = sink
+        self._size = self._crc = 0
+
+    def write(self, data: pa.Buffer | bytes) -> int:
+        view = memoryview(data)
+        self._crc = zlib.crc32(view, self._crc)
+        self._size += view.nbytes
+        self._sink.write(view)
+        return view.nbytes
+
+    def end_block(self) -> None:
+        """What was written since the last call is a block."""
+        self.blocks.append([self._size, self._crc])
+        self._size = self._crc = 0
+
+    def flush(self) -> None:
+        """Whoever opened the file closes it."""
+
+
+class BlockReader:
+    """The file that Arrow reads a stream from; raises `StagingError` in place of a damaged block."""
+
+    closed = False
+
+    def __init__(self, read: Callable[[int], pa.Buffer | bytes], blocks: Blocks, path: str) -> None:
+        """`read` gives the next bytes of the file at `path`, as many as asked for unless it ends."""
+        self._intact = _intact(read, blocks, path)
+        self._block = memoryview(b"")
+
+    def read(self, size: int) -> memoryview:
+        """The next bytes, without copying them; Arrow never asks beyond the end of a block."""
+        if not self._block:
+            self._block = next(self._intact, self._block)
+        found, self._block = self._block[:size], self._block[size:]
+        return found
+
+
+def _intact(read: Callable[[int], pa.Buffer | bytes], blocks: Blocks, path: str) -> Iterator[memoryview]:
+    for number, (size, crc) in enumerate(blocks, 1):
+        block = memoryview(read(size))
+        if block.nbytes != size or zlib.crc32(block) != crc:
+            raise StagingError(
+                f"staging: {path} is damaged: {_found(block.nbytes, size)} in block {number} of "
+                f"{len(blocks)}; clear 'collect' and what follows it in Airflow to dispatch anew, and check "
+                "the disk or the store behind staging.url"
+            )
+        yield block
+
+
+def _found(size: int, expected: int) -> str:
+    if size != expected:
+        return f"{size} bytes where {expected} were written"
+    return "other bytes than were written"
