@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+import sqlalchemy as sa
 import yaml
 from sklearn.linear_model import LogisticRegression
 
 from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.events import tables
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchRecord, EventRecord, Step
 from mlops_plugin.pipeline.deployment import Deployment
@@ -155,6 +157,13 @@ class Workshop:
         """The model's dispatches, newest first."""
         with self.deployment.event_store() as store:
             return store.dispatches(model=name)
+
+    def age(self, dispatch_id: str, by: timedelta) -> None:
+        """Let the last that was heard of a dispatch be so long ago."""
+        values = {"updated_at": datetime.now(UTC) - by}
+        this = sa.update(tables.dispatches).where(tables.dispatches.c.dispatch_id == dispatch_id)
+        with self.deployment.event_store() as store:
+            store._write("ageing a dispatch", lambda connection: connection.execute(this.values(values)))
 
     def events(self, dispatch_id: str) -> list[EventRecord]:
         with self.deployment.event_store() as store:

@@ -47,6 +47,8 @@ class ProbeOperator(BaseOperator):
         from mlops_plugin.events.store import EventStore
         from mlops_plugin.monitor.notification import check_notifiers, tell
         from mlops_plugin.monitor.recording import record_round
+        from mlops_plugin.pipeline.reconciliation import close_abandoned
+        from mlops_plugin.serving.patience import longest_silence
 
         loaded = load_config(Path(self.config_file))
         config = loaded.config
@@ -61,6 +63,7 @@ class ProbeOperator(BaseOperator):
             # What this round has changed, and what a round that was killed has not told.
             lease = self.execution_timeout or _longest_round(config.monitor)
             failures += tell(Notices(store), config.monitor.notify, context, lease=lease)
+            close_abandoned(store, longest_silence(config.serving))
         # Also without a change: a mistake here must not wait for the first incident to be seen.
         check_notifiers(config.monitor.notify)
         if failures:

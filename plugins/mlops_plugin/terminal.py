@@ -64,7 +64,8 @@ def dispatch_in_terminal(
             quarantined=is_quarantined,
         )
 
-    close_abandoned(deployment)
+    with deployment.event_store() as store:
+        close_abandoned(store)
     console = Console(highlight=False)
     console.print(f"[bold]{model.name}[/bold]  dispatch {dispatch.id}")
     started = time.monotonic()

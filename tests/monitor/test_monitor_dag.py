@@ -120,6 +120,10 @@ def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
         ],
     }
     workshop.write()
+    forgotten = workshop.dispatch(origin="showroom")  # its API server was killed an hour ago
+    with workshop.deployment.event_store() as store:
+        store.begin(forgotten.identity)
+    workshop.age(forgotten.id, timedelta(hours=1))
     plugins = str(TESTS.parent / "plugins")
     with running_airflow(workshop, {"PYTHONPATH": f"{plugins}:{TESTS}"}) as airflow:
 
@@ -134,6 +138,7 @@ def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
         airflow.call("POST", "/pools", {"name": "nowhere", "slots": 2})
         airflow.wait(lambda: heard("model churn is on time"), "the news that it is on time again")
 
+    assert workshop.record(forgotten.id).state == "failed"
     said = [line.removesuffix(" (mlops_monitor)") for line in told.read_text().splitlines()]
     assert said[:2] == ["Feature service is down", "Feature service is up"]
     of_the_model = [line for line in said if line in ("model churn is overrun", "model churn is on time")]

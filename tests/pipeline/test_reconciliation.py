@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
-import sqlalchemy as sa
+from datetime import timedelta
 
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id
 from mlops_plugin.pipeline.reconciliation import close_abandoned, close_failed_run, close_forgotten
@@ -21,15 +19,7 @@ def begin(
     with workshop.deployment.event_store() as store:
         store.begin(dispatch.identity)
         store.step_started(identity, "collect", 1)
-        then = datetime.now(UTC) - timedelta(hours=hours_ago)
-        path = store.address.path
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        connection.execute(
-            sa.text("UPDATE mlops_dispatch SET updated_at = :then WHERE dispatch_id = :id"),
-            {"then": then.replace(tzinfo=None), "id": identity},
-        )
-    engine.dispose()
+    workshop.age(identity, timedelta(hours=hours_ago))
     return identity
 
 
@@ -76,10 +66,16 @@ def test_silent_dispatch_of_another_model_is_closed_and_a_fresh_one_is_not(works
 
 def test_dispatch_without_a_run_is_closed_after_a_day(workshop: Workshop) -> None:
     begun = begin(workshop, run_id=None, hours_ago=23)
-    assert close_abandoned(workshop.deployment) == close(workshop, {}) == 0
+    assert abandoned(workshop) == close(workshop, {}) == 0
     begin(workshop, run_id=None, hours_ago=25)
-    assert close_abandoned(workshop.deployment) == 1
+    assert abandoned(workshop, timedelta(days=2)) == 1
     assert workshop.record(begun).state == "failed"
+    assert "for a day" in (workshop.record(begun).error or "")
+
+
+def abandoned(workshop: Workshop, *showroom_after: timedelta) -> int:
+    with workshop.deployment.event_store() as store:
+        return close_abandoned(store, *showroom_after)
 
 
 def test_failed_run_whose_collect_never_began_is_recorded_as_failed(workshop: Workshop) -> None:

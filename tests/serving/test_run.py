@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.config.schema import BASELINE_SUFFIX, ServingConfig
-from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError, ServingError
+from mlops_plugin.config.schema import BASELINE_SUFFIX
+from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError
 from mlops_plugin.events.records import DispatchRecord, summarise
 from mlops_plugin.pipeline.baseline import make_baseline
 from mlops_plugin.pipeline.baseline_making import make_from_query
@@ -22,21 +18,7 @@ from mlops_plugin.serving.explanation import Explanation, Usual, explain, usual_
 from mlops_plugin.serving.pool import ModelPool
 from mlops_plugin.serving.run import Shown, Showroom, StepNews, as_json
 from mlops_plugin.serving.wanted import Wanted
-from serving import hostile
 from workshop import FEATURES, Workshop
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[ModelPool]:
-    pool = ModelPool(ServingConfig())
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def showroom(workshop: Workshop, pool: ModelPool) -> Iterator[Showroom]:
-    with workshop.deployment.event_store() as store:
-        yield Showroom(workshop.deployment, store, pool)
 
 
 def _run(showroom: Showroom, workshop: Workshop, wanted: Wanted) -> Shown:
@@ -160,50 +142,6 @@ def test_nothing_is_shown_without_an_event_store(showroom: Showroom, workshop: W
     (workshop.folder / "events.db").unlink()
     with pytest.raises(MlopsError, match="event store"):
         showroom.run(workshop.model(), Wanted(keys=[(1,)]), None)
-
-
-def _wait_for_running_record(workshop: Workshop, model: str = "churn") -> DispatchRecord:
-    deadline = time.monotonic() + 60
-    while not (records := [one for one in workshop.records(model) if one.state == "running"]):
-        assert time.monotonic() < deadline, "the run did not come on record"
-        time.sleep(0.02)
-    return records[0]
-
-
-def test_a_run_that_waits_for_its_model_is_on_record_while_it_does(
-    showroom: Showroom, workshop: Workshop, pool: ModelPool
-) -> None:
-    with ThreadPoolExecutor(1) as threads:
-        with pool.runtime(workshop.model()):  # another's
-            waits = threads.submit(_run, showroom, workshop, Wanted(keys=[(2,)]))
-            record = _wait_for_running_record(workshop)
-            assert (record.rows_collected, record.requested_by) == (1, "ada")
-            assert record.artifact_sha256 is not None
-        shown = waits.result()
-    assert shown.dispatch_id == record.dispatch_id
-    assert workshop.record(record.dispatch_id).state == "succeeded"
-    kinds = [(event.step, event.kind) for event in workshop.events(record.dispatch_id)]
-    assert len(kinds) == len(set(kinds)) == 11
-
-
-def test_a_run_of_a_slow_model_is_on_record_before_it_answers(workshop: Workshop) -> None:
-    artifact = hostile.save(hostile.Hostile(), workshop.folder / "hostile.pickle")
-    workshop.add_model("hostile", model=artifact, features=list(FEATURES))
-    patient = ServingConfig.model_validate({"timeout": "10m"})
-    model, pool = workshop.model("hostile"), ModelPool(patient)
-    with workshop.deployment.event_store() as store, ThreadPoolExecutor(1) as threads:
-        showroom = Showroom(workshop.deployment, store, pool)
-        rows: dict[str, Any] = {"b": 0.5, "c": 0.25}
-        try:
-            showroom.run(model, Wanted(rows=[{"a": 1.0, **rows}]), "ada")  # loads it
-            hangs = threads.submit(showroom.run, model, Wanted(rows=[{"a": 100.0, **rows}]), "ada")
-            record = _wait_for_running_record(workshop, "hostile")
-            assert record.rows_collected == 1
-        finally:
-            pool.close()
-        with pytest.raises(ServingError, match="ended"):
-            hangs.result()
-    assert workshop.record(record.dispatch_id).state == "failed"
 
 
 def test_what_if_shows_the_case_as_it_is_and_changed(showroom: Showroom, workshop: Workshop) -> None:

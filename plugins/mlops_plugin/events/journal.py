@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from functools import reduce
 
 import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
-from mlops_plugin.events.appending import columns_of, update_dispatch
+from mlops_plugin.events.appending import columns_of, locked_dispatch, update_dispatch
 from mlops_plugin.events.new_events import beginning
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
 from mlops_plugin.events.store import EventStore
@@ -23,7 +24,7 @@ class Journal(EventStore):
     def __init__(self, store: EventStore) -> None:
         super().__init__(store.address)
         self._store = store
-        self._stored: DispatchRecord | None = None
+        self._is_stored = False
         self._dispatch: DispatchRecord | None = None
         self._pending: list[EventRecord] = []
 
@@ -32,22 +33,23 @@ class Journal(EventStore):
 
     def flush(self) -> None:
         """Write what has happened since the last flush, in one transaction."""
-        before, after, pending = self._stored, self._dispatch, self._pending
+        is_stored, after, pending = self._is_stored, self._dispatch, self._pending
         if after is None or not pending:
             return
 
         def append(connection: sa.Connection) -> None:
-            if before is None:
+            if not is_stored:
                 connection.execute(sa.insert(tables.dispatches), columns_of(after))
-            else:
-                update_dispatch(connection, before, after)
+            else:  # as it stands: whoever took this process for dead may have closed it meanwhile
+                stands = locked_dispatch(connection, after.dispatch_id)
+                update_dispatch(connection, stands, reduce(summarise, pending, stands))
             rows = [{**columns_of(event), "model": after.model} for event in pending]
             for row in rows:
                 del row["id"]
             connection.execute(sa.insert(tables.events), rows)
 
         self._store._write("recording a dispatch", append)
-        self._stored, self._pending = after, []
+        self._is_stored, self._pending = True, []
 
     def try_flush(self) -> None:
         """The same; where it fails, the next flush tries again."""

@@ -1,7 +1,7 @@
 """Closes dispatches that nobody closed: their tasks were killed, their runs deleted or ended by hand.
 
 Airflow knows how a run ended; a dispatch that is still "running" after that is closed likewise. Called when a
-run fails (a DAG callback), before every `collect`, and by the terminal.
+run fails (a DAG callback), before every `collect`, by the terminal, and in each round of `mlops_monitor`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import dispatch_id, origin_of
 
-# A dispatch without a DAG run (terminal, Showroom) has nobody to ask: after this long it is not running.
+# A dispatch without a DAG run (terminal, Showroom) has nobody to ask: silent for so long, it is not running.
 _LONGEST_WITHOUT_RUN = timedelta(days=1)
 # Of other models' dispatches only those that said nothing for so long are asked after, and not all at once.
 _SILENT = timedelta(minutes=10)
@@ -50,11 +50,14 @@ def close_forgotten(model: str, current_run_id: str, deployment: Deployment, has
     return closed
 
 
-def close_abandoned(deployment: Deployment) -> int:
-    """Close dispatches that no DAG run stands behind and of which nothing was heard for a day."""
-    with deployment.event_store() as store:
-        abandoned = [r for r in store.unfinished(older_than=_LONGEST_WITHOUT_RUN) if r.run_id is None]
-        return sum(_close_without_run(record, store) for record in abandoned)
+def close_abandoned(store: EventStore, showroom_after: timedelta = _LONGEST_WITHOUT_RUN) -> int:
+    """Close dispatches that no DAG run stands behind and of which nothing was heard for a day.
+
+    Of the Showroom's for `showroom_after`, which is to be longer than a run can take (`serving.patience`).
+    """
+    silent = store.unfinished(older_than=min(showroom_after, _LONGEST_WITHOUT_RUN))
+    abandoned = [record for record in silent if record.run_id is None]
+    return sum(_close_without_run(record, store, showroom_after) for record in abandoned)
 
 
 def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -> bool:
@@ -73,8 +76,15 @@ def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -
     )
 
 
-def _close_without_run(record: DispatchRecord, store: EventStore) -> bool:
-    if datetime.now(UTC) - record.updated_at < _LONGEST_WITHOUT_RUN:
+def _close_without_run(
+    record: DispatchRecord, store: EventStore, showroom_after: timedelta = _LONGEST_WITHOUT_RUN
+) -> bool:
+    longest = showroom_after if record.origin == "showroom" else _LONGEST_WITHOUT_RUN
+    if datetime.now(UTC) - record.updated_at < longest:
         return False
-    reason = "nothing was heard of it for a day; its process has ended without a word"
+    reason = f"nothing was heard of it for {_words(longest)}; its process has ended without a word"
     return store.reconcile(record.dispatch_id, "failed", reason)
+
+
+def _words(duration: timedelta) -> str:
+    return "a day" if duration == _LONGEST_WITHOUT_RUN else f"{duration / timedelta(minutes=1):g} min"

@@ -1,12 +1,28 @@
-"""What is done once a wait for a model gets longer than a moment; used by `pool` and `process`."""
+"""How long a model is waited for, and what is done once that gets longer than a moment."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlops_plugin.config.schema import ServingConfig
 
 MOMENT_S = 0.05
+_READING = timedelta(
+    minutes=10
+)  # the source, the artifact and the event store have no limit of the Showroom's
+
+
+def longest_silence(limits: ServingConfig) -> timedelta:
+    """So long a run in the Showroom may leave nothing on record while it lives, each wait to its limit.
+
+    Of others who use the model, of its loading, of a question about the columns and of its answer.
+    """
+    return 2 * limits.load_timeout + 3 * limits.timeout + _READING
 
 
 def do_nothing() -> None:

@@ -1,0 +1,25 @@
+"""A Showroom over a workshop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mlops_plugin.config.schema import ServingConfig
+from mlops_plugin.serving.pool import ModelPool
+from mlops_plugin.serving.run import Showroom
+from workshop import Workshop
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ModelPool]:
+    pool = ModelPool(ServingConfig())
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def showroom(workshop: Workshop, pool: ModelPool) -> Iterator[Showroom]:
+    with workshop.deployment.event_store() as store:
+        yield Showroom(workshop.deployment, store, pool)
