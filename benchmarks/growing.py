@@ -1,7 +1,8 @@
 """What a dispatch costs as its input grows: rows, feature columns, and the partitions it is divided into.
 
-Each size is dispatched in processes of its own, as `data_plane` does: 10 thousand to 10 million rows (whole,
-and from a million on in partitions of 500,000), 10 to 500 feature columns, and 1 to 16 partitions.
+Each size is dispatched in processes of its own, as `data_plane` does: 10 thousand to 10 million rows (in one
+statement, in pages, and from a million on in partitions of 500,000), 10 to 500 feature columns, and 1 to 16
+partitions.
 
     python -m benchmarks.growing [--by rows columns partitions] [--columns 10 500]
         [--most-rows 10000000] [--repeat 1] [--quick]
@@ -10,7 +11,9 @@ and from a million on in partitions of 500,000), 10 to 500 feature columns, and 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from benchmarks.results import Result, result, show, store
 from benchmarks.warehouse import Spent, Warehouse, open_warehouse
@@ -18,6 +21,7 @@ from benchmarks.warehouse import Spent, Warehouse, open_warehouse
 MODEL = "LogisticRegression"
 BY_SIZE = "dispatch by size"
 PART_ROWS = 500_000
+IN_PAGES = f"{BY_SIZE}, in pages"
 IN_PARTS = f"{BY_SIZE}, partitions of {PART_ROWS:,} rows"
 BY_PARTITIONS = "dispatch in partitions"
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -33,8 +37,9 @@ def by_rows(most_rows: int, repeat: int) -> Iterator[Result]:
         for rows in (rows for rows in ROWS if rows <= most_rows):
             warehouse.rows = rows
             yield from _dispatched(warehouse, BY_SIZE, repeat)
+            yield from _dispatched(warehouse, IN_PAGES, repeat, {"pages": {"column": "id"}})
             if rows >= 2 * PART_ROWS:
-                yield from _dispatched(warehouse, IN_PARTS, repeat, partitions=rows // PART_ROWS)
+                yield from _dispatched(warehouse, IN_PARTS, repeat, _in_partitions(rows // PART_ROWS))
 
 
 def by_columns(numbers: Sequence[int], rows: int, repeat: int) -> Iterator[Result]:
@@ -49,20 +54,27 @@ def by_partitions(rows: int, repeat: int) -> Iterator[Result]:
     with open_warehouse(rows, models=[MODEL]) as warehouse:
         for count in PARTITIONS:
             name = f"{BY_PARTITIONS}: {count}"
-            yield from _dispatched(warehouse, name, repeat, partitions=count if count > 1 else 0)
+            yield from _dispatched(warehouse, name, repeat, _in_partitions(count) if count > 1 else {})
 
 
-def _dispatched(warehouse: Warehouse, name: str, repeat: int, *, partitions: int = 0) -> Iterator[Result]:
-    """All steps together; and each step, of a dispatch by size that is whole."""
-    source = {"partitions": {"column": "id", "count": partitions}} if partitions else {}
+def _in_partitions(count: int) -> dict[str, Any]:
+    return {"partitions": {"column": "id", "count": count}}
+
+
+def _dispatched(
+    warehouse: Warehouse, name: str, repeat: int, source: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Result]:
+    """All steps together; and the steps that differ, of a dispatch by size."""
+    partitions = source.get("partitions", {}).get("count", 0)
     warehouse.configure(MODEL, source, {})
     runs: dict[str, list[Spent]] = {}
     for _ in range(repeat):
         warehouse.remove()
         steps = warehouse.dispatch(MODEL, partitions=partitions)
         runs.setdefault(name, []).append(sum(steps.values(), Spent(0.0, 0.0, 0.0)))
-        for step, spent in steps.items() if name == BY_SIZE else ():
-            runs.setdefault(f"{name}: {step}", []).append(spent)
+        shown = {BY_SIZE: list(steps), IN_PAGES: ["collect"]}.get(name, [])
+        for step in shown:
+            runs.setdefault(f"{name}: {step}", []).append(steps[step])
     for each, spents in runs.items():
         yield result(each, spents, rows=warehouse.rows, columns=len(warehouse.columns), model=MODEL)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.contract import IN_ONE_PROCESS
 from benchmarks.data_plane import DISPATCH, FLOORS, LOADED, PARTITIONED, STEPS
-from benchmarks.growing import BY_PARTITIONS, BY_SIZE
+from benchmarks.growing import BY_PARTITIONS, BY_SIZE, IN_PAGES
 from benchmarks.plots import Points, line_plot
 from benchmarks.results import Result, load
 from benchmarks.warehouse import MODELS
@@ -26,6 +26,7 @@ _AIMS = {
     PARTITIONED + LOADED: (9.0, 5.5),
 }
 _FLOOR_AIM = 1.6
+_MEMORY_AIM_MB = 350
 _PARSED = "parsing "
 _PARTITIONS_SHOWN = "\n\n![Seconds of a dispatch by partitions](performance/partitions.svg)"
 
@@ -92,6 +93,10 @@ def _aims(results: Sequence[Result]) -> str:
                 what = f"{each.name}, {each.model}: at most {_FLOOR_AIM} times {floor.name}"
                 ratios = (each.seconds / floor.seconds, each.cpu_s / floor.cpu_s)
                 lines.append(f"| {what} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+    for each in results:
+        if each.name in (BY_SIZE, IN_PAGES) and each.columns == 20 and each.rows >= 1_000_000:
+            what = f"{each.name}, {each.rows:,} rows: at most {_MEMORY_AIM_MB} MB in each step"
+            lines.append(f"| {what} | {each.peak_mb} MB | |")
     return "\n".join(lines)
 
 

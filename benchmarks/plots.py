@@ -8,7 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 16, 44
-_COLOURS = ("#2f7ed8", "#d9730d", "#2e9e5b", "#a04ac0", "#808080", "#c0392b")
+_COLOURS = ("#2f7ed8", "#d9730d", "#2e9e5b", "#a04ac0", "#808080", "#c0392b", "#1a9ba8", "#b8860b")
 _STYLE = "text{font:12px sans-serif;fill:#888}line{stroke:#888;stroke-opacity:.35}"
 
 Points = Sequence[tuple[float, float]]

@@ -119,6 +119,14 @@ def test_check_connect_says_how_many_partitions_there_would_be(workshop: Worksho
     assert expected in capsys.readouterr().out
 
 
+def test_check_connect_says_where_an_engine_has_no_pages(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", source={"pages": {"column": "id"}})
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr()
+    assert "WRONG models.churn.source.pages" in printed.out
+    assert "no way is known to let several queries see the same data on sqlite" in printed.err
+
+
 def test_dispatch_shows_its_accounts(workshop: Workshop, capsys: Captured) -> None:
     assert main(["dispatch", "churn", "--limit", "3"]) == 0
     assert "collected 3  predicted 3  rejected 0  persisted 3" in capsys.readouterr().out

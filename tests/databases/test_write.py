@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -117,6 +119,31 @@ def test_more_rows_than_a_chunk_are_all_written(way: WayIn) -> None:
         database.commit()
     count, least, most = way.rows(f"SELECT count(*), min(id), max(id) FROM {table}")[0]
     assert (count, least, most) == (12_345, 0, 12_344)
+
+
+def test_memory_does_not_grow_with_the_dates_that_are_written(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """MariaDB's driver forgets 48 bytes for each one that it sends as a date or timestamp."""
+    way = way_in("odbc-mariadb", request, tmp_path)
+    way.execute("CREATE TABLE t (day DATE, at DATETIME(6))")
+    day, at = pa.array([date(2026, 3, 29)]), pa.array([datetime(2026, 3, 29, 1, 2, 3, 4)], pa.timestamp("us"))
+    batch = pa.record_batch([pa.repeat(day[0], 50_000), pa.repeat(at[0], 50_000)], names=["day", "at"])
+    resident_mb: list[float] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for _ in range(12):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident_mb.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+            yield batch
+
+    with way.open() as database:
+        database.insert("t", pa.RecordBatchReader.from_batches(batch.schema, batches()))
+        database.commit()
+    assert resident_mb[-1] - resident_mb[2] < 20  # it would be 43: 450,000 rows of two
+    assert way.rows("SELECT DISTINCT CAST(day AS CHAR), CAST(at AS CHAR) FROM t") == [
+        ("2026-03-29", "2026-03-29 01:02:03.000004")
+    ]
 
 
 def test_decimals_and_narrow_integers_are_written(way: WayIn) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from mlops_plugin.errors import DatabaseError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -38,6 +40,12 @@ class Database(Protocol):
         Ask before anything is written in this transaction: an engine may have to end it.
         """
         ...
+
+    def begin_snapshot(self) -> None:
+        """Roll back, and begin a transaction in which all queries see the same data.
+
+        Raises `DatabaseError` where the engine is not known to have such transactions.
+        """
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         """Run a statement that returns no rows."""
@@ -70,6 +78,23 @@ def read_rows(database: Database, query: str, parameters: Sequence[object] = ())
 
 class OpenDatabase:
     """The part of `Database` that is the same for every way in."""
+
+    conn_id: str
+    dialect: Dialect
+
+    def begin_snapshot(self) -> None:
+        if not self.dialect.snapshot:
+            raise DatabaseError(
+                self.conn_id,
+                "beginning a snapshot",
+                f"no way is known to let several queries see the same data on {self.dialect.name}",
+            )
+        self.rollback()
+        for statement in self.dialect.snapshot:
+            self.execute(statement)
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        raise NotImplementedError
 
     def rollback(self) -> None:
         raise NotImplementedError

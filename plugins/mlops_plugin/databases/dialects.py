@@ -34,6 +34,8 @@ class Dialect:
     stores_nul: bool = True  # a character of code 0 in a text
     first_rows: str = "ORDER BY 1 OFFSET 0 ROWS FETCH FIRST {rows} ROWS ONLY"  # ends a query
     exact_text: str = "CAST({0} AS VARCHAR(4000))"  # of a value of any type, with no digit lost
+    # What, said first in a transaction, lets all its queries see the same data; none: not known.
+    snapshot: tuple[str, ...] = ()
 
     def quote(self, identifier: str) -> str:
         """One name, quoted. Raises `SinkError` for a name that the engine would refuse or cut short."""
@@ -201,6 +203,10 @@ MYSQL = Dialect(
     ignores_case=True,
     first_rows="LIMIT {rows}",
     exact_text="CAST({0} AS CHAR)",
+    snapshot=(
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+    ),
     types=_STANDARD
     | {
         "int8": "TINYINT",
@@ -227,6 +233,7 @@ POSTGRESQL = Dialect(
     stores_nul=False,  # and over ODBC the rest of the text would be lost
     first_rows="LIMIT {rows}",
     exact_text="CAST({0} AS TEXT)",
+    snapshot=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
     types=_STANDARD
     | {
         "decimal": "NUMERIC({precision},{scale})",

@@ -106,6 +106,10 @@ class OdbcDatabase(OpenDatabase):
             self.rollback()
             return self.read(query, batch_rows=1).schema
 
+    def begin_snapshot(self) -> None:
+        super().begin_snapshot()
+        self._has_written = False  # the other connection may still describe queries
+
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         self._has_written = True
         with self._doing("running a statement"):
@@ -245,7 +249,7 @@ class OdbcDatabase(OpenDatabase):
         version = ".".join(map(str, self._manager.driver_version()))
         _log.warning(
             "connection '%s': MariaDB's ODBC driver %s holds the whole result in memory, and this has more "
-            "than %s rows; read it in partitions (source.partitions), install version %s or later, or use a "
+            "than %s rows; read it in pages (source.pages), install version %s or later, or use a "
             "connection of type mysql",
             self.conn_id,
             version,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mlops_plugin.config.schema import ModelConfig, PartitionsConfig
+from mlops_plugin.config.schema import ModelConfig, PagesConfig, PartitionsConfig
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.increment import check_column
+from mlops_plugin.pipeline.pages import plan_pages
 from mlops_plugin.pipeline.partitions import plan_partitions
 
 
@@ -57,6 +58,11 @@ def inspect_model(
         with _problem(found, "source.cursor"):
             check_column(model, cursor, rows, engine)
         yield _finding(found, name, "source.cursor", f"the query's column '{cursor.column}'")
+
+    if model.source.pages is not None and "source" not in found:
+        with _problem(found, "source.pages"):
+            _plan_pages(model, model.source.pages, deployment, render(model))
+        yield _finding(found, name, "source.pages", "dividing the query's rows, and one snapshot for all")
 
     if model.source.partitions is not None and "source" not in found:
         with _problem(found, "source.partitions"):
@@ -124,6 +130,11 @@ def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, 
         for partition in partitions if wanted.predicates else ():
             database.describe(narrowed(query, partition.conditions, database.dialect.name)[0])
     return len(partitions)
+
+
+def _plan_pages(model: ModelConfig, wanted: PagesConfig, deployment: Deployment, query: str) -> None:
+    with contextlib.closing(deployment.database(model.source.connection)) as database:
+        plan_pages(database, query, (), wanted, f"models.{model.name}.source.pages")
 
 
 def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:

@@ -6,20 +6,17 @@ The `plan` step decides once for a dispatch; each partition's `collect` reads wh
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-
-import pyarrow as pa
 
 from mlops_plugin.config.schema import PartitionsConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition
-from mlops_plugin.databases.sql_text import bare
 from mlops_plugin.errors import PartitionError
+from mlops_plugin.pipeline.ranges import as_numbers, ends_of, require_columns, value_of
 
 _PARSE: Mapping[str, Callable[[str], Any]] = {
     "int": int,
@@ -75,12 +72,7 @@ def plan_partitions(database: Database, query: str, wanted: PartitionsConfig, pa
     if wanted.predicates is not None:
         return _by_predicates(wanted.predicates)
     columns = [wanted.column] if wanted.column is not None else [*(wanted.hash or ())]
-    known = database.describe(query).names
-    for column in columns:
-        if column not in known:
-            raise PartitionError(
-                f"{path}: the query returns no column '{column}'; it returns {_named(known)}"
-            )
+    require_columns(columns, database.describe(query).names, path)
     count = wanted.count or 1
     if wanted.column is None:
         return _by_hash(database, columns, count, path)
@@ -110,11 +102,7 @@ def _by_hash(database: Database, columns: Sequence[str], count: int, path: str) 
 
 def _by_range(database: Database, query: str, column: str, count: int, path: str) -> list[Partition]:
     quoted = database.dialect.quote(column)
-    is_decimal = pa.types.is_decimal(database.describe(query).field(column).type)
-    # PostgreSQL's MIN forgets how many digits its column has; bounds are whole numbers anyway.
-    before, after = ("CAST(FLOOR(", ") AS DECIMAL(38, 0))") if is_decimal else ("", "")
-    # Two questions, not one: an engine answers each from an end of the index.
-    least, greatest = (_end(database, query, f"{before}{end}({quoted}){after}") for end in ("MIN", "MAX"))
+    least, greatest = ends_of(database, query, column, database.describe(query).field(column).type)
     if least is None:
         return [ALL_ROWS]
     bounds = _bounds(least, greatest, count, f"{path}.column: '{column}'")
@@ -136,58 +124,12 @@ def _by_range(database: Database, query: str, column: str, count: int, path: str
     ]
 
 
-def _end(database: Database, query: str, end: str) -> Any:
-    statement = f"SELECT {end} AS bound FROM (\n{bare(query, database.dialect.name)}\n) selected"
-    return database.read(statement, batch_rows=1).read_all().column(0)[0].as_py()
-
-
 def _bounds(least: Any, greatest: Any, count: int, what: str) -> list[Any]:
     """At most `count` - 1 values, ascending, that divide least..greatest into parts of equal width."""
-    try:
-        first, last = _number(least), _number(greatest)
-    except TypeError:
-        raise PartitionError(
-            f"{what} holds values like {str(least)[:50]!r}; ranges are made of numbers, dates and "
-            "timestamps; use hash instead"
-        ) from None
+    first, last = as_numbers(least, greatest, what, "use hash instead")
     numbers = [first + (last + 1 - first) * part // count for part in range(1, count)]
-    return [_value(number, least) for number in dict.fromkeys(numbers) if number > first]
-
-
-_EPOCH = datetime(1970, 1, 1)
-_STEP = timedelta(microseconds=1)
-
-
-def _number(value: Any) -> int:
-    match value:
-        case bool():
-            raise TypeError
-        case int():
-            return value
-        case datetime():
-            return (value - (_EPOCH if value.tzinfo is None else _EPOCH.replace(tzinfo=UTC))) // _STEP
-        case date():
-            return value.toordinal()
-        case Decimal() | float() if math.isfinite(value):
-            return math.floor(value)  # whole numbers are bounds fine enough
-        case _:
-            raise TypeError
-
-
-def _value(number: int, like: Any) -> Any:
-    match like:
-        case datetime():
-            moment = _EPOCH + number * _STEP
-            return moment if like.tzinfo is None else moment.replace(tzinfo=UTC)
-        case date():
-            return date.fromordinal(number)
-        case _:
-            return number
+    return [value_of(number, least) for number in dict.fromkeys(numbers) if number > first]
 
 
 def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

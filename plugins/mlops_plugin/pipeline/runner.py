@@ -139,8 +139,15 @@ def _collect(
         increment = None if dispatch.is_quarantined else increment_of(dispatch, store, database, rendered)
         conditions = [*partition.conditions, *(increment.conditions if increment else ())]
         statement, parameters = narrowed(rendered, conditions, database.dialect.name)
-        rows = database.read(statement, batch_rows=source.batch_rows, parameters=parameters)
         ran = shown(without_secrets(statement), parameters)
+        if source.pages is None:
+            rows = database.read(statement, batch_rows=source.batch_rows, parameters=parameters)
+        else:
+            from mlops_plugin.pipeline.pages import read_in_pages
+
+            path = f"models.{dispatch.model.name}.source.pages"
+            rows = read_in_pages(database, rendered, conditions, source.pages, path, source.batch_rows)
+            ran += f"\n-- in pages of about {source.pages.rows} rows by {source.pages.column}"
         if dispatch.is_quarantined:
             from mlops_plugin.pipeline.quarantine import Quarantine, only_with_keys
 

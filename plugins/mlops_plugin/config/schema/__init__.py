@@ -26,6 +26,7 @@ from mlops_plugin.config.schema.monitor import (
     WatchedConfig,
     WatchedDatabaseConfig,
 )
+from mlops_plugin.config.schema.pages import PagesConfig
 from mlops_plugin.config.schema.partitions import PartitionsConfig
 from mlops_plugin.config.schema.rows import SinkConfig, SourceConfig
 from mlops_plugin.config.schema.schedule import ScheduleSettings
@@ -49,6 +50,7 @@ __all__ = [
     "MonitorConfig",
     "NotifierConfig",
     "OutputContract",
+    "PagesConfig",
     "PartitionsConfig",
     "QuarantineConfig",
     "ScheduleSettings",

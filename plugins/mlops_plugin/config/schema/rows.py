@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mlops_plugin.config.parameter_types import ConnectionId, Query, Table
 from mlops_plugin.config.schema.cursor import CursorConfig
+from mlops_plugin.config.schema.pages import PagesConfig
 from mlops_plugin.config.schema.partitions import PartitionsConfig
 from mlops_plugin.config.schema.section import Section
 
@@ -46,6 +47,12 @@ class SourceConfig(Section):
         description="Leave out rows that have a prediction by the same artifact in the sink, or that it and "
         "the contract have rejected; needs the sink on the source's connection, and not mode `replace`.",
         examples=[True],
+    )
+    pages: PagesConfig | None = Field(
+        default=None,
+        description="Read in ranges of a column, one after the other, from one snapshot: for ODBC drivers "
+        "that hold a whole result in memory. MariaDB, MySQL and PostgreSQL only. null: in one statement.",
+        examples=[{"column": "id"}],
     )
     partitions: PartitionsConfig | None = Field(
         default=None,
