@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -40,16 +42,34 @@ class WayIn:
     def open(self, **settings: Any) -> Database:
         return open_database(self.spec, **settings)
 
+    @property
+    def airflow_uri(self) -> str:
+        """The value of an `AIRFLOW_CONN_...` variable."""
+        if self.server:
+            return self.server.airflow_uri(self.spec.conn_type)
+        assert self.name == "sqlite"
+        return f"sqlite:///{quote(str(self.spec.host))}"
+
     def execute(self, *statements: str) -> None:
         if self.server:
             self.server.execute(*statements)
         else:
-            _in_sqlite(self.spec, *statements)
+            _in_sqlite(self.spec, *((statement, None) for statement in statements))
+
+    def fill(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Put rows, at least one, into a table as the other client writes them."""
+        mark = "%s" if self.server else "?"
+        statement = f"INSERT INTO {table} VALUES ({', '.join([mark] * len(rows[0]))})"
+        if self.server is None:
+            _in_sqlite(self.spec, (statement, rows))
+            return
+        with contextlib.closing(self.server.connect()) as connection, connection.cursor() as cursor:
+            cursor.executemany(statement, rows)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         if self.server:
             return self.server.rows(query)
-        return [tuple(row) for row in json.loads(_in_sqlite(self.spec, query))]
+        return _in_sqlite(self.spec, (query, None))
 
     def write(
         self,
@@ -83,18 +103,24 @@ class WayIn:
 # Python's SQLite and ADBC's are two libraries: in one process they break each other's file locks.
 # https://www.sqlite.org/howtocorrupt.html#multiple_copies_of_sqlite_linked_into_the_same_application
 _SQLITE_CLIENT = """
-import json, sqlite3, sys
+import pickle, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], timeout=30)
-for statement in sys.argv[2:]:
-    rows = connection.execute(statement).fetchall()
+for statement, many in pickle.load(sys.stdin.buffer):
+    found = connection.execute(statement) if many is None else connection.executemany(statement, many)
+    rows = found.fetchall()
 connection.commit()
-print(json.dumps(rows))
+pickle.dump(rows, sys.stdout.buffer)
 """
 
 
-def _in_sqlite(spec: ConnectionSpec, *statements: str) -> str:
-    command = [sys.executable, "-ISc", _SQLITE_CLIENT, str(spec.host or spec.schema), *statements]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=240).stdout
+def _in_sqlite(spec: ConnectionSpec, *statements: tuple[str, Any]) -> list[tuple[Any, ...]]:
+    """Run statements, each once or for each of its rows; returns what the last has found."""
+    command = [sys.executable, "-ISc", _SQLITE_CLIENT, str(spec.host or spec.schema)]
+    done = subprocess.run(
+        command, input=pickle.dumps(statements), check=True, stdout=subprocess.PIPE, timeout=240
+    )
+    found: list[tuple[Any, ...]] = pickle.loads(done.stdout)
+    return found
 
 
 def spec_of(database: ServerDatabase, conn_type: str | None = None, **changes: Any) -> ConnectionSpec:
