@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.databases.sink import write_predictions
 from servers import ServerDatabase
@@ -43,12 +44,11 @@ class WayIn:
         return open_database(self.spec, **settings)
 
     @property
-    def airflow_uri(self) -> str:
+    def airflow_connection(self) -> str:
         """The value of an `AIRFLOW_CONN_...` variable."""
-        if self.server:
-            return self.server.airflow_uri(self.spec.conn_type)
-        assert self.name == "sqlite"
-        return f"sqlite:///{quote(str(self.spec.host))}"
+        said = asdict(self.spec)
+        del said["conn_id"]
+        return json.dumps(said)
 
     def execute(self, *statements: str) -> None:
         if self.server:
@@ -91,6 +91,10 @@ class WayIn:
                 dispatch_id=dispatch,
                 batches=reader,
             )
+
+    def quoted(self, name: str) -> str:
+        """A column's or table's name as a query of this engine says it."""
+        return dialect_named(self.engine).quote(name)
 
     def quote_table(self, table: str = "predictions") -> str:
         with self.open() as database:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
+from hostile_names import MISREAD, NAMES
 from mlops_plugin.config.schema import PartitionsConfig
 from mlops_plugin.databases.cursor_bounds import between, from_on
 from mlops_plugin.databases.dialects import dialect_named
@@ -17,42 +18,12 @@ from sinks import MODES, predictions, sink_config
 from ways_in import WayIn
 from written_types import WAYS_OUT
 
-NAMES = (
-    "order",
-    "Select",
-    "with two  spaces",
-    'double "quotes"',
-    "back `ticks`",
-    "single 'quotes'",
-    "[brackets]",
-    '"quoted"',
-    "`ticked`",
-    "semi;colon",
-    ":colon",
-    "per%cent",
-    "%s",
-    "%(p1)s",
-    "$1",
-    "ask ?",
-    "back\\slash",
-    "dash -- dash",
-    "/* comment */",
-    "# hash",
-    "@at",
-    "schema.table",
-    "{{ braces }}",
-    "grüße",
-    "预测",
-    "дата",
-)
-# MariaDB's ODBC driver takes the one for a parameter, quoted or not; SQLite's drops what is before a dot.
-_MISREAD = {"odbc-mariadb": {"ask ?"}, "odbc-sqlite": {"schema.table"}}
 _WAYS = [name for names in WAYS_OUT.values() for name in names]
 _CELLS = [
     pytest.param(way, name, id=f"{way}-{name}")
     for way in _WAYS
     for name in NAMES
-    if name not in _MISREAD.get(way, ())
+    if name not in MISREAD.get(way, ())
 ]
 _ROWS = 6
 

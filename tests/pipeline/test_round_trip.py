@@ -83,7 +83,7 @@ def test_a_value_of_any_type_is_there_again_as_it_was(
     name: str, request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     way = way_in(name, request, workshop.folder)
-    monkeypatch.setenv("AIRFLOW_CONN_SINK", way.airflow_uri)
+    monkeypatch.setenv("AIRFLOW_CONN_SINK", way.airflow_connection)
     kinds = {column: getattr(stored, way.engine) for column, stored in _COLUMNS.items()}
     # On MySQL a TIME arrives as a duration, which no sink takes: the error says so, and to what to cast it.
     if name == "mysql":
