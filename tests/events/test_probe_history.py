@@ -52,13 +52,13 @@ def test_an_hours_probes_add_up(history: ProbeHistory) -> None:
         record(history, probe("down" if one is None else "up", minutes=number * 10, seconds=one))
     record(history, probe("partly", minutes=61, seconds=2.0), probe("up", minutes=61, target="host b:1"))
 
-    first, second = (span for span in history.hours(since=NOON) if span.target == TARGET)
+    first, second = history.hours(TARGET, since=NOON)
     assert (first.start, first.up, first.partly, first.down) == (NOON.replace(microsecond=0), 3, 0, 1)
     assert first.availability == 0.75
     assert first.seconds == pytest.approx(1.75 / 3)
     assert first.seconds_max == 1.0
     assert (second.start.hour, second.count, second.availability) == (13, 1, 1.0)
-    assert len(history.hours(since=NOON, target="host b:1")) == 1
+    assert len(history.hours("host b:1", since=NOON)) == 1
 
 
 def test_an_incident_begins_and_ends_and_each_change_is_told_once(history: ProbeHistory) -> None:
@@ -101,11 +101,11 @@ def test_old_probes_go_while_their_sums_stay_and_in_the_end_those_too(history: P
     later = NOON + timedelta(days=3)
     record(history, probe("up", minutes=3 * 24 * 60))
     assert len(history.probes(TARGET, since=NOON - timedelta(days=9))) == 1
-    assert [span.count for span in history.hours(since=NOON)] == [2, 1]
+    assert [span.count for span in history.hours(TARGET, since=NOON)] == [2, 1]
     assert len(history.incidents(TARGET, since=NOON)) == 1
 
     record(history, probe("up", minutes=100 * 24 * 60))
-    assert [span.count for span in history.hours(since=NOON)] == [1]
+    assert [span.count for span in history.hours(TARGET, since=NOON)] == [1]
     assert history.incidents(TARGET, since=later - timedelta(days=9)) == []
 
 

@@ -1,12 +1,12 @@
 """When a target was not as it should be: incidents, which begin and end once enough sightings say so.
 
-`observe` works within the transaction that records what was seen, so incidents never disagree with it.
+An `Observer` works within the transaction that records what was seen, so incidents never disagree with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -68,49 +68,92 @@ class Incident:
     error: str | None
 
 
-def observe(connection: sa.Connection, seen: Sighting) -> Change | None:
-    """Add one sighting: count it towards a change, or make the change."""
-    lasting = sa.select(tables.incidents).where(_I.target == seen.target, _I.ended_at.is_(None))
-    incident = connection.execute(lasting.order_by(_I.id.desc()).limit(1).with_for_update()).one_or_none()
-    before = incident.state if incident is not None else seen.usual
-    if seen.state == before:
-        _end_streak(connection, seen.target)
-        return None
-    length, began_at = _lengthened(connection, seen)
-    if length < (seen.thresholds.success if seen.is_usual else seen.thresholds.failure):
-        return None
-    _end_streak(connection, seen.target)
-    if incident is not None:
-        ended = (
-            sa.update(tables.incidents)
-            .where(_I.id == incident.id)
-            .values(ended_at=began_at, ended_as=seen.state)
-        )
-        connection.execute(ended)
-    if not seen.is_usual:
-        connection.execute(
-            sa.insert(tables.incidents).values(
-                target=seen.target, state=seen.state, began_at=began_at, error=seen.error
-            )
-        )
-    since = incident.began_at if incident is not None else began_at
-    return Change(seen.target, before, seen.state, seen.at, since, seen.error)
+@dataclass(frozen=True)
+class _Lasting:
+    id: int
+    target: str
+    state: str
+    began_at: datetime
 
 
-def end_unwatched(connection: sa.Connection, watched: Collection[str], now: datetime) -> list[Change]:
-    """End what lasts of targets that are not `watched`; should one return, its sightings count anew."""
-    lasting = connection.execute(sa.select(tables.incidents).where(_I.ended_at.is_(None))).all()
-    ended = [incident for incident in lasting if incident.target not in watched]
-    for incident in ended:
+@dataclass(frozen=True)
+class _Streak:
+    is_usual: bool
+    length: int
+    began_at: datetime
+
+
+class Observer:
+    """Adds sightings within one transaction: each counts towards a change, or makes the change.
+
+    What is open is read at once, so that targets that are as usual cost nothing.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        columns = (_I.id, _I.target, _I.state, _I.began_at)
+        lasting = sa.select(*columns).where(_I.ended_at.is_(None)).order_by(_I.id).with_for_update()
+        self._lasting = {row.target: _Lasting(**row._mapping) for row in connection.execute(lasting)}
+        streaks = connection.execute(sa.select(tables.streaks).with_for_update())
+        self._streaks = {row.target: _Streak(row.is_usual, row.length, row.began_at) for row in streaks}
+
+    def observe(self, seen: Sighting) -> Change | None:
+        """Add one sighting; returns the change that it decides."""
+        incident = self._lasting.get(seen.target)
+        before = incident.state if incident is not None else seen.usual
+        if seen.state == before:
+            self._end_streak(seen.target)
+            return None
+        streak = self._lengthened(seen)
+        if streak.length < (seen.thresholds.success if seen.is_usual else seen.thresholds.failure):
+            return None
+        self._end_streak(seen.target)
+        if incident is not None:
+            self._end(incident, streak.began_at, seen.state)
+        if not seen.is_usual:
+            self._begin(seen, streak.began_at)
+        since = incident.began_at if incident is not None else streak.began_at
+        return Change(seen.target, before, seen.state, seen.at, since, seen.error)
+
+    def end_unwatched(self, watched: Collection[str], now: datetime) -> list[Change]:
+        """End what lasts of targets that are not `watched`; should one return, its sightings count anew."""
+        for target in self._streaks.keys() - watched:
+            self._end_streak(target)
+        ended = [row for target, row in self._lasting.items() if target not in watched]
+        for incident in ended:
+            self._end(incident, now, NO_LONGER_WATCHED)
+        return [
+            Change(incident.target, incident.state, NO_LONGER_WATCHED, now, incident.began_at, None)
+            for incident in ended
+        ]
+
+    def _begin(self, seen: Sighting, at: datetime) -> None:
+        values = {"target": seen.target, "state": seen.state, "began_at": at, "error": seen.error}
+        made = self._connection.execute(sa.insert(tables.incidents).values(values))
+        number = made.inserted_primary_key[0]  # type: ignore[index]  # of one row there always is one
+        self._lasting[seen.target] = _Lasting(number, seen.target, seen.state, at)
+
+    def _end(self, incident: _Lasting, at: datetime, ended_as: str) -> None:
         this = sa.update(tables.incidents).where(_I.id == incident.id)
-        connection.execute(this.values(ended_at=now, ended_as=NO_LONGER_WATCHED))
-    for target in connection.scalars(sa.select(_S.target)).all():
-        if target not in watched:
-            _end_streak(connection, target)
-    return [
-        Change(incident.target, incident.state, NO_LONGER_WATCHED, now, incident.began_at, None)
-        for incident in ended
-    ]
+        self._connection.execute(this.values(ended_at=at, ended_as=ended_as))
+        del self._lasting[incident.target]
+
+    def _lengthened(self, seen: Sighting) -> _Streak:
+        """The sightings in a row that speak for a change, this one included."""
+        streak = self._streaks.get(seen.target)
+        if streak is not None and streak.is_usual == seen.is_usual:
+            streak = replace(streak, length=streak.length + 1)
+        else:
+            streak = _Streak(seen.is_usual, 1, seen.at)
+        self._end_streak(seen.target)
+        values = {"target": seen.target, **vars(streak)}
+        self._connection.execute(sa.insert(tables.streaks).values(values))
+        self._streaks[seen.target] = streak
+        return streak
+
+    def _end_streak(self, target: str) -> None:
+        if self._streaks.pop(target, None) is not None:
+            self._connection.execute(sa.delete(tables.streaks).where(_S.target == target))
 
 
 def incidents_of(
@@ -127,24 +170,3 @@ def forget_incidents(connection: sa.Connection, before: datetime) -> None:
     """Delete what ended, or was last heard of, before a moment."""
     connection.execute(sa.delete(tables.incidents).where(_I.ended_at < before))
     connection.execute(sa.delete(tables.streaks).where(_S.began_at < before))
-
-
-def _lengthened(connection: sa.Connection, seen: Sighting) -> tuple[int, datetime]:
-    """The sightings in a row that speak for a change, this one included, and when they began."""
-    wanted = sa.select(tables.streaks).where(_S.target == seen.target).with_for_update()
-    row = connection.execute(wanted).one_or_none()
-    if row is not None and row.is_usual == seen.is_usual:
-        length, began_at = row.length + 1, row.began_at
-    else:
-        length, began_at = 1, seen.at
-    _end_streak(connection, seen.target)
-    connection.execute(
-        sa.insert(tables.streaks).values(
-            target=seen.target, is_usual=seen.is_usual, length=length, began_at=began_at
-        )
-    )
-    return length, began_at
-
-
-def _end_streak(connection: sa.Connection, target: str) -> None:
-    connection.execute(sa.delete(tables.streaks).where(_S.target == target))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,6 +12,7 @@ from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
 
 _D = tables.dispatches.c
+_AT_ONCE = 100  # models in one question: SQLite takes 500, and a question is prepared in time
 
 
 def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, DispatchRecord]:
@@ -18,16 +20,27 @@ def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, Dis
 
     Raises `EventStoreError`.
     """
-    found = {}
+    found, names = {}, list(models)
     with store._reading("reading each model's last dispatch") as connection:
-        for model in models:
-            newest = (
-                sa.select(tables.dispatches)
+        for first in range(0, len(names), _AT_ONCE):
+            newest = connection.scalars(_newest(names[first : first + _AT_ONCE])).all()
+            wanted = sa.select(tables.dispatches).where(_D.dispatch_id.in_(newest))
+            for row in connection.execute(wanted):
+                found[row.model] = DispatchRecord(**row._mapping)
+    return found
+
+
+def _newest(models: Sequence[str]) -> sa.CompoundSelect[Any]:
+    """The ids: one step into an index for each model, where grouping would read all dispatches."""
+    return sa.union_all(
+        *(
+            sa.select(
+                sa.select(_D.dispatch_id)
                 .where(_D.model == model, _D.origin != "showroom")
                 .order_by(_D.created_at.desc(), _D.dispatch_id.desc())
                 .limit(1)
+                .subquery()
             )
-            row = connection.execute(newest).one_or_none()
-            if row is not None:
-                found[model] = DispatchRecord(**row._mapping)
-    return found
+            for model in models
+        )
+    )

@@ -16,12 +16,11 @@ from mlops_plugin.events import tables
 from mlops_plugin.events.incidents import (
     Change,
     Incident,
+    Observer,
     Sighting,
     Thresholds,
-    end_unwatched,
     forget_incidents,
     incidents_of,
-    observe,
 )
 from mlops_plugin.events.notices import add_notices, forget_notices
 from mlops_plugin.events.records import clean, first_line
@@ -130,12 +129,13 @@ class ProbeHistory:
         probes, sightings = found.shortened()
 
         def record(connection: sa.Connection) -> list[Change]:
-            for probe in probes:
-                connection.execute(sa.insert(tables.probes).values(_values(probe)))
-                _add_to_hour(connection, probe)
-            changes = [change for seen in sightings if (change := observe(connection, seen))]
+            if probes:
+                connection.execute(sa.insert(tables.probes), [_values(probe) for probe in probes])
+            _add_to_hours(connection, probes)
+            observer = Observer(connection)
+            changes = [change for seen in sightings if (change := observer.observe(seen))]
             if found.watched is not None:
-                changes += end_unwatched(connection, found.watched, now)
+                changes += observer.end_unwatched(found.watched, now)
             if found.is_told:
                 add_notices(connection, changes, found.names)
             _forget(connection, now - keep_probes, now - keep)
@@ -149,14 +149,11 @@ class ProbeHistory:
         with self._store._reading("reading probes") as connection:
             return [ProbeRecord(**row._mapping) for row in connection.execute(wanted)]
 
-    def hours(self, *, since: datetime, target: str | None = None) -> list[Span]:
-        """Sums by hour of one target or of all, oldest first; the hour of `since` is the first."""
-        wanted = sa.select(tables.probe_hours).where(_H.hour >= hour_of(since)).order_by(_H.hour)
-        if target is not None:
-            wanted = wanted.where(_H.target == target)
+    def hours(self, *targets: str, since: datetime) -> list[Span]:
+        """Sums by hour of targets, oldest first; the hour of `since` is the first."""
+        wanted = sa.select(tables.probe_hours).where(_H.target.in_(targets), _H.hour >= hour_of(since))
         with self._store._reading("reading the sums of probes") as connection:
-            rows = [dict(row._mapping) for row in connection.execute(wanted)]
-        return [Span(start=row.pop("hour"), **row) for row in rows]
+            return [_as_span(row) for row in connection.execute(wanted.order_by(_H.hour))]
 
     def incidents(self, *targets: str, since: datetime, limit: int = 100) -> list[Incident]:
         """Incidents of targets that lasted into the time after `since`, newest first."""
@@ -205,25 +202,31 @@ def _values(probe: ProbeRecord) -> dict[str, Any]:
     }
 
 
-def _add_to_hour(connection: sa.Connection, probe: ProbeRecord) -> None:
-    one = _span(probe)
-    this = sa.and_(_H.target == probe.target, _H.hour == one.start)
-    row = connection.execute(sa.select(tables.probe_hours).where(this).with_for_update()).one_or_none()
-    whole = one
-    if row is not None:
-        values = dict(row._mapping)
-        whole = Span(start=values.pop("hour"), **values).plus(one)
-    sums = {
-        "up": whole.up,
-        "partly": whole.partly,
-        "down": whole.down,
-        "seconds_sum": whole.seconds_sum,
-        "seconds_max": whole.seconds_max,
-    }
-    if row is not None:
-        connection.execute(sa.update(tables.probe_hours).where(this).values(sums))
-    else:
-        connection.execute(sa.insert(tables.probe_hours).values(target=probe.target, hour=one.start, **sums))
+def _add_to_hours(connection: sa.Connection, probes: Iterable[ProbeRecord]) -> None:
+    """Add probes to their hours' sums: read, deleted and written anew at once, whatever the engine."""
+    by_hour: dict[datetime, dict[str, Span]] = {}
+    for probe in probes:
+        one = _span(probe)
+        sums = by_hour.setdefault(one.start, {})
+        sums[one.target] = sums[one.target].plus(one) if one.target in sums else one
+    for hour, sums in by_hour.items():
+        these = sa.and_(_H.hour == hour, _H.target.in_(sums))
+        known = connection.execute(sa.select(tables.probe_hours).where(these).with_for_update()).all()
+        for before in map(_as_span, known):
+            sums[before.target] = before.plus(sums[before.target])
+        if known:
+            connection.execute(sa.delete(tables.probe_hours).where(these))
+        connection.execute(sa.insert(tables.probe_hours), [_hour_values(span) for span in sums.values()])
+
+
+def _as_span(row: sa.Row[Any]) -> Span:
+    values = dict(row._mapping)
+    return Span(start=values.pop("hour"), **values)
+
+
+def _hour_values(span: Span) -> dict[str, Any]:
+    values = dict(vars(span))
+    return {"hour": values.pop("start"), **values}
 
 
 def _forget(connection: sa.Connection, probes_before: datetime, rest_before: datetime) -> None:

@@ -13,7 +13,7 @@ from mlops_plugin.monitor.board import ProbeBoard
 
 @dataclass(frozen=True)
 class Past:
-    """What the event store knows: each model's last dispatch, and the probes of the last day by hour."""
+    """What the event store knows: each model's last dispatch, and a day's probes of the rest by hour."""
 
     dispatches: Mapping[str, DispatchRecord]
     hours: Sequence[Span]

@@ -92,7 +92,7 @@ def past(site: SiteDep, target: str) -> _Past:
     now = datetime.now(UTC)
     history = ProbeHistory(site.event_store())
     month = now - timedelta(days=31)
-    hours = history.hours(since=month, target=target)
+    hours = history.hours(target, since=month)
     if name is None and not hours:
         raise HTTPException(404, f"the configuration watches no '{target}', and nothing is recorded of it")
     single = history.probes(target, since=now - timedelta(hours=24.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -94,7 +95,10 @@ def status_of(site: Site, airflow: AirflowState, rights: RightsOf) -> MonitorSta
     monitor = loaded.config.monitor
     targets = targets_of(monitor, loaded.config.events, site.deployment().airflow_home)
     names = [*loaded.config.models, *loaded.broken]
-    past = watch.past.look(lambda: _read_past(site, names), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S)
+    watched = [target.id for target in targets]
+    past = watch.past.look(
+        lambda: _read_past(site, names, watched), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S
+    )
     known = past.value or Past({}, ())
     readings = watch.board.look(
         targets,
@@ -121,10 +125,10 @@ def status_of(site: Site, airflow: AirflowState, rights: RightsOf) -> MonitorSta
     )
 
 
-def _read_past(site: Site, models: Sequence[str]) -> Past:
+def _read_past(site: Site, models: Sequence[str], targets: Sequence[str]) -> Past:
     store = site.event_store()
     since = datetime.now(UTC) - timedelta(hours=24)
-    return Past(latest_dispatches(store, models), ProbeHistory(store).hours(since=since))
+    return Past(latest_dispatches(store, models), ProbeHistory(store).hours(*targets, since=since))
 
 
 def _models(
@@ -218,6 +222,11 @@ def schedule_in_words(model: ModelConfig) -> str:
         return schedule.removeprefix("@")
     if " " not in schedule:
         return f"every {words(parse_duration(schedule))}"
+    return _cron_in_words(schedule)
+
+
+@lru_cache(maxsize=1000)
+def _cron_in_words(schedule: str) -> str:
     from cron_descriptor import get_description  # type: ignore[import-untyped]  # comes with Airflow
 
     text = str(get_description(schedule))

@@ -1,0 +1,40 @@
+"""The last dispatch of each of many models; on every engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from events.event_stories import new_identity
+from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.records import Origin
+from mlops_plugin.events.store import EventStore
+
+
+def begin(store: EventStore, model: str, dispatch_id: str, origin: Origin = "scheduled") -> None:
+    store.begin(replace(new_identity(), model=model, dispatch_id=dispatch_id, origin=origin))
+
+
+def test_each_model_has_its_newest_dispatch_and_those_of_the_showroom_do_not_count(
+    store: EventStore,
+) -> None:
+    begin(store, "churn", "a")
+    begin(store, "churn", "b")
+    begin(store, "churn", "c", "showroom")
+    begin(store, "Churn", "d", "terminal")
+    begin(store, "tried only", "e", "showroom")
+    begin(store, "not asked for", "f")
+
+    found = latest_dispatches(store, ["churn", "Churn", "tried only", "never begun"])
+    assert {name: record.dispatch_id for name, record in found.items()} == {"churn": "b", "Churn": "d"}
+    assert found["churn"] == store.get("b")
+    assert latest_dispatches(store, []) == {}
+
+
+def test_no_model_of_hundreds_is_left_out(store: EventStore) -> None:
+    begin(store, "model_0", "first")
+    begin(store, "model_99", "second")
+    begin(store, "model_100", "third")
+    begin(store, "model_249", "last")
+
+    found = latest_dispatches(store, [f"model_{number}" for number in range(250)])
+    assert sorted(record.dispatch_id for record in found.values()) == ["first", "last", "second", "third"]
