@@ -14,6 +14,7 @@ from benchmarks import (
     data_plane,
     dispatches,
     growing,
+    monitor,
     orchestration,
     parsing,
     performance_page,
@@ -30,8 +31,9 @@ PARTS = {
     "dispatches": dispatches.main,
     "showroom": showroom.main,
     "probes": probes.main,
+    "monitor": monitor.main,
 }
-WITHOUT_QUICK = ("dispatches", "showroom", "probes")
+WITHOUT_QUICK = ("dispatches", "showroom", "probes", "monitor")
 
 
 def main() -> None:

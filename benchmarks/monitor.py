@@ -31,12 +31,12 @@ from workshop import Workshop
 EACH = 100  # dispatches of each model, and runs of each DAG
 _MONITOR_DAG = "mlops_monitor"
 _DISPATCHES = """
-INSERT INTO mlops_dispatch (dispatch_id, model, origin, dag_id, run_id, dry_run, state, created_at, started_at,
-  finished_at, updated_at, tries, rows_collected, rows_predicted, rows_rejected, rows_persisted)
+INSERT INTO mlops_dispatch (dispatch_id, model, origin, dag_id, run_id, dry_run, state, created_at,
+  started_at, finished_at, updated_at, tries, rows_collected, rows_predicted, rows_rejected, rows_persisted)
 SELECT INSERT(INSERT(INSERT(INSERT(MD5(seq), 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-'),
-  CONCAT('model_', seq MOD {models}), IF(seq MOD 7, 'scheduled', 'showroom'), CONCAT('model_', seq MOD {models}),
-  CONCAT('run__', seq DIV {models}), 0, IF(seq MOD 30, 'succeeded', 'failed'), at, at, at + INTERVAL 9 SECOND,
-  at + INTERVAL 9 SECOND, 1, 50000, 50000, 0, 50000
+  CONCAT('model_', seq MOD {models}), IF(seq MOD 7, 'scheduled', 'showroom'),
+  CONCAT('model_', seq MOD {models}), CONCAT('run__', seq DIV {models}), 0,
+  IF(seq MOD 30, 'succeeded', 'failed'), at, at, at + INTERVAL 9 SECOND, at + INTERVAL 9 SECOND, 1, 50000, 50000, 0, 50000
 FROM (SELECT seq, TIMESTAMP('{now}') - INTERVAL (seq DIV {models}) HOUR AS at FROM seq_0_to_{last}) made
 """
 _HOURS = """
@@ -45,8 +45,8 @@ SELECT CONCAT('model model_', seq MOD {models}), TIMESTAMP('{hour}') - INTERVAL 
   12, 0, 0, 0, 0 FROM seq_0_to_{last}
 """
 _RUNS = """
-INSERT INTO dag_run (dag_id, run_id, run_type, state, queued_at, logical_date, start_date, end_date, run_after,
-  data_interval_start, data_interval_end, clear_number, updated_at, triggered_by)
+INSERT INTO dag_run (dag_id, run_id, run_type, state, queued_at, logical_date, start_date, end_date,
+  run_after, data_interval_start, data_interval_end, clear_number, updated_at, triggered_by)
 SELECT 'model_' || n, 'run__' || hours, 'scheduled', 'success', at, at, at, at, at, at, at, 0, at, 'TIMETABLE'
 FROM generate_series(0, {models} - 1) n, generate_series({each} - 1, 0, -1) hours,
   LATERAL (SELECT now() - hours * interval '1 hour' AS at) made
@@ -76,10 +76,7 @@ class Caller:
 
 def describe(workshop: Workshop, models: int) -> None:
     """Write a configuration with that many models, hourly ones, and a Monitor that is run by hand."""
-    hourly = (
-        {**workshop.models["model_0"], "schedule": "30 * * * *"} if "model_0" in workshop.models else None
-    )
-    entry = hourly or {**workshop.models.pop("churn"), "schedule": "30 * * * *"}
+    entry = {**next(iter(workshop.models.values())), "schedule": "30 * * * *"}
     workshop.models = {
         f"model_{n}": {**entry, "sink": {**entry["sink"], "table": f"predictions_{n}"}} for n in range(models)
     }

@@ -54,11 +54,13 @@ class RunningAirflow:
         self.api.unpause(dag_id)
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, **body})["dag_run_id"])
 
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
+
     def wait_for_run(self, dag_id: str, run_id: str) -> str:
         """Wait until a run is over; returns its state."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
         ended: str = self.wait(
-            lambda: (state := self.call("GET", path)["state"]) in ("success", "failed") and state,
+            lambda: (state := self.run_state(dag_id, run_id)) in ("success", "failed") and state,
             f"run {run_id} of {dag_id}",
         )
         return ended

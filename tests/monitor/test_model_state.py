@@ -53,6 +53,12 @@ BROKE = replace(LAST, state="failed", error="no such table")
 UNDER_WAY = replace(LAST, state="running", run_id="another")
 UNSCHEDULED = {"next_data_interval_start": None, "next_data_interval_end": None, "next_run_after": None}
 
+ROLLED = {
+    "next_data_interval_start": ago(hours=1),
+    "next_data_interval_end": NOW,
+    "next_run_after": NOW,
+}
+
 
 @pytest.mark.parametrize(
     ("dag", "last", "word", "why"),
@@ -74,6 +80,19 @@ UNSCHEDULED = {"next_data_interval_start": None, "next_data_interval_end": None,
         ({"next_run_after": ago(minutes=59)}, BROKE, "late", None),
         ({"next_run_after": ago(minutes=60)}, LAST, "missed", "one dispatch missed: due 1 h ago, "),
         ({"next_run_after": ago(minutes=200)}, LAST, "missed", "3 dispatches missed: due 3 h 20 min ago, "),
+        # Airflow has moved on to the newest time, which it does with each reading of the DAG's file
+        ({**ROLLED, "last_run_after": ago(hours=1)}, LAST, "ok", None),
+        ({**ROLLED, "last_run_after": ago(minutes=65)}, LAST, "ok", None),
+        (
+            {**ROLLED, "last_run_after": ago(hours=3)},
+            BROKE,
+            "missed",
+            "the last run was due 3 h ago, nothing",
+        ),
+        ({**ROLLED, "last_run_after": ago(hours=3), "last_run_state": "queued"}, LAST, "late", None),
+        ({**ROLLED, "last_run_after": ago(hours=3), "is_paused": True}, LAST, "paused", None),
+        ({**ROLLED, "last_run_after": ago(hours=3), "next_run_after": ago(minutes=-1)}, LAST, "ok", None),
+        ({**ROLLED, "last_run_after": None, "last_run_state": None}, None, "waiting", None),
         ({"last_run_state": "queued", "last_run_after": ago(minutes=1)}, LAST, "waiting", "queued"),
         ({"last_run_state": "queued"}, LAST, "late", "due 30 min ago, queued, and not started"),
         ({**UNSCHEDULED, "last_run_state": "queued"}, LAST, "late", None),

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
 
-from airflow_process import running_airflow
+from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.config.loader import load_config, load_settings
 from mlops_plugin.errors import ConfigError
 from mlops_plugin.events.probes import ProbeHistory
+from mlops_plugin.local_stack import processes
 from mlops_plugin.monitor_dag import build_monitor_dags
 from servers import Server, free_port
 from workshop import Workshop
@@ -104,9 +106,12 @@ def test_parsing_the_file_imports_nothing_heavy(workshop: Workshop) -> None:
 def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
     workshop: Workshop, postgres: Server
 ) -> None:
-    """Of a host, and of a model that overruns: its tasks wait for a pool that does not exist yet."""
+    """Of a host; of a model that overruns, its tasks wait for a pool that does not exist yet; and of one that is
+    late, its run waits for another. When the scheduler is gone, the page says that dispatches are missed.
+    """
     workshop.metadata = postgres.new_database()
     workshop.add_model("churn", **{**workshop.models["churn"], "schedule": "15s", "pool": "nowhere"})
+    workshop.add_model("in_line", pool="nowhere_ever")
     port, told = free_port(), workshop.folder / "told"
     workshop.sections["monitor"] = {
         "schedule": "5s",
@@ -135,8 +140,17 @@ def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
             airflow.wait(lambda: heard("Feature service is up"), "the news that the host is up")
         airflow.api.unpause("churn")
         airflow.wait(lambda: heard("model churn is overrun"), "the news that the model overruns")
+        first = airflow.trigger("in_line", logical_date=hours_ago(2))
+        airflow.wait(
+            lambda: airflow.run_state("in_line", first) == "running", "a run that waits for its pool"
+        )
+        airflow.trigger("in_line", logical_date=hours_ago(1), run_after=hours_ago(1))
+        airflow.wait(lambda: heard("model in_line is late"), "the news that the second run is late")
         airflow.call("POST", "/pools", {"name": "nowhere", "slots": 2})
         airflow.wait(lambda: heard("model churn is on time"), "the news that it is on time again")
+        lose_the_scheduler(airflow)
+        # The DAG processor goes on, and moves what is due on to the newest time.
+        airflow.wait(lambda: state_on_the_page(airflow, "churn") == "missed", "the page's word for it")
 
     assert workshop.record(forgotten.id).state == "failed"
     said = [line.removesuffix(" (mlops_monitor)") for line in told.read_text().splitlines()]
@@ -147,3 +161,23 @@ def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
     with workshop.deployment.event_store() as store:
         rows = ProbeHistory(store).probes("database source customers", since=since)
     assert {row.state for row in rows} == {"up"}
+
+
+def hours_ago(hours: int) -> str:
+    return (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+
+
+def lose_the_scheduler(airflow: RunningAirflow) -> None:
+    """End it and what was under way; from now on nothing begins, and a second's patience is enough."""
+    processes.stop(airflow.workshop.folder, lambda _said: None, "scheduler")
+    for run in airflow.api.runs("churn"):
+        if run["state"] in ("queued", "running"):
+            path = f"/dags/churn/dagRuns/{quote(run['dag_run_id'], safe='')}?update_mask=state"
+            airflow.call("PATCH", path, {"state": "failed"})
+    airflow.workshop.sections["monitor"]["late_after"] = "1s"
+    airflow.workshop.write()
+
+
+def state_on_the_page(airflow: RunningAirflow, model: str) -> str:
+    answer = airflow.api.call("GET", "/mlops/api/v1/monitor")
+    return next(str(seen["state"]) for seen in answer["models"] if seen["name"] == model)

@@ -67,7 +67,8 @@ def model_state(
     """The state of a model; what needs a person's attention most comes first.
 
     Late: its time has come, `late_after` has passed, and nothing has started. Missed: the time of the one
-    after has come as well. Overrun: it runs longer than the schedule's period, or than `limit`.
+    after has come as well, or times have passed since the last run that Airflow speaks of no more. Overrun:
+    it runs longer than the schedule's period, or than `limit`.
     `problem` is what is wrong with its configuration, `last` what `last_dispatch` says.
     """
     if problem is not None:
@@ -127,7 +128,11 @@ def _overdue(
 ) -> ModelState | None:
     is_queued = dag.last_run_state == "queued"
     due = dag.last_run_after if is_queued else dag.next_run_after
-    if due is None or now - due <= late_after:
+    if due is None or now < due:
+        return None
+    if not is_queued and (missed := _missed_before(dag, now, period, late_after)):
+        return missed
+    if now - due <= late_after:
         return None
     waits = "queued, and not started" if is_queued else "nothing has started"
     if period is not None and now - due >= period and not is_queued:
@@ -135,6 +140,22 @@ def _overdue(
         times = "one dispatch" if count == 1 else f"{count} dispatches"
         return ModelState("missed", f"{times} missed: due {words(now - due)} ago, {waits}")
     return ModelState("late", f"due {words(now - due)} ago, {waits}")
+
+
+def _missed_before(
+    dag: DagSeen, now: datetime, period: timedelta | None, late_after: timedelta
+) -> ModelState | None:
+    """Times that went by before the one that Airflow speaks of.
+
+    Without catchup each reading of the DAG's file moves that one on to the newest. It begins an interval's
+    length before it is due: if the last run was due before that, the time in between had none.
+    """
+    last, start = dag.last_run_after, dag.next_data_interval_start
+    if period is None or last is None or start is None or last >= start:
+        return None
+    if now - last <= period + late_after:
+        return None
+    return ModelState("missed", f"the last run was due {words(now - last)} ago, nothing has started since")
 
 
 def _at_rest(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
