@@ -36,7 +36,8 @@ INSERT INTO mlops_dispatch (dispatch_id, model, origin, dag_id, run_id, dry_run,
 SELECT INSERT(INSERT(INSERT(INSERT(MD5(seq), 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-'),
   CONCAT('model_', seq MOD {models}), IF(seq MOD 7, 'scheduled', 'showroom'),
   CONCAT('model_', seq MOD {models}), CONCAT('run__', seq DIV {models}), 0,
-  IF(seq MOD 30, 'succeeded', 'failed'), at, at, at + INTERVAL 9 SECOND, at + INTERVAL 9 SECOND, 1, 50000, 50000, 0, 50000
+  IF(seq MOD 30, 'succeeded', 'failed'), at, at, at + INTERVAL 9 SECOND, at + INTERVAL 9 SECOND, 1,
+  50000, 50000, 0, 50000
 FROM (SELECT seq, TIMESTAMP('{now}') - INTERVAL (seq DIV {models}) HOUR AS at FROM seq_0_to_{last}) made
 """
 _HOURS = """

@@ -106,8 +106,8 @@ def test_parsing_the_file_imports_nothing_heavy(workshop: Workshop) -> None:
 def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
     workshop: Workshop, postgres: Server
 ) -> None:
-    """Of a host; of a model that overruns, its tasks wait for a pool that does not exist yet; and of one that is
-    late, its run waits for another. When the scheduler is gone, the page says that dispatches are missed.
+    """Of a host, of a model that overruns, its tasks waiting for a pool, and of one that is late, its run
+    waiting for another. With the scheduler gone, the page says that dispatches are missed.
     """
     workshop.metadata = postgres.new_database()
     workshop.add_model("churn", **{**workshop.models["churn"], "schedule": "15s", "pool": "nowhere"})
