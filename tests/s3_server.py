@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
+import pytest
 
 from servers import HOST, free_port
 
@@ -35,6 +36,13 @@ class S3Server:
 
     url: str
     environment: dict[str, str]
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let this process, and those that it starts, know this store and no other."""
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
 
     def objects(self, prefix: str) -> list[str]:
         """The objects in the bucket, as another client sees them."""

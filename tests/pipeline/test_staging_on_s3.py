@@ -31,10 +31,7 @@ def server() -> Iterator[S3Server]:
 @pytest.fixture
 def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """The server as this process uses it, with connections of this test only."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+    server.enter(monkeypatch)
     s3fs.S3FileSystem.clear_instance_cache()
     return server
 
