@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.dialects import Dialect, digits_of, kind_of
-from mlops_plugin.databases.table_columns import TableColumn
+from mlops_plugin.databases.table_columns import UNJUDGED, TableColumn
 from mlops_plugin.errors import SinkError, UnsupportedType
 
 # Written by this project with microseconds in it, whatever the rows are.
@@ -47,8 +47,7 @@ def require_fitting(
 ) -> None:
     """Raise `SinkError` for all columns that would change values of `schema`, with what to alter.
 
-    `table` as the configuration writes it, `columns` by `table_columns`. An engine whose catalogue is not
-    known is let through.
+    `table` as the configuration writes it, `columns` by `table_columns`.
     """
     dialect = database.dialect
     problems = []
@@ -74,6 +73,10 @@ def alteration(dialect: Dialect, table: str, field: pa.Field, *, is_key: bool) -
             return f"run ALTER TABLE {dialect.quote_table(table)} MODIFY {name} {wanted}"
         case "postgresql":
             return f"run ALTER TABLE {dialect.quote_table(table)} ALTER COLUMN {name} TYPE {wanted}"
+        case "mssql":
+            return f"run ALTER TABLE {dialect.quote_table(table)} ALTER COLUMN {name} {wanted}"
+        case "ansi":
+            return f"make it {name} {wanted}, or what this engine calls that"
     return f"make a new table with {name} {wanted} (SQLite alters no column's type)"
 
 
@@ -86,6 +89,8 @@ def value_kind(arrow_type: pa.DataType) -> str:
 def _loss(dialect: Dialect, column: TableColumn, field: pa.Field) -> str | None:
     """What the column does to values of this type, as in "which rounds ..."; None where it takes them."""
     kind = value_kind(field.type)
+    if column.kind == UNJUDGED:
+        return None
     if kind not in _HELD_BY:
         return None  # no column type at all: the table's own rows are refused for that
     if dialect.name == "sqlite":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_plugin.databases.dialects import Dialect
+    from mlops_plugin.databases.odbc_driver_manager import OdbcColumn
 
 
 class Database(Protocol):
@@ -57,6 +58,10 @@ class Database(Protocol):
     def columns(self, table: str) -> tuple[str, ...] | None:
         """The column names of a table (a quoted name), or None where there is no such table."""
 
+    def driver_columns(self, table: str) -> Sequence[OdbcColumn]:
+        """What an ODBC driver says of a table's columns (a quoted name); nothing by any other way in."""
+        ...
+
     def commit(self) -> None: ...
 
     def rollback(self) -> None: ...
@@ -92,6 +97,9 @@ class OpenDatabase:
         self.rollback()
         for statement in self.dialect.snapshot:
             self.execute(statement)
+
+    def driver_columns(self, table: str) -> Sequence[OdbcColumn]:  # noqa: ARG002 - of the protocol
+        return ()
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         raise NotImplementedError

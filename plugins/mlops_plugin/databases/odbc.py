@@ -141,6 +141,9 @@ class OdbcDatabase(OpenDatabase):
                 return None
             raise
 
+    def driver_columns(self, table: str) -> tuple[OdbcColumn, ...]:
+        return self._describe_columns(f"SELECT * FROM {table} WHERE 1 = 0") or ()
+
     def commit(self) -> None:
         with self._doing("committing"):
             self._connection.commit()

@@ -1,7 +1,7 @@
 """The columns of a user's table as its engine declares them; `databases.column_fit` asks what they hold.
 
-One query of the engine's catalogue. Types that hold the same values in the same way share a kind, so that
-the rules about them stand once.
+One query of the engine's catalogue or, of an engine that is not known, what its ODBC driver says. Types that
+hold the same values in the same way share a kind, so that the rules about them stand once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.dialects import parse_table
+from mlops_plugin.databases.odbc_driver_manager import OdbcColumn
 
+UNJUDGED = "unjudged"  # a kind: of a type for which ODBC has no word
 _MICROSECONDS = 6
 _MEMBER = re.compile(r"'((?:[^']|'')*)'")
 
@@ -23,7 +25,7 @@ class TableColumn:
 
     name: str
     declared: str
-    kind: str  # a value of `_MYSQL_KINDS` or `_POSTGRESQL_KINDS`, for SQLite an affinity; '' for any other
+    kind: str  # a value of one of the `_..._KINDS` below, for SQLite an affinity; '' for any other
     characters: int | None = None  # at most, of a text
     octets: int | None = None  # at most, of bytes or of a text in UTF-8
     digits: int = 0
@@ -38,7 +40,7 @@ class TableColumn:
 
 
 def table_columns(database: Database, table: str) -> dict[str, TableColumn]:
-    """By folded name; empty for an engine that cannot be asked. `table` as the configuration writes it."""
+    """By folded name; `table` as the configuration writes it."""
     dialect = database.dialect
     parts = parse_table(table)
     schema = parts[-2] if len(parts) > 1 else None
@@ -55,7 +57,7 @@ def table_columns(database: Database, table: str) -> dict[str, TableColumn]:
                 TableColumn(name, declared or "without a type", affinity(declared)) for name, declared in rows
             ]
         case _:
-            found = []
+            found = [_of_driver(column) for column in database.driver_columns(dialect.quote_table(table))]
     return {dialect.fold(column.name): column for column in found}
 
 
@@ -159,3 +161,52 @@ def _of_postgresql(name: str, declared: str, type_name: str, of_users: str, modi
 
 
 _SQLITE = "SELECT name, type AS declared FROM pragma_table_info(?, ?)"
+
+
+# https://learn.microsoft.com/sql/odbc/reference/appendixes/sql-data-types, and two of SQL Server's own.
+_ODBC_KINDS: Mapping[int, str] = {
+    **dict.fromkeys((-6, -5, 4, 5), "int"),
+    **dict.fromkeys((2, 3), "decimal"),
+    **dict.fromkeys((6, 8), "float64"),
+    **dict.fromkeys((-10, -9, -8, -1, 1, 12), "text"),
+    **dict.fromkeys((-4, -3), "binary"),
+    **dict.fromkeys((9, 91), "date"),
+    **dict.fromkeys((-154, 10, 92), "time"),
+    **dict.fromkeys((11, 93), "timestamp"),
+    -155: "timestamp_utc",
+    -11: "uuid",
+    -7: "bool",
+    -2: "fixed binary",
+    7: "float32",
+}
+_FIXED_TEXTS = frozenset({"char", "nchar", "character", "bpchar"})
+_WHOLE_SECONDS = {"time": len("12:34:56"), "timestamp": len("2026-01-02 12:34:56")}
+_MOST_FRACTION = 9
+
+
+def _of_driver(column: OdbcColumn) -> TableColumn:
+    """What a driver says for sure: not how long a text may be, where some name a size of their own."""
+    kind = _ODBC_KINDS.get(column.sql_type, UNJUDGED)
+    if kind == "text" and "bool" in column.type_name:  # psqlodbc has it as a text
+        kind = "bool"
+    if kind == "text" and column.type_name in _FIXED_TEXTS:
+        kind = "char"
+    digits = f"({column.precision},{column.scale})" if kind == "decimal" else ""
+    return TableColumn(
+        column.name,
+        (column.type_name or f"of ODBC's type {column.sql_type}") + digits,
+        kind,
+        characters=column.length if kind == "char" else None,
+        octets=column.length if kind == "fixed binary" else None,
+        digits=column.precision,
+        scale=column.scale,
+        fraction=_fraction(column, kind),
+    )
+
+
+def _fraction(column: OdbcColumn, kind: str) -> int:
+    # Drivers have it in one or the other; with neither, a column with no room for digits has none.
+    said = column.scale or column.precision
+    if 0 < said <= _MOST_FRACTION:
+        return said
+    return 0 if 0 < column.length <= _WHOLE_SECONDS.get(kind, 0) else _MICROSECONDS

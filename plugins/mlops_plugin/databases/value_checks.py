@@ -108,7 +108,7 @@ def _rules(column: TableColumn, kind: str, engine: str) -> Iterator[_Rule]:
 
 def _rules_of_texts(column: TableColumn, engine: str) -> Iterator[_Rule]:
     size, octets = column.characters, column.octets
-    if size is not None and column.kind == "char" and engine == "postgresql":
+    if size is not None and column.kind == "char" and engine != "mysql":
         yield _Rule(f"fills up to {size} characters", _other_size(pc.utf8_length, size))
     elif size is not None:
         # Blanks at the end are cut without an error, strict mode or not.
