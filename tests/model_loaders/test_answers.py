@@ -19,6 +19,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     IsolationForest,
     RandomForestClassifier,
+    VotingClassifier,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
@@ -278,6 +279,27 @@ def test_a_pipeline_that_encodes_text_reads_it(load: Load) -> None:
     shuffled = table()[["floor", "city", "debt", "income", "age"]]
     found = load(search).predict(batch(shuffled))
     np.testing.assert_array_equal(found.column("probability_1"), search.predict_proba(table())[:, 1])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        VotingClassifier([("one", make_pipeline(encoded(), LogisticRegression()))]),
+        make_pipeline(
+            StandardScaler().set_output(transform="pandas"),
+            make_column_transformer((StandardScaler(), ["age", "debt"])),
+            LogisticRegression(),
+        ),
+    ],
+    ids=["within a vote", "behind a scaler"],
+)
+def test_columns_that_are_picked_by_name_inside_are_found(load: Load, model: Any) -> None:
+    numbers = FRAME.assign(city=[4, 5, 6] * 20, floor=[0, 1, 2] * 20)
+    trained_on = FRAME if hasattr(model, "steps") else numbers
+    model.fit(trained_on, CLASSES)
+    shuffled = trained_on[trained_on.columns[::-1]]
+    found = load(model).predict(batch(shuffled))
+    assert found.column("prediction").to_pylist() == model.predict(trained_on).tolist()
 
 
 def test_a_regressor_behind_an_encoder_still_tells_its_outputs(load: Load) -> None:

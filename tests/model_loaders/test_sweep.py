@@ -8,6 +8,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import skops.io
@@ -64,6 +65,7 @@ OWN_MAX_ITER = {"OrthogonalMatchingPursuitCV"}  # its max_iter counts features
 
 
 NAMES = [name for name, kind in all_estimators() if hasattr(kind, "predict") and name not in NO_PREDICTION]
+NAMELESS = {"IsotonicRegression"}  # it reads one column and keeps no names
 NOT_IN_SKOPS = {"Birch": "skops refuses to save its tree of clusters"}
 
 
@@ -87,6 +89,22 @@ def test_infer_equals_calling_the_estimator(name: str, tmp_path: Path) -> None:
         found = runtime.predict(batch)
         assert found.schema == runtime.outputs
         assert_same(found, direct(model, rows))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Class PassiveAggressive:FutureWarning")
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NAMELESS])
+def test_infer_equals_calling_an_estimator_that_knows_names(name: str, tmp_path: Path) -> None:
+    """Also where it is handed a matrix, and then without a warning about it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, rows = fit(name, is_named=True)
+        expected = direct(model, rows)
+        runtime = load_runtime(save_joblib(model, tmp_path), features=None)
+    batch = pa.RecordBatch.from_pandas(rows[rows.columns[::-1]], preserve_index=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "X does not have valid feature names")
+        assert_same(runtime.predict(batch), expected)
 
 
 def save_joblib(model: Any, folder: Path) -> ArtifactConfig:
@@ -119,9 +137,11 @@ def assert_same(found: pa.RecordBatch, expected: list[Matrix]) -> None:
         np.testing.assert_array_equal(found.column(name).to_numpy(zero_copy_only=False), column, err_msg=name)
 
 
-def fit(name: str) -> tuple[Any, Matrix]:
-    """A fitted estimator, trained without feature names, and rows that it has not seen."""
+def fit(name: str, *, is_named: bool = False) -> tuple[Any, Any]:
+    """A fitted estimator, and rows that it has not seen: a matrix, or a DataFrame that gives names."""
     rows, answers = _data(name)
+    if is_named:
+        rows = pd.DataFrame(rows, columns=[f"x{number}" for number in range(rows.shape[1])], copy=False)
     estimator = dict(all_estimators())[name]
     options = dict(OPTIONS.get(name, {}))
     if name == "FrozenEstimator":
@@ -130,7 +150,8 @@ def fit(name: str) -> tuple[Any, Matrix]:
     options |= {key: value for key, value in SMALL.items() if key in accepted and name not in OWN_MAX_ITER}
     if "random_state" in accepted:
         options["random_state"] = 0
-    return estimator(**options).fit(rows[::2], answers[::2]), np.ascontiguousarray(rows[1::2])
+    unseen = rows[1::2] if is_named else np.ascontiguousarray(rows[1::2])
+    return estimator(**options).fit(rows[::2], answers[::2]), unseen
 
 
 def _data(name: str) -> tuple[Matrix, Matrix]:

@@ -81,6 +81,8 @@ def infinite_counts(rows: pa.RecordBatch, features: tuple[str, ...]) -> dict[str
 def _as_float64(column: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     if isinstance(column, pa.DictionaryArray):
         column = column.dictionary_decode()
+    if column.type == pa.float64() and not column.null_count:
+        return column.to_numpy()  # type: ignore[no-any-return]
     # safe=False: an integer beyond 2**53 becomes the nearest float instead of failing the dispatch
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 

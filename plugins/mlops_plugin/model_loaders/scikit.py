@@ -19,7 +19,7 @@ from mlops_plugin.model_loaders.features import (
     is_number,
     null_counts,
 )
-from mlops_plugin.model_loaders.outputs import OutputColumns, ask, output_columns
+from mlops_plugin.model_loaders.outputs import Answers, OutputColumns, ask, output_columns
 from mlops_plugin.model_loaders.runtime import REFUSES_INFINITE, REFUSES_NULL
 
 # What estimators raise for rows they do not like; anything else is a fault of its own and stays visible.
@@ -42,6 +42,7 @@ class ScikitRuntime:
         # Where nothing counted the columns in training, a step of the user's own took them as a DataFrame.
         self._named = hasattr(model, "feature_names_in_") or not counted
         self._encodes = self._reads_documents or not counted or _encodes(first)
+        self._takes_matrix = not self._named or _looks_at_no_names(first)
         self._columns = self._try_out(first)
         self._checked: pa.Schema | None = None  # the last one that `check` had nothing against
 
@@ -65,26 +66,36 @@ class ScikitRuntime:
         if rows.num_rows == 0:  # scikit-learn refuses to predict nothing
             return pa.RecordBatch.from_pylist([], schema=self.outputs)
         try:
-            answers = ask(self._model, self._input(rows))
+            answers = self._ask(rows)
         except REFUSALS as exc:
             raise FeatureError(_refusal(rows, self.features, exc)) from exc
         return self._columns.to_arrow(self._uri, answers, rows.num_rows)
 
+    def _ask(self, rows: pa.RecordBatch) -> Answers:
+        if not (self._named and self._takes_matrix):
+            return ask(self._model, self._input(rows))
+        with warnings.catch_warnings():
+            # It knows names and is given none: its columns stand in its own order already.
+            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+            return ask(self._model, self._input(rows))
+
     def _input(self, rows: pa.RecordBatch) -> Any:
-        """A matrix, or a DataFrame for a model that knows its columns by name."""
+        """A matrix, or a DataFrame for a model that finds columns by name."""
         if self._reads_documents:
             documents = rows.column(self.features[0]).to_pylist()
             return np.array([np.nan if text is None else text for text in documents], dtype=object)
-        numbers = all(is_number(rows.schema.field(name).type) for name in self.features)
-        if self._encodes and (self._named or not numbers):
+        if self._encodes and (self._named or not self._are_numbers(rows.schema)):
             frame = feature_frame(rows, self.features)
             return frame if self._named else frame.to_numpy(dtype=object)
         matrix = feature_matrix(rows, self.features)
-        if not self._named:
+        if self._takes_matrix:
             return matrix
         import pandas as pd  # scikit-learn has imported it already
 
         return pd.DataFrame(matrix, columns=list(self.features), copy=False)
+
+    def _are_numbers(self, rows: pa.Schema) -> bool:
+        return all(is_number(rows.field(name).type) for name in self.features)
 
     def _try_out(self, first: Any) -> OutputColumns:
         """Ask the model about one made-up row: only its answer tells how many outputs a regressor has.
@@ -96,7 +107,7 @@ class ScikitRuntime:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what the model thinks of a made-up row is of no interest
-                answers = ask(self._model, self._input(pa.RecordBatch.from_pylist([row])))
+                answers = self._ask(pa.RecordBatch.from_pylist([row]))
         except REFUSALS as exc:
             if type(exc).__name__ == "NotFittedError":
                 raise ArtifactError(f"model file '{self._uri}' holds a model that was never fitted") from exc
@@ -154,6 +165,16 @@ def _encodes(first: Any) -> bool:
 def _reads_documents(first: Any) -> bool:
     """Text vectorizers take one column as a sequence of documents, not a table."""
     return _input_tag(first, "string", False) and not _input_tag(first, "two_d_array", True)
+
+
+def _looks_at_no_names(first: Any) -> bool:
+    """Whether all that an estimator does with names is to compare them with those of its training.
+
+    For one row, that takes scikit-learn half of the whole prediction. An estimator of somebody else may do
+    anything with names, and one that is made of others hands them on.
+    """
+    is_own = type(first).__module__.startswith("sklearn.")
+    return is_own and first.get_params(deep=True).keys() == first.get_params(deep=False).keys()
 
 
 def _known_categories(first: Any, features: tuple[str, ...]) -> dict[str, Any]:
