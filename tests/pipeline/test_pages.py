@@ -74,7 +74,7 @@ def read(database: Database, column: str, rows: int, *conditions: Condition) -> 
     return [batch.column(0).to_pylist() for batch in reader if batch.num_rows]
 
 
-@pytest.mark.parametrize("column", ["v_int", "v_date", "v_when", "v_decimal"])
+@pytest.mark.parametrize("column", ["v_int", "v_date", "v_when", "v_zone", "v_decimal"])
 @pytest.mark.parametrize("name", ON_SERVERS)
 def test_every_engine_pages_by_every_type_of_column(
     name: str, column: str, request: pytest.FixtureRequest, tmp_path: Path

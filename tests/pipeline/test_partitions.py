@@ -98,12 +98,13 @@ _DIVIDED_BY: tuple[dict[str, Any], ...] = (
     {"column": "v_int", "count": 3},
     {"column": "v_date", "count": 4},
     {"column": "v_when", "count": 4},
+    {"column": "v_zone", "count": 4},
     {"column": "v_decimal", "count": 3},
     {"hash": ["v_text"], "count": 3},
     {"hash": ["v_int", "v_date"], "count": 2},
     {"predicates": ["v_int > 0", "v_text = 'nobody'"]},
 )
-_TEXT_IN_SQLITE = ("v_date", "v_when")
+_TEXT_IN_SQLITE = ("v_date", "v_when", "v_zone")
 
 
 @pytest.mark.parametrize(
