@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,14 @@ class Workshop:
         sink.close()
         return rows
 
+    def in_source(self, *statements: str) -> list[tuple[Any, ...]]:
+        """Run statements in the source, together; returns what the last has found."""
+        return _in_sqlite(self.folder / "source.db", statements)
+
+    def in_sink(self, *statements: str) -> list[tuple[Any, ...]]:
+        """The same in the sink."""
+        return _in_sqlite(self.folder / "sink.db", statements)
+
     def record(self, dispatch_id: str) -> DispatchRecord:
         with self.deployment.event_store() as store:
             record = store.get(dispatch_id)
@@ -184,6 +192,12 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 @contextlib.contextmanager
 def _unwatched(step: Step) -> Iterator[OnRows]:
     yield unheard
+
+
+def _in_sqlite(path: Path, statements: Sequence[str]) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        found = [database.execute(statement).fetchall() for statement in statements]
+    return found[-1]
 
 
 def _train(path: Path) -> LogisticRegression:

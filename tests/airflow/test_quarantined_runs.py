@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,27 +32,22 @@ def airflow(workshop: Workshop, postgres: Server) -> Iterator[RunningAirflow]:
         yield running
 
 
-def in_source(workshop: Workshop, statement: str) -> None:
-    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
-        source.execute(statement)
-
-
 def quarantined(workshop: Workshop) -> list[tuple[Any, ...]]:
-    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink:
-        query = "SELECT id, dispatch_id, released_by FROM churn_predictions_quarantine ORDER BY id"
-        return sink.execute(query).fetchall()
+    return workshop.in_sink(
+        "SELECT id, dispatch_id, released_by FROM churn_predictions_quarantine ORDER BY id"
+    )
 
 
 def test_a_run_over_the_quarantine_predicts_what_was_repaired_and_nothing_else(
     airflow: RunningAirflow,
 ) -> None:
     workshop = airflow.workshop
-    in_source(workshop, "UPDATE customers SET a = NULL WHERE id IN (2, 4)")
+    workshop.in_source("UPDATE customers SET a = NULL WHERE id IN (2, 4)")
     first = airflow.trigger("churn")
     assert airflow.wait_for_run("churn", first) == "success", airflow.logs()
     rejecting = workshop.record(dispatch_id("churn", first))
     assert (rejecting.rows_collected, rejecting.rows_rejected, rejecting.rows_persisted) == (5, 2, 3)
-    in_source(workshop, "UPDATE customers SET a = 0.5")
+    workshop.in_source("UPDATE customers SET a = 0.5")
     second = airflow.trigger("churn", conf={"quarantined": True})
     assert airflow.wait_for_run("churn", second) == "success", airflow.logs()
     releasing = workshop.record(dispatch_id("churn", second))
@@ -66,7 +59,7 @@ def test_a_run_over_the_quarantine_predicts_what_was_repaired_and_nothing_else(
     assert quarantined(workshop) == [
         (number, rejecting.dispatch_id, releasing.dispatch_id) for number in (2, 4)
     ]
-    in_source(workshop, "UPDATE customers SET a = NULL")
+    workshop.in_source("UPDATE customers SET a = NULL")
     third = airflow.trigger("churn")
     assert airflow.wait_for_run("churn", third) == "failed"
     failing = workshop.record(dispatch_id("churn", third))

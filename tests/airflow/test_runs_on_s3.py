@@ -72,8 +72,7 @@ def test_a_run_passes_its_rows_through_the_bucket_and_a_retry_finds_them_there(
     steps = sorted(key.rpartition("/")[2].partition("-")[0] for key in staged if key.endswith(".arrow"))
     assert steps == ["collect.0", "collect.1", "infer.0", "infer.1"]
     assert not (workshop.home / "staging").exists()
-    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
-        source.execute("DROP TABLE customers")  # from here on rows can only come out of the bucket
+    workshop.in_source("DROP TABLE customers")  # from here on rows can only come out of the bucket
     sink.parent.mkdir()
     assert airflow.wait_for_run("churn", run_id) == "success", airflow.logs()
 

@@ -308,18 +308,13 @@ def test_row_limit_works_through_what_is_missing(workshop: Workshop, monkeypatch
 def rejects(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Of two rows the second is too large; a third comes later."""
     predicts_what_is_missing(workshop, monkeypatch, "upsert")
-    in_sink(workshop, "UPDATE arrivals SET a = 1000 WHERE id = 2")
+    workshop.in_sink("UPDATE arrivals SET a = 1000 WHERE id = 2")
     contract = {"input": {"columns": {"a": {"max": 100}}}, "error_threshold": 1, **changes}
     workshop.add_model("churn", **{**workshop.models["churn"], **contract})
 
 
-def in_sink(workshop: Workshop, statement: str) -> list[Any]:
-    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
-        return sink.execute(statement).fetchall()
-
-
 def refused(workshop: Workshop) -> list[Any]:
-    return in_sink(workshop, "SELECT id, released_by IS NOT NULL FROM churn_predictions_quarantine")
+    return workshop.in_sink("SELECT id, released_by IS NOT NULL FROM churn_predictions_quarantine")
 
 
 def test_a_rejected_row_is_rejected_once_and_not_by_every_dispatch(
@@ -336,7 +331,7 @@ def test_rejected_rows_do_not_stand_in_the_way_of_a_row_limit(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rejects(workshop, monkeypatch)
-    in_sink(workshop, "UPDATE arrivals SET a = 1000 - id")
+    workshop.in_sink("UPDATE arrivals SET a = 1000 - id")
     add_one(workshop, 3)
     assert [collected(workshop, row_limit=1) for _ in range(4)] == [1, 1, 1, 0]
     assert [row["id"] for row in workshop.predictions()] == [3]
@@ -373,7 +368,7 @@ def test_a_repaired_row_comes_back_by_a_dispatch_over_the_quarantine(
 ) -> None:
     rejects(workshop, monkeypatch)
     assert collected(workshop) == 2
-    in_sink(workshop, "UPDATE arrivals SET a = 1 WHERE id = 2")
+    workshop.in_sink("UPDATE arrivals SET a = 1 WHERE id = 2")
     assert collected(workshop) == 0
     assert collected(workshop, is_quarantined=True) == 1
     assert refused(workshop) == [(2, 1)]

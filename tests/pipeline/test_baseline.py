@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,12 +32,6 @@ def made(table: pa.Table, *, chunk: int = 1000, classes: list[Any] | None = None
         origin="a test",
         classes=classes,
     )
-
-
-def in_source(workshop: Workshop, *statements: str) -> None:
-    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
-        for statement in statements:
-            source.execute(statement)
 
 
 def test_it_says_type_range_missing_share_quantiles_and_categories() -> None:
@@ -124,8 +116,8 @@ def test_the_command_writes_beside_the_artifact_and_the_contract_keeps_to_it(
     assert written["classes"] == ["leaves", "stays"]
     workshop.run(workshop.dispatch())
     assert len(workshop.predictions()) == 5
-    in_source(
-        workshop, "UPDATE customers SET a = 99 WHERE id = 1", "UPDATE customers SET b = NULL WHERE id = 2"
+    workshop.in_source(
+        "UPDATE customers SET a = 99 WHERE id = 1", "UPDATE customers SET b = NULL WHERE id = 2"
     )
     dispatch = workshop.dispatch()
     workshop.run(dispatch)

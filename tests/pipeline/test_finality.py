@@ -19,13 +19,8 @@ STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")
 CONTRACT = {"columns": {"a": {"max": 100, "on_violation": "fail"}}}
 
 
-def in_source(workshop: Workshop, statement: str) -> None:
-    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
-        source.execute(statement)
-
-
 def outlier(workshop: Workshop) -> None:
-    in_source(workshop, "UPDATE customers SET a = 1e9 WHERE id = 2")
+    workshop.in_source("UPDATE customers SET a = 1e9 WHERE id = 2")
 
 
 def nothing(_workshop: Workshop) -> None:

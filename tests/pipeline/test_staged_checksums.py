@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +18,7 @@ from mlops_plugin.errors import StagingError
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.runner import run_dispatch
 from mlops_plugin.pipeline.staging import OnRows, Shelf, Staged, unheard
+from rejected_rows import tables
 from servers import ServerDatabase
 from sinks import MODES, Mode
 from workshop import Workshop
@@ -177,10 +177,8 @@ def test_damaged_records_of_rejected_rows_stop_both_tables(workshop: Workshop) -
     rule = {"columns": {"a": {"type": "number", "max": 0}}}
     workshop.add_model("churn", input=rule, error_threshold="100%")
     run_damaged(workshop, "persist", "rejected-*.arrow")
-    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink:
-        tables = [name for (name,) in sink.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        assert "churn_predictions" not in tables
-        assert [sink.execute(f"SELECT COUNT(*) FROM {table}").fetchone() for table in tables] in ([], [(0,)])
+    assert "churn_predictions" not in tables(workshop)
+    assert all(workshop.in_sink(f"SELECT COUNT(*) FROM {table}") == [(0,)] for table in tables(workshop))
 
 
 def test_a_shelf_of_the_version_before_checksums_is_read(workshop: Workshop) -> None:

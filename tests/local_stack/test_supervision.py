@@ -1,0 +1,123 @@
+"""Components that end: started again once, with their cause told, and given up after that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from local_components import Begin, wait_for, wait_until
+from mlops_plugin.local_stack import processes, stack
+from mlops_plugin.local_stack.layout import Layout
+from mlops_plugin.local_stack.progress import LocalStackError
+from mlops_plugin.local_stack.supervision import COMMANDS, Supervisor
+from servers import free_port
+
+# Leaves a child in its own session behind, and ends.
+ORPHANING = [
+    sys.executable,
+    "-c",
+    "import os, time\nif os.fork() == 0:\n    print('ready', flush=True)\n    time.sleep(600)",
+]
+
+
+class FakeAirflow(Protocol):
+    def __call__(self, script: str, **environment: str) -> Supervisor: ...
+
+
+@pytest.fixture
+def fake_airflow(layout: Layout) -> Iterator[FakeAirflow]:
+    """An `airflow` that says that it runs and sleeps, once the shell lines before have let it."""
+    begun: list[Supervisor] = []
+
+    def supervisor(script: str, **environment: str) -> Supervisor:
+        program = Path(layout.program("airflow"))
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f'#!/bin/sh\n{script}\necho "$1 runs"\nexec sleep 600\n')
+        program.chmod(0o755)
+        begun.append(Supervisor(layout, {**os.environ, **environment}))
+        return begun[-1]
+
+    yield supervisor
+    processes.stop(layout.checkout, lambda _: None)
+    for process in (process for found in begun for process in found.started):
+        process.wait()
+
+
+def test_a_component_that_ended_is_started_again_with_its_cause_told(
+    layout: Layout, fake_airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locked = "sqlite3.OperationalError: database is locked"
+    once = f'[ "$1" = scheduler ] && [ ! -e once ] && touch once && echo "{locked}" && exit 1'
+    supervisor = fake_airflow(once)
+    supervisor.start_all()
+    wait_until(lambda: set(processes.components(layout.checkout)) == set(COMMANDS) - {"scheduler"})
+    others = {found.pid for found in processes.components(layout.checkout).values()}
+    supervisor.check()
+    wait_for(layout.logs / "scheduler.log", "scheduler runs")
+
+    running = processes.components(layout.checkout)
+    assert set(running) == set(COMMANDS)
+    assert others < {found.pid for found in running.values()}
+    said = capsys.readouterr().out
+    assert f"the scheduler ended: {locked}" in said
+    assert str(layout.logs / "scheduler.previous.log") in said
+    supervisor.check()  # all of them run
+    assert capsys.readouterr().out == ""
+
+
+def test_a_component_that_ends_twice_is_given_up_with_cause_and_logs(
+    layout: Layout, fake_airflow: FakeAirflow
+) -> None:
+    supervisor = fake_airflow('[ "$1" = triggerer ] && echo "ValueError: no port" && exit 1')
+    supervisor.start_all()
+    others = set(COMMANDS) - {"triggerer"}
+    wait_until(lambda: set(processes.components(layout.checkout)) == others)
+    supervisor.check()
+    wait_until(lambda: set(processes.components(layout.checkout)) == others)
+    with pytest.raises(LocalStackError, match="and ended again: ValueError: no port") as raised:
+        supervisor.check()
+
+    assert str(layout.logs / "triggerer.log") in str(raised.value)
+    assert str(layout.logs / "triggerer.previous.log") in str(raised.value)
+
+
+def test_what_a_dead_component_left_is_ended_before_it_starts_again(
+    layout: Layout, fake_airflow: FakeAirflow, begin: Begin
+) -> None:
+    supervisor = fake_airflow("")
+    supervisor.start_all()
+    wait_until(lambda: set(processes.components(layout.checkout)) == set(COMMANDS))
+    dead = processes.components(layout.checkout)["dag-processor"]
+    os.kill(dead.pid, signal.SIGKILL)
+    wait_until(lambda: "dag-processor" not in processes.components(layout.checkout))
+    begin(layout, "dag-processor", ORPHANING).wait()
+    wait_for(layout.logs / "dag-processor.log", "ready")
+    (orphan,) = (found for found in processes.find(layout.checkout) if found.component == "dag-processor")
+    supervisor.check()
+
+    now = [found.pid for found in processes.find(layout.checkout) if found.component == "dag-processor"]
+    assert orphan.pid not in now
+    assert len(now) == 1
+
+
+def test_status_says_what_has_ended_and_why(
+    layout: Layout, fake_airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = fake_airflow(
+        '[ "$1" = scheduler ] && echo "MemoryError: too much" && exit 1',
+        AIRFLOW__API__HOST="127.0.0.1",
+        AIRFLOW__API__PORT=str(free_port()),
+    )
+    supervisor.start_all()
+    wait_until(lambda: set(processes.components(layout.checkout)) == set(COMMANDS) - {"scheduler"})
+
+    assert stack.status(layout) is False
+    said = capsys.readouterr().out
+    assert "scheduler      has ended: MemoryError: too much; its log: " in said
+    assert "start it anew: make up" in said
