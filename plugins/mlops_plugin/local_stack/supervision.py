@@ -26,7 +26,7 @@ class Supervisor:
         self._layout = layout
         self._environment = environment
         self._restarted: set[str] = set()
-        self.started: list[subprocess.Popen[bytes]] = []  # kept: a child that is forgotten stays a zombie
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start_all(self) -> None:
         for component in COMMANDS:
@@ -36,8 +36,13 @@ class Supervisor:
         """Start again what has ended; raises `LocalStackError` for what ended twice."""
         running = processes.components(self._layout.checkout)
         for component in COMMANDS:
-            if component not in running:
+            if component not in running and not self._is_alive(component):
                 self._restart(component)
+
+    def _is_alive(self, component: str) -> bool:
+        """Whether it was started here and lives, also while its program is loaded: /proc has no mark then."""
+        process = self.started.get(component)
+        return process is not None and process.poll() is None
 
     def _restart(self, component: str) -> None:
         log = log_of(self._layout, component)
@@ -58,8 +63,8 @@ class Supervisor:
     def _start(self, component: str) -> None:
         command = [self._layout.program("airflow"), *COMMANDS[component]]
         log = log_of(self._layout, component)
-        self.started.append(
-            processes.start(component, command, log, env=self._environment, checkout=self._layout.checkout)
+        self.started[component] = processes.start(
+            component, command, log, env=self._environment, checkout=self._layout.checkout
         )
 
 
