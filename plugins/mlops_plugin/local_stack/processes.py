@@ -24,6 +24,7 @@ COMPONENT = "MLOPS_LOCAL_COMPONENT"
 PROC = Path("/proc")
 TERM_WAIT_S = 10.0  # the scheduler with LocalExecutor may hang on SIGTERM
 KILL_WAIT_S = 20.0
+SEEN_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def start(
     if log.exists():
         log.replace(previous(log))
     with log.open("wb") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             cwd=checkout,
             env=marked,
@@ -75,6 +76,11 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # While the kernel loads a program, /proc shows no environment: whoever looked now would not find it.
+    seen_by = time.monotonic() + SEEN_WITHIN_S
+    while process.poll() is None and MARK not in _environment(process.pid) and time.monotonic() < seen_by:
+        time.sleep(0.001)
+    return process
 
 
 def previous(log: Path) -> Path:
