@@ -184,6 +184,14 @@ def test_the_history_of_a_host_that_was_removed_says_so(
     page = client.page("monitor/history?target=host%20removed.example%3A443").text
     assert "<td>no longer watched</td>" in page
     assert "The configuration names it no more" in page
+    assert "0.0 % of 1 probe<" in page
+
+
+def test_the_history_of_a_model_speaks_of_no_latency(client: Client) -> None:
+    page = client.page("monitor/history?target=model%20churn").text
+    assert "A model counts as up while its last dispatch has succeeded" in page
+    assert "Availability" in page
+    assert "atency" not in page
 
 
 def until_read(client: Client, text: str) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mlops_plugin.events.probes import Span
-from mlops_plugin.web.monitor_bars import availability_bars, day_bars, latency_bars, percent
+from mlops_plugin.web.monitor_bars import availability_bars, day_bars, latency_bars, latency_in_words, percent
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOTHING = Span("", NOON)
@@ -61,3 +61,9 @@ def test_a_day_counts_probes_rather_than_hours() -> None:
 
 def test_a_label_is_escaped() -> None:
     assert "<b>" not in availability_bars([NOTHING], '"><b>')
+
+
+def test_what_has_no_latency_has_not_one_of_zero() -> None:
+    """A model gets through, and in no time that could be told."""
+    assert latency_in_words([Span("", NOON, up=3)]) == "not known"
+    assert heights(latency_bars([Span("", NOON, up=3)], "x"), "latency") == []

@@ -301,6 +301,9 @@ def test_error_is_accessible(visit: Visit, path: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]  # type: ignore[index]
     assert len(visit.wrong) == 2  # the answer itself is one, as the browser sees it
     visit.wrong.clear()
+    view = path.partition("/")[0].capitalize()
+    page.get_by_role("link", name=view, exact=True).click()
+    expect(page.get_by_role("heading", level=1, name=view)).to_be_visible()
 
 
 End = Callable[[Visit], None]

@@ -43,8 +43,10 @@ class LoadedConfig:
         if name in self.broken:
             raise ConfigError(self.broken[name])
         names = [*self.config.models, *self.broken]
-        known = f"There are {', '.join(names)}" if names else "There are no models in the file"
-        message = f"there is no model '{name}'; {suggest(name, names)}{known}"
+        near = suggest(name, names)
+        there = "There are" if near else "there are"
+        known = f"{there} {', '.join(names)}" if names else f"{there} no models in the file"
+        message = f"there is no model '{name}'; {near}{known}"
         raise UnknownModel([Problem(shown_path(self.path), None, "models", message)])
 
 

@@ -93,9 +93,9 @@ class Span:
 
     @property
     def seconds(self) -> float | None:
-        """Mean latency of the probes that got through."""
+        """Mean latency of the probes that got through; None where none did, or none has a latency."""
         through = self.up + self.partly
-        return self.seconds_sum / through if through else None
+        return self.seconds_sum / through if through and self.seconds_sum else None
 
     def plus(self, other: Span) -> Span:
         return replace(

@@ -30,6 +30,7 @@ _HEADERS = {
     "Cache-Control": "no-store",  # unless an answer says otherwise
 }
 _YEAR_S = 31_536_000
+_VIEWS = ("showroom", "dispatches", "monitor")
 
 
 def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
@@ -92,7 +93,17 @@ def _answer(request: Request, status: int, said: str) -> Response:
         back = quote(f"{request.url.path}?{request.url.query}".rstrip("?"), safe="")
         login = airflow_url(request, f"api/v2/auth/login?next={back}")
         return pages.render(request, "signed_out.html", status, login=login)
-    return pages.render(request, "error.html", status, code=status, said=said)
+    return pages.render(
+        request, "error.html", status, code=status, said=said, view=_view_above(request, status)
+    )
+
+
+def _view_above(request: Request, status: int) -> str | None:
+    """The view that the way back leads to; none from the view itself, or where it may not be seen."""
+    view, _, page = (
+        request.url.path.removeprefix(request.scope.get("root_path", "")).strip("/").partition("/")
+    )
+    return view if view in _VIEWS and page and status != 403 else None
 
 
 class _Headers:

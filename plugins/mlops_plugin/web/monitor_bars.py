@@ -56,7 +56,7 @@ def availability_in_words(spans: Sequence[Span]) -> str:
     whole = added_up(spans)
     if whole.availability is None:
         return "not probed"
-    return f"{percent(whole.availability)} of {whole.count:,} probes"
+    return f"{percent(whole.availability)} of {whole.count:,} probe{'s' if whole.count != 1 else ''}"
 
 
 def latency_in_words(spans: Sequence[Span]) -> str:

@@ -133,6 +133,7 @@ def history_page(request: Request, recorded: Recorded) -> HTMLResponse:
         name=recorded.name,
         target=recorded.target,
         is_watched=recorded.is_watched,
+        is_model=model_of(recorded.target) is not None,
         windows=[_shown(window, found) for window, found in recorded.windows.items()],
         incidents=[
             (incident, words((incident.ended_at or recorded.now) - incident.began_at))
