@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import KeyColumnError, StagingOutdated
-from mlops_plugin.pipeline.blocks import Blocks
+from mlops_plugin.pipeline.checksums import Blocks
 from mlops_plugin.pipeline.key_range import outermost
 from mlops_plugin.pipeline.partitions import Partition
 from mlops_plugin.pipeline.rejections import Reason
@@ -49,7 +49,7 @@ class Collected:
     last_key: dict[str, Any] | None
     increment: dict[str, Any] | None = None  # what of the query was read, see pipeline.increment
     plan: str | None = None  # whose partition the rows are
-    blocks: Blocks | None = None  # of the file, see pipeline.blocks
+    blocks: Blocks | None = None  # of the file, see pipeline.checksums
 
     @property
     def staged(self) -> Staged:
@@ -79,7 +79,7 @@ class Predicted:
     artifact_sha256: str
     at: str
     distribution: dict[str, Any]  # of the (first) prediction, see pipeline.distribution
-    blocks: Blocks | None = None  # of the file, see pipeline.blocks
+    blocks: Blocks | None = None  # of the file, see pipeline.checksums
     rejected_blocks: Blocks | None = None
 
     @property

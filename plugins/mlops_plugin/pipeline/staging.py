@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mlops_plugin.config.schema import StagingConfig
 from mlops_plugin.errors import StagingError
-from mlops_plugin.pipeline.blocks import BlockReader, Blocks, BlockWriter
+from mlops_plugin.pipeline.checksums import BlockReader, Blocks, BlockWriter, sealed, unsealed
 
 # Hears how many more rows were put on a shelf; for whoever shows progress.
 OnRows = Callable[[int], None]
@@ -165,7 +165,7 @@ class Shelf:
             is_local = isinstance(filesystem, LocalFileSystem)
             written = f"{path}.{uuid.uuid4().hex[:12]}" if is_local else path
             with filesystem.open(written, "w", encoding="utf-8") as file:
-                json.dump(note, file, ensure_ascii=False, indent=1)
+                json.dump(sealed(note), file, ensure_ascii=False, indent=1)
             if is_local:
                 Path(written).replace(path)
 
@@ -191,7 +191,7 @@ class Shelf:
                     content: dict[str, Any] = json.load(file)
             except FileNotFoundError:
                 return None
-        return content
+        return unsealed(content, path)
 
     def remove_rows(self) -> None:
         """Remove the rows of all steps; their notes, a few kilobytes, stay until they are swept by age."""

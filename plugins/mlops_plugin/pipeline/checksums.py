@@ -1,4 +1,4 @@
-"""Checksums of what is staged: a file of rows is a sequence of blocks, and none is used before it is checked.
+"""Checksums of what is staged. A file of rows is a sequence of blocks, and none is used before it is checked.
 
 A block is what Arrow writes for a batch, metadata and padding included; the first begins with the schema, and
 the end of the stream is one more. So damage is found before Arrow sees it, and no byte is read twice.
@@ -6,8 +6,9 @@ the end of the stream is one more. So damage is found before Arrow sees it, and 
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from mlops_plugin.errors import StagingError
 
 # Size in bytes and CRC-32 of each block, in the file's order. In a note, a pair is a list of two.
 Blocks = Sequence[Sequence[int]]
+
+_SEAL = "crc32"
 
 
 class BlockWriter:
@@ -66,11 +69,7 @@ def _intact(read: Callable[[int], pa.Buffer | bytes], blocks: Blocks, path: str)
     for number, (size, crc) in enumerate(blocks, 1):
         block = memoryview(read(size))
         if block.nbytes != size or zlib.crc32(block) != crc:
-            raise StagingError(
-                f"staging: {path} is damaged: {_found(block.nbytes, size)} in block {number} of "
-                f"{len(blocks)}; clear 'collect' and what follows it in Airflow to dispatch anew, and check "
-                "the disk or the store behind staging.url"
-            )
+            raise _damaged(path, f"{_found(block.nbytes, size)} in block {number} of {len(blocks)}")
         yield block
 
 
@@ -78,3 +77,30 @@ def _found(size: int, expected: int) -> str:
     if size != expected:
         return f"{size} bytes where {expected} were written"
     return "other bytes than were written"
+
+
+def sealed(note: Mapping[str, Any]) -> dict[str, Any]:
+    """A note with its checksum."""
+    return {**note, _SEAL: _crc(note)}
+
+
+def unsealed(note: dict[str, Any], path: str) -> dict[str, Any]:
+    """The note without its checksum, which those written before there was one do not have.
+
+    Raises `StagingError` where it is not as it was written; `path` is where it was read.
+    """
+    seal = note.pop(_SEAL, None)
+    if seal not in (None, _crc(note)):
+        raise _damaged(path, "it is not what was written")
+    return note
+
+
+def _crc(note: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(note).encode())
+
+
+def _damaged(path: str, found: str) -> StagingError:
+    return StagingError(
+        f"staging: {path} is damaged: {found}; clear 'collect' and what follows it in Airflow to dispatch "
+        "anew, and check the disk or the store behind staging.url"
+    )
