@@ -188,9 +188,8 @@ incidents = sa.Table(
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("began_at", UtcTime, nullable=False),
     sa.Column("ended_at", UtcTime),
-    sa.Column(
-        "ended_as", sa.String(20)
-    ),  # what the target became; empty also for incidents before version 0007
+    # What the target became; empty also for incidents before version 0007.
+    sa.Column("ended_as", sa.String(20)),
     sa.Column("error", sa.String(ERROR_CHARS)),
     sa.Index("mlops_incident_target", "target", "began_at"),
     sa.Index("mlops_incident_ended", "ended_at"),

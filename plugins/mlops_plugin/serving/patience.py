@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ServingConfig
 
 MOMENT_S = 0.05
-_READING = timedelta(
-    minutes=10
-)  # the source, the artifact and the event store have no limit of the Showroom's
+# The source, the artifact and the event store have no limit of the Showroom's.
+_READING = timedelta(minutes=10)
 
 
 def longest_silence(limits: ServingConfig) -> timedelta:

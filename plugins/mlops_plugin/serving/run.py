@@ -134,10 +134,8 @@ class Showroom:
             raise
         journal.flush()  # nothing is shown that is not on record
         ended = tuple(news for news in done if news.state == "succeeded")
-        rows, rejections = (
-            _rows(shelf, read_note(Collected, COLLECTED, shelf).staged),
-            _rejections(shelf, predicted),
-        )
+        rows = _rows(shelf, read_note(Collected, COLLECTED, shelf).staged)
+        rejections = _rejections(shelf, predicted)
         return Shown(dispatch.id, sha256, rows, predictions, ended, rejections, references)
 
     def _collect(
