@@ -2,7 +2,8 @@
 
 The rival is as little as does the same: it checks a signed token, predicts in its own process, and commits
 one row to the same MariaDB. The Showroom authenticates with Airflow, runs the four steps with the model in a
-process of its own, and commits the dispatch with its events (twice: before and after inferring).
+process of its own, and commits the dispatch with its events. Between them stands the same request for a model
+that does not exist: Airflow authenticates it, the role is asked for, and nothing is done.
 One client by turns, then eight at once; medians in milliseconds, and requests per second.
 
     python -m benchmarks.showroom [--requests 400] [--clients 8]
@@ -34,6 +35,7 @@ from mlops_plugin.events.migrating import upgrade
 from servers import ServerDatabase, free_port, start_mariadb
 from workshop import Workshop
 
+BARE, NOTHING, SHOWROOM = "bare FastAPI", "Airflow, nothing done", "Showroom"
 _FEATURES = 30
 _RIVAL = """
 import os
@@ -97,6 +99,7 @@ class Service:
     port: int
     path: str
     token: str
+    status: int = 200  # of its answers
 
     def ask(self, connection: http.client.HTTPConnection, body: bytes) -> None:
         """One request; anything but an answer ends the benchmark."""
@@ -104,7 +107,7 @@ class Service:
         connection.request("POST", self.path, body, headers)
         answer = connection.getresponse()
         said = answer.read()
-        if answer.status != 200:
+        if answer.status != self.status:
             raise SystemExit(f"{self.path}: {answer.status} {said.decode()[:500]}")
 
     def connect(self) -> http.client.HTTPConnection:
@@ -212,8 +215,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sign_in = {"username": "admin", "password": "admin"}
             token = str(airflow.api.call("POST", "/auth/token", sign_in)["access_token"])
             port = int(airflow.api.url.rsplit(":", 1)[1])
-            ours = Service(port, "/mlops/api/v1/showroom/models/boosted/runs", token)
-            services = {"bare FastAPI": bare, "Showroom": ours}
+            models = "/mlops/api/v1/showroom/models"
+            services = {
+                BARE: bare,
+                NOTHING: Service(port, f"{models}/nothing/runs", token, status=404),
+                SHOWROOM: Service(port, f"{models}/boosted/runs", token),
+            }
             milliseconds(services, body, 30)  # the first requests load the model and open connections
             spent = milliseconds(services, body, options.requests)
             rates = {
@@ -221,12 +228,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name, service in services.items()
             }
     print("one row, HistGradientBoosting on 30 features, event committed to MariaDB")
-    print(f"{'':14} {'p50 ms':>8} {'p95 ms':>8} {f'requests/s, {options.clients} clients':>24}")
+    print(f"{'':24} {'p50 ms':>8} {'p95 ms':>8} {f'requests/s, {options.clients} clients':>24}")
     for name, times in spent.items():
         p95 = statistics.quantiles(times, n=20)[-1]
-        print(f"{name:14} {statistics.median(times):8.2f} {p95:8.2f} {rates[name]:24.0f}")
-    slower = statistics.median(spent["Showroom"]) / statistics.median(spent["bare FastAPI"])
-    print(f"{'ratio':14} {slower:8.2f} {'':8} {rates['Showroom'] / rates['bare FastAPI']:24.2f}")
+        print(f"{name:24} {statistics.median(times):8.2f} {p95:8.2f} {rates[name]:24.0f}")
+    slower = statistics.median(spent[SHOWROOM]) / statistics.median(spent[BARE])
+    print(f"{'ratio':24} {slower:8.2f} {'':8} {rates[SHOWROOM] / rates[BARE]:24.2f}")
 
 
 if __name__ == "__main__":
