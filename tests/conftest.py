@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from servers import Server, ServerDatabase, start_mariadb, start_postgres
 from ways_in import WAYS_IN, WayIn, way_in
 
 pytest_plugins = ["workshop"]
+
+# The same examples each time, so that a change is judged by what it changes. HYPOTHESIS_PROFILE=default looks
+# for new ones.
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")

@@ -178,6 +178,18 @@ def test_every_value_is_judged_as_if_it_were_alone(data: st.DataObject) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+@pytest.mark.parametrize(
+    "rule",
+    [{"allowed": (0,)}, {"allowed": (-0.0,)}, {"type": "boolean"}, {"type": "integer", "allowed": (0,)}],
+)
+def test_negative_zero_is_zero(kind: pa.DataType, rule: dict[str, Any]) -> None:
+    batch = pa.RecordBatch.from_arrays([pa.array([-0.0, 0.0, 7.0], kind)], names=["a"])
+    contract = Contract("churn", {"a": ColumnContract.model_validate(rule)})
+    (violation,) = contract.bind(batch.schema).check(batch).violations
+    assert violation.rows.to_pylist() == [False, False, True]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_imputed_values_are_right_and_all_others_stay(data: st.DataObject) -> None:

@@ -132,7 +132,7 @@ def _read_as(values: pa.Array, declared: str | None) -> pa.Array:
             lowered = pc.utf8_lower(pc.utf8_trim_whitespace(values))
             return _one_or_zero(lowered, ("true", "1"), ("false", "0"))
         case ("boolean", "integer" | "number"):
-            return _one_or_zero(values.cast(pa.float64(), safe=False), (1.0,), (0.0,))
+            return _one_or_zero(_comparable_floats(values), (1.0,), (0.0,))
     return values
 
 
@@ -152,6 +152,11 @@ def _whole(values: pa.Array) -> pa.Array:
         is_whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.is_finite(numbers))
         is_whole = pc.or_(is_whole, pc.is_nan(numbers))
     return pc.if_else(is_whole, values, pa.scalar(None, values.type))
+
+
+def _comparable_floats(values: pa.Array) -> pa.Array:
+    """Numbers as floats for `is_in`, which takes -0.0 and 0.0 for two: a sum of both is 0.0."""
+    return pc.add(values.cast(pa.float64(), safe=False), 0.0)
 
 
 def _one_or_zero(values: pa.Array, ones: tuple[Any, ...], zeros: tuple[Any, ...]) -> pa.Array:
@@ -209,8 +214,8 @@ def _is_one_of(values: pa.Array, allowed: tuple[Any, ...]) -> pa.BooleanArray:
     if pa.types.is_null(kind):
         return pa.array([False] * len(values), pa.bool_())
     if pa.types.is_decimal(kind) or pa.types.is_floating(kind):
-        values, kind = values.cast(pa.float64(), safe=False), pa.float64()
-        allowed = tuple(map(float, allowed))
+        values, kind = _comparable_floats(values), pa.float64()
+        allowed = tuple(float(value) + 0.0 for value in allowed)
     elif pa.types.is_integer(kind):
         least, greatest = _limits(kind)
         allowed = tuple(int(value) for value in allowed if value == int(value) and least <= value <= greatest)
