@@ -70,7 +70,7 @@ def test_dispatch_without_a_run_is_closed_after_a_day(workshop: Workshop) -> Non
     begin(workshop, run_id=None, hours_ago=25)
     assert abandoned(workshop, timedelta(days=2)) == 1
     assert workshop.record(begun).state == "failed"
-    assert "for a day" in (workshop.record(begun).error or "")
+    assert "for 1d" in (workshop.record(begun).error or "")
 
 
 def abandoned(workshop: Workshop, *showroom_after: timedelta) -> int:

@@ -94,7 +94,7 @@ def test_a_run_whose_server_was_killed_is_closed_once_no_living_one_could_be_sil
         assert close_abandoned(store, longest) == 1
     closed = workshop.record(record.dispatch_id)
     assert closed.state == "failed"
-    assert closed.error == "nothing was heard of it for 15.5 min; its process has ended without a word"
+    assert closed.error == "nothing was heard of it for 15m30s; its process has ended without a word"
 
 
 def test_a_run_that_was_taken_for_dead_is_in_the_end_what_it_came_to(

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.dialects import parse_table
-from mlops_plugin.databases.odbc_driver_manager import OdbcColumn
+
+if TYPE_CHECKING:
+    from mlops_plugin.databases.odbc_driver_manager import OdbcColumn
 
 UNJUDGED = "unjudged"  # a kind: of a type for which ODBC has no word
 _MICROSECONDS = 6

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from mlops_plugin.config.durations import format_duration
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord
 from mlops_plugin.events.store import EventStore
@@ -82,9 +83,6 @@ def _close_without_run(
     longest = showroom_after if record.origin == "showroom" else _LONGEST_WITHOUT_RUN
     if datetime.now(UTC) - record.updated_at < longest:
         return False
-    reason = f"nothing was heard of it for {_words(longest)}; its process has ended without a word"
+    silence = format_duration(longest)
+    reason = f"nothing was heard of it for {silence}; its process has ended without a word"
     return store.reconcile(record.dispatch_id, "failed", reason)
-
-
-def _words(duration: timedelta) -> str:
-    return "a day" if duration == _LONGEST_WITHOUT_RUN else f"{duration / timedelta(minutes=1):g} min"
