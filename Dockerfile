@@ -16,6 +16,7 @@ COPY --chown=airflow:0 pyproject.toml requirements.in README.md LICENSE ./
 COPY --chown=airflow:0 plugins ./plugins
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 COPY --chown=airflow:0 docker/init.sh ./docker/
+COPY --chown=airflow:0 local_stack ./local_stack
 COPY --chown=airflow:0 dags ./dags
 COPY --chown=airflow:0 include ./include
 # A named volume takes over the owner of the folder that it covers.

@@ -20,7 +20,7 @@ if [ -z "$$python" ]; then \
 fi
 endef
 # Standard library only, so that it runs before anything is installed and after the environment was deleted.
-LOCAL = PYTHONPATH=plugins "$$python" -m mlops_plugin.local_stack
+LOCAL = "$$python" -m local_stack
 INSTALL = $(LOCAL).installation $(if $(PYTHON),--this-python)
 
 .PHONY: help up down status test lint lock screenshots bench environment environment-dev
@@ -31,7 +31,7 @@ help:  ## this list
 
 up:  ## install everything, start Airflow with the demo, show what it predicted
 	@$(FIND_PYTHON); $(INSTALL) && \
-	.venv/bin/python -m mlops_plugin.local_stack up --port "$(PORT)" --host "$(HOST)"
+	.venv/bin/python -m local_stack up --port "$(PORT)" --host "$(HOST)"
 
 down:  ## stop what `make up` started
 	@$(FIND_PYTHON); $(LOCAL) down
@@ -65,7 +65,7 @@ lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 	@git diff --stat -- requirements.txt requirements-dev.txt
 
 screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started
-	@PYTHONPATH=plugins .venv/bin/python docs/screenshots.py
+	@PYTHONPATH=plugins:. .venv/bin/python docs/screenshots.py
 
 bench: environment-dev  ## the measured promises, each beside its peer; PART=data_plane only that, QUICK=--quick little data
 	@PYTHONPATH=tests .venv/bin/python -m benchmarks $(PART) $(QUICK)

@@ -32,11 +32,11 @@ from benchmarks.warehouse import SERVER_OPTIONS, Spent
 from mlops_plugin.config.loader import load_config
 from mlops_plugin.config.schema import ColumnContract, ModelConfig
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.pipeline.contract import Contract
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.runner import run_step
-from servers import start_mariadb
+from mlops_plugin.pipeline.validation.contract import Contract
+from support.servers import start_mariadb
 
 COLUMNS = tuple(f"x{number}" for number in range(20))
 RULE = {"type": "number", "nullable": False, "min": -2, "max": 2}

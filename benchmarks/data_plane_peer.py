@@ -29,7 +29,10 @@ def predict_table(url: str, model: Any, query: str, table: str, chunk_rows: int 
         "artifact_sha256": "0" * 64,
         "predicted_at": datetime.now(UTC).replace(tzinfo=None),
     }
-    engine = sa.create_engine(url)
+    address = sa.make_url(url)
+    # PyMySQL encodes a password as Latin-1 unless it is bytes.
+    login = {"password": (address.password or "").encode()} if address.drivername.endswith("pymysql") else {}
+    engine = sa.create_engine(address, connect_args=login)
     with engine.connect() as reading, engine.begin() as writing:
         # Without it the driver fetches the whole result before the first chunk.
         reading = reading.execution_options(stream_results=chunk_rows is not None)

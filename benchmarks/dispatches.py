@@ -27,7 +27,7 @@ from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import Cursor, Origin, State
 from mlops_plugin.events.store import EventStore
-from servers import ServerDatabase, start_mariadb
+from support.servers import ServerDatabase, start_mariadb
 
 EVENTS_EACH = 10
 _NEWEST = datetime(2026, 1, 1, tzinfo=UTC)  # one dispatch a minute, back from here

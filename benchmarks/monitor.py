@@ -20,13 +20,13 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
-from airflow_process import RunningAirflow, running_airflow
 from benchmarks.dispatches import measure
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.monitor.recording import record_round
-from servers import ServerDatabase, start_mariadb, start_postgres
-from workshop import Workshop
+from mlops_plugin.monitoring.recording import record_round
+from support.airflow_process import RunningAirflow, running_airflow
+from support.servers import ServerDatabase, start_mariadb, start_postgres
+from support.workshop import Workshop
 
 EACH = 100  # dispatches of each model, and runs of each DAG
 _MONITOR_DAG = "mlops_monitor"

@@ -18,11 +18,11 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from airflow_process import REPOSITORY, RunningAirflow, running_airflow
 from benchmarks import results
 from benchmarks.warehouse import Spent
 from mlops_plugin.events.migrating import upgrade
-from workshop import Workshop
+from support.airflow_process import REPOSITORY, RunningAirflow, running_airflow
+from support.workshop import Workshop
 
 _EMPTY_DAG = """\
 from airflow.sdk import DAG, BaseOperator

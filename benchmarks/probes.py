@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mlops_plugin.monitor.board import ProbeBoard, probe_all
-from mlops_plugin.monitor.targets import HostTarget
-from monitor.listeners import deaf_listener, listener
+from mlops_plugin.monitoring.board import ProbeBoard, probe_all
+from mlops_plugin.monitoring.targets import HostTarget
+from support.listeners import deaf_listener, listener
 
 
 def seconds(work: Callable[[], object], repeat: int) -> float:

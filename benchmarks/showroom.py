@@ -30,10 +30,10 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
-from airflow_process import running_airflow
 from mlops_plugin.events.migrating import upgrade
-from servers import ServerDatabase, free_port, start_mariadb
-from workshop import Workshop
+from support.airflow_process import running_airflow
+from support.servers import ServerDatabase, free_port, start_mariadb
+from support.workshop import Workshop
 
 BARE, NOTHING, SHOWROOM = "bare FastAPI", "Airflow, nothing done", "Showroom"
 _FEATURES = 30

@@ -31,7 +31,7 @@ from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
-from servers import Server, ServerDatabase, start_mariadb
+from support.servers import Server, ServerDatabase, start_mariadb
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = {"LogisticRegression": LogisticRegression, "HistGradientBoosting": HistGradientBoostingClassifier}

@@ -4,7 +4,7 @@ set -eu
 echo "== Airflow's database"
 airflow db migrate
 echo "== roles and the administrator"
-python -m mlops_plugin.local_stack.accounts
+python -m local_stack.accounts
 echo "== event store"
 mlops db upgrade
 if [ "${MLOPS_DEMO:-yes}" = yes ]; then

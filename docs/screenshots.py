@@ -9,8 +9,8 @@ from typing import Literal
 
 from playwright.sync_api import FrameLocator, Page, sync_playwright
 
-from mlops_plugin.local_stack.airflow_api import AirflowApi
-from mlops_plugin.local_stack.environment import local_environment
+from local_stack.airflow_api import AirflowApi
+from mlops_plugin.cli.local_environment import local_environment
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 IMAGES = CHECKOUT / "docs" / "images"

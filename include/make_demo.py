@@ -157,7 +157,7 @@ def describe(demo: Demo, models: Path) -> None:
     import pyarrow as pa
 
     sys.path.insert(0, str(HERE.parent / "plugins"))  # where Airflow finds the package, too
-    from mlops_plugin.pipeline.baseline import make_baseline, write_baseline
+    from mlops_plugin.pipeline.validation.baseline import make_baseline, write_baseline
 
     seen, known, _, _ = split(demo)
     file = models / demo.file

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from servers import Server, ServerDatabase, start_mariadb, start_postgres
-from ways_in import WAYS_IN, WayIn, way_in
+from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
+from support.ways_in import WAYS_IN, WayIn, way_in
 
-pytest_plugins = ["workshop"]
+pytest_plugins = ["support.workshop"]
 
 # The same examples each time, so that a change is judged by what it changes. HYPOTHESIS_PROFILE=default looks
 # for new ones.

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mlops_plugin.model_loaders.native_threads import wait_passively
-from mlops_plugin.model_loaders.skops_import import import_skops_io
+from mlops_plugin.formats.native_threads import wait_passively
+from mlops_plugin.formats.skops_import import import_skops_io
 
 _log = logging.getLogger(__name__)
 
@@ -28,16 +28,16 @@ _MODULES = (
     "adbc_driver_postgresql.dbapi",
     "adbc_driver_sqlite.dbapi",
     "fsspec.implementations.local",
-    "mlops_plugin.dag_factory",
+    "mlops_plugin.orchestration.dag_factory",
     "mlops_plugin.pipeline.runner",
-    "mlops_plugin.databases.adbc_postgres",
-    "mlops_plugin.databases.adbc_sqlite",
-    "mlops_plugin.databases.mysql",
-    "mlops_plugin.databases.odbc",
-    "mlops_plugin.databases.sink",
+    "mlops_plugin.databases.drivers.adbc_postgres",
+    "mlops_plugin.databases.drivers.adbc_sqlite",
+    "mlops_plugin.databases.drivers.mysql",
+    "mlops_plugin.databases.drivers.odbc.driver",
+    "mlops_plugin.databases.sink.writer",
     "sklearn.ensemble",
     "sklearn.linear_model",
-    "mlops_plugin.model_loaders.scikit_files",
+    "mlops_plugin.formats.scikit_files",
 )
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from airflow_process import RunningAirflow, running_airflow
+from local_stack import processes
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.local_stack import processes
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from servers import Server, ServerDatabase, free_port
-from workshop import Workshop
+from support.airflow_process import RunningAirflow, running_airflow
+from support.servers import Server, ServerDatabase, free_port
+from support.workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

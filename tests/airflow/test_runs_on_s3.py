@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from s3_server import BUCKET, S3Server, start_s3
-from servers import Server
-from workshop import Workshop
+from support.airflow_process import RunningAirflow, running_airflow
+from support.s3_server import BUCKET, S3Server, start_s3
+from support.servers import Server
+from support.workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

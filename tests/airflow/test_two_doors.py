@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_process import REPOSITORY, airflow_environment
-from workshop import Workshop
+from support.airflow_process import REPOSITORY, airflow_environment
+from support.workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

@@ -30,7 +30,7 @@ LIGHT = (
     "mlops_plugin.errors",
     "mlops_plugin.connections",
     "mlops_plugin.config.loader",
-    "mlops_plugin.dag_factory",
+    "mlops_plugin.orchestration.dag_factory",
     "mlops_plugin.plugin",
     "mlops_plugin_entry",
 )
@@ -56,10 +56,10 @@ def test_the_import_check_sees_a_heavy_import(tmp_path: Path) -> None:
 def test_the_local_stack_needs_the_standard_library_only() -> None:
     # It runs before anything is installed: isolated, without site-packages.
     modules = ("installation", "stack", "__main__")
-    script = "; ".join(f"import mlops_plugin.local_stack.{module}" for module in modules)
+    script = "; ".join(f"import local_stack.{module}" for module in modules)
     command = [sys.executable, "-S", "-c", script]
     done = subprocess.run(
-        command, env={"PYTHONPATH": str(CHECKOUT / "plugins")}, capture_output=True, text=True, check=False
+        command, env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

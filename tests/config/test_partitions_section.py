@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlops_plugin.errors import ConfigError
-from workshop import Workshop
+from support.workshop import Workshop
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sinks import MODES, Mode
-from ways_in import INTO_MARIADB, WayIn, way_in
+from support.sinks import MODES, Mode
+from support.ways_in import INTO_MARIADB, WayIn, way_in
 
 
 @pytest.fixture(params=MODES)

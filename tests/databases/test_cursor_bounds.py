@@ -9,7 +9,7 @@ import pytest
 
 from mlops_plugin.databases.cursor_bounds import Value, between, from_on
 from mlops_plugin.databases.selection import narrowed
-from ways_in import WayIn, sqlite_way
+from support.ways_in import WayIn, sqlite_way
 
 LARGE = 2**53  # from here on a double knows even numbers only
 MOMENT = datetime(2026, 3, 29, 1, 59, 59, 999_999)

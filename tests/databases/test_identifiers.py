@@ -7,16 +7,16 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from hostile_names import MISREAD, NAMES
 from mlops_plugin.config.schema import PartitionsConfig
 from mlops_plugin.databases.cursor_bounds import between, from_on
 from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import narrowed
-from mlops_plugin.pipeline.partitions import plan_partitions
-from sinks import MODES, predictions, sink_config
-from ways_in import WayIn
-from written_types import WAYS_OUT
+from mlops_plugin.pipeline.reading.partitions import plan_partitions
+from support.hostile_names import MISREAD, NAMES
+from support.sinks import MODES, predictions, sink_config
+from support.ways_in import WayIn
+from support.written_types import WAYS_OUT
 
 _WAYS = [name for names in WAYS_OUT.values() for name in names]
 _CELLS = [

@@ -6,7 +6,7 @@ import pytest
 
 from mlops_plugin.databases.sql_text import bare, named_marks, numbered_marks
 from mlops_plugin.errors import DatabaseError
-from ways_in import WayIn
+from support.ways_in import WayIn
 
 
 def _fill(way: WayIn) -> None:

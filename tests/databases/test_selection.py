@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlops_plugin.databases.selection import Condition, narrowed, shown
-from ways_in import WayIn
+from support.ways_in import WayIn
 
 QUERY = "SELECT id, name FROM t ORDER BY id; -- all of them"
 

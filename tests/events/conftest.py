@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from events.event_stories import connection_of
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.store import EventStore
+from support.event_stories import connection_of
 
 
 @pytest.fixture(params=["sqlite", "mariadb", "postgres"])

@@ -12,11 +12,11 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from events.event_stories import found, new_identity
 from mlops_plugin.events import tables
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.records import DispatchIdentity
 from mlops_plugin.events.store import EventStore
+from support.event_stories import found, new_identity
 
 WRITERS, EVENTS = 8, 200
 

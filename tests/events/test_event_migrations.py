@@ -16,13 +16,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import mlops_plugin.events
-from events.event_stories import connection_of, new_identity
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import current, upgrade
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
+from support.event_stories import connection_of, new_identity
 
 MIGRATIONS = Path(mlops_plugin.events.__file__).parent / "migrations"
 

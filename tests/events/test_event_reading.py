@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from events.event_stories import new_entry, new_identity
 from mlops_plugin.events import tables
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
+from support.event_stories import new_entry, new_identity
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from events.event_stories import found, new_entry, new_identity
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
 from mlops_plugin.events.records import DispatchRecord, Origin, State, Step
 from mlops_plugin.events.store import EventStore
+from support.event_stories import found, new_entry, new_identity
 
 HOSTILE = {
     "NUL": "be\0fore",

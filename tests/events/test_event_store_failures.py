@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from events.event_stories import connection_of, found, new_identity
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.errors import ConnectionUnusable, EventStoreError
@@ -25,7 +24,8 @@ from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import current, upgrade
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE
-from servers import PASSWORD, Server, free_port, start_mariadb, start_postgres
+from support.event_stories import connection_of, found, new_identity
+from support.servers import PASSWORD, Server, free_port, start_mariadb, start_postgres
 
 
 def set_version(address: StoreAddress, version: str) -> None:
@@ -247,7 +247,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 RECORD = """
 import os, resource, sys
 from pathlib import Path
-from events.event_stories import new_identity
+from support.event_stories import new_identity
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.store import EventStore

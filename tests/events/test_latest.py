@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from events.event_stories import new_identity
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.records import Origin
 from mlops_plugin.events.store import EventStore
+from support.event_stories import new_identity
 
 
 def begin(store: EventStore, model: str, dispatch_id: str, origin: Origin = "scheduled") -> None:

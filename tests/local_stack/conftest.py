@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local_components import Begin
-from mlops_plugin.local_stack import processes
-from mlops_plugin.local_stack.layout import Layout
+from local_stack import processes
+from local_stack.layout import Layout
+from support.local_components import Begin
 
 
 @pytest.fixture

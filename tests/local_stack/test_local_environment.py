@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from local_components import CHECKOUT, SLEEP, Begin
-from mlops_plugin.local_stack import installation
-from mlops_plugin.local_stack.environment import (
-    local_environment,
+from local_stack import installation
+from local_stack.environment import (
     process_environment,
     read_or_make_password,
     read_or_make_secrets,
     stack_environment,
     write_env_file,
 )
-from mlops_plugin.local_stack.layout import Layout
-from mlops_plugin.local_stack.progress import LocalStackError, cause, run
+from local_stack.layout import Layout
+from local_stack.progress import LocalStackError, cause, run
+from mlops_plugin.cli.local_environment import local_environment
+from support.local_components import CHECKOUT, SLEEP, Begin
 
 
 def test_secrets_are_private_made_once_and_kept(layout: Layout) -> None:

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from local_components import CHECKOUT
-from mlops_plugin.local_stack import locks, processes, stack
-from mlops_plugin.local_stack.layout import Layout
-from mlops_plugin.local_stack.progress import LocalStackError
+from local_stack import locks, processes, stack
+from local_stack.layout import Layout
+from local_stack.progress import LocalStackError
+from support.local_components import CHECKOUT
 
 
 def test_up_with_a_taken_port_starts_nothing(layout: Layout) -> None:
@@ -44,10 +44,10 @@ def test_a_lock_file_left_by_a_dead_process_excludes_nobody(layout: Layout) -> N
 
 def test_down_interrupts_an_up_that_is_under_way(layout: Layout) -> None:
     hold = (
-        "import sys, time\nfrom pathlib import Path\nfrom mlops_plugin.local_stack.locks import exclusive\n"
+        "import sys, time\nfrom pathlib import Path\nfrom local_stack.locks import exclusive\n"
         "with exclusive(Path(sys.argv[1]), 'make up'):\n    print('ready', flush=True)\n    time.sleep(600)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "plugins")}
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     command = [sys.executable, "-c", hold, str(layout.local / "up.lock")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as up:
         assert up.stdout is not None

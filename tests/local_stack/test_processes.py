@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from local_components import SLEEP, Begin, wait_for
-from mlops_plugin.local_stack import processes
-from mlops_plugin.local_stack.layout import Layout
-from mlops_plugin.local_stack.progress import LocalStackError
-from servers import free_port
+from local_stack import processes
+from local_stack.layout import Layout
+from local_stack.progress import LocalStackError
+from support.local_components import SLEEP, Begin, wait_for
+from support.servers import free_port
 
 # Ignores SIGTERM, and has a child in a process group of its own, as a task has.
 STUBBORN = [

@@ -10,12 +10,12 @@ from typing import Protocol
 
 import pytest
 
-from local_components import Begin, wait_for, wait_until
-from mlops_plugin.local_stack import processes, stack
-from mlops_plugin.local_stack.layout import Layout
-from mlops_plugin.local_stack.progress import LocalStackError
-from mlops_plugin.local_stack.supervision import COMMANDS, Supervisor
-from servers import free_port
+from local_stack import processes, stack
+from local_stack.layout import Layout
+from local_stack.progress import LocalStackError
+from local_stack.supervision import COMMANDS, Supervisor
+from support.local_components import Begin, wait_for, wait_until
+from support.servers import free_port
 
 # Leaves a child in its own session behind, and ends.
 ORPHANING = [

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from local_components import CHECKOUT
-from mlops_plugin.local_stack import installation, processes
-from mlops_plugin.local_stack.layout import Layout
-from servers import free_port
+from local_stack import installation, processes
+from local_stack.layout import Layout
+from support.local_components import CHECKOUT
+from support.servers import free_port
 
 
 @pytest.mark.slow

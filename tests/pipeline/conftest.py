@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.pipeline.staging import Shelf, Staging
-from servers import ServerDatabase
-from ways_in import INTO_MARIADB
-from workshop import Workshop
+from mlops_plugin.pipeline.staging.shelf import Shelf, Staging
+from support.servers import ServerDatabase
+from support.ways_in import INTO_MARIADB
+from support.workshop import Workshop
 
 
 @pytest.fixture(params=["odbc-mariadb", "mysql", "odbc-postgres", "postgres"])

@@ -26,7 +26,7 @@ from mlops_plugin.errors import (
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.step_record import Attempt
-from workshop import Workshop
+from support.workshop import Workshop
 
 
 def test_predictions_arrive_with_key_and_provenance(workshop: Workshop) -> None:
@@ -311,7 +311,7 @@ _INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from mlops_plugin.pipeline.runner import run_step
-from workshop import Workshop
+from support.workshop import Workshop
 
 def too_late(*_):
     raise TimeoutError("task_timeout")

@@ -12,8 +12,8 @@ import sys
 import pytest
 
 from mlops_plugin.errors import DatabaseError
-from servers import ServerDatabase, start_mariadb
-from workshop import Workshop
+from support.servers import ServerDatabase, start_mariadb
+from support.workshop import Workshop
 
 NAMES = ("Zoë", "李雷 🚂", "O'Brien; DROP TABLE customers", "")
 QUERY = "SELECT id, name, a, b, c FROM customers ORDER BY id"
@@ -111,7 +111,7 @@ def test_server_that_dies_fails_the_step_and_a_retry_after_its_return_succeeds(
 
 _PEAK = """
 import sys
-from workshop import Workshop
+from support.workshop import Workshop
 from pathlib import Path
 workshop = Workshop.again(Path(sys.argv[1]))
 workshop.run(workshop.dispatch())

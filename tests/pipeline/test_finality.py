@@ -13,7 +13,7 @@ from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.step_record import Attempt
-from workshop import Workshop
+from support.workshop import Workshop
 
 STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")
 CONTRACT = {"columns": {"a": {"max": 100, "on_violation": "fail"}}}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.pipeline.dispatch import Dispatch
-from servers import ServerDatabase
-from workshop import Workshop
+from support.servers import ServerDatabase
+from support.workshop import Workshop
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _STEP = """

@@ -10,8 +10,8 @@ import pytest
 
 from mlops_plugin.errors import ConnectionUnusable, DatabaseError
 from mlops_plugin.pipeline.predictions import first_predictions
-from ways_in import WayIn
-from workshop import Workshop
+from support.ways_in import WayIn
+from support.workshop import Workshop
 
 OURS, THEIRS = "11111111-ours", "22222222-theirs"
 

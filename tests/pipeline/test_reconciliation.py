@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id
 from mlops_plugin.pipeline.reconciliation import close_abandoned, close_failed_run, close_forgotten
-from workshop import Workshop
+from support.workshop import Workshop
 
 
 def begin(

@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops_plugin.databases.sink import write_predictions
+from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.notes import COLLECTED, Accounts, Collected, read_note
-from mlops_plugin.pipeline.quarantine import Quarantine
-from sinks import MODES, Mode
-from ways_in import WAYS_IN, WayIn, way_in
-from workshop import Workshop
+from mlops_plugin.pipeline.staging.notes import COLLECTED, Accounts, Collected, read_note
+from mlops_plugin.pipeline.validation.quarantine import Quarantine
+from support.sinks import MODES, Mode
+from support.ways_in import WAYS_IN, WayIn, way_in
+from support.workshop import Workshop
 
 _EXAMPLES = 25
 _DIGITS = Context(prec=40)

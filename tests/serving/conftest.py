@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from mlops_plugin.config.schema import ServingConfig
-from mlops_plugin.serving.pool import ModelPool
 from mlops_plugin.serving.run import Showroom
-from workshop import Workshop
+from mlops_plugin.workers.pool import ModelPool
+from support.workshop import Workshop
 
 
 @pytest.fixture(scope="module")

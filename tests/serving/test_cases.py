@@ -16,8 +16,8 @@ from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import CaseError, DatabaseError, KeyColumnError
 from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.cases import CasePage, Cases, CaseView, open_cases
-from ways_in import WayIn
-from workshop import Workshop
+from support.ways_in import WayIn
+from support.workshop import Workshop
 
 # A comment at the end, marks in a literal: what people write.
 _QUERY = "SELECT name, id, size, '100% ?' AS note FROM things -- and so on"

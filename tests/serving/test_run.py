@@ -12,13 +12,13 @@ import pytest
 from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError
 from mlops_plugin.events.records import DispatchRecord, summarise
-from mlops_plugin.pipeline.baseline import make_baseline
-from mlops_plugin.pipeline.baseline_making import make_from_query
+from mlops_plugin.pipeline.validation.baseline import make_baseline
+from mlops_plugin.pipeline.validation.baseline_making import make_from_query
 from mlops_plugin.serving.explanation import Explanation, Usual, explain, usual_of_baseline, usual_values
-from mlops_plugin.serving.pool import ModelPool
 from mlops_plugin.serving.run import Shown, Showroom, StepNews, as_json
 from mlops_plugin.serving.wanted import Wanted
-from workshop import FEATURES, Workshop
+from mlops_plugin.workers.pool import ModelPool
+from support.workshop import FEATURES, Workshop
 
 
 def _run(showroom: Showroom, workshop: Workshop, wanted: Wanted) -> Shown:

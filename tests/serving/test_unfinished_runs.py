@@ -15,22 +15,22 @@ from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.errors import ServingError
 from mlops_plugin.events.records import DispatchRecord, summarise
 from mlops_plugin.pipeline.reconciliation import close_abandoned
-from mlops_plugin.serving.patience import longest_silence
-from mlops_plugin.serving.pool import ModelPool
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
-from serving import hostile
-from workshop import FEATURES, Workshop
+from mlops_plugin.workers.patience import longest_silence
+from mlops_plugin.workers.pool import ModelPool
+from support import hostile_models as hostile
+from support.workshop import FEATURES, Workshop
 
 _SERVER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from mlops_plugin.config.schema import ServingConfig
-from mlops_plugin.serving.pool import ModelPool
+from mlops_plugin.workers.pool import ModelPool
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
-from workshop import Workshop
+from support.workshop import Workshop
 workshop, pool = Workshop.again(Path(sys.argv[1])), ModelPool(ServingConfig())
 with workshop.deployment.event_store() as store, ThreadPoolExecutor(1) as threads:
     with pool.runtime(workshop.model()):  # for whom the run waits

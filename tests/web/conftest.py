@@ -14,10 +14,10 @@ from urllib.parse import urlencode, urljoin
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
-from servers import Server
-from workshop import Workshop
+from support.airflow_process import RunningAirflow, running_airflow
+from support.servers import Server
+from support.workshop import Workshop
 
 ROLES = ("Admin", "Op", "User", "Viewer", "Public")
 

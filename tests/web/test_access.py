@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from airflow_process import REPOSITORY, RunningAirflow, airflow_environment, running_airflow
 from mlops_plugin.events.migrating import upgrade
-from servers import Server
+from support.airflow_process import REPOSITORY, RunningAirflow, airflow_environment, running_airflow
+from support.servers import Server
+from support.workshop import Workshop
 from web.conftest import ROLES, Answer, Client, sign_in
-from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 
-from airflow_process import RunningAirflow
+from support.airflow_process import RunningAirflow
 from web.conftest import Client
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]

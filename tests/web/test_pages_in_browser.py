@@ -16,14 +16,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Error, Frame, Page, Request, Response, expect
 
-from airflow_process import RunningAirflow, airflow_environment, running_airflow
-from events.event_stories import new_identity
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from servers import Server, free_port
-from workshop import Workshop
+from support.airflow_process import RunningAirflow, airflow_environment, running_airflow
+from support.event_stories import new_identity
+from support.servers import Server, free_port
+from support.workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

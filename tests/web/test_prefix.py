@@ -9,11 +9,11 @@ from urllib.parse import urljoin
 
 import pytest
 
-from airflow_process import RunningAirflow, running_airflow
 from mlops_plugin.events.migrating import upgrade
-from servers import Server
+from support.airflow_process import RunningAirflow, running_airflow
+from support.servers import Server
+from support.workshop import Workshop
 from web.conftest import Client
-from workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 

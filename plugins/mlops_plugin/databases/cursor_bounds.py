@@ -10,7 +10,7 @@ import contextlib
 from datetime import date, datetime, timedelta
 
 from mlops_plugin.databases.dialects import Dialect
-from mlops_plugin.databases.row_stream import utc_naive
+from mlops_plugin.databases.drivers.row_stream import utc_naive
 from mlops_plugin.databases.selection import Condition
 
 Value = int | date | datetime

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_plugin.databases.dialects import Dialect
-    from mlops_plugin.databases.odbc_driver_manager import OdbcColumn
+    from mlops_plugin.databases.drivers.odbc.driver_manager import OdbcColumn
 
 
 class Database(Protocol):

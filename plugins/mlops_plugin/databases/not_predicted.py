@@ -5,8 +5,8 @@ from __future__ import annotations
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.dialects import parse_table
-from mlops_plugin.databases.predictions_table import DISPATCH_ID
 from mlops_plugin.databases.selection import Condition
+from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID
 
 # Collation of each column of a table that has one.
 _MYSQL_TEXTS = (

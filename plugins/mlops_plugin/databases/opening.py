@@ -15,19 +15,19 @@ def open_database(spec: ConnectionSpec, *, max_text_bytes: int = 4096) -> Databa
     # One way in per branch: a task loads the driver it uses, not all of them.
     match spec.conn_type.lower():
         case "odbc":
-            from mlops_plugin.databases.odbc import OdbcDatabase
+            from mlops_plugin.databases.drivers.odbc.driver import OdbcDatabase
 
             return OdbcDatabase(spec, max_text_bytes=max_text_bytes)
         case "sqlite":
-            from mlops_plugin.databases.adbc_sqlite import SqliteDatabase
+            from mlops_plugin.databases.drivers.adbc_sqlite import SqliteDatabase
 
             return SqliteDatabase(spec)
         case "postgres" | "postgresql":
-            from mlops_plugin.databases.adbc_postgres import PostgresDatabase
+            from mlops_plugin.databases.drivers.adbc_postgres import PostgresDatabase
 
             return PostgresDatabase(spec)
         case "mysql" | "mariadb":
-            from mlops_plugin.databases.mysql import MysqlDatabase
+            from mlops_plugin.databases.drivers.mysql import MysqlDatabase
 
             return MysqlDatabase(spec)
     raise ConnectionUnusable(

@@ -13,7 +13,7 @@ from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import ConnectionUnusable
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.store import EventStore
-from mlops_plugin.pipeline.staging import Staging
+from mlops_plugin.pipeline.staging.shelf import Staging
 
 
 @dataclass(frozen=True)

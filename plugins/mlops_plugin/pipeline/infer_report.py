@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlops_plugin.pipeline.distribution import merged
-from mlops_plugin.pipeline.notes import Predicted
-from mlops_plugin.pipeline.rejections import Reason, details, merged_reasons
+from mlops_plugin.pipeline.staging.notes import Predicted
+from mlops_plugin.pipeline.validation.rejections import Reason, details, merged_reasons
 
 Report = Mapping[str, Any]
 

@@ -12,9 +12,9 @@ from mlops_plugin.config.schema import ModelConfig, PagesConfig, PartitionsConfi
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.pipeline.increment import check_column
-from mlops_plugin.pipeline.pages import plan_pages
-from mlops_plugin.pipeline.partitions import plan_partitions
+from mlops_plugin.pipeline.reading.increment import check_column
+from mlops_plugin.pipeline.reading.pages import plan_pages
+from mlops_plugin.pipeline.reading.partitions import plan_partitions
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def inspect_model(
     model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]
 ) -> Iterator[Finding]:
     """Load the artifact, prepare the query, compare its columns with contract and model, look at tables."""
-    from mlops_plugin.model_loaders.runtime import load_runtime
+    from mlops_plugin.formats.runtime import load_runtime
 
     name = f"models.{model.name}"
     found: dict[str, MlopsError] = {}
@@ -96,7 +96,7 @@ def inspect_model(
 
 def _as_checked(model: ModelConfig, rows: pa.Schema, artifact_sha256: str) -> pa.Schema:
     """The columns as the contract hands them to the model."""
-    from mlops_plugin.pipeline.contract import Contract
+    from mlops_plugin.pipeline.validation.contract import Contract
 
     contract = Contract.of(model)
     if contract is None:
@@ -138,7 +138,7 @@ def _plan_pages(model: ModelConfig, wanted: PagesConfig, deployment: Deployment,
 
 
 def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
-    from mlops_plugin.databases.predictions_table import check_table
+    from mlops_plugin.databases.sink.predictions_table import check_table
     from mlops_plugin.pipeline.provenance import predictions_schema
 
     schema = predictions_schema([rows.field(column) for column in model.key], outputs)
@@ -153,8 +153,8 @@ def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, o
 
 
 def _look_at_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Schema) -> None:
-    from mlops_plugin.databases.predictions_table import check_table
-    from mlops_plugin.pipeline.quarantine import RECORD_NUMBER, quarantine_schema
+    from mlops_plugin.databases.sink.predictions_table import check_table
+    from mlops_plugin.pipeline.validation.quarantine import RECORD_NUMBER, quarantine_schema
 
     sink = model.quarantine_sink
     schema = quarantine_schema([rows.field(column) for column in model.key])

@@ -23,12 +23,12 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
-from mlops_plugin.pipeline.increment import increment_of, move_mark_behind
 from mlops_plugin.pipeline.infer_report import infer_report
-from mlops_plugin.pipeline.notes import Collected, increment_note, planned_partition
-from mlops_plugin.pipeline.partitions import ALL_ROWS, plan_partitions
+from mlops_plugin.pipeline.reading.increment import increment_of, move_mark_behind
+from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, plan_partitions
 from mlops_plugin.pipeline.rendering import without_secrets
-from mlops_plugin.pipeline.staging import OnRows, Shelf, unheard
+from mlops_plugin.pipeline.staging.notes import Collected, increment_note, planned_partition
+from mlops_plugin.pipeline.staging.shelf import OnRows, Shelf, unheard
 from mlops_plugin.pipeline.step_record import ONLY_TRY, Attempt, Counted, recorded
 
 _log = logging.getLogger(__name__)
@@ -143,19 +143,19 @@ def _collect(
         if source.pages is None:
             rows = database.read(statement, batch_rows=source.batch_rows, parameters=parameters)
         else:
-            from mlops_plugin.pipeline.pages import read_in_pages
+            from mlops_plugin.pipeline.reading.pages import read_in_pages
 
             path = f"models.{dispatch.model.name}.source.pages"
             rows = read_in_pages(database, rendered, conditions, source.pages, path, source.batch_rows)
             ran += f"\n-- in pages of about {source.pages.rows} rows by {source.pages.column}"
         if dispatch.is_quarantined:
-            from mlops_plugin.pipeline.quarantine import Quarantine, only_with_keys
+            from mlops_plugin.pipeline.validation.quarantine import Quarantine, only_with_keys
 
             keys = Quarantine(dispatch.model, dispatch.id, deployment).keys()
             rows = only_with_keys(rows, dispatch.model.key, keys)
             ran += f"\n-- only the rows of {len(keys)} quarantined keys"
         elif increment and increment.skipped_artifact and dispatch.model.may_reject:
-            from mlops_plugin.pipeline.quarantine import Quarantine, judgement, without_keys
+            from mlops_plugin.pipeline.validation.quarantine import Quarantine, judgement, without_keys
 
             judged_by = judgement(dispatch.model, increment.skipped_artifact)
             keys = Quarantine(dispatch.model, dispatch.id, deployment).keys_judged_by(judged_by)
@@ -189,7 +189,7 @@ def _plan(
 
 
 def _log_dispatch(dispatch: Dispatch, store: EventStore, shelf: Shelf) -> Counted:
-    from mlops_plugin.model_loaders.artifact import artifact_sha256
+    from mlops_plugin.formats.artifact import artifact_sha256
 
     sha256 = artifact_sha256(dispatch.model.model.uri)
     entry = log_entry(dispatch, steps.log(dispatch, sha256, shelf), sha256)
@@ -213,7 +213,7 @@ def log_entry(dispatch: Dispatch, collected: Collected, sha256: str) -> LogEntry
 
 
 def _infer(dispatch: Dispatch, shelf: Shelf) -> Counted:
-    from mlops_plugin.model_loaders.runtime import load_runtime
+    from mlops_plugin.formats.runtime import load_runtime
 
     runtime = load_runtime(dispatch.model.model, features=dispatch.model.features)
     predicted = steps.infer(dispatch, runtime, shelf)
@@ -221,8 +221,8 @@ def _infer(dispatch: Dispatch, shelf: Shelf) -> Counted:
 
 
 def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shelf: Shelf) -> Counted:
-    from mlops_plugin.databases.sink import write_predictions
-    from mlops_plugin.pipeline.quarantine import Quarantine
+    from mlops_plugin.databases.sink.writer import write_predictions
+    from mlops_plugin.pipeline.validation.quarantine import Quarantine
 
     sink = dispatch.model.sink
 

@@ -15,12 +15,14 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
-from mlops_plugin.model_loaders.runtime import Runtime
+from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
-from mlops_plugin.pipeline.increment import Increment
-from mlops_plugin.pipeline.key_range import KeyRange
-from mlops_plugin.pipeline.notes import (
+from mlops_plugin.pipeline.provenance import with_provenance
+from mlops_plugin.pipeline.reading.increment import Increment
+from mlops_plugin.pipeline.reading.key_range import KeyRange
+from mlops_plugin.pipeline.reading.partitions import Partition
+from mlops_plugin.pipeline.staging.notes import (
     COLLECTED,
     LOGGED,
     PERSISTED,
@@ -40,15 +42,13 @@ from mlops_plugin.pipeline.notes import (
     require_predicted,
     shelves,
 )
-from mlops_plugin.pipeline.partitions import Partition
-from mlops_plugin.pipeline.provenance import with_provenance
-from mlops_plugin.pipeline.rejections import Rejections, merged_reasons
-from mlops_plugin.pipeline.staged_rows import predicted_rows, rejected_rows
-from mlops_plugin.pipeline.staging import Shelf
-from mlops_plugin.pipeline.threshold import is_within_threshold, require_within_threshold
+from mlops_plugin.pipeline.staging.shelf import Shelf
+from mlops_plugin.pipeline.staging.staged_rows import predicted_rows, rejected_rows
+from mlops_plugin.pipeline.validation.rejections import Rejections, merged_reasons
+from mlops_plugin.pipeline.validation.threshold import is_within_threshold, require_within_threshold
 
 if TYPE_CHECKING:
-    from mlops_plugin.pipeline.quarantine import Quarantine
+    from mlops_plugin.pipeline.validation.quarantine import Quarantine
 
 REJECTED = "rejected"
 
@@ -108,7 +108,9 @@ def collect(
 
 def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> None:
     """Raise `ContractError` where no row of this schema could keep the model's `input:`."""
-    from mlops_plugin.pipeline.contract import Contract  # it needs numpy, and most models have none
+    from mlops_plugin.pipeline.validation.contract import (
+        Contract,  # it needs numpy, and most models have none
+    )
 
     if contract := Contract.of(model):
         contract.bind(rows)
@@ -146,7 +148,7 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
             f"was logged (sha256 {logged.artifact_sha256[:12]}..., now {runtime.artifact_sha256[:12]}...); "
             "clear 'log' and what follows it in Airflow to dispatch with the new one"
         )
-    from mlops_plugin.pipeline.screening import Screening
+    from mlops_plugin.pipeline.validation.screening import Screening
 
     key = dispatch.model.key
     with shelf.rows(collected.staged) as rows:
@@ -216,7 +218,7 @@ def persist(
     if quarantine is not None:
         judged_by = None
         if model.source.skip_predicted and is_within_threshold(dispatch, collected, rejected):
-            from mlops_plugin.pipeline.quarantine import judgement
+            from mlops_plugin.pipeline.validation.quarantine import judgement
 
             judged_by = judgement(model, logged.artifact_sha256)
         with rejected_rows(predicted, shelf) as records:

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import CaseError
-from mlops_plugin.model_loaders.runtime import Runtime
-from mlops_plugin.pipeline.baseline import Baseline
-from mlops_plugin.pipeline.baseline_making import find_baseline
+from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.pipeline.validation.baseline import Baseline
+from mlops_plugin.pipeline.validation.baseline_making import find_baseline
 from mlops_plugin.serving.cases import Cases
 
 

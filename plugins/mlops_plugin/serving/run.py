@@ -19,17 +19,17 @@ from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.infer_report import infer_report
-from mlops_plugin.pipeline.memory_shelf import MemoryShelf
-from mlops_plugin.pipeline.notes import COLLECTED, Collected, Predicted, read_note
 from mlops_plugin.pipeline.runner import log_entry
-from mlops_plugin.pipeline.staging import Staged
+from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
+from mlops_plugin.pipeline.staging.notes import COLLECTED, Collected, Predicted, read_note
+from mlops_plugin.pipeline.staging.shelf import Staged
 from mlops_plugin.pipeline.step_record import recorded
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.cases import open_cases
 from mlops_plugin.serving.explanation import References, references_of, replaced_rows
-from mlops_plugin.serving.patience import Patience
-from mlops_plugin.serving.pool import ModelPool
 from mlops_plugin.serving.wanted import ROWS_GIVEN, Wanted, changed_rows, given_rows
+from mlops_plugin.workers.patience import Patience
+from mlops_plugin.workers.pool import ModelPool
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
-from mlops_plugin.web.permissions import Resource
+from mlops_plugin.orchestration.permissions import Resource
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 

@@ -11,9 +11,9 @@ from fastapi import Depends, Request
 
 from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.events.store import EventStore
-from mlops_plugin.monitor.watch import Watch
+from mlops_plugin.monitoring.watch import Watch
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.serving.pool import ModelPool
+from mlops_plugin.workers.pool import ModelPool
 
 
 class Site:

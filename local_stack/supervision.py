@@ -1,0 +1,80 @@
+"""Airflow's components while somebody waits for them: one that has ended is started again, once."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from local_stack import processes
+from local_stack.layout import Layout
+from local_stack.progress import LocalStackError, cause, step
+
+# Logs are files that every component of this machine reads: no log server, and so no further port.
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+
+
+class Supervisor:
+    """Watches the components that one `make up` needs; nobody watches once it is over."""
+
+    def __init__(self, layout: Layout, environment: Mapping[str, str]) -> None:
+        self._layout = layout
+        self._environment = environment
+        self._restarted: set[str] = set()
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_all(self) -> None:
+        for component in COMMANDS:
+            self._start(component)
+
+    def check(self) -> None:
+        """Start again what has ended; raises `LocalStackError` for what ended twice."""
+        running = processes.components(self._layout.checkout)
+        for component in COMMANDS:
+            if component not in running and not self._is_alive(component):
+                self._restart(component)
+
+    def _is_alive(self, component: str) -> bool:
+        """Whether it was started here and lives, also while its program is loaded: /proc has no mark then."""
+        process = self.started.get(component)
+        return process is not None and process.poll() is None
+
+    def _restart(self, component: str) -> None:
+        log = log_of(self._layout, component)
+        reason = cause(log)
+        if component in self._restarted:
+            raise LocalStackError(
+                f"the {component} ended, was started again, and ended again: {reason}\nThe whole log: {log}\n"
+                f"That of the time before: {processes.previous(log)}"
+            )
+        self._restarted.add(component)
+        print(f"\n  the {component} ended: {reason}\n  Its log: {processes.previous(log)}", flush=True)
+        with step(f"starting the {component} again") as tick:
+            # What a dead scheduler leaves are tasks, which end by themselves; an API server's hold its port.
+            if component != "scheduler":
+                processes.stop(self._layout.checkout, tick, component)
+            self._start(component)
+
+    def _start(self, component: str) -> None:
+        command = [self._layout.program("airflow"), *COMMANDS[component]]
+        log = log_of(self._layout, component)
+        self.started[component] = processes.start(
+            component, command, log, env=self._environment, checkout=self._layout.checkout
+        )
+
+
+def log_of(layout: Layout, component: str) -> Path:
+    return layout.logs / f"{component}.log"
+
+
+def state_of(layout: Layout, component: str, process: processes.Process | None, health: str) -> str:
+    """How a component is, in the words of `make status`."""
+    if process is not None:
+        return f"process {process.pid}, {health}"
+    log = log_of(layout, component)
+    return f"has ended: {cause(log)}; its log: {log}" if log.exists() else "does not run"

@@ -1,0 +1,130 @@
+"""A dispatch in the terminal: the very same steps, a progress bar, and the accounting at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mlops_plugin.events.records import Step
+from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
+from mlops_plugin.pipeline.reconciliation import close_abandoned
+from mlops_plugin.pipeline.rendering import interval_at, render
+from mlops_plugin.pipeline.runner import run_dispatch
+from mlops_plugin.pipeline.step_record import Counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mlops_plugin.config.schema import ModelConfig
+    from mlops_plugin.pipeline.deployment import Deployment
+    from mlops_plugin.pipeline.staging.shelf import OnRows
+
+
+def dispatch_in_terminal(
+    model: ModelConfig,
+    deployment: Deployment,
+    *,
+    interval: tuple[datetime, datetime] | None = None,
+    row_limit: int | None = None,
+    is_dry_run: bool = False,
+    is_quarantined: bool = False,
+) -> None:
+    """Dispatch a model here and now and show it; raises what the step raises."""
+    from rich.console import Console
+
+    # A task's log lines would tear the progress bar apart.
+    logging.getLogger("mlops_plugin").setLevel(logging.WARNING)
+    now = datetime.now(UTC)
+    dispatch = Dispatch(
+        id=new_dispatch_id(),
+        model=model,
+        origin="terminal",
+        requested_by=terminal_user(),
+        data_interval=interval or interval_at(model, now),
+        row_limit=row_limit,
+        is_dry_run=is_dry_run,
+        reads_own_interval=interval is not None,
+        is_quarantined=is_quarantined,
+    )
+
+    def query() -> str:
+        return render(
+            model.source.query,
+            model,
+            moment=now,
+            interval=dispatch.data_interval,
+            row_limit=row_limit,
+            dry_run=is_dry_run,
+            quarantined=is_quarantined,
+        )
+
+    with deployment.event_store() as store:
+        close_abandoned(store)
+    console = Console(highlight=False)
+    console.print(f"[bold]{model.name}[/bold]  dispatch {dispatch.id}")
+    started = time.monotonic()
+    with _progress(console) as progress:
+        counted = run_dispatch(dispatch, deployment, query, lambda step: _bar(progress, step))
+    _print_accounts(console, dispatch, counted, time.monotonic() - started)
+
+
+def terminal_user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return None
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description:8}"),
+        BarColumn(),
+        TextColumn("{task.completed:>12,.0f} rows"),
+        TextColumn("{task.fields[rate]:>12}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+@contextlib.contextmanager
+def _bar(progress: Progress, step: Step) -> Iterator[OnRows]:
+    # How many rows there are is known after `collect` only.
+    total = next((task.completed for task in progress.tasks if task.description == "collect"), None)
+    task = progress.add_task(step, total=total, rate="")
+    started = time.monotonic()
+
+    def on_rows(rows: int) -> None:
+        done = progress.tasks[task].completed + rows
+        rate = done / max(time.monotonic() - started, 1e-9)
+        progress.update(task, advance=rows, rate=f"{rate:,.0f}/s")
+
+    yield on_rows
+    # `log` handles no rows, but speaks for all of them.
+    done = total or 0 if step == "log" else progress.tasks[task].completed
+    progress.update(task, total=done, completed=done)
+
+
+def _print_accounts(
+    console: Console, dispatch: Dispatch, counted: Mapping[Step, Counted], seconds: float
+) -> None:
+    accounts = counted["persist"]
+    names = ("collected", "predicted", "rejected", "persisted")
+    console.print(
+        "  ".join(f"{name} [bold]{accounts[name]:,}[/bold]" for name in names) + f"  in {seconds:.1f} s"
+    )
+    if accounts["rejected"] and not dispatch.is_dry_run:
+        quarantine = dispatch.model.quarantine_sink
+        console.print(f"rejected: table {quarantine.table}, connection '{quarantine.connection}'")
+    sink = dispatch.model.sink
+    where = f"table {sink.table}, connection '{sink.connection}'"
+    console.print(
+        f"dry run: nothing was written to {where}" if dispatch.is_dry_run else f"predictions: {where}"
+    )

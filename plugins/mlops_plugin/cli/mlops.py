@@ -1,0 +1,279 @@
+"""The `mlops` command: what an operator or a data scientist does from a terminal.
+
+Exit status: 0 all well, 1 something is wrong and was said, 2 the command line itself is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
+
+if TYPE_CHECKING:
+    from mlops_plugin.config.loader import LoadedConfig
+    from mlops_plugin.config.schema import ModelConfig
+    from mlops_plugin.pipeline.deployment import Deployment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the `mlops` command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    _use_local_environment()
+    try:
+        status: int = options.run(options)
+    except MlopsError as error:
+        print(f"mlops: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mlops: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlops", description="Machine-learning models on Airflow, from the terminal."
+    )
+    parser.add_argument(
+        "--config", type=Path, help="config.yaml to use (default: [mlops] config_file of Airflow)"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="say everything that is wrong with the configuration")
+    check.add_argument("models", nargs="*", metavar="MODEL", help="only these models (default: all)")
+    check.add_argument(
+        "--connect",
+        action="store_true",
+        help="also open connections, prepare queries, load artifacts, compare columns",
+    )
+    check.set_defaults(run=_check)
+
+    dispatch = commands.add_parser("dispatch", help="run a model's four steps here and now, without Airflow")
+    dispatch.add_argument("model", metavar="MODEL")
+    dispatch.add_argument("--limit", type=_positive, metavar="N", help="dispatch at most N rows")
+    dispatch.add_argument("--dry-run", action="store_true", help="do everything but write predictions")
+    dispatch.add_argument(
+        "--interval",
+        nargs=2,
+        type=_moment,
+        metavar=("START", "END"),
+        help="data interval for the query, ISO 8601 (default: the last complete one of the schedule)",
+    )
+    dispatch.add_argument(
+        "--quarantined", action="store_true", help="dispatch only the rows whose keys are in quarantine"
+    )
+    dispatch.set_defaults(run=_dispatch)
+
+    cursor = commands.add_parser("cursor", help="show or set up to where models have read their source")
+    cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last marks")
+    change = cursor.add_mutually_exclusive_group()
+    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from there on, less the lag")
+    change.add_argument("--reset", action="store_true", help="the next dispatch begins at `initial`")
+    cursor.set_defaults(run=_cursor, complain=cursor.error)
+
+    baseline = commands.add_parser(
+        "baseline", help="write down what a model's features look like, for its contract and the Showroom"
+    )
+    baseline.add_argument("model", metavar="MODEL")
+    baseline.add_argument(
+        "--query",
+        metavar="SQL",
+        help="rows to look at, e.g. the training data's (default: the model's query)",
+    )
+    baseline.set_defaults(run=_baseline)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
+    schema.add_argument(
+        "--markdown", action="store_true", help="print the reference of all parameters instead"
+    )
+    schema.set_defaults(run=_schema)
+
+    database = commands.add_parser("db", help="the event store's tables")
+    actions = database.add_subparsers(required=True, metavar="ACTION")
+    upgrade = actions.add_parser("upgrade", help="create or bring up to date; harmless when current")
+    upgrade.set_defaults(run=_db_upgrade)
+    current = actions.add_parser("current", help="say which version the tables have")
+    current.set_defaults(run=_db_current)
+
+    roles = commands.add_parser("roles", help="who may see and use the views in Airflow")
+    role_actions = roles.add_subparsers(required=True, metavar="ACTION")
+    sync = role_actions.add_parser(
+        "sync", help="create the views' permissions and grant them to Airflow's roles"
+    )
+    sync.set_defaults(run=_roles_sync)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of rows; give 1 or more")
+    return number
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no time; write e.g. 2026-01-31T06:00:00+00:00"
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _use_local_environment() -> None:
+    """In a folder that `make up` has set up, use its Airflow, unless the environment names another."""
+    if "AIRFLOW_HOME" in os.environ:
+        return
+    from mlops_plugin.cli.local_environment import local_environment
+
+    os.environ.update(local_environment(Path.cwd()) or {})
+
+
+def _config_path(options: argparse.Namespace) -> Path:
+    from mlops_plugin.config.loader import find_config_file
+
+    path: Path | None = options.config
+    return path or find_config_file()
+
+
+def _load(options: argparse.Namespace) -> LoadedConfig:
+    from mlops_plugin.config.loader import load_config
+
+    return load_config(_config_path(options))
+
+
+def _deployment(loaded: LoadedConfig) -> Deployment:
+    from mlops_plugin.pipeline.deployment import Deployment
+
+    return Deployment.of_airflow(loaded.config.events, loaded.config.staging)
+
+
+def _check(options: argparse.Namespace) -> int:
+    loaded = _load(options)
+    wanted = options.models or [*loaded.config.models, *loaded.broken]
+    sound: list[ModelConfig] = []
+    problems: list[Problem] = []
+    for name in wanted:
+        try:
+            sound.append(loaded.model(name))
+        except ConfigError as error:
+            problems += error.problems
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    failed = len(problems) + (_connect(sound, _deployment(loaded)) if options.connect else 0)
+    count = "no problems" if not failed else "1 problem" if failed == 1 else f"{failed} problems"
+    print(f"{loaded.path}: {len(sound)} of {len(wanted)} models are well described; {count}")
+    return 1 if failed else 0
+
+
+def _connect(models: Sequence[ModelConfig], deployment: Deployment) -> int:
+    from mlops_plugin.pipeline.inspection import Finding, inspect_events, inspect_model
+    from mlops_plugin.pipeline.rendering import render
+
+    now = datetime.now(UTC)
+    failed = 0
+
+    def findings() -> Iterator[Finding]:
+        yield inspect_events(deployment)
+        for model in models:
+            yield from inspect_model(model, deployment, lambda m: render(m.source.query, m, moment=now))
+
+    for finding in findings():
+        print(
+            f"{'ok   ' if finding.problem is None else 'WRONG'} {finding.subject}: {finding.tried}",
+            flush=True,
+        )
+        if finding.problem is not None:
+            failed += 1
+            print(f"      {finding.problem}", file=sys.stderr)
+    return failed
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.dispatch import dispatch_in_terminal
+
+    loaded = _load(options)
+    model = loaded.model(options.model)
+    interval = tuple(options.interval) if options.interval else None
+    # Ended by the system: like Ctrl-C, so that the dispatch is recorded as failed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    dispatch_in_terminal(
+        model,
+        _deployment(loaded),
+        interval=interval,
+        row_limit=options.limit,
+        is_dry_run=options.dry_run,
+        is_quarantined=options.quarantined,
+    )
+    return 0
+
+
+def _cursor(options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.cursor import set_mark_in_terminal, show_marks
+
+    is_change = options.reset or options.set is not None
+    if is_change and options.model is None:
+        options.complain("--set and --reset need a MODEL")
+    loaded = _load(options)
+    if is_change:
+        set_mark_in_terminal(loaded.model(options.model), _deployment(loaded), options.set)
+    elif options.model is not None:
+        show_marks([loaded.model(options.model)], _deployment(loaded), history=10)
+    else:
+        models = [model for model in loaded.config.models.values() if model.source.cursor is not None]
+        show_marks(models, _deployment(loaded))
+    return 0
+
+
+def _baseline(options: argparse.Namespace) -> int:
+    from mlops_plugin.pipeline.rendering import render
+    from mlops_plugin.pipeline.validation.baseline_making import baseline_uri, make_from_query
+
+    loaded = _load(options)
+    model = loaded.model(options.model)
+    query = render(options.query or model.source.query, model, moment=datetime.now(UTC))
+    baseline = make_from_query(model, _deployment(loaded), query)
+    print(f"{baseline_uri(model)}: {len(baseline.features)} features of {baseline.rows:,} rows")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from mlops_plugin.config import reference
+
+    print(reference.markdown() if options.markdown else json.dumps(reference.json_schema(), indent=2))
+    return 0
+
+
+def _db_upgrade(options: argparse.Namespace) -> int:
+    from mlops_plugin.events.migrating import upgrade
+
+    with _deployment(_load(options)).event_store() as store:
+        print(f"event store ({store.address}): version {upgrade(store.address)}")
+    return 0
+
+
+def _db_current(options: argparse.Namespace) -> int:
+    from mlops_plugin.events.migrating import current
+
+    with _deployment(_load(options)).event_store() as store:
+        version = current(store.address)
+    if version is None:
+        raise EventStoreError(f"event store ({store.address}): there are no tables; run: mlops db upgrade")
+    print(f"event store ({store.address}): version {version}")
+    return 0
+
+
+def _roles_sync(_options: argparse.Namespace) -> int:
+    from mlops_plugin.orchestration.roles import sync_roles
+
+    print(f"permissions of the views granted to {', '.join(sync_roles())}")
+    return 0

@@ -1,0 +1,222 @@
+"""PostgreSQL without ODBC: rows arrive by binary COPY through ADBC."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pyarrow as pa
+
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.database import OpenDatabase
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.drivers.driver_errors import driver_errors
+from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.source_column import SourceColumn
+from mlops_plugin.databases.sql_text import bare, numbered_marks
+from mlops_plugin.databases.table_names import POSTGRES_COLUMNS, name_parts
+from mlops_plugin.errors import DatabaseError, DriverMissing, UnsupportedType
+
+_CONNECT_TIMEOUT_S = 10
+_NEAREST_DOUBLE = "CAST({0} AS DOUBLE PRECISION)"
+# What libpq takes from extra; PostgresHook's own keys (cursor, iam, ...) are none of its business.
+_LIBPQ_PREFIXES = (
+    "ssl",
+    "gss",
+    "krb",
+    "keepalives",
+    "target_session_attrs",
+    "application_name",
+    "options",
+    "channel_binding",
+    "connect_timeout",
+    "passfile",
+    "service",
+    "tcp_user_timeout",
+    "require_auth",
+)
+
+
+class PostgresDatabase(OpenDatabase):
+    """A `Database` over adbc_driver_postgresql."""
+
+    def __init__(self, spec: ConnectionSpec) -> None:
+        try:
+            import adbc_driver_manager
+            from adbc_driver_postgresql import dbapi
+        except ImportError as error:
+            raise DriverMissing(
+                f"connection '{spec.conn_id}': the driver for type postgres is not installed; "
+                "install it: pip install adbc-driver-postgresql"
+            ) from error
+        self.conn_id = spec.conn_id
+        self.dialect = dialect_named("postgresql")
+        self._spec = spec
+        self._reading: Any = None  # the cursor of the reader that was handed out last
+        self._error: type[Exception] = adbc_driver_manager.Error
+        with self._doing("connecting"):
+            self._connection = dbapi.connect(_uri(spec))
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
+        query = bare(query, self.dialect.name)  # it will stand in a COPY
+        cursor = self._reading = self._cursor()
+        with self._doing("running the query"):
+            if parameters:
+                cursor.execute(numbered_marks(query), tuple(parameters))
+            else:
+                cursor.execute(query)
+            reader = cursor.fetch_record_batch()
+        if not reader.schema.names:
+            raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
+        columns = [self._source_column(field) for field in reader.schema]
+        schema = self._plain_schema(reader.schema)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with self._doing("reading rows"):
+                yield from reader
+            self._finish_reading()
+
+        return stream(columns, schema, batches(), batch_rows)
+
+    def describe(self, query: str) -> pa.Schema:
+        with contextlib.closing(self._cursor()) as cursor:
+            with self._doing("describing the query"):
+                schema = cursor.adbc_execute_schema(query)
+            require_names(self.conn_id, schema.names)
+            return self._plain_schema(schema)
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
+            if parameters:
+                cursor.execute(numbered_marks(statement), tuple(parameters))
+            else:
+                cursor.execute(statement)
+
+    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+        with contextlib.closing(self._cursor()) as cursor:
+            target = self._target_schema(cursor, table, batches.schema)
+            rows = CountedRows(batches, target)
+            *schema, name = name_parts(table)
+            with self._doing(f"writing to {table}"):
+                cursor.adbc_ingest(
+                    name, rows.reader(), mode="append", db_schema_name=schema[-1] if schema else None
+                )
+        return rows.count
+
+    def columns(self, table: str) -> tuple[str, ...] | None:
+        # Not by a query on the table: an error would end the transaction.
+        found = self.read(POSTGRES_COLUMNS, batch_rows=2000, parameters=(table,)).read_all()
+        names = found.column(0).to_pylist()
+        return tuple(name for name in names if name is not None) if names else None
+
+    def commit(self) -> None:
+        self._finish_reading()
+        with self._doing("committing"):
+            self._connection.commit()
+
+    def rollback(self) -> None:
+        self._finish_reading()
+        with self._doing("rolling back"):
+            self._connection.rollback()
+
+    def close(self) -> None:
+        self._finish_reading()
+        with contextlib.suppress(self._error):
+            self._connection.close()
+
+    def _cursor(self) -> Any:
+        self._finish_reading()
+        return self._connection.cursor()
+
+    def _finish_reading(self) -> None:
+        """End a result that was not read to its end."""
+        cursor, self._reading = self._reading, None
+        if cursor is not None:
+            with contextlib.suppress(self._error):
+                cursor.close()
+
+    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return driver_errors(self._spec, doing, self._error)
+
+    def _source_column(self, field: pa.Field) -> SourceColumn:
+        name = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
+        return SourceColumn(self.conn_id, field.name, name or str(field.type), self.dialect)
+
+    def _plain_schema(self, schema: pa.Schema) -> pa.Schema:
+        return pa.schema(
+            [pa.field(field.name, _plain_type(self._source_column(field), field)) for field in schema]
+        )
+
+    def _target_schema(self, cursor: Any, table: str, source: pa.Schema) -> pa.Schema:
+        """The columns to be written in the table's own types: binary COPY converts nothing."""
+        chosen = ", ".join(self.dialect.quote(name) for name in source.names)
+        with self._doing(f"writing to {table}"):
+            target = cursor.adbc_execute_schema(f"SELECT {chosen} FROM {table}")
+        return pa.schema(
+            [
+                pa.field(to.name, self._written_type(of.type, to))
+                for of, to in zip(source, target, strict=True)
+            ]
+        )
+
+    def _written_type(self, source: pa.DataType, target: pa.Field) -> pa.DataType:
+        name = (target.metadata or {}).get(b"POSTGRESQL:type", b"")
+        if name == b"numeric":
+            if pa.types.is_decimal(source):
+                return source
+            if pa.types.is_integer(source):
+                return pa.decimal128(20, 0)
+            raise UnsupportedType(
+                f"connection '{self.conn_id}': column '{target.name}' of the table is a NUMERIC, into which "
+                f"values of type {source} are not written exactly; make it a DOUBLE PRECISION: "
+                f"ALTER COLUMN {self.dialect.quote(target.name)} TYPE DOUBLE PRECISION"
+            )
+        if isinstance(target.type, pa.BaseExtensionType):
+            return target.type.storage_type
+        return target.type
+
+
+def _plain_type(column: SourceColumn, field: pa.Field) -> pa.DataType:
+    """The type in which a column is handed on; refuses what ADBC hands over as raw bytes or wrong."""
+    types = pa.types
+    if column.type_name == "numeric":
+        return _decimal(column, int((field.metadata or {}).get(b"POSTGRESQL:typmod", b"-1")))
+    if column.type_name in ("json", "jsonb", "uuid"):
+        return pa.string()
+    if column.type_name == "money":
+        raise column.refusal("arrives as a bare number", instead="CAST({0} AS NUMERIC(22, 3))")
+    if isinstance(field.type, pa.BaseExtensionType) or column.type_name == "oid":
+        raise column.refusal("does not arrive as stored")
+    if types.is_struct(field.type):
+        raise column.refusal("is a row, which does not arrive as stored")
+    if types.is_list(field.type):
+        # ADBC makes one dimension of several, and drops the bounds.
+        raise column.refusal("is an array, which does not always arrive as stored")
+    return field.type
+
+
+def _decimal(column: SourceColumn, typmod: int) -> pa.DataType:
+    # make_numeric_typmod in PostgreSQL's src/backend/utils/adt/numeric.c
+    precision, scale = (typmod - 4) >> 16 & 0xFFFF, (typmod - 4) & 0x7FF
+    if typmod < 0 or not scale <= precision <= 38:
+        size = "without a precision" if typmod < 0 else f"of {precision} digits"
+        raise column.refusal(f"is one {size}, which has no exact Arrow type", nearest=_NEAREST_DOUBLE)
+    return pa.decimal128(precision, scale)
+
+
+def _uri(spec: ConnectionSpec) -> str:
+    login = quote(spec.login or "", safe="")
+    if spec.password:
+        login += f":{quote(spec.password, safe='')}"
+    host = spec.host or ""
+    address = f"[{host}]" if ":" in host else quote(host, safe=",")
+    if spec.port:
+        address += f":{spec.port}"
+    options = {
+        key: str(value) for key, value in spec.extra.items() if key.lower().startswith(_LIBPQ_PREFIXES)
+    }
+    options.setdefault("connect_timeout", str(_CONNECT_TIMEOUT_S))
+    database = quote(spec.schema or "", safe="")
+    return f"postgresql://{login}@{address}/{database}?{urlencode(options, quote_via=quote)}"

@@ -1,0 +1,284 @@
+"""SQLite files without ODBC, through ADBC.
+
+SQLite gives every value its own type, and ADBC takes a column's type from the first rows alone. So a
+query is looked through once for the types that its values have, and is then read with those types set
+by a first row of ours, which is dropped again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.database import OpenDatabase
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.drivers.driver_errors import driver_errors
+from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.source_column import SourceColumn
+from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.sqlite_types import declared_type, stored_type
+from mlops_plugin.databases.table_names import name_parts
+from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing
+
+_BUSY_TIMEOUT_MS = 10_000
+_MADE_UNIQUE = re.compile(r":\d+$")  # what SQLite adds to the second of two equal names
+_EXACT_IN_DOUBLE = 2**53
+# Storage classes that a column of one Arrow type may hold, with the value that sets that type.
+_TYPES = {"integer": pa.int64(), "real": pa.float64(), "text": pa.string(), "blob": pa.binary()}
+_SEEDS = {pa.int64(): "0", pa.float64(): "0.5", pa.string(): "''", pa.binary(): "x''"}
+
+
+class SqliteDatabase(OpenDatabase):
+    """A `Database` over adbc_driver_sqlite. A file that does not exist is made by the first write only."""
+
+    def __init__(self, spec: ConnectionSpec) -> None:
+        try:
+            import adbc_driver_manager
+            from adbc_driver_sqlite import dbapi
+        except ImportError as error:
+            raise DriverMissing(
+                f"connection '{spec.conn_id}': the driver for type sqlite is not installed; "
+                "install it: pip install adbc-driver-sqlite"
+            ) from error
+        self.conn_id = spec.conn_id
+        self.dialect = dialect_named("sqlite")
+        self._spec = spec
+        self._path = _path(spec)
+        self._error: type[Exception] = adbc_driver_manager.Error
+        self._connect = dbapi.connect
+        self._connection: Any = None
+        self._reading: Any = None  # the cursor of the reader that was handed out last
+        if self._path is None or self._path.exists():
+            self._open()
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
+        query = bare(query, self.dialect.name)
+        self._require_file("running the query")
+        # The look-through and the read are one transaction, so they see the same rows.
+        schema = self._value_types(query, parameters)
+        columns = ", ".join(
+            f"CAST({name} AS REAL)" if field.type == pa.float64() else name
+            for name, field in zip(map(self.dialect.enclose, schema.names), schema, strict=True)
+        )
+        seeds = ", ".join(_SEEDS[field.type] for field in schema)
+        cursor = self._reading = self._connection.cursor(
+            adbc_stmt_kwargs={"adbc.sqlite.query.batch_rows": batch_rows}
+        )
+        with self._doing("running the query"):
+            cursor.execute(f"SELECT {seeds} UNION ALL SELECT {columns} FROM (\n{query}\n)", tuple(parameters))
+            reader = cursor.fetch_record_batch()
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with self._doing("reading rows"):
+                is_first = True
+                for batch in reader:
+                    self._require_text(schema.names, batch)
+                    yield batch.slice(1) if is_first else batch
+                    is_first = False
+            self._finish_reading()
+
+        return stream(
+            [self._source_column(field.name, str(field.type)) for field in schema],
+            schema,
+            batches(),
+            batch_rows,
+        )
+
+    def _require_text(self, names: Sequence[str], batch: pa.RecordBatch) -> None:
+        """SQLite stores any bytes as text; what is not UTF-8 would fail later, and elsewhere."""
+        for name, column in zip(names, batch.columns, strict=True):
+            if pa.types.is_string(column.type):
+                try:
+                    column.validate(full=True)
+                except pa.ArrowInvalid as error:
+                    source = self._source_column(name, "text")
+                    raise source.refusal(
+                        "holds text that is not UTF-8", instead="CAST({0} AS BLOB)"
+                    ) from error
+
+    def describe(self, query: str) -> pa.Schema:
+        query = bare(query, self.dialect.name)
+        self._require_file("describing the query")
+        return self._value_types(f"SELECT * FROM (\n{query}\n) LIMIT 1000", ())
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        self._open()
+        with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
+            cursor.execute(statement, tuple(parameters))
+
+    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+        self._open()
+        *catalog, name = name_parts(table)
+        stored = [pa.field(field.name, stored_type(field.type)) for field in batches.schema]
+        rows = CountedRows(batches, pa.schema(stored))
+        with contextlib.closing(self._cursor()) as cursor, self._doing(f"writing to {table}"):
+            cursor.adbc_ingest(
+                name, rows.reader(), mode="append", catalog_name=catalog[-1] if catalog else None
+            )
+        return rows.count
+
+    def columns(self, table: str) -> tuple[str, ...] | None:
+        if self._connection is None:
+            return None
+        *catalog, name = name_parts(table)
+        rows = self._rows(
+            "SELECT name FROM pragma_table_info(?, ?) ORDER BY cid",
+            (name, catalog[-1] if catalog else "main"),
+            f"looking at {table}",
+        )
+        return tuple(row["name"] for row in rows) or None
+
+    def commit(self) -> None:
+        self._finish_reading()
+        if self._connection is not None:
+            with self._doing("committing"):
+                self._connection.commit()
+
+    def rollback(self) -> None:
+        self._finish_reading()
+        if self._connection is not None:
+            with self._doing("rolling back"):
+                self._connection.rollback()
+
+    def close(self) -> None:
+        self._finish_reading()
+        if self._connection is not None:
+            with contextlib.suppress(self._error):
+                self._connection.close()
+
+    def _open(self) -> None:
+        if self._connection is not None:
+            return
+        with self._doing("connecting"), contextlib.ExitStack() as undo:
+            self._connection = self._connect(_uri(self._spec, self._path))
+            undo.callback(self._connection.close)
+            with contextlib.closing(self._cursor()) as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+                cursor.fetchall()
+                cursor.execute(
+                    "SELECT count(*) FROM sqlite_schema"
+                )  # a file that is no database says so here
+                cursor.fetchall()
+            self._connection.rollback()
+            undo.pop_all()
+
+    def _cursor(self) -> Any:
+        self._finish_reading()
+        return self._connection.cursor()
+
+    def _finish_reading(self) -> None:
+        """End a result that was not read to its end."""
+        cursor, self._reading = self._reading, None
+        if cursor is not None:
+            with contextlib.suppress(self._error):
+                cursor.close()
+
+    def _require_file(self, doing: str) -> None:
+        if self._connection is None:
+            raise DatabaseError(
+                self.conn_id, doing, f"there is no file {self._path}; check the path in the connection"
+            )
+
+    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return driver_errors(self._spec, doing, self._error)
+
+    def _source_column(self, name: str, type_name: str) -> SourceColumn:
+        return SourceColumn(self.conn_id, name, type_name, self.dialect)
+
+    def _rows(self, query: str, parameters: Sequence[object], doing: str) -> list[dict[str, Any]]:
+        with contextlib.closing(self._cursor()) as cursor, self._doing(doing):
+            cursor.execute(query, tuple(parameters))
+            rows: list[dict[str, Any]] = cursor.fetch_arrow_table().to_pylist()
+        return rows
+
+    def _value_types(self, query: str, parameters: Sequence[object]) -> pa.Schema:
+        """The Arrow type of each column that holds every value of it."""
+        names = self._names(query, parameters)
+        # 'blob' < 'integer' < 'real' < 'text': the least and the greatest tell which there are. DISTINCT
+        # first: combinations are few, and so this costs a third of comparing the types of every row.
+        kinds = ", ".join(
+            f"typeof({self.dialect.enclose(name)}) AS k{index}" for index, name in enumerate(names)
+        )
+        extremes = ", ".join(
+            f"min(nullif(k{index}, 'null')) AS low{index}, max(nullif(k{index}, 'null')) AS high{index}"
+            for index in range(len(names))
+        )
+        (found,) = self._rows(
+            f"SELECT {extremes} FROM (SELECT DISTINCT {kinds} FROM (\n{query}\n))",
+            parameters,
+            "running the query",
+        )
+        declared = None
+        fields = []
+        for index, name in enumerate(names):
+            low, high = found[f"low{index}"], found[f"high{index}"]
+            if low is None:
+                declared = self._declared_types(query, parameters) if declared is None else declared
+                arrow_type = declared.get(name, pa.int64())
+            elif low == high:
+                arrow_type = _TYPES[low]
+            else:
+                arrow_type = self._mixed_type(query, parameters, name, low, high)
+            fields.append(pa.field(name, arrow_type))
+        return pa.schema(fields)
+
+    def _names(self, query: str, parameters: Sequence[object]) -> list[str]:
+        with contextlib.closing(self._cursor()) as cursor, self._doing("running the query"):
+            cursor.execute(f"SELECT * FROM (\n{query}\n) LIMIT 0", tuple(parameters))
+            names = [column[0] for column in cursor.description]
+        require_names(self.conn_id, (_MADE_UNIQUE.sub("", self.dialect.fold(name)) for name in names))
+        return names
+
+    def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:
+        if (low, high) != ("integer", "real"):
+            source = self._source_column(name, f"{low} and {high}")
+            raise source.refusal("has no single type", nearest="CAST({0} AS REAL)")
+        quoted = self.dialect.enclose(name)
+        (found,) = self._rows(
+            f"SELECT max(abs({quoted})) AS largest FROM (\n{query}\n) WHERE typeof({quoted}) = 'integer'",
+            parameters,
+            "running the query",
+        )
+        if found["largest"] > _EXACT_IN_DOUBLE:
+            raise self._source_column(name, "integer and real").refusal(
+                f"holds the integer {found['largest']}, which no double holds exactly",
+                nearest="CAST({0} AS REAL)",
+            )
+        return pa.float64()
+
+    def _declared_types(self, query: str, parameters: Sequence[object]) -> dict[str, pa.DataType]:
+        """For columns without a value: what their table declares, by SQLite's rules of affinity."""
+        if parameters:
+            return {}
+        view = '"temp"."mlops_described"'
+        with contextlib.closing(self._cursor()) as cursor, self._doing("describing the query"):
+            cursor.execute(f"CREATE TEMP VIEW mlops_described AS SELECT * FROM (\n{query}\n)")
+            cursor.execute("SELECT name, type FROM pragma_table_info('mlops_described', 'temp')")
+            rows = cursor.fetch_arrow_table().to_pylist()
+            cursor.execute(f"DROP VIEW {view}")
+        return {row["name"]: declared_type(row["type"]) for row in rows}
+
+
+def _path(spec: ConnectionSpec) -> Path | None:
+    """The database's file, or None for one in memory. Airflow reads a URI's path as host, schema or both."""
+    path = "/".join(part for part in (spec.host, spec.schema) if part)
+    if not path:
+        raise ConnectionUnusable(
+            f"connection '{spec.conn_id}' names no file; write its path as the host, or as a URI with "
+            "four slashes: sqlite:////folder/file.db"
+        )
+    return None if path == ":memory:" else Path(path)
+
+
+def _uri(spec: ConnectionSpec, path: Path | None) -> str:
+    if path is None:
+        return ":memory:"
+    mode = f"?mode={spec.extra['mode']}" if "mode" in spec.extra else ""
+    return f"file:{quote(str(path.absolute()))}{mode}"

@@ -1,0 +1,295 @@
+"""Any database with an ODBC driver, through arrow-odbc: the general way in, and the fast one for MySQL."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.database import OpenDatabase
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.drivers.driver_errors import driver_errors
+from mlops_plugin.databases.drivers.odbc.column_types import (
+    delivered_type,
+    fetched_type,
+    rewritten,
+    unreadable,
+    written_type,
+)
+from mlops_plugin.databases.drivers.odbc.connection_string import connection_string, driver_name
+from mlops_plugin.databases.drivers.odbc.driver_manager import BIGINT, DriverManager, OdbcColumn, OdbcError
+from mlops_plugin.databases.drivers.odbc.installation import driver_missing, library_missing
+from mlops_plugin.databases.drivers.odbc.refusals import unreadable_value
+from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, rows_at_once, stream
+from mlops_plugin.databases.source_column import SourceColumn
+from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.table_names import POSTGRES_COLUMNS
+from mlops_plugin.errors import DatabaseError
+
+_log = logging.getLogger(__name__)
+_CONNECT_TIMEOUT_S = 10
+_INSERT_ROWS = 5_000
+# MariaDB's driver collects a whole result in the client before this version, whatever one asks of it.
+_FIRST_STREAMING = (3, 1, 22)
+_MANY_ROWS = 500_000
+_NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
+# Times with a zone arrive without one: all of them in UTC, then.
+_USE_UTC = {"mysql": "SET time_zone = '+00:00'", "postgresql": "SET TIME ZONE 'UTC'"}
+
+
+class OdbcDatabase(OpenDatabase):
+    """A `Database` over arrow-odbc.
+
+    A second connection describes queries before they run: arrow-odbc cannot tell what has to be known
+    about their types.
+    """
+
+    def __init__(self, spec: ConnectionSpec, *, max_text_bytes: int) -> None:
+        self.conn_id = spec.conn_id
+        self._spec = spec
+        self._max_text_bytes = max_text_bytes
+        self._has_written = False
+        address = connection_string(spec)
+        if "maria" in (driver_name(spec) or "").lower() and "conn_timeout" not in address.lower():
+            # Its driver waits for ever for a server that does not greet, whatever the login timeout says.
+            address += f"CONN_TIMEOUT={_CONNECT_TIMEOUT_S};"
+        try:
+            import arrow_odbc
+
+            with driver_errors(spec, "connecting", OdbcError):
+                self._manager = DriverManager(address, _CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise library_missing(spec) from error
+        except DatabaseError as error:
+            raise (driver_missing(spec, error.driver_says) or error) from error.__cause__
+        self._error: type[Exception] = arrow_odbc.Error
+        self.dialect = dialect_named(str(spec.extra.get("dialect") or self._manager.dbms_name()))
+        self._collects = False
+        if "maodbc" in self._manager.driver_name():
+            self._collects = self._manager.driver_version() < _FIRST_STREAMING
+            # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
+            address += "FORWARDONLY=1;NO_CACHE=1;"
+        if "psqlodbc" in self._manager.driver_name():
+            # Text without a declared length has room for max_text_bytes, not for 255 only.
+            address += f"UnknownsAsLongVarchar=1;MaxVarcharSize={max_text_bytes};"
+            address += f"MaxLongVarcharSize={max_text_bytes};"
+            # Rows come by a cursor; otherwise the client holds all of them.
+            address += "UseDeclareFetch=1;Fetch=10000;"
+        with contextlib.ExitStack() as undo, self._doing("connecting"):
+            undo.callback(self._manager.close)
+            self._connection: Any = arrow_odbc.connect(
+                address, autocommit=False, login_timeout_sec=_CONNECT_TIMEOUT_S
+            )
+            if self.dialect.name in _USE_UTC:
+                self._connection.execute(_USE_UTC[self.dialect.name])
+                self._connection.commit()
+            undo.pop_all()
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
+        query = bare(query, self.dialect.name)  # drivers put it into statements of their own
+        described = self._describe_columns(query)
+        require_names(self.conn_id, [column.name for column in described or ()])
+        for column in described or ():
+            self._check_values(query, parameters, column)
+        return self._read(query, batch_rows, parameters, described)
+
+    def describe(self, query: str) -> pa.Schema:
+        query = bare(query, self.dialect.name)
+        try:
+            return self.read(f"SELECT * FROM (\n{query}\n) described WHERE 1 = 0", batch_rows=1).schema
+        except DatabaseError:
+            # Not every query can stand in brackets: some engines refuse ORDER BY or equal names there.
+            self.rollback()
+            return self.read(query, batch_rows=1).schema
+
+    def begin_snapshot(self) -> None:
+        super().begin_snapshot()
+        self._has_written = False  # the other connection may still describe queries
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        self._has_written = True
+        with self._doing("running a statement"):
+            self._connection.execute(statement, parameters=_texts(parameters))
+
+    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+        self._has_written = True
+        # arrow-odbc would not double a quote within a name, and takes [a] and "a" for quoted ones.
+        quote = self._manager.identifier_quote()
+        fields = [
+            pa.field(
+                quote + field.name.replace(quote, quote * 2) + quote,
+                written_type(self.dialect.name, self.conn_id, field),
+            )
+            for field in batches.schema
+        ]
+        rows = CountedRows(batches, pa.schema(fields))
+        with self._doing(f"writing to {table}"):
+            self._connection.insert_into_table(rows, table, chunk_size=_INSERT_ROWS)
+        return rows.count
+
+    def columns(self, table: str) -> tuple[str, ...] | None:
+        if self.dialect.name == "postgresql":
+            return self._postgres_columns(table)
+        try:
+            return tuple(self._read(f"SELECT * FROM {table} WHERE 1 = 0", 1, (), None).schema.names)
+        except DatabaseError as error:
+            if any(sign in error.driver_says for sign in _NO_SUCH_TABLE):
+                return None
+            raise
+
+    def driver_columns(self, table: str) -> tuple[OdbcColumn, ...]:
+        return self._describe_columns(f"SELECT * FROM {table} WHERE 1 = 0") or ()
+
+    def commit(self) -> None:
+        with self._doing("committing"):
+            self._connection.commit()
+        self._has_written = False
+
+    def rollback(self) -> None:
+        with self._doing("rolling back"):
+            self._connection.rollback()
+        self._has_written = False
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(self._error):
+                self._connection.rollback()
+        self._connection = None  # arrow-odbc disconnects what nobody refers to any more
+        self._manager.close()
+
+    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return driver_errors(self._spec, doing, self._error, OdbcError)
+
+    def _describe_columns(self, query: str) -> tuple[OdbcColumn, ...] | None:
+        """What the driver says about a query's columns, or None where only this transaction could know."""
+        if self._has_written:
+            # The other connection does not see our tables yet, and might wait for our locks for ever.
+            return None
+        try:
+            columns = self._manager.columns(query)
+        except OdbcError:
+            # Running it gives the better words where the query is wrong, and rows where the driver
+            # describes only what has run.
+            return None
+        if not columns:
+            raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
+        return columns
+
+    def _read(
+        self,
+        query: str,
+        batch_rows: int,
+        parameters: Sequence[object],
+        described: tuple[OdbcColumn, ...] | None,
+    ) -> pa.RecordBatchReader:
+        engine = self.dialect.name
+        delivered = [delivered_type(self._source_column(column), column) for column in described or ()]
+        announced: list[pa.Schema] = []
+
+        def to_fetch(schema: pa.Schema) -> pa.Schema:
+            announced.append(schema)
+            columns = described or [None] * len(schema)
+            return pa.schema(
+                [
+                    pa.field(field.name, fetched_type(engine, column, field.type))
+                    for field, column in zip(schema, columns, strict=True)
+                ]
+            )
+
+        with self._doing("running the query"):
+            reader = self._connection.read_arrow_batches(
+                rewritten(engine, query, described or ()),
+                batch_size=rows_at_once(len(described or ()), batch_rows),
+                parameters=_texts(parameters),
+                max_text_size=self._max_text_bytes,
+                max_binary_size=self._max_text_bytes,
+                map_schema=to_fetch,
+                fetch_concurrently=False,
+            )
+        schema = pa.schema(
+            [
+                pa.field(field.name, wanted or _undescribed(field.type, before.type))
+                for field, before, wanted in zip(
+                    reader.schema, announced[0], delivered or [None] * len(reader.schema), strict=True
+                )
+            ]
+        )
+
+        columns = [
+            self._source_column(column)
+            if column
+            else SourceColumn(self.conn_id, field.name, str(field.type), self.dialect)
+            for field, column in zip(schema, described or [None] * len(schema), strict=True)
+        ]
+        return stream(columns, schema, self._batches(reader, columns, schema), batch_rows)
+
+    def _batches(
+        self, reader: Any, columns: Sequence[SourceColumn], schema: pa.Schema
+    ) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        try:
+            with self._doing("reading rows"):
+                for batch in reader:
+                    if self._collects and rows < _MANY_ROWS <= rows + batch.num_rows:
+                        self._warn_of_memory()
+                    rows += batch.num_rows
+                    yield batch
+        except DatabaseError as error:
+            if refusal := unreadable_value(error, columns, schema, room_bytes=self._max_text_bytes):
+                raise refusal from error
+            raise
+
+    def _source_column(self, column: OdbcColumn) -> SourceColumn:
+        unsigned = " unsigned" if column.is_unsigned and column.sql_type == BIGINT else ""
+        name = (column.type_name or "without a name") + unsigned
+        return SourceColumn(self.conn_id, column.name, name, self.dialect)
+
+    def _warn_of_memory(self) -> None:
+        version = ".".join(map(str, self._manager.driver_version()))
+        _log.warning(
+            "connection '%s': MariaDB's ODBC driver %s holds the whole result in memory, and this has more "
+            "than %s rows; read it in pages (source.pages), install version %s or later, or use a "
+            "connection of type mysql",
+            self.conn_id,
+            version,
+            f"{_MANY_ROWS:,}",
+            ".".join(map(str, _FIRST_STREAMING)),
+        )
+
+    def _postgres_columns(self, table: str) -> tuple[str, ...] | None:
+        # Not by a query on the table: an error would end the transaction.
+        names = self._read(POSTGRES_COLUMNS, 2000, (table,), None).read_all().column(0).to_pylist()
+        return tuple(name for name in names if name is not None) if names else None
+
+    def _check_values(self, query: str, parameters: Sequence[object], column: OdbcColumn) -> None:
+        """Look for values that a driver would silently change, where the type alone does not tell."""
+        source = self._source_column(column)
+        delivered_type(source, column)
+        for values in unreadable(source, column):
+            counting = f"SELECT count(*) FROM (\n{query}\n) AS checked WHERE {values.condition}"
+            found = self._read(counting, 1, parameters, None).read_all()
+            if int(found.column(0)[0].as_py()):
+                raise source.refusal(values.reason, instead=values.instead)
+
+
+def _undescribed(fetched: pa.DataType, announced: pa.DataType) -> pa.DataType:
+    """The type to hand on where nothing but arrow-odbc's first choice is known."""
+    if pa.types.is_decimal(fetched):
+        return announced
+    if pa.types.is_string(fetched):
+        return announced
+    return fetched
+
+
+def _texts(parameters: Sequence[object]) -> list[str | None] | None:
+    """Parameters as arrow-odbc takes them: text, which the engine converts to the column's type."""
+    if not parameters:
+        return None
+    return [
+        None if value is None else str(int(value)) if isinstance(value, bool) else str(value)
+        for value in parameters
+    ]

@@ -1,0 +1,1 @@
+"""How one dispatch's predictions get into their table."""

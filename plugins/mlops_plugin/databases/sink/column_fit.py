@@ -1,0 +1,134 @@
+"""Refuses, before a row is sent, a table whose column types would change what is written into them.
+
+Engines round, cut and convert without an error: MySQL a double in a FLOAT or an INT, PostgreSQL a time in a
+`timestamp(0)`, SQLite a text that looks like a number. What types alone tell is refused here, by every
+dispatch and by `mlops check --connect`; what depends on the value is left to `databases.value_checks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.dialects import Dialect, digits_of, kind_of
+from mlops_plugin.databases.sink.table_columns import UNJUDGED, TableColumn
+from mlops_plugin.errors import SinkError, UnsupportedType
+
+# Written by this project with microseconds in it, whatever the rows are.
+_ALWAYS_FRACTIONS = frozenset({"predicted_at", "quarantined_at"})
+_EXACT_IN_DOUBLE = 15  # decimal digits
+_WRITTEN_AS_TEXT = frozenset({"varchar", "text"})
+_MOMENTS = frozenset({"timestamp", "timestamp_utc"})
+# Kind of value -> kinds of column that hold it, each value or those that `value_checks` lets through.
+_HELD_BY: Mapping[str, frozenset[str]] = {
+    "int": frozenset({"int", "decimal", "float32", "float64", "bit", "year"}) | _WRITTEN_AS_TEXT,
+    "bool": frozenset({"bool", "int", "bit"}),
+    "float32": frozenset({"float32", "float64"}),
+    "float64": frozenset({"float64"}),
+    "decimal": frozenset({"decimal"}) | _WRITTEN_AS_TEXT,
+    "text": frozenset({"char", "enum", "uuid", "json", "binary", "fixed binary", "date", "time", "timestamp"})
+    | _WRITTEN_AS_TEXT,
+    "binary": frozenset({"binary", "fixed binary"}),
+    "date": frozenset({"date", "timestamp"}) | _WRITTEN_AS_TEXT,
+    "time": frozenset({"time"}) | _WRITTEN_AS_TEXT,
+    "timestamp": _MOMENTS | _WRITTEN_AS_TEXT,
+    "timestamp_utc": _MOMENTS | _WRITTEN_AS_TEXT,
+}
+
+
+def require_fitting(
+    database: Database,
+    table: str,
+    columns: Mapping[str, TableColumn],
+    schema: pa.Schema,
+    key: Sequence[str],
+) -> None:
+    """Raise `SinkError` for all columns that would change values of `schema`, with what to alter.
+
+    `table` as the configuration writes it, `columns` by `table_columns`.
+    """
+    dialect = database.dialect
+    problems = []
+    for field in schema:
+        column = columns.get(dialect.fold(field.name))
+        if column is not None and (loss := _loss(dialect, column, field)):
+            wanted = alteration(dialect, table, field, is_key=field.name in key)
+            problems.append(f"column '{field.name}' is {column.shown}, which {loss}; {wanted}")
+    if problems:
+        found = "\n".join(problems)
+        raise SinkError(f"connection '{database.conn_id}': table {table} would change values:\n{found}")
+
+
+def alteration(dialect: Dialect, table: str, field: pa.Field, *, is_key: bool) -> str:
+    """What to do so that a column takes every value of `field`."""
+    try:
+        wanted = dialect.column_type(field.type, is_key=is_key)
+    except UnsupportedType:
+        return "cast it in the query"
+    name = dialect.quote(field.name)
+    match dialect.name:
+        case "mysql":
+            return f"run ALTER TABLE {dialect.quote_table(table)} MODIFY {name} {wanted}"
+        case "postgresql":
+            return f"run ALTER TABLE {dialect.quote_table(table)} ALTER COLUMN {name} TYPE {wanted}"
+        case "mssql":
+            return f"run ALTER TABLE {dialect.quote_table(table)} ALTER COLUMN {name} {wanted}"
+        case "ansi":
+            return f"make it {name} {wanted}, or what this engine calls that"
+    return f"make a new table with {name} {wanted} (SQLite alters no column's type)"
+
+
+def value_kind(arrow_type: pa.DataType) -> str:
+    """`dialects.kind_of`, with one word for integers of every width."""
+    kind = kind_of(arrow_type)
+    return "int" if kind.startswith("int") else kind
+
+
+def _loss(dialect: Dialect, column: TableColumn, field: pa.Field) -> str | None:
+    """What the column does to values of this type, as in "which rounds ..."; None where it takes them."""
+    kind = value_kind(field.type)
+    if column.kind == UNJUDGED:
+        return None
+    if kind not in _HELD_BY:
+        return None  # no column type at all: the table's own rows are refused for that
+    if dialect.name == "sqlite":
+        return _loss_in_sqlite(column, kind, field.type)
+    if kind == "decimal":
+        return _loss_of_decimals(column, *digits_of(field.type))
+    if column.kind not in _HELD_BY[kind]:
+        return _ROUNDS.get((kind, column.kind), f"does not hold every {field.type} unchanged")
+    if field.name in _ALWAYS_FRACTIONS and column.fraction < 6 and column.kind in _MOMENTS:
+        return "drops its microseconds"
+    return None
+
+
+_ROUNDS = {
+    ("float64", "float32"): "rounds a double to seven digits",
+    ("float64", "int"): "rounds a double to a whole number",
+    ("float64", "decimal"): "rounds a double to its decimal places",
+    ("float32", "int"): "rounds a float to a whole number",
+    ("float32", "decimal"): "rounds a float to its decimal places",
+    ("timestamp", "date"): "drops the time of day",
+    ("timestamp_utc", "date"): "drops the time of day",
+    ("int", "bool"): "makes every number but 0 the same",
+}
+
+
+def _loss_of_decimals(column: TableColumn, digits: int, scale: int) -> str | None:
+    if column.kind == "decimal" and column.scale < scale:
+        return f"rounds numbers with {scale} decimal places to {column.scale}"
+    if column.kind in _HELD_BY["decimal"] or (column.kind == "int" and scale == 0):
+        return None
+    if column.kind == "float64" and digits <= _EXACT_IN_DOUBLE:
+        return None
+    return f"does not hold every number of {digits} digits, {scale} of them decimal places, unchanged"
+
+
+def _loss_in_sqlite(column: TableColumn, kind: str, arrow_type: pa.DataType) -> str | None:
+    if kind in ("float32", "float64") and column.kind == "text":
+        return "turns numbers into text with 15 digits"
+    if kind == "decimal" and column.kind not in ("text", "none"):
+        return f"makes a double of a {arrow_type}"
+    return None

@@ -1,0 +1,95 @@
+"""One dispatch's rows on their way into a table: what `databases.sink` and `databases.upsert` share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlops_plugin.config.schema import SinkConfig
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.sink.stored_rows import StoredRows
+from mlops_plugin.errors import DatabaseError, KeyColumnError, MlopsError, SinkError
+
+_REFUSED_TWICE = re.compile(r"duplicate|unique", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SinkWrite:
+    """Where one dispatch's rows go, and what every mode does with them."""
+
+    database: Database
+    sink: SinkConfig
+    key: tuple[str, ...]
+    dispatch_id: str
+    rows: StoredRows
+
+    @property
+    def table(self) -> str:
+        return self.database.dialect.quote_table(self.sink.table)
+
+    @property
+    def folded_key(self) -> frozenset[str]:
+        return frozenset(self.database.dialect.fold(column) for column in self.key)
+
+    def quoted(self, columns: tuple[str, ...], of: str = "") -> list[str]:
+        return [of + self.database.dialect.quote(column) for column in columns]
+
+    def key_equals(self, one: str, other: str) -> str:
+        pairs = zip(self.quoted(self.key, f"{one}."), self.quoted(self.key, f"{other}."), strict=True)
+        return " AND ".join(f"{left} = {right}" for left, right in pairs)
+
+    def number(self, query: str) -> int:
+        """What a query with the dispatch's id as its one parameter counts."""
+        return int(read_rows(self.database, query, [self.dispatch_id])[0][0])
+
+    def insert(self, table: str) -> None:
+        """Send all rows to the table, or to the temporary one that an upsert takes them from."""
+        try:
+            inserted = self.database.insert(table, self.rows.reader())
+        except MlopsError as error:
+            if self.rows.refusal is not None and self.rows.refusal is not error:
+                raise self.rows.refusal from error
+            if isinstance(error, DatabaseError) and _REFUSED_TWICE.search(error.driver_says):
+                raise KeyColumnError(self._twice(error.driver_says)) from error
+            raise
+        if inserted != self.rows.count:
+            self._refuse_count(inserted)
+
+    def counted(self, mode: Callable[[SinkWrite], int]) -> int:
+        """What a mode has persisted; raises `SinkError` where that is not what was sent."""
+        persisted = mode(self)
+        if persisted != self.rows.count:
+            self._refuse_count(persisted)
+        return persisted
+
+    def _refuse_count(self, found: int) -> None:
+        raise SinkError(
+            f"connection '{self.database.conn_id}': {self.rows.count} rows were sent to {self.sink.table}, "
+            f"but {found} arrived; a trigger, a rule, or a collation that takes two keys for one changes them"
+        )
+
+    def _twice(self, found: str) -> str:
+        own = " and its unique key has to include dispatch_id" if self.sink.mode == "append" else ""
+        key = ", ".join(self.key)
+        return (
+            f"connection '{self.database.conn_id}': {self.sink.table} would hold a key ({key}) twice: "
+            f"{found}; each key has to be there once per dispatch{own}"
+        )
+
+    def refuse_duplicates(self, table: str, condition: str = "1 = 1") -> None:
+        """Raise `KeyColumnError` with a sample where rows of a table share their key."""
+        key = ", ".join(self.quoted(self.key))
+        # As text: the user's column may have a type that no Arrow type holds, a NUMERIC without digits.
+        texts = ", ".join(
+            f"{self.database.dialect.exact_text.format(column)} AS k{number}"
+            for number, column in enumerate(self.quoted(self.key))
+        )
+        query = (
+            f"SELECT {texts}, COUNT(*) AS times FROM {table} WHERE {condition} GROUP BY {key}"
+            f" HAVING COUNT(*) > 1 {self.database.dialect.first_rows.format(rows=1)}"
+        )
+        parameters = [self.dispatch_id] if "?" in condition else []
+        for *values, times in read_rows(self.database, query, parameters):
+            sample = ", ".join(f"{name} = {value}" for name, value in zip(self.key, values, strict=True))
+            raise KeyColumnError(self._twice(f"{sample} comes {times} times"))

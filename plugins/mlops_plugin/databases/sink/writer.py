@@ -1,0 +1,172 @@
+"""Writes one dispatch's predictions into the configured table; the `persist` step calls it.
+
+Everything happens in one transaction, so a dispatch is in the table as a whole or not at all, and writing it
+again, for whatever reason, leaves the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import SinkConfig
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.dialects import parse_table
+from mlops_plugin.databases.sink.predictions_table import (
+    DISPATCH_ID,
+    check_table,
+    create_table,
+    unique_keys,
+)
+from mlops_plugin.databases.sink.sink_write import SinkWrite
+from mlops_plugin.databases.sink.stored_rows import StoredRows
+from mlops_plugin.databases.sink.table_columns import table_columns
+from mlops_plugin.databases.sink.upsert import upsert
+from mlops_plugin.databases.sink.value_checks import value_checks
+from mlops_plugin.errors import DatabaseError, KeyColumnError, SinkError
+
+LOCK_WAIT_S = 600
+
+
+def write_predictions(
+    database: Database,
+    sink: SinkConfig,
+    *,
+    key: tuple[str, ...],
+    dispatch_id: str,
+    batches: pa.RecordBatchReader,
+    is_searched_by_key: bool = False,
+) -> int:
+    """Persist a dispatch and return how many of its rows the database itself counts afterwards.
+
+    `batches` hold the key columns, the predictions, and dispatch_id, model, artifact_sha256 and predicted_at.
+    `is_searched_by_key`: a table that is created gets an index for finding a key of any dispatch.
+    Raises `SinkError` for a table that does not fit or a value that the engine cannot hold, `KeyColumnError`
+    for a key that is missing, NULL or there twice, `UnsupportedType` for a column without a type there, and
+    `DatabaseError` for everything else; the table is then as it was before.
+    """
+    _require_columns(batches.schema, key)
+    if sink.mode == "upsert" and database.dialect.name == "ansi":
+        raise SinkError(
+            f"connection '{database.conn_id}': this engine is not known well enough for mode upsert; "
+            "use append or replace"
+        )
+    searched = is_searched_by_key
+    columns = check_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
+    if columns is None:
+        batches, is_empty = _peeked(batches)
+        if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
+            return 0
+        create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
+        columns = table_columns(database, sink.table)
+    checks = value_checks(database, sink.table, columns, batches.schema, key)
+    database.commit()
+    write = SinkWrite(database, sink, key, dispatch_id, StoredRows(batches, key, database.dialect, checks))
+    modes = {"append": _append, "upsert": upsert, "replace": _replace}
+    with _exclusively(database, sink), _one_transaction(database):
+        _lock_table(write)
+        return write.counted(modes[sink.mode])
+
+
+def _peeked(batches: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, bool]:
+    """The same rows, and whether there are none."""
+    source = iter(batches)
+    first = next((batch for batch in source if batch.num_rows), None)
+    if first is None:
+        return batches, True
+    return pa.RecordBatchReader.from_batches(batches.schema, chain([first], source)), False
+
+
+def _append(write: SinkWrite) -> int:
+    """Add the rows, after taking out what an earlier try of this dispatch has left."""
+    own = f"{write.quoted((DISPATCH_ID,))[0]} = ?"
+    write.database.execute(f"DELETE FROM {write.table} WHERE {own}", [write.dispatch_id])
+    write.insert(write.table)
+    _refuse_duplicates_unless_unique(write, own)
+    return write.number(f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}")
+
+
+def _replace(write: SinkWrite) -> int:
+    """Exchange all rows. Not by TRUNCATE: it commits on its own on some engines, and readers would see it."""
+    own = f"{write.quoted((DISPATCH_ID,))[0]} = ?"
+    write.database.execute(f"DELETE FROM {write.table}")
+    write.insert(write.table)
+    _refuse_duplicates_unless_unique(write, own)
+    return write.number(f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}")
+
+
+def _refuse_duplicates_unless_unique(write: SinkWrite, own: str) -> None:
+    fold = write.database.dialect.fold
+    per_dispatch = {fold(column) for column in (*write.key, DISPATCH_ID)}
+    if not any(columns <= per_dispatch for columns in unique_keys(write.database, write.sink.table)):
+        write.refuse_duplicates(write.table, own)
+
+
+@contextmanager
+def _one_transaction(database: Database) -> Iterator[None]:
+    try:
+        yield
+        database.commit()
+    except BaseException:
+        with suppress(DatabaseError):  # the connection may be gone, and the work with it
+            database.rollback()
+        raise
+
+
+@contextmanager
+def _exclusively(database: Database, sink: SinkConfig) -> Iterator[None]:
+    """One dispatch at a time per table on MySQL, where LOCK TABLES would commit.
+
+    Without it two deletes may both lock the same empty gap, and both inserts then wait for the other.
+    """
+    if database.dialect.name != "mysql":
+        yield
+        return
+    parts = parse_table(sink.table)
+    name = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"
+    parameters = [parts[-2] if len(parts) > 1 else None, parts[-1]]
+    query = f"SELECT GET_LOCK({name}, {LOCK_WAIT_S}) AS is_held"
+    if read_rows(database, query, parameters) != [(1,)]:
+        raise DatabaseError(
+            database.conn_id,
+            f"waiting for another dispatch that writes {sink.table}",
+            f"no lock within {LOCK_WAIT_S} s",
+        )
+    try:
+        yield
+    finally:
+        with suppress(DatabaseError):  # it ends with the connection anyway
+            read_rows(database, f"SELECT RELEASE_LOCK({name}) AS is_released", parameters)
+            database.commit()
+
+
+def _lock_table(write: SinkWrite) -> None:
+    """Begin the transaction so that no other dispatch writes into it; readers go on reading."""
+    statements = {
+        # A table without STRICT would take a value that does not fit and cut it.
+        "mysql": [
+            "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')"
+        ],
+        "postgresql": [
+            f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'",
+            f"LOCK TABLE {write.table} IN SHARE ROW EXCLUSIVE MODE",
+        ],
+        "mssql": [f"DELETE FROM {write.table} WITH (TABLOCKX) WHERE 1 = 0"],
+        # A transaction that begins by reading cannot wait for its turn to write.
+        "sqlite": [f"DELETE FROM {write.table} WHERE 1 = 0"],
+    }
+    for statement in statements.get(write.database.dialect.name, []):
+        write.database.execute(statement)
+
+
+def _require_columns(schema: pa.Schema, key: tuple[str, ...]) -> None:
+    missing = [column for column in key if column not in schema.names]
+    if missing:
+        raise KeyColumnError(
+            f"the predictions have no key column {', '.join(repr(name) for name in missing)}"
+        )
+    if DISPATCH_ID not in schema.names:
+        raise SinkError("the predictions do not say which dispatch they belong to: column 'dispatch_id'")

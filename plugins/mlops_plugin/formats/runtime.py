@@ -1,0 +1,73 @@
+"""What a loaded model can do, and the way from a file to it, for `infer`, the Showroom and `mlops check`.
+
+Importing this module loads neither numpy nor scikit-learn: the `log` step only wants the file's hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Protocol, cast
+
+from mlops_plugin.formats.artifact import artifact_sha256
+from mlops_plugin.formats.collector import collector_resting
+from mlops_plugin.formats.native_threads import wait_passively
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops_plugin.config.schema import ArtifactConfig
+
+__all__ = ["REFUSES_INFINITE", "REFUSES_NULL", "Runtime", "artifact_sha256", "load_runtime"]
+
+# How a `FeatureError` of `predict` begins where it is missing or infinite values that the model refuses.
+REFUSES_NULL = "the model refuses NULL"
+REFUSES_INFINITE = "the model refuses infinite numbers"
+
+
+class Runtime(Protocol):
+    """A model in memory, used by one thread at a time."""
+
+    @property
+    def artifact_sha256(self) -> str:
+        """SHA-256 (64 hex digits) of the very bytes that were loaded."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns the model reads, in its own order."""
+
+    @property
+    def outputs(self) -> pa.Schema:
+        """The columns that `predict` returns, also for no rows at all."""
+
+    def check(self, rows: pa.Schema) -> None:
+        """Raise `FeatureError` where rows of this schema lack a feature or hold one of a wrong type."""
+
+    def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """One prediction per row, in the rows' order; columns that are no feature are ignored.
+
+        Raises `FeatureError` where the model refuses the rows, `ArtifactError` where its answer has
+        another shape than the model announced.
+        """
+
+
+Loader = Callable[["ArtifactConfig", "tuple[str, ...] | None"], Runtime]
+
+# Resolved on use: a deployment needs only the libraries of the formats it serves.
+LOADERS = {
+    "skops": "mlops_plugin.formats.scikit_files:load_skops",
+    "joblib": "mlops_plugin.formats.scikit_files:load_joblib",
+    "pickle": "mlops_plugin.formats.scikit_files:load_pickle",
+}
+
+
+def load_runtime(artifact: ArtifactConfig, *, features: tuple[str, ...] | None) -> Runtime:
+    """Load a model; `features` names its columns, in order, where the model itself does not know them.
+
+    Raises `ArtifactError` for a file that is missing, altered, incompatible or no model, `FeatureError`
+    where the features cannot be told, `DriverMissing` where a library for the file's storage is missing.
+    """
+    wait_passively()
+    with collector_resting():
+        loader = cast(Loader, resolve_name(LOADERS[artifact.format]))
+        return loader(artifact, features)

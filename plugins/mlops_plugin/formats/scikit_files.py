@@ -1,0 +1,114 @@
+"""scikit-learn models from skops, joblib and pickle files, loaded from bytes that were verified first."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mlops_plugin.errors import ArtifactError
+from mlops_plugin.formats.artifact import read_verified
+from mlops_plugin.formats.scikit import ScikitRuntime
+from mlops_plugin.formats.skops_import import import_skops_io
+
+if TYPE_CHECKING:
+    from mlops_plugin.config.schema import ArtifactConfig
+
+
+def load_skops(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
+    """Load a skops file; only scikit-learn's own types and those under `trusted:` may be in it."""
+    skops_io = import_skops_io()
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    def loads(content: bytes) -> Any:
+        try:
+            return skops_io.loads(content, trusted=list(artifact.trusted))
+        except UntrustedTypesFoundException as exc:
+            # What the file holds is asked, never obeyed: what may be loaded, the configuration says.
+            unknown = sorted(set(skops_io.get_untrusted_types(data=content)) - set(artifact.trusted))
+            raise ArtifactError(
+                f"model file '{artifact.uri}' contains types that are not trusted: {', '.join(unknown)}; "
+                "if you know where the file comes from, review them and add them to `trusted:`"
+            ) from exc
+
+    return _load(artifact, features, loads)
+
+
+def load_joblib(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
+    """Load what `joblib.dump` wrote, compressed or not; the file must be pinned by `sha256:`."""
+    import joblib
+
+    _require_pin(artifact)
+    return _load(artifact, features, lambda content: joblib.load(io.BytesIO(content)))
+
+
+def load_pickle(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
+    """Load what `pickle.dump` wrote; the file must be pinned by `sha256:`."""
+    _require_pin(artifact)
+    return _load(artifact, features, lambda content: pickle.loads(content))  # noqa: S301 - pinned by hash
+
+
+def _require_pin(artifact: ArtifactConfig) -> None:
+    if artifact.sha256 is None:
+        raise ArtifactError(
+            f"model file '{artifact.uri}' is a {artifact.format} file, which runs code when it is loaded: "
+            "pin it with `sha256:` (from `sha256sum`, run where the model was trained), "
+            "or save the model with skops"
+        )
+
+
+def _load(
+    artifact: ArtifactConfig, features: tuple[str, ...] | None, loads: Callable[[bytes], Any]
+) -> ScikitRuntime:
+    content, sha256 = read_verified(artifact)
+    failure: Exception | None = None
+    model: Any = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = loads(content)
+        except ArtifactError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the file decides what is raised; it is reported just below
+            failure = exc
+    _refuse_other_version(artifact, caught)
+    if failure is not None:
+        raise ArtifactError(_load_failure(artifact, failure)) from failure
+    if isinstance(model, type) or not hasattr(model, "predict"):
+        raise ArtifactError(
+            f"model file '{artifact.uri}' holds a {type(model).__module__}.{type(model).__qualname__}, "
+            "which has no `predict`; save the fitted model itself"
+        )
+    return ScikitRuntime(artifact.uri, sha256, model, features)
+
+
+def _load_failure(artifact: ArtifactConfig, failure: Exception) -> str:
+    if isinstance(failure, ModuleNotFoundError):
+        return (
+            f"model file '{artifact.uri}' needs the module '{failure.name}', which is not installed here; "
+            "install what the model was trained with"
+        )
+    said = str(failure).partition("\n")[0] or "no reason given"
+    return (
+        f"model file '{artifact.uri}' cannot be loaded as {artifact.format}: "
+        f"{type(failure).__name__}: {said}; "
+        "check that the file is complete and was written in this format"
+    )
+
+
+def _refuse_other_version(artifact: ArtifactConfig, caught: list[warnings.WarningMessage]) -> None:
+    """A model of another major.minor release may predict otherwise: scikit-learn promises nothing there."""
+    for warning in caught:
+        # InconsistentVersionWarning says it; other warnings of loading are the libraries' own affair.
+        saved = getattr(warning.message, "original_sklearn_version", None)
+        if saved is None:
+            continue
+        running = warning.message.current_sklearn_version  # type: ignore[union-attr]
+        if saved.split(".")[:2] != running.split(".")[:2]:
+            raise ArtifactError(
+                f"model file '{artifact.uri}' was saved with scikit-learn {saved}, here runs {running}: "
+                f"predictions may differ without an error; train it again "
+                f"with {running}, or install scikit-learn=={saved}"
+            )

@@ -1,0 +1,109 @@
+"""One round of the DAG `mlops_monitor`: probe everything, remember it, and tell what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlops_plugin.config.loader import LoadedConfig
+from mlops_plugin.config.schema import Config, MonitorConfig
+from mlops_plugin.events.incidents import Change, Thresholds
+from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
+from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.monitoring.board import Reading, probe_all
+from mlops_plugin.monitoring.model_state import DagSeen
+from mlops_plugin.monitoring.targets import Target, targets_of
+from mlops_plugin.monitoring.timing import timing_target, timings
+
+# The DAGs of models, by name; asked with the models' last dispatches.
+FindDags = Callable[[Mapping[str, DispatchRecord], datetime], Mapping[str, DagSeen]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was recorded, what has changed, and what people call the targets."""
+
+    probes: tuple[ProbeRecord, ...]
+    changes: tuple[Change, ...]
+    names: Mapping[str, str]
+
+
+def record_round(
+    loaded: LoadedConfig, store: EventStore, airflow_home: Path, find_dags: FindDags | None = None
+) -> Round:
+    """Probe each host and database, look at each model's last dispatch and its DAG, and record all of it.
+
+    Incidents of what the configuration names no more end; a broken model is still named. Without
+    `find_dags` nothing is said of the models' timing. Raises `EventStoreError` where it cannot be recorded.
+    """
+    config = loaded.config
+    monitor = config.monitor
+    readings = _probe_twice(config, airflow_home)
+    last = latest_dispatches(store, config.models)
+    now = datetime.now(UTC)
+    names = {reading.target.id: reading.target.name for reading in readings}
+    for name in (*config.models, *loaded.broken):
+        names[model_target(name)] = names[timing_target(name)] = f"model {name}"
+    found = Findings(
+        probes=(*_probes(readings), *_models(last, now)),
+        sightings=timings(config, find_dags(last, now), now) if find_dags else (),
+        thresholds={reading.target.id: _thresholds(monitor, reading.target) for reading in readings},
+        names=names,
+        is_told=bool(monitor.notify),
+        watched=names.keys(),
+    )
+    changes = ProbeHistory(store).record(
+        found, keep_probes=monitor.keep_probes, keep=monitor.keep, now=datetime.now(UTC)
+    )
+    return Round(tuple(found.probes), tuple(changes), names)
+
+
+def model_target(name: str) -> str:
+    """What stands for a model among the targets of the history."""
+    return f"model {name}"
+
+
+def model_of(target: str) -> str | None:
+    """The model that a target of the history stands for; None for a host or a database."""
+    start = model_target("")
+    return target.removeprefix(start) if target.startswith(start) else None
+
+
+def _probe_twice(config: Config, airflow_home: Path) -> list[Reading]:
+    """Databases that answer are asked again: at first, loading the driver takes longer than the database."""
+    targets = targets_of(config.monitor, config.events, airflow_home)
+    timeout_s = config.monitor.timeout.total_seconds()
+    first = probe_all(targets, timeout_s=timeout_s)
+    well = [
+        reading.target
+        for reading in first
+        if reading.target.kind == "database" and reading.result and reading.result.state == "up"
+    ]
+    second = {reading.target.id: reading for reading in probe_all(well, timeout_s=timeout_s)}
+    return [second.get(reading.target.id, reading) for reading in first]
+
+
+def _probes(readings: list[Reading]) -> Iterator[ProbeRecord]:
+    for reading in readings:
+        result = reading.result
+        if result is not None:
+            yield ProbeRecord(result.target_id, result.at, result.state, result.seconds, result.error)
+
+
+def _thresholds(monitor: MonitorConfig, target: Target) -> Thresholds:
+    return Thresholds(
+        failure=target.own.failure_threshold or monitor.failure_threshold,
+        success=target.own.success_threshold or monitor.success_threshold,
+    )
+
+
+def _models(last: Mapping[str, DispatchRecord], now: datetime) -> Iterator[ProbeRecord]:
+    """Up where the last dispatch succeeded; one that still runs says nothing yet."""
+    for name, dispatch in last.items():
+        if dispatch.state != "running":
+            state: ProbeState = "up" if dispatch.state == "succeeded" else "down"
+            yield ProbeRecord(model_target(name), now, state, None, dispatch.error)

@@ -1,0 +1,34 @@
+"""Whether models keep their time: late, missed and overrun, as the history and the notifiers know them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from mlops_plugin.config.schema import Config
+from mlops_plugin.events.incidents import Sighting, Thresholds
+from mlops_plugin.monitoring.model_state import DagSeen, model_state
+
+ON_TIME = "on time"
+_OFF_TIME = ("late", "missed", "overrun")
+# The run of a DAG that is new or resumed is due from the start and begins within seconds; a round may see it
+# before that.
+_NOT_FOR_A_MOMENT = {"late": Thresholds(failure=2), "missed": Thresholds(failure=2)}
+
+
+def timing_target(name: str) -> str:
+    """What stands for a model's timing among the targets of the history."""
+    return f"timing {name}"
+
+
+def timings(config: Config, dags: Mapping[str, DagSeen], now: datetime) -> list[Sighting]:
+    """How each model is with its time, by what Airflow says of its DAG; of others nothing is known."""
+    seen = []
+    for name, dag in dags.items():
+        state = model_state(
+            dag, None, now, late_after=config.monitor.late_after, limit=config.models[name].dispatch_timeout
+        )
+        word, why = (state.word, state.why) if state.word in _OFF_TIME else (ON_TIME, None)
+        thresholds = _NOT_FOR_A_MOMENT.get(word, Thresholds())
+        seen.append(Sighting(timing_target(name), now, word, why, ON_TIME, thresholds))
+    return seen

@@ -1,0 +1,27 @@
+"""The Monitor's memory in one API server; the app holds one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlops_plugin.events.probes import Span
+from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.monitoring.background import Background
+from mlops_plugin.monitoring.board import ProbeBoard
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the event store knows: each model's last dispatch, and a day's probes of the rest by hour."""
+
+    dispatches: Mapping[str, DispatchRecord]
+    hours: Sequence[Span]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What was probed and read last; shared by all who look."""
+
+    board: ProbeBoard = field(default_factory=ProbeBoard)
+    past: Background[Past] = field(default_factory=Background)

@@ -1,0 +1,1 @@
+"""Which rows of its query a dispatch reads."""

@@ -1,0 +1,270 @@
+"""What of its query a dispatch reads: only what is new (`source.cursor`), only what has no prediction by
+the same artifact (`source.skip_predicted`), or all of it.
+
+Why no row is skipped: a mark X says that a dispatch which saw all rows from the mark before X on has
+persisted them, and that mark said the same of the rows before. So whatever dispatch succeeds, whenever it
+began and whichever others failed beside it, the rows up to its greatest value are covered. Only a person's
+`mlops cursor` breaks that chain: then the mark's generation changes, and a dispatch of an earlier one no
+longer moves it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_plugin.config.schema import CursorConfig, ModelConfig
+from mlops_plugin.databases.cursor_bounds import between, from_on
+from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.drivers.row_stream import utc_naive
+from mlops_plugin.databases.not_predicted import not_predicted
+from mlops_plugin.databases.selection import Condition
+from mlops_plugin.errors import CursorError
+from mlops_plugin.events.marks import HighWaterMark, move_mark, newest_mark
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.reading.cursor_values import (
+    Column,
+    Value,
+    before,
+    check_lag,
+    column_kind,
+    kind_of,
+    of_interval,
+    parsed,
+    understood,
+    written,
+)
+
+
+class Increment:
+    """The rows that a dispatch is to read, as `conditions` on its query, and what was seen of them.
+
+    `first` is the value from which on it reads; None: from the beginning, or an interval of its own.
+    `skipped_artifact`: rows that this one has judged are left out.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        conditions: tuple[Condition, ...] = (),
+        *,
+        first: Value | None = None,
+        generation: int = 0,
+        skipped_artifact: str | None = None,
+    ) -> None:
+        self.conditions = conditions
+        self._where = cursor_path(model)
+        self._cursor = model.source.cursor
+        self._first = first
+        self._generation = generation
+        self.skipped_artifact = skipped_artifact
+        self._greatest: Value | None = None
+
+    def see(self, batch: pa.RecordBatch) -> None:
+        """Take rows into account. Raises `CursorError` for a NULL and for values that cannot be a cursor."""
+        if self._cursor is None or batch.num_rows == 0:
+            return
+        column_kind(self._where, self._cursor.column, batch.schema, "sqlite")
+        values = batch.column(self._cursor.column)
+        if values.null_count:
+            raise CursorError(
+                f"{self._where}.column: '{self._cursor.column}' is NULL in {values.null_count} of "
+                f"{batch.num_rows} rows, which would never count as new; give them a value in the query, "
+                f"e.g. COALESCE({self._cursor.column}, created_at), or leave them out"
+            )
+        greatest = _greatest(self._where, values)
+        kind = kind_of(greatest)
+        known = self._greatest if self._greatest is not None else self._first
+        if known is not None and not _is_comparable(known, greatest):
+            raise CursorError(
+                f"{self._where}.column: '{self._cursor.column}' holds values of type {kind}, but its "
+                f"high-water mark or the rows before are of type {kind_of(known)}; cast it in the query, or "
+                "set the mark anew with `mlops cursor`"
+            )
+        check_lag(self._where, self._cursor.lag, kind)
+        if self._greatest is None or _instant(self._greatest) < _instant(greatest):
+            self._greatest = greatest
+
+    def note(self) -> dict[str, Any] | None:
+        """What the later steps, and the dispatch's record, keep of it; JSON."""
+        if self._cursor is None and self.skipped_artifact is None:
+            return None
+        known = self._greatest if self._greatest is not None else self._first
+        return {
+            "column": self._cursor.column if self._cursor else None,
+            "kind": None if known is None else kind_of(known),
+            "first": None if self._first is None else written(self._first),
+            "greatest": None if self._greatest is None else written(self._greatest),
+            "generation": self._generation,
+            "skipped_artifact": self.skipped_artifact,
+        }
+
+
+def increment_of(dispatch: Dispatch, store: EventStore, database: Database, query: str) -> Increment:
+    """What a dispatch is to read. `query` is rendered, `database` is the source.
+
+    A dispatch that is run again, after a failure or because its run was cleared, begins where it began the
+    first time. Raises `CursorError`.
+    """
+    model = dispatch.model
+    source = model.source
+    conditions = []
+    sha256 = None
+    if source.skip_predicted:
+        from mlops_plugin.formats.artifact import artifact_sha256
+
+        sha256 = artifact_sha256(model.model.uri)
+        condition = not_predicted(
+            database, model.sink, key=model.key, artifact_sha256=sha256, dispatch_id=dispatch.id
+        )
+        conditions += [condition] if condition else []
+    if source.cursor is None:
+        return Increment(model, tuple(conditions), skipped_artifact=sha256)
+    if dispatch.reads_own_interval:
+        conditions.append(_interval(dispatch, source.cursor, database, query))
+        return Increment(model, tuple(conditions), skipped_artifact=sha256)
+    first, generation = _beginning(dispatch, source.cursor, store, database, query)
+    if first is not None:
+        conditions.append(from_on(database.dialect, source.cursor.column, first))
+    return Increment(model, tuple(conditions), first=first, generation=generation, skipped_artifact=sha256)
+
+
+def move_mark_behind(
+    dispatch: Dispatch, store: EventStore, note: dict[str, Any] | None
+) -> HighWaterMark | None:
+    """Move the model's mark to the greatest value that a dispatch has persisted, never backwards.
+
+    `note` is the `Increment`'s. Returns the mark where it moved.
+    """
+    cursor = dispatch.model.source.cursor
+    if not dispatch.moves_mark or cursor is None or not note or note["greatest"] is None:
+        return None
+    if note["column"] != cursor.column:  # the configuration changed since
+        return None
+    greatest = parsed(note["greatest"], note["kind"])
+
+    def move(newest: HighWaterMark | None) -> str | None:
+        if (newest.generation if newest else 0) != note["generation"]:
+            return None
+        old = _value_of(newest, cursor)
+        is_later = old is None or (_is_comparable(old, greatest) and _instant(old) < _instant(greatest))
+        return written(greatest) if is_later else None
+
+    return move_mark(store, dispatch.model.name, cursor.column, note["kind"], dispatch.id, move)
+
+
+def cursor_path(model: ModelConfig) -> str:
+    """Where the model's cursor stands in the configuration."""
+    return f"models.{model.name}.source.cursor"
+
+
+def check_column(model: ModelConfig, cursor: CursorConfig, columns: pa.Schema, engine: str) -> Column:
+    """What the cursor column holds. Raises `CursorError` where it, the lag or the initial value is wrong."""
+    where = cursor_path(model)
+    column = column_kind(where, cursor.column, columns, engine)
+    check_lag(where, cursor.lag, column)
+    if cursor.initial is not None:
+        understood(f"{where}.initial", str(cursor.initial), column)
+    return column
+
+
+def _beginning(
+    dispatch: Dispatch, cursor: CursorConfig, store: EventStore, database: Database, query: str
+) -> tuple[Value | None, int]:
+    """The value from which on a dispatch reads (None: all rows), and the generation of the mark."""
+    where = cursor_path(dispatch.model)
+    column = None
+    if database.dialect.name != "sqlite":  # there, values tell their type, and there may be none
+        column = check_column(dispatch.model, cursor, database.describe(query), database.dialect.name)
+    earlier = _earlier_beginning(dispatch, cursor, store)
+    if earlier is not None:
+        return earlier
+    mark = newest_mark(store, dispatch.model.name)
+    generation = mark.generation if mark else 0
+    value = _value_of(mark, cursor)
+    if value is None:
+        if cursor.initial is None:
+            return None, generation
+        supposed: Column = "integer" if isinstance(cursor.initial, int) else "text"
+        return understood(f"{where}.initial", str(cursor.initial), column or supposed), generation
+    if column not in (None, kind_of(value)):
+        raise CursorError(
+            f"{where}.column: '{cursor.column}' holds values of type {column}, but the high-water mark is "
+            f"the {kind_of(value)} {written(value)}; set it anew: mlops cursor {dispatch.model.name} --set "
+            "VALUE, or --reset"
+        )
+    check_lag(where, cursor.lag, kind_of(value))
+    return before(value, cursor.lag), generation
+
+
+def _earlier_beginning(
+    dispatch: Dispatch, cursor: CursorConfig, store: EventStore
+) -> tuple[Value | None, int] | None:
+    """Where this dispatch began when it collected for the first time; None where it has not yet."""
+    for event in store.events(dispatch.id):
+        if event.step == "collect" and event.kind == "succeeded":
+            note = (event.details or {}).get("increment")
+            if note and note["column"] == cursor.column:
+                return note["first"] and parsed(note["first"], note["kind"]), note["generation"]
+    return None
+
+
+def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, query: str) -> Condition:
+    if dispatch.data_interval is None:
+        raise CursorError(f"models.{dispatch.model.name}: this dispatch has no data interval to read")
+    column = column_kind(
+        cursor_path(dispatch.model), cursor.column, database.describe(query), database.dialect.name
+    )
+    if column == "integer" and not (database.dialect.name == "sqlite" and isinstance(cursor.lag, timedelta)):
+        raise CursorError(
+            f"{cursor_path(dispatch.model)}: a backfill reads the rows of its data interval, a time, "
+            f"but '{cursor.column}' holds integers; go back with `mlops cursor {dispatch.model.name} --set "
+            "VALUE` and an ordinary dispatch instead"
+        )
+    kind: Column = "text" if column == "integer" else column
+    start, end = (of_interval(moment, kind) for moment in dispatch.data_interval)
+    return between(database.dialect, cursor.column, start, end)
+
+
+def _value_of(mark: HighWaterMark | None, cursor: CursorConfig) -> Value | None:
+    """The mark's value; None where there is none, or it is one of another column."""
+    if mark is None or mark.value is None or mark.cursor_column != cursor.column:
+        return None
+    kind: Any = mark.value_kind
+    return parsed(mark.value, kind)
+
+
+def _greatest(where: str, values: pa.Array) -> Value:
+    if pa.types.is_string(values.type):
+        values = _times(where, values)
+    if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
+        values = pc.cast(values, pa.timestamp("us", values.type.tz), safe=False)
+    greatest: Value = pc.max(values).as_py()
+    return greatest
+
+
+def _times(where: str, texts: pa.Array) -> pa.Array:
+    """Texts as times: all without a zone, or all with one."""
+    problem: Exception | None = None
+    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            return pc.cast(texts, kind)
+        except pa.ArrowInvalid as error:
+            problem = problem or error
+    raise CursorError(
+        f"{where}.column: not all of its texts are times of one form, all of them with a zone or none: "
+        f"{problem}; write times as 2026-01-31 06:00:00, and mend or leave out the others in the query"
+    ) from problem
+
+
+def _is_comparable(one: Value, other: Value) -> bool:
+    return type(one) is type(other)
+
+
+def _instant(value: Value) -> Any:
+    """A value to compare with others: on SQLite, texts with a zone may follow texts without."""
+    return utc_naive(value) if isinstance(value, datetime) else value

@@ -1,0 +1,73 @@
+"""What people see and do of a model's high-water mark: `mlops cursor` and the Dispatches view."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from mlops_plugin.config.schema import CursorConfig, ModelConfig
+from mlops_plugin.errors import CursorError
+from mlops_plugin.events.marks import HighWaterMark, set_mark
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.reading.cursor_values import kind_of, understood, written
+from mlops_plugin.pipeline.reading.increment import check_column, cursor_path
+
+
+def cursor_of(model: ModelConfig) -> CursorConfig:
+    """The model's cursor. Raises `CursorError` where it has none."""
+    if model.source.cursor is None:
+        raise CursorError(
+            f"models.{model.name}: it has no source.cursor, so each dispatch reads all rows of its query and "
+            "there is no high-water mark"
+        )
+    return model.source.cursor
+
+
+def set_by_hand(
+    model: ModelConfig,
+    deployment: Deployment,
+    text: str | None,
+    *,
+    render: Callable[[ModelConfig], str],
+    user: str | None,
+) -> HighWaterMark:
+    """Set the mark to the value that `text` says, or with None back to `initial`; it is recorded who did.
+
+    The value is compared with the column in the source. Raises `CursorError`.
+    """
+    cursor = cursor_of(model)
+    value = None
+    if text is not None:
+        source = model.source
+        database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+        with contextlib.closing(database):
+            columns = database.describe(render(model))
+            column = check_column(model, cursor, columns, database.dialect.name)
+        value = understood(f"{cursor_path(model)}: --set", text, column)
+    with deployment.event_store() as store:
+        return set_mark(
+            store,
+            model.name,
+            cursor.column,
+            None if value is None else written(value),
+            None if value is None else kind_of(value),
+            user,
+        )
+
+
+def mark_words(model: ModelConfig, mark: HighWaterMark | None) -> str:
+    """A mark in a sentence, for people; `mark` None: there has been none."""
+    cursor = cursor_of(model)
+    start = "the first row" if cursor.initial is None else str(cursor.initial)
+    if mark is None:
+        return f"{cursor.column}: no mark yet; the first dispatch begins at {start}"
+    who = f"set by {mark.set_by}" if mark.dispatch_id is None else f"by dispatch {mark.dispatch_id}"
+    since = f"since {mark.at:%Y-%m-%d %H:%M:%S} UTC, {who}"
+    if mark.cursor_column != cursor.column:
+        return (
+            f"{cursor.column}: no mark yet, the last one is of column {mark.cursor_column}; the next "
+            f"dispatch begins at {start}"
+        )
+    if mark.value is None:
+        return f"{mark.cursor_column}: begins again at {start}, {since}"
+    return f"{mark.cursor_column}: read up to {mark.value}, {since}"

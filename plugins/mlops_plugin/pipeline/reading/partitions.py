@@ -1,0 +1,135 @@
+"""Divides a query's rows into partitions: every row is in one of them, and the database finds the bounds.
+
+The `plan` step decides once for a dispatch; each partition's `collect` reads what was decided.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from mlops_plugin.config.schema import PartitionsConfig
+from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.selection import Condition
+from mlops_plugin.errors import PartitionError
+from mlops_plugin.pipeline.reading.ranges import as_numbers, ends_of, require_columns, value_of
+
+_PARSE: Mapping[str, Callable[[str], Any]] = {
+    "int": int,
+    "Decimal": Decimal,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+}
+# A number from 0 to {count} - 1 for a row, always the same for the same values; NULL counts as a value.
+_HASHES = {
+    "mysql": "MOD(CRC32(CONCAT_WS('|', {columns})), {count})",
+    "postgresql": "MOD(ABS(CAST(HASHTEXT(CONCAT_WS('|', {columns})) AS BIGINT)), {count})",
+    "sqlite": "(({sum}) % {count} + {count}) % {count}",
+    "mssql": "ABS(CAST(CHECKSUM({columns}) AS BIGINT)) % {count}",
+}
+# SQLite has no hash function.
+_SQLITE_NUMBER = (
+    "COALESCE(CASE TYPEOF({column}) WHEN 'text' THEN UNICODE(SUBSTR({column}, -1)) + LENGTH({column}) "
+    "ELSE CAST({column} AS INTEGER) % {count} END, 0)"
+)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A part of the rows, with a name for people; `sql` is None where it is all of them."""
+
+    name: str
+    sql: str | None = None
+    parameters: tuple[Any, ...] = ()
+
+    @property
+    def conditions(self) -> list[Condition]:
+        return [] if self.sql is None else [Condition(self.sql, self.parameters)]
+
+    def as_json(self) -> dict[str, Any]:
+        """As a note keeps it: each parameter with its type, and exact."""
+        parameters = [[type(value).__name__, _text(value)] for value in self.parameters]
+        return {"name": self.name, "sql": self.sql, "parameters": parameters}
+
+    @classmethod
+    def from_json(cls, note: dict[str, Any]) -> Partition:
+        parameters = tuple(_PARSE[kind](text) for kind, text in note["parameters"])
+        return cls(note["name"], note["sql"], parameters)
+
+
+ALL_ROWS = Partition("all rows")
+
+
+def plan_partitions(database: Database, query: str, wanted: PartitionsConfig, path: str) -> list[Partition]:
+    """The partitions of `query`, at least one; `path` is the place in the configuration, for errors.
+
+    Raises `PartitionError` for a column that the query does not have, or cannot be divided by.
+    """
+    if wanted.predicates is not None:
+        return _by_predicates(wanted.predicates)
+    columns = [wanted.column] if wanted.column is not None else [*(wanted.hash or ())]
+    require_columns(columns, database.describe(query).names, path)
+    count = wanted.count or 1
+    if wanted.column is None:
+        return _by_hash(database, columns, count, path)
+    return _by_range(database, query, wanted.column, count, path)
+
+
+def _by_predicates(predicates: Sequence[str]) -> list[Partition]:
+    # A line break ends a comment that may stand at the end of one.
+    any_of_them = " OR ".join(f"({predicate}\n)" for predicate in predicates)
+    rest = Partition("all others", f"CASE WHEN {any_of_them} THEN 1 ELSE 0 END = 0")  # NULL is not true
+    return [*(Partition(" ".join(predicate.split()), f"{predicate}\n") for predicate in predicates), rest]
+
+
+def _by_hash(database: Database, columns: Sequence[str], count: int, path: str) -> list[Partition]:
+    if count == 1:
+        return [ALL_ROWS]
+    engine = database.dialect.name
+    if engine not in _HASHES:
+        raise PartitionError(
+            f"{path}.hash: no hash function of this engine is known; use column or predicates instead"
+        )
+    quoted = [database.dialect.quote(column) for column in columns]
+    numbers = " + ".join(_SQLITE_NUMBER.format(column=column, count=count) for column in quoted)
+    number = _HASHES[engine].format(columns=", ".join(quoted), sum=numbers, count=count)
+    return [Partition(f"hash {part + 1} of {count}", f"{number} = {part:d}") for part in range(count)]
+
+
+def _by_range(database: Database, query: str, column: str, count: int, path: str) -> list[Partition]:
+    quoted = database.dialect.quote(column)
+    least, greatest = ends_of(database, query, column, database.describe(query).field(column).type)
+    if least is None:
+        return [ALL_ROWS]
+    bounds = _bounds(least, greatest, count, f"{path}.column: '{column}'")
+    if not bounds:
+        return [ALL_ROWS]
+    first, last = bounds[0], bounds[-1]
+    return [
+        # Open at both ends: a row that appears after this was decided is in one of them too.
+        Partition(f"{column} before {_text(first)}", f"{quoted} < ? OR {quoted} IS NULL", (first,)),
+        *(
+            Partition(
+                f"{column} from {_text(lower)} to before {_text(upper)}",
+                f"{quoted} >= ? AND {quoted} < ?",
+                (lower, upper),
+            )
+            for lower, upper in itertools.pairwise(bounds)
+        ),
+        Partition(f"{column} from {_text(last)}", f"{quoted} >= ?", (last,)),
+    ]
+
+
+def _bounds(least: Any, greatest: Any, count: int, what: str) -> list[Any]:
+    """At most `count` - 1 values, ascending, that divide least..greatest into parts of equal width."""
+    first, last = as_numbers(least, greatest, what, "use hash instead")
+    numbers = [first + (last + 1 - first) * part // count for part in range(1, count)]
+    return [value_of(number, least) for number in dict.fromkeys(numbers) if number > first]
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)

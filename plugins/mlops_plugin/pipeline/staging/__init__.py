@@ -1,0 +1,1 @@
+"""How rows and notes travel from one step to the next."""

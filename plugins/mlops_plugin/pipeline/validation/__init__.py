@@ -1,0 +1,1 @@
+"""Which rows and answers a dispatch accepts, and where the others go."""

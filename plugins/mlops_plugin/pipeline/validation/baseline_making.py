@@ -1,0 +1,96 @@
+"""Makes a model's baseline from rows that a query returns (`mlops baseline`), and finds it again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import BASELINE_SUFFIX, ModelConfig
+from mlops_plugin.errors import ContractError
+from mlops_plugin.formats.runtime import Runtime, load_runtime
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.rendering import without_secrets
+from mlops_plugin.pipeline.validation.baseline import Baseline, make_baseline, read_baseline, write_baseline
+from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
+from mlops_plugin.pipeline.validation.output_check import classes_of
+from mlops_plugin.pipeline.validation.rejections import Refused
+from mlops_plugin.pipeline.validation.screening import others
+
+MAX_CLASSES = 1000
+
+
+def baseline_uri(model: ModelConfig) -> str:
+    """Where the model's baseline is, or would be: where the contract says, else beside the artifact."""
+    said = model.input.baseline_uri(model.model.uri) if model.input else None
+    return said or model.model.uri + BASELINE_SUFFIX
+
+
+def find_baseline(model: ModelConfig, artifact_sha256: str) -> Baseline | None:
+    """The model's baseline, None where there is none for this very artifact."""
+    try:
+        baseline = read_baseline(baseline_uri(model))
+    except ContractError:
+        return None
+    return baseline if baseline.artifact_sha256 == artifact_sha256 else None
+
+
+def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> Baseline:
+    """Run `query` on the source's connection, look at every row, and write the baseline; returns it.
+
+    Rows that break the columns' own rules of `input:` are left out. Raises `FeatureError` where the query
+    lacks a feature, and whatever reading or loading the model raises.
+    """
+    runtime = load_runtime(model.model, features=model.features)
+    own = Contract(model.name, model.input.columns if model.input else {})
+    source = model.source
+    database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+    with contextlib.closing(database):
+        rows = database.read(query, batch_rows=source.batch_rows)
+        bound = own.bind(rows.schema)
+        runtime.check(bound.schema_of(rows.schema))
+        seen = _Classes(runtime)
+        baseline = make_baseline(
+            runtime.features,
+            seen.of(_sound(bound, rows)),
+            artifact_sha256=runtime.artifact_sha256,
+            origin=without_secrets(query),
+            classes=None,
+        )
+    baseline = baseline.with_classes(seen.classes)
+    write_baseline(baseline, baseline_uri(model))
+    return baseline
+
+
+def _sound(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    for batch in rows:
+        checked = contract.check(batch)
+        refused = [Refused.of_mask(one.column, one.reason, one.rows, None) for one in checked.violations]
+        yield checked.rows.take(others(refused, batch.num_rows)) if refused else checked.rows
+
+
+class _Classes:
+    """The classes that a model may predict: its own, or those that it answers with."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        first = runtime.outputs.field(0)
+        self.classes: list[Any] | None = classes_of(first)
+        self._is_asked = self.classes is None and not pa.types.is_floating(first.type)
+        self._seen: dict[Any, None] = {}
+
+    def of(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield batch
+            if self._is_asked:
+                self._see(batch)
+        if self._is_asked:
+            self.classes = [*self._seen]
+
+    def _see(self, batch: pa.RecordBatch) -> None:
+        answers = self._runtime.predict(batch).column(0).unique().drop_null().to_pylist()
+        self._seen |= dict.fromkeys(answers)
+        if len(self._seen) > MAX_CLASSES:
+            self._is_asked, self.classes = False, None

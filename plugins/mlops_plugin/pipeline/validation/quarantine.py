@@ -1,0 +1,220 @@
+"""The table of rejected rows: `persist` writes into it, a dispatch over quarantined keys reads from it.
+
+A record is one violation that one dispatch found. Where a dispatch over the quarantine has predicted its key,
+the record stays and names that dispatch in `released_by`: the table tells what was refused and how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.sink.writer import write_predictions
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.validation.baseline import read_baseline
+from mlops_plugin.pipeline.validation.rejections import key_texts
+
+RECORD_NUMBER = "record_number"  # counts from 1 in each dispatch
+_COPIED = ("column_name", "reason", "value")
+_ADDED = (
+    pa.field("key_text", pa.string(), nullable=False),  # the key as `rejections.key_texts` writes it
+    pa.field("dispatch_id", pa.string(), nullable=False),
+    pa.field("model", pa.string(), nullable=False),
+    pa.field("quarantined_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("released_by", pa.string()),
+    pa.field("judged_by", pa.string()),  # see `judgement`; NULL where the dispatch failed for its threshold
+)
+_RELEASED_AT_ONCE = 500
+_BATCH_ROWS = 50_000
+
+
+def quarantine_schema(key: Sequence[pa.Field]) -> pa.Schema:
+    """The columns of a quarantine table."""
+    copied = [pa.field(name, pa.string()) for name in _COPIED]
+    return pa.schema([*key, pa.field(RECORD_NUMBER, pa.int64(), nullable=False), *copied, *_ADDED])
+
+
+class Quarantine:
+    """The quarantine of one model, as one dispatch uses it."""
+
+    def __init__(self, model: ModelConfig, dispatch_id: str, deployment: Deployment) -> None:
+        self._model = model
+        self._dispatch_id = dispatch_id
+        self._deployment = deployment
+        self._sink = model.quarantine_sink
+
+    def write(
+        self, records: pa.RecordBatchReader, rejected: int, at: datetime, judged_by: str | None
+    ) -> None:
+        """Store the dispatch's records (see `rejections.Rejections`) in place of those of an earlier try.
+
+        `judged_by`: see `judgement`; None where other dispatches are to judge these rows again. One
+        transaction; raises as `databases.sink.write_predictions` does.
+        """
+        with self._open() as database:
+            if not rejected and not self._exists(database):
+                return  # nothing to store, and nothing that an earlier try could have left
+            write_predictions(
+                database,
+                self._sink,
+                key=(RECORD_NUMBER,),
+                dispatch_id=self._dispatch_id,
+                batches=self._completed(records, at, judged_by),
+            )
+
+    def keys(self) -> pa.StringArray:
+        """The keys, as text, that are in quarantine or that this very dispatch has taken out of it.
+
+        The latter, because a dispatch that is cleared and run again has to find its own rows again.
+        """
+        with self._open() as database:
+            if not self._exists(database):
+                return pa.array([], pa.string())
+            released = database.dialect.quote("released_by")
+            return self._key_texts(
+                database, f"{released} IS NULL OR {released} = ?", [self._model.name, self._dispatch_id]
+            )
+
+    def keys_judged_by(self, judged_by: str) -> pa.StringArray:
+        """The keys, as text, that other dispatches have put into quarantine by this judgement.
+
+        Not its own: a dispatch that is cleared and run again has to read its own rows again.
+        """
+        with self._open() as database:
+            known = database.columns(self._table(database)) or ()
+            if database.dialect.fold("judged_by") not in map(database.dialect.fold, known):
+                return pa.array([], pa.string())
+            released, judged, owner = map(database.dialect.quote, ("released_by", "judged_by", "dispatch_id"))
+            return self._key_texts(
+                database,
+                f"{released} IS NULL AND {judged} = ? AND {owner} <> ?",
+                [self._model.name, judged_by, self._dispatch_id],
+            )
+
+    def _key_texts(self, database: Database, condition: str, parameters: list[str]) -> pa.StringArray:
+        quote = database.dialect.quote
+        reader = database.read(
+            f"SELECT {quote('key_text')} FROM {self._table(database)} WHERE {quote('model')} = ?"
+            f" AND ({condition})",
+            batch_rows=_BATCH_ROWS,
+            parameters=parameters,
+        )
+        # Not DISTINCT: a collation may take two keys for one.
+        return reader.read_all().column(0).cast(pa.string()).unique()
+
+    def release(self, predicted: pa.RecordBatchReader) -> int:
+        """Mark the records of other dispatches whose keys were predicted; returns how many."""
+        key = self._model.key
+        known = pa.chunked_array([key_texts(batch, key) for batch in predicted], pa.string())
+        with self._open() as database:
+            if not len(known) or not self._exists(database):
+                return 0
+            numbers: dict[str, list[int]] = {}
+            for batch in self._open_records(database):
+                texts = batch.column(2).cast(pa.string())
+                for record in batch.filter(pc.is_in(texts, value_set=known)).to_pylist():
+                    dispatch_id, number, _ = record.values()
+                    numbers.setdefault(dispatch_id, []).append(int(number))
+            for dispatch_id, found in numbers.items():
+                self._mark(database, dispatch_id, found)
+            database.commit()
+        return sum(map(len, numbers.values()))
+
+    def _open_records(self, database: Database) -> pa.RecordBatchReader:
+        quote = database.dialect.quote
+        columns = ", ".join(map(quote, ("dispatch_id", RECORD_NUMBER, "key_text")))
+        return database.read(
+            f"SELECT {columns} FROM {self._table(database)} WHERE {quote('model')} = ?"
+            f" AND {quote('released_by')} IS NULL AND {quote('dispatch_id')} <> ?",
+            batch_rows=_BATCH_ROWS,
+            parameters=[self._model.name, self._dispatch_id],
+        )
+
+    def _mark(self, database: Database, dispatch_id: str, numbers: list[int]) -> None:
+        # By number, not by key: a collation may take two keys for one.
+        quote = database.dialect.quote
+        for start in range(0, len(numbers), _RELEASED_AT_ONCE):
+            listed = ", ".join(map(str, numbers[start : start + _RELEASED_AT_ONCE]))
+            database.execute(
+                f"UPDATE {self._table(database)} SET {quote('released_by')} = ?"
+                f" WHERE {quote('dispatch_id')} = ? AND {quote(RECORD_NUMBER)} IN ({listed})",
+                [self._dispatch_id, dispatch_id],
+            )
+
+    def _completed(
+        self, records: pa.RecordBatchReader, at: datetime, judged_by: str | None
+    ) -> pa.RecordBatchReader:
+        key = self._model.key
+        schema = quarantine_schema([records.schema.field(name) for name in key])
+        constants = [
+            pa.scalar(value, field.type)
+            for value, field in zip(
+                (self._dispatch_id, self._model.name, at, None, judged_by), _ADDED[1:], strict=True
+            )
+        ]
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            number = 1
+            for batch in records:
+                numbers = pa.array(np.arange(number, number + batch.num_rows))
+                number += batch.num_rows
+                columns = [*batch.select(list(key)).columns, numbers, *batch.select(list(_COPIED)).columns]
+                repeated = [pa.repeat(constant, batch.num_rows) for constant in constants]
+                columns += [key_texts(batch, key), *repeated]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Database]:
+        with contextlib.closing(self._deployment.database(self._sink.connection)) as database:
+            yield database
+
+    def _table(self, database: Database) -> str:
+        return database.dialect.quote_table(self._sink.table)
+
+    def _exists(self, database: Database) -> bool:
+        return database.columns(self._table(database)) is not None
+
+
+def judgement(model: ModelConfig, artifact_sha256: str) -> str:
+    """A hash of what decides whether a row is rejected: the artifact, and the contract with its baseline."""
+    parts = [artifact_sha256, model.model_dump_json(include={"features", "input", "output"})]
+    if model.input is not None and (uri := model.input.baseline_uri(model.model.uri)):
+        parts.append(read_baseline(uri).made_at)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def only_with_keys(
+    rows: pa.RecordBatchReader, key: Sequence[str], keys: pa.StringArray
+) -> pa.RecordBatchReader:
+    """The rows whose key is among `keys`; rows without the key's columns are left to `collect` to refuse."""
+    return _filtered(rows, key, lambda texts: pc.is_in(texts, value_set=keys))
+
+
+def without_keys(
+    rows: pa.RecordBatchReader, key: Sequence[str], keys: pa.StringArray
+) -> pa.RecordBatchReader:
+    """The rows whose key is not among `keys`, likewise."""
+    return _filtered(rows, key, lambda texts: pc.invert(pc.is_in(texts, value_set=keys)))
+
+
+def _filtered(
+    rows: pa.RecordBatchReader, key: Sequence[str], chosen: Callable[[pa.StringArray], pa.BooleanArray]
+) -> pa.RecordBatchReader:
+    if not set(key) <= set(rows.schema.names):
+        return rows
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            yield batch.filter(chosen(key_texts(batch, key)))
+
+    return pa.RecordBatchReader.from_batches(rows.schema, batches())

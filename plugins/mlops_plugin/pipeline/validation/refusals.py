@@ -1,0 +1,178 @@
+"""Which rows of a batch a model refuses, where it only says that it refuses the batch.
+
+The model itself is asked: first about one row of each pattern (which values are missing, infinite, and what
+the text is), then, where patterns do not tell, about halves of the batch. It is asked a bounded number of
+times; a model that refuses rows in more ways than that fails the dispatch as without a contract.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlops_plugin.errors import FeatureError
+from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL, Runtime
+from mlops_plugin.pipeline.validation.column_check import kind_of
+from mlops_plugin.pipeline.validation.rejections import Refused
+
+MOST_QUESTIONS = 1000  # for one batch
+REFUSES = "the model refuses"
+_SAYS_TEXT = re.compile("categor|could not convert", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`predictions` has one row for each at `places`, which the model takes; `refused` names the others."""
+
+    predictions: pa.RecordBatch
+    places: pa.Int64Array
+    refused: list[Refused]
+
+
+def predict_each(runtime: Runtime, rows: pa.RecordBatch) -> Answered:
+    """The model's answers about the rows that it takes.
+
+    Raises `FeatureError` where it wants other columns, or refuses rows in too many ways to tell them apart.
+    """
+    runtime.check(rows.schema)  # what is wrong with the columns is no row's fault
+    everything = pa.array(np.arange(rows.num_rows))
+    try:
+        return Answered(runtime.predict(rows), everything, [])
+    except FeatureError as error:
+        questions = _Questions(runtime, error)
+    refusals = questions.by_pattern(rows)
+    places = _others(refusals, rows.num_rows)
+    try:
+        predictions = runtime.predict(rows.take(places))
+    except FeatureError:
+        refusals |= questions.by_halving(rows, places)
+        places = _others(refusals, rows.num_rows)
+        predictions = runtime.predict(rows.take(places))
+    return Answered(predictions, places, _told(runtime, rows, refusals))
+
+
+def _others(refusals: dict[int, str], rows: int) -> pa.Int64Array:
+    kept = np.ones(rows, dtype=bool)
+    kept[list(refusals)] = False
+    return pa.array(np.flatnonzero(kept))
+
+
+class _Questions:
+    """Asks the model, and counts how often."""
+
+    def __init__(self, runtime: Runtime, first: FeatureError) -> None:
+        self._runtime = runtime
+        self._first = first
+        self._left = MOST_QUESTIONS
+
+    def by_pattern(self, rows: pa.RecordBatch) -> dict[int, str]:
+        """Row -> what the model says against it, where one row of its pattern tells for all of them."""
+        groups, examples = _patterns(rows, self._runtime.features)
+        has_text = any(_is_text(rows.schema.field(name).type) for name in self._runtime.features)
+        refused = dict(self._search(rows.take(pa.array(examples))))
+        told = {group: said for group, said in refused.items() if _is_of_pattern(said, has_text=has_text)}
+        # Of the others the example alone: a number that is too large is in no pattern.
+        found = {examples[group]: said for group, said in refused.items()}
+        found |= {row: told[group] for row, group in enumerate(groups.tolist()) if group in told}
+        return found
+
+    def by_halving(self, rows: pa.RecordBatch, places: pa.Int64Array) -> dict[int, str]:
+        """Row -> what the model says against it, among those at `places`."""
+        numbers = places.to_pylist()
+        return {numbers[place]: said for place, said in self._search(rows.take(places))}
+
+    def _search(self, rows: pa.RecordBatch) -> Iterator[tuple[int, str]]:
+        """The rows that the model refuses even alone, by halving."""
+        waiting = [(0, rows.num_rows)]
+        while waiting:
+            start, count = waiting.pop()
+            said = self._refusal(rows.slice(start, count))
+            if said is None:
+                continue
+            if count == 1:
+                yield start, said
+            else:
+                half = count // 2
+                waiting += [(start, half), (start + half, count - half)]
+
+    def _refusal(self, rows: pa.RecordBatch) -> str | None:
+        if self._left == 0:
+            raise FeatureError(
+                f"{self._first}; and the rows that it refuses could not be told apart by asking it "
+                f"{MOST_QUESTIONS} times; say in `input:` what is wrong with them"
+            ) from self._first
+        self._left -= 1
+        try:
+            self._runtime.predict(rows)
+        except FeatureError as error:
+            return str(error)
+        return None
+
+
+def _patterns(rows: pa.RecordBatch, features: tuple[str, ...]) -> tuple[Any, list[int]]:
+    """For each row the number of its pattern, and for each pattern its first row."""
+    columns = []
+    for name in features:
+        values = rows.column(name)
+        missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+        if not _is_text(values.type):
+            columns.append(missing.astype(np.int64) + 2 * _infinite(values))
+        else:
+            encoded = values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
+            columns.append(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
+    matrix = np.column_stack(columns)
+    _, firsts, groups = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
+    return groups.reshape(-1), firsts.tolist()
+
+
+def _is_of_pattern(said: str, *, has_text: bool) -> bool:
+    """Whether what the model says against a row is about its missing or infinite values, or its texts."""
+    if said.startswith((REFUSES_NULL, REFUSES_INFINITE)):
+        return True
+    return has_text and _SAYS_TEXT.search(said) is not None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind_of(kind) not in ("integer", "number")
+
+
+def _infinite(values: pa.Array) -> Any:
+    numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return np.isinf(numbers).astype(np.int64)
+
+
+def _told(runtime: Runtime, rows: pa.RecordBatch, refusals: dict[int, str]) -> list[Refused]:
+    """The refusals by column and reason."""
+    missing = {
+        name: rows.column(name).is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+        for name in runtime.features
+    }
+    infinite = {
+        name: _infinite(rows.column(name)) != 0
+        for name in runtime.features
+        if not _is_text(rows.schema.field(name).type)
+    }
+    places: dict[tuple[str | None, str], list[int]] = {}
+    for row, said in sorted(refusals.items()):
+        nulls = [name for name, mask in missing.items() if mask[row]]
+        infinities = [name for name, mask in infinite.items() if mask[row]]
+        if nulls and said.startswith(REFUSES_NULL):
+            entries: list[tuple[str | None, str]] = [(name, f"{REFUSES} a missing value") for name in nulls]
+        elif infinities and said.startswith(REFUSES_INFINITE):
+            entries = [(name, f"{REFUSES} an infinite number") for name in infinities]
+        else:
+            entries = [(None, f"{REFUSES} the row: {said.partition(': ')[2] or said}")]
+        for entry in entries:
+            places.setdefault(entry, []).append(row)
+    return [
+        _refused(rows, column, reason, pa.array(at, pa.int64())) for (column, reason), at in places.items()
+    ]
+
+
+def _refused(rows: pa.RecordBatch, column: str | None, reason: str, places: pa.Int64Array) -> Refused:
+    return Refused(column, reason, places, None if column is None else rows.column(column).take(places))

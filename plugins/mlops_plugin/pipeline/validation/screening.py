@@ -1,0 +1,88 @@
+"""Stands around the model in `infer`: keeps wrong rows from it, and wrong answers from the sink."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import ContractError
+from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.pipeline.validation.contract import Contract
+from mlops_plugin.pipeline.validation.output_check import OutputCheck
+from mlops_plugin.pipeline.validation.refusals import Answered, predict_each
+from mlops_plugin.pipeline.validation.rejections import Refused, Rejections, told
+
+
+class Screening:
+    """Predicts batch by batch; what it rejects is in `rejections`, what it replaced in `imputed`."""
+
+    def __init__(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema, rejections: Rejections) -> None:
+        """Raises `ContractError` where the contract does not fit rows of this schema, or the artifact."""
+        contract = Contract.of(model)
+        if contract is not None:
+            contract.require_made_for(runtime.artifact_sha256)
+        self._contract = contract.bind(rows) if contract else None
+        baseline = contract.baseline if contract else None
+        self._output = OutputCheck(model.name, runtime.outputs, baseline.classes if baseline else None)
+        self._model = model
+        self._runtime = runtime
+        self._rejections = rejections
+        self._rows = 0
+        self.imputed: Counter[str] = Counter()
+
+    def predict(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """The rows that got through, as they were collected, and the model's answers about them."""
+        rows, refused = self._contracted(batch)
+        answered = self._answered(rows, refused)
+        wrong = self._output.check(answered.predictions, len(answered.places))
+        if wrong and self._model.output.on_violation == "fail":
+            raise self._wrong_answers(wrong)
+        refused = [*refused, *answered.refused, *(one.within(answered.places) for one in wrong)]
+        self._rejections.add(batch, self._rows, refused)
+        self._rows += batch.num_rows
+        if not refused:
+            return batch, answered.predictions
+        good = others(wrong, len(answered.places))
+        return batch.take(answered.places.take(good)), answered.predictions.take(good)
+
+    def _contracted(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Refused]]:
+        """All rows, as the contract reads them, and what is wrong with some."""
+        if self._contract is None:
+            return batch, []
+        checked = self._contract.check(batch)
+        self.imputed.update(checked.imputed)
+        return checked.rows, [
+            Refused.of_mask(one.column, one.reason, one.rows, batch.column(one.column))
+            for one in checked.violations
+        ]
+
+    def _answered(self, rows: pa.RecordBatch, refused: list[Refused]) -> Answered:
+        """What the model says about the rows that nothing is wrong with so far."""
+        places = others(refused, rows.num_rows)
+        left = rows.take(places) if refused else rows
+        if self._contract is None:
+            return Answered(self._runtime.predict(left), places, [])
+        answered = predict_each(self._runtime, left)
+        return Answered(
+            answered.predictions,
+            places.take(answered.places),
+            [one.within(places) for one in answered.refused],
+        )
+
+    def _wrong_answers(self, wrong: list[Refused]) -> ContractError:
+        reasons = [(one.column, one.reason, len(one.places)) for one in wrong]
+        return ContractError(
+            f"models.{self._model.name}.output: {told(reasons)} in one batch; mend the model, leave such "
+            "rows out in the query or by `input:`, or set output.on_violation: reject"
+        )
+
+
+def others(refused: list[Refused], rows: int) -> pa.Int64Array:
+    """The positions of the rows that nothing is said against."""
+    kept = np.ones(rows, dtype=bool)
+    for one in refused:
+        kept[one.places.to_numpy(zero_copy_only=False)] = False
+    return pa.array(np.flatnonzero(kept), pa.int64())

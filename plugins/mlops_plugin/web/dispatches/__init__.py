@@ -1,0 +1,1 @@
+"""Dispatches: what ran and what came of it."""

@@ -1,0 +1,213 @@
+"""Dispatches as JSON and CSV, for programs; the same that the pages show."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from datetime import datetime
+from itertools import chain
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlops_plugin.events.reading import DispatchFilter, DispatchLine
+from mlops_plugin.events.records import DispatchRecord, Kind, Origin, State, Step
+from mlops_plugin.pipeline.infer_report import whole_report
+from mlops_plugin.pipeline.predictions import first_predictions
+from mlops_plugin.web.access import reads
+from mlops_plugin.web.dispatches.filters import NO_NUL, DispatchPageQuery, DispatchQuery, write_cursor
+from mlops_plugin.web.site import Site, SiteDep
+
+COUNT_LIMIT = 10_000  # beyond it, "more than" is all that is said
+PREDICTION_ROWS = 20
+PREDICTIONS_TIMEOUT_S = 8.0
+
+router = APIRouter(prefix="/api/v1", tags=["Dispatches"], dependencies=[reads("Dispatches")])
+
+
+class _FromRecord(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Dispatch(_FromRecord):
+    """One execution of a model. Times are UTC; rows are null where a step has not counted them yet."""
+
+    dispatch_id: str = Field(description="Also stands on every row of its predictions.")
+    model: str
+    origin: Origin
+    state: State
+    requested_by: str | None = Field(description="Who asked for it, where somebody did.")
+    dag_id: str | None = Field(description="Airflow's DAG and run; null for showroom and terminal.")
+    run_id: str | None
+    data_interval_start: datetime | None
+    data_interval_end: datetime | None
+    dry_run: bool
+    created_at: datetime = Field(description="When it was first begun.")
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime
+    seconds: float | None = Field(None, description="From its beginning to its end; null while it runs.")
+    tries: int = Field(description="The highest try number of any step.")
+    rows_collected: int | None
+    rows_predicted: int | None
+    rows_rejected: int | None
+    rows_persisted: int | None
+    error: str | None
+
+
+class DispatchPage(BaseModel):
+    """Dispatches, newest first."""
+
+    dispatches: list[Dispatch]
+    next: str | None = Field(description="`before` of the next page; null on the last.")
+    count: int = Field(description=f"How many pass the filter, at most {COUNT_LIMIT}.")
+    is_count_bounded: bool = Field(description="Whether there are more than `count`.")
+
+
+class Event(_FromRecord):
+    """Something that happened to a dispatch; `step` is null where it concerns all of it."""
+
+    step: Step | None
+    kind: Kind
+    partition_number: int | None = Field(description="Of a partitioned dispatch, from 0; null: all rows.")
+    try_number: int | None
+    at: datetime
+    row_count: int | None
+    seconds: float | None
+    error: str | None
+    details: dict[str, Any] | None
+
+
+class DispatchDetail(Dispatch):
+    """A dispatch with all that is known of it."""
+
+    columns: list[dict[str, str]] | None = Field(description="The query's columns: name, type.")
+    first_key: dict[str, Any] | None
+    last_key: dict[str, Any] | None
+    artifact_sha256: str | None
+    artifact_uri: str | None
+    config_sha256: str | None
+    query: str | None = Field(description="The SQL that was run.")
+    events: list[Event] = []
+
+
+class HistoryEntry(BaseModel):
+    """A dispatch in a model's history, with how its predictions were distributed (null: not recorded)."""
+
+    dispatch: Dispatch
+    distribution: dict[str, Any] | None
+
+
+class Predictions(BaseModel):
+    """The first rows that a dispatch left in its sink; none where later dispatches replaced them."""
+
+    table: str
+    columns: list[str]
+    rows: list[list[str | None]] = Field(description="Values as text; null is NULL.")
+
+
+def found_dispatch(site: Site, dispatch_id: str) -> DispatchRecord:
+    """The dispatch of that id; 404 where there is none."""
+    dispatch = None if "\0" in dispatch_id else site.event_store().get(dispatch_id)
+    if dispatch is None:
+        raise HTTPException(404, f"there is no dispatch '{dispatch_id}'; it may have been deleted")
+    return dispatch
+
+
+@router.get("/dispatches")
+def list_dispatches(site: SiteDep, asked: Annotated[DispatchPageQuery, Query()]) -> DispatchPage:
+    """A page of dispatches, newest first; the next is `before` its `next`."""
+    store = site.event_store()
+    lines = store.page(asked.filter, before=asked.cursor, limit=asked.limit)
+    count = store.count(asked.filter, at_most=COUNT_LIMIT + 1)
+    return DispatchPage(
+        dispatches=[Dispatch.model_validate(line) for line in lines],
+        next=write_cursor(lines[-1].cursor) if len(lines) == asked.limit else None,
+        count=min(count, COUNT_LIMIT),
+        is_count_bounded=count > COUNT_LIMIT,
+    )
+
+
+@router.get("/dispatches.csv", response_class=StreamingResponse)
+def export_dispatches(site: SiteDep, asked: Annotated[DispatchQuery, Query()]) -> StreamingResponse:
+    """All dispatches that pass, as CSV; streamed, however many there are.
+
+    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    pages = site.event_store().every_page(asked.filter)
+    first = next(pages, [])  # what fails, fails before the answer begins
+    name = f"dispatches-{asked.model}.csv" if asked.model else "dispatches.csv"
+    return StreamingResponse(
+        csv_rows(chain([first], pages)),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"},
+    )
+
+
+@router.get("/dispatches/{dispatch_id}")
+def show_dispatch(site: SiteDep, dispatch_id: str) -> DispatchDetail:
+    """One dispatch with its events."""
+    dispatch = found_dispatch(site, dispatch_id)
+    detail = DispatchDetail.model_validate(dispatch)
+    if dispatch.finished_at is not None:
+        detail.seconds = (dispatch.finished_at - dispatch.created_at).total_seconds()
+    detail.events = [Event.model_validate(event) for event in site.event_store().events(dispatch_id)]
+    return detail
+
+
+@router.get("/dispatches/{dispatch_id}/predictions")
+def show_predictions(site: SiteDep, dispatch_id: str) -> Predictions:
+    """The first rows of its predictions, read from the sink now."""
+    dispatch = found_dispatch(site, dispatch_id)
+    model = site.loaded().model(dispatch.model)
+    found = first_predictions(
+        site.deployment(), model, dispatch_id, limit=PREDICTION_ROWS, timeout_s=PREDICTIONS_TIMEOUT_S
+    )
+    rows = [[None if value is None else str(value)[:500] for value in row] for row in found.rows]
+    return Predictions(table=found.table, columns=found.columns, rows=rows)
+
+
+@router.get("/models/{model}/history")
+def show_history(
+    site: SiteDep,
+    model: Annotated[str, Path(pattern=NO_NUL)],
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[HistoryEntry]:
+    """The model's newest dispatches, oldest first; those of the Showroom are left out."""
+    return [
+        HistoryEntry(
+            dispatch=Dispatch.model_validate(line),
+            distribution=(whole_report(reports) or {}).get("distribution"),
+        )
+        for line, reports in site.event_store().history(DispatchFilter(model=model), limit=limit)
+    ]
+
+
+_COLUMNS = [*(field.name for field in fields(DispatchLine)), "seconds"]
+# A spreadsheet runs what begins like this; see OWASP, "CSV Injection".
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def csv_rows(pages: Iterable[list[DispatchLine]]) -> Iterator[str]:
+    """The lines of a CSV file, a page of dispatches at a time."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    for page in pages:
+        writer.writerows([[_cell(getattr(line, name)) for name in _COLUMNS] for line in page])
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value

@@ -1,0 +1,80 @@
+"""A list of dispatches as its page writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+from mlops_plugin.events.reading import DispatchFilter, DispatchLine
+from mlops_plugin.web import figures
+from mlops_plugin.web.dispatches.api import COUNT_LIMIT
+
+
+@dataclass(frozen=True)
+class Row:
+    """One dispatch in the list; links are paths below our own root and below Airflow's."""
+
+    line: DispatchLine
+    badge: str
+    link: str
+    duration: str
+    collected: str
+    predicted: str
+    rejected: str
+    persisted: str
+    airflow_run: str | None
+    airflow_logs: str | None
+
+
+def present_line(line: DispatchLine, now: datetime) -> Row:
+    """A dispatch for the list; one that runs shows how long it has been running."""
+    seconds = (now - line.created_at).total_seconds() if line.state == "running" else line.seconds
+    run = airflow_run_path(line.dag_id, line.run_id)
+    # The step that has not counted its rows is the one that runs or failed.
+    counted = (("collect", line.rows_collected), ("infer", line.rows_predicted))
+    step = next((step for step, rows in counted if rows is None), "persist")
+    return Row(
+        line=line,
+        badge=figures.BADGES[line.state],
+        link=f"dispatches/{quote(line.dispatch_id, safe='')}",
+        duration=figures.duration(seconds),
+        collected=figures.count(line.rows_collected),
+        predicted=figures.count(line.rows_predicted),
+        rejected=figures.count(line.rows_rejected),
+        persisted=figures.count(line.rows_persisted),
+        airflow_run=run,
+        airflow_logs=None if run is None else f"{run}/tasks/{step}",
+    )
+
+
+def airflow_run_path(dag_id: str | None, run_id: str | None) -> str | None:
+    """Airflow's page of a DAG run; None where no run stands behind the dispatch."""
+    if dag_id is None or run_id is None:
+        return None
+    return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
+
+
+def airflow_log_path(run: str | None, step: str, partition: int | None, number: int) -> str | None:
+    """Airflow's page with the log of one try; `run` is the run's page, a partition's number its map index."""
+    if run is None:
+        return None
+    mapped = "" if partition is None else f"/mapped/{partition}"
+    return f"{run}/tasks/{step}{mapped}?try_number={number}"
+
+
+def count_words(count: Callable[[DispatchFilter], int], wanted: DispatchFilter) -> str:
+    """How many dispatches pass, in words; and of those, without a filter for it, how many run or failed."""
+    words = _count_word(count(wanted), "dispatch", "dispatches")
+    if wanted.state is None:
+        for state in ("running", "failed"):
+            of_state = DispatchFilter(wanted.model, state, wanted.origin, wanted.since, wanted.until)
+            words += f", {_count_word(count(of_state), state, state)}"
+    return words
+
+
+def _count_word(count: int, one: str, several: str) -> str:
+    if count > COUNT_LIMIT:
+        return f"{COUNT_LIMIT:,}+ {several}"
+    return f"{count:,} {one if count == 1 else several}"

@@ -1,0 +1,1 @@
+"""Monitor: the state of models, hosts and databases."""

@@ -1,0 +1,216 @@
+"""How a host, a database or a model was: availability, latency and incidents, as a page and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+
+from mlops_plugin.events.incidents import IncidentState
+from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
+from mlops_plugin.monitoring.model_state import words
+from mlops_plugin.monitoring.recording import model_of, model_target
+from mlops_plugin.monitoring.targets import targets_of
+from mlops_plugin.monitoring.timing import timing_target
+from mlops_plugin.web.access import reads
+from mlops_plugin.web.monitor.bars import (
+    availability_bars,
+    availability_in_words,
+    latency_bars,
+    latency_in_words,
+    milliseconds,
+    percent,
+)
+from mlops_plugin.web.pages import pages
+from mlops_plugin.web.site import Site, SiteDep
+
+router = APIRouter()
+
+Window = Literal["24 hours", "7 days", "30 days"]
+_LENGTHS: dict[Window, timedelta] = {
+    "24 hours": timedelta(minutes=30),
+    "7 days": timedelta(hours=2),
+    "30 days": timedelta(hours=12),
+}
+_COUNTS: dict[Window, int] = {"24 hours": 48, "7 days": 84, "30 days": 60}
+
+
+class SpanStatus(BaseModel):
+    """A stretch of time. Of each probe, `partly` means that some of the name's addresses worked."""
+
+    start: datetime
+    up: int
+    partly: int
+    down: int
+    seconds_mean: float | None = Field(description="Of the probes that got through.")
+    seconds_max: float
+
+
+class IncidentStatus(BaseModel):
+    """`ended_at` is null while it lasts."""
+
+    state: IncidentState = Field(description="Of a model also how it was with its time.")
+    began_at: datetime
+    ended_at: datetime | None
+    ended_as: str | None = Field(
+        description="What it became: the next state, or `no longer watched`; null while it lasts."
+    )
+    error: str | None
+
+
+class WindowStatus(BaseModel):
+    window: Window
+    availability: float | None = Field(description="Share of probes that got through, 0 to 1.")
+    spans: list[SpanStatus]
+
+
+class History(BaseModel):
+    target: str
+    name: str
+    is_watched: bool = Field(description="False: the configuration names it no more.")
+    windows: list[WindowStatus]
+    incidents: list[IncidentStatus]
+
+
+@dataclass(frozen=True)
+class _Past:
+    target: str
+    name: str
+    is_watched: bool
+    windows: dict[Window, list[Span]]
+    incidents: list[IncidentStatus]
+    now: datetime
+
+
+def past(site: SiteDep, target: str) -> _Past:
+    """What is recorded of a target; 404 for one that the configuration does not name, nor has in a month."""
+    name = _names(site).get(target)
+    now = datetime.now(UTC)
+    history = ProbeHistory(site.event_store())
+    month = now - timedelta(days=31)
+    hours = history.hours(target, since=month)
+    if name is None and not hours:
+        raise HTTPException(404, f"the configuration watches no '{target}', and nothing is recorded of it")
+    single = history.probes(target, since=now - timedelta(hours=24.5))
+    return _Past(
+        target,
+        name or target,
+        name is not None,
+        {
+            window: spans(
+                single if window == "24 hours" else hours, _start(window, now), length, _COUNTS[window]
+            )
+            for window, length in _LENGTHS.items()
+        },
+        [
+            IncidentStatus(
+                state=incident.state,
+                began_at=incident.began_at,
+                ended_at=incident.ended_at,
+                ended_as=incident.ended_as,
+                error=incident.error,
+            )
+            for incident in history.incidents(*_with_its_timing(target), since=month)
+        ],
+        now,
+    )
+
+
+Recorded = Annotated[_Past, Depends(past)]
+
+
+@router.get(
+    "/monitor/history", response_class=HTMLResponse, dependencies=[reads("Monitor")], include_in_schema=False
+)
+def history_page(request: Request, recorded: Recorded) -> HTMLResponse:
+    return pages(request).render(
+        request,
+        "monitor_history.html",
+        name=recorded.name,
+        target=recorded.target,
+        is_watched=recorded.is_watched,
+        is_model=model_of(recorded.target) is not None,
+        windows=[_shown(window, found) for window, found in recorded.windows.items()],
+        incidents=[
+            (incident, words((incident.ended_at or recorded.now) - incident.began_at))
+            for incident in recorded.incidents
+        ],
+    )
+
+
+@router.get("/api/v1/monitor/history", dependencies=[reads("Monitor")], tags=["Monitor"])
+def history(recorded: Recorded) -> History:
+    """Of `target`, which is a probe's `id` in `/api/v1/monitor` or `model NAME`."""
+    return History(
+        target=recorded.target,
+        name=recorded.name,
+        is_watched=recorded.is_watched,
+        windows=[
+            WindowStatus(
+                window=window,
+                availability=added_up(found).availability,
+                spans=[_span(span) for span in found],
+            )
+            for window, found in recorded.windows.items()
+        ],
+        incidents=recorded.incidents,
+    )
+
+
+def _names(site: Site) -> dict[str, str]:
+    loaded = site.loaded()
+    targets = targets_of(loaded.config.monitor, loaded.config.events, site.deployment().airflow_home)
+    models = {model_target(name): f"Model {name}" for name in (*loaded.config.models, *loaded.broken)}
+    return {target.id: target.name for target in targets} | models
+
+
+def _with_its_timing(target: str) -> list[str]:
+    """A model's incidents are those of its outcome and those of its timing."""
+    model = model_of(target)
+    return [target] if model is None else [target, timing_target(model)]
+
+
+def _start(window: Window, now: datetime) -> datetime:
+    """So that the last span holds this moment and all begin at whole hours, or halves of them."""
+    length, count = _LENGTHS[window], _COUNTS[window]
+    if window == "24 hours":
+        end = hour_of(now) + (length if now.minute < 30 else 2 * length)
+    else:
+        end = hour_of(now) + timedelta(hours=1)
+    return end - count * length
+
+
+def _shown(window: Window, found: list[Span]) -> dict[str, object]:
+    label = f"last {window}"
+    return {
+        "title": window,
+        "availability": availability_in_words(found),
+        "latency": latency_in_words(found),
+        "availability_bars": availability_bars(found, label),
+        "latency_bars": latency_bars(found, label),
+        "rows": [
+            (
+                span.start,
+                span.count,
+                "" if span.availability is None else percent(span.availability),
+                milliseconds(span.seconds),
+            )
+            for span in reversed(found)
+            if span.count
+        ],
+    }
+
+
+def _span(span: Span) -> SpanStatus:
+    return SpanStatus(
+        start=span.start,
+        up=span.up,
+        partly=span.partly,
+        down=span.down,
+        seconds_mean=span.seconds,
+        seconds_max=span.seconds_max,
+    )

@@ -1,0 +1,233 @@
+"""What the Monitor knows at this moment, typed: the JSON answers it, the page shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlops_plugin.config.durations import parse_duration
+from mlops_plugin.config.loader import LoadedConfig
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
+from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.monitoring.board import Reading
+from mlops_plugin.monitoring.model_state import DagSeen, ModelWord, last_dispatch, model_state, words
+from mlops_plugin.monitoring.probe_result import Outcome
+from mlops_plugin.monitoring.targets import targets_of
+from mlops_plugin.monitoring.watch import Past
+from mlops_plugin.orchestration.dag_states import AirflowState
+from mlops_plugin.web.access import RightsOf
+from mlops_plugin.web.site import Site
+
+_WAIT_S = 0.25  # what answers within it is fresh on the page; a page waits no longer
+_READ_TIMEOUT_S = 10.0
+
+
+class LastDispatch(BaseModel):
+    dispatch_id: str
+    state: Literal["running", "succeeded", "failed"]
+    at: datetime = Field(description="When it ended, or else began.")
+    error: str | None
+
+
+class ModelStatus(BaseModel):
+    """One model. `is_paused` is null where Airflow does not know its DAG."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    state: ModelWord
+    why: str
+    schedule: str = Field(description="In words.")
+    is_paused: bool | None
+    may_pause: bool = Field(description="Whether the caller may pause and resume it.")
+    may_trigger: bool = Field(description="Whether the caller may dispatch it.")
+    last: LastDispatch | None
+    next_at: datetime | None
+    next_in: str | None = Field(description="In words, e.g. `in 5 min`.")
+
+
+class StepStatus(BaseModel):
+    name: str
+    address: str | None
+    outcome: Outcome
+    seconds: float
+    said: str | None = Field(description="The system's or the driver's own words.")
+
+
+class ProbeStatus(BaseModel):
+    """One host or database. `at` is when this was so; null: not known yet."""
+
+    id: str
+    kind: Literal["host", "database"]
+    name: str
+    address: str
+    state: Literal["up", "partly", "down", "unknown"]
+    is_probing: bool
+    at: datetime | None
+    seconds: float | None = Field(description="To get through, by the fastest way.")
+    day: list[float | None] = Field(
+        description="Availability in each of the last 24 hours, oldest first; null: not probed."
+    )
+    availability: float | None = Field(description="In the last 24 hours; null: not probed.")
+    steps: list[StepStatus]
+
+
+class MonitorStatus(BaseModel):
+    """Everything the Monitor shows. `problem`: why the models' last dispatches are not current."""
+
+    at: datetime
+    refresh_seconds: float
+    models: list[ModelStatus]
+    hosts: list[ProbeStatus]
+    databases: list[ProbeStatus]
+    problem: str | None
+
+
+def status_of(site: Site, airflow: AirflowState, rights: RightsOf) -> MonitorStatus:
+    """What is known now. Slow databases and hosts hold it up by half a second at most."""
+    watch, loaded = site.watch, site.loaded()
+    monitor = loaded.config.monitor
+    targets = targets_of(monitor, loaded.config.events, site.deployment().airflow_home)
+    names = [*loaded.config.models, *loaded.broken]
+    watched = [target.id for target in targets]
+    past = watch.past.look(
+        lambda: _read_past(site, names, watched), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S
+    )
+    known = past.value or Past({}, ())
+    readings = watch.board.look(
+        targets,
+        refresh_s=monitor.refresh.total_seconds(),
+        timeout_s=monitor.timeout.total_seconds(),
+        wait_s=_WAIT_S,
+    )
+    now = datetime.now(UTC)
+    start = hour_of(now) - timedelta(hours=23)
+    days: dict[str, list[Span]] = {reading.target.id: [] for reading in readings}
+    for hour in known.hours:
+        if hour.target in days:
+            days[hour.target].append(hour)
+    probes = [
+        _probe(reading, spans(days[reading.target.id], start, timedelta(hours=1), 24)) for reading in readings
+    ]
+    return MonitorStatus(
+        at=now,
+        refresh_seconds=monitor.refresh.total_seconds(),
+        models=_models(loaded, airflow.dags(names), known.dispatches, rights, now),
+        hosts=[probe for probe in probes if probe.kind == "host"],
+        databases=[probe for probe in probes if probe.kind == "database"],
+        problem=past.error,
+    )
+
+
+def _read_past(site: Site, models: Sequence[str], targets: Sequence[str]) -> Past:
+    store = site.event_store()
+    since = datetime.now(UTC) - timedelta(hours=24)
+    return Past(latest_dispatches(store, models), ProbeHistory(store).hours(*targets, since=since))
+
+
+def _models(
+    loaded: LoadedConfig,
+    dags: Mapping[str, DagSeen],
+    last: Mapping[str, DispatchRecord],
+    rights: RightsOf,
+    now: datetime,
+) -> list[ModelStatus]:
+    late_after = loaded.config.monitor.late_after
+    known: Sequence[tuple[str, ModelConfig | None]] = [
+        *loaded.config.models.items(),
+        *((name, None) for name in loaded.broken),
+    ]
+    found = []
+    for name, model in known:
+        dag = dags.get(name)
+        dispatch = last_dispatch(dag, last.get(name))
+        problem = None if model else "; ".join(map(str, loaded.broken[name]))
+        limit = model.dispatch_timeout if model else None
+        state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
+        may = rights(name)
+        due = dag.next_run_after if dag and not dag.is_paused else None
+        found.append(
+            ModelStatus(
+                name=name,
+                state=state.word,
+                why=state.why,
+                schedule=schedule_in_words(model) if model else "unknown",
+                is_paused=None if dag is None or dag.is_stale else dag.is_paused,
+                may_pause=may.may_pause,
+                may_trigger=may.may_trigger,
+                last=_last(dispatch),
+                next_at=due,
+                next_in=in_words(due - now) if due else None,
+            )
+        )
+    return found
+
+
+def _last(dispatch: DispatchRecord | None) -> LastDispatch | None:
+    if dispatch is None:
+        return None
+    return LastDispatch(
+        dispatch_id=dispatch.dispatch_id,
+        state=dispatch.state,
+        at=dispatch.finished_at or dispatch.created_at,
+        error=dispatch.error,
+    )
+
+
+def _probe(reading: Reading, day: list[Span]) -> ProbeStatus:
+    target, result = reading.target, reading.result
+    return ProbeStatus(
+        id=target.id,
+        kind=target.kind,
+        name=target.name,
+        address=target.address,
+        state=result.state if result else "unknown",
+        is_probing=reading.is_probing,
+        at=result.at if result else None,
+        seconds=result.seconds if result else None,
+        day=[span.availability for span in day],
+        availability=added_up(day).availability,
+        steps=[
+            StepStatus(
+                name=step.name,
+                address=step.address,
+                outcome=step.outcome,
+                seconds=step.seconds,
+                said=step.said,
+            )
+            for step in (result.steps if result else ())
+        ],
+    )
+
+
+def in_words(until: timedelta) -> str:
+    """`in 5 min`, or `2 min ago` for what should have been."""
+    return f"in {words(until)}" if until >= timedelta(0) else f"{words(-until)} ago"
+
+
+def schedule_in_words(model: ModelConfig) -> str:
+    """A model's schedule as people say it."""
+    schedule = model.schedule
+    if schedule is None:
+        return "by hand only"
+    if isinstance(schedule, tuple):
+        return f"after {' and '.join(schedule)}"
+    if schedule.startswith("@"):
+        return schedule.removeprefix("@")
+    if " " not in schedule:
+        return f"every {words(parse_duration(schedule))}"
+    return _cron_in_words(schedule)
+
+
+@lru_cache(maxsize=1000)
+def _cron_in_words(schedule: str) -> str:
+    from cron_descriptor import get_description  # type: ignore[import-untyped]  # comes with Airflow
+
+    text = str(get_description(schedule))
+    return f"{text[:1].lower()}{text[1:]} (UTC)"

@@ -1,0 +1,1 @@
+"""The Showroom: run a model on chosen cases."""

@@ -1,0 +1,142 @@
+"""The Showroom as JSON: the models, their cases, and a run of one on cases or on rows of the request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, HTTPException, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlops_plugin.events.records import Step
+from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open_cases
+from mlops_plugin.serving.run import as_json
+from mlops_plugin.serving.wanted import MAX_ROWS, Wanted
+from mlops_plugin.web.access import UserName, creates, reads
+from mlops_plugin.web.showroom.requests import Model, place_of, place_text, showroom, wanted_model
+from mlops_plugin.web.site import SiteDep
+
+router = APIRouter(prefix="/api/v1/showroom", tags=["Showroom"])
+
+Value = bool | int | float | str | None
+
+
+class ModelState(BaseModel):
+    """A model that can be run. `state`: whether a process has it in memory."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    name: str
+    title: str
+    description: str
+    key: list[str]
+    truth: str | None
+    state: Literal["absent", "loading", "ready", "failed"]
+    error: str | None = None
+
+
+class CasesPage(BaseModel):
+    """One page of cases, key columns first. `next` is `after` of the next page, `previous` is `before` of the
+    one before; null where there is none."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    previous: str | None
+    next: str | None
+
+
+class RunRequest(BaseModel):
+    """Cases by their key values, or rows of features. `changes` runs each case as it is and then changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[list[Value]] = Field(default=[], max_length=MAX_CHOSEN, examples=[[[17], [18]]])
+    rows: list[dict[str, Value]] = Field(default=[], max_length=MAX_ROWS, examples=[[{"age": 41}]])
+    changes: dict[str, Value] = Field(default={}, examples=[{"age": 42}])
+
+
+class StepTime(BaseModel):
+    step: Step
+    seconds: float
+    rows: int
+
+
+class RejectedValue(BaseModel):
+    """Why a row was rejected; `row` counts from 0 in the order of the rows."""
+
+    row: int
+    column: str | None
+    reason: str
+    value: str | None
+
+
+class RunResult(BaseModel):
+    """`predictions`: the key and what the model said, in the order of the rows; with changes, the cases as
+    they are come first. Rows that the contract rejects are left out there, and stand in `rejected`."""
+
+    dispatch_id: str
+    artifact_sha256: str
+    predictions: list[dict[str, Any]]
+    rejected: list[RejectedValue]
+    steps: list[StepTime]
+
+
+@router.get("/models", dependencies=[reads("Showroom")])
+def models(site: SiteDep) -> list[ModelState]:
+    pool = site.model_pool()
+    found = []
+    for model in site.loaded().config.models.values():
+        loading = pool.loading(model)
+        found.append(
+            ModelState(
+                name=model.name,
+                title=model.showroom.title or model.name,
+                description=model.description,
+                key=list(model.key),
+                truth=model.showroom.truth,
+                state=loading.state,
+                error=loading.error,
+            )
+        )
+    return found
+
+
+@router.get("/models/{name}/cases", dependencies=[reads("Showroom")])
+def cases(
+    site: SiteDep,
+    model: Model,
+    search: str = "",
+    sort: str | None = None,
+    descending: bool = False,
+    after: str = "",
+    before: str = "",
+    page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = 25,
+) -> CasesPage:
+    view = CaseView(search, sort, descending, place_of(after, before), page_rows)
+    with open_cases(model, site.deployment()) as found:
+        page = found.page(view)
+    return CasesPage(
+        columns=page.rows.column_names,
+        rows=list(as_json(page.rows)),
+        previous=None if page.previous is None else place_text(page.previous),
+        next=None if page.next is None else place_text(page.next),
+    )
+
+
+@router.post("/models/{name}/runs", response_model=RunResult, dependencies=[creates("Showroom")])
+def run(site: SiteDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:
+    if bool(asked.keys) == bool(asked.rows):
+        raise HTTPException(422, "send either keys of cases or rows of features")
+    wanted = Wanted([tuple(key) for key in asked.keys], asked.rows, asked.changes)
+    # Not as dependencies, and the answer as it is sent: each would cost a one-row run another thread.
+    shown = showroom(site).run(wanted_model(site, name), wanted, user)
+    result = RunResult(
+        dispatch_id=shown.dispatch_id,
+        artifact_sha256=shown.artifact_sha256,
+        predictions=list(as_json(shown.predictions)),
+        rejected=[RejectedValue(**vars(one)) for one in shown.rejections],
+        steps=[
+            StepTime(step=news.step, seconds=news.seconds or 0.0, rows=news.rows or 0) for news in shown.steps
+        ],
+    )
+    return Response(result.model_dump_json(), media_type="application/json")

@@ -1,0 +1,81 @@
+"""A page of cases as the Showroom writes it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.serving.cases import CasePage, CaseView
+from mlops_plugin.web.showroom.picture import data_uri
+from mlops_plugin.web.showroom.requests import place_text
+from mlops_plugin.web.showroom.results import key_json, shown_text
+
+
+def present_cases(
+    model: ModelConfig, page: CasePage, view: CaseView, features: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """The page's columns, rows and links; `features` are None before the model is loaded."""
+    names: list[str] = page.rows.column_names
+    image = model.showroom.image
+    pixels = _pixels(model, names, features)
+    shown = [name for name in names if name not in pixels]
+    numeric = {
+        field.name
+        for field in page.rows.schema
+        if any(text in str(field.type) for text in ("int", "double", "float", "decimal"))
+    }
+    rows = [
+        {
+            "key": key_json(tuple(row[name] for name in model.key)),
+            "label": " / ".join(shown_text(row[name]) for name in model.key),
+            "cells": [(shown_text(row[name]), name in numeric) for name in shown],
+            "picture": data_uri([row[n] for n in pixels], image.width, image.height) if image else None,
+        }
+        for row in page.rows.to_pylist()
+    ]
+    return {
+        "columns": [_column(name, model, view, is_number=name in numeric) for name in shown],
+        "rows": rows,
+        "has_pictures": bool(pixels),
+        "previous": _link(view, before=place_text(page.previous)) if page.previous else None,
+        "next": _link(view, after=place_text(page.next)) if page.next else None,
+    }
+
+
+def _pixels(model: ModelConfig, names: list[str], known: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The columns that are a picture; before the model is loaded, told by their number."""
+    image = model.showroom.image
+    if image is None:
+        return ()
+    others = (*model.key, model.showroom.truth, *model.showroom.search)
+    features = known or tuple(n for n in names if n not in others)
+    fits = len(features) == image.width * image.height and set(features) <= set(names)
+    return features if fits else ()
+
+
+def _column(name: str, model: ModelConfig, view: CaseView, *, is_number: bool) -> dict[str, Any]:
+    is_sorted = view.sort == name or (view.sort is None and model.key[0] == name)
+    order = "none"
+    if is_sorted:
+        order = "descending" if view.is_descending else "ascending"
+    return {
+        "name": name,
+        "is_number": is_number,
+        "is_key": name in model.key,
+        "is_truth": name == model.showroom.truth,
+        "order": order,
+        "link": _link(view, sort=name, descending=is_sorted and not view.is_descending),
+    }
+
+
+def _link(view: CaseView, **changes: Any) -> str:
+    query = {
+        "search": view.search,
+        "sort": view.sort or "",
+        "descending": str(view.is_descending).lower(),
+        **changes,
+    }
+    return "?" + urlencode(
+        {name: value for name, value in query.items() if value not in ("", False, "false")}
+    )

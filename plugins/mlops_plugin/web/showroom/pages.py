@@ -1,0 +1,84 @@
+"""The Showroom's pages of models and of their cases."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import MlopsError
+from mlops_plugin.serving.cases import CaseView, open_cases
+from mlops_plugin.web.access import reads
+from mlops_plugin.web.error_status import status_of
+from mlops_plugin.web.pages import pages
+from mlops_plugin.web.showroom.cases import present_cases
+from mlops_plugin.web.showroom.requests import Model, place_of
+from mlops_plugin.web.showroom.steps import STEP_WORDS
+from mlops_plugin.web.site import SiteDep
+
+router = APIRouter(prefix="/showroom", dependencies=[reads("Showroom")])
+
+
+@router.get("", response_class=HTMLResponse)
+def models_page(request: Request, site: SiteDep, search: str = "") -> HTMLResponse:
+    loaded = site.loaded()
+    pool = site.model_pool()
+    found = [
+        {
+            "name": model.name,
+            "title": model.showroom.title or model.name,
+            "description": model.description,
+            "tags": model.tags,
+            "loading": pool.loading(model),
+        }
+        for model in loaded.config.models.values()
+        if _matches(search, model)
+    ]
+    found.sort(key=lambda one: str(one["title"]).casefold())
+    broken = [name for name in sorted(loaded.broken) if search.casefold() in name.casefold()]
+    return pages(request).render(
+        request, "showroom.html", models=found, broken=broken, search=search, total=len(loaded.config.models)
+    )
+
+
+def _matches(search: str, model: ModelConfig) -> bool:
+    texts = (model.name, model.showroom.title or "", model.description, *model.tags)
+    return all(any(word in text.casefold() for text in texts) for word in search.casefold().split())
+
+
+@router.get("/{name}", response_class=HTMLResponse)
+def cases_page(
+    request: Request,
+    site: SiteDep,
+    model: Model,
+    search: str = "",
+    sort: str | None = None,
+    descending: bool = False,
+    after: str = "",
+    before: str = "",
+) -> HTMLResponse:
+    view = CaseView(search, sort or None, descending, place_of(after, before))
+    pool = site.model_pool()
+    table, problem, status = None, None, 200
+    try:
+        with open_cases(model, site.deployment()) as cases:
+            table = present_cases(model, cases.page(view), view, pool.features(model))
+    except MlopsError as error:
+        problem, status = str(error), status_of(error)
+    return pages(request).render(
+        request,
+        "showroom_model.html",
+        status=status,
+        model=model,
+        title=model.showroom.title or model.name,
+        view=view,
+        table=table,
+        problem=problem,
+        loading=pool.loading(model),
+        steps=list(STEP_WORDS.items()),
+    )
+
+
+@router.get("/{name}/state", response_class=HTMLResponse)
+def state_fragment(request: Request, site: SiteDep, model: Model) -> HTMLResponse:
+    return pages(request).render(request, "showroom_state.html", loading=site.model_pool().loading(model))

@@ -1,0 +1,87 @@
+"""What if, and why: questions about one case of the Showroom."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from mlops_plugin.serving.case_values import text_of
+from mlops_plugin.serving.cases import open_cases
+from mlops_plugin.serving.explanation import Usual, explain, references_of
+from mlops_plugin.serving.wanted import Wanted
+from mlops_plugin.web.access import UserName, creates
+from mlops_plugin.web.pages import pages
+from mlops_plugin.web.showroom.picture import data_uri
+from mlops_plugin.web.showroom.requests import Model, ShowroomDep, WantedDep, key_of, shown_key
+from mlops_plugin.web.showroom.results import reasons, shown_text
+from mlops_plugin.web.showroom.steps import STEP_WORDS
+from mlops_plugin.web.site import SiteDep
+
+# Asking starts the model's process, so seeing is not enough.
+router = APIRouter(prefix="/showroom", dependencies=[creates("Showroom")])
+
+
+@router.get("/{name}/what-if", response_class=HTMLResponse)
+def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTMLResponse:
+    with open_cases(model, site.deployment()) as cases:
+        row = cases.chosen([key_of(key)]).read_all()
+        with site.model_pool().runtime(model) as runtime:
+            features = runtime.features
+            references = references_of(model, runtime, cases)
+    usual = references.usual
+    values = row.to_pylist()[0]
+    fields = [
+        {
+            "name": name,
+            "value": text_of(values.get(name)),
+            "usual": usual.get(name),
+            "hint": _hint(usual, name),
+        }
+        for name in features
+        if name in values
+    ]
+    image = model.showroom.image
+    picture = data_uri([values.get(name) for name in features], image.width, image.height) if image else None
+    return pages(request).render(
+        request,
+        "showroom_what_if.html",
+        model=model,
+        title=model.showroom.title or model.name,
+        key=key,
+        key_text=shown_key(key_of(key)),
+        fields=fields,
+        references=references,
+        picture=picture,
+        steps=list(STEP_WORDS.items()),
+    )
+
+
+@router.post("/{name}/why", response_class=HTMLResponse)
+def why_page(
+    request: Request, showroom: ShowroomDep, model: Model, user: UserName, wanted: WantedDep
+) -> HTMLResponse:
+    key = wanted.keys[0]
+    shown = showroom.run(model, Wanted(keys=[key], is_why=True), user)
+    assert shown.references is not None  # noqa: S101 -- a why has some
+    found = explain(shown.rows.slice(0, 1).to_pylist()[0], shown.answers, shown.references)
+    return pages(request).render(
+        request,
+        "showroom_why.html",
+        model=model,
+        title=model.showroom.title or model.name,
+        key_text=shown_key(key),
+        outcome=found.outcome.replace("probability_", "probability of ", 1),
+        value=shown_text(found.value),
+        reasons=reasons(found),
+        references=shown.references,
+        dispatch_id=shown.dispatch_id,
+    )
+
+
+def _hint(usual: dict[str, Usual], name: str) -> str:
+    found = usual.get(name)
+    if found is None or found.reference is None:
+        return "no usual value known"
+    if found.least is None:
+        return f"commonest: {shown_text(found.reference)}"
+    return f"median {shown_text(found.reference)}, {shown_text(found.least)} to {shown_text(found.greatest)}"

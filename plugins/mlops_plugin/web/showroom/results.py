@@ -1,0 +1,224 @@
+"""What a Showroom run looks like: presenters between `serving.run` and the templates."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import shlex
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.serving.case_values import text_of
+from mlops_plugin.serving.explanation import Explanation
+from mlops_plugin.serving.run import Rejection, Shown
+from mlops_plugin.web.showroom.picture import data_uri
+
+REJECTED = "rejected"  # in the place of a prediction
+# What a spreadsheet would take for a formula.
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A probability, or what a feature contributes; `share` is 0 to 1."""
+
+    label: str
+    share: float
+    text: str
+    before: str = ""  # what-if: what it was
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row's result. `agrees` is None where no truth is known."""
+
+    key: tuple[tuple[str, str], ...]
+    key_json: str
+    prediction: str
+    others: tuple[tuple[str, str], ...]  # scores, further outputs
+    bars: tuple[Bar, ...]
+    truth: str | None
+    agrees: bool | None
+    picture: str | None
+    changes: tuple[tuple[str, str, str], ...] = ()  # what-if: column, was, is
+    was: str | None = None  # what-if: the prediction before
+    rejections: tuple[str, ...] = ()  # why there is no prediction
+
+
+def outcomes(
+    model: ModelConfig, shown: Shown, features: tuple[str, ...], *, is_what_if: bool
+) -> list[Outcome]:
+    """The results in order; of a what-if, one for each pair of rows (as they are, changed)."""
+    rows, answers = shown.rows.to_pylist(), shown.answers
+    count = len(rows) // 2 if is_what_if else len(rows)
+    found = []
+    for n in range(count):
+        last = n + count if is_what_if else n
+        if is_what_if:
+            outcome = _changed_outcome(model, features, (rows[n], answers[n]), (rows[last], answers[last]))
+        else:
+            outcome = _outcome(model, features, rows[n], answers[n], None)
+        why = tuple(_rejection_text(one) for one in shown.rejections if one.row == last)
+        found.append(replace(outcome, rejections=why))
+    return found
+
+
+def _rejection_text(one: Rejection) -> str:
+    where = "" if one.column is None else f"{one.column}: "
+    return f"{where}{one.reason}" + ("" if one.value is None else f" (found {one.value})")
+
+
+def _changed_outcome(
+    model: ModelConfig,
+    features: tuple[str, ...],
+    before: tuple[dict[str, Any], dict[str, Any] | None],
+    after: tuple[dict[str, Any], dict[str, Any] | None],
+) -> Outcome:
+    plain = _outcome(model, features, after[0], after[1], before[1])
+    changes = tuple(
+        (name, shown_text(before[0][name]), shown_text(value))
+        for name, value in after[0].items()
+        if value != before[0][name]
+    )
+    return Outcome(
+        **{
+            **vars(plain),
+            "truth": None,
+            "agrees": None,
+            "changes": changes,
+            "was": _prediction(before[1]),
+        }
+    )
+
+
+def _outcome(
+    model: ModelConfig,
+    features: tuple[str, ...],
+    row: dict[str, Any],
+    answered: dict[str, Any] | None,
+    answered_before: dict[str, Any] | None,
+) -> Outcome:
+    answer, before = answered or {}, answered_before or {}
+    names = [name for name in answer if name not in model.key]
+    chances = [name for name in names if name.startswith("probability_")]
+    bars = sorted(
+        (_probability(name, answer[name], before.get(name)) for name in chances),
+        key=lambda bar: bar.share,
+        reverse=True,
+    )
+    truth_column = model.showroom.truth
+    has_truth = truth_column is not None and row.get(truth_column) is not None
+    truth = row[truth_column] if has_truth and truth_column else None
+    key = tuple(row.get(name) for name in model.key)
+    image = model.showroom.image
+    pixels = [row.get(name) for name in features]
+    return Outcome(
+        key=tuple((name, shown_text(value)) for name, value in zip(model.key, key, strict=True)),
+        key_json=key_json(key),
+        prediction=_prediction(answered),
+        others=tuple(
+            (name, shown_text(answer[name])) for name in names if name not in chances and name != "prediction"
+        ),
+        bars=tuple(bars),
+        truth=shown_text(truth) if has_truth else None,
+        agrees=_agrees(answer.get("prediction"), truth) if has_truth and chances else None,
+        picture=data_uri(pixels, image.width, image.height) if image else None,
+    )
+
+
+def _prediction(answer: dict[str, Any] | None) -> str:
+    return REJECTED if answer is None else shown_text(answer.get("prediction"))
+
+
+def _probability(name: str, value: float | None, before: float | None) -> Bar:
+    share = min(max(value or 0.0, 0.0), 1.0)
+    was = "" if before is None else f"{before:.1%}"
+    return Bar(name.removeprefix("probability_"), share, f"{share:.1%}", was)
+
+
+def _agrees(prediction: Any, truth: Any) -> bool:
+    # A label may be stored as 1, 1.0 or '1'.
+    if isinstance(prediction, int | float) and isinstance(truth, int | float):
+        return prediction == truth
+    return str(prediction) == str(truth)
+
+
+def reasons(found: Explanation) -> list[tuple[str, str, str, str, Bar]]:
+    """Rows of the table of reasons: feature, value, reference, direction and bar."""
+    greatest = max((abs(one.amount or 0.0) for one in found.contributions), default=0.0) or 1.0
+    return [
+        (
+            one.feature,
+            shown_text(one.value),
+            shown_text(one.reference),
+            _effect(one.amount),
+            Bar(one.feature, abs(one.amount or 0.0) / greatest, _signed(one.amount)),
+        )
+        for one in found.contributions
+    ]
+
+
+def _effect(amount: float | None) -> str:
+    if amount is None:
+        return "unknown: the contract rejects the reference value here"
+    return "raises" if amount > 0 else "lowers" if amount < 0 else "changes nothing"
+
+
+def _signed(amount: float | None) -> str:
+    return "" if amount is None else f"{amount:+.4g}"
+
+
+def shown_text(value: Any) -> str:
+    """A value for people."""
+    if value is None:
+        return "NULL"
+    return f"{value:.6g}" if isinstance(value, float) else text_of(value)
+
+
+def key_json(key: tuple[Any, ...]) -> str:
+    """A key as forms and links carry it."""
+    return json.dumps([text_of(value) for value in key], ensure_ascii=False)
+
+
+def csv_text(shown: Shown, model: ModelConfig) -> str:
+    """Rows and predictions side by side; text that a spreadsheet would run is defused with a quote."""
+    key = set(model.key)
+    names = [name for name in shown.predictions.column_names if name not in key]
+    out = io.StringIO()
+    writer = csv.writer(out)
+    reasons = [REJECTED] if shown.rejections else []
+    writer.writerow(["dispatch_id", *shown.rows.column_names, *names, *reasons])
+    for number, (row, answer) in enumerate(zip(_values(shown.rows), shown.answers, strict=True)):
+        said = [_cell((answer or {}).get(name)) for name in names]
+        why = "; ".join(_rejection_text(one) for one in shown.rejections if one.row == number)
+        writer.writerow([shown.dispatch_id, *row, *said, *([_cell(why)] if reasons else [])])
+    return out.getvalue()
+
+
+def csv_uri(shown: Shown, model: ModelConfig) -> str:
+    """The CSV inside of a link: a run's rows are kept nowhere else."""
+    content = base64.b64encode(csv_text(shown, model).encode()).decode()
+    return f"data:text/csv;charset=utf-8;base64,{content}"
+
+
+def curl_command(address: str, request: dict[str, Any]) -> str:
+    """The same request for a terminal, with the token in the variable TOKEN."""
+    body = shlex.quote(json.dumps(request, ensure_ascii=False))
+    return (
+        f'curl -sS {shlex.quote(address)} \\\n  -H "Authorization: Bearer $TOKEN" \\\n'
+        f"  -H 'Content-Type: application/json' \\\n  -d {body}"
+    )
+
+
+def _values(rows: pa.Table) -> list[list[str]]:
+    return [[_cell(value) for value in row.values()] for row in rows.to_pylist()]
+
+
+def _cell(value: Any) -> str:
+    text = text_of(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA_SIGNS) else text

@@ -1,0 +1,203 @@
+"""Loaded models, each in its process, kept until its artifact or its configuration changes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlops_plugin.errors import MlopsError, ServingError
+from mlops_plugin.formats.artifact import artifact_sha256
+from mlops_plugin.workers.patience import Patience
+from mlops_plugin.workers.process import ModelProcess
+
+if TYPE_CHECKING:
+    from mlops_plugin.config.schema import ModelConfig, ServingConfig
+
+# Requests wait in threads that all of the API server shares: a model that hangs must not take them all.
+_MAX_REQUESTS = 16
+
+LoadState = Literal["absent", "loading", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What is known of a model's process. `error` says why the last start failed."""
+
+    state: LoadState
+    seconds: float | None = None  # loading: so far; ready: what it took
+    memory_bytes: int | None = None
+    error: str | None = None
+
+
+@dataclass
+class _Place:
+    """Where one model's process stands; `lock` is held while it is started or used."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    process: ModelProcess | None = None
+    version: tuple[str, str] = ("", "")  # hashes of artifact and configuration
+    used_at: float = 0.0
+    loading_since: float | None = None
+    error: str | None = None
+
+
+class ModelPool:
+    """At most `limits.workers` processes; a further model takes the place of the one unused for longest."""
+
+    def __init__(self, limits: ServingConfig) -> None:
+        self.limits = limits
+        self._places: dict[str, _Place] = {}
+        self._lock = threading.Lock()  # of the dictionary and of counting processes
+        self._slots = threading.BoundedSemaphore(_MAX_REQUESTS)
+        self._hashes: dict[str, tuple[Any, str]] = {}
+        self._is_closed = False
+
+    def artifact_sha256(self, model: ModelConfig) -> str:
+        """SHA-256 of the model's file as it is now; a local file is read again only where it changed."""
+        uri = model.model.uri
+        stamp = _stamp(uri)
+        known = self._hashes.get(uri)
+        if stamp is not None and known is not None and known[0] == stamp:
+            return known[1]
+        sha256 = artifact_sha256(uri)
+        # A file that is written just now may change again within the clock's resolution.
+        if stamp is not None and stamp == _stamp(uri) and time.time_ns() - stamp[0] > 2_000_000_000:
+            self._hashes[uri] = (stamp, sha256)
+        return sha256
+
+    @contextlib.contextmanager
+    def runtime(self, model: ModelConfig, patience: Patience | None = None) -> Iterator[ModelProcess]:
+        """The model, loaded, for this caller alone. Raises what loading raises, or `ServingError`.
+
+        `patience` is what to do when the model, others who use it, or its loading keep this caller waiting.
+        """
+        patience = patience or Patience()
+        if not self._slots.acquire(blocking=False):
+            raise ServingError(
+                f"models.{model.name}: models are busy with {_MAX_REQUESTS} requests already; "
+                "try again in a moment"
+            )
+        try:
+            with self._held(model, patience) as place:
+                process = self._loaded(model, place, patience)
+                with process.used_with(patience):
+                    yield process
+        finally:
+            self._slots.release()
+
+    @contextlib.contextmanager
+    def _held(self, model: ModelConfig, patience: Patience) -> Iterator[_Place]:
+        place = self._place(model.name)
+        wait_s = (self.limits.load_timeout + self.limits.timeout).total_seconds()
+        if not patience.wait(lambda seconds: place.lock.acquire(timeout=seconds), wait_s):
+            raise ServingError(
+                f"models.{model.name}: the model was busy for {wait_s:g} s with what others asked of it; "
+                "try again later"
+            )
+        try:
+            yield place
+        finally:
+            place.used_at = time.monotonic()
+            place.lock.release()
+
+    def loading(self, model: ModelConfig) -> Loading:
+        """The model's state, without waiting for anything."""
+        place = self._places.get(model.name)
+        if place is None:
+            return Loading("absent")
+        since, process = place.loading_since, place.process
+        if since is not None:
+            return Loading("loading", time.monotonic() - since)
+        if process is not None and not process.is_ended:
+            return Loading("ready", process.load_seconds, process.memory_bytes)
+        return Loading("failed", error=place.error) if place.error else Loading("absent")
+
+    def features(self, model: ModelConfig) -> tuple[str, ...] | None:
+        """The columns that the model reads, where the configuration or a loaded process tells."""
+        place = self._places.get(model.name)
+        process = place.process if place else None
+        return model.features or (process.features if process else None)
+
+    def close(self) -> None:
+        """End all processes, whatever they are doing."""
+        with self._lock:
+            self._is_closed = True
+            places, self._places = self._places, {}
+        for place in places.values():
+            if place.process is not None:
+                place.process.kill()  # whoever waits for its answer is told, and lets go of the lock
+                with place.lock:
+                    place.process.end()
+
+    def _place(self, name: str) -> _Place:
+        self._require_open()
+        with self._lock:
+            return self._places.setdefault(name, _Place())
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise ServingError("the Showroom is shutting down; try again in a moment")
+
+    def _loaded(self, model: ModelConfig, place: _Place, patience: Patience) -> ModelProcess:
+        self._require_open()  # it may have been closed while this caller waited
+        version = (self.artifact_sha256(model), model.config_hash())
+        if place.process is not None and not place.process.is_ended and place.version == version:
+            return place.process
+        patience.lose()  # loading takes longer than a moment
+        if place.process is not None and not place.process.is_ended:
+            place.process.end()
+        place.process = None
+        place.error = None
+        try:
+            self._make_room(place)
+            place.process = ModelProcess.start(model, self.limits)
+        except MlopsError as error:
+            place.error = str(error)
+            raise
+        finally:
+            place.loading_since = None
+        place.version = (place.process.artifact_sha256, version[1])
+        return place.process
+
+    def _make_room(self, asking: _Place) -> None:
+        """End the models that were unused for longest until there is a process to spare."""
+        with self._lock:
+            others = [place for place in self._places.values() if place is not asking]
+            running = [place for place in others if place.loading_since is not None or _runs(place)]
+            for place in sorted(running, key=lambda place: place.used_at):
+                if len(running) < self.limits.workers:
+                    break
+                if place.lock.acquire(blocking=False):
+                    try:
+                        if place.process is not None:
+                            place.process.end()
+                            place.process = None
+                            running.remove(place)
+                    finally:
+                        place.lock.release()
+            if len(running) >= self.limits.workers:
+                raise ServingError(
+                    f"all {self.limits.workers} model processes are busy; try again in a moment, or raise "
+                    "serving.workers"
+                )
+            asking.loading_since = time.monotonic()  # counts from here on
+
+
+def _runs(place: _Place) -> bool:
+    return place.process is not None and not place.process.is_ended
+
+
+def _stamp(uri: str) -> tuple[int, int, int] | None:
+    """What changes when a local file does; None for other storage."""
+    if "://" in uri:
+        return None
+    try:
+        status = Path(uri).stat()
+    except OSError:
+        return None  # reading it says what is wrong
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,299 @@
+"""The `mlops` command: what it says, and the exit status that CI reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_plugin.cli import main
+from mlops_plugin.config import reference
+from support.workshop import Workshop
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_check_of_a_sound_file_succeeds(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["check"]) == 0
+    assert "1 of 1 models are well described; no problems" in capsys.readouterr().out
+
+
+def test_check_says_every_problem_with_its_line_and_fails(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("ill", schedule="often", retries=-1)
+    assert main(["check"]) == 1
+    printed = capsys.readouterr()
+    assert "models.ill.schedule: 'often'" in printed.err
+    assert "models.ill.retries" in printed.err
+    assert "1 of 2 models are well described; 2 problems" in printed.out
+
+
+def test_check_of_one_model_leaves_the_others_out(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("ill", schedule="often")
+    assert main(["check", "churn"]) == 0
+    assert main(["check", "churm"]) == 1
+    assert "did you mean 'churn'" in capsys.readouterr().err
+
+
+def test_check_connect_tries_everything_a_dispatch_needs(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["check", "--connect"]) == 0
+    printed = capsys.readouterr().out
+    tried = [line.split(": ")[0] for line in printed.splitlines() if line.startswith("ok ")]
+    assert [subject.split()[-1] for subject in tried] == [
+        "events",
+        "models.churn.model",
+        "models.churn.source",
+        "models.churn.features",
+        "models.churn.sink",
+    ]
+    assert not (workshop.folder / "sink.db").exists()  # looking makes nothing
+
+
+def test_check_connect_looks_at_contract_and_quarantine_too(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", input={"columns": {"a": {"type": "number"}}})
+    assert main(["check", "--connect"]) == 0
+    printed = capsys.readouterr().out
+    assert "ok    models.churn.input: the contract against the query's 4 columns" in printed
+    assert "ok    models.churn.quarantine: table churn_predictions_quarantine" in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "says"),
+    [
+        ({"model": {"format": "skops", "uri": "gone.skops"}}, "model", "does not exist"),
+        ({"source": {"query": "SELECT id, a FROM nowhere"}}, "source", "nowhere"),
+        ({"source": {"query": "SELECT {{ nothing }} AS id"}}, "source", "'nothing' is undefined"),
+        ({"source": {"query": "SELECT id, a, b FROM customers"}}, "features", "c"),
+        ({"source": {"query": "SELECT a, b, c FROM customers"}}, "source", "no key column id"),
+        ({"source": {"connection": "nobody"}}, "source", "AIRFLOW_CONN_NOBODY"),
+        ({"sink": {"create": False}}, "sink", "CREATE TABLE"),
+        ({"source": {"partitions": {"hash": ["i"], "count": 2}}}, "source.partitions", "no column 'i'"),
+        ({"source": {"partitions": {"predicates": ["x > 1"]}}}, "source.partitions", "x"),
+        ({"input": {"columns": {"aa": {"min": 0}}}}, "input", "no column 'aa' (did you mean 'a'?)"),
+        (
+            {"input": {"columns": {"a": {"type": "text"}}}},
+            "input",
+            "type is text, but the query gives double",
+        ),
+        ({"input": {"baseline": True}}, "input", "make it with: mlops baseline"),
+        (
+            {"input": {"columns": {"a": {}}}, "quarantine": {"create": False}},
+            "quarantine",
+            "no table churn_predictions_quarantine",
+        ),
+    ],
+)
+def test_check_connect_finds_what_would_fail(
+    workshop: Workshop, capsys: Captured, changes: dict[str, object], subject: str, says: str
+) -> None:
+    workshop.add_model("churn", **changes)
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr()
+    assert f"WRONG models.churn.{subject}" in printed.out
+    assert says in printed.err
+
+
+def test_check_connect_finds_a_column_of_the_sink_that_would_round(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    workshop.run(workshop.dispatch())
+    with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
+        sink.execute("ALTER TABLE churn_predictions DROP COLUMN probability_stays")
+        sink.execute("ALTER TABLE churn_predictions ADD COLUMN probability_stays TEXT")
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr()
+    assert "WRONG models.churn.sink" in printed.out
+    assert "column 'probability_stays' is TEXT, which turns numbers into text with 15 digits" in printed.err
+
+
+def test_check_connect_says_how_many_partitions_there_would_be(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", source={"partitions": {"column": "id", "count": 3}})
+    assert main(["check", "--connect"]) == 0
+    expected = "ok    models.churn.source.partitions: dividing the query's rows: 3 partitions"
+    assert expected in capsys.readouterr().out
+
+
+def test_check_connect_says_where_an_engine_has_no_pages(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", source={"pages": {"column": "id"}})
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr()
+    assert "WRONG models.churn.source.pages" in printed.out
+    assert "no way is known to let several queries see the same data on sqlite" in printed.err
+
+
+def test_dispatch_shows_its_accounts(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["dispatch", "churn", "--limit", "3"]) == 0
+    assert "collected 3  predicted 3  rejected 0  persisted 3" in capsys.readouterr().out
+    assert len(workshop.predictions()) == 3
+
+
+def test_dispatch_over_the_quarantine_takes_only_its_rows(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", input={"columns": {"id": {"max": 3}}}, error_threshold=2)
+    assert main(["dispatch", "churn"]) == 0
+    printed = capsys.readouterr().out
+    assert "collected 5  predicted 3  rejected 2  persisted 3" in printed
+    assert "rejected: table churn_predictions_quarantine, connection 'sink'" in printed
+    workshop.add_model("churn", input={"columns": {"id": {"max": 4}}}, error_threshold=2)
+    assert main(["dispatch", "churn", "--quarantined"]) == 0
+    assert "collected 2  predicted 1  rejected 1  persisted 1" in capsys.readouterr().out
+    assert [row["id"] for row in workshop.predictions()] == [1, 2, 3, 4]
+
+
+def test_dry_run_says_that_nothing_was_written(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["dispatch", "churn", "--dry-run"]) == 0
+    assert "dry run: nothing was written" in capsys.readouterr().out
+
+
+def test_dispatch_reads_the_interval_that_is_asked_for(workshop: Workshop) -> None:
+    workshop.add_model(
+        "churn",
+        source={
+            "query": "SELECT id, a, b, c FROM customers "
+            "WHERE '{{ data_interval_start.date() }}' = '2026-01-02'"
+        },
+    )
+    assert main(["dispatch", "churn", "--interval", "2026-01-02", "2026-01-03"]) == 0
+    assert len(workshop.predictions()) == 5
+
+
+def test_failed_dispatch_fails_the_command_with_one_clear_line(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", source={"query": "SELECT id, a, b FROM customers"})
+    assert main(["dispatch", "churn"]) == 1
+    assert capsys.readouterr().err.startswith("mlops: ")
+
+
+@pytest.mark.parametrize("arguments", [["dispatch", "churn", "--limit", "0"], ["dispatch"], ["nonsense"], []])
+def test_wrong_command_line_exits_with_two(workshop: Workshop, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert exited.value.code == 2
+
+
+def test_schema_is_the_published_one(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == reference.json_schema()
+
+
+def test_db_upgrade_is_harmless_when_repeated(workshop: Workshop, capsys: Captured) -> None:
+    (workshop.folder / "events.db").unlink()
+    assert main(["db", "current"]) == 1
+    assert main(["db", "upgrade"]) == 0
+    assert main(["db", "upgrade"]) == 0
+    assert main(["db", "current"]) == 0
+    assert "connection 'events'" in capsys.readouterr().out
+
+
+def test_config_option_wins_over_the_environment(
+    workshop: Workshop, tmp_path: Path, capsys: Captured
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("models: {}\n")
+    assert main(["--config", str(other), "check"]) == 0
+    assert "0 of 0" in capsys.readouterr().out
+
+
+def test_missing_config_is_one_clear_line(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["--config", "nowhere.yaml", "check"]) == 1
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def test_folder_set_up_by_make_up_is_used_without_being_told(workshop: Workshop) -> None:
+    local = workshop.folder / ".local"
+    local.mkdir()
+    lines = [f"export {name}='{value}'" for name, value in workshop.environment.items()]
+    (local / "env").write_text("\n".join(lines) + "\n")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_plugin.cli", "check"],
+        cwd=workshop.folder,
+        env={**clean, "PYTHONPATH": str(Path(__file__).parents[2] / "plugins")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 models" in done.stdout
+
+
+def incremental(workshop: Workshop, **cursor: object) -> None:
+    query = "SELECT id, a, b, c FROM customers"
+    workshop.add_model("churn", source={"query": query, "cursor": {"column": "id", **cursor}})
+
+
+def test_cursor_shows_the_mark_and_who_moved_it(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop, initial=2)
+    workshop.add_model("whole")
+    assert main(["cursor"]) == 0
+    assert capsys.readouterr().out == "churn: id: no mark yet; the first dispatch begins at 2\n"
+    assert main(["dispatch", "churn"]) == 0
+    capsys.readouterr()
+    assert main(["cursor", "churn"]) == 0
+    dispatch = workshop.records()[0]
+    printed = capsys.readouterr().out
+    assert printed.startswith("churn: id: read up to 5, since 2")
+    assert printed.endswith(f"UTC, by dispatch {dispatch.dispatch_id}\n")
+
+
+def test_cursor_is_set_and_reset_with_a_record_of_who_did_it(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop)
+    assert main(["cursor", "churn", "--set", "4"]) == 0
+    assert "id: read up to 4, since 2" in capsys.readouterr().out
+    assert main(["dispatch", "churn"]) == 0
+    assert [row["id"] for row in workshop.predictions()] == [4, 5]
+    assert main(["cursor", "churn", "--reset"]) == 0
+    capsys.readouterr()
+    assert main(["cursor", "churn"]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert re.search(r"before: id: read up to 4, since .* set by \w+", first)
+    assert re.search(r"before: id: read up to 5, since .* by dispatch ", second)
+    assert re.search(r"churn: id: begins again at the first row, since .* set by \w+", third)
+    assert main(["dispatch", "churn"]) == 0
+    assert len(workshop.predictions()) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["whole"], "models.whole: it has no source.cursor"),
+        (["whole", "--reset"], "models.whole: it has no source.cursor"),
+        (["chrn"], "did you mean 'churn'"),
+        (
+            ["churn", "--set", "yesterday"],
+            "'yesterday' does not fit the cursor column, which holds values of",
+        ),
+    ],
+)
+def test_cursor_says_what_is_wrong(
+    workshop: Workshop, capsys: Captured, arguments: list[str], says: str
+) -> None:
+    incremental(workshop)
+    workshop.add_model("whole")
+    assert main(["cursor", *arguments]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_cursor_is_changed_of_one_model_only(workshop: Workshop) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["cursor", "--reset"])
+    assert exited.value.code == 2
+
+
+def test_check_connect_looks_at_the_cursor_column(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop)
+    assert main(["check", "--connect"]) == 0
+    assert "ok    models.churn.source.cursor: the query's column 'id'" in capsys.readouterr().out
+    incremental(workshop, column="a")
+    assert main(["check", "--connect"]) == 1
+    assert "'a' is of type double; a cursor is a timestamp" in capsys.readouterr().err
+
+
+def test_asked_for_interval_is_read_instead_of_what_is_new(workshop: Workshop, capsys: Captured) -> None:
+    incremental(workshop)
+    assert main(["dispatch", "churn", "--interval", "2026-01-02", "2026-01-03"]) == 1
+    assert "'id' holds integers" in capsys.readouterr().err

@@ -1,0 +1,200 @@
+"""Several writers and readers at once, and a writer that is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.errors import DatabaseError
+from support.sinks import Mode, predictions
+from support.ways_in import WayIn, way_in
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_readers_see_the_old_dispatch_or_the_new_one_and_nothing_between(way: WayIn) -> None:
+    rows = 3000
+    way.write(predictions(range(rows), dispatch="d0"), "replace", dispatch="d0")
+    states: list[list[tuple[Any, ...]]] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set():
+            states.append(way.rows("SELECT dispatch_id, COUNT(*) FROM predictions GROUP BY dispatch_id"))
+
+    with ThreadPoolExecutor() as pool:
+        reader = pool.submit(look)
+        try:
+            for number in range(1, 6):
+                way.write(predictions(range(rows), dispatch=f"d{number}"), "replace", dispatch=f"d{number}")
+        finally:
+            is_over.set()
+        reader.result()
+
+    assert len(states) > 5
+    assert [state for state in states if len(state) != 1 or state[0][1] != rows] == []
+
+
+def test_two_dispatches_at_once_leave_whole_dispatches_only(way: WayIn, mode: Mode) -> None:
+    """One that cannot get its turn fails with an error that a retry cures."""
+    rows = 400
+
+    def write(number: int) -> None:
+        first = number * 10  # keys overlap in part
+        table = predictions(range(first, first + rows), [float(number)] * rows, dispatch=f"d{number}")
+        for _ in range(5):
+            try:
+                assert way.write(table, mode, dispatch=f"d{number}") == rows
+            except DatabaseError:
+                continue
+            return
+        raise AssertionError("five tries were not enough")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(8)))
+
+    stored = dict(way.rows("SELECT dispatch_id, COUNT(*) FROM predictions GROUP BY dispatch_id"))
+    if mode == "append":
+        assert stored == {f"d{number}": rows for number in range(8)}
+    elif mode == "replace":
+        assert list(stored.values()) == [rows]
+    else:
+        assert way.stored("id") == [(number,) for number in range(rows + 70)]
+        of_each = way.stored("DISTINCT dispatch_id, prediction")
+        assert [row for row in of_each if row[0] != f"d{row[1]:.0f}"] == []
+
+
+def test_the_same_dispatch_twice_at_once_is_there_once(way: WayIn, mode: Mode) -> None:
+    """A task that is believed dead and its retry, on a table of the user's without a unique key."""
+    time_type = {"mysql": "DATETIME(6)", "postgres": "TIMESTAMPTZ", "sqlite": "TEXT"}[way.engine]
+    way.execute(
+        "CREATE TABLE predictions (id INTEGER, prediction DOUBLE PRECISION, dispatch_id VARCHAR(36), "
+        f"model VARCHAR(99), artifact_sha256 CHAR(64), predicted_at {time_type})"
+    )
+
+    def write(_: int) -> None:
+        for _ in range(5):
+            try:
+                way.write(predictions(range(200)), mode)
+            except DatabaseError:
+                continue
+            return
+        raise AssertionError("five tries were not enough")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+
+    assert way.stored("id") == [(number,) for number in range(200)]
+
+
+WRITER = """
+import json, sys, time
+import pyarrow as pa
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.opening import open_database
+from mlops_plugin.databases.sink.writer import write_predictions
+from support.sinks import predictions, sink_config
+
+spec, mode = ConnectionSpec(**json.loads(sys.argv[1])), sys.argv[2]
+table = predictions(range(1000), [0.7] * 1000, dispatch="d1")
+
+def batches():
+    for number, batch in enumerate(table.to_batches(max_chunksize=100)):
+        if number == 5:
+            print("half-way", flush=True)
+            time.sleep(600)
+        yield batch
+
+database = open_database(spec)
+reader = pa.RecordBatchReader.from_batches(table.schema, batches())
+write_predictions(database, sink_config(mode), key=("id",), dispatch_id="d1", batches=reader)
+"""
+
+
+def test_a_writer_killed_half_way_leaves_nothing_and_its_retry_writes_everything(
+    way: WayIn, mode: Mode
+) -> None:
+    before = predictions(range(900, 1100), dispatch="d0")
+    way.write(before, mode, dispatch="d0")
+
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, json.dumps(asdict(way.spec)), mode],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": "plugins:tests", "PATH": "/usr/bin:/bin"},
+    )
+    assert writer.stdout is not None
+    with writer, writer.stdout:
+        assert writer.stdout.readline() == "half-way\n"
+        writer.send_signal(signal.SIGKILL)
+
+    assert way.stored() == [(number, 0.5, "d0") for number in range(900, 1100)]
+    table = predictions(range(1000), [0.7] * 1000, dispatch="d1")
+    assert way.write(table, mode, dispatch="d1") == 1000
+    old = [(number, 0.5, "d0") for number in range(900, 1100)]
+    new = [(number, 0.7, "d1") for number in range(1000)]
+    kept = {"append": old, "upsert": old[100:], "replace": []}[mode]
+    assert way.stored() == sorted(new + kept)
+
+
+def test_a_source_that_breaks_half_way_leaves_the_table_as_it_was(way: WayIn, mode: Mode) -> None:
+    before = predictions(range(3), dispatch="d0")
+    way.write(before, mode, dispatch="d0")
+    table = predictions(range(100))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from table.to_batches(max_chunksize=20)
+        raise OSError("the staging file ends early")
+
+    with pytest.raises(Exception, match="the staging file ends early"):
+        way.write(pa.RecordBatchReader.from_batches(table.schema, batches()), mode)
+
+    assert way.stored() == [(number, 0.5, "d0") for number in range(3)]
+
+
+@pytest.mark.parametrize("name", ["postgres", "odbc-postgres"])
+def test_a_table_that_is_being_created_is_not_there_rather_than_without_columns(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in(name, request, tmp_path)
+    with way.open() as database:
+        database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        assert database.columns('"predictions"') is None  # from here on, the transaction's snapshot
+        way.execute("CREATE TABLE predictions (id BIGINT)", "CREATE TABLE empty ()")
+        assert database.columns('"predictions"') is None
+        database.rollback()
+        assert database.columns('"predictions"') == ("id",)
+        assert database.columns('"empty"') == ()
+
+
+def test_dispatches_that_create_the_table_at_once_share_it(way: WayIn, mode: Mode) -> None:
+    start = threading.Barrier(4)
+
+    def write(number: int) -> int:
+        start.wait()
+        for _ in range(5):
+            try:
+                written = way.write(predictions([number], dispatch=f"d{number}"), mode, dispatch=f"d{number}")
+            except DatabaseError:
+                time.sleep(0.05)
+            else:
+                return written
+        raise AssertionError("five tries were not enough")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(write, range(4))) == [1, 1, 1, 1]
+
+    assert len(way.stored("id")) == (1 if mode == "replace" else 4)

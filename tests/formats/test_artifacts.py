@@ -1,0 +1,288 @@
+"""Model files that are missing, altered, foreign or dangerous are refused in words."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+import skops.io
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from mlops_plugin.config.schema import ArtifactConfig
+from mlops_plugin.errors import ArtifactError, DriverMissing
+from mlops_plugin.formats.runtime import Runtime, artifact_sha256, load_runtime
+
+COLUMNS = ("a", "b", "c", "d")
+TREE = "sklearn.tree._tree.Tree"
+
+
+@pytest.fixture(scope="module")
+def regression() -> Any:
+    return LogisticRegression(max_iter=1000).fit(*load_iris(return_X_y=True))
+
+
+@pytest.fixture(scope="module")
+def forest() -> Any:
+    return RandomForestClassifier(2).fit(*load_iris(return_X_y=True))
+
+
+def load(
+    path: Path | str, kind: str = "joblib", sha256: str | None = "", trusted: tuple[str, ...] = ()
+) -> Runtime:
+    """Load a file; its pin is the right one unless another is given, None is no pin."""
+    pinned = artifact_sha256(str(path)) if sha256 == "" else sha256
+    # Not validated: the loader must refuse by itself what the configuration would refuse, too.
+    artifact = ArtifactConfig.model_construct(format=kind, uri=str(path), sha256=pinned, trusted=trusted)
+    return load_runtime(artifact, features=COLUMNS)
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_the_hash_is_the_one_sha256sum_prints(tmp_path: Path) -> None:
+    content = bytes(3_000_000)
+    path = written(tmp_path / "model", content)
+    expected = hashlib.sha256(content).hexdigest()
+    assert artifact_sha256(str(path)) == artifact_sha256(path.as_uri()) == expected
+
+
+def test_hashing_a_local_file_imports_no_library(tmp_path: Path) -> None:
+    program = (
+        "import sys; from mlops_plugin.formats.runtime import artifact_sha256;"
+        "artifact_sha256(sys.argv[1]);"
+        "heavy = {'numpy', 'pyarrow', 'sklearn', 'skops', 'joblib', 'pandas', 'fsspec'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    path = written(tmp_path / "model", b"x")
+    plugins = str(Path(__file__).parents[2] / "plugins")
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True, env={"PYTHONPATH": plugins})
+
+
+@pytest.mark.parametrize("compress", [0, 3, ("bz2", 9)])
+def test_joblib_files_load_compressed_or_not(tmp_path: Path, regression: Any, compress: Any) -> None:
+    joblib.dump(regression, tmp_path / "model", compress=compress)
+    assert load(tmp_path / "model").outputs.names[0] == "prediction"
+
+
+def test_a_file_url_loads_like_a_path(tmp_path: Path, regression: Any) -> None:
+    path = written(tmp_path / "model.pkl", pickle.dumps(regression))
+    assert load(path.as_uri(), "pickle").features == COLUMNS
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for uri in (str(tmp_path / "none"), (tmp_path / "none").as_uri()):
+        with pytest.raises(ArtifactError, match="none' does not exist"):
+            load(uri, sha256="0" * 64)
+        with pytest.raises(ArtifactError, match="none' does not exist"):
+            artifact_sha256(uri)
+
+
+def test_a_directory_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is a directory"):
+        load(tmp_path, sha256="0" * 64)
+
+
+def test_an_unknown_storage_is_named() -> None:
+    with pytest.raises(ArtifactError, match="Protocol not known: nosuch"):
+        load("nosuch://bucket/model", sha256="0" * 64)
+    with pytest.raises(DriverMissing, match=r"needs a library: .*gcsfs"):
+        load("gs://bucket/model", sha256="0" * 64)
+
+
+def test_what_a_storage_says_in_its_own_way_is_an_error_of_the_artifact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(ArtifactError, match=r"'s3://bucket/model' cannot be read: .*credentials"):
+        load("s3://bucket/model", sha256="0" * 64)
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
+def test_an_empty_file_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ArtifactError, match="is empty"):
+        load(written(tmp_path / "model", b""), kind)
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
+def test_a_file_cut_short_is_refused_wherever_it_ends(tmp_path: Path, regression: Any, kind: str) -> None:
+    content = saved(regression, kind)
+    for part in range(1, 20):
+        with pytest.raises(
+            ArtifactError, match=f"cannot be loaded as {kind}: .*; check that the file is complete"
+        ):
+            load(written(tmp_path / "model", content[: len(content) * part // 20]), kind)
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"hello\n", b"\x80\x05.", b"\x00" * 100, b"{}"])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, kind: str, content: bytes) -> None:
+    with pytest.raises(ArtifactError) as refused:
+        load(written(tmp_path / "model", content), kind)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_zip_that_is_no_skops_file_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model", "w") as file:
+        file.writestr("readme.txt", "hello")
+    with pytest.raises(ArtifactError, match="cannot be loaded as skops"):
+        load(tmp_path / "model", "skops")
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
+def test_what_cannot_predict_is_no_model(tmp_path: Path, regression: Any, kind: str) -> None:
+    path = written(tmp_path / "model", saved({"model": regression}, kind))
+    with pytest.raises(ArtifactError, match=r"holds a builtins\.dict, which has no `predict`"):
+        load(path, kind)
+
+
+def test_a_class_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="has no `predict`"):
+        load(written(tmp_path / "model", pickle.dumps(LogisticRegression)), "pickle")
+
+
+def test_a_runtime_says_which_bytes_it_was_loaded_from(tmp_path: Path, regression: Any) -> None:
+    for kind in ("skops", "joblib", "pickle"):
+        path = written(tmp_path / "model", saved(regression, kind))
+        assert load(path, kind).artifact_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_model_that_was_never_fitted_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "model", saved(LogisticRegression(), "skops"))
+    with pytest.raises(ArtifactError, match="never fitted"):
+        load(path, "skops")
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle"])
+def test_nothing_in_a_file_runs_without_the_right_pin(tmp_path: Path, kind: str) -> None:
+    proof = tmp_path / "it-ran"
+    path = written(tmp_path / "model", pickle.dumps(Touch(proof)))
+    with pytest.raises(ArtifactError, match="pin it with `sha256:`"):
+        load(path, kind, sha256=None)
+    with pytest.raises(
+        ArtifactError, match=f"is not the pinned one: its SHA-256 is {artifact_sha256(str(path))}"
+    ):
+        load(path, kind, sha256="0" * 64)
+    assert not proof.exists()
+    with pytest.raises(ArtifactError, match="has no `predict`"):
+        load(path, kind)
+    assert proof.exists()  # so the file would have run
+
+
+def test_a_pinned_skops_file_is_verified_too(tmp_path: Path, regression: Any) -> None:
+    path = written(tmp_path / "model", saved(regression, "skops"))
+    assert load(path, "skops", sha256=artifact_sha256(str(path)).upper()).features == COLUMNS
+    with pytest.raises(ArtifactError, match="is not the pinned one"):
+        load(path, "skops", sha256="f" * 64)
+
+
+def test_types_in_a_skops_file_are_trusted_by_the_configuration_only(tmp_path: Path, forest: Any) -> None:
+    path = written(tmp_path / "model", saved(forest, "skops"))
+    with pytest.raises(ArtifactError, match=f"not trusted: {TREE}; .*add them to `trusted:`"):
+        load(path, "skops")
+    assert load(path, "skops", trusted=(TREE,)).features == COLUMNS
+
+
+def test_a_skops_file_cannot_bring_a_function_along(tmp_path: Path, regression: Any) -> None:
+    content = zipped(saved(regression, "skops"), b'"LogisticRegression"', b'"OsSystem"')
+    with pytest.raises(ArtifactError, match=r"not trusted: .*OsSystem"):
+        load(written(tmp_path / "model", content), "skops")
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
+def test_another_release_of_scikit_learn_is_refused_and_both_are_named(
+    tmp_path: Path, regression: Any, kind: str
+) -> None:
+    import sklearn
+
+    old = other_version(regression, kind, b"0.24.2")
+    with pytest.raises(
+        ArtifactError, match=f"saved with scikit-learn 0.24.2, here runs {sklearn.__version__}"
+    ):
+        load(written(tmp_path / "model", old), kind)
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
+def test_another_bug_fix_release_of_scikit_learn_is_fine(tmp_path: Path, regression: Any, kind: str) -> None:
+    import sklearn
+
+    minor = ".".join(sklearn.__version__.split(".")[:2])
+    same = other_version(regression, kind, f"{minor}.99".encode())
+    assert load(written(tmp_path / "model", same), kind).features == COLUMNS
+
+
+def test_a_module_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    content = b"cnot_installed_anywhere.models\nChurn\n."
+    with pytest.raises(
+        ArtifactError, match=r"needs the module 'not_installed_anywhere', which is not installed here"
+    ):
+        load(written(tmp_path / "model", content), "pickle")
+
+
+def test_a_class_of_the_training_script_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"cannot be loaded as pickle: AttributeError: .*MyModel"):
+        load(written(tmp_path / "model", b"c__main__\nMyModel\n."), "pickle")
+
+
+def saved(model: Any, kind: str) -> bytes:
+    if kind == "skops":
+        return bytes(skops.io.dumps(model))
+    buffer = io.BytesIO()
+    joblib.dump(model, buffer) if kind == "joblib" else pickle.dump(model, buffer)
+    return buffer.getvalue()
+
+
+def other_version(model: Any, kind: str, version: bytes) -> bytes:
+    """The model's file as that release of scikit-learn would have marked it."""
+    import sklearn
+
+    if kind == "skops":
+        running = sklearn.__version__.encode()
+        return zipped(saved(model, kind), b'\\"' + running + b'\\"', b'\\"' + version + b'\\"')
+    return saved(Reversioned(model, version.decode()), kind)
+
+
+class Reversioned:
+    """Pickles as a model whose state says another version."""
+
+    def __init__(self, model: Any, version: str) -> None:
+        self.model = model
+        self.version = version
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**self.model.__getstate__(), "_sklearn_version": self.version}
+        return (type(self.model), (), state)
+
+
+def zipped(content: bytes, old: bytes, new: bytes) -> bytes:
+    """A skops file with some text in its schema replaced."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(buffer, "w") as target:
+        for name in source.namelist():
+            text = source.read(name)
+            if name == "schema.json":
+                assert old in text
+                text = text.replace(old, new)
+            target.writestr(name, text)
+    return buffer.getvalue()

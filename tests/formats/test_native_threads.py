@@ -1,0 +1,42 @@
+"""Native threads that wait for each other leave the cores to those that work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import skops.io
+from sklearn.linear_model import LinearRegression
+
+_LOAD = """
+import os, sys
+from mlops_plugin.config.schema import ArtifactConfig
+from mlops_plugin.formats.runtime import load_runtime
+assert "sklearn" not in sys.modules
+load_runtime(ArtifactConfig(format="skops", uri=sys.argv[1]), features=("a",))
+print(os.environ["OMP_WAIT_POLICY"])
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
+    given: str | None, expected: str, tmp_path: Path
+) -> None:
+    artifact = tmp_path / "model.skops"
+    skops.io.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), artifact)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+    if given is not None:
+        environment["OMP_WAIT_POLICY"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", _LOAD, str(artifact)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.split() == [expected], done.stderr

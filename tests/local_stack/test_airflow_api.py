@@ -1,0 +1,87 @@
+"""Airflow's API as `make up` calls it, against a server that fails now and then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from local_stack import airflow_api
+from local_stack.airflow_api import AirflowApi
+from local_stack.progress import LocalStackError
+
+SLOW = 0  # in place of a status: no answer at all
+
+
+@contextmanager
+def answering(*statuses: int) -> Iterator[tuple[AirflowApi, list[str]]]:
+    """A server that gives these answers in turn, and the requests that it was sent."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status = statuses[len(asked)]
+            asked.append(self.command)
+            if status == SLOW:
+                self.rfile.read(1)  # until the caller has hung up
+                return
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b'{"dag_runs": []}')
+
+        do_GET = do_PATCH = do_POST = answer  # noqa: N815 - the names that the library calls
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield AirflowApi("127.0.0.1", server.server_port), asked
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_api, "_PAUSES_S", (0.0, 0.0))
+
+
+def test_request_that_changes_nothing_twice_is_repeated_while_the_server_fails() -> None:
+    with answering(500, 500, 200) as (api, asked):
+        assert api.runs("wine") == []
+    assert asked == ["GET"] * 3
+    with answering(500, 200) as (api, asked):
+        api.unpause("wine")
+    assert asked == ["PATCH"] * 2
+
+
+def test_server_that_is_too_slow_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_api, "TIMEOUT_S", 0.5)
+    with answering(SLOW, 200) as (api, asked):
+        assert api.runs("wine") == []
+    assert asked == ["GET"] * 2
+
+
+def test_server_that_goes_on_failing_is_an_error_that_says_so() -> None:
+    with (
+        answering(500, 500, 500) as (api, _),
+        pytest.raises(LocalStackError, match="500 Internal Server Error"),
+    ):
+        api.runs("wine")
+
+
+def test_a_run_is_not_started_twice() -> None:
+    with answering(500) as (api, asked), pytest.raises(LocalStackError, match="500"):
+        api.trigger("wine")
+    assert asked == ["POST"]
+
+
+def test_refusal_is_not_repeated() -> None:
+    with answering(403) as (api, asked), pytest.raises(LocalStackError, match="403"):
+        api.runs("wine")
+    assert asked == ["GET"]

@@ -1,0 +1,187 @@
+"""Each row is a situation, and the one word for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mlops_plugin.events.records import DispatchRecord, State
+from mlops_plugin.monitoring.model_state import last_dispatch, model_state, words
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LATE_AFTER = timedelta(minutes=5)
+
+
+def ago(**parts: int) -> datetime:
+    return NOW - timedelta(**parts)
+
+
+@dataclass(frozen=True)
+class Dag:
+    """An hourly DAG whose last run succeeded and whose next is due in half an hour."""
+
+    is_paused: bool = False
+    is_stale: bool = False
+    next_data_interval_start: datetime | None = NOW - timedelta(minutes=30)
+    next_data_interval_end: datetime | None = NOW + timedelta(minutes=30)
+    next_run_after: datetime | None = NOW + timedelta(minutes=30)
+    last_run_id: str | None = "r"
+    last_run_state: str | None = "success"
+    last_run_after: datetime | None = NOW - timedelta(minutes=30)
+    last_run_start: datetime | None = NOW - timedelta(minutes=30)
+    last_run_end: datetime | None = NOW - timedelta(minutes=29)
+
+
+LAST = DispatchRecord(
+    dispatch_id="d",
+    model="churn",
+    origin="scheduled",
+    requested_by=None,
+    dag_id="churn",
+    run_id="r",
+    data_interval_start=None,
+    data_interval_end=None,
+    dry_run=False,
+    state="succeeded",
+    created_at=ago(minutes=30),
+    updated_at=ago(minutes=29),
+)
+BROKE = replace(LAST, state="failed", error="no such table")
+UNDER_WAY = replace(LAST, state="running", run_id="another")
+UNSCHEDULED = {"next_data_interval_start": None, "next_data_interval_end": None, "next_run_after": None}
+
+ROLLED = {
+    "next_data_interval_start": ago(hours=1),
+    "next_data_interval_end": NOW,
+    "next_run_after": NOW,
+}
+
+
+@pytest.mark.parametrize(
+    ("dag", "last", "word", "why"),
+    [
+        ({}, LAST, "ok", "its last dispatch succeeded"),
+        ({}, BROKE, "failed", "no such table"),
+        ({"last_run_state": "failed"}, LAST, "failed", "its last run failed"),
+        ({"last_run_state": "failed"}, None, "failed", "its last run failed"),
+        ({"last_run_state": "failed"}, replace(LAST, updated_at=ago(minutes=1)), "ok", None),
+        ({"last_run_state": None, "last_run_end": None}, None, "waiting", "not dispatched yet"),
+        ({"is_stale": True}, LAST, "not in Airflow", None),
+        # paused: what was due is not late, and what failed is not news
+        ({"is_paused": True}, BROKE, "paused", None),
+        ({"is_paused": True, "next_run_after": ago(hours=9)}, LAST, "paused", None),
+        ({"is_paused": True, "last_run_state": "running"}, LAST, "running", "running for 30 min"),
+        # late, missed
+        ({"next_run_after": ago(minutes=5)}, LAST, "ok", None),
+        ({"next_run_after": ago(minutes=6)}, LAST, "late", "due 6 min ago, nothing has started"),
+        ({"next_run_after": ago(minutes=59)}, BROKE, "late", None),
+        ({"next_run_after": ago(minutes=60)}, LAST, "missed", "one dispatch missed: due 1 h ago, "),
+        ({"next_run_after": ago(minutes=200)}, LAST, "missed", "3 dispatches missed: due 3 h 20 min ago, "),
+        # Airflow has moved on to the newest time, which it does with each reading of the DAG's file
+        ({**ROLLED, "last_run_after": ago(hours=1)}, LAST, "ok", None),
+        ({**ROLLED, "last_run_after": ago(minutes=65)}, LAST, "ok", None),
+        (
+            {**ROLLED, "last_run_after": ago(hours=3)},
+            BROKE,
+            "missed",
+            "the last run was due 3 h ago, nothing",
+        ),
+        ({**ROLLED, "last_run_after": ago(hours=3), "last_run_state": "queued"}, LAST, "late", None),
+        ({**ROLLED, "last_run_after": ago(hours=3), "is_paused": True}, LAST, "paused", None),
+        ({**ROLLED, "last_run_after": ago(hours=3), "next_run_after": ago(minutes=-1)}, LAST, "ok", None),
+        ({**ROLLED, "last_run_after": None, "last_run_state": None}, None, "waiting", None),
+        ({"last_run_state": "queued", "last_run_after": ago(minutes=1)}, LAST, "waiting", "queued"),
+        ({"last_run_state": "queued"}, LAST, "late", "due 30 min ago, queued, and not started"),
+        ({**UNSCHEDULED, "last_run_state": "queued"}, LAST, "late", None),
+        # running, overrun
+        (
+            {"last_run_state": "running", "last_run_start": ago(minutes=2)},
+            LAST,
+            "running",
+            "running for 2 min; it started 28 min late",
+        ),
+        (
+            {"last_run_state": "running", "last_run_start": ago(minutes=61), "next_run_after": ago(hours=1)},
+            LAST,
+            "overrun",
+            "running for 1 h 1 min, longer than the 1 h it has",
+        ),
+        ({**UNSCHEDULED, "last_run_state": "running", "last_run_start": ago(days=1)}, LAST, "running", None),
+        (UNSCHEDULED, LAST, "ok", None),
+        # another than the last run: a backfill, the terminal's, or one that began before it and is slower
+        ({}, UNDER_WAY, "running", "running for 30 min"),
+        ({"is_paused": True}, UNDER_WAY, "running", None),
+        ({"last_run_state": "failed"}, UNDER_WAY, "running", None),
+        ({}, replace(UNDER_WAY, created_at=ago(minutes=61)), "overrun", "running for 1 h 1 min, longer"),
+        ({"last_run_state": "running"}, UNDER_WAY, "running", "running for 30 min"),
+    ],
+)
+def test_the_word_for_a_situation(
+    dag: dict[str, Any], last: DispatchRecord | None, word: str, why: str | None
+) -> None:
+    state = model_state(Dag(**dag), last, NOW, late_after=LATE_AFTER)
+
+    assert state.word == word
+    assert state.why.startswith(why or "")
+
+
+def test_a_dispatch_that_exceeds_its_own_limit_is_an_overrun() -> None:
+    dag = Dag(last_run_state="running", last_run_start=ago(minutes=20))
+    limit = timedelta(minutes=10)
+
+    assert model_state(dag, LAST, NOW, late_after=LATE_AFTER, limit=limit).word == "overrun"
+
+
+def test_a_broken_configuration_comes_before_everything() -> None:
+    said = "config.yaml:4: models.churn.key: required, but missing"
+    state = model_state(Dag(last_run_state="running"), LAST, NOW, late_after=LATE_AFTER, problem=said)
+
+    assert (state.word, state.why) == ("broken configuration", said)
+
+
+def test_a_model_that_airflow_does_not_know_is_not_in_airflow() -> None:
+    assert model_state(None, None, NOW, late_after=LATE_AFTER).word == "not in Airflow"
+
+
+@pytest.mark.parametrize(
+    ("run", "dispatch", "state", "word"),
+    [
+        ("success", "running", "succeeded", "ok"),  # read before Airflow was, or ended by hand
+        ("failed", "running", "failed", "failed"),
+        ("running", "running", "running", "running"),
+        (
+            "success",
+            "failed",
+            "failed",
+            "failed",
+        ),  # ended by hand in Airflow
+    ],
+)
+def test_the_state_and_the_last_dispatch_do_not_contradict_each_other(
+    run: str, dispatch: State, state: str, word: str
+) -> None:
+    dag = Dag(last_run_state=run, last_run_id="r")
+    last = last_dispatch(dag, replace(LAST, state=dispatch, error=None))
+
+    assert last is not None
+    assert last.state == state
+    assert model_state(dag, last, NOW, late_after=LATE_AFTER).word == word
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (7500, "2 h 5 min"),
+        (900_000, "10 d"),
+        (-5, "0 s"),
+    ],
+)
+def test_a_duration_in_words(seconds: int, text: str) -> None:
+    assert words(timedelta(seconds=seconds)) == text

@@ -1,0 +1,168 @@
+"""A model's entry in config.yaml as the DAG that Airflow sees."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset, CronDataIntervalTimetable, DeltaDataIntervalTimetable
+
+from mlops_plugin.errors import ConfigError, TemplateError
+from mlops_plugin.orchestration.dag_factory import build_dag, build_dags, raise_broken_models
+from mlops_plugin.pipeline.rendering import interval_at, render
+from support.workshop import Workshop
+
+NOON = datetime(2026, 3, 1, 12, 34, tzinfo=UTC)
+
+
+def dag_of(workshop: Workshop, **changes: Any) -> Any:
+    workshop.add_model("churn", **changes)
+    return build_dags(workshop.config_file)["churn"]
+
+
+def test_four_tasks_run_in_order(workshop: Workshop) -> None:
+    dag = dag_of(workshop)
+    assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == {
+        "collect": {"log"},
+        "log": {"infer"},
+        "infer": {"persist"},
+        "persist": set(),
+    }
+
+
+def test_entry_reaches_the_dag(workshop: Workshop) -> None:
+    dag = dag_of(
+        workshop,
+        description="Who leaves?",
+        docs="Read **this**.",
+        tags=["sales"],
+        owner="ann",
+        pool="models",
+        retries=3,
+        retry_delay="20s",
+        max_retry_delay="2m",
+        task_timeout="5m",
+        dispatch_timeout="1h",
+        max_active_runs=2,
+        start_date="2026-01-01",
+        catchup=True,
+        schedule="@daily",
+    )
+    collect = dag.get_task("collect")
+    assert (dag.description, dag.max_active_runs, dag.catchup) == ("Who leaves?", 2, True)
+    assert dag.tags == {"mlops", "sales"}
+    assert dag.start_date == datetime(2026, 1, 1, tzinfo=UTC)
+    assert dag.dagrun_timeout == timedelta(hours=1)
+    assert "Who leaves?" in dag.doc_md
+    assert "Read **this**." in dag.doc_md
+    assert (collect.owner, collect.pool, collect.retries) == ("ann", "models", 3)
+    assert (collect.retry_delay, collect.max_retry_delay) == (timedelta(seconds=20), timedelta(minutes=2))
+    assert collect.retry_exponential_backoff == 2
+    assert collect.execution_timeout == timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "timetable"),
+    [
+        ("*/5 * * * *", CronDataIntervalTimetable("*/5 * * * *", "UTC")),
+        ("@hourly", CronDataIntervalTimetable("@hourly", "UTC")),
+        ("1h30m", DeltaDataIntervalTimetable(timedelta(minutes=90))),
+    ],
+)
+def test_schedule_has_intervals(workshop: Workshop, schedule: str, timetable: object) -> None:
+    assert dag_of(workshop, schedule=schedule).timetable == timetable
+
+
+def test_schedule_on_assets_names_them(workshop: Workshop) -> None:
+    dag = dag_of(workshop, schedule=["other.predictions", "weather"])
+    assert list(dag.timetable.asset_condition.objects) == [
+        Asset.ref(name="other.predictions"),
+        Asset.ref(name="weather"),
+    ]
+
+
+def test_persist_announces_the_predictions_table(workshop: Workshop) -> None:
+    (asset,) = dag_of(workshop).get_task("persist").outlets
+    assert asset.name == "churn.predictions"
+    assert asset.uri == "mlops://sink/churn_predictions/churn"
+
+
+def test_trigger_form_offers_limits_and_dry_run_and_no_sql(workshop: Workshop) -> None:
+    params = dag_of(workshop).params
+    assert set(params) == {"row_limit", "dry_run", "quarantined"}
+    assert params.dump() == {"row_limit": None, "dry_run": False, "quarantined": False}
+
+
+def test_query_is_the_only_template(workshop: Workshop) -> None:
+    dag = dag_of(workshop)
+    assert {task.task_id: list(task.template_fields) for task in dag.tasks if task.template_fields} == {
+        "collect": ["query"]
+    }
+
+
+def test_broken_models_are_raised_apart_from_the_sound_ones(workshop: Workshop) -> None:
+    workshop.add_model("ill", schedule="often")
+    workshop.add_model("sick", retries=-1)
+    assert set(build_dags(workshop.config_file)) == {"churn"}
+    with pytest.raises(ConfigError) as raised:
+        raise_broken_models(workshop.config_file)
+    assert {problem.path.split(".")[1] for problem in raised.value.problems} == {"ill", "sick"}
+
+
+def test_no_broken_model_raises_nothing(workshop: Workshop) -> None:
+    raise_broken_models(workshop.config_file)
+
+
+def test_starting_task_builds_its_own_dag_only(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop.add_model("other")
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "other")  # what Airflow's task runner sets
+    assert set(build_dags(workshop.config_file)) == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "end"),
+    [
+        ("@hourly", datetime(2026, 3, 1, 11, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC)),
+        ("@daily", datetime(2026, 2, 28, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)),
+        ("15m", NOON - timedelta(minutes=15), NOON),
+        (None, NOON, NOON),
+        (["x"], NOON, NOON),
+    ],
+)
+def test_interval_of_a_run_without_one(
+    workshop: Workshop, schedule: Any, start: datetime, end: datetime
+) -> None:
+    workshop.add_model("churn", schedule=schedule)
+    assert interval_at(workshop.model(), NOON) == (start, end)
+
+
+def test_query_renders_as_in_airflow(workshop: Workshop) -> None:
+    workshop.add_model(
+        "churn",
+        schedule="@daily",
+        source={
+            "query": "SELECT id, a, b, c FROM customers WHERE t >= '{{ data_interval_start }}' "
+            "AND d < '{{ ds }}' AND e < '{{ macros.ds_add(ds, -7) }}' LIMIT {{ params.row_limit }}"
+        },
+    )
+    rendered = render(workshop.model().source.query, workshop.model(), moment=NOON, row_limit=9)
+    assert rendered == (
+        "SELECT id, a, b, c FROM customers WHERE t >= '2026-02-28 00:00:00+00:00' AND d < '2026-03-01' "
+        "AND e < '2026-02-22' LIMIT 9"
+    )
+
+
+@pytest.mark.parametrize("query", ["SELECT {{ nothing }}", "SELECT {{ 1 / }}", "SELECT {% if %}"])
+def test_template_that_cannot_be_rendered_is_a_clear_error(workshop: Workshop, query: str) -> None:
+    workshop.add_model("churn", source={"query": query})
+    with pytest.raises(TemplateError, match=r"models\.churn\.source\.query"):
+        render(query, workshop.model(), moment=NOON)
+
+
+def test_dag_is_the_same_at_every_parse(workshop: Workshop) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    loaded = workshop.loaded
+    first, second = (DagSerialization.to_dict(build_dag(workshop.model(), loaded)) for _ in range(2))
+    assert first == second  # a difference would make Airflow store a new version at each parse

@@ -1,0 +1,348 @@
+"""Partitions: together they are all rows, each row once; and a dispatch in parts is still one dispatch."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_plugin.config.schema import PartitionsConfig
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.selection import narrowed
+from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError, ThresholdError
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.infer_report import whole_report
+from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
+from mlops_plugin.pipeline.runner import run_step
+from mlops_plugin.pipeline.step_record import Attempt
+from support.divided_table import fill
+from support.ways_in import WAYS_IN, WayIn, way_in
+from support.workshop import Workshop
+
+QUERY = "SELECT id, v FROM t"
+
+
+class InMemory:
+    """As much of a `Database` as planning needs, over rows that a property test makes up."""
+
+    conn_id = "memory"
+    dialect = dialect_named("sqlite")
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._connection = sqlite3.connect(":memory:")
+        self._connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
+        self._connection.executemany("INSERT INTO t (v) VALUES (?)", [(value,) for value in values])
+
+    def describe(self, _query: str) -> pa.Schema:
+        return pa.schema([("id", pa.int64()), ("v", pa.int64())])
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[Any] = ()) -> pa.RecordBatchReader:
+        rows = self._connection.execute(query, tuple(parameters)).fetchall()
+        return pa.table({"first": [row[0] for row in rows]}).to_reader(batch_rows)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def ids_by_partition(database: Any, partitions: Sequence[Partition], query: str = QUERY) -> list[list[int]]:
+    found = []
+    for partition in partitions:
+        # As the note of `plan` hands it on.
+        handed_on = Partition.from_json(partition.as_json())
+        statement, parameters = narrowed(query, handed_on.conditions, database.dialect.name)
+        rows = database.read(statement, batch_rows=100, parameters=parameters).read_all()
+        found.append(rows.column(0).to_pylist())
+    return found
+
+
+numbers = st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-5, 5)
+ways = st.one_of(
+    st.builds(PartitionsConfig, column=st.just("v"), count=st.integers(1, 12)),
+    st.builds(PartitionsConfig, hash=st.just(("v",)), count=st.integers(1, 12)),
+    st.builds(
+        PartitionsConfig,
+        predicates=st.sampled_from([("v < 0",), ("v < 0", "v = 3 -- three"), ("v IS NULL", "v > 100")]),
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(values=st.lists(numbers, max_size=30), later=st.lists(numbers, max_size=5), wanted=ways)
+def test_partitions_are_together_the_whole_and_do_not_overlap(
+    values: list[int | None], later: list[int | None], wanted: PartitionsConfig
+) -> None:
+    """Also for rows that appear between planning and reading."""
+    with contextlib.closing(InMemory(values)) as planned_on:
+        partitions = plan_partitions(planned_on, QUERY, wanted, "p")  # type: ignore[arg-type]
+    assert 1 <= len(partitions) <= (wanted.count or 3)
+    with contextlib.closing(InMemory([*values, *later])) as database:
+        found = [row for rows in ids_by_partition(database, partitions) for row in rows]
+    assert sorted(found) == list(range(1, len(values) + len(later) + 1))
+
+
+@pytest.fixture
+def filled(way: WayIn) -> WayIn:
+    return fill(way)
+
+
+_DIVIDED_BY: tuple[dict[str, Any], ...] = (
+    {"column": "v_int", "count": 3},
+    {"column": "v_date", "count": 4},
+    {"column": "v_when", "count": 4},
+    {"column": "v_zone", "count": 4},
+    {"column": "v_decimal", "count": 3},
+    {"hash": ["v_text"], "count": 3},
+    {"hash": ["v_int", "v_date"], "count": 2},
+    {"predicates": ["v_int > 0", "v_text = 'nobody'"]},
+)
+_TEXT_IN_SQLITE = ("v_date", "v_when", "v_zone")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        pytest.param(name, wanted, id="-".join(str(value) for value in (name, *wanted.values())))
+        for name in WAYS_IN
+        for wanted in _DIVIDED_BY
+        if name != "sqlite" or wanted.get("column") not in _TEXT_IN_SQLITE
+    ],
+)
+def test_every_engine_divides_every_type_of_column(
+    name: str, wanted: dict[str, Any], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    filled = fill(way_in(name, request, tmp_path))
+    config = PartitionsConfig.model_validate(wanted, strict=False)
+    query = "SELECT * FROM t -- all"
+    with filled.open() as database:
+        partitions = plan_partitions(database, query, config, "p")
+        found = ids_by_partition(database, partitions, query)
+    assert sorted(number for numbers in found for number in numbers) == [1, 2, 3, 4, 5, 6]
+    assert len([numbers for numbers in found if numbers]) > 1
+
+
+def test_bounds_are_found_without_reading_the_table(request: pytest.FixtureRequest) -> None:
+    way = way_in("odbc-mariadb", request, request.getfixturevalue("tmp_path"))
+    way.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT) AS SELECT seq AS id, seq AS v FROM seq_1_to_20000"
+    )
+
+    with way.open() as database:
+
+        def rows_touched() -> int:
+            status = "SHOW SESSION STATUS LIKE 'Handler_read%'"
+            found = database.read(status, batch_rows=100).read_all()
+            return sum(int(value) for value in found.column(1).to_pylist())
+
+        before = rows_touched()
+        partitions = plan_partitions(database, QUERY, PartitionsConfig(column="id", count=8), "p")
+        touched = rows_touched() - before
+    assert len(partitions) == 8
+    assert touched < 200
+
+
+def test_a_column_that_cannot_be_divided_is_refused_by_name(filled: WayIn) -> None:
+    with filled.open() as database:
+        with pytest.raises(
+            PartitionError, match=r"p\.column: 'v_text' holds values like .* use hash instead"
+        ):
+            plan_partitions(database, "SELECT * FROM t", PartitionsConfig(column="v_text", count=2), "p")
+        with pytest.raises(PartitionError, match=r"returns no column 'nothing'; it returns 'id'"):
+            plan_partitions(database, "SELECT * FROM t", PartitionsConfig(column="nothing", count=2), "p")
+
+
+@pytest.mark.parametrize("only", [0, 2.5, Decimal(7), date(2026, 1, 1), datetime(2026, 1, 1)])
+def test_one_value_makes_one_partition(only: Any) -> None:
+    (partition,) = plan_between(only, only, count=4)
+    assert partition.name == "all rows"
+
+
+def test_timestamps_are_divided_to_the_microsecond() -> None:
+    start = datetime(2026, 1, 1, 0, 0, 0, 7)
+    first, second = plan_between(start, start + timedelta(microseconds=3), count=2)
+    assert Partition.from_json(first.as_json()).parameters == (start + timedelta(microseconds=2),)
+    assert second.name == "v from 2026-01-01T00:00:00.000009"
+
+
+def plan_between(least: Any, greatest: Any, *, count: int) -> list[Partition]:
+    ends = iter([least, greatest])
+
+    class Between(InMemory):
+        def read(self, *_: Any, **__: Any) -> pa.RecordBatchReader:
+            return pa.table({"bound": [next(ends)]}).to_reader()
+
+    with contextlib.closing(Between([])) as database:
+        config = PartitionsConfig(column="v", count=count)
+        return plan_partitions(database, QUERY, config, "p")  # type: ignore[arg-type]
+
+
+# Whole dispatches
+
+
+def partitioned(workshop: Workshop, rows: int = 40, **wanted: Any) -> Dispatch:
+    workshop.add_rows(rows - 5)
+    workshop.add_model("churn", source={"partitions": wanted or {"column": "id", "count": 4}})
+    return workshop.dispatch()
+
+
+def step(
+    workshop: Workshop, dispatch: Dispatch, name: Any, partition: int | None = None, number: int = 1
+) -> Any:
+    attempt = Attempt(number, is_final=False, partition=partition)
+    query = dispatch.model.source.query
+    return run_step(name, dispatch, workshop.deployment, query=lambda: query, attempt=attempt)
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert", "replace"])
+def test_partitions_give_what_the_whole_gives(workshop: Workshop, mode: str) -> None:
+    workshop.add_rows(35)
+    workshop.add_model("churn", sink={"mode": mode})
+    workshop.run(whole := workshop.dispatch())
+    expected = workshop.predictions()
+    workshop.add_model(
+        "churn", source={"partitions": {"column": "id", "count": 4}}, sink={"mode": mode, "table": "parts"}
+    )
+    workshop.run(parts := workshop.dispatch())
+
+    own = {"dispatch_id", "predicted_at"}
+    found = [{name: row[name] for name in row if name not in own} for row in workshop.predictions("parts")]
+    assert found == [{name: row[name] for name in row if name not in own} for row in expected]
+    first, second = workshop.record(whole.id), workshop.record(parts.id)
+    for name in ("state", "rows_collected", "rows_predicted", "rows_rejected", "rows_persisted"):
+        assert getattr(first, name) == getattr(second, name), name
+    assert (second.first_key, second.last_key) == (first.first_key, first.last_key)
+    assert second.columns == first.columns
+
+
+def test_a_partitioned_dispatch_has_one_log_entry_and_events_for_each_partition(workshop: Workshop) -> None:
+    dispatch = partitioned(workshop)
+    workshop.run(dispatch)
+    events = workshop.events(dispatch.id)
+    assert [event.kind for event in events if event.step == "log"] == ["started", "logged", "succeeded"]
+    ended = [event for event in events if event.step == "collect" and event.kind == "succeeded"]
+    assert [(event.partition_number, event.row_count) for event in ended] == [(n, 10) for n in range(4)]
+    assert ended[1].details == {"rows": 10, "partition": "id from 11 to before 21"}
+    assert workshop.record(dispatch.id).query == dispatch.model.source.query
+
+
+def test_skewed_and_empty_partitions_are_ordinary(workshop: Workshop) -> None:
+    with sqlite3.connect(workshop.folder / "source.db") as source:
+        source.execute("INSERT INTO customers VALUES (1000000, 0.1, 0.2, 0.3)")
+    source.close()
+    dispatch = partitioned(workshop, column="id", count=16)
+    workshop.run(dispatch)
+    events = workshop.events(dispatch.id)
+    rows = [e.row_count for e in events if e.step == "infer" and e.kind == "succeeded"]
+    assert sorted(rows, key=int) == [0] * 14 + [1, 40] or sum(map(int, rows)) == 41  # type: ignore[arg-type]
+    assert rows.count(0) >= 13
+    assert len(workshop.predictions()) == 41
+
+
+def test_no_rows_at_all_are_one_empty_partition(workshop: Workshop) -> None:
+    workshop.add_model(
+        "churn",
+        source={"query": "SELECT * FROM customers WHERE id < 0", "partitions": {"column": "id", "count": 4}},
+    )
+    dispatch = workshop.dispatch()
+    workshop.run(dispatch)
+    assert workshop.record(dispatch.id).rows_persisted == 0
+
+
+def test_a_partition_is_tried_again_alone(workshop: Workshop) -> None:
+    dispatch = partitioned(workshop)
+    step(workshop, dispatch, "plan")
+    for number in range(4):
+        step(workshop, dispatch, "collect", number)
+    step(workshop, dispatch, "collect", 2, number=2)  # e.g. its worker died before it could say so
+    step(workshop, dispatch, "log")
+    for number in (0, 1, 3):
+        step(workshop, dispatch, "infer", number)
+    with pytest.raises(StagingError, match=r"infer\.2\.json does not exist"):
+        step(workshop, dispatch, "persist")
+    step(workshop, dispatch, "infer", 2)
+    step(workshop, dispatch, "persist")
+    assert [row["id"] for row in workshop.predictions()] == list(range(1, 41))
+    assert workshop.record(dispatch.id).rows_persisted == 40
+
+
+def test_rows_of_all_partitions_are_counted_also_where_persist_fails(workshop: Workshop) -> None:
+    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
+        source.execute("UPDATE customers SET a = 1e9 WHERE id IN (1, 2, 5)")
+    workshop.add_model(
+        "churn",
+        source={"partitions": {"column": "id", "count": 2}},
+        input={"columns": {"a": {"max": 100}}},
+        error_threshold=2,
+    )
+    dispatch = workshop.dispatch()
+    with pytest.raises(ThresholdError, match="3 of 5 rows were rejected"):
+        workshop.run(dispatch)
+
+    record = workshop.record(dispatch.id)
+    assert (record.state, record.rows_collected) == ("failed", 5)
+    assert (record.rows_predicted, record.rows_rejected, record.rows_persisted) == (2, 3, None)
+
+
+def test_a_partition_collected_anew_after_the_log_is_not_inferred(workshop: Workshop) -> None:
+    dispatch = partitioned(workshop)
+    step(workshop, dispatch, "plan")
+    for number in range(4):
+        step(workshop, dispatch, "collect", number)
+    step(workshop, dispatch, "log")
+    step(workshop, dispatch, "collect", 1)
+    with pytest.raises(StagingError, match="collected again after they were logged"):
+        step(workshop, dispatch, "infer", 1)
+    step(workshop, dispatch, "infer", 0)
+
+
+def test_partitions_of_two_plans_do_not_mix(workshop: Workshop) -> None:
+    dispatch = partitioned(workshop)
+    step(workshop, dispatch, "plan")
+    for number in range(4):
+        step(workshop, dispatch, "collect", number)
+    workshop.add_rows(40)
+    step(workshop, dispatch, "plan")
+    step(workshop, dispatch, "collect", 0)
+    with pytest.raises(StagingError, match="planned again after some of them were collected"):
+        step(workshop, dispatch, "log")
+    with pytest.raises(StagingError, match="partition 9 is not among the 4 that were planned last"):
+        step(workshop, dispatch, "collect", 9)
+
+
+def test_overlapping_predicates_are_refused_before_a_row_is_doubled(workshop: Workshop) -> None:
+    dispatch = partitioned(workshop, predicates=["id < 20", "id < 10"])
+    with pytest.raises(KeyColumnError, match="twice"):
+        workshop.run(dispatch)
+    with sqlite3.connect(workshop.folder / "sink.db") as sink:
+        tables = sink.execute("SELECT name FROM sqlite_master WHERE name = 'churn_predictions'").fetchall()
+        assert not tables or not sink.execute("SELECT * FROM churn_predictions").fetchall()
+    sink.close()
+
+
+def test_a_row_limit_is_for_the_dispatch_not_for_each_partition(workshop: Workshop) -> None:
+    partitioned(workshop)
+    dispatch = workshop.dispatch(row_limit=7)
+    workshop.run(dispatch)
+    assert len(workshop.predictions()) == 7
+    workshop.add_model("churn", source=dict(workshop.models["churn"]["source"]), sink={"mode": "replace"})
+    with pytest.raises(SinkError, match="would leave nothing else"):
+        workshop.run(workshop.dispatch(row_limit=7))
+
+
+def test_distribution_of_the_parts_is_that_of_the_whole(workshop: Workshop) -> None:
+    workshop.add_rows(35)
+    reports = []
+    for source in ({}, {"partitions": {"hash": ["id"], "count": 3}}):
+        workshop.add_model("churn", source=source)
+        workshop.run(dispatch := workshop.dispatch())
+        ended = [e for e in workshop.events(dispatch.id) if e.step == "infer" and e.kind == "succeeded"]
+        reports.append(whole_report([e.details or {} for e in ended]))
+    assert reports[0] == reports[1]

@@ -1,0 +1,1 @@
+"""What tests share: servers, ways into databases, deployments to try things in."""

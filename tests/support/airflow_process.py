@@ -1,0 +1,199 @@
+"""A real Airflow of a test's own: API server, scheduler (LocalExecutor), DAG processor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from local_stack import processes
+from local_stack.airflow_api import AirflowApi
+from local_stack.progress import LocalStackError
+from mlops_plugin.events.records import DispatchRecord
+from support.servers import free_port
+from support.workshop import Workshop
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 240.0
+RUN_TIMEOUT_S = 240.0
+FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+_MAKE_USERS = """
+import sys
+from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+from mlops_plugin.orchestration.roles import grant
+with get_application_builder() as builder:
+    grant(builder.sm)
+    for role in sys.argv[1:]:
+        name = role.lower()
+        found = builder.sm.find_role(role)
+        assert builder.sm.add_user(name, name, name, name + "@localhost", found, password=name)
+"""
+COMPONENTS = ("api-server", "scheduler", "dag-processor")
+
+
+class RunningAirflow:
+    """Airflow over a workshop; every caller of its API is an administrator."""
+
+    def __init__(self, workshop: Workshop, port: int) -> None:
+        self.workshop = workshop
+        self.api = AirflowApi("127.0.0.1", port)
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        return self.api.call(method, f"/api/v2{path}", body)
+
+    def trigger(self, dag_id: str, **body: Any) -> str:
+        """Start a run as a person would; returns its id."""
+        self.api.unpause(dag_id)
+        return str(self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, **body})["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
+
+    def wait_for_run(self, dag_id: str, run_id: str) -> str:
+        """Wait until a run is over; returns its state."""
+        ended: str = self.wait(
+            lambda: (state := self.run_state(dag_id, run_id)) in ("success", "failed") and state,
+            f"run {run_id} of {dag_id}",
+        )
+        return ended
+
+    def backfill(self, dag_id: str, first: str, last: str) -> list[DispatchRecord]:
+        """Dispatch the intervals that begin on these days, one after the other; returns those of the DAG."""
+        days = (date.fromisoformat(last) - date.fromisoformat(first)).days + 1
+        made = self.call(
+            "POST",
+            "/backfills",
+            {
+                "dag_id": dag_id,
+                "from_date": f"{first}T00:00:00Z",
+                "to_date": f"{last}T00:00:00Z",
+                "max_active_runs": 1,
+                "run_backwards": False,
+                "dag_run_conf": {},
+            },
+        )
+
+        def dispatched() -> list[DispatchRecord]:
+            return [record for record in self.workshop.records(dag_id) if record.origin == "backfill"]
+
+        def succeeded() -> bool:
+            return [record.state for record in dispatched()] == ["succeeded"] * days
+
+        self.wait(succeeded, f"{days} dispatches of backfill {made['id']}")
+        return dispatched()
+
+    def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
+        tasks = self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances")[
+            "task_instances"
+        ]
+        return {task["task_id"]: task["state"] for task in tasks}
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        return self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}")
+
+    def wait(self, look: Callable[[], Any], what: str, timeout_s: float = RUN_TIMEOUT_S) -> Any:
+        """Wait until `look` returns something true."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := look()):
+            assert time.monotonic() < deadline, f"{what} did not happen in {timeout_s:.0f} s\n{self.logs()}"
+            time.sleep(0.3)
+        return found
+
+    def logs(self) -> str:
+        """The end of every component's log, for a failing test."""
+        return "\n".join(
+            f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+            for log in sorted(self.workshop.folder.glob("*.log"))
+        )
+
+
+@contextmanager
+def running_airflow(
+    workshop: Workshop,
+    settings: Mapping[str, str] | None = None,
+    components: Sequence[str] = COMPONENTS,
+    roles: Sequence[str] = (),
+    workers: int = 0,
+) -> Iterator[RunningAirflow]:
+    """Start Airflow over a workshop and end every process of it afterwards.
+
+    Every caller is an administrator; with `roles`, Flask-AppBuilder asks for a name and a password instead,
+    and there is one user of each role, called like it in lower case, with that name as the password.
+    `workers` are Celery's, for settings that name a broker.
+    """
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        **airflow_environment(workshop, port),
+        **({"AIRFLOW__CORE__AUTH_MANAGER": FAB} if roles else {}),
+        **(settings or {}),
+    }
+    airflow = [sys.executable, "-m", "airflow"]
+    _run([*airflow, "db", "migrate"], environment)
+    if roles:
+        _run([sys.executable, "-c", _MAKE_USERS, *roles], environment)
+    running = RunningAirflow(workshop, port)
+    started = []
+    try:
+        for component in components:
+            log = workshop.folder / f"{component}.log"
+            command = [*airflow, component]
+            started.append(
+                processes.start(component, command, log, env=environment, checkout=workshop.folder)
+            )
+        for number in range(workers):
+            name = f"worker-{number}"
+            command = [*airflow, "celery", "worker", "--celery-hostname", f"{name}@%h", "--concurrency", "2"]
+            command += ["--skip-serve-logs", "--pid", str(workshop.folder / f"{name}.pid")]
+            log = workshop.folder / f"{name}.log"
+            started.append(processes.start(name, command, log, env=environment, checkout=workshop.folder))
+        running.wait(lambda: _is_healthy(running.api, components), "a healthy Airflow", START_TIMEOUT_S)
+        if roles:
+            running.api.sign_in("admin")
+        yield running
+    finally:
+        processes.stop(workshop.folder, logging.getLogger(__name__).debug)
+        for process in started:
+            process.wait()
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def airflow_environment(workshop: Workshop, port: int) -> dict[str, str]:
+    """The settings of an Airflow over a workshop."""
+    return {
+        **workshop.environment,
+        "PYTHONPATH": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "3",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of a test, and long enough for a key of sixty-four bytes, that is",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "2",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    }
+
+
+def _is_healthy(api: AirflowApi, components: Sequence[str]) -> bool:
+    try:
+        health = api.health()
+    except LocalStackError:
+        return False
+    return all(health[component] == "healthy" for component in components)

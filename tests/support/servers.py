@@ -1,0 +1,346 @@
+"""Private MariaDB and PostgreSQL servers for tests and benchmarks, each in its own folder on a free port.
+
+    with start_mariadb() as server:
+        database = server.new_database()
+        database.execute("CREATE TABLE t (id INT)")
+
+The fixtures `mariadb` and `postgres` in conftest.py start one of each per test process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+from urllib.parse import quote
+
+HOST = "127.0.0.1"
+USER = "mlops"
+# Hostile on purpose: whoever builds a URI or a connection string has to escape it.
+PASSWORD = "s3cr:et@pa/ss %41+é"
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 20.0
+
+Engine = Literal["mysql", "postgres"]
+
+# Its own seed, whatever a test does to the shared one: processes side by side must not draw the same ports.
+_BELOW_EPHEMERAL_PORTS = random.SystemRandom()
+
+# PostgreSQL takes SIGTERM as "when the last client has gone", SIGINT as "now".
+_STOP_SIGNAL = {"mysql": signal.SIGTERM, "postgres": signal.SIGINT}
+
+# Started beside every server, with its folder as $0. It is told "signal pid" once the server runs and an
+# empty line once it has ended; its input ends with our process, even a killed one. Nothing stays behind then.
+_CARETAKER = """
+while read -r how pid; do server=$pid stop=$how; done
+for _ in $(seq 100); do
+    if [ -z "$server" ] || ! kill -s "$stop" "$server"; then rm -r "$0" && exit; fi
+    stop=0
+    sleep 0.2
+done
+kill -s KILL "$server"
+rm -r "$0"
+"""
+
+
+class ServerError(Exception):
+    """A server cannot be started here; the message names what to install or the log's last lines."""
+
+
+@dataclass(frozen=True)
+class ServerDatabase:
+    """One empty database on a running server, and every way to write down its address."""
+
+    engine: Engine
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+    def airflow_uri(self, conn_type: str | None = None) -> str:
+        """The value of an `AIRFLOW_CONN_...` variable: of the engine's own type, or `odbc`."""
+        conn_type = conn_type or self.engine
+        query = f"?driver={quote(self.odbc_driver)}" if conn_type == "odbc" else ""
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        return f"{conn_type}://{login}@{self.host}:{self.port}/{self.database}{query}"
+
+    @property
+    def odbc_driver(self) -> str:
+        """The driver's name as Debian's odbc-mariadb and odbc-postgresql register it."""
+        return "MariaDB Unicode" if self.engine == "mysql" else "PostgreSQL Unicode"
+
+    def odbc_connection_string(self) -> str:
+        """For ODBC clients that know nothing of this project."""
+        address = f"SERVER={self.host};PORT={self.port};DATABASE={self.database}"
+        return f"DRIVER={{{self.odbc_driver}}};{address};UID={self.user};PWD={{{self.password}}}"
+
+    def sqlalchemy_url(self) -> str:
+        """For SQLAlchemy with the drivers of the lock file."""
+        driver = "mysql+mysqlconnector" if self.engine == "mysql" else "postgresql+psycopg2"
+        return self.airflow_uri(driver)
+
+    def connect(self) -> Any:
+        """A DB-API connection in autocommit mode, by a driver that the project does not use for rows."""
+        if self.engine == "mysql":
+            import pymysql  # type: ignore[import-untyped]
+
+            return pymysql.connect(
+                host=self.host,
+                port=self.port,
+                user=self.user,
+                password=self.password.encode(),
+                database=self.database,
+                charset="utf8mb4",
+                autocommit=True,
+            )
+        import psycopg2  # type: ignore[import-untyped]
+
+        connection = psycopg2.connect(
+            host=self.host, port=self.port, user=self.user, password=self.password, dbname=self.database
+        )
+        connection.autocommit = True
+        return connection
+
+    def execute(self, *statements: str) -> None:
+        """Run statements one by one, each committed at once."""
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What another client sees now."""
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            return [tuple(row) for row in cursor.fetchall()]
+
+
+@dataclass
+class Server:
+    """A running server that belongs to this process."""
+
+    engine: Engine
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def new_database(self) -> ServerDatabase:
+        """Create an empty database that no other test has."""
+        name = f"db{next(self._numbers)}"
+        self.administration.execute(f"CREATE DATABASE {name}")
+        return self.database(name)
+
+    @property
+    def administration(self) -> ServerDatabase:
+        """The database that the server brings along."""
+        return self.database("mysql" if self.engine == "mysql" else "postgres")
+
+    def database(self, name: str) -> ServerDatabase:
+        """The address of a database of this name, whether or not it exists."""
+        return ServerDatabase(self.engine, HOST, self.port, USER, PASSWORD, name)
+
+    def kill(self) -> None:
+        """End the server as a power cut would, with the processes that PostgreSQL has for its connections."""
+        children = _children(self.process.pid)
+        self.process.kill()
+        self.process.wait(_STOP_TIMEOUT_S)
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while any(map(_is_alive, children)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End the server for certain; harmless where it has ended already."""
+        if self.process.poll() is None:
+            self.process.send_signal(_STOP_SIGNAL[self.engine])
+        try:
+            self.process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+@contextmanager
+def start_mariadb(*options: str, port: int | None = None) -> Iterator[Server]:
+    """Run a MariaDB server; `options` go to mariadbd after ours."""
+    install_with = "apt-get install mariadb-server"
+    install_db = _binary("mariadb-install-db", (), install_with)
+    mariadbd = _binary("mariadbd", ("/usr/sbin", "/usr/libexec"), install_with)
+    with _folder("mariadb-") as (folder, caretaker):
+        user = pwd.getpwuid(os.getuid()).pw_name
+        shared = ["--no-defaults", f"--datadir={folder / 'data'}", f"--user={user}", "--skip-name-resolve"]
+        # In a shared one, servers that start remove each other's files.
+        shared.append(f"--tmpdir={folder}")
+        _run([install_db, *shared, "--skip-test-db", "--auth-root-authentication-method=normal"])
+        init = folder / "init.sql"
+        init.write_text(
+            f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO '{USER}'@'%';\n"
+            "DROP USER IF EXISTS ''@'localhost';\n",
+            encoding="utf-8",
+        )
+        port = port or free_port()
+        command = [
+            mariadbd,
+            *shared,
+            f"--port={port}",
+            f"--bind-address={HOST}",
+            f"--socket={folder / 'socket'}",
+            f"--pid-file={folder / 'pid'}",
+            f"--init-file={init}",
+            "--character-set-server=utf8mb4",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-log-file-size=64M",
+            *options,
+        ]
+        with _serve("mysql", command, port, folder / "log", caretaker) as server:
+            yield server
+
+
+@contextmanager
+def start_postgres(*options: str, port: int | None = None) -> Iterator[Server]:
+    """Run a PostgreSQL server; `options` are `name=value` settings added to ours."""
+    install_with = "apt-get install postgresql"
+    folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    initdb = _binary("initdb", folders, install_with)
+    postgres = _binary("postgres", folders, install_with)
+    with _folder("postgres-") as (folder, caretaker):
+        as_user = _unprivileged(folder)
+        password_file = folder / "password"
+        password_file.write_text(PASSWORD, encoding="utf-8")
+        password_file.chmod(0o644)  # the folder itself is private
+        data = folder / "data"
+        encoding = ["--encoding=UTF8", "--locale=C.UTF-8"]
+        user = [f"--username={USER}", f"--pwfile={password_file}", "--auth=scram-sha-256"]
+        _run([*as_user, initdb, f"--pgdata={data}", "--no-sync", *encoding, *user])
+        port = port or free_port()
+        settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "timezone=UTC", *options]
+        command = [postgres, "-D", str(data), "-h", HOST, "-p", str(port), "-k", str(folder)]
+        for setting in settings:
+            command += ["-c", setting]
+        with _serve("postgres", [*as_user, *command], port, folder / "log", caretaker) as server:
+            yield server
+
+
+def free_port() -> int:
+    """A TCP port that nobody listened on a moment ago, and that no outgoing connection will be given."""
+    while True:
+        port = _BELOW_EPHEMERAL_PORTS.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
+
+
+@contextmanager
+def _serve(
+    engine: Engine, command: Sequence[str], port: int, log: Path, caretaker: IO[str]
+) -> Iterator[Server]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            start_new_session=True,  # Ctrl-C in the terminal goes to pytest alone, which stops the server
+        )
+    print(_STOP_SIGNAL[engine].name.removeprefix("SIG"), process.pid, file=caretaker, flush=True)
+    server = Server(engine, port, process, log)
+    try:
+        _wait_until_ready(server)
+        yield server
+    finally:
+        server.stop()
+        print(file=caretaker, flush=True)
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            server.administration.execute("SELECT 1")
+        except Exception as error:  # each driver has its own; all mean "not yet" until the deadline
+            if server.process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            log = "\n".join(server.log.read_text(errors="replace").splitlines()[-15:])
+            raise ServerError(f"{server.engine} did not start: {error}\n{log}") from error
+        return
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended already
+        return []
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def _unprivileged(folder: Path) -> list[str]:
+    """What to put before a command so that PostgreSQL, which refuses root, accepts the user."""
+    if os.getuid() != 0:
+        return []
+    setpriv = _binary("setpriv", (), "apt-get install util-linux")
+    try:
+        user = pwd.getpwnam("postgres")
+    except KeyError as error:
+        raise ServerError("there is no user 'postgres'; install: apt-get install postgresql") from error
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
+def _binary(name: str, folders: Sequence[str], install_with: str) -> str:
+    for path in (None, *folders):
+        if found := shutil.which(name, path=path):
+            return found
+    raise ServerError(f"'{name}' is not installed; install it: {install_with}")
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_START_TIMEOUT_S, check=False, cwd="/"
+    )
+    if done.returncode != 0:
+        raise ServerError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+@contextmanager
+def _folder(prefix: str) -> Iterator[tuple[Path, IO[str]]]:
+    """A folder, and what tells its caretaker which server uses it."""
+    # Not below pytest's folder: a socket's path may have 107 characters, and another user must get in.
+    folder = tempfile.mkdtemp(prefix=prefix)
+    caretaker = subprocess.Popen(
+        ["sh", "-c", _CARETAKER, folder],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd="/",
+        start_new_session=True,
+    )
+    assert caretaker.stdin is not None
+    with caretaker, caretaker.stdin:
+        yield Path(folder), caretaker.stdin

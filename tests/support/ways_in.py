@@ -1,0 +1,162 @@
+"""Every way into a database, each with an empty database behind it, for the tests that hold for all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.opening import open_database
+from mlops_plugin.databases.sink.writer import write_predictions
+from support.servers import ServerDatabase
+from support.sinks import Mode, sink_config
+
+WAYS_IN = ("odbc-mariadb", "mysql", "odbc-postgres", "postgres", "sqlite")
+INTO_MARIADB = ("odbc-mariadb", "mysql")
+
+
+@dataclass(frozen=True)
+class WayIn:
+    """One connection, and another client that looks at the same database."""
+
+    name: str
+    spec: ConnectionSpec
+    server: ServerDatabase | None
+
+    @property
+    def engine(self) -> str:
+        engines = {"odbc-mariadb": "mysql", "odbc-postgres": "postgres", "odbc-sqlite": "sqlite"}
+        return engines.get(self.name, self.name)
+
+    def open(self, **settings: Any) -> Database:
+        return open_database(self.spec, **settings)
+
+    @property
+    def airflow_connection(self) -> str:
+        """The value of an `AIRFLOW_CONN_...` variable."""
+        said = asdict(self.spec)
+        del said["conn_id"]
+        return json.dumps(said)
+
+    def execute(self, *statements: str) -> None:
+        if self.server:
+            self.server.execute(*statements)
+        else:
+            _in_sqlite(self.spec, *((statement, None) for statement in statements))
+
+    def fill(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Put rows, at least one, into a table as the other client writes them."""
+        mark = "%s" if self.server else "?"
+        statement = f"INSERT INTO {table} VALUES ({', '.join([mark] * len(rows[0]))})"
+        if self.server is None:
+            _in_sqlite(self.spec, (statement, rows))
+            return
+        with contextlib.closing(self.server.connect()) as connection, connection.cursor() as cursor:
+            cursor.executemany(statement, rows)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        if self.server:
+            return self.server.rows(query)
+        return _in_sqlite(self.spec, (query, None))
+
+    def write(
+        self,
+        batches: pa.RecordBatchReader | pa.Table,
+        mode: Mode,
+        *,
+        dispatch: str = "d1",
+        key: Sequence[str] = ("id",),
+        table: str = "predictions",
+        create: bool = True,
+    ) -> int:
+        """Write a dispatch as the persist step does."""
+        reader = batches.to_reader(max_chunksize=4) if isinstance(batches, pa.Table) else batches
+        with self.open() as database:
+            return write_predictions(
+                database,
+                sink_config(mode, table=table, create=create),
+                key=tuple(key),
+                dispatch_id=dispatch,
+                batches=reader,
+            )
+
+    def quoted(self, name: str) -> str:
+        """A column's or table's name as a query of this engine says it."""
+        return dialect_named(self.engine).quote(name)
+
+    def quote_table(self, table: str = "predictions") -> str:
+        with self.open() as database:
+            return database.dialect.quote_table(table)
+
+    def stored(self, columns: str = "id, prediction, dispatch_id", table: str = "predictions") -> list[Any]:
+        return sorted(self.rows(f"SELECT {columns} FROM {table}"))
+
+
+# Python's SQLite and ADBC's are two libraries: in one process they break each other's file locks.
+# https://www.sqlite.org/howtocorrupt.html#multiple_copies_of_sqlite_linked_into_the_same_application
+_SQLITE_CLIENT = """
+import pickle, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30)
+for statement, many in pickle.load(sys.stdin.buffer):
+    found = connection.execute(statement) if many is None else connection.executemany(statement, many)
+    rows = found.fetchall()
+connection.commit()
+pickle.dump(rows, sys.stdout.buffer)
+"""
+
+
+def _in_sqlite(spec: ConnectionSpec, *statements: tuple[str, Any]) -> list[tuple[Any, ...]]:
+    """Run statements, each once or for each of its rows; returns what the last has found."""
+    command = [sys.executable, "-ISc", _SQLITE_CLIENT, str(spec.host or spec.schema)]
+    done = subprocess.run(
+        command, input=pickle.dumps(statements), check=True, stdout=subprocess.PIPE, timeout=240
+    )
+    found: list[tuple[Any, ...]] = pickle.loads(done.stdout)
+    return found
+
+
+def spec_of(database: ServerDatabase, conn_type: str | None = None, **changes: Any) -> ConnectionSpec:
+    """A server's database as an Airflow connection says it."""
+    conn_type = conn_type or database.engine
+    values: dict[str, Any] = {
+        "conn_id": "way",
+        "conn_type": conn_type,
+        "host": database.host,
+        "port": database.port,
+        "login": database.user,
+        "password": database.password,
+        "schema": database.database,
+        "extra": {"driver": database.odbc_driver} if conn_type == "odbc" else {},
+    }
+    return ConnectionSpec(**{**values, **changes})
+
+
+def way_in(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
+    """The way in of that name, with a new database."""
+    if name in ("sqlite", "odbc-sqlite"):
+        return sqlite_way(folder) if name == "sqlite" else sqlite_odbc_way(folder)
+    engine = "mariadb" if name in INTO_MARIADB else "postgres"
+    server: ServerDatabase = request.getfixturevalue(engine).new_database()
+    return WayIn(name, spec_of(server, "odbc" if name.startswith("odbc") else None), server)
+
+
+def sqlite_way(folder: Path) -> WayIn:
+    return WayIn("sqlite", ConnectionSpec("way", "sqlite", host=str(folder / "a file.db")), None)
+
+
+def sqlite_odbc_way(folder: Path) -> WayIn:
+    """It refuses much: docs/databases.md says what."""
+    path = str(folder / "a file.db")
+    return WayIn("odbc-sqlite", ConnectionSpec("way", "odbc", schema=path, extra={"driver": "SQLite3"}), None)

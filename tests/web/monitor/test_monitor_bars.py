@@ -1,0 +1,69 @@
+"""Bars say in words what they show, and a failure is never rounded away."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from mlops_plugin.events.probes import Span
+from mlops_plugin.web.monitor.bars import availability_bars, day_bars, latency_bars, latency_in_words, percent
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOTHING = Span("", NOON)
+
+
+def heights(svg: str, look: str) -> list[float]:
+    return [float(height) for height in re.findall(rf'class="{look}" [^>]* height="([\d.]+)"', svg)]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100 %"), (0.9999, "99.9 %"), (2 / 3, "66.6 %"), (0.0, "0.0 %")]
+)
+def test_only_everything_is_a_hundred_percent(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_one_failure_of_many_is_seen() -> None:
+    svg = availability_bars([Span("", NOON, up=9_999, down=1), NOTHING], "last 24 hours")
+
+    assert 'aria-label="Availability, last 24 hours: 99.9 % of 10,000 probes"' in svg
+    assert heights(svg, "down") == [2.0]
+    assert heights(svg, "up") == [30.0]
+    assert heights(svg, "none") == [2.0]
+
+
+def test_a_span_that_was_down_has_no_green() -> None:
+    svg = availability_bars([Span("", NOON, down=3)], "x")
+
+    assert heights(svg, "down") == [32.0]
+    assert not heights(svg, "up")
+
+
+def test_latency_bars_are_in_proportion() -> None:
+    found = [Span("", NOON, up=2, seconds_sum=0.04, seconds_max=0.03), Span("", NOON, up=1, seconds_sum=0.01)]
+    svg = latency_bars(found, "x")
+
+    assert heights(svg, "latency") == [32.0, 16.0]
+    assert "16.7 ms on average, 30.0 ms at most" in svg
+
+
+def test_nothing_probed_is_said() -> None:
+    assert "not probed" in availability_bars([NOTHING], "x")
+    assert "not known" in latency_bars([NOTHING], "x")
+    assert "not probed" in day_bars([None] * 24, None)
+
+
+def test_a_day_counts_probes_rather_than_hours() -> None:
+    assert "66.6 % of probes got through in 24 hours" in day_bars([1.0, 0.5], 2 / 3)
+
+
+def test_a_label_is_escaped() -> None:
+    assert "<b>" not in availability_bars([NOTHING], '"><b>')
+
+
+def test_what_has_no_latency_has_not_one_of_zero() -> None:
+    """A model gets through, and in no time that could be told."""
+    assert latency_in_words([Span("", NOON, up=3)]) == "not known"
+    assert heights(latency_bars([Span("", NOON, up=3)], "x"), "latency") == []

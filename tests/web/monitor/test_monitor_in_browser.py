@@ -1,0 +1,173 @@
+"""The Monitor in a real browser, inside of Airflow's own page."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Frame, Page, expect
+
+from mlops_plugin.events.migrating import upgrade
+from support.airflow_process import RunningAirflow, running_airflow
+from support.servers import Server, free_port
+from support.workshop import Workshop
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+SOON_MS = 120_000
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where the watched host may listen."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Server, port: int
+) -> Iterator[RunningAirflow]:
+    workshop = Workshop(tmp_path_factory.mktemp("monitor"))
+    workshop.metadata = postgres.new_database()
+    workshop.sections["monitor"] = {
+        "refresh": "1s",
+        "hosts": [{"name": "Feature service", "host": "127.0.0.1", "port": port}],
+        "databases": [{"connection": "source", "table": "customers"}],
+    }
+    workshop.write()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in workshop.environment.items():
+            patch.setenv(name, value)
+        with workshop.deployment.event_store() as store:
+            upgrade(store.address)
+        with running_airflow(workshop, roles=("Admin", "Viewer")) as airflow:
+            airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
+            yield airflow
+
+
+def signed_in(airflow: RunningAirflow, browser: Browser, user: str) -> Page:
+    answer = airflow.api.call("POST", "/auth/token", {"username": user, "password": user})
+    context = browser.new_context(base_url=airflow.api.url)
+    context.add_cookies([{"name": "_token", "value": answer["access_token"], "url": airflow.api.url}])
+    return context.new_page()
+
+
+@pytest.fixture
+def page(airflow: RunningAirflow, browser: Browser) -> Iterator[Page]:
+    """A page of an administrator; an error of our scripts fails the test."""
+    page = signed_in(airflow, browser, "admin")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def listen(said: ConsoleMessage) -> None:
+        if said.type == "error" and "/mlops/" in str(said.location):
+            errors.append(said.text)
+
+    page.on("console", listen)
+    yield page
+    assert errors == []
+    page.context.close()
+
+
+def inside(page: Page) -> Frame:
+    """The Monitor in its place in Airflow."""
+    page.goto("/plugin/mlops-monitor")
+    place = page.wait_for_selector("iframe")
+    assert place is not None
+    frame = place.content_frame()
+    assert frame is not None
+    frame.wait_for_selector("#as-of")
+    return frame
+
+
+def test_a_host_turns_red_and_green_on_its_own_while_focus_stays(page: Page, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        monitor = inside(page)
+        row = monitor.get_by_role("row", name=re.compile("Feature service"))
+        expect(row.locator(".badge")).to_have_text("up", timeout=SOON_MS)
+        monitor.get_by_role("switch", name="churn is active").focus()
+    expect(row.locator(".badge")).to_have_text("down", timeout=SOON_MS)
+    expect(row.get_by_text("refused")).to_be_visible()
+    with socket.create_server(("127.0.0.1", port)):
+        expect(row.locator(".badge")).to_have_text("up", timeout=SOON_MS)
+    expect(monitor.get_by_role("switch", name="churn is active")).to_be_focused()
+    expect(row.locator(".age")).to_have_text(re.compile(r"^\d+ s ago$"))
+
+
+def test_a_model_is_resumed_dispatched_and_paused(page: Page, airflow: RunningAirflow) -> None:
+    monitor = inside(page)
+    switch = monitor.get_by_role("switch", name="churn is active")
+    expect(switch).to_have_attribute("aria-checked", "false")
+    switch.click()
+    expect(switch).to_have_attribute("aria-checked", "true", timeout=SOON_MS)
+    assert airflow.call("GET", "/dags/churn")["is_paused"] is False
+    expect(monitor.get_by_text("churn is active again.")).to_be_visible()
+    monitor.get_by_role("button", name="Dispatch churn now").click()
+    row = monitor.get_by_role("row", name=re.compile("churn"))
+    expect(row.get_by_text("succeeded", exact=True)).to_be_visible(timeout=SOON_MS)
+    switch.press("Space")
+    expect(switch).to_have_attribute("aria-checked", "false", timeout=SOON_MS)
+    assert airflow.call("GET", "/dags/churn")["is_paused"] is True
+
+
+def test_what_is_not_for_a_viewer_is_disabled_and_says_why(airflow: RunningAirflow, browser: Browser) -> None:
+    page = signed_in(airflow, browser, "viewer")
+    monitor = inside(page)
+    for control in (
+        monitor.get_by_role("switch", name="churn is active"),
+        monitor.get_by_role("button", name="Dispatch churn now"),
+    ):
+        expect(control).to_be_disabled()
+        expect(control).to_have_accessible_description(re.compile("not for your role"))
+    page.context.close()
+
+
+def test_a_lost_session_is_said(airflow: RunningAirflow, browser: Browser) -> None:
+    page = signed_in(airflow, browser, "admin")
+    monitor = inside(page)
+    page.context.clear_cookies()
+    expect(monitor.locator("#lost")).to_have_text(re.compile("session has ended"), timeout=SOON_MS)
+    page.context.close()
+
+
+def test_a_lost_server_is_said_until_it_is_back(airflow: RunningAirflow, browser: Browser) -> None:
+    page = signed_in(airflow, browser, "admin")
+    monitor = inside(page)
+    page.context.set_offline(True)
+    expect(monitor.locator("#lost")).to_have_text(re.compile("cannot be reached"), timeout=SOON_MS)
+    page.context.set_offline(False)
+    expect(monitor.locator("#lost")).to_be_hidden(timeout=SOON_MS)
+    page.context.close()
+
+
+def test_nothing_is_asked_while_the_tab_is_hidden(page: Page) -> None:
+    monitor = inside(page)
+    monitor.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true })")
+    page.wait_for_timeout(1500)  # one that was under way may end
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(3000)
+    assert not [url for url in asked if "monitor-status" in url]
+    monitor.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(1500)
+    assert [url for url in asked if "monitor-status" in url]
+
+
+def test_a_narrow_page_does_not_scroll_sideways(airflow: RunningAirflow, page: Page) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    for path in ("monitor", "monitor/history?target=event%20store"):
+        page.goto(f"{airflow.api.url}/mlops/{path}")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 400, path
+
+
+def test_links_lead_to_the_history_and_to_airflow(page: Page) -> None:
+    monitor = inside(page)
+    monitor.get_by_role("link", name="History of Event store").click()
+    monitor.wait_for_selector("h1:has-text('Event store')")
+    expect(monitor.get_by_role("heading", name="Last 30 days")).to_be_visible()
+    monitor.get_by_role("link", name="Monitor").click()
+    monitor.get_by_role("link", name="churn", exact=True).click()
+    page.wait_for_url(re.compile(r"/dags/churn"))

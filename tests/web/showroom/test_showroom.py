@@ -1,0 +1,199 @@
+"""The Showroom over HTTP, on a real API server."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+import shlex
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from mlops_plugin.events.records import DispatchRecord
+from support.airflow_process import RunningAirflow
+from web.conftest import Client
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+MODEL = "api/v1/showroom/models/churn"
+
+
+def _record(airflow: RunningAirflow, dispatch_id: str) -> DispatchRecord:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in airflow.workshop.environment.items():
+            patch.setenv(name, value)
+        record = _stored(airflow, dispatch_id)
+    assert record is not None
+    return record
+
+
+def _stored(airflow: RunningAirflow, dispatch_id: str) -> DispatchRecord | None:
+    with airflow.workshop.deployment.event_store() as store:
+        return store.get(dispatch_id)
+
+
+def test_models_are_listed_and_found(client: Client) -> None:
+    page = client.page("showroom")
+    assert page.status == 200
+    assert 'href="showroom/churn"' in page.text
+    assert "No model matches" in client.page("showroom?search=nothing%20like%20it").text
+    assert [model["name"] for model in client.get("api/v1/showroom/models").json] == ["churn"]
+
+
+def test_cases_are_shown_key_first(client: Client) -> None:
+    page = client.page("showroom/churn")
+    assert page.status == 200
+    assert page.text.count('type="checkbox"') == 5
+    assert page.text.index(">key<") < page.text.index("sort=a")
+    found = client.get(f"{MODEL}/cases?page_rows=2&sort=id&descending=true").json
+    assert [row["id"] for row in found["rows"]] == [5, 4]
+    assert found["columns"] == ["id", "a", "b", "c"]
+    assert found["previous"] is None
+    rest = client.get(f"{MODEL}/cases?page_rows=2&sort=id&descending=true&after={quote(found['next'])}").json
+    assert rest["rows"][0]["id"] < found["rows"][-1]["id"]
+    assert rest["previous"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("showroom/nothing", 404),
+        ("showroom/nothing/what-if?key=[1]", 404),
+        ("showroom/churn/what-if?key=nonsense", 422),
+        ("showroom/churn/what-if?key=[99]", 422),
+        (f"{MODEL}/cases?sort=no%22such", 422),
+        (f"{MODEL}/cases?after=2", 422),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_told_so(client: Client, path: str, status: int) -> None:
+    assert client.page(path).status == status
+
+
+def test_what_is_searched_for_is_escaped(client: Client) -> None:
+    page = client.page("showroom/churn?search=%3Cscript%3Ealert(1)%3C/script%3E")
+    assert "<script>alert" not in page.text
+    assert "&lt;script&gt;alert" in page.text
+
+
+def test_a_run_answers_and_is_on_record(client: Client, web_airflow: RunningAirflow) -> None:
+    answer = client.post(f"{MODEL}/runs", {"keys": [[1], ["2"]]})
+    assert answer.status == 200, answer.text
+    assert [row["id"] for row in answer.json["predictions"]] == [1, 2]
+    assert [step["step"] for step in answer.json["steps"]] == ["collect", "log", "infer", "persist"]
+    record = _record(web_airflow, answer.json["dispatch_id"])
+    assert (record.origin, record.requested_by, record.state) == ("showroom", "admin", "succeeded")
+    assert record.artifact_sha256 == answer.json["artifact_sha256"]
+
+
+def test_rows_of_a_request_are_predicted(client: Client) -> None:
+    answer = client.post(f"{MODEL}/runs", {"rows": [{"a": 5, "b": 5, "c": 0}]})
+    assert answer.json["predictions"][0]["prediction"] == "stays"
+    assert answer.json["predictions"][0]["probability_stays"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "send either keys of cases or rows"),
+        ({"keys": [[1]], "rows": [{"a": 1}]}, "send either keys of cases or rows"),
+        ({"keys": [[77]]}, "77"),
+        ({"rows": [{"a": 1}]}, "lack 2 of the model's 3 features"),
+        ({"rows": [{"a": 1, "b": "text", "c": 1}]}, "'b' is string"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_wrong_request_over_the_api_is_refused_with_a_reason(
+    client: Client, body: dict[str, Any], said: str
+) -> None:
+    answer = client.post(f"{MODEL}/runs", body)
+    assert answer.status == 422
+    assert said in answer.json["detail"]
+
+
+def test_a_form_shows_the_result_without_a_script(client: Client) -> None:
+    answer = client.submit("showroom/churn/run", [("key", "[1]"), ("key", "[2]")])
+    assert answer.status == 200
+    assert answer.text.count("<article") == 2
+    assert answer.text.count('data-state="succeeded"') == 4
+    shares = [float(value) for value in re.findall(r'<progress max="1" value="([\d.e-]+)"', answer.text)]
+    assert shares[0] >= shares[1]
+    assert sum(shares[:2]) == pytest.approx(1)
+
+
+def test_a_form_without_a_case_says_so_on_the_page(client: Client) -> None:
+    answer = client.submit("showroom/churn/run", [])
+    assert answer.status == 422
+    assert "no case was chosen" in html.unescape(answer.text)
+
+
+def test_steps_are_streamed_as_they_happen(client: Client) -> None:
+    answer = client.submit("showroom/churn/run", [("key", "[3]")], "application/x-ndjson")
+    news = [json.loads(line) for line in answer.text.splitlines()]
+    steps = [(one["step"], one["state"]) for one in news if "step" in one]
+    assert steps == [
+        (step, state) for step in ("collect", "log", "infer", "persist") for state in ("started", "succeeded")
+    ]
+    assert "<article" in news[-1]["html"]
+
+
+def test_a_streamed_run_that_fails_ends_with_the_reason(client: Client) -> None:
+    answer = client.submit("showroom/churn/run", [("key", "[77]")], "application/x-ndjson")
+    news = [json.loads(line) for line in answer.text.splitlines()]
+    assert ("collect", "failed") in [(one.get("step"), one.get("state")) for one in news]
+    assert "77" in news[-1]["html"]
+
+
+def test_what_if_changes_only_what_was_changed(client: Client) -> None:
+    page = client.page("showroom/churn/what-if?key=[4]").text
+    fields = dict(re.findall(r'name="was\.(\w)" value="([^"]*)"', page))
+    assert set(fields) == {"a", "b", "c"}
+    assert "median" in page
+    form = [("key", "[4]")]
+    for name, value in fields.items():
+        form += [(f"was.{name}", value), (f"set.{name}", "50" if name == "b" else value)]
+    answer = client.submit("showroom/churn/run", form)
+    assert answer.text.count("<article") == 1
+    assert re.findall(r"<li>(\w): [^<]*→ <strong>50</strong>", answer.text) == ["b"]
+    assert '<p class="prediction">stays</p>' in answer.text
+
+
+def test_why_states_its_method_and_orders_by_size(client: Client) -> None:
+    page = client.submit("showroom/churn/why", [("key", "[4]")]).text
+    assert "one feature at a time takes its reference value" in page
+    assert "of the first 5 cases, not the training data" in page
+    (dispatch,) = re.findall(r'href="[^"]*dispatches/([0-9a-f-]{36})"', page)
+    assert "why: the case, then with one feature" in client.page(f"dispatches/{dispatch}").text
+    sizes = [abs(float(text)) for text in re.findall(r'</th>\s*<td class="number">([+-][\d.e-]+)</td>', page)]
+    assert len(sizes) == 3
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_results_download_as_csv(client: Client) -> None:
+    answer = client.submit("showroom/churn/run", [("key", "[1]"), ("key", "[2]")])
+    found = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]+)"', answer.text)
+    assert found is not None
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(html.unescape(found[1])).decode())))
+    assert [row["id"] for row in rows] == ["1", "2"]
+    assert {"dispatch_id", "a", "prediction", "probability_stays"} <= set(rows[0])
+
+
+def test_the_copied_command_is_the_same_request(client: Client) -> None:
+    answer = client.submit("showroom/churn/run", [("key", "[2]")])
+    found = re.search(r'id="curl">(.*?)</pre>', answer.text, re.DOTALL)
+    assert found is not None
+    words = [word for word in shlex.split(html.unescape(found[1])) if word.strip()]
+    assert words[:2] == ["curl", "-sS"]
+    assert words[2] == client.root + f"{MODEL}/runs"
+    again = client.post(f"{MODEL}/runs", json.loads(words[words.index("-d") + 1]))
+    assert [row["id"] for row in again.json["predictions"]] == [2]
+
+
+def test_the_models_state_is_shown(client: Client) -> None:
+    client.post(f"{MODEL}/runs", {"keys": [[1]]})
+    assert "model ready" in client.page("showroom/churn/state").text
+    assert client.get("api/v1/showroom/models").json[0]["state"] == "ready"

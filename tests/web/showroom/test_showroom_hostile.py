@@ -1,0 +1,88 @@
+"""A model that misbehaves, behind a real API server that must not notice."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from support.airflow_process import RunningAirflow
+from web.conftest import Answer, Client
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+RUNS = "api/v1/showroom/models/hostile/runs"
+HANGS, EXITS, GROWS, PRINTS = 100, 101, 102, 103
+
+# Made when it is loaded, so that the server needs no module of the tests.
+_MODEL = """
+type("Hostile", (), {
+    "n_features_in_": 3,
+    "_estimator_type": "regressor",
+    "predict": lambda self, rows: {
+        100: lambda: __import__("time").sleep(3600),
+        101: lambda: __import__("os")._exit(7),
+        102: lambda: [bytearray(1 << 30) for _ in range(1000)],
+        103: lambda: print("x" * 100000),
+    }.get(int(rows[0][0]), int)() or rows[:, 0],
+})()
+"""
+
+
+class _Source:
+    def __reduce__(self) -> Any:
+        return eval, (_MODEL.strip(),)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hostile(web_airflow: RunningAirflow) -> Iterator[None]:
+    """A model beside `churn`, in short reins; both gone again afterwards."""
+    workshop = web_airflow.workshop
+    content = pickle.dumps(_Source())
+    (workshop.folder / "hostile.pickle").write_bytes(content)
+    artifact = {"format": "pickle", "uri": "hostile.pickle", "sha256": sha256(content).hexdigest()}
+    workshop.sections["serving"] = {"timeout": "3s", "memory_mb": 900}
+    workshop.add_model("hostile", model=artifact, features=["a", "b", "c"])
+    yield
+    del workshop.sections["serving"], workshop.models["hostile"]
+    workshop.write()
+
+
+def _run(client: Client, a: float) -> Answer:
+    return client.post(RUNS, {"rows": [{"a": a, "b": 0, "c": 0}]})
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [(HANGS, "did not answer within 3 s"), (EXITS, "exit status 7"), (GROWS, "more memory than the 900 MB")],
+)
+def test_an_error_says_what_the_model_did_and_the_next_run_works(
+    client: Client, deed: int, said: str
+) -> None:
+    answer = _run(client, deed)
+    assert answer.status == 503
+    assert said in answer.json["detail"]
+    assert _run(client, 5).json["predictions"] == [{"id": 1, "prediction": 5.0}]
+
+
+def test_what_a_model_prints_is_not_its_answer(client: Client) -> None:
+    assert _run(client, PRINTS).json["predictions"] == [{"id": 1, "prediction": float(PRINTS)}]
+
+
+def test_others_do_not_notice_a_model_that_hangs(client: Client) -> None:
+    _run(client, 1)
+    client.post("api/v1/showroom/models/churn/runs", {"keys": [[1]]})
+    answers: list[Answer] = []
+    hanging = threading.Thread(target=lambda: answers.append(_run(client, HANGS)))
+    hanging.start()
+    answered_meanwhile = 0
+    while hanging.is_alive():
+        assert client.page("showroom").status == 200
+        assert client.post("api/v1/showroom/models/churn/runs", {"keys": [[1]]}).status == 200
+        answered_meanwhile += hanging.is_alive()
+    assert answers[0].status == 503
+    assert answered_meanwhile > 1

@@ -1,0 +1,100 @@
+"""The Showroom in a real browser, inside of Airflow's own page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, FrameLocator, Page, expect
+
+from support.airflow_process import RunningAirflow
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow]
+
+SOON_MS = 120_000
+
+
+@pytest.fixture
+def page(web_airflow: RunningAirflow, browser: Browser) -> Iterator[Page]:
+    """A page of a user who may run the Showroom; an error of our scripts fails the test."""
+    sign_in = {"username": "user", "password": "user"}
+    token = str(web_airflow.api.call("POST", "/auth/token", sign_in)["access_token"])
+    context = browser.new_context(base_url=web_airflow.api.url)
+    context.add_cookies([{"name": "_token", "value": token, "url": web_airflow.api.url}])
+    page = context.new_page()
+    errors: list[str] = []
+
+    def listen(said: ConsoleMessage) -> None:
+        if said.type == "error" and "/mlops/" in str(said.location):
+            errors.append(said.text)
+
+    page.on("console", listen)
+    yield page
+    context.close()
+    assert errors == []
+
+
+def _showroom(page: Page) -> FrameLocator:
+    page.goto("/plugin/mlops-showroom")
+    frame = page.frame_locator("iframe")
+    frame.get_by_role("link", name="churn").click()
+    return frame
+
+
+def test_a_run_shows_its_steps_and_its_result(page: Page) -> None:
+    frame = _showroom(page)
+    frame.get_by_role("checkbox", name="Choose case 2").check()
+    frame.get_by_role("checkbox", name="Choose case 4").check()
+    expect(frame.locator("#chosen")).to_have_text("2 chosen")
+    frame.get_by_role("button", name="Run the chosen cases").click()
+    expect(frame.locator("#result article")).to_have_count(2, timeout=SOON_MS)
+    expect(frame.locator("#steps li[data-state=succeeded]")).to_have_count(4)
+    expect(frame.locator("#state")).to_contain_text("model ready")
+    with page.expect_download() as download:
+        frame.get_by_role("link", name="Download CSV").click()
+    with download.value.path().open(encoding="utf-8") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["2", "4"]
+
+
+def test_from_a_result_to_why_and_to_what_if(page: Page) -> None:
+    frame = _showroom(page)
+    frame.get_by_role("checkbox", name="Choose case 3").check()
+    frame.get_by_role("button", name="Run the chosen cases").click()
+    frame.get_by_role("button", name="Why?").click(timeout=SOON_MS)
+    expect(frame.get_by_role("heading", name="Why? id 3")).to_be_visible(timeout=SOON_MS)
+    expect(frame.locator("tbody tr")).to_have_count(3)
+    page.go_back()
+    frame.get_by_role("checkbox", name="Choose case 3").check()
+    frame.get_by_role("button", name="Run the chosen cases").click()
+    frame.get_by_role("link", name="What if").click(timeout=SOON_MS)
+    frame.get_by_label("a", exact=True).fill("60")
+    frame.get_by_role("button", name="Run", exact=True).click()
+    expect(frame.locator("#result .changes")).to_contain_text("60", timeout=SOON_MS)
+    expect(frame.locator("#result .prediction")).to_have_text("stays")
+
+
+def test_an_error_stands_on_the_page_and_the_next_run_works(page: Page) -> None:
+    frame = _showroom(page)
+    frame.get_by_role("button", name="Run the chosen cases").click()
+    expect(frame.locator("#result [role=alert]")).to_contain_text("no case was chosen", timeout=SOON_MS)
+    frame.get_by_role("checkbox", name="Choose case 1").check()
+    frame.get_by_role("button", name="Run the chosen cases").click()
+    expect(frame.locator("#result article")).to_have_count(1, timeout=SOON_MS)
+
+
+def test_a_narrow_page_scrolls_down_only(page: Page) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    for path in (
+        "showroom",
+        "showroom/churn",
+        "showroom/churn/what-if?key=[1]",
+    ):
+        page.goto(f"/mlops/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+
+
+def test_the_page_follows_the_dark_theme(page: Page) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto("/mlops/showroom/churn")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(0, 0, 0)"

@@ -1,0 +1,231 @@
+"""Models in processes of their own: what they do there stays there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
+
+from mlops_plugin.config.schema import ServingConfig
+from mlops_plugin.errors import ArtifactError, FeatureError, ServingError
+from mlops_plugin.formats.runtime import load_runtime
+from mlops_plugin.workers.pool import ModelPool
+from support import hostile_models as hostile
+from support.workshop import FEATURES, Workshop
+
+
+@pytest.fixture
+def pool() -> Iterator[ModelPool]:
+    pool = ModelPool(_limits())
+    yield pool
+    pool.close()
+
+
+def _limits(**changes: Any) -> ServingConfig:
+    values = {"timeout": "2s", "load_timeout": "60s", "memory_mb": 700, "workers": 2, **changes}
+    return ServingConfig.model_validate(values)
+
+
+def _row(a: float) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{"id": 1, "a": float(a), "b": 0.5, "c": 0.25}])
+
+
+def _add_hostile(workshop: Workshop, model: hostile.Hostile | None = None) -> None:
+    artifact = hostile.save(model or hostile.Hostile(), workshop.folder / "hostile.pickle")
+    workshop.add_model("hostile", model=artifact, features=list(FEATURES))
+
+
+def _predict(pool: ModelPool, workshop: Workshop, a: float, name: str = "hostile") -> pa.RecordBatch:
+    with pool.runtime(workshop.model(name)) as runtime:
+        return runtime.predict(_row(a))
+
+
+def test_a_process_answers_what_the_model_answers_here(pool: ModelPool, workshop: Workshop) -> None:
+    here = load_runtime(workshop.model().model, features=None)
+    rows = pa.RecordBatch.from_pylist([{"id": n, "a": n / 7, "b": -n / 3, "c": 0.1} for n in range(50)])
+    with pool.runtime(workshop.model()) as there:
+        assert there.predict(rows).equals(here.predict(rows))
+        assert there.predict(rows.slice(0, 0)).equals(here.predict(rows.slice(0, 0)))
+        assert (there.features, there.outputs, there.artifact_sha256) == (
+            here.features,
+            here.outputs,
+            here.artifact_sha256,
+        )
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        (hostile.HANGS, r"did not answer within 2 s.*serving\.timeout"),
+        (hostile.HANGS_IN_NATIVE_CODE, r"did not answer within 2 s"),
+        (hostile.EXITS, r"ended with exit status 7"),
+        (hostile.CRASHES, r"ended with signal SIGSEGV"),
+        (hostile.GROWS, r"more memory than the 700 MB.*serving\.memory_mb"),
+        (hostile.RAISES, r"raised RuntimeError: the model does not feel like it"),
+    ],
+)
+def test_a_misbehaving_model_gives_a_clear_error_and_the_next_run_works(
+    pool: ModelPool, workshop: Workshop, deed: int, said: str
+) -> None:
+    _add_hostile(workshop)
+    with pytest.raises(ServingError, match=f"^models.hostile: .*{said}"):
+        _predict(pool, workshop, deed)
+    assert _predict(pool, workshop, 3).to_pylist() == [{"prediction": 3.0}]
+
+
+def test_a_model_that_prints_still_answers(pool: ModelPool, workshop: Workshop) -> None:
+    _add_hostile(workshop)
+    assert _predict(pool, workshop, hostile.PRINTS).to_pylist() == [{"prediction": float(hostile.PRINTS)}]
+
+
+def test_a_model_runs_on_one_thread_and_sees_no_secret(pool: ModelPool, workshop: Workshop) -> None:
+    _add_hostile(workshop)
+    assert any(name.startswith("AIRFLOW_CONN_") for name in os.environ)
+    assert _predict(pool, workshop, hostile.LOOKS_AROUND).to_pylist() == [{"prediction": 0.0}]
+    assert _predict(pool, workshop, hostile.TELLS_THREADS).to_pylist()[0]["prediction"] <= 2
+
+
+def test_errors_of_the_model_keep_their_kind(pool: ModelPool, workshop: Workshop) -> None:
+    with pool.runtime(workshop.model()) as runtime:
+        with pytest.raises(FeatureError, match="lack 1 of the model's 3 features: 'c'"):
+            runtime.predict(_row(1).select(["id", "a", "b"]))
+        with pytest.raises(FeatureError, match="'b' is string"):
+            runtime.check(pa.schema([("a", pa.int64()), ("b", pa.string()), ("c", pa.int64())]))
+
+
+def test_a_model_is_loaded_once_and_again_when_artifact_or_configuration_change(
+    pool: ModelPool, workshop: Workshop
+) -> None:
+    def pid() -> int:
+        with pool.runtime(workshop.model()) as runtime:
+            return runtime.pid
+
+    first = pid()
+    assert pid() == first
+    workshop.add_model("churn", description="other words")
+    second = pid()
+    assert second != first
+    frame = workshop.frame([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    skops.io.dump(LogisticRegression().fit(frame, ["dry", "wet"]), workshop.folder / "churn.skops")
+    with pool.runtime(workshop.model()) as runtime:
+        assert runtime.pid != second
+        assert "probability_wet" in runtime.outputs.names
+    assert not Path(f"/proc/{first}").exists()
+    assert not Path(f"/proc/{second}").exists()
+
+
+def test_loading_is_visible_while_it_lasts(pool: ModelPool, workshop: Workshop) -> None:
+    _add_hostile(workshop, hostile.SlowToLoad())
+    model = workshop.model("hostile")
+    assert pool.loading(model).state == "absent"
+    runs = threading.Thread(target=_predict, args=(pool, workshop, 1))
+    runs.start()
+    seen = set()
+    while runs.is_alive():
+        seen.add(pool.loading(model).state)
+        time.sleep(0.05)
+    runs.join()
+    assert "loading" in seen
+    ready = pool.loading(model)
+    assert ready.state == "ready"
+    assert ready.seconds is not None
+    assert ready.seconds >= 1
+    assert ready.memory_bytes is not None
+    assert ready.memory_bytes > 10 << 20
+
+
+def test_a_model_that_cannot_be_loaded_says_why(pool: ModelPool, workshop: Workshop) -> None:
+    (workshop.folder / "churn.skops").write_bytes(b"not a model")
+    with pytest.raises(ArtifactError, match="cannot be loaded as skops"), pool.runtime(workshop.model()):
+        pass
+    found = pool.loading(workshop.model())
+    assert found.state == "failed"
+    assert "cannot be loaded" in str(found.error)
+
+
+def test_the_model_unused_for_longest_makes_room(workshop: Workshop) -> None:
+    for name in ("one", "two", "three"):
+        workshop.add_model(name)
+    pool = ModelPool(_limits(workers=2))
+    try:
+        for name in ("one", "two", "one", "three"):
+            _predict(pool, workshop, 1, name)
+        states = {name: pool.loading(workshop.model(name)).state for name in ("one", "two", "three")}
+        assert states == {"one": "ready", "two": "absent", "three": "ready"}
+        with (
+            pool.runtime(workshop.model("one")),
+            pool.runtime(workshop.model("three")),
+            pytest.raises(ServingError, match=r"all 2 model processes are busy.*serving\.workers"),
+            pool.runtime(workshop.model("two")),
+        ):
+            pass
+    finally:
+        pool.close()
+
+
+def test_closing_tells_who_waits_for_an_answer(workshop: Workshop) -> None:
+    model = hostile.Hostile()
+    model.begun = workshop.folder / "begun"
+    _add_hostile(workshop, model)
+    pool = ModelPool(_limits(timeout="60s"))
+    _predict(pool, workshop, 1)
+    said: list[str] = []
+
+    def wait() -> None:
+        with pytest.raises(ServingError) as error:
+            _predict(pool, workshop, hostile.HANGS)
+        said.append(str(error.value))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    _wait(model.begun.exists)
+    pool.close()
+    waiting.join(10)
+    assert "ended with signal SIGKILL" in said[0]
+
+
+def test_a_crowd_is_turned_away_instead_of_taking_every_thread(workshop: Workshop) -> None:
+    _add_hostile(workshop)
+    pool = ModelPool(_limits(timeout="60s"))
+    _predict(pool, workshop, 1)
+    crowd = [threading.Thread(target=_quietly, args=(pool, workshop, hostile.HANGS)) for _ in range(16)]
+    for one in crowd:
+        one.start()
+    _wait(lambda: pool._slots._value == 0)
+    with pytest.raises(ServingError, match="busy with 16 requests"):
+        _predict(pool, workshop, 1)
+    pool.close()
+    for one in crowd:
+        one.join(10)
+        assert not one.is_alive()
+
+
+def _wait(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _quietly(pool: ModelPool, workshop: Workshop, a: float) -> None:
+    with contextlib.suppress(ServingError):
+        _predict(pool, workshop, a)
+
+
+def test_closing_ends_every_process(workshop: Workshop) -> None:
+    pool = ModelPool(_limits())
+    with pool.runtime(workshop.model()) as runtime:
+        pid = runtime.pid
+    pool.close()
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(ServingError, match="shutting down"), pool.runtime(workshop.model()):
+        pass
