@@ -171,7 +171,7 @@ class Workshop:
         values = {"updated_at": datetime.now(UTC) - by}
         this = sa.update(tables.dispatches).where(tables.dispatches.c.dispatch_id == dispatch_id)
         with self.deployment.event_store() as store:
-            store._write("ageing a dispatch", lambda connection: connection.execute(this.values(values)))
+            store.write("ageing a dispatch", lambda connection: connection.execute(this.values(values)))
 
     def events(self, dispatch_id: str) -> list[EventRecord]:
         with self.deployment.event_store() as store:

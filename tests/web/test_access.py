@@ -98,7 +98,7 @@ ACTIONS = (
         SEES,
         "api/v1/monitor/history?target=event%20store",
     ),
-    Action("styles and scripts", "GET /static/{name}", SIGNED_IN, "static/mlops.css"),
+    Action("styles and scripts", "GET /static/{name:path}", SIGNED_IN, "static/mlops.css"),
     Action("description of the API", "GET /api/v1/openapi.json", SIGNED_IN, "api/v1/openapi.json"),
     Action(
         "pause or resume a model",

@@ -20,14 +20,25 @@ def test_openapi_lists_the_routes(client: Client) -> None:
     assert answer.json["info"]["title"] == "ML models on Airflow"
 
 
-def test_asset_is_served_and_may_be_kept(client: Client) -> None:
-    answer = client.get("static/mlops.css")
+@pytest.mark.parametrize("name", ["mlops.css", "page.js", "showroom/showroom.css", "monitor/monitor.js"])
+def test_asset_is_served_and_may_be_kept(client: Client, name: str) -> None:
+    answer = client.get(f"static/{name}")
     assert answer.status == 200
     assert "max-age" in answer.headers["Cache-Control"]
 
 
 @pytest.mark.parametrize(
-    "path", ["static/nothing.css", "static/..%2Fapp.py", "static/%2e%2e%2fapp.py", "nowhere"]
+    "path",
+    [
+        "static/nothing.css",
+        "static/monitor.css",
+        "static/monitor/page.html",
+        "static/monitor/../mlops.css",
+        "static/..%2Fapp.py",
+        "static/%2e%2e%2fapp.py",
+        "static/",
+        "nowhere",
+    ],
 )
 def test_what_is_not_there_is_not_found(client: Client, path: str) -> None:
     assert client.get(path).status == 404

@@ -159,7 +159,7 @@ def _spare_round_trips(engine: sa.Engine) -> None:
 
 
 @contextmanager
-def told_apart(address: StoreAddress, doing: str) -> Iterator[None]:
+def translate_errors(address: StoreAddress, doing: str) -> Iterator[None]:
     """Turn what SQLAlchemy raises into an `EventStoreError` with the driver's words."""
     try:
         yield

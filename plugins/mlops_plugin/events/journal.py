@@ -48,7 +48,7 @@ class Journal(EventStore):
                 del row["id"]
             connection.execute(sa.insert(tables.events), rows)
 
-        self._store._write("recording a dispatch", append)
+        self._store.write("recording a dispatch", append)
         self._is_stored, self._pending = True, []
 
     def try_flush(self) -> None:

@@ -21,7 +21,7 @@ def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, Dis
     Raises `EventStoreError`.
     """
     found, names = {}, list(models)
-    with store._reading("reading each model's last dispatch") as connection:
+    with store.read("reading each model's last dispatch") as connection:
         for first in range(0, len(names), _AT_ONCE):
             newest = connection.scalars(_newest(names[first : first + _AT_ONCE])).all()
             wanted = sa.select(tables.dispatches).where(_D.dispatch_id.in_(newest))

@@ -46,14 +46,14 @@ Move = Callable[[HighWaterMark | None], str | None]
 
 def newest_mark(store: EventStore, model: str) -> HighWaterMark | None:
     """The mark that holds, or None before the first. Raises `EventStoreError`."""
-    with store._reading("reading a high-water mark") as connection:
+    with store.read("reading a high-water mark") as connection:
         return _newest(connection, model)
 
 
 def mark_history(store: EventStore, model: str, *, limit: int) -> list[HighWaterMark]:
     """The last marks, newest first. Raises `EventStoreError`."""
     wanted = sa.select(tables.marks).where(_M.model == model).order_by(_M.number.desc()).limit(limit)
-    with store._reading("reading high-water marks") as connection:
+    with store.read("reading high-water marks") as connection:
         return [HighWaterMark(**row._mapping) for row in connection.execute(wanted)]
 
 
@@ -106,7 +106,7 @@ def _append(
 
     for _ in range(_ATTEMPTS):
         try:
-            return store._write("recording a high-water mark", append)
+            return store.write("recording a high-water mark", append)
         except _NumberTaken:
             continue  # another process was faster: its mark is the newest now
     raise EventStoreError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
-from mlops_plugin.events.address import StoreAddress, told_apart
+from mlops_plugin.events.address import StoreAddress, translate_errors
 from mlops_plugin.events.schema_check import refuse_newer, schema_version
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def upgrade(address: StoreAddress, revision: str = "head") -> str:
     from alembic import command
     from alembic.util.exc import CommandError
 
-    with told_apart(address, "upgrading the tables"):
+    with translate_errors(address, "upgrading the tables"):
         if address.path is not None:
             address.path.parent.mkdir(parents=True, exist_ok=True)
         engine = address.create_engine(create_file=True)
@@ -50,7 +50,7 @@ def current(address: StoreAddress) -> str | None:
     """The version of the tables, or None where there are none. Raises `EventStoreError`."""
     if address.path is not None and not address.path.exists():
         return None
-    with told_apart(address, "reading the version of the tables"):
+    with translate_errors(address, "reading the version of the tables"):
         engine = address.create_engine()
         try:
             with engine.connect() as connection:

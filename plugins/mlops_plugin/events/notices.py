@@ -66,14 +66,14 @@ class Notices:
     def waiting(self) -> list[Notice]:
         """Those that not everybody was told of, oldest first."""
         wanted = sa.select(tables.notices).where(_N.settled_at.is_(None)).order_by(_N.id)
-        with self._store._reading("reading notices") as connection:
+        with self._store.read("reading notices") as connection:
             return [_notice(row) for row in connection.execute(wanted)]
 
     def claim(self, notice: Notice, now: datetime, lease: timedelta) -> bool:
         """Whether this process is the one to tell it; no other may before it lets go or the lease ends."""
         free = sa.or_(_N.claimed_until.is_(None), _N.claimed_until < now)
         this = sa.update(tables.notices).where(_N.id == notice.id, _N.settled_at.is_(None), free)
-        return self._store._write(
+        return self._store.write(
             "claiming a notice",
             lambda connection: connection.execute(this.values(claimed_until=now + lease)).rowcount == 1,
         )
@@ -92,7 +92,7 @@ class Notices:
 
     def _update(self, doing: str, notice: Notice, **values: object) -> None:
         this = sa.update(tables.notices).where(_N.id == notice.id).values(values)
-        self._store._write(doing, lambda connection: connection.execute(this))
+        self._store.write(doing, lambda connection: connection.execute(this))
 
 
 def _notice(row: sa.Row[Any]) -> Notice:

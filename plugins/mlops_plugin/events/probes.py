@@ -141,23 +141,23 @@ class ProbeHistory:
             _forget(connection, now - keep_probes, now - keep)
             return changes
 
-        return self._store._write("recording probes", record)
+        return self._store.write("recording probes", record)
 
     def probes(self, target: str, *, since: datetime) -> list[ProbeRecord]:
         """Single probes of a target, oldest first."""
         wanted = sa.select(tables.probes).where(_P.target == target, _P.at >= since).order_by(_P.at)
-        with self._store._reading("reading probes") as connection:
+        with self._store.read("reading probes") as connection:
             return [ProbeRecord(**row._mapping) for row in connection.execute(wanted)]
 
     def hours(self, *targets: str, since: datetime) -> list[Span]:
         """Sums by hour of targets, oldest first; the hour of `since` is the first."""
         wanted = sa.select(tables.probe_hours).where(_H.target.in_(targets), _H.hour >= hour_of(since))
-        with self._store._reading("reading the sums of probes") as connection:
+        with self._store.read("reading the sums of probes") as connection:
             return [_as_span(row) for row in connection.execute(wanted.order_by(_H.hour))]
 
     def incidents(self, *targets: str, since: datetime, limit: int = 100) -> list[Incident]:
         """Incidents of targets that lasted into the time after `since`, newest first."""
-        with self._store._reading("reading incidents") as connection:
+        with self._store.read("reading incidents") as connection:
             return incidents_of(connection, list(targets), since=since, limit=limit)
 
 

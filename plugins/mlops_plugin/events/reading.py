@@ -74,17 +74,18 @@ _LINE = [tables.dispatches.c[field.name] for field in fields(DispatchLine)]
 class EventReading:
     """The reading side of `EventStore`; every method raises `EventStoreError` as it does."""
 
-    def _reading(self, doing: str) -> AbstractContextManager[sa.Connection]:
+    def read(self, doing: str) -> AbstractContextManager[sa.Connection]:
+        """A connection for queries; `doing` describes them in an error."""
         raise NotImplementedError
 
     def get(self, dispatch_id: str) -> DispatchRecord | None:
-        with self._reading("reading a dispatch") as connection:
+        with self.read("reading a dispatch") as connection:
             return read_one(connection, dispatch_id)
 
     def events(self, dispatch_id: str) -> list[EventRecord]:
         """Everything that happened to a dispatch, in the order of recording."""
         wanted = sa.select(tables.events).where(_E.dispatch_id == dispatch_id).order_by(_E.id)
-        with self._reading("reading the events of a dispatch") as connection:
+        with self.read("reading the events of a dispatch") as connection:
             return [EventRecord(**row._mapping) for row in connection.execute(wanted)]
 
     def dispatches(
@@ -99,7 +100,7 @@ class EventReading:
         """A page of dispatches, newest first; the next page is `before` the `cursor` of this one's last."""
         wanted = DispatchFilter(model, state, origin)
         query = older_than(passing(sa.select(tables.dispatches), wanted), before)
-        with self._reading("listing dispatches") as connection:
+        with self.read("listing dispatches") as connection:
             rows = connection.execute(newest_first(query).limit(limit))
             return [DispatchRecord(**row._mapping) for row in rows]
 
@@ -107,12 +108,12 @@ class EventReading:
         self, wanted: DispatchFilter, *, before: Cursor | None = None, limit: int = 50
     ) -> list[DispatchLine]:
         """Dispatches for a list, newest first; the next page is `before` the `cursor` of this one's last."""
-        with self._reading("listing dispatches") as connection:
+        with self.read("listing dispatches") as connection:
             return read_page(connection, wanted, before=before, limit=limit)
 
     def newer_page(self, wanted: DispatchFilter, *, after: Cursor, limit: int = 50) -> list[DispatchLine]:
         """The page before the one that begins with the `cursor` `after`, newest first like every page."""
-        with self._reading("listing dispatches") as connection:
+        with self.read("listing dispatches") as connection:
             return read_newer_page(connection, wanted, after=after, limit=limit)
 
     def every_page(self, wanted: DispatchFilter, *, limit: int = 1000) -> Iterator[list[DispatchLine]]:
@@ -124,12 +125,12 @@ class EventReading:
 
     def count(self, wanted: DispatchFilter, *, at_most: int = 10_001) -> int:
         """How many dispatches pass; counting stops at `at_most`."""
-        with self._reading("counting dispatches") as connection:
+        with self.read("counting dispatches") as connection:
             return read_count(connection, wanted, at_most=at_most)
 
     def previous(self, dispatch: DispatchRecord) -> DispatchRecord | None:
         """The last dispatch of its model to succeed before it; dispatches of the Showroom do not count."""
-        with self._reading("reading the previous dispatch") as connection:
+        with self.read("reading the previous dispatch") as connection:
             return read_previous(connection, dispatch)
 
     def history(
@@ -139,7 +140,7 @@ class EventReading:
 
         Dispatches of the Showroom are among them only where the filter asks for that origin.
         """
-        with self._reading("reading the history of a model") as connection:
+        with self.read("reading the history of a model") as connection:
             return read_history(connection, wanted, limit=limit)
 
     def unfinished(self, *, older_than: timedelta, model: str | None = None) -> list[DispatchRecord]:
@@ -149,7 +150,7 @@ class EventReading:
         if model is not None:
             wanted = wanted.where(_D.model == model)
         wanted = wanted.order_by(_D.created_at, _D.dispatch_id)
-        with self._reading("listing unfinished dispatches") as connection:
+        with self.read("listing unfinished dispatches") as connection:
             return [DispatchRecord(**row._mapping) for row in connection.execute(wanted)]
 
 

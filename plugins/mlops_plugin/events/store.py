@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.events.address import StoreAddress, is_transient, told_apart
+from mlops_plugin.events.address import StoreAddress, is_transient, translate_errors
 from mlops_plugin.events.appending import append_event, has_events, insert_unless_there, locked_dispatch
 from mlops_plugin.events.new_events import beginning, new_event
 from mlops_plugin.events.reading import EventReading
@@ -82,7 +82,7 @@ class EventStore(EventReading):
                 return dispatch
             return append_event(connection, event)
 
-        return self._write("recording the beginning of a dispatch", begin)
+        return self.write("recording the beginning of a dispatch", begin)
 
     def step_started(
         self, dispatch_id: str, step: Step, try_number: int, *, partition: int | None = None
@@ -159,20 +159,24 @@ class EventStore(EventReading):
             append_event(connection, event)
             return True
 
-        return self._write("reconciling a dispatch", reconcile)
-
-    # Underneath
+        return self.write("reconciling a dispatch", reconcile)
 
     def _record(self, *records: EventRecord) -> DispatchRecord:
         def append(connection: sa.Connection) -> DispatchRecord:
             return [append_event(connection, event) for event in records][-1]
 
         kind, step = records[0].kind, records[0].step
-        return self._write(f"recording '{step} {kind}'" if step else f"recording 'dispatch {kind}'", append)
+        return self.write(f"recording '{step} {kind}'" if step else f"recording 'dispatch {kind}'", append)
 
-    def _write(self, doing: str, work: Callable[[sa.Connection], Result]) -> Result:
-        """Do `work` in a transaction, again where it collides with another or its connection was lost."""
-        with told_apart(self.address, doing):
+    # The way in for the modules beside this one, which own other tables.
+
+    def write(self, doing: str, work: Callable[[sa.Connection], Result]) -> Result:
+        """Run `work` in one transaction and return its result.
+
+        Repeated if the transaction collides with another or its connection is lost, so `work` must have no
+        other effects. `doing` describes it in an error: "recording probes".
+        """
+        with translate_errors(self.address, doing):
             engine = self._checked_engine(writes=True)
             for attempt in range(1, _ATTEMPTS + 1):
                 is_committing = False
@@ -190,8 +194,9 @@ class EventStore(EventReading):
         raise AssertionError("an attempt returns or raises")
 
     @contextmanager
-    def _reading(self, doing: str) -> Iterator[sa.Connection]:
-        with told_apart(self.address, doing), self._checked_engine().connect() as connection:
+    def read(self, doing: str) -> Iterator[sa.Connection]:
+        """A connection for queries; `doing` describes them in an error: "listing dispatches"."""
+        with translate_errors(self.address, doing), self._checked_engine().connect() as connection:
             yield connection
 
     def _checked_engine(self, *, writes: bool = False) -> sa.Engine:

@@ -11,7 +11,7 @@ from mlops_plugin.connections import ConnectionSpec, get_connection
 from mlops_plugin.databases.dialects import parse_table
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import EventStoreError
-from mlops_plugin.events.address import StoreAddress, told_apart
+from mlops_plugin.events.address import StoreAddress, translate_errors
 from mlops_plugin.events.schema_check import check_schema
 from mlops_plugin.monitoring.probe_result import Notes
 
@@ -50,13 +50,13 @@ def probe_event_store(events: EventsConfig, airflow_home: Path, notes: Notes) ->
 def _probe_store(address: StoreAddress, table: str | None, notes: Notes) -> None:
     engine = address.create_engine()
     try:
-        with notes.step(CONNECTING), told_apart(address, "connecting"):
+        with notes.step(CONNECTING), translate_errors(address, "connecting"):
             if address.path is not None and not address.path.exists():
                 raise EventStoreError(
                     f"event store ({address}): there is no such file; run: mlops db upgrade"
                 )
             engine.connect().close()
-        with notes.step(QUERY), told_apart(address, "asking for no rows"):
+        with notes.step(QUERY), translate_errors(address, "asking for no rows"):
             if table is None:
                 check_schema(engine, address)
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from urllib.parse import quote
 
 from airflow.api_fastapi.core_api.security import get_user
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.web.access import signed_in
 from mlops_plugin.web.error_status import status_of
-from mlops_plugin.web.pages import STATIC, Pages, airflow_url
+from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
 from mlops_plugin.web.site import Site
 
 _HEADERS = {
@@ -30,7 +29,6 @@ _HEADERS = {
     "Cache-Control": "no-store",  # unless an answer says otherwise
 }
 _YEAR_S = 31_536_000
-_VIEWS = ("showroom", "dispatches", "monitor")
 
 
 def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
@@ -52,14 +50,15 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(Exception, _unforeseen)
     for router in routers:
         app.include_router(router)
-    app.add_api_route("/static/{name}", _static, include_in_schema=False)
+    app.add_api_route("/static/{name:path}", _static, include_in_schema=False)
     app.add_api_route("/api/v1/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
     return app
 
 
-def _static(name: str) -> Response:
-    file = STATIC / Path(name).name
-    if not file.is_file():
+def _static(request: Request, name: str) -> Response:
+    pages: Pages = request.app.state.pages
+    file = pages.assets.get(name)
+    if file is None:
         raise HTTPException(404, f"there is no asset '{name}'")
     return FileResponse(file, headers={"Cache-Control": f"private, max-age={_YEAR_S}"})
 
@@ -103,7 +102,7 @@ def _view_above(request: Request, status: int) -> str | None:
     view, _, page = (
         request.url.path.removeprefix(request.scope.get("root_path", "")).strip("/").partition("/")
     )
-    return view if view in _VIEWS and page and status != 403 else None
+    return view if view in VIEWS and page and status != 403 else None
 
 
 class _Headers:

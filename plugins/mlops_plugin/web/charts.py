@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 10, 26
-SERIES_COLOURS = 8  # classes `series-0` to `series-7` in dispatches.css
+SERIES_COLOURS = 8  # classes `series-0` to `series-7` in dispatches/static/dispatches.css
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,21 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 
-STATIC = Path(__file__).parent / "static"
-_TEMPLATES = Path(__file__).parent / "templates"
+# Each has a folder here, with its templates and assets; a name starts with its view: `monitor/page.html`.
+VIEWS = ("showroom", "dispatches", "monitor")
+_HERE = Path(__file__).parent
 
 
 class Pages:
-    """Renders templates; one for each app."""
+    """Renders templates and finds assets; one for each app."""
 
     @cached_property
     def environment(self) -> Environment:
+        by_view = {view: FileSystemLoader(_HERE / view / "templates") for view in VIEWS}
         return Environment(
-            loader=FileSystemLoader(_TEMPLATES),
+            loader=ChoiceLoader([FileSystemLoader(_HERE / "templates"), PrefixLoader(by_view)]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -30,10 +33,17 @@ class Pages:
         )
 
     @cached_property
+    def assets(self) -> Mapping[str, Path]:
+        """Every asset that may be served, by name: `page.js` of all views, `monitor/monitor.css` of one."""
+        shared = {file.name: file for file in (_HERE / "static").iterdir()}
+        own = {f"{view}/{file.name}": file for view in VIEWS for file in (_HERE / view / "static").iterdir()}
+        return shared | own
+
+    @cached_property
     def version(self) -> str:
         """Changes when any asset does, so that browsers may keep assets for long."""
         digest = hashlib.sha256()
-        for file in sorted(STATIC.iterdir()):
+        for _, file in sorted(self.assets.items()):
             digest.update(file.read_bytes())
         return digest.hexdigest()[:12]
 

@@ -67,7 +67,7 @@ def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query
         **_links(asked, lines, is_first=is_first),
     }
     if asked.part == "list":
-        return pages(request).render(request, "dispatches_list.html", **values)
+        return pages(request).render(request, "dispatches/list.html", **values)
     models = sorted({*site.loaded().config.models, *site.loaded().broken, *filter(None, [asked.model])})
     charts = []
     if asked.model:
@@ -75,7 +75,7 @@ def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query
         charts = history_charts([(line, whole_report(reports)) for line, reports in history])
     return pages(request).render(
         request,
-        "dispatches.html",
+        "dispatches/page.html",
         **values,
         models=models,
         states=get_args(State),
@@ -133,7 +133,7 @@ def show_of_run(request: Request, site: SiteDep, rights: RightsDep, dag_id: str,
         if dispatch is not None:
             return _show(request, site, rights, dispatch)
     return pages(request).render(
-        request, "dispatches_none.html", dag_id=dag_id, is_model=dag_id in site.loaded().config.models
+        request, "dispatches/none.html", dag_id=dag_id, is_model=dag_id in site.loaded().config.models
     )
 
 
@@ -146,7 +146,7 @@ def show_one(
     if kind := KINDS.get(part or ""):
         return show_first_rows(request, site, dispatch, kind)
     if part == "story":
-        return pages(request).render(request, "dispatches_story.html", **_story(site, dispatch))
+        return pages(request).render(request, "dispatches/story.html", **_story(site, dispatch))
     return _show(request, site, rights, dispatch)
 
 
@@ -154,7 +154,7 @@ def _show(request: Request, site: Site, rights: RightsOf, dispatch: DispatchReco
     dag_id = dispatch.dag_id if dispatch.run_id is not None else None
     return pages(request).render(
         request,
-        "dispatches_one.html",
+        "dispatches/one.html",
         **_story(site, dispatch),
         link=f"dispatches/{quote(dispatch.dispatch_id, safe='')}",
         every_s=BUSY_EVERY_S if dispatch.state == "running" else 0,

@@ -31,13 +31,13 @@ class FirstRowsKind:
 
 KINDS: Mapping[str, FirstRowsKind] = {
     "predictions": FirstRowsKind(
-        "dispatches_predictions.html",
+        "dispatches/predictions.html",
         first_predictions,
         lambda dispatch: bool(dispatch.rows_persisted),
         _TOLD_ABOVE,
     ),
     "rejected": FirstRowsKind(
-        "dispatches_rejected.html",
+        "dispatches/rejected.html",
         first_rejections,
         lambda dispatch: bool(dispatch.rows_rejected) and not dispatch.dry_run,
         _TOLD_ABOVE | {"key_text", "record_number"},

@@ -129,7 +129,7 @@ Recorded = Annotated[_Past, Depends(past)]
 def history_page(request: Request, recorded: Recorded) -> HTMLResponse:
     return pages(request).render(
         request,
-        "monitor_history.html",
+        "monitor/history.html",
         name=recorded.name,
         target=recorded.target,
         is_watched=recorded.is_watched,

@@ -46,7 +46,7 @@ Status = Annotated[MonitorStatus, Depends(current_status)]
 
 @router.get("/monitor", response_class=HTMLResponse, dependencies=[reads("Monitor")], include_in_schema=False)
 def monitor_page(request: Request, status: Status) -> HTMLResponse:
-    return _page(request, "monitor.html", status)
+    return _page(request, "monitor/page.html", status)
 
 
 # As deep as the page itself, so that links hold in both.
@@ -55,7 +55,7 @@ def monitor_page(request: Request, status: Status) -> HTMLResponse:
 )
 def monitor_fragment(request: Request, status: Status) -> HTMLResponse:
     """The part of the page that refreshes."""
-    return _page(request, "monitor_status.html", status)
+    return _page(request, "monitor/status.html", status)
 
 
 @router.get("/api/v1/monitor", dependencies=[reads("Monitor")], tags=["Monitor"])

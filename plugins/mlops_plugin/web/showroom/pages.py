@@ -37,7 +37,12 @@ def models_page(request: Request, site: SiteDep, search: str = "") -> HTMLRespon
     found.sort(key=lambda one: str(one["title"]).casefold())
     broken = [name for name in sorted(loaded.broken) if search.casefold() in name.casefold()]
     return pages(request).render(
-        request, "showroom.html", models=found, broken=broken, search=search, total=len(loaded.config.models)
+        request,
+        "showroom/models.html",
+        models=found,
+        broken=broken,
+        search=search,
+        total=len(loaded.config.models),
     )
 
 
@@ -67,7 +72,7 @@ def cases_page(
         problem, status = str(error), status_of(error)
     return pages(request).render(
         request,
-        "showroom_model.html",
+        "showroom/model.html",
         status=status,
         model=model,
         title=model.showroom.title or model.name,
@@ -81,4 +86,4 @@ def cases_page(
 
 @router.get("/{name}/state", response_class=HTMLResponse)
 def state_fragment(request: Request, site: SiteDep, model: Model) -> HTMLResponse:
-    return pages(request).render(request, "showroom_state.html", loading=site.model_pool().loading(model))
+    return pages(request).render(request, "showroom/state.html", loading=site.model_pool().loading(model))

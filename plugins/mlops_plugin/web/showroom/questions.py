@@ -44,7 +44,7 @@ def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTM
     picture = data_uri([values.get(name) for name in features], image.width, image.height) if image else None
     return pages(request).render(
         request,
-        "showroom_what_if.html",
+        "showroom/what_if.html",
         model=model,
         title=model.showroom.title or model.name,
         key=key,
@@ -66,7 +66,7 @@ def why_page(
     found = explain(shown.rows.slice(0, 1).to_pylist()[0], shown.answers, shown.references)
     return pages(request).render(
         request,
-        "showroom_why.html",
+        "showroom/why.html",
         model=model,
         title=model.showroom.title or model.name,
         key_text=shown_key(key),

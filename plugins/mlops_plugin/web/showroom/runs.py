@@ -52,7 +52,7 @@ def run_page(
         error = failure
     return pages(request).render(
         request,
-        "showroom_run.html",
+        "showroom/run.html",
         status=status_of(error) if error else 200,
         model=model,
         title=model.showroom.title or model.name,
@@ -113,4 +113,4 @@ def _result_html(
     if wanted.changes:
         asked["changes"] = dict(wanted.changes)
     values["curl"] = curl_command(address(request, f"api/v1/showroom/models/{model.name}/runs"), asked)
-    return bytes(pages(request).render(request, "showroom_result.html", **values).body).decode()
+    return bytes(pages(request).render(request, "showroom/result.html", **values).body).decode()
