@@ -21,7 +21,7 @@ from mlops_plugin.events.records import DispatchRecord
 from support.servers import free_port
 from support.workshop import Workshop
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 240.0
 RUN_TIMEOUT_S = 240.0
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
