@@ -73,6 +73,10 @@ class DatabaseError(MlopsError):
         super().__init__(f"connection '{conn_id}': {doing} failed: {driver_says}")
 
 
+class CommitUncertain(DatabaseError):
+    """The connection broke while a commit was answered: the database may have committed or not."""
+
+
 class UnsupportedType(MlopsError):
     """A column's type would not arrive as it is stored; the message names column, type and a cast."""
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
@@ -170,9 +171,8 @@ def _run(dispatch: Dispatch, way: WayIn, deployment: Deployment, columns: list[s
     def write(batches: pa.RecordBatchReader) -> int:
         with way.open() as database:
             model = dispatch.model
-            return write_predictions(
-                database, model.sink, key=model.key, dispatch_id=dispatch.id, batches=batches
-            )
+            request = WriteRequest(model.sink, model.key, dispatch.id)
+            return write_predictions(database, request, batches).persisted
 
     quarantine = Quarantine(dispatch.model, dispatch.id, deployment)
     return steps.persist(dispatch, write, shelf, quarantine)

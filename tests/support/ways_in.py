@@ -19,6 +19,7 @@ from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.opening import open_database
+from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from support.servers import ServerDatabase
 from support.sinks import Mode, sink_config
@@ -84,13 +85,8 @@ class WayIn:
         """Write a dispatch as the persist step does."""
         reader = batches.to_reader(max_chunksize=4) if isinstance(batches, pa.Table) else batches
         with self.open() as database:
-            return write_predictions(
-                database,
-                sink_config(mode, table=table, create=create),
-                key=tuple(key),
-                dispatch_id=dispatch,
-                batches=reader,
-            )
+            request = WriteRequest(sink_config(mode, table=table, create=create), tuple(key), dispatch)
+            return write_predictions(database, request, reader).persisted
 
     def quoted(self, name: str) -> str:
         """A column's or table's name as a query of this engine says it."""

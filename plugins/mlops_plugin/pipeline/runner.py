@@ -221,6 +221,7 @@ def _infer(dispatch: Dispatch, shelf: Shelf) -> Counted:
 
 
 def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shelf: Shelf) -> Counted:
+    from mlops_plugin.databases.sink.write_request import WriteRequest
     from mlops_plugin.databases.sink.writer import write_predictions
     from mlops_plugin.pipeline.validation.quarantine import Quarantine
 
@@ -229,14 +230,13 @@ def _persist(dispatch: Dispatch, deployment: Deployment, store: EventStore, shel
     def write(batches: pa.RecordBatchReader) -> int:
         with contextlib.closing(deployment.database(sink.connection)) as database:
             watched = pa.RecordBatchReader.from_batches(batches.schema, _heard(batches, shelf.on_rows))
-            return write_predictions(
-                database,
+            request = WriteRequest(
                 sink,
-                key=dispatch.model.key,
-                dispatch_id=dispatch.id,
-                batches=watched,
+                dispatch.model.key,
+                dispatch.id,
                 is_searched_by_key=dispatch.model.source.skip_predicted,
             )
+            return write_predictions(database, request, watched).persisted
 
     is_stored = not dispatch.is_dry_run
     quarantine = None

@@ -104,6 +104,7 @@ import json, sys, time
 import pyarrow as pa
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.opening import open_database
+from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from support.sinks import predictions, sink_config
 
@@ -119,7 +120,7 @@ def batches():
 
 database = open_database(spec)
 reader = pa.RecordBatchReader.from_batches(table.schema, batches())
-write_predictions(database, sink_config(mode), key=("id",), dispatch_id="d1", batches=reader)
+write_predictions(database, WriteRequest(sink_config(mode), ("id",), "d1"), reader)
 """
 
 

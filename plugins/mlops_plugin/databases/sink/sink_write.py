@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.sink.stored_rows import StoredRows
+from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.errors import DatabaseError, KeyColumnError, MlopsError, SinkError
 
 _REFUSED_TWICE = re.compile(r"duplicate|unique", re.IGNORECASE)
@@ -19,10 +20,20 @@ class SinkWrite:
     """Where one dispatch's rows go, and what every mode does with them."""
 
     database: Database
-    sink: SinkConfig
-    key: tuple[str, ...]
-    dispatch_id: str
+    request: WriteRequest
     rows: StoredRows
+
+    @property
+    def sink(self) -> SinkConfig:
+        return self.request.sink
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return self.request.key
+
+    @property
+    def dispatch_id(self) -> str:
+        return self.request.dispatch_id
 
     @property
     def table(self) -> str:
@@ -56,12 +67,14 @@ class SinkWrite:
         if inserted != self.rows.count:
             self._refuse_count(inserted)
 
-    def counted(self, mode: Callable[[SinkWrite], int]) -> int:
-        """What a mode has persisted; raises `SinkError` where that is not what was sent."""
-        persisted = mode(self)
-        if persisted != self.rows.count:
-            self._refuse_count(persisted)
-        return persisted
+    def counted(self, mode: Callable[[SinkWrite], int | Written]) -> Written:
+        """What a mode has persisted; raises `SinkError` if that is not what was sent."""
+        found = mode(self)
+        written = Written(found) if isinstance(found, int) else found
+        arrived = written.persisted + written.superseded
+        if arrived != self.rows.count:
+            self._refuse_count(arrived)
+        return written
 
     def _refuse_count(self, found: int) -> None:
         raise SinkError(

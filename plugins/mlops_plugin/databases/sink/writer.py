@@ -6,7 +6,7 @@ again, for whatever reason, leaves the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 
@@ -26,49 +26,47 @@ from mlops_plugin.databases.sink.stored_rows import StoredRows
 from mlops_plugin.databases.sink.table_columns import table_columns
 from mlops_plugin.databases.sink.upsert import upsert
 from mlops_plugin.databases.sink.value_checks import value_checks
-from mlops_plugin.errors import DatabaseError, KeyColumnError, SinkError
+from mlops_plugin.databases.sink.write_request import WriteRequest, Written
+from mlops_plugin.errors import CommitUncertain, DatabaseError, KeyColumnError, SinkError
 
 LOCK_WAIT_S = 600
 
 
-def write_predictions(
-    database: Database,
-    sink: SinkConfig,
-    *,
-    key: tuple[str, ...],
-    dispatch_id: str,
-    batches: pa.RecordBatchReader,
-    is_searched_by_key: bool = False,
-) -> int:
+def write_predictions(database: Database, request: WriteRequest, batches: pa.RecordBatchReader) -> Written:
     """Persist a dispatch and return how many of its rows the database itself counts afterwards.
 
     `batches` hold the key columns, the predictions, and dispatch_id, model, artifact_sha256 and predicted_at.
-    `is_searched_by_key`: a table that is created gets an index for finding a key of any dispatch.
     Raises `SinkError` for a table that does not fit or a value that the engine cannot hold, `KeyColumnError`
     for a key that is missing, NULL or there twice, `UnsupportedType` for a column without a type there, and
-    `DatabaseError` for everything else; the table is then as it was before.
+    `DatabaseError` for everything else; the table is then as it was before. Only `CommitUncertain` leaves
+    open whether the rows were written.
     """
+    sink, key = request.sink, request.key
     _require_columns(batches.schema, key)
     if sink.mode == "upsert" and database.dialect.name == "ansi":
         raise SinkError(
             f"connection '{database.conn_id}': this engine is not known well enough for mode upsert; "
             "use append or replace"
         )
-    searched = is_searched_by_key
+    searched = request.is_searched_by_key
     columns = check_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
     if columns is None:
         batches, is_empty = _peeked(batches)
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
-            return 0
+            return Written(0)
         create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
         columns = table_columns(database, sink.table)
     checks = value_checks(database, sink.table, columns, batches.schema, key)
     database.commit()
-    write = SinkWrite(database, sink, key, dispatch_id, StoredRows(batches, key, database.dialect, checks))
+    write = SinkWrite(database, request, StoredRows(batches, key, database.dialect, checks))
+    modes: dict[str, Callable[[SinkWrite], int | Written]]
     modes = {"append": _append, "upsert": upsert, "replace": _replace}
     with _exclusively(database, sink), _one_transaction(database):
         _lock_table(write)
-        return write.counted(modes[sink.mode])
+        request.prepare(database)
+        written = write.counted(modes[sink.mode])
+        request.check()
+    return written
 
 
 def _peeked(batches: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, bool]:
@@ -80,13 +78,37 @@ def _peeked(batches: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, bool]:
     return pa.RecordBatchReader.from_batches(batches.schema, chain([first], source)), False
 
 
-def _append(write: SinkWrite) -> int:
+def _append(write: SinkWrite) -> Written:
     """Add the rows, after taking out what an earlier try of this dispatch has left."""
     own = f"{write.quoted((DISPATCH_ID,))[0]} = ?"
     write.database.execute(f"DELETE FROM {write.table} WHERE {own}", [write.dispatch_id])
     write.insert(write.table)
     _refuse_duplicates_unless_unique(write, own)
-    return write.number(f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}")
+    count = f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}"
+    arrived = write.number(count)
+    if write.request.distinct_by_artifact is None:
+        return Written(arrived)
+    _delete_predicted(write, write.request.distinct_by_artifact)
+    persisted = write.number(count)
+    return Written(persisted, arrived - persisted)
+
+
+def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
+    """Delete the dispatch's rows whose keys another dispatch has predicted with the same artifact."""
+    owner, artifact = write.quoted((DISPATCH_ID, "artifact_sha256"))
+    if write.database.dialect.name == "mysql":  # a subquery there may not read the table that it changes
+        statement = (
+            f"DELETE own FROM {write.table} own JOIN {write.table} other"
+            f" ON {write.key_equals('other', 'own')}"
+            f" WHERE own.{owner} = ? AND other.{owner} <> ? AND other.{artifact} = ?"
+        )
+    else:
+        statement = (
+            f"DELETE FROM {write.table} WHERE {owner} = ? AND EXISTS (SELECT 1 FROM {write.table} other"
+            f" WHERE {write.key_equals('other', write.table)} AND other.{owner} <> ?"
+            f" AND other.{artifact} = ?)"
+        )
+    write.database.execute(statement, [write.dispatch_id, write.dispatch_id, artifact_sha256])
 
 
 def _replace(write: SinkWrite) -> int:
@@ -109,11 +131,17 @@ def _refuse_duplicates_unless_unique(write: SinkWrite, own: str) -> None:
 def _one_transaction(database: Database) -> Iterator[None]:
     try:
         yield
-        database.commit()
     except BaseException:
         with suppress(DatabaseError):  # the connection may be gone, and the work with it
             database.rollback()
         raise
+    try:
+        database.commit()
+    except DatabaseError as error:
+        with suppress(DatabaseError):
+            database.rollback()
+        # The server may have committed before the connection broke: only the table can tell.
+        raise CommitUncertain(error.conn_id, error.doing, error.driver_says) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.validation.baseline import read_baseline
@@ -62,13 +63,8 @@ class Quarantine:
         with self._open() as database:
             if not rejected and not self._exists(database):
                 return  # nothing to store, and nothing that an earlier try could have left
-            write_predictions(
-                database,
-                self._sink,
-                key=(RECORD_NUMBER,),
-                dispatch_id=self._dispatch_id,
-                batches=self._completed(records, at, judged_by),
-            )
+            request = WriteRequest(self._sink, (RECORD_NUMBER,), self._dispatch_id)
+            write_predictions(database, request, self._completed(records, at, judged_by))
 
     def keys(self) -> pa.StringArray:
         """The keys, as text, that are in quarantine or that this very dispatch has taken out of it.

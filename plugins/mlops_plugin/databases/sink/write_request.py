@@ -1,0 +1,49 @@
+"""What the sink is asked to write: the request of one dispatch, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops_plugin.config.schema import SinkConfig
+
+if TYPE_CHECKING:
+    from mlops_plugin.databases.database import Database
+
+
+def _nothing_to_prepare(database: Database) -> None:
+    """Most requests need nothing from the table before they change it."""
+
+
+def _nothing_to_check() -> None:
+    """A request that no newer try can make obsolete."""
+
+
+@dataclass(frozen=True)
+class WriteRequest:
+    """One dispatch's rows for one table.
+
+    `sink` names the table and the mode. `is_searched_by_key`: a table that is created gets an index for
+    finding a key of any dispatch. `distinct_by_artifact`: rows whose key another dispatch has already
+    predicted with this artifact are left out (mode append only).
+
+    Both callbacks run inside the sink's transaction, while it holds the table's lock: `prepare` before the
+    first change, `check` right before the commit. What they raise rolls everything back.
+    """
+
+    sink: SinkConfig
+    key: tuple[str, ...]
+    dispatch_id: str
+    is_searched_by_key: bool = False
+    distinct_by_artifact: str | None = None
+    prepare: Callable[[Database], None] = _nothing_to_prepare
+    check: Callable[[], None] = _nothing_to_check
+
+
+@dataclass(frozen=True)
+class Written:
+    """Rows of a dispatch as the database itself counted them: in the table, and left out for a better one."""
+
+    persisted: int
+    superseded: int = 0
