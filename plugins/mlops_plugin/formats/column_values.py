@@ -1,0 +1,283 @@
+"""One column of a model's table: its type of training, and an Arrow column's values in that type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_plugin.errors import FeatureError
+from mlops_plugin.formats.features import as_float64, is_number
+from mlops_plugin.formats.runtime import REFUSES_NULL
+
+Missing = Literal["nan", "none", "nat", "NA", "refused"]
+
+_INTEGER = re.compile(r"u?int(8|16|32|64)")
+_NULLABLE_INTEGER = re.compile(r"U?Int(8|16|32|64)")
+_FLOAT = re.compile(r"float(16|32|64)")
+_NULLABLE_FLOAT = re.compile(r"Float(32|64)")
+_INSTANT = re.compile(r"datetime64\[(s|ms|us|ns)(?:, *(.+))?\]")
+_SPAN = re.compile(r"timedelta64\[(s|ms|us|ns)\]")
+_TEXTS = ("str", "string", "text")
+_OBJECTS = ("date", "time", "decimal", "bytes", "object")
+
+Values = Any  # a NumPy array or a pandas array, of one column
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """A column as in training.
+
+    `dtype` is NumPy's or pandas's name: int64, float64, float32, bool, Int64, Float64, boolean,
+    datetime64[us], datetime64[us, UTC], timedelta64[us], category, or one of texts (`str`: pandas's own;
+    `string`: its nullable one; `text`: Python strings in a column of objects) and objects (`date`, `time`,
+    `decimal`, `bytes`, `object`). `missing` says how a missing value looks: NaN, None, NaT, pd.NA, or
+    that training knew none. For an integer or a boolean, `nan` and `none` mean that rows without the value
+    are asked in a table of their own, where the column is float64 or of objects (`InputSpec.parts`).
+    """
+
+    name: str
+    dtype: str
+    missing: Missing = "nan"
+    categories: tuple[Any, ...] | None = None
+    is_ordered: bool = False
+    unknown: Literal["refused", "missing"] = "refused"  # a category that training did not have
+
+    def __post_init__(self) -> None:
+        _kind_of(self)
+
+    @property
+    def splits(self) -> bool:
+        """Whether rows without a value must be asked in a table of their own."""
+        return self.missing != "refused" and _kind_of(self) in ("integer", "bool")
+
+    @property
+    def is_plain_float(self) -> bool:
+        return self.dtype == "float64" and self.missing == "nan"
+
+    @property
+    def is_numeric(self) -> bool:
+        return _kind_of(self) in ("integer", "bool", "float", "nullable")
+
+
+def is_known_dtype(dtype: str) -> bool:
+    """Whether a `ColumnSpec` may have this dtype."""
+    return dtype == "category" or any(match(dtype) for match in _KINDS.values())
+
+
+def check_column(spec: ColumnSpec, found: pa.DataType) -> None:
+    """Raise `FeatureError` if no value of an Arrow type can be one of the column's."""
+    kind = _kind_of(spec)
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_null(found) or any(test(found) for test in _READABLE[kind]):
+        return
+    if kind in ("integer", "float", "nullable", "bool"):
+        raise FeatureError(
+            f"the model reads numbers, but '{spec.name}' is {found}; cast or encode it in the query"
+        )
+    if kind == "text":
+        raise FeatureError(f"the model reads text, but '{spec.name}' is {found}; cast it in the query")
+    raise FeatureError(
+        f"the model reads '{spec.name}' as {spec.dtype}, but the query returns {found}; "
+        f"cast it in the query, or correct `model: {{dtypes: {{{spec.name}: ...}}}}`"
+    )
+
+
+def array_of(spec: ColumnSpec, column: pa.Array) -> Values:
+    """The column's values as in training; raises `FeatureError` for one that its type cannot express."""
+    column = decoded(column)
+    kind = _kind_of(spec)
+    if spec.missing == "refused" and column.null_count:
+        raise FeatureError(
+            f"{REFUSES_NULL}: of {len(column)} rows, {column.null_count} in '{spec.name}' are NULL, and its "
+            f"{spec.dtype} knew no missing value in training; leave such rows out in the query, or fill them "
+            "with COALESCE"
+        )
+    try:
+        return _BUILDERS[kind](spec, column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError) as exc:
+        said = str(exc).partition("\n")[0]
+        raise FeatureError(
+            f"column '{spec.name}': found {column.type} with a value that the model's {spec.dtype} cannot "
+            f"express ({said}); cast it in the query, or correct its type in `model: {{dtypes: ...}}`"
+        ) from exc
+
+
+def decoded(column: pa.Array) -> pa.Array:
+    """The values of a dictionary-encoded column, any other column as it is."""
+    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+
+
+def _kind_of(spec: ColumnSpec) -> str:
+    if spec.dtype == "category":
+        return "category"
+    for kind, match in _KINDS.items():
+        if match(spec.dtype):
+            return kind
+    raise ValueError(f"'{spec.dtype}' is no type of a column")
+
+
+def _integers(spec: ColumnSpec, column: pa.Array) -> Values:
+    if column.null_count:
+        if column.null_count < len(column):
+            raise ValueError("missing values beside others")
+        return _nothing(spec, len(column))
+    wanted = pa.from_numpy_dtype(np.dtype(spec.dtype))
+    return column.cast(wanted).to_numpy(zero_copy_only=False)
+
+
+def _booleans(_: ColumnSpec, column: pa.Array) -> Values:
+    if column.null_count:
+        if column.null_count < len(column):
+            raise ValueError("missing values beside others")
+        return np.full(len(column), None, dtype=object)
+    return _truths(column).to_numpy(zero_copy_only=False)
+
+
+def _truths(column: pa.Array) -> pa.Array:
+    """MySQL and SQLite keep booleans as 0 and 1."""
+    if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
+        return column.cast(pa.bool_())
+    numbers = column.cast(pa.int64())
+    if not pc.all(pc.is_in(numbers.drop_null(), value_set=pa.array([0, 1]))).as_py() and len(numbers):
+        raise ValueError("a number that is neither 0 nor 1")
+    return numbers.cast(pa.bool_())
+
+
+def _floats(spec: ColumnSpec, column: pa.Array) -> Values:
+    numbers = as_float64(column)
+    return numbers if spec.dtype == "float64" else numbers.astype(spec.dtype)
+
+
+def _nullables(spec: ColumnSpec, column: pa.Array) -> Values:
+    import pandas as pd
+
+    if spec.dtype == "boolean":
+        column = _truths(column)
+    else:
+        column = column.cast(
+            pa.from_numpy_dtype(np.dtype(spec.dtype.lower())), safe="Float" not in spec.dtype
+        )
+    return pd.array(column.to_pylist(), dtype=spec.dtype)
+
+
+def _texts(spec: ColumnSpec, column: pa.Array) -> Values:
+    import pandas as pd
+
+    values = column.cast(pa.string())
+    if spec.dtype == "text" or (spec.dtype == "str" and spec.missing in ("none", "NA")):
+        return _objects(spec, values)
+    if spec.dtype == "string":
+        return pd.array(values.to_pylist(), dtype="string")
+    return values.to_pandas().array
+
+
+def _objects(spec: ColumnSpec, column: pa.Array) -> Values:
+    if spec.dtype == "decimal" and not pa.types.is_decimal(column.type):
+        column = column.cast(pa.decimal128(38, 0))
+    if spec.dtype == "date" and pa.types.is_string(column.type):
+        column = column.cast(pa.date32())
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    if column.null_count and spec.missing != "none":
+        values[column.is_null().to_numpy(zero_copy_only=False)] = _missing_value(spec.missing)
+    return values
+
+
+def _instants(spec: ColumnSpec, column: pa.Array) -> Values:
+    unit, zone = _INSTANT.findall(spec.dtype)[0]
+    zone = zone or None
+    found = getattr(column.type, "tz", None)
+    if pa.types.is_timestamp(column.type) and (found is None) != (zone is None):
+        has, wants = ("a", "none") if found else ("no", "one")
+        raise ValueError(f"the column has {has} time zone, training had {wants}")
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.timestamp("us", zone))
+    wanted = column.cast(pa.timestamp(unit, zone))
+    return wanted.to_pandas().array
+
+
+def _spans(spec: ColumnSpec, column: pa.Array) -> Values:
+    (unit,) = _SPAN.findall(spec.dtype)
+    return column.cast(pa.duration(unit)).to_pandas().array
+
+
+def _categories(spec: ColumnSpec, column: pa.Array) -> Values:
+    import pandas as pd
+
+    known = pd.Index(list(spec.categories or ()))
+    values = _as_categories(known.tolist(), column)
+    codes = known.get_indexer(pd.Index(values, dtype=known.dtype if not column.null_count else object))
+    is_unknown = (codes < 0) & column.is_valid().to_numpy(zero_copy_only=False)
+    if is_unknown.any() and spec.unknown == "refused":
+        first = column[int(np.flatnonzero(is_unknown)[0])].as_py()
+        raise ValueError(f"{first!r} is none of the {len(known)} categories of training")
+    return pd.Categorical.from_codes(codes, categories=known, ordered=spec.is_ordered)
+
+
+def _as_categories(known: list[Any], column: pa.Array) -> list[Any]:
+    """The values in the type of the categories, so that 1 is found among floats and 1 among booleans."""
+    kinds = {type(category) for category in known}
+    if kinds <= {int, float} and is_number(column.type):
+        column = column.cast(pa.float64() if float in kinds else pa.int64())
+    elif kinds == {bool} and is_number(column.type):
+        column = _truths(column)
+    return column.to_pylist()  # type: ignore[no-any-return]
+
+
+def _nothing(spec: ColumnSpec, rows: int) -> Values:
+    if spec.missing == "nan":
+        return np.full(rows, np.nan)
+    return np.full(rows, None, dtype=object)
+
+
+def _missing_value(missing: Missing) -> Any:
+    import pandas as pd
+
+    return {"nan": np.nan, "nat": pd.NaT, "NA": pd.NA, "none": None, "refused": None}[missing]
+
+
+def _is_any(kind: pa.DataType) -> bool:
+    return not pa.types.is_nested(kind)
+
+
+_KINDS: dict[str, Callable[[str], object]] = {
+    "integer": _INTEGER.fullmatch,
+    "nullable": lambda dtype: (
+        dtype == "boolean" or _NULLABLE_INTEGER.fullmatch(dtype) or _NULLABLE_FLOAT.fullmatch(dtype)
+    ),
+    "float": _FLOAT.fullmatch,
+    "bool": lambda dtype: dtype == "bool",
+    "text": lambda dtype: dtype in _TEXTS,
+    "instant": _INSTANT.fullmatch,
+    "span": _SPAN.fullmatch,
+    "object": lambda dtype: dtype in _OBJECTS,
+}
+_READABLE: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "integer": (is_number,),
+    "nullable": (is_number,),
+    "float": (is_number,),
+    "bool": (pa.types.is_boolean, pa.types.is_integer, pa.types.is_decimal),
+    "text": (pa.types.is_string, pa.types.is_large_string),
+    "instant": (pa.types.is_timestamp, pa.types.is_date, pa.types.is_string),
+    "span": (pa.types.is_duration, pa.types.is_time),
+    "category": (_is_any,),
+    "object": (_is_any,),
+}
+_BUILDERS: dict[str, Callable[[ColumnSpec, pa.Array], Values]] = {
+    "integer": _integers,
+    "nullable": _nullables,
+    "float": _floats,
+    "bool": _booleans,
+    "text": _texts,
+    "instant": _instants,
+    "span": _spans,
+    "category": _categories,
+    "object": _objects,
+}
