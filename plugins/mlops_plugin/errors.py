@@ -121,6 +121,16 @@ class ArtifactChanged(ArtifactError):
     is_final = True
 
 
+class SignatureError(ArtifactError):
+    """A model's signature is missing, unreadable, or was made for another artifact."""
+
+
+class GoldenRowMismatch(ArtifactError):
+    """The model no longer answers its golden rows as it did where it was trained."""
+
+    is_final = True
+
+
 class FeatureError(MlopsError):
     """The rows do not have the features that the model expects."""
 

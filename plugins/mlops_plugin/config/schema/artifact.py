@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
@@ -31,6 +31,19 @@ class ArtifactConfig(Section):
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
         validate_default=True,
     )
+    signature_sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the signature beside the file, `URI.signature.json`, in 64 hex digits; "
+        "another one, or none, is refused. null: a signature is used if there is one.",
+        examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+    )
+    tolerance: Annotated[float, Field(ge=0, le=0.001)] | None = Field(
+        default=None,
+        description="By how much the numbers that the model answers for its golden rows may differ from "
+        "those in the signature, relatively; 0: not at all. null: 1e-9, and 1e-5 for models that compute "
+        "with 32 bits.",
+        examples=[0],
+    )
     trusted: tuple[Text, ...] = Field(
         default=(),
         description="skops only: types in the file, beyond those skops knows, that may be loaded.",
@@ -53,6 +66,13 @@ class ArtifactConfig(Section):
         if not re.fullmatch(SHA256_PATTERN, sha256):
             raise ValueError(f"'{sha256}' is not 64 hex digits; `sha256sum {uri}` prints them")
         return sha256.lower()
+
+    @field_validator("signature_sha256")
+    @classmethod
+    def _check_signature_sha256(cls, sha256: str | None) -> str | None:
+        if sha256 is None or re.fullmatch(SHA256_PATTERN, sha256):
+            return None if sha256 is None else sha256.lower()
+        raise ValueError(f"'{sha256}' is not 64 hex digits; `mlops sign` and `sha256sum` print them")
 
     @field_validator("trusted")
     @classmethod

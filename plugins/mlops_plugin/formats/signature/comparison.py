@@ -1,0 +1,186 @@
+"""Asks a model its golden rows again and compares: what makes "the same answer as in the notebook" a fact.
+
+`load_runtime`, `infer` and `mlops check` call `verify`; rows take the very path of a dispatch, Arrow in and
+Arrow out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.errors import GoldenRowMismatch, MlopsError
+from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.formats.signature.cells import is_missing
+from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch
+from mlops_plugin.formats.signature.signature import Signature, SignedOutput
+from mlops_plugin.formats.signature.versions import changed_libraries
+
+# The output columns of each method begin with this name.
+_COLUMNS = {"predict": "prediction", "predict_proba": "probability", "decision_function": "score"}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How many golden rows were compared; the others have a value that the query's types have no room for."""
+
+    compared: int
+    left_out: int
+
+
+def verify(
+    runtime: Runtime,
+    signature: Signature,
+    rows: pa.Schema | None = None,
+    *,
+    tolerance: float | None = None,
+    each_alone: bool = False,
+) -> Verified:
+    """Ask the model its golden rows, in the types of `rows`, or else in those that databases usually give.
+
+    They are asked together, then those with missing values apart from the others, and with `each_alone`
+    one by one. Raises `GoldenRowMismatch` with the first difference: golden row, column, expected and found.
+    """
+    batch = golden_batch(signature)
+    places = list(range(batch.num_rows))
+    if rows is not None:
+        batch, places = as_read(batch, rows)
+    verify_batch(runtime, signature, batch, places, tolerance=tolerance, each_alone=each_alone)
+    return Verified(len(places), len(signature.golden.rows) - len(places))
+
+
+def verify_batch(
+    runtime: Runtime,
+    signature: Signature,
+    batch: pa.RecordBatch,
+    places: Sequence[int],
+    *,
+    tolerance: float | None = None,
+    each_alone: bool = False,
+) -> None:
+    """The same for golden rows that were read from somewhere; `places` says which ones they are."""
+    for group in _groups(signature, batch, each_alone):
+        some = batch.take(pa.array(group, pa.int64()))
+        try:
+            answers = runtime.predict(some)
+        except MlopsError as error:
+            raise GoldenRowMismatch(
+                f"{_where(signature)}: the model refuses golden rows that it answered in training: {error}; "
+                f"{_advice(signature)}"
+            ) from error
+        found = [*_differences(signature, answers, [places[at] for at in group], tolerance)]
+        if found:
+            more = f" ({len(found)} differences in {len(group)} rows)" if len(found) > 1 else ""
+            raise GoldenRowMismatch(f"{_where(signature)}: {found[0]}{more}; {_advice(signature)}")
+
+
+def not_compared(signature: Signature) -> list[str]:
+    """A line for each output that is not compared, and why."""
+    total = len(signature.golden.rows)
+    lines = []
+    for method, one in signature.golden.unstable.items():
+        rows = "any golden row" if one.rows is None else f"{len(one.rows)} of {total} golden rows"
+        lines.append(f"{_COLUMNS[method]} is not compared for {rows}: {one.why}")
+    return lines
+
+
+def _groups(signature: Signature, batch: pa.RecordBatch, each_alone: bool) -> Iterator[list[int]]:
+    everything = list(range(batch.num_rows))
+    if not everything:
+        return
+    yield everything
+    if not signature.golden.alone:
+        return
+    with_missing = {
+        place
+        for column in batch.columns
+        for place, is_null in enumerate(column.is_null().to_pylist())
+        if is_null
+    }
+    if 0 < len(with_missing) < len(everything):
+        yield sorted(with_missing)
+        yield [place for place in everything if place not in with_missing]
+    if each_alone:
+        yield from ([place] for place in everything)
+
+
+def _differences(
+    signature: Signature, answers: pa.RecordBatch, places: Sequence[int], tolerance: float | None
+) -> Iterator[str]:
+    for output in signature.outputs:
+        unstable = signature.golden.unstable.get(output.method)
+        if unstable is not None and unstable.rows is None:
+            continue
+        word = _COLUMNS[output.method]
+        names = [name for name in answers.schema.names if name == word or name.startswith(f"{word}_")]
+        if len(names) != output.width or answers.num_rows != len(places):
+            yield (
+                f"{output.method}: expected {output.width} columns of {len(places)} values, "
+                f"found {len(names)} of {answers.num_rows}"
+            )
+            continue
+        expected = signature.golden.answers[output.method]
+        for number, name in enumerate(names):
+            column = [row[number] for row in expected]
+            equals = _comparison(output, column, tolerance)
+            for place, found in zip(places, answers.column(name).to_pylist(), strict=True):
+                is_compared = unstable is None or place not in (unstable.rows or ())
+                if is_compared and not equals(column[place], found):
+                    yield (
+                        f"golden row {place + 1}, column '{name}': expected {_shown(column[place])}, found "
+                        f"{_shown(found)}"
+                    )
+
+
+def _comparison(output: SignedOutput, expected: Sequence[Any], tolerance: float | None) -> Any:
+    if output.kind == "label":
+        return _is_same_label
+    limit = output.tolerance if tolerance is None else tolerance
+    finite = [abs(v) for v in expected if isinstance(v, int | float) and math.isfinite(v)]
+    typical = median(finite) if finite else 0.0
+
+    def is_close(one: Any, other: Any) -> bool:
+        if is_missing(one) or is_missing(other):
+            return is_missing(one) and is_missing(other)
+        if not isinstance(other, int | float) or not isinstance(one, int | float):
+            return _is_same_label(one, other)
+        return one == other or abs(one - other) <= limit * max(abs(one), typical)
+
+    return is_close
+
+
+def _is_same_label(expected: Any, found: Any) -> bool:
+    """A label of a type that the column cannot hold is stored as text, which is documented."""
+    if is_missing(expected) or is_missing(found):
+        return is_missing(expected) and is_missing(found)
+    if isinstance(expected, bool) != isinstance(found, bool):
+        return isinstance(found, str) and str(expected) == found
+    if isinstance(found, str) and not isinstance(expected, str):
+        return str(expected) == found
+    return bool(expected == found)
+
+
+def _where(signature: Signature) -> str:
+    return f"signature '{signature.uri}'" if signature.uri else "signature"
+
+
+def _advice(signature: Signature) -> str:
+    changed = changed_libraries(signature)
+    cause = (
+        f"libraries differ from those of training ({', '.join(changed)}): install those, or train again"
+        if changed
+        else "the model is asked something else here than in training: correct `model:` or the query"
+    )
+    return f"{cause}; if the new answers are right, write a new signature (mlops sign)"
+
+
+def _shown(value: Any) -> str:
+    if is_missing(value):
+        return "NULL"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,0 +1,201 @@
+"""A model's signature as it was written: read from beside the artifact, and compared with the pin.
+
+`load_runtime`, `collect` and `mlops check` read it. Importing this module loads no numpy and no pandas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from mlops_plugin.errors import ArtifactChanged, SignatureError
+from mlops_plugin.formats.signature.cells import decode_cell
+
+if TYPE_CHECKING:
+    from mlops_plugin.config.schema import ArtifactConfig
+
+FORMAT, VERSION = "mlops signature", 1
+SUFFIX = ".signature.json"
+
+Kind = Literal[
+    "boolean", "integer", "number", "text", "timestamp", "date", "time", "duration", "decimal", "binary",
+    "mixed", "unknown",
+]  # fmt: skip
+Look = Literal["nan", "none", "nat", "pd.NA"]
+Method = Literal["predict", "predict_proba", "decision_function"]
+Cell = Annotated[Any, BeforeValidator(decode_cell)]
+
+
+class _Part(BaseModel):
+    # A later release of the writer may say more; `version` says when that changes the meaning.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SignedColumn(_Part):
+    """One column of the training data. `missing`: how a missing value looks; None: there was none."""
+
+    name: str
+    dtype: str
+    kind: Kind
+    missing: Look | None = None
+    also_missing: tuple[Look, ...] = ()
+    categories: tuple[Cell, ...] | None = None
+    ordered: bool = False
+
+
+class SignedInput(_Part):
+    """The training data's container and columns."""
+
+    container: Literal["frame", "matrix", "documents", "polars", "arrow"]
+    holder: Literal["list", "array", "series"] | None = None  # of documents
+    columns: tuple[SignedColumn, ...]
+
+
+class SignedOutput(_Part):
+    """What a method answers with; labels are compared exactly, numbers within `tolerance`."""
+
+    method: Method
+    kind: Literal["label", "number"]
+    dtype: str
+    width: int
+    tolerance: float = 1e-9
+    classes: tuple[tuple[Cell, ...], ...] | None = None
+
+
+class Unstable(_Part):
+    """Why answers are not compared; `rows`: in which golden rows, None: in all."""
+
+    why: str
+    rows: frozenset[int] | None
+
+
+class GoldenRows(_Part):
+    """Rows of training, or made up, and what the model answered: for each row all values of a method."""
+
+    origin: Literal["training", "synthetic"]
+    rows: tuple[tuple[Cell, ...], ...]
+    answers: dict[Method, tuple[tuple[Cell, ...], ...]]
+    alone: bool  # whether the model takes a row by itself
+    unstable: dict[Method, Unstable] = {}
+
+
+class Signature(_Part):
+    """A whole file."""
+
+    format: Literal["mlops signature"]
+    version: Literal[1]
+    made_at: str
+    artifact_sha256: str | None
+    libraries: dict[str, str]
+    input: SignedInput
+    outputs: tuple[SignedOutput, ...] = Field(min_length=1)
+    golden: GoldenRows
+    baseline: dict[str, Any] | None = None
+    _uri: str = PrivateAttr(default="")
+    _sha256: str = PrivateAttr(default="")
+
+    @property
+    def uri(self) -> str:
+        """Where it was read from."""
+        return self._uri
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (64 hex digits) of the file."""
+        return self._sha256
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        rows, width = len(self.golden.rows), len(self.input.columns)
+        if any(len(row) != width for row in self.golden.rows):
+            raise ValueError(f"a golden row has other than {width} values")
+        for output in self.outputs:
+            answers = self.golden.answers.get(output.method)
+            if answers is None or len(answers) != rows or any(len(row) != output.width for row in answers):
+                raise ValueError(
+                    f"there are not {output.width} answers of {output.method} for each of {rows} rows"
+                )
+        return self
+
+
+def signature_uri(artifact_uri: str) -> str:
+    """Where an artifact's signature is, or would be."""
+    return artifact_uri + SUFFIX
+
+
+def read_signature(artifact: ArtifactConfig) -> Signature | None:
+    """The signature beside a model's file, None if there is none and none is pinned.
+
+    Raises `ArtifactChanged` for another file than the pinned one, `SignatureError` for one it cannot read.
+    """
+    uri = signature_uri(artifact.uri)
+    content = read_content(uri)
+    pin = artifact.signature_sha256
+    if content is None:
+        if pin is None:
+            return None
+        raise SignatureError(
+            f"signature '{uri}' does not exist, but `signature_sha256:` pins one; restore the file, or "
+            "write it again with: mlops sign MODEL"
+        )
+    found = hashlib.sha256(content).hexdigest()
+    if pin is not None and found != pin:
+        raise ArtifactChanged(
+            f"signature '{uri}' is not the pinned one: its SHA-256 is {found}, `signature_sha256:` says "
+            f"{pin}; restore the file, or pin the new one if you know where it comes from"
+        )
+    return parse_signature(uri, content)
+
+
+def parse_signature(uri: str, content: bytes) -> Signature:
+    """A signature from its bytes; raises `SignatureError` if it is none."""
+    try:
+        # Not pydantic's own parser: it refuses half of a surrogate pair, which a text of Python may hold.
+        signature = Signature.model_validate(json.loads(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise SignatureError(
+            f"'{uri}' is not a signature of version {VERSION}: {where}: {first['msg']}; "
+            "write it again with: mlops sign MODEL"
+        ) from error
+    except ValueError as error:
+        raise SignatureError(
+            f"'{uri}' is not JSON ({error}); write it again with: mlops sign MODEL"
+        ) from error
+    signature._uri, signature._sha256 = uri, hashlib.sha256(content).hexdigest()
+    return signature
+
+
+def read_content(uri: str) -> bytes | None:
+    """The bytes at a path or fsspec URL, None if there is no such file."""
+    try:
+        if "://" not in uri:
+            return Path(uri).read_bytes()
+        import fsspec
+
+        with fsspec.open(uri, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        if "://" in uri:  # an object store says so of a file that is missing, too
+            return None
+        raise SignatureError(
+            f"signature '{uri}' may not be read by this user; give Airflow's user or group read permission"
+        ) from error
+    except Exception as error:  # every storage has a library with errors of its own
+        raise SignatureError(f"signature '{uri}' cannot be read: {error}") from error

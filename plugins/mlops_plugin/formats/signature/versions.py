@@ -1,0 +1,34 @@
+"""Which libraries run here, compared with those of training."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from mlops_plugin.formats.signature.signature import Signature
+
+# A module's name where the package has another.
+_PACKAGES = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
+
+
+def changed_libraries(signature: Signature) -> list[str]:
+    """e.g. "scikit-learn 1.5.2, here 1.9.1"; Python itself by its minor version."""
+    changed = []
+    for module, then in signature.libraries.items():
+        if module == "python":
+            name, now = "Python", platform.python_version()
+            is_same = then.split(".")[:2] == now.split(".")[:2]
+        else:
+            name = _PACKAGES.get(module, module)
+            now = _version(name)
+            is_same = then == now
+        if not is_same:
+            changed.append(f"{name} {then}, here {now}")
+    return changed
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
