@@ -1,0 +1,152 @@
+"""The model's table as its signature describes it, and whether a query's columns can become that table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from mlops_plugin.errors import FeatureError, SignatureError
+
+if TYPE_CHECKING:
+    from mlops_plugin.formats.model_input import ColumnSpec, InputSpec
+    from mlops_plugin.formats.signature.signature import Signature, SignedColumn
+
+# What stands in a column of objects, in the words of `ColumnSpec`.
+_OBJECTS = {
+    "text": "text",
+    "date": "date",
+    "time": "time",
+    "decimal": "decimal",
+    "binary": "bytes",
+}
+# Polars and Arrow keep their own types; these only say which columns of a query may become them.
+_NEUTRAL = {
+    "integer": "int64",
+    "number": "float64",
+    "boolean": "boolean",
+    "text": "text",
+    "timestamp": "object",
+    **_OBJECTS,
+}
+_LOOKS = {"nan": "nan", "none": "none", "nat": "nat", "pd.NA": "NA"}
+# Kinds of a query's column that a column of training can be made of.
+_READABLE = {
+    "integer": ("integer", "number", "boolean", "decimal"),
+    "number": ("integer", "number", "boolean", "decimal"),
+    "decimal": ("integer", "number", "decimal"),
+    "boolean": ("boolean", "integer", "decimal"),
+    "text": ("text",),
+    "timestamp": ("timestamp", "date"),
+    "date": ("date",),
+    "time": ("time",),
+    "duration": ("duration", "time"),
+    "binary": ("binary",),
+}
+_CASTS = {
+    "integer": "CAST({name} AS BIGINT)",
+    "number": "CAST({name} AS DOUBLE PRECISION)",
+    "decimal": "CAST({name} AS DECIMAL(p, s))",
+    "boolean": "CAST({name} AS BOOLEAN)",
+    "text": "CAST({name} AS VARCHAR(n)) or CHAR(n)",
+    "timestamp": "CAST({name} AS TIMESTAMP) or DATETIME",
+    "date": "CAST({name} AS DATE)",
+    "time": "CAST({name} AS TIME)",
+}
+
+
+def input_spec(signature: Signature) -> InputSpec:
+    """The table that the model reads; raises `SignatureError` for a type that Arrow rows cannot become."""
+    from mlops_plugin.formats.model_input import InputSpec
+
+    signed = signature.input
+    container = "series" if signed.holder == "series" else signed.container
+    columns = tuple(_column_spec(signature, column) for column in signed.columns)
+    dtypes = {column.dtype for column in signed.columns}
+    if container != "matrix":
+        return InputSpec(container, columns)
+    matrix_dtype = "object" if "object" in dtypes else "float32" if dtypes == {"float32"} else "float64"
+    return InputSpec("matrix", columns, matrix_dtype)  # type: ignore[arg-type]
+
+
+def check_query(signature: Signature, rows: pa.Schema) -> None:
+    """Raise `FeatureError` if a query's column is of another kind than in training, with the cast to write.
+
+    Missing columns are not looked for: `runtime.check` names them, with the nearest of the query's.
+    """
+    for column in signature.input.columns:
+        if column.name not in rows.names:
+            continue
+        found = rows.field(column.name).type
+        kind = kind_in_arrow(found)
+        readable = _READABLE.get(column.kind)
+        if readable is None or kind == "null" or kind in readable:
+            continue
+        cast = _CASTS.get(column.kind, "a cast").format(name=column.name)
+        if column.kind == "timestamp" and kind == "text":
+            cast += ", or read it with `input: {columns: {" + column.name + ": {type: timestamp}}}`"
+        raise FeatureError(
+            f"column '{column.name}': found {found}, but the model was trained on {column.kind} "
+            f"({column.dtype}, by the signature '{signature.uri}'); write {cast} in the query"
+        )
+
+
+def kind_in_arrow(kind: pa.DataType) -> str:
+    """An Arrow type in the words of a signature; null if all values are missing."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return kind_in_arrow(kind.value_type)
+    for name, tests in {
+        "null": (types.is_null,),
+        "boolean": (types.is_boolean,),
+        "integer": (types.is_integer,),
+        "number": (types.is_floating,),
+        "decimal": (types.is_decimal,),
+        "text": (types.is_string, types.is_large_string, types.is_string_view),
+        "date": (types.is_date,),
+        "timestamp": (types.is_timestamp,),
+        "time": (types.is_time,),
+        "duration": (types.is_duration,),
+        "binary": (types.is_binary, types.is_large_binary, types.is_fixed_size_binary),
+    }.items():
+        if any(test(kind) for test in tests):
+            return name
+    return "other"
+
+
+def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
+    from mlops_plugin.formats.column_values import ColumnSpec
+
+    missing = (
+        "none" if column.missing is None and column.dtype == "object" else _LOOKS.get(column.missing or "")
+    )
+    if signature.input.container in ("polars", "arrow"):
+        dtype = _NEUTRAL.get(column.kind, "object")
+    elif column.dtype == "object":
+        dtype = _OBJECTS.get(column.kind, "object")
+    elif column.dtype.startswith(("<U", "|U")):
+        dtype = "text"
+    else:
+        dtype = column.dtype
+    try:
+        return ColumnSpec(
+            column.name,
+            dtype,
+            missing or _usual_look(dtype),  # type: ignore[arg-type]
+            categories=column.categories if dtype == "category" else None,
+            is_ordered=column.ordered,
+        )
+    except ValueError as error:
+        raise SignatureError(
+            f"signature '{signature.uri}': column '{column.name}' is {column.dtype}, which rows "
+            "of a database cannot become; train with NumPy's types, or pandas's own for text and categories"
+        ) from error
+
+
+def _usual_look(dtype: str) -> str:
+    """How pandas shows a missing value, if training had none."""
+    if dtype.startswith(("datetime64", "timedelta64")):
+        return "nat"
+    if dtype == "string" or dtype[:1] in ("I", "U", "F") or dtype == "boolean":
+        return "NA"
+    return "none" if dtype in (*_OBJECTS.values(), "object") else "nan"
