@@ -198,3 +198,24 @@ def test_the_migrations_are_part_of_the_package() -> None:
     packages = [path.parent for path in MIGRATIONS.rglob("__init__.py")]
     assert set(packages) == {MIGRATIONS, MIGRATIONS / "versions"}  # else setuptools leaves them out
     assert list((MIGRATIONS / "versions").glob("0001_*.py"))
+
+
+def test_dispatches_of_the_version_before_stay(empty_address: StoreAddress) -> None:
+    upgrade(empty_address, "0007")
+    execute(
+        empty_address,
+        "INSERT INTO mlops_dispatch (dispatch_id, model, origin, dry_run, state, created_at, updated_at,"
+        " tries, rows_collected, rows_predicted, rows_rejected, rows_persisted) VALUES ('d1', 'churn',"
+        " 'manual', '0', 'succeeded', '2026-01-02 03:04:05', '2026-01-02 03:04:05', 1, 5, 4, 1, 4)",
+    )
+    upgrade(empty_address)
+    with EventStore(empty_address) as store:
+        dispatch = store.get("d1")
+        assert dispatch is not None
+        assert (dispatch.rows_persisted, dispatch.rows_superseded) == (4, None)
+        store.step_started("d1", "persist", 2)
+        store.step_succeeded("d1", "persist", 2, rows=3, details={"rows_superseded": 1})
+        store.finish("d1", collected=5, predicted=4, rejected=1, persisted=3, superseded=1)
+        dispatch = store.get("d1")
+        assert dispatch is not None
+        assert (dispatch.rows_persisted, dispatch.rows_superseded) == (3, 1)

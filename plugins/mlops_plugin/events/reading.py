@@ -56,6 +56,7 @@ class DispatchLine:
     rows_predicted: int | None
     rows_rejected: int | None
     rows_persisted: int | None
+    rows_superseded: int | None
     error: str | None
 
     @property

@@ -97,6 +97,7 @@ class DispatchRecord:
     rows_predicted: int | None = None
     rows_rejected: int | None = None
     rows_persisted: int | None = None
+    rows_superseded: int | None = None  # predictions left out, because the sink has newer ones
     columns: list[dict[str, str]] | None = None
     first_key: dict[str, Any] | None = None
     last_key: dict[str, Any] | None = None
@@ -114,10 +115,10 @@ class DispatchRecord:
 # A step that starts again takes back what it and the steps after it had counted.
 _COUNTS: Mapping[str, tuple[str, ...]] = {
     "plan": (),
-    "collect": ("rows_collected", "rows_predicted", "rows_rejected", "rows_persisted"),
+    "collect": ("rows_collected", "rows_predicted", "rows_rejected", "rows_persisted", "rows_superseded"),
     "log": (),
-    "infer": ("rows_predicted", "rows_rejected", "rows_persisted"),
-    "persist": ("rows_persisted",),
+    "infer": ("rows_predicted", "rows_rejected", "rows_persisted", "rows_superseded"),
+    "persist": ("rows_persisted", "rows_superseded"),
 }
 
 
@@ -169,8 +170,9 @@ def _by_step_event(event: EventRecord, step: Step) -> dict[str, Any]:
             return details
         # What the partitions of a step counted, the dispatch as a whole adds up.
         case "succeeded" if _COUNTS[step] and event.partition_number is None:
-            rejected = {name: details[name] for name in ("rows_rejected",) if name in details}
-            return {_COUNTS[step][0]: event.row_count, **rejected}
+            others = ("rows_rejected", "rows_superseded")
+            counted = {name: details[name] for name in others if name in details}
+            return {_COUNTS[step][0]: event.row_count, **counted}
         case _:
             return {}
 

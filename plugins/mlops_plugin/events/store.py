@@ -100,7 +100,10 @@ class EventStore(EventReading):
         seconds: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """`rows`: collected, predicted or persisted; `details["rows_rejected"]`: quarantined."""
+        """`rows`: collected, predicted or persisted.
+
+        `details["rows_rejected"]`: quarantined; `details["rows_superseded"]`: left out for newer predictions.
+        """
         event = new_event(
             dispatch_id, "succeeded", step, try_number=try_number, partition=partition, details=details
         )
@@ -137,7 +140,14 @@ class EventStore(EventReading):
         self._record(new_event(dispatch_id, "counted", "persist", details=counts))
 
     def finish(
-        self, dispatch_id: str, *, collected: int, predicted: int, rejected: int, persisted: int
+        self,
+        dispatch_id: str,
+        *,
+        collected: int,
+        predicted: int,
+        rejected: int,
+        persisted: int,
+        superseded: int = 0,
     ) -> DispatchRecord:
         """Close a dispatch as succeeded, with its final counts of rows."""
         counts = {
@@ -145,6 +155,7 @@ class EventStore(EventReading):
             "rows_predicted": predicted,
             "rows_rejected": rejected,
             "rows_persisted": persisted,
+            "rows_superseded": superseded,
         }
         return self._record(new_event(dispatch_id, "succeeded", details=counts))
 

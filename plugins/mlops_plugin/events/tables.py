@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = "0007"  # the newest revision in migrations/versions
+SCHEMA_VERSION = "0008"  # the newest revision in migrations/versions
 VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
 
 DISPATCH_ID_CHARS = 36
@@ -103,6 +103,7 @@ dispatches = sa.Table(
     sa.Column("rows_predicted", sa.BigInteger),
     sa.Column("rows_rejected", sa.BigInteger),
     sa.Column("rows_persisted", sa.BigInteger),
+    sa.Column("rows_superseded", sa.BigInteger),  # empty also for dispatches before version 0008
     sa.Column("columns", JsonText),
     sa.Column("first_key", JsonText),
     sa.Column("last_key", JsonText),
@@ -241,5 +242,17 @@ marks = sa.Table(
     sa.Column("dispatch_id", sa.String(36)),
     sa.Column("set_by", sa.String(NAME_CHARS)),
     sa.Column("at", UtcTime, nullable=False),
+    **_MYSQL,
+)
+
+# In which order the dispatches of a model have read their source, see events.order. Rows are appended; old
+# ones are deleted.
+order = sa.Table(
+    "mlops_order",
+    metadata,
+    sa.Column("model", sa.String(NAME_CHARS), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("dispatch_id", sa.String(DISPATCH_ID_CHARS), nullable=False),
+    sa.Column("interval_end", UtcTime),
     **_MYSQL,
 )

@@ -1,0 +1,82 @@
+"""The numbers that put a model's dispatches in the order in which they read their source.
+
+`pipeline` takes one before it reads; the sink compares them to decide whose prediction of a key counts.
+A number is the store's own clock in microseconds, or the last number plus one if that is greater: it grows
+whatever clocks do, and it goes on growing if somebody starts again with an empty event store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from mlops_plugin.errors import EventStoreError
+from mlops_plugin.events import tables
+from mlops_plugin.events.store import EventStore
+
+_O = tables.order.c
+_ATTEMPTS = 20  # of a number that another process takes at the same moment
+_KEPT = 7 * 24 * 3600 * 1_000_000  # microseconds; only what is read at the same time is compared
+
+# The store's clock in microseconds since 1970, by SQLAlchemy's name of the engine. UTC, and the moment of the
+# statement: NOW() repeats an hour when clocks change, and PostgreSQL's stands still within a transaction.
+_CLOCKS: dict[str, Callable[[], sa.ColumnElement[Any]]] = {
+    "mysql": lambda: sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"),
+    "postgresql": lambda: sa.literal_column(
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    ),
+    # SQLite's own functions know milliseconds; its file is on this machine anyway.
+    "sqlite": lambda: sa.literal(time.time_ns() // 1000, sa.BigInteger()),
+}
+
+
+def take_number(store: EventStore, model: str, dispatch_id: str, interval_end: datetime | None = None) -> int:
+    """A number greater than each that the model has had; take it before the source is read.
+
+    `interval_end`: the end of the data interval that the dispatch's SQL uses; None if it reads whatever is
+    there. Raises `EventStoreError`.
+    """
+
+    def take(connection: sa.Connection) -> int:
+        clock = _CLOCKS["mysql" if connection.dialect.name == "mariadb" else connection.dialect.name]()
+        last = sa.select(sa.func.max(_O.number)).where(_O.model == model).scalar_subquery()
+        newest, now = connection.execute(sa.select(last.label("newest"), clock.label("now"))).one()
+        number = int(now) if newest is None else max(int(newest) + 1, int(now))
+        values = {"model": model, "number": number, "dispatch_id": dispatch_id, "interval_end": interval_end}
+        try:
+            connection.execute(sa.insert(tables.order), values)
+        except sa.exc.IntegrityError as error:
+            raise _NumberTaken from error
+        connection.execute(sa.delete(tables.order).where(_O.model == model, _O.number < number - _KEPT))
+        return number
+
+    for _ in range(_ATTEMPTS):
+        try:
+            return store.write("taking a dispatch's number", take)
+        except _NumberTaken:
+            continue  # another process was faster; the next number is free
+    raise EventStoreError(
+        f"event store: other dispatches of {model} took each number first, {_ATTEMPTS} times in a row; "
+        "try again"
+    )
+
+
+def has_later(store: EventStore, model: str, number: int, interval_end: datetime | None = None) -> bool:
+    """Whether another dispatch has since taken a number that could be compared with this one.
+
+    Numbers decide between two dispatches of the same interval, and if one of them has none. Raises
+    `EventStoreError`.
+    """
+    wanted = sa.select(_O.number).where(_O.model == model, _O.number > number)
+    if interval_end is not None:
+        wanted = wanted.where(sa.or_(_O.interval_end.is_(None), _O.interval_end == interval_end))
+    with store.read("comparing a dispatch's number") as connection:
+        return connection.scalar(wanted.limit(1)) is not None
+
+
+class _NumberTaken(Exception):
+    """Another process has recorded this number."""
