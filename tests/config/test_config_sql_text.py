@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_plugin.config.sql_text import check_connection, check_query, check_table
-from mlops_plugin.databases.dialects import parse_table
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError
 
 
@@ -91,7 +91,7 @@ def test_every_table_name_that_passes_is_one_for_the_databases(table: str) -> No
     except ValueError:
         return
     try:
-        parts = parse_table(table)
+        parts = TableName.parse(table).parts
     except SinkError:
         pytest.fail(f"{table!r} passed")
     assert 1 <= len(parts) <= 3

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_plugin.databases.cursor_bounds import Value, between, from_on
+from mlops_plugin.databases.cursor_bounds import between, from_on
+from mlops_plugin.databases.engines.engine import CursorValue as Value
 from mlops_plugin.databases.selection import narrowed
 from support.ways_in import WayIn, sqlite_way
 
@@ -47,10 +48,10 @@ def fill(way: WayIn) -> None:
 def found(way: WayIn, column: str, *bounds: Value) -> list[int]:
     with way.open() as database:
         if len(bounds) == 2:
-            condition = between(database.dialect, column, bounds[0], bounds[1])
+            condition = between(database.engine, column, bounds[0], bounds[1])
         else:
-            condition = from_on(database.dialect, column, bounds[0])
-        query, parameters = narrowed("SELECT * FROM t", [condition], database.dialect.name)
+            condition = from_on(database.engine, column, bounds[0])
+        query, parameters = narrowed("SELECT * FROM t", [condition], database.engine.name)
         rows = database.read(query, batch_rows=10, parameters=parameters).read_all()
     return sorted(rows.column("id").to_pylist())
 
@@ -90,7 +91,7 @@ def test_unsigned_integers_beyond_the_signed_ones(mariadb_way: WayIn) -> None:
     mariadb_way.execute(f"INSERT INTO t VALUES (1, {2**64 - 2}), (2, {2**64 - 1}), (3, 5)")
     with mariadb_way.open() as database:
         for value, expected in ((2**64 - 1, [2]), (2**63, [1, 2]), (-5, [1, 2, 3])):
-            condition = from_on(database.dialect, "n", value)
+            condition = from_on(database.engine, "n", value)
             statement, parameters = narrowed("SELECT id, n FROM t", [condition], "mysql")
             counted = f"SELECT id FROM ({statement}) x ORDER BY id"
             rows = database.read(counted, batch_rows=10, parameters=parameters).read_all()
@@ -129,7 +130,7 @@ def test_an_index_on_the_column_finds_the_rows(mariadb_way: WayIn, column: str) 
     )
     bound = 4_990 if column == "number" else datetime(2026, 1, 1, 1, 23, 10)
     with mariadb_way.open() as database:
-        condition = from_on(database.dialect, column, bound)
+        condition = from_on(database.engine, column, bound)
         query, (text,) = narrowed("SELECT * FROM t ORDER BY id", [condition], "mysql")
     (plan,) = mariadb_way.rows("EXPLAIN " + query.replace("?", f"'{text}'"))
     assert plan[3] == "range"

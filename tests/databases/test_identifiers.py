@@ -9,9 +9,10 @@ import pytest
 
 from mlops_plugin.config.schema import PartitionsConfig
 from mlops_plugin.databases.cursor_bounds import between, from_on
-from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import narrowed
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
 from support.hostile_names import MISREAD, NAMES
 from support.sinks import MODES, predictions, sink_config
@@ -37,14 +38,14 @@ def test_a_name_serves_as_table_column_partition_and_cursor(
     way_name: str, name: str, way_named: Callable[[str], WayIn]
 ) -> None:
     way = way_named(way_name)
-    quote = dialect_named(way.engine).quote
+    quote = engine_named(way.engine).quote
     table = quote(f"source {name}")
     values = ", ".join(f"({number})" for number in range(_ROWS))
     # Whoever writes the query quotes as the engine wants it; a driver of Python's wants % doubled, ours not.
     way.execute(f"CREATE TABLE {table} ({quote(name)} BIGINT)", f"INSERT INTO {table} VALUES {values}")
     query = f"SELECT {quote(name)} FROM {table}"
     with way.open() as database:
-        assert database.columns(table) == (name,)
+        assert database.columns(TableName(f"source {name}")) == (name,)
         assert database.describe(query).names == [name]
         assert _ids(database.read(query, batch_rows=10), name) == list(range(_ROWS))
         ways = [PartitionsConfig(hash=(name,), count=2)]
@@ -53,14 +54,14 @@ def test_a_name_serves_as_table_column_partition_and_cursor(
         for wanted in ways:
             found = []
             for partition in plan_partitions(database, query, wanted, "p"):
-                statement, parameters = narrowed(query, partition.conditions, database.dialect.name)
+                statement, parameters = narrowed(query, partition.conditions, database.engine.name)
                 found += _ids(database.read(statement, batch_rows=10, parameters=parameters), name)
             assert sorted(found) == list(range(_ROWS)), wanted
         for condition, expected in (
-            (from_on(database.dialect, name, 4), [4, 5]),
-            (between(database.dialect, name, 1, 3), [1, 2]),
+            (from_on(database.engine, name, 4), [4, 5]),
+            (between(database.engine, name, 1, 3), [1, 2]),
         ):
-            statement, parameters = narrowed(query, [condition], database.dialect.name)
+            statement, parameters = narrowed(query, [condition], database.engine.name)
             found = _ids(database.read(statement, batch_rows=10, parameters=parameters), name)
             assert found == expected
 
@@ -76,25 +77,24 @@ def test_a_name_serves_as_key_prediction_and_sink(
     for dispatch, keys in (("d1", [1, 2, 3]), ("d2", [1]), ("d2", [1])):
         rows = predictions(keys, dispatch=dispatch).rename_columns({"id": name, "prediction": value})
         assert way.write(rows, mode, dispatch=dispatch, key=(name,), table=table) == len(keys)
-    dialect = dialect_named(way.engine)
+    engine = engine_named(way.engine)
     expected = {
         "append": [(1, "d1"), (1, "d2"), (2, "d1"), (3, "d1")],
         "upsert": [(1, "d2"), (2, "d1"), (3, "d1")],
         "replace": [(1, "d2")],
     }[mode]
-    quoted = dialect.quote(name)
+    quoted = engine.quote(name)
     with way.open() as database:
-        stored = (
-            f"SELECT {quoted}, dispatch_id, {dialect.quote(value)} AS p FROM {dialect.quote_table(table)}"
-        )
+        of_table = TableName.parse(table).quoted(engine)
+        stored = f"SELECT {quoted}, dispatch_id, {engine.quote(value)} AS p FROM {of_table}"
         if way_name != "odbc-sqlite":  # which refuses to read doubles
             found = database.read(stored, batch_rows=10).read_all().to_pylist()
             assert sorted((row[name], row["dispatch_id"]) for row in found) == expected
         sink = sink_config("append", table=table)
         condition = not_predicted(database, sink, key=(name,), artifact_sha256="ab" * 32, dispatch_id="d3")
         assert condition is not None
-        source = f"SELECT {quoted} FROM {dialect.quote_table(table)}"
-        statement, parameters = narrowed(source, [condition], dialect.name)
+        source = f"SELECT {quoted} FROM {TableName.parse(table).quoted(engine)}"
+        statement, parameters = narrowed(source, [condition], engine.name)
         assert database.read(statement, batch_rows=10, parameters=parameters).read_all().num_rows == 0
 
 
@@ -108,7 +108,7 @@ def test_a_sink_may_stand_in_a_schema_of_any_name(
     schema = f"{schema} {way.spec.schema}"
     written = '"' + schema.replace('"', '""') + '"."Table 1"'
     with way.open() as database:
-        database.execute(f"CREATE SCHEMA {database.dialect.quote(schema)}")
+        database.execute(f"CREATE SCHEMA {database.engine.quote(schema)}")
         database.commit()
     for mode in MODES:
         for dispatch in ("d1", "d2"):

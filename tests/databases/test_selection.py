@@ -19,14 +19,14 @@ def filled(way: WayIn) -> WayIn:
 
 def ids(way: WayIn, *conditions: Condition) -> list[int]:
     with way.open() as database:
-        statement, parameters = narrowed(QUERY, conditions, database.dialect.name)
+        statement, parameters = narrowed(QUERY, conditions, database.engine.name)
         rows = database.read(statement, batch_rows=10, parameters=parameters).read_all()
     return sorted(rows.column("id").to_pylist())
 
 
 def test_all_conditions_hold_for_the_rows_that_remain(filled: WayIn) -> None:
     with filled.open() as database:
-        quote = database.dialect.quote
+        quote = database.engine.quote
     at_least = Condition(f"{quote('id')} >= ?", (2,))
     either = Condition(f"{quote('name')} = ? OR {quote('name')} = ?", ("one", "it's three?"))
     assert ids(filled, at_least) == [2, 3]

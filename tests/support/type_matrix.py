@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlops_plugin.databases.dialects import MYSQL, POSTGRESQL, SQLITE
+from mlops_plugin.databases.engines.registry import MYSQL, POSTGRESQL, SQLITE
 from support.stored_types import WAYS, Arrives, Outcome, Refused, StoredType, TooLong
 from support.written_types import WAYS_OUT, WRITTEN, WrittenType
 

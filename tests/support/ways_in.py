@@ -17,10 +17,11 @@ import pytest
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
+from mlops_plugin.databases.table_name import TableName
 from support.servers import ServerDatabase
 from support.sinks import Mode, sink_config
 
@@ -90,11 +91,11 @@ class WayIn:
 
     def quoted(self, name: str) -> str:
         """A column's or table's name as a query of this engine says it."""
-        return dialect_named(self.engine).quote(name)
+        return engine_named(self.engine).quote(name)
 
     def quote_table(self, table: str = "predictions") -> str:
         with self.open() as database:
-            return database.dialect.quote_table(table)
+            return TableName.parse(table).quoted(database.engine)
 
     def stored(self, columns: str = "id, prediction, dispatch_id", table: str = "predictions") -> list[Any]:
         return sorted(self.rows(f"SELECT {columns} FROM {table}"))

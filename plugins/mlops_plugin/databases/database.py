@@ -1,4 +1,4 @@
-"""What every open database can do, whichever way in it uses (ODBC, ADBC, DB-API).
+"""What every open database can do, whichever driver it uses (ODBC, ADBC, DB-API).
 
 The steps of the pipeline, `databases.sink` and `mlops check` work against this protocol only.
 """
@@ -14,8 +14,9 @@ from mlops_plugin.errors import DatabaseError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mlops_plugin.databases.dialects import Dialect
-    from mlops_plugin.databases.drivers.odbc.driver_manager import OdbcColumn
+    from mlops_plugin.databases.engines.engine import Engine
+    from mlops_plugin.databases.engines.table_column import TableColumn
+    from mlops_plugin.databases.table_name import TableName
 
 
 class Database(Protocol):
@@ -25,7 +26,7 @@ class Database(Protocol):
     """
 
     conn_id: str
-    dialect: Dialect
+    engine: Engine
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         """Run a query and stream its rows; every value arrives as stored, or `UnsupportedType` is raised.
@@ -45,21 +46,21 @@ class Database(Protocol):
     def begin_snapshot(self) -> None:
         """Roll back, and begin a transaction in which all queries see the same data.
 
-        Raises `DatabaseError` where the engine is not known to have such transactions.
+        Raises `DatabaseError` if the engine is not known to have such transactions.
         """
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         """Run a statement that returns no rows."""
 
-    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
-        """Append rows to a table (a quoted name) by column name, in bulk; returns how many."""
+    def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
+        """Append rows to a table by column name, in bulk; returns how many."""
         ...
 
-    def columns(self, table: str) -> tuple[str, ...] | None:
-        """The column names of a table (a quoted name), or None where there is no such table."""
+    def columns(self, table: TableName) -> tuple[str, ...] | None:
+        """The column names of a table, or None if there is no such table."""
 
-    def driver_columns(self, table: str) -> Sequence[OdbcColumn]:
-        """What an ODBC driver says of a table's columns (a quoted name); nothing by any other way in."""
+    def declared_columns(self, table: TableName) -> Sequence[TableColumn]:
+        """What the driver itself says of a table's columns; empty if it says nothing."""
         ...
 
     def commit(self) -> None: ...
@@ -85,20 +86,20 @@ class OpenDatabase:
     """The part of `Database` that is the same for every way in."""
 
     conn_id: str
-    dialect: Dialect
+    engine: Engine
 
     def begin_snapshot(self) -> None:
-        if not self.dialect.snapshot:
+        if not self.engine.snapshot:
             raise DatabaseError(
                 self.conn_id,
                 "beginning a snapshot",
-                f"no way is known to let several queries see the same data on {self.dialect.name}",
+                f"no way is known to let several queries see the same data on {self.engine.name}",
             )
         self.rollback()
-        for statement in self.dialect.snapshot:
+        for statement in self.engine.snapshot:
             self.execute(statement)
 
-    def driver_columns(self, table: str) -> Sequence[OdbcColumn]:  # noqa: ARG002 - of the protocol
+    def declared_columns(self, table: TableName) -> Sequence[TableColumn]:  # noqa: ARG002 - of the protocol
         return ()
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlops_plugin.databases.dialects import Dialect
+from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.errors import UnsupportedType
 
 
@@ -18,7 +18,7 @@ class SourceColumn:
     conn_id: str
     name: str
     type_name: str
-    dialect: Dialect
+    engine: Engine
 
     def refusal(
         self, reason: str, *, instead: str | None = None, nearest: str | None = None
@@ -28,8 +28,8 @@ class SourceColumn:
         `instead` is SQL with `{0}` for the column, which hands over every value exactly; its text unless
         told. `nearest` is SQL that rounds, for a model that wants numbers.
         """
-        name = self.dialect.enclose(self.name)
-        exact = (instead or self.dialect.exact_text).format(name)
+        name = self.engine.enclose(self.name)
+        exact = instead.format(name) if instead else self.engine.exact_text(name)
         rounded = f", or {nearest.format(name)} where rounding does no harm" if nearest else ""
         return UnsupportedType(
             f"connection '{self.conn_id}': column '{self.name}' of type {self.type_name} {reason}; "

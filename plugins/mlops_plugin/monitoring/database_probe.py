@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec, get_connection
-from mlops_plugin.databases.dialects import parse_table
 from mlops_plugin.databases.opening import open_database
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.address import StoreAddress, translate_errors
 from mlops_plugin.events.schema_check import check_schema
@@ -34,7 +34,7 @@ def probe_database(
         if table is not None:
             with notes.step(QUERY):
                 # Not `*`: what its columns hold is no concern here, some types are refused.
-                nothing = f"SELECT 1 AS one FROM {database.dialect.quote_table(table)} WHERE 1 = 0"
+                nothing = f"SELECT 1 AS one FROM {TableName.parse(table).quoted(database.engine)} WHERE 1 = 0"
                 for _ in database.read(nothing, batch_rows=1):
                     pass
 
@@ -60,8 +60,8 @@ def _probe_store(address: StoreAddress, table: str | None, notes: Notes) -> None
             if table is None:
                 check_schema(engine, address)
             else:
-                *schema, name = parse_table(table)
-                chosen = sa.table(name, schema=".".join(schema) or None)
+                name = TableName.parse(table)
+                chosen = sa.table(name.name, schema=".".join(name.parts[:-1]) or None)
                 with engine.connect() as connection:
                     connection.execute(sa.select(sa.literal(1)).select_from(chosen).where(sa.false())).all()
     finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig, PartitionsConfig
+from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
@@ -107,8 +108,8 @@ def _as_checked(model: ModelConfig, rows: pa.Schema, artifact_sha256: str) -> pa
 
 def _describe(
     model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]
-) -> tuple[pa.Schema, str]:
-    """What the query returns, and the dialect's name."""
+) -> tuple[pa.Schema, Engine]:
+    """What the query returns, and the source's engine."""
     query = render(model)
     source = model.source
     with contextlib.closing(
@@ -120,7 +121,7 @@ def _describe(
         raise KeyColumnError(
             f"the query returns no key column {', '.join(missing)}; it returns {', '.join(rows.names)}"
         )
-    return rows, database.dialect.name
+    return rows, database.engine
 
 
 def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, query: str) -> int:
@@ -128,7 +129,7 @@ def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, 
     with contextlib.closing(deployment.database(model.source.connection)) as database:
         partitions = plan_partitions(database, query, wanted, f"models.{model.name}.source.partitions")
         for partition in partitions if wanted.predicates else ():
-            database.describe(narrowed(query, partition.conditions, database.dialect.name)[0])
+            database.describe(narrowed(query, partition.conditions, database.engine.name)[0])
     return len(partitions)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_plugin.config.schema import ModelConfig, SinkConfig
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
 
@@ -73,9 +74,10 @@ def _first_rows(
 
 def _read(deployment: Deployment, sink: SinkConfig, dispatch_id: str, limit: int) -> FirstRows:
     with contextlib.closing(deployment.database(sink.connection)) as database:
-        dialect = database.dialect
-        query = f"SELECT * FROM {dialect.quote_table(sink.table)} WHERE {dialect.quote('dispatch_id')} = ?"
-        query = f"{query} {dialect.first_rows.format(rows=limit)}"
+        engine = database.engine
+        table = TableName.parse(sink.table).quoted(engine)
+        query = f"SELECT * FROM {table} WHERE {engine.quote('dispatch_id')} = ?"
+        query = f"{query} {engine.any_rows(limit)}"
         reader = database.read(query, batch_rows=limit, parameters=[dispatch_id])
         rows = reader.read_all().slice(0, limit)
         values = [column.to_pylist() for column in rows.columns]

@@ -138,7 +138,7 @@ def _collect(
     with contextlib.closing(database):
         increment = None if dispatch.is_quarantined else increment_of(dispatch, store, database, rendered)
         conditions = [*partition.conditions, *(increment.conditions if increment else ())]
-        statement, parameters = narrowed(rendered, conditions, database.dialect.name)
+        statement, parameters = narrowed(rendered, conditions, database.engine.name)
         ran = shown(without_secrets(statement), parameters)
         if source.pages is None:
             rows = database.read(statement, batch_rows=source.batch_rows, parameters=parameters)

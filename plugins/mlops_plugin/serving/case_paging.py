@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_plugin.databases.dialects import Dialect
+from mlops_plugin.databases.engines.engine import Engine
 
 Key = tuple[Any, ...]
 
-_NULL_IS_LEAST = ("mysql", "sqlite", "mssql")
-_NULL_IS_GREATEST = ("postgresql",)
 PLACE = "place"  # the subquery with the one value that others are compared with
 PLACE_VALUE = "mlops_place_value"
 
@@ -37,7 +35,7 @@ class Place:
 class CaseOrder:
     """By `sort`, a column or None, then by the key, which decides between equals; all in one direction."""
 
-    dialect: Dialect
+    engine: Engine
     key: tuple[str, ...]
     sort: str | None
     is_descending: bool
@@ -58,7 +56,7 @@ class CaseOrder:
         columns = [self._column(name) for name in self.by_key]
         if self.by_value:
             columns.insert(0, self.by_value)
-            if self.dialect.name not in (*_NULL_IS_LEAST, *_NULL_IS_GREATEST):
+            if self.engine.null_order is None:
                 columns.insert(0, f"CASE WHEN {self.by_value} IS NULL THEN 0 ELSE 1 END")
         direction = " DESC" if self.is_descending != is_backwards else ""
         return " ORDER BY " + ", ".join(column + direction for column in columns)
@@ -75,7 +73,7 @@ class CaseOrder:
         column = self.by_value
         if column is None:
             return equals, parameters
-        is_null_last = (self.dialect.name in _NULL_IS_GREATEST) == is_ascending
+        is_null_last = (self.engine.null_order == "greatest") == is_ascending
         if place.is_null:
             others = "" if is_null_last else f" OR {column} IS NOT NULL"
             return f"(({column} IS NULL AND {equals}){others})", parameters
@@ -94,4 +92,4 @@ class CaseOrder:
         return both, [value, value, *parameters]
 
     def _column(self, name: str) -> str:
-        return f"cases.{self.dialect.quote(name)}"
+        return f"cases.{self.engine.quote(name)}"

@@ -27,8 +27,6 @@ MAX_CHOSEN = 200
 SAMPLE_ROWS = 500
 _ESCAPE = "!"
 
-_AS_TEXT = {"mysql": "CHAR", "postgresql": "TEXT", "sqlite": "TEXT", "mssql": "NVARCHAR(4000)"}
-
 
 @dataclass(frozen=True)
 class CaseView:
@@ -112,7 +110,7 @@ class Cases:
     def _value_at(self, key: Key, column: str) -> tuple[str, list[Any]]:
         """A table of one row: what `column` holds in the case with this key. No row where that is gone."""
         condition, parameters = self._has_key(key)
-        order = CaseOrder(self._database.dialect, self._model.key, None, is_descending=False).clause()
+        order = CaseOrder(self._database.engine, self._model.key, None, is_descending=False).clause()
         wanted = self._select(condition, columns=f"{column} AS {PLACE_VALUE}")
         return f", ({wanted}{order}{self._first(1)}) {PLACE}", parameters
 
@@ -174,25 +172,23 @@ class Cases:
     def _search(self, text: str) -> tuple[str, list[Any]]:
         if not text:
             return "", []
-        kind = _AS_TEXT.get(self._database.dialect.name, "VARCHAR(4000)")
+        engine = self._database.engine
         pattern = text.replace("\0", "").encode("utf-8", "replace").decode()
-        for sign in (_ESCAPE, "%", "_", "["):
-            pattern = pattern.replace(sign, _ESCAPE + sign) if sign != "[" or self._is("mssql") else pattern
+        for sign in _ESCAPE + engine.like_wildcards:
+            pattern = pattern.replace(sign, _ESCAPE + sign)
         names = self._model.showroom.search or self._model.key
         # The engine lowers both sides: each has its own idea of which letters have a lower case.
-        sought = f"LIKE LOWER(CAST(? AS {kind})) ESCAPE '{_ESCAPE}'"
-        tests = [f"LOWER(CAST({self._column(name)} AS {kind})) {sought}" for name in names]
+        sought = f"LIKE LOWER({engine.as_text('?')}) ESCAPE '{_ESCAPE}'"
+        tests = [f"LOWER({engine.as_text(self._column(name))}) {sought}" for name in names]
         return f"({' OR '.join(tests)})", [f"%{pattern}%"] * len(tests)
 
     def _order(self, view: CaseView) -> CaseOrder:
         if view.sort is not None:
             self._column(view.sort)  # which there has to be
-        return CaseOrder(self._database.dialect, self._model.key, view.sort, view.is_descending)
+        return CaseOrder(self._database.engine, self._model.key, view.sort, view.is_descending)
 
     def _first(self, rows: int) -> str:
-        if self._is("mysql", "postgresql", "sqlite"):
-            return f" LIMIT {rows:d}"
-        return f" OFFSET 0 ROWS FETCH NEXT {rows:d} ROWS ONLY"
+        return f" {self._database.engine.limit(rows)}"
 
     def _column(self, name: str) -> str:
         if name not in self.schema.names:
@@ -200,10 +196,7 @@ class Cases:
                 f"models.{self._model.name}.showroom: there is no column '{name}' among the cases; there are "
                 f"{', '.join(self.schema.names)}"
             )
-        return f"cases.{self._database.dialect.quote(name)}"
-
-    def _is(self, *engines: str) -> bool:
-        return self._database.dialect.name in engines
+        return f"cases.{self._database.engine.quote(name)}"
 
 
 @contextlib.contextmanager

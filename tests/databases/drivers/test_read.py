@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.opening import open_database
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing, UnsupportedType
 from support.servers import PASSWORD, Server, start_mariadb, start_postgres
 from support.ways_in import WayIn, spec_of, sqlite_way
@@ -102,7 +103,7 @@ def test_reader_that_is_dropped_half_way_leaves_a_usable_connection(way: WayIn) 
 
 
 def test_names_with_spaces_quotes_and_unicode_arrive(way: WayIn) -> None:
-    quote = dialect_named(way.engine).quote
+    quote = engine_named(way.engine).quote
     names = ["a b", 'do"uble', "back`tick", "ümläut", "per%cent", "ask?"]
     if way.name == "odbc-mariadb":
         names.remove("ask?")  # MariaDB's driver takes the mark for a parameter even in a quoted name
@@ -110,8 +111,8 @@ def test_names_with_spaces_quotes_and_unicode_arrive(way: WayIn) -> None:
     with way.open() as database:
         found = database.read(f"SELECT * FROM {quote('my table')}", batch_rows=10).read_all()
         assert found.schema.names == names
-        assert database.columns(quote("my table")) == tuple(names)
-        assert database.columns(quote("no table")) is None
+        assert database.columns(TableName("my table")) == tuple(names)
+        assert database.columns(TableName("no table")) is None
 
 
 def test_missing_table_and_wrong_column_are_the_drivers_own_words(way: WayIn) -> None:
@@ -222,7 +223,7 @@ def test_missing_data_source_and_missing_driver_name_are_said() -> None:
 def test_missing_sqlite_file_is_an_error_and_stays_missing(tmp_path: Path) -> None:
     path = tmp_path / "nothing.db"
     with open_database(ConnectionSpec("c", "sqlite", host=str(path))) as database:
-        assert database.columns('"t"') is None
+        assert database.columns(TableName("t")) is None
         with pytest.raises(DatabaseError, match=r"there is no file .*nothing\.db"):
             database.read("SELECT 1", batch_rows=1)
     assert not path.exists()
@@ -261,7 +262,7 @@ def test_sqlite_column_of_mixed_values_is_right_or_refused(
 _READ_A_MILLION = """
 import json, logging, sys
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.opening import open_database
 logging.basicConfig()
 def peak_mb():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, UnsupportedType
 from support.ways_in import WayIn, way_in
 
@@ -33,14 +34,15 @@ _COLUMNS: dict[str, list[object]] = {
     "on": [date(9999, 12, 31), date(2020, 2, 29), None],
     "ok": [True, False, None],
 }
+_T = TableName("t")
 _ROWS = pa.table(_COLUMNS, schema=_SCHEMA)
 
 
 def _create(way: WayIn, table: str = "t") -> str:
     with way.open() as database:
-        quote = database.dialect.quote
+        quote = database.engine.quote
         columns = ", ".join(
-            f"{quote(field.name)} {database.dialect.column_type(field.type, is_key=False)}"
+            f"{quote(field.name)} {database.engine.column_type(field.type, is_key=False)}"
             for field in _SCHEMA
         )
         database.execute(f"CREATE TABLE {quote(table)} ({columns})")
@@ -53,7 +55,7 @@ def test_written_rows_are_read_back_equal(way: WayIn) -> None:
     with way.open() as database:
         # In another order than the table's: columns are matched by name.
         shuffled = _ROWS.select(["ok", "the word", "id", "on", "score", "at"])
-        assert database.insert(table, shuffled.to_reader(max_chunksize=2)) == 3
+        assert database.insert(TableName('my "table"'), shuffled.to_reader(max_chunksize=2)) == 3
         database.commit()
     with way.open() as database:
         found = database.read(f"SELECT * FROM {table}", batch_rows=100).read_all()
@@ -75,17 +77,17 @@ def test_nothing_is_seen_before_commit_and_nothing_stays_after_rollback(way: Way
     table = _create(way)
     count = f"SELECT count(*) FROM {table}"
     with way.open() as database:
-        database.insert(table, _ROWS.to_reader())
+        database.insert(_T, _ROWS.to_reader())
         database.execute(f"DELETE FROM {table} WHERE score = ?", (0.1,))
         assert way.rows(count) == [(0,)]
         assert database.read(f"SELECT count(*) AS n FROM {table}", batch_rows=1).read_all().to_pylist() == [
             {"n": 2}
         ]
         database.rollback()
-        database.insert(table, _ROWS.to_reader())
+        database.insert(_T, _ROWS.to_reader())
     assert way.rows(count) == [(0,)]  # closing does not commit
     with way.open() as database:
-        database.insert(table, _ROWS.to_reader())
+        database.insert(_T, _ROWS.to_reader())
         database.commit()
         assert way.rows(count) == [(3,)]
 
@@ -99,14 +101,14 @@ def test_error_in_the_middle_leaves_nothing(way: WayIn) -> None:
 
     reader = pa.RecordBatchReader.from_batches(_SCHEMA, batches())
     with way.open() as database, pytest.raises((UnsupportedType, DatabaseError), match="the source failed"):
-        database.insert(table, reader)
+        database.insert(_T, reader)
     assert way.rows(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 def test_no_rows_write_nothing(way: WayIn) -> None:
     table = _create(way)
     with way.open() as database:
-        assert database.insert(table, _ROWS.slice(0, 0).to_reader()) == 0
+        assert database.insert(_T, _ROWS.slice(0, 0).to_reader()) == 0
         database.commit()
     assert way.rows(f"SELECT count(*) FROM {table}") == [(0,)]
 
@@ -115,7 +117,7 @@ def test_more_rows_than_a_chunk_are_all_written(way: WayIn) -> None:
     table = _create(way)
     rows = pa.table({"id": range(12_345), "the word": [f"😀{n}" for n in range(12_345)]})
     with way.open() as database:
-        assert database.insert(table, rows.to_reader(max_chunksize=5_001)) == 12_345
+        assert database.insert(_T, rows.to_reader(max_chunksize=5_001)) == 12_345
         database.commit()
     count, least, most = way.rows(f"SELECT count(*), min(id), max(id) FROM {table}")[0]
     assert (count, least, most) == (12_345, 0, 12_344)
@@ -138,7 +140,7 @@ def test_memory_does_not_grow_with_the_dates_that_are_written(
             yield batch
 
     with way.open() as database:
-        database.insert("t", pa.RecordBatchReader.from_batches(batch.schema, batches()))
+        database.insert(_T, pa.RecordBatchReader.from_batches(batch.schema, batches()))
         database.commit()
     assert resident_mb[-1] - resident_mb[2] < 20  # it would be 43: 450,000 rows of two
     assert way.rows("SELECT DISTINCT CAST(day AS CHAR), CAST(at AS CHAR) FROM t") == [
@@ -149,16 +151,15 @@ def test_memory_does_not_grow_with_the_dates_that_are_written(
 def test_decimals_and_narrow_integers_are_written(way: WayIn) -> None:
     schema = pa.schema([("d", pa.decimal128(20, 4)), ("i", pa.int32()), ("f", pa.float32())])
     with way.open() as database:
-        quote = database.dialect.quote
+        quote = database.engine.quote
         columns = ", ".join(
-            f"{quote(field.name)} {database.dialect.column_type(field.type, is_key=False)}"
-            for field in schema
+            f"{quote(field.name)} {database.engine.column_type(field.type, is_key=False)}" for field in schema
         )
         database.execute(f"CREATE TABLE t ({columns})")
         rows = pa.table(
             [[Decimal("1234567890123456.7891"), None], [-(2**31), None], [0.5, None]], schema=schema
         )
-        assert database.insert(quote("t"), rows.to_reader()) == 2
+        assert database.insert(_T, rows.to_reader()) == 2
         database.commit()
     found = way.rows("SELECT d, i, f FROM t")
     assert [Decimal(str(found[0][0])), *found[0][1:]] == [Decimal("1234567890123456.7891"), -(2**31), 0.5]
@@ -172,10 +173,10 @@ def test_users_numeric_column_takes_whole_numbers_and_no_others_unnoticed(
     way.execute("CREATE TABLE t (n NUMERIC(10, 2), m NUMERIC)")
     with way.open() as database:
         rows = pa.table({"n": [7, None], "m": pa.array([2**64 - 1, 0], pa.uint64())})
-        assert database.insert('"t"', rows.to_reader()) == 2
+        assert database.insert(_T, rows.to_reader()) == 2
         database.commit()
         with pytest.raises(UnsupportedType, match=r"'n' of the table is a NUMERIC.*DOUBLE PRECISION"):
-            database.insert('"t"', pa.table({"n": [0.1]}).to_reader())
+            database.insert(_T, pa.table({"n": [0.1]}).to_reader())
     assert way.rows("SELECT n, m FROM t") == [(Decimal(7), Decimal(2**64 - 1)), (None, Decimal(0))]
 
 
@@ -189,19 +190,18 @@ def test_a_number_that_mysql_does_not_have_is_refused_with_its_column(
         way.open() as database,
         pytest.raises(DatabaseError, match=r"column 'score'.*no NaN and no infinity"),
     ):
-        database.insert("`t`", pa.table({"score": [0.5, None, value]}).to_reader())
+        database.insert(_T, pa.table({"score": [0.5, None, value]}).to_reader())
     assert way.rows("SELECT * FROM t") == []
 
 
 def test_missing_table_wrong_column_and_broken_rule_are_said(way: WayIn) -> None:
-    table = _create(way)
+    _create(way)
     way.execute("CREATE TABLE strict (id BIGINT NOT NULL PRIMARY KEY)")
     with way.open() as database:
-        quote = database.dialect.quote
         for target, rows, words in (
-            (quote("nowhere"), _ROWS, "nowhere"),
-            (table, pa.table({"no_such_column": [1]}), "no_such_column"),
-            (quote("strict"), pa.table({"id": [1, 1]}), "(?i)duplicate|unique"),
+            (TableName("nowhere"), _ROWS, "nowhere"),
+            (_T, pa.table({"no_such_column": [1]}), "no_such_column"),
+            (TableName("strict"), pa.table({"id": [1, 1]}), "(?i)duplicate|unique"),
         ):
             with pytest.raises(DatabaseError, match=words) as error:
                 database.insert(target, rows.to_reader())

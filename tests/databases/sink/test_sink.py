@@ -113,7 +113,7 @@ def test_quotes_within_a_column_name_are_part_of_it(way: WayIn, mode: Mode) -> N
     for _ in range(2):
         assert way.write(predictions([1, 2], **{name: pa.array([0.1, 0.2])}), mode) == 2
     with way.open() as database:
-        quoted = database.dialect.quote(name)
+        quoted = database.engine.quote(name)
     assert way.stored(f"id, {quoted}") == [(1, 0.1), (2, 0.2)]
 
 
@@ -181,7 +181,7 @@ def test_values_of_every_type_arrive(way: WayIn) -> None:
     way.write(predictions([1, 2, 3], **columns), "upsert")
 
     with way.open() as database:
-        quoted = ", ".join(database.dialect.quote(name) for name in columns)
+        quoted = ", ".join(database.engine.quote(name) for name in columns)
     rows = [list(row) for row in way.rows(f"SELECT {quoted} FROM predictions ORDER BY id")]
     expected = [list(row.values()) for row in pa.table(columns).to_pylist()]
     for row in rows + expected:

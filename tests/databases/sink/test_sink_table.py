@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.databases.dialects import POSTGRESQL
+from mlops_plugin.databases.engines.registry import POSTGRESQL
 from mlops_plugin.databases.sink.predictions_table import check_table, create_statement, unique_keys
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import KeyColumnError, SinkError
 from support.sinks import Mode, predictions, sink_config
 from support.ways_in import WayIn, sqlite_way
@@ -55,7 +56,7 @@ def test_the_check_in_advance_says_the_same_and_changes_nothing(way: WayIn) -> N
         assert check_table(database, sink_config("upsert"), key=["id"], schema=schema) is None
         with pytest.raises(SinkError):
             check_table(database, sink_config("upsert", create=False), key=["id"], schema=schema)
-        assert database.columns(database.dialect.quote("predictions")) is None
+        assert database.columns(TableName("predictions")) is None
     way.write(predictions([1]), "upsert")
     with way.open() as database:
         assert check_table(database, sink_config("upsert", create=False), key=["id"], schema=schema)
@@ -154,7 +155,10 @@ def test_unique_keys_are_found_and_partial_ones_told_apart(way: WayIn) -> None:
         way.execute("CREATE UNIQUE INDEX computed ON predictions (b, (lower(c)))".replace("((", "("))
         partial = {frozenset({"b", ""})}
     with way.open() as database:
-        assert unique_keys(database, "predictions") == {frozenset({"id"}), frozenset({"a", "b"})} | partial
+        assert (
+            unique_keys(database, TableName("predictions"))
+            == {frozenset({"id"}), frozenset({"a", "b"})} | partial
+        )
 
 
 @pytest.mark.parametrize("engine", ["MyISAM", "Aria"])

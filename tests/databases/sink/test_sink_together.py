@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 from support.sinks import Mode, predictions
 from support.ways_in import WayIn, way_in
@@ -173,12 +174,12 @@ def test_a_table_that_is_being_created_is_not_there_rather_than_without_columns(
     way = way_in(name, request, tmp_path)
     with way.open() as database:
         database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        assert database.columns('"predictions"') is None  # from here on, the transaction's snapshot
+        assert database.columns(TableName("predictions")) is None  # from here on, the transaction's snapshot
         way.execute("CREATE TABLE predictions (id BIGINT)", "CREATE TABLE empty ()")
-        assert database.columns('"predictions"') is None
+        assert database.columns(TableName("predictions")) is None
         database.rollback()
-        assert database.columns('"predictions"') == ("id",)
-        assert database.columns('"empty"') == ()
+        assert database.columns(TableName("predictions")) == ("id",)
+        assert database.columns(TableName("empty")) == ()
 
 
 def test_dispatches_that_create_the_table_at_once_share_it(way: WayIn, mode: Mode) -> None:

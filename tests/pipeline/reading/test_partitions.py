@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_plugin.config.schema import PartitionsConfig
-from mlops_plugin.databases.dialects import dialect_named
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError, ThresholdError
 from mlops_plugin.pipeline.dispatch import Dispatch
@@ -35,7 +35,7 @@ class InMemory:
     """As much of a `Database` as planning needs, over rows that a property test makes up."""
 
     conn_id = "memory"
-    dialect = dialect_named("sqlite")
+    dialect = engine_named("sqlite")
 
     def __init__(self, values: Sequence[Any]) -> None:
         self._connection = sqlite3.connect(":memory:")
@@ -58,7 +58,7 @@ def ids_by_partition(database: Any, partitions: Sequence[Partition], query: str 
     for partition in partitions:
         # As the note of `plan` hands it on.
         handed_on = Partition.from_json(partition.as_json())
-        statement, parameters = narrowed(query, handed_on.conditions, database.dialect.name)
+        statement, parameters = narrowed(query, handed_on.conditions, database.engine.name)
         rows = database.read(statement, batch_rows=100, parameters=parameters).read_all()
         found.append(rows.column(0).to_pylist())
     return found

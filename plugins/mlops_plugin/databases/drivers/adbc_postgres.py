@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.drivers.driver_errors import driver_errors
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, numbered_marks
-from mlops_plugin.databases.table_names import POSTGRES_COLUMNS, name_parts
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, DriverMissing, UnsupportedType
 
 _CONNECT_TIMEOUT_S = 10
@@ -52,7 +52,7 @@ class PostgresDatabase(OpenDatabase):
                 "install it: pip install adbc-driver-postgresql"
             ) from error
         self.conn_id = spec.conn_id
-        self.dialect = dialect_named("postgresql")
+        self.engine = engine_named("postgresql")
         self._spec = spec
         self._reading: Any = None  # the cursor of the reader that was handed out last
         self._error: type[Exception] = adbc_driver_manager.Error
@@ -60,7 +60,7 @@ class PostgresDatabase(OpenDatabase):
             self._connection = dbapi.connect(_uri(spec))
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
-        query = bare(query, self.dialect.name)  # it will stand in a COPY
+        query = bare(query, self.engine.name)  # it will stand in a COPY
         cursor = self._reading = self._cursor()
         with self._doing("running the query"):
             if parameters:
@@ -94,20 +94,18 @@ class PostgresDatabase(OpenDatabase):
             else:
                 cursor.execute(statement)
 
-    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+    def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         with contextlib.closing(self._cursor()) as cursor:
             target = self._target_schema(cursor, table, batches.schema)
             rows = CountedRows(batches, target)
-            *schema, name = name_parts(table)
             with self._doing(f"writing to {table}"):
-                cursor.adbc_ingest(
-                    name, rows.reader(), mode="append", db_schema_name=schema[-1] if schema else None
-                )
+                cursor.adbc_ingest(table.name, rows.reader(), mode="append", db_schema_name=table.schema)
         return rows.count
 
-    def columns(self, table: str) -> tuple[str, ...] | None:
+    def columns(self, table: TableName) -> tuple[str, ...] | None:
         # Not by a query on the table: an error would end the transaction.
-        found = self.read(POSTGRES_COLUMNS, batch_rows=2000, parameters=(table,)).read_all()
+        query = str(self.engine.columns_query())
+        found = self.read(query, batch_rows=2000, parameters=(table.quoted(self.engine),)).read_all()
         names = found.column(0).to_pylist()
         return tuple(name for name in names if name is not None) if names else None
 
@@ -142,18 +140,18 @@ class PostgresDatabase(OpenDatabase):
 
     def _source_column(self, field: pa.Field) -> SourceColumn:
         name = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
-        return SourceColumn(self.conn_id, field.name, name or str(field.type), self.dialect)
+        return SourceColumn(self.conn_id, field.name, name or str(field.type), self.engine)
 
     def _plain_schema(self, schema: pa.Schema) -> pa.Schema:
         return pa.schema(
             [pa.field(field.name, _plain_type(self._source_column(field), field)) for field in schema]
         )
 
-    def _target_schema(self, cursor: Any, table: str, source: pa.Schema) -> pa.Schema:
+    def _target_schema(self, cursor: Any, table: TableName, source: pa.Schema) -> pa.Schema:
         """The columns to be written in the table's own types: binary COPY converts nothing."""
-        chosen = ", ".join(self.dialect.quote(name) for name in source.names)
+        chosen = ", ".join(self.engine.quote(name) for name in source.names)
         with self._doing(f"writing to {table}"):
-            target = cursor.adbc_execute_schema(f"SELECT {chosen} FROM {table}")
+            target = cursor.adbc_execute_schema(f"SELECT {chosen} FROM {table.quoted(self.engine)}")
         return pa.schema(
             [
                 pa.field(to.name, self._written_type(of.type, to))
@@ -171,7 +169,7 @@ class PostgresDatabase(OpenDatabase):
             raise UnsupportedType(
                 f"connection '{self.conn_id}': column '{target.name}' of the table is a NUMERIC, into which "
                 f"values of type {source} are not written exactly; make it a DOUBLE PRECISION: "
-                f"ALTER COLUMN {self.dialect.quote(target.name)} TYPE DOUBLE PRECISION"
+                f"ALTER COLUMN {self.engine.quote(target.name)} TYPE DOUBLE PRECISION"
             )
         if isinstance(target.type, pa.BaseExtensionType):
             return target.type.storage_type

@@ -18,13 +18,13 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.drivers.driver_errors import driver_errors
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
+from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.engines.sqlite import declared_type, stored_type
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare
-from mlops_plugin.databases.sqlite_types import declared_type, stored_type
-from mlops_plugin.databases.table_names import name_parts
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing
 
 _BUSY_TIMEOUT_MS = 10_000
@@ -48,7 +48,7 @@ class SqliteDatabase(OpenDatabase):
                 "install it: pip install adbc-driver-sqlite"
             ) from error
         self.conn_id = spec.conn_id
-        self.dialect = dialect_named("sqlite")
+        self.engine = engine_named("sqlite")
         self._spec = spec
         self._path = _path(spec)
         self._error: type[Exception] = adbc_driver_manager.Error
@@ -59,13 +59,13 @@ class SqliteDatabase(OpenDatabase):
             self._open()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
-        query = bare(query, self.dialect.name)
+        query = bare(query, self.engine.name)
         self._require_file("running the query")
         # The look-through and the read are one transaction, so they see the same rows.
         schema = self._value_types(query, parameters)
         columns = ", ".join(
             f"CAST({name} AS REAL)" if field.type == pa.float64() else name
-            for name, field in zip(map(self.dialect.enclose, schema.names), schema, strict=True)
+            for name, field in zip(map(self.engine.enclose, schema.names), schema, strict=True)
         )
         seeds = ", ".join(_SEEDS[field.type] for field in schema)
         cursor = self._reading = self._connection.cursor(
@@ -104,7 +104,7 @@ class SqliteDatabase(OpenDatabase):
                     ) from error
 
     def describe(self, query: str) -> pa.Schema:
-        query = bare(query, self.dialect.name)
+        query = bare(query, self.engine.name)
         self._require_file("describing the query")
         return self._value_types(f"SELECT * FROM (\n{query}\n) LIMIT 1000", ())
 
@@ -113,24 +113,20 @@ class SqliteDatabase(OpenDatabase):
         with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
             cursor.execute(statement, tuple(parameters))
 
-    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+    def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         self._open()
-        *catalog, name = name_parts(table)
         stored = [pa.field(field.name, stored_type(field.type)) for field in batches.schema]
         rows = CountedRows(batches, pa.schema(stored))
         with contextlib.closing(self._cursor()) as cursor, self._doing(f"writing to {table}"):
-            cursor.adbc_ingest(
-                name, rows.reader(), mode="append", catalog_name=catalog[-1] if catalog else None
-            )
+            cursor.adbc_ingest(table.name, rows.reader(), mode="append", catalog_name=table.schema)
         return rows.count
 
-    def columns(self, table: str) -> tuple[str, ...] | None:
+    def columns(self, table: TableName) -> tuple[str, ...] | None:
         if self._connection is None:
             return None
-        *catalog, name = name_parts(table)
         rows = self._rows(
             "SELECT name FROM pragma_table_info(?, ?) ORDER BY cid",
-            (name, catalog[-1] if catalog else "main"),
+            (table.name, table.schema or "main"),
             f"looking at {table}",
         )
         return tuple(row["name"] for row in rows) or None
@@ -190,7 +186,7 @@ class SqliteDatabase(OpenDatabase):
         return driver_errors(self._spec, doing, self._error)
 
     def _source_column(self, name: str, type_name: str) -> SourceColumn:
-        return SourceColumn(self.conn_id, name, type_name, self.dialect)
+        return SourceColumn(self.conn_id, name, type_name, self.engine)
 
     def _rows(self, query: str, parameters: Sequence[object], doing: str) -> list[dict[str, Any]]:
         with contextlib.closing(self._cursor()) as cursor, self._doing(doing):
@@ -204,7 +200,7 @@ class SqliteDatabase(OpenDatabase):
         # 'blob' < 'integer' < 'real' < 'text': the least and the greatest tell which there are. DISTINCT
         # first: combinations are few, and so this costs a third of comparing the types of every row.
         kinds = ", ".join(
-            f"typeof({self.dialect.enclose(name)}) AS k{index}" for index, name in enumerate(names)
+            f"typeof({self.engine.enclose(name)}) AS k{index}" for index, name in enumerate(names)
         )
         extremes = ", ".join(
             f"min(nullif(k{index}, 'null')) AS low{index}, max(nullif(k{index}, 'null')) AS high{index}"
@@ -233,14 +229,14 @@ class SqliteDatabase(OpenDatabase):
         with contextlib.closing(self._cursor()) as cursor, self._doing("running the query"):
             cursor.execute(f"SELECT * FROM (\n{query}\n) LIMIT 0", tuple(parameters))
             names = [column[0] for column in cursor.description]
-        require_names(self.conn_id, (_MADE_UNIQUE.sub("", self.dialect.fold(name)) for name in names))
+        require_names(self.conn_id, (_MADE_UNIQUE.sub("", self.engine.fold(name)) for name in names))
         return names
 
     def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:
         if (low, high) != ("integer", "real"):
             source = self._source_column(name, f"{low} and {high}")
             raise source.refusal("has no single type", nearest="CAST({0} AS REAL)")
-        quoted = self.dialect.enclose(name)
+        quoted = self.engine.enclose(name)
         (found,) = self._rows(
             f"SELECT max(abs({quoted})) AS largest FROM (\n{query}\n) WHERE typeof({quoted}) = 'integer'",
             parameters,

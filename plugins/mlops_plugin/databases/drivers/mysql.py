@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.drivers.driver_errors import driver_errors
 from mlops_plugin.databases.drivers.mysql_columns import DECIMALS, MysqlColumn, NoDate, strict_converter
-from mlops_plugin.databases.drivers.row_stream import require_names, rows_at_once, stream, utc_naive
+from mlops_plugin.databases.drivers.row_stream import require_names, rows_at_once, stream
+from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, named_marks
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, DriverMissing
 
 _CONNECT_TIMEOUT_S = 10
@@ -38,7 +40,7 @@ class MysqlDatabase(OpenDatabase):
                 "install it: pip install mysql-connector-python"
             ) from error
         self.conn_id = spec.conn_id
-        self.dialect = dialect_named("mysql")
+        self.engine = engine_named("mysql")
         self._spec = spec
         self._is_closed = False
         self._reading: Any = None  # the cursor of the reader that was handed out last
@@ -62,7 +64,7 @@ class MysqlDatabase(OpenDatabase):
             )
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
-        query = bare(query, self.dialect.name)
+        query = bare(query, self.engine.name)
         scales = self._scales(query, parameters)
         cursor = self._cursor()
         with self._doing("running the query"):
@@ -70,7 +72,7 @@ class MysqlDatabase(OpenDatabase):
             self._require_rows(cursor)
         self._reading = cursor
         columns = [
-            MysqlColumn(self.conn_id, self.dialect, description, scale)
+            MysqlColumn(self.conn_id, self.engine, description, scale)
             for description, scale in zip(cursor.description, scales, strict=True)
         ]
         schema = pa.schema([pa.field(column.source.name, column.type) for column in columns])
@@ -90,7 +92,7 @@ class MysqlDatabase(OpenDatabase):
         return stream([column.source for column in columns], schema, batches(), batch_rows)
 
     def describe(self, query: str) -> pa.Schema:
-        query = bare(query, self.dialect.name)
+        query = bare(query, self.engine.name)
         return self.read(f"SELECT * FROM (\n{query}\n) AS described LIMIT 0", batch_rows=1).schema
 
     def _scales(self, query: str, parameters: Sequence[object]) -> list[int]:
@@ -103,7 +105,7 @@ class MysqlDatabase(OpenDatabase):
             kinds = [column[1] for column in cursor.description]
             cursor.fetchall()
             require_names(self.conn_id, [column[0] for column in cursor.description])
-            names = [self.dialect.enclose(column[0]) for column in cursor.description]
+            names = [self.engine.enclose(column[0]) for column in cursor.description]
             if not any(kind in DECIMALS for kind in kinds):
                 return [0] * len(names)
             zeros = ", ".join(
@@ -123,7 +125,7 @@ class MysqlDatabase(OpenDatabase):
             with self._doing("reading rows"):
                 rows: list[tuple[Any, ...]] = cursor.fetchmany(batch_rows)
         except NoDate as error:
-            source = SourceColumn(self.conn_id, error.column, "date or time", self.dialect)
+            source = SourceColumn(self.conn_id, error.column, "date or time", self.engine)
             raise source.refusal(f"holds '{error.value}', which is no date") from error
         return rows
 
@@ -140,10 +142,10 @@ class MysqlDatabase(OpenDatabase):
         with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
             self._run(cursor, statement, parameters)
 
-    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
-        names = ", ".join(map(self.dialect.quote, batches.schema.names))
+    def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
+        names = ", ".join(map(self.engine.quote, batches.schema.names))
         marks = ", ".join(["%s"] * len(batches.schema))
-        statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"
+        statement = f"INSERT INTO {table.quoted(self.engine)} ({names}) VALUES ({marks})"
         written = 0
         with contextlib.closing(self._cursor()) as cursor:
             for batch in batches:
@@ -155,11 +157,11 @@ class MysqlDatabase(OpenDatabase):
                     written += part.num_rows
         return written
 
-    def columns(self, table: str) -> tuple[str, ...] | None:
+    def columns(self, table: TableName) -> tuple[str, ...] | None:
         with contextlib.closing(self._cursor()) as cursor:
             try:
                 with self._doing(f"looking at {table}"):
-                    cursor.execute(f"SELECT * FROM {table} LIMIT 0")
+                    cursor.execute(f"SELECT * FROM {table.quoted(self.engine)} LIMIT 0")
                     names = tuple(column[0] for column in cursor.description)
                     cursor.fetchall()
             except DatabaseError as error:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from mlops_plugin.databases.dialects import Dialect
+from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.source_column import SourceColumn
 
 _Day = TypeVar("_Day", datetime.date, datetime.datetime)
@@ -40,13 +40,13 @@ _OTHERS = {
 class MysqlColumn:
     """One column of a result: its Arrow type, and its values as an array of that type."""
 
-    def __init__(self, conn_id: str, dialect: Dialect, description: Sequence[Any], scale: int) -> None:
+    def __init__(self, conn_id: str, engine: Engine, description: Sequence[Any], scale: int) -> None:
         from mysql.connector.constants import FieldType
 
         kind = str(FieldType.get_info(description[1]) or "")
         flags, charset = description[7:9]
         is_set = bool(flags & _SET)
-        self.source = SourceColumn(conn_id, str(description[0]), "SET" if is_set else kind, dialect)
+        self.source = SourceColumn(conn_id, str(description[0]), "SET" if is_set else kind, engine)
         if is_set:
             raise self.source.refusal("arrives without its order", instead="CONCAT({0}, '')")
         if kind == "FLOAT":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_plugin.databases.calendar_years import holds_other_years
+from mlops_plugin.databases.moments import holds_other_years
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.errors import DatabaseError
 
@@ -144,8 +143,3 @@ def _written(column: pa.Array, field: pa.Field) -> pa.Array:
 def _uuid_bytes(column: pa.Array, arrow_type: pa.DataType) -> pa.Array:
     texts = column.to_pylist()
     return pa.array([None if text is None else UUID(text).bytes for text in texts], arrow_type)
-
-
-def utc_naive(value: datetime) -> datetime:
-    """An aware time as the same instant in UTC, without zone; a naive one as it is."""
-    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.dialects import Dialect, digits_of, kind_of
-from mlops_plugin.databases.sink.table_columns import UNJUDGED, TableColumn
+from mlops_plugin.databases.engines.arrow_kinds import digits_of, value_kind
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.engines.table_column import UNJUDGED, TableColumn
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError, UnsupportedType
 
 # Written by this project with microseconds in it, whatever the rows are.
@@ -40,61 +42,45 @@ _HELD_BY: Mapping[str, frozenset[str]] = {
 
 def require_fitting(
     database: Database,
-    table: str,
+    table: TableName,
     columns: Mapping[str, TableColumn],
     schema: pa.Schema,
     key: Sequence[str],
 ) -> None:
     """Raise `SinkError` for all columns that would change values of `schema`, with what to alter.
 
-    `table` as the configuration writes it, `columns` by `table_columns`.
+    `columns` by folded name, as `predictions_table.table_columns` gives them.
     """
-    dialect = database.dialect
+    engine = database.engine
     problems = []
     for field in schema:
-        column = columns.get(dialect.fold(field.name))
-        if column is not None and (loss := _loss(dialect, column, field)):
-            wanted = alteration(dialect, table, field, is_key=field.name in key)
+        column = columns.get(engine.fold(field.name))
+        if column is not None and (loss := _loss(engine, column, field)):
+            wanted = alteration(engine, table, field, is_key=field.name in key)
             problems.append(f"column '{field.name}' is {column.shown}, which {loss}; {wanted}")
     if problems:
         found = "\n".join(problems)
         raise SinkError(f"connection '{database.conn_id}': table {table} would change values:\n{found}")
 
 
-def alteration(dialect: Dialect, table: str, field: pa.Field, *, is_key: bool) -> str:
+def alteration(engine: Engine, table: TableName, field: pa.Field, *, is_key: bool) -> str:
     """What to do so that a column takes every value of `field`."""
     try:
-        wanted = dialect.column_type(field.type, is_key=is_key)
+        wanted = engine.column_type(field.type, is_key=is_key)
     except UnsupportedType:
         return "cast it in the query"
-    name = dialect.quote(field.name)
-    match dialect.name:
-        case "mysql":
-            return f"run ALTER TABLE {dialect.quote_table(table)} MODIFY {name} {wanted}"
-        case "postgresql":
-            return f"run ALTER TABLE {dialect.quote_table(table)} ALTER COLUMN {name} TYPE {wanted}"
-        case "mssql":
-            return f"run ALTER TABLE {dialect.quote_table(table)} ALTER COLUMN {name} {wanted}"
-        case "ansi":
-            return f"make it {name} {wanted}, or what this engine calls that"
-    return f"make a new table with {name} {wanted} (SQLite alters no column's type)"
+    return engine.alteration(table.quoted(engine), engine.quote(field.name), wanted)
 
 
-def value_kind(arrow_type: pa.DataType) -> str:
-    """`dialects.kind_of`, with one word for integers of every width."""
-    kind = kind_of(arrow_type)
-    return "int" if kind.startswith("int") else kind
-
-
-def _loss(dialect: Dialect, column: TableColumn, field: pa.Field) -> str | None:
+def _loss(engine: Engine, column: TableColumn, field: pa.Field) -> str | None:
     """What the column does to values of this type, as in "which rounds ..."; None where it takes them."""
     kind = value_kind(field.type)
     if column.kind == UNJUDGED:
         return None
     if kind not in _HELD_BY:
         return None  # no column type at all: the table's own rows are refused for that
-    if dialect.name == "sqlite":
-        return _loss_in_sqlite(column, kind, field.type)
+    if engine.values_have_types:
+        return _loss_by_affinity(column, kind, field.type)
     if kind == "decimal":
         return _loss_of_decimals(column, *digits_of(field.type))
     if column.kind not in _HELD_BY[kind]:
@@ -126,7 +112,7 @@ def _loss_of_decimals(column: TableColumn, digits: int, scale: int) -> str | Non
     return f"does not hold every number of {digits} digits, {scale} of them decimal places, unchanged"
 
 
-def _loss_in_sqlite(column: TableColumn, kind: str, arrow_type: pa.DataType) -> str | None:
+def _loss_by_affinity(column: TableColumn, kind: str, arrow_type: pa.DataType) -> str | None:
     if kind in ("float32", "float64") and column.kind == "text":
         return "turns numbers into text with 15 digits"
     if kind == "decimal" and column.kind not in ("text", "none"):

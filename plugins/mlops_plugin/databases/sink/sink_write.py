@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.sink.stored_rows import StoredRows
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, KeyColumnError, MlopsError, SinkError
 
 _REFUSED_TWICE = re.compile(r"duplicate|unique", re.IGNORECASE)
@@ -36,25 +38,30 @@ class SinkWrite:
         return self.request.dispatch_id
 
     @property
+    def engine(self) -> Engine:
+        return self.database.engine
+
+    @property
+    def table_name(self) -> TableName:
+        return TableName.parse(self.sink.table)
+
+    @property
     def table(self) -> str:
-        return self.database.dialect.quote_table(self.sink.table)
+        """Quoted."""
+        return self.table_name.quoted(self.engine)
 
     @property
     def folded_key(self) -> frozenset[str]:
-        return frozenset(self.database.dialect.fold(column) for column in self.key)
+        return frozenset(self.engine.fold(column) for column in self.key)
 
     def quoted(self, columns: tuple[str, ...], of: str = "") -> list[str]:
-        return [of + self.database.dialect.quote(column) for column in columns]
-
-    def key_equals(self, one: str, other: str) -> str:
-        pairs = zip(self.quoted(self.key, f"{one}."), self.quoted(self.key, f"{other}."), strict=True)
-        return " AND ".join(f"{left} = {right}" for left, right in pairs)
+        return [of + self.engine.quote(column) for column in columns]
 
     def number(self, query: str) -> int:
         """What a query with the dispatch's id as its one parameter counts."""
         return int(read_rows(self.database, query, [self.dispatch_id])[0][0])
 
-    def insert(self, table: str) -> None:
+    def insert(self, table: TableName) -> None:
         """Send all rows to the table, or to the temporary one that an upsert takes them from."""
         try:
             inserted = self.database.insert(table, self.rows.reader())
@@ -95,12 +102,12 @@ class SinkWrite:
         key = ", ".join(self.quoted(self.key))
         # As text: the user's column may have a type that no Arrow type holds, a NUMERIC without digits.
         texts = ", ".join(
-            f"{self.database.dialect.exact_text.format(column)} AS k{number}"
+            f"{self.engine.exact_text(column)} AS k{number}"
             for number, column in enumerate(self.quoted(self.key))
         )
         query = (
             f"SELECT {texts}, COUNT(*) AS times FROM {table} WHERE {condition} GROUP BY {key}"
-            f" HAVING COUNT(*) > 1 {self.database.dialect.first_rows.format(rows=1)}"
+            f" HAVING COUNT(*) > 1 {self.engine.any_rows(1)}"
         )
         parameters = [self.dispatch_id] if "?" in condition else []
         for *values, times in read_rows(self.database, query, parameters):

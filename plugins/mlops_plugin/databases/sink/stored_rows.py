@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_plugin.databases.calendar_years import holds_other_years
-from mlops_plugin.databases.dialects import Dialect
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.moments import holds_other_years
 from mlops_plugin.databases.sink.value_checks import ValueCheck, first_true
 from mlops_plugin.errors import KeyColumnError, MlopsError, SinkError, UnsupportedType
 
@@ -23,15 +23,15 @@ class StoredRows:
         self,
         batches: pa.RecordBatchReader,
         key: tuple[str, ...],
-        dialect: Dialect,
+        engine: Engine,
         checks: Mapping[str, Sequence[ValueCheck]],
     ) -> None:
-        self.schema = pa.schema([(field.name, _stored_type_of(field, dialect)) for field in batches.schema])
+        self.schema = pa.schema([(field.name, _stored_type_of(field, engine)) for field in batches.schema])
         self.count = 0
         self.refusal: MlopsError | None = None
         self._batches = batches
         self._key = key
-        self._dialect = dialect
+        self._engine = engine
         self._checks = checks
 
     def reader(self) -> pa.RecordBatchReader:
@@ -62,7 +62,7 @@ class StoredRows:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UnsupportedType(
                 f"column '{field.name}' of type {values.type} cannot be stored as {field.type} in "
-                f"{self._dialect.name}: {error}; cast it in the query to what this type "
+                f"{self._engine.name}: {error}; cast it in the query to what this type "
                 "holds, or to text"
             ) from error
         if pa.types.is_floating(field.type):
@@ -72,7 +72,7 @@ class StoredRows:
                 f"column '{field.name}' holds a date outside the years 1 to 9999, which would not come back; "
                 "cast it to text in the query, or leave such rows out"
             )
-        if not self._dialect.stores_nul and pa.types.is_string(stored.type):
+        if not self._engine.stores_nul and pa.types.is_string(stored.type):
             self._refuse_nul(stored, field.name)
         for check in self._checks.get(field.name, ()):
             check.require_kept(stored, self.count)
@@ -80,23 +80,23 @@ class StoredRows:
 
     def _refuse_lost_numbers(self, values: pa.Array, column: str) -> None:
         for name, is_stored, test in (
-            ("NaN", self._dialect.stores_nan, pc.is_nan),
-            ("an infinity", self._dialect.stores_infinity, pc.is_inf),
+            ("NaN", self._engine.stores_nan, pc.is_nan),
+            ("an infinity", self._engine.stores_infinity, pc.is_inf),
         ):
             if is_stored:
                 continue
             if (row := first_true(test(values))) is not None:
                 raise SinkError(
                     f"column '{column}' holds {name} in row {self.count + row + 1} of the dispatch, "
-                    f"which {self._dialect.name} cannot store; "
-                    "mend the model or leave such rows out in the query"
+                    f"which {self._engine.name} cannot store; "
+                    "fix the model or leave such rows out in the query"
                 )
 
     def _refuse_nul(self, values: pa.Array, column: str) -> None:
         if has_nul(values) and (row := first_true(pc.match_substring(values, "\0"))) is not None:
             raise SinkError(
                 f"column '{column}' holds a text with a NUL character in row {self.count + row + 1} of the "
-                f"dispatch, which {self._dialect.name} cannot store; take it out in the query"
+                f"dispatch, which {self._engine.name} cannot store; take it out in the query"
             )
 
 
@@ -109,27 +109,27 @@ def has_nul(texts: pa.Array) -> bool:
     return bool(least.is_valid and least.as_py() == 0)
 
 
-def _stored_type_of(field: pa.Field, dialect: Dialect) -> pa.DataType:
+def _stored_type_of(field: pa.Field, engine: Engine) -> pa.DataType:
     try:
-        return _stored_type(field.type, dialect)
+        return _stored_type(field.type, engine)
     except UnsupportedType as error:
         raise UnsupportedType(f"column '{field.name}': {error}") from error
 
 
-def _stored_type(given: pa.DataType, dialect: Dialect) -> pa.DataType:
+def _stored_type(given: pa.DataType, engine: Engine) -> pa.DataType:
     """The plain Arrow type in which every driver takes the values of a column."""
     types = pa.types
     if types.is_dictionary(given):
-        return _stored_type(given.value_type, dialect)
-    column_type = dialect.column_type(given, is_key=False)
-    if column_type == dialect.types["text"]:  # a decimal in SQLite as well
+        return _stored_type(given.value_type, engine)
+    column_type = engine.column_type(given, is_key=False)
+    if column_type == engine.column_types["text"]:  # a decimal in SQLite as well
         return pa.string()
     if types.is_unsigned_integer(given):
         return {8: pa.int16(), 16: pa.int32(), 32: pa.int64(), 64: pa.decimal128(20, 0)}[given.bit_width]
     if types.is_timestamp(given):
-        return pa.timestamp("us", "UTC" if given.tz is not None and dialect.keeps_time_zone else None)
+        return pa.timestamp("us", "UTC" if given.tz is not None and engine.keeps_time_zone else None)
     if types.is_float16(given) or types.is_float32(given):
-        return pa.float64() if column_type == dialect.types["float64"] else pa.float32()
+        return pa.float64() if column_type == engine.column_types["float64"] else pa.float32()
     plain = [(types.is_large_binary, pa.binary()), (types.is_fixed_size_binary, pa.binary())]
     plain += [(types.is_date64, pa.date32()), (types.is_time, pa.time64("us"))]
     return next((stored for test, stored in plain if test(given)), given)

@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.sink.column_fit import alteration, value_kind
-from mlops_plugin.databases.sink.table_columns import TableColumn
+from mlops_plugin.databases.engines.arrow_kinds import value_kind
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.engines.table_column import TableColumn
+from mlops_plugin.databases.sink.column_fit import alteration
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError
 
 # True where a value would be changed; None where none would.
@@ -66,31 +69,31 @@ def first_true(found: pa.BooleanArray) -> int | None:
 
 def value_checks(
     database: Database,
-    table: str,
+    table: TableName,
     columns: Mapping[str, TableColumn],
     schema: pa.Schema,
     key: Sequence[str],
 ) -> Mapping[str, Sequence[ValueCheck]]:
     """What to look for in each column of a dispatch that goes into this table, by the column's name.
 
-    `columns` by `table_columns`.
+    `columns` by folded name, as `predictions_table.table_columns` gives them.
     """
-    dialect = database.dialect
-    rules_of = _sqlite_rules if dialect.name == "sqlite" else _rules
+    engine = database.engine
+    rules_of = _rules_of_affinity if engine.values_have_types else _rules
     found = {}
     for field in schema:
-        column = columns.get(dialect.fold(field.name))
+        column = columns.get(engine.fold(field.name))
         if column is not None:
             place = f"connection '{database.conn_id}': column '{field.name}' ({column.shown}) of {table}"
-            remedy = alteration(dialect, table, field, is_key=field.name in key)
+            remedy = alteration(engine, table, field, is_key=field.name in key)
             found[field.name] = [
                 ValueCheck(place, rule, rule.remedy or remedy)
-                for rule in rules_of(column, value_kind(field.type), dialect.name)
+                for rule in rules_of(column, value_kind(field.type), engine)
             ]
     return found
 
 
-def _rules(column: TableColumn, kind: str, engine: str) -> Iterator[_Rule]:
+def _rules(column: TableColumn, kind: str, engine: Engine) -> Iterator[_Rule]:
     if kind == "text":
         yield from _rules_of_texts(column, engine)
     if kind in ("text", "binary") and column.kind == "fixed binary":
@@ -106,9 +109,9 @@ def _rules(column: TableColumn, kind: str, engine: str) -> Iterator[_Rule]:
         yield _Rule(loss, _finer_than(column.fraction))
 
 
-def _rules_of_texts(column: TableColumn, engine: str) -> Iterator[_Rule]:
+def _rules_of_texts(column: TableColumn, engine: Engine) -> Iterator[_Rule]:
     size, octets = column.characters, column.octets
-    if size is not None and column.kind == "char" and engine != "mysql":
+    if size is not None and column.kind == "char" and not engine.trims_char:
         yield _Rule(f"fills up to {size} characters", _other_size(pc.utf8_length, size))
     elif size is not None:
         # Blanks at the end are cut without an error, strict mode or not.
@@ -117,7 +120,7 @@ def _rules_of_texts(column: TableColumn, engine: str) -> Iterator[_Rule]:
             yield _Rule("drops blanks at the end", lambda values: pc.ends_with(values, " "))
     if octets is not None and column.kind == "text":
         yield _Rule(f"has room for {octets} bytes", _longer_than(octets, pc.binary_length), _LONGER)
-    if column.kind == "enum" and engine == "mysql":
+    if column.kind == "enum" and engine.folds_enum:
         # It takes 'A' and 'a ' for 'a', and '1' for the first member.
         members = pa.array(column.members, pa.string())
         loss = f"has the members {', '.join(map(repr, column.members))}"
@@ -134,7 +137,7 @@ def _rules_of_texts(column: TableColumn, engine: str) -> Iterator[_Rule]:
         yield _Rule(f"writes a {column.kind} in another way", _unlike(patterns[column.kind]))
 
 
-def _sqlite_rules(column: TableColumn, kind: str, _engine: str) -> Iterator[_Rule]:
+def _rules_of_affinity(column: TableColumn, kind: str, _engine: Engine) -> Iterator[_Rule]:
     if kind == "text" and column.kind not in ("text", "none"):
         yield _Rule(
             "makes a number of a text that looks like one",

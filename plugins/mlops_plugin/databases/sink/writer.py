@@ -13,20 +13,20 @@ from itertools import chain
 import pyarrow as pa
 
 from mlops_plugin.config.schema import SinkConfig
-from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.dialects import parse_table
+from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.sink.predictions_table import (
     DISPATCH_ID,
     check_table,
     create_table,
+    table_columns,
     unique_keys,
 )
 from mlops_plugin.databases.sink.sink_write import SinkWrite
 from mlops_plugin.databases.sink.stored_rows import StoredRows
-from mlops_plugin.databases.sink.table_columns import table_columns
 from mlops_plugin.databases.sink.upsert import upsert
 from mlops_plugin.databases.sink.value_checks import value_checks
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import CommitUncertain, DatabaseError, KeyColumnError, SinkError
 
 LOCK_WAIT_S = 600
@@ -43,11 +43,12 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     """
     sink, key = request.sink, request.key
     _require_columns(batches.schema, key)
-    if sink.mode == "upsert" and database.dialect.name == "ansi":
+    if sink.mode == "upsert" and not database.engine.supports_upsert:
         raise SinkError(
             f"connection '{database.conn_id}': this engine is not known well enough for mode upsert; "
             "use append or replace"
         )
+    table = TableName.parse(sink.table)
     searched = request.is_searched_by_key
     columns = check_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
     if columns is None:
@@ -55,14 +56,15 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
             return Written(0)
         create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
-        columns = table_columns(database, sink.table)
-    checks = value_checks(database, sink.table, columns, batches.schema, key)
+        columns = table_columns(database, table)
+    checks = value_checks(database, table, columns, batches.schema, key)
     database.commit()
-    write = SinkWrite(database, request, StoredRows(batches, key, database.dialect, checks))
+    write = SinkWrite(database, request, StoredRows(batches, key, database.engine, checks))
     modes: dict[str, Callable[[SinkWrite], int | Written]]
     modes = {"append": _append, "upsert": upsert, "replace": _replace}
-    with _exclusively(database, sink), _one_transaction(database):
-        _lock_table(write)
+    with database.engine.alone(database, table, LOCK_WAIT_S), _one_transaction(database):
+        for statement in database.engine.lock_table(write.table, LOCK_WAIT_S):
+            database.execute(statement)
         request.prepare(database)
         written = write.counted(modes[sink.mode])
         request.check()
@@ -82,7 +84,7 @@ def _append(write: SinkWrite) -> Written:
     """Add the rows, after taking out what an earlier try of this dispatch has left."""
     own = f"{write.quoted((DISPATCH_ID,))[0]} = ?"
     write.database.execute(f"DELETE FROM {write.table} WHERE {own}", [write.dispatch_id])
-    write.insert(write.table)
+    write.insert(write.table_name)
     _refuse_duplicates_unless_unique(write, own)
     count = f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}"
     arrived = write.number(count)
@@ -96,18 +98,7 @@ def _append(write: SinkWrite) -> Written:
 def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
     """Delete the dispatch's rows whose keys another dispatch has predicted with the same artifact."""
     owner, artifact = write.quoted((DISPATCH_ID, "artifact_sha256"))
-    if write.database.dialect.name == "mysql":  # a subquery there may not read the table that it changes
-        statement = (
-            f"DELETE own FROM {write.table} own JOIN {write.table} other"
-            f" ON {write.key_equals('other', 'own')}"
-            f" WHERE own.{owner} = ? AND other.{owner} <> ? AND other.{artifact} = ?"
-        )
-    else:
-        statement = (
-            f"DELETE FROM {write.table} WHERE {owner} = ? AND EXISTS (SELECT 1 FROM {write.table} other"
-            f" WHERE {write.key_equals('other', write.table)} AND other.{owner} <> ?"
-            f" AND other.{artifact} = ?)"
-        )
+    statement = write.engine.delete_repeated(write.table, write.quoted(write.key), owner, artifact)
     write.database.execute(statement, [write.dispatch_id, write.dispatch_id, artifact_sha256])
 
 
@@ -115,15 +106,15 @@ def _replace(write: SinkWrite) -> int:
     """Exchange all rows. Not by TRUNCATE: it commits on its own on some engines, and readers would see it."""
     own = f"{write.quoted((DISPATCH_ID,))[0]} = ?"
     write.database.execute(f"DELETE FROM {write.table}")
-    write.insert(write.table)
+    write.insert(write.table_name)
     _refuse_duplicates_unless_unique(write, own)
     return write.number(f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}")
 
 
 def _refuse_duplicates_unless_unique(write: SinkWrite, own: str) -> None:
-    fold = write.database.dialect.fold
+    fold = write.engine.fold
     per_dispatch = {fold(column) for column in (*write.key, DISPATCH_ID)}
-    if not any(columns <= per_dispatch for columns in unique_keys(write.database, write.sink.table)):
+    if not any(columns <= per_dispatch for columns in unique_keys(write.database, write.table_name)):
         write.refuse_duplicates(write.table, own)
 
 
@@ -142,52 +133,6 @@ def _one_transaction(database: Database) -> Iterator[None]:
             database.rollback()
         # The server may have committed before the connection broke: only the table can tell.
         raise CommitUncertain(error.conn_id, error.doing, error.driver_says) from error
-
-
-@contextmanager
-def _exclusively(database: Database, sink: SinkConfig) -> Iterator[None]:
-    """One dispatch at a time per table on MySQL, where LOCK TABLES would commit.
-
-    Without it two deletes may both lock the same empty gap, and both inserts then wait for the other.
-    """
-    if database.dialect.name != "mysql":
-        yield
-        return
-    parts = parse_table(sink.table)
-    name = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"
-    parameters = [parts[-2] if len(parts) > 1 else None, parts[-1]]
-    query = f"SELECT GET_LOCK({name}, {LOCK_WAIT_S}) AS is_held"
-    if read_rows(database, query, parameters) != [(1,)]:
-        raise DatabaseError(
-            database.conn_id,
-            f"waiting for another dispatch that writes {sink.table}",
-            f"no lock within {LOCK_WAIT_S} s",
-        )
-    try:
-        yield
-    finally:
-        with suppress(DatabaseError):  # it ends with the connection anyway
-            read_rows(database, f"SELECT RELEASE_LOCK({name}) AS is_released", parameters)
-            database.commit()
-
-
-def _lock_table(write: SinkWrite) -> None:
-    """Begin the transaction so that no other dispatch writes into it; readers go on reading."""
-    statements = {
-        # A table without STRICT would take a value that does not fit and cut it.
-        "mysql": [
-            "SET SESSION sql_mode = CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')"
-        ],
-        "postgresql": [
-            f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'",
-            f"LOCK TABLE {write.table} IN SHARE ROW EXCLUSIVE MODE",
-        ],
-        "mssql": [f"DELETE FROM {write.table} WITH (TABLOCKX) WHERE 1 = 0"],
-        # A transaction that begins by reading cannot wait for its turn to write.
-        "sqlite": [f"DELETE FROM {write.table} WHERE 1 = 0"],
-    }
-    for statement in statements.get(write.database.dialect.name, []):
-        write.database.execute(statement)
 
 
 def _require_columns(schema: pa.Schema, key: tuple[str, ...]) -> None:

@@ -17,10 +17,10 @@ Kind = Literal["integer", "date", "timestamp", "timestamp with time zone"]
 Column = Kind | Literal["text"]
 
 
-def column_kind(where: str, name: str, columns: pa.Schema, engine: str) -> Column:
-    """What the cursor column holds. Raises `CursorError` where it is missing or of a type without use.
+def column_kind(where: str, name: str, columns: pa.Schema, *, may_be_text: bool) -> Column:
+    """What the cursor column holds. Raises `CursorError` if it is missing or its type is of no use.
 
-    `where` is the path of the model's cursor, `engine` the dialect's name.
+    `where` is the path of the model's cursor. `may_be_text`: the engine keeps times as text.
     """
     if name not in columns.names:
         raise CursorError(
@@ -33,7 +33,7 @@ def column_kind(where: str, name: str, columns: pa.Schema, engine: str) -> Colum
         return "date"
     if pa.types.is_timestamp(kind):
         return "timestamp" if kind.tz is None else "timestamp with time zone"
-    if engine == "sqlite" and pa.types.is_string(kind):
+    if may_be_text and pa.types.is_string(kind):
         return "text"
     raise CursorError(
         f"{where}.column: '{name}' is of type {kind}; a cursor is a timestamp, a date or an integer: cast it "

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from mlops_plugin.config.schema import CursorConfig, ModelConfig
 from mlops_plugin.databases.cursor_bounds import between, from_on
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.drivers.row_stream import utc_naive
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import Condition
 from mlops_plugin.errors import CursorError
@@ -68,7 +69,7 @@ class Increment:
         """Take rows into account. Raises `CursorError` for a NULL and for values that cannot be a cursor."""
         if self._cursor is None or batch.num_rows == 0:
             return
-        column_kind(self._where, self._cursor.column, batch.schema, "sqlite")
+        column_kind(self._where, self._cursor.column, batch.schema, may_be_text=True)
         values = batch.column(self._cursor.column)
         if values.null_count:
             raise CursorError(
@@ -129,7 +130,7 @@ def increment_of(dispatch: Dispatch, store: EventStore, database: Database, quer
         return Increment(model, tuple(conditions), skipped_artifact=sha256)
     first, generation = _beginning(dispatch, source.cursor, store, database, query)
     if first is not None:
-        conditions.append(from_on(database.dialect, source.cursor.column, first))
+        conditions.append(from_on(database.engine, source.cursor.column, first))
     return Increment(model, tuple(conditions), first=first, generation=generation, skipped_artifact=sha256)
 
 
@@ -162,10 +163,10 @@ def cursor_path(model: ModelConfig) -> str:
     return f"models.{model.name}.source.cursor"
 
 
-def check_column(model: ModelConfig, cursor: CursorConfig, columns: pa.Schema, engine: str) -> Column:
+def check_column(model: ModelConfig, cursor: CursorConfig, columns: pa.Schema, engine: Engine) -> Column:
     """What the cursor column holds. Raises `CursorError` where it, the lag or the initial value is wrong."""
     where = cursor_path(model)
-    column = column_kind(where, cursor.column, columns, engine)
+    column = column_kind(where, cursor.column, columns, may_be_text=engine.values_have_types)
     check_lag(where, cursor.lag, column)
     if cursor.initial is not None:
         understood(f"{where}.initial", str(cursor.initial), column)
@@ -178,8 +179,8 @@ def _beginning(
     """The value from which on a dispatch reads (None: all rows), and the generation of the mark."""
     where = cursor_path(dispatch.model)
     column = None
-    if database.dialect.name != "sqlite":  # there, values tell their type, and there may be none
-        column = check_column(dispatch.model, cursor, database.describe(query), database.dialect.name)
+    if not database.engine.values_have_types:  # then values tell their type, and there may be none
+        column = check_column(dispatch.model, cursor, database.describe(query), database.engine)
     earlier = _earlier_beginning(dispatch, cursor, store)
     if earlier is not None:
         return earlier
@@ -216,10 +217,10 @@ def _earlier_beginning(
 def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, query: str) -> Condition:
     if dispatch.data_interval is None:
         raise CursorError(f"models.{dispatch.model.name}: this dispatch has no data interval to read")
-    column = column_kind(
-        cursor_path(dispatch.model), cursor.column, database.describe(query), database.dialect.name
-    )
-    if column == "integer" and not (database.dialect.name == "sqlite" and isinstance(cursor.lag, timedelta)):
+    is_untyped = database.engine.values_have_types
+    where = cursor_path(dispatch.model)
+    column = column_kind(where, cursor.column, database.describe(query), may_be_text=is_untyped)
+    if column == "integer" and not (is_untyped and isinstance(cursor.lag, timedelta)):
         raise CursorError(
             f"{cursor_path(dispatch.model)}: a backfill reads the rows of its data interval, a time, "
             f"but '{cursor.column}' holds integers; go back with `mlops cursor {dispatch.model.name} --set "
@@ -227,7 +228,7 @@ def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, quer
         )
     kind: Column = "text" if column == "integer" else column
     start, end = (of_interval(moment, kind) for moment in dispatch.data_interval)
-    return between(database.dialect, cursor.column, start, end)
+    return between(database.engine, cursor.column, start, end)
 
 
 def _value_of(mark: HighWaterMark | None, cursor: CursorConfig) -> Value | None:

@@ -42,7 +42,7 @@ def set_by_hand(
         database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
         with contextlib.closing(database):
             columns = database.describe(render(model))
-            column = check_column(model, cursor, columns, database.dialect.name)
+            column = check_column(model, cursor, columns, database.engine)
         value = understood(f"{cursor_path(model)}: --set", text, column)
     with deployment.event_store() as store:
         return set_mark(

@@ -37,7 +37,7 @@ def read_in_pages(
     bounds = plan_pages(database, query, conditions, pages, path)
 
     def next_page() -> pa.RecordBatchReader:
-        statement, parameters = narrowed(query, [*conditions, *bounds.next_page()], database.dialect.name)
+        statement, parameters = narrowed(query, [*conditions, *bounds.next_page()], database.engine.name)
         return database.read(statement, batch_rows=batch_rows, parameters=parameters)
 
     first = next_page()
@@ -73,10 +73,10 @@ def plan_pages(
     columns = database.describe(query)
     require_columns([pages.column], columns.names, path)
     database.begin_snapshot()
-    statement, parameters = narrowed(query, conditions, database.dialect.name)
+    statement, parameters = narrowed(query, conditions, database.engine.name)
     arrow_type = columns.field(pages.column).type
     ends = ends_of(database, statement, pages.column, arrow_type, parameters)
-    quoted = database.dialect.quote(pages.column)
+    quoted = database.engine.quote(pages.column)
     return PageBounds(quoted, *ends, pages.rows, f"{path}: '{pages.column}'")
 
 

@@ -24,18 +24,6 @@ _PARSE: Mapping[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
 }
-# A number from 0 to {count} - 1 for a row, always the same for the same values; NULL counts as a value.
-_HASHES = {
-    "mysql": "MOD(CRC32(CONCAT_WS('|', {columns})), {count})",
-    "postgresql": "MOD(ABS(CAST(HASHTEXT(CONCAT_WS('|', {columns})) AS BIGINT)), {count})",
-    "sqlite": "(({sum}) % {count} + {count}) % {count}",
-    "mssql": "ABS(CAST(CHECKSUM({columns}) AS BIGINT)) % {count}",
-}
-# SQLite has no hash function.
-_SQLITE_NUMBER = (
-    "COALESCE(CASE TYPEOF({column}) WHEN 'text' THEN UNICODE(SUBSTR({column}, -1)) + LENGTH({column}) "
-    "ELSE CAST({column} AS INTEGER) % {count} END, 0)"
-)
 
 
 @dataclass(frozen=True)
@@ -89,19 +77,16 @@ def _by_predicates(predicates: Sequence[str]) -> list[Partition]:
 def _by_hash(database: Database, columns: Sequence[str], count: int, path: str) -> list[Partition]:
     if count == 1:
         return [ALL_ROWS]
-    engine = database.dialect.name
-    if engine not in _HASHES:
+    number = database.engine.row_hash([database.engine.quote(column) for column in columns], count)
+    if number is None:
         raise PartitionError(
             f"{path}.hash: no hash function of this engine is known; use column or predicates instead"
         )
-    quoted = [database.dialect.quote(column) for column in columns]
-    numbers = " + ".join(_SQLITE_NUMBER.format(column=column, count=count) for column in quoted)
-    number = _HASHES[engine].format(columns=", ".join(quoted), sum=numbers, count=count)
     return [Partition(f"hash {part + 1} of {count}", f"{number} = {part:d}") for part in range(count)]
 
 
 def _by_range(database: Database, query: str, column: str, count: int, path: str) -> list[Partition]:
-    quoted = database.dialect.quote(column)
+    quoted = database.engine.quote(column)
     least, greatest = ends_of(database, query, column, database.describe(query).field(column).type)
     if least is None:
         return [ALL_ROWS]

@@ -34,13 +34,13 @@ def ends_of(
     database: Database, query: str, column: str, arrow_type: pa.DataType, parameters: Sequence[object] = ()
 ) -> tuple[Any, Any]:
     """The least and the greatest value of a query's column; None and None where it has none."""
-    quoted = database.dialect.quote(column)
+    quoted = database.engine.quote(column)
     # PostgreSQL's MIN forgets how many digits its column has; bounds are whole numbers anyway.
     before, after = ("CAST(FLOOR(", ") AS DECIMAL(38, 0))") if pa.types.is_decimal(arrow_type) else ("", "")
 
     def end(function: str) -> Any:
         of_all = f"{before}{function}({quoted}){after}"
-        statement = f"SELECT {of_all} AS bound FROM (\n{bare(query, database.dialect.name)}\n) selected"
+        statement = f"SELECT {of_all} AS bound FROM (\n{bare(query, database.engine.name)}\n) selected"
         return database.read(statement, batch_rows=1, parameters=parameters).read_all().column(0)[0].as_py()
 
     # Two questions, not one: an engine answers each from an end of the index.

@@ -19,6 +19,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.validation.baseline import read_baseline
 from mlops_plugin.pipeline.validation.rejections import key_texts
@@ -74,7 +75,7 @@ class Quarantine:
         with self._open() as database:
             if not self._exists(database):
                 return pa.array([], pa.string())
-            released = database.dialect.quote("released_by")
+            released = database.engine.quote("released_by")
             return self._key_texts(
                 database, f"{released} IS NULL OR {released} = ?", [self._model.name, self._dispatch_id]
             )
@@ -85,10 +86,10 @@ class Quarantine:
         Not its own: a dispatch that is cleared and run again has to read its own rows again.
         """
         with self._open() as database:
-            known = database.columns(self._table(database)) or ()
-            if database.dialect.fold("judged_by") not in map(database.dialect.fold, known):
+            known = database.columns(TableName.parse(self._sink.table)) or ()
+            if database.engine.fold("judged_by") not in map(database.engine.fold, known):
                 return pa.array([], pa.string())
-            released, judged, owner = map(database.dialect.quote, ("released_by", "judged_by", "dispatch_id"))
+            released, judged, owner = map(database.engine.quote, ("released_by", "judged_by", "dispatch_id"))
             return self._key_texts(
                 database,
                 f"{released} IS NULL AND {judged} = ? AND {owner} <> ?",
@@ -96,7 +97,7 @@ class Quarantine:
             )
 
     def _key_texts(self, database: Database, condition: str, parameters: list[str]) -> pa.StringArray:
-        quote = database.dialect.quote
+        quote = database.engine.quote
         reader = database.read(
             f"SELECT {quote('key_text')} FROM {self._table(database)} WHERE {quote('model')} = ?"
             f" AND ({condition})",
@@ -125,7 +126,7 @@ class Quarantine:
         return sum(map(len, numbers.values()))
 
     def _open_records(self, database: Database) -> pa.RecordBatchReader:
-        quote = database.dialect.quote
+        quote = database.engine.quote
         columns = ", ".join(map(quote, ("dispatch_id", RECORD_NUMBER, "key_text")))
         return database.read(
             f"SELECT {columns} FROM {self._table(database)} WHERE {quote('model')} = ?"
@@ -136,7 +137,7 @@ class Quarantine:
 
     def _mark(self, database: Database, dispatch_id: str, numbers: list[int]) -> None:
         # By number, not by key: a collation may take two keys for one.
-        quote = database.dialect.quote
+        quote = database.engine.quote
         for start in range(0, len(numbers), _RELEASED_AT_ONCE):
             listed = ", ".join(map(str, numbers[start : start + _RELEASED_AT_ONCE]))
             database.execute(
@@ -175,10 +176,10 @@ class Quarantine:
             yield database
 
     def _table(self, database: Database) -> str:
-        return database.dialect.quote_table(self._sink.table)
+        return TableName.parse(self._sink.table).quoted(database.engine)
 
     def _exists(self, database: Database) -> bool:
-        return database.columns(self._table(database)) is not None
+        return database.columns(TableName.parse(self._sink.table)) is not None
 
 
 def judgement(model: ModelConfig, artifact_sha256: str) -> str:

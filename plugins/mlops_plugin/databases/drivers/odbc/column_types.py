@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mlops_plugin.databases.drivers.odbc.driver_manager import BIGINT, BIT, REAL, OdbcColumn
+from mlops_plugin.databases.engines.sqlite import stored_type
 from mlops_plugin.databases.source_column import SourceColumn
-from mlops_plugin.databases.sqlite_types import stored_type
 from mlops_plugin.errors import UnsupportedType
 
 _MOST_DIGITS = 38
@@ -24,7 +24,7 @@ _SQLITE_TEXTS = frozenset({"text", "varchar", "char", "clob", "nvarchar", "nchar
 
 def delivered_type(source: SourceColumn, column: OdbcColumn) -> pa.DataType | None:
     """The type to hand on where it is not the fetched one. Raises `UnsupportedType`."""
-    engine = source.dialect.name
+    engine = source.engine.name
     if column.sql_type == BIGINT and column.is_unsigned:
         raise source.refusal(
             "arrives with its upper half as negative numbers", instead="CAST({0} AS DECIMAL(20, 0))"
@@ -119,8 +119,8 @@ class Unreadable:
 
 def unreadable(source: SourceColumn, column: OdbcColumn) -> list[Unreadable]:
     """What to look for in a column before it is read."""
-    name = source.dialect.enclose(column.name)
-    match source.dialect.name:
+    name = source.engine.enclose(column.name)
+    match source.engine.name:
         case "mysql" if condition := _unreadable_time(column, name):
             return [Unreadable(condition, "holds zeros for a date, or a time outside one day")]
         case "sqlite" if column.sql_type in SQLITE_INTEGERS:

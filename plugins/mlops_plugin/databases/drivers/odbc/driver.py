@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.dialects import dialect_named
 from mlops_plugin.databases.drivers.driver_errors import driver_errors
 from mlops_plugin.databases.drivers.odbc.column_types import (
     delivered_type,
@@ -24,10 +23,13 @@ from mlops_plugin.databases.drivers.odbc.connection_string import connection_str
 from mlops_plugin.databases.drivers.odbc.driver_manager import BIGINT, DriverManager, OdbcColumn, OdbcError
 from mlops_plugin.databases.drivers.odbc.installation import driver_missing, library_missing
 from mlops_plugin.databases.drivers.odbc.refusals import unreadable_value
+from mlops_plugin.databases.drivers.odbc.table_columns import table_column
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, rows_at_once, stream
+from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare
-from mlops_plugin.databases.table_names import POSTGRES_COLUMNS
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
 _log = logging.getLogger(__name__)
@@ -37,8 +39,6 @@ _INSERT_ROWS = 5_000
 _FIRST_STREAMING = (3, 1, 22)
 _MANY_ROWS = 500_000
 _NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
-# Times with a zone arrive without one: all of them in UTC, then.
-_USE_UTC = {"mysql": "SET time_zone = '+00:00'", "postgresql": "SET TIME ZONE 'UTC'"}
 
 
 class OdbcDatabase(OpenDatabase):
@@ -67,7 +67,7 @@ class OdbcDatabase(OpenDatabase):
         except DatabaseError as error:
             raise (driver_missing(spec, error.driver_says) or error) from error.__cause__
         self._error: type[Exception] = arrow_odbc.Error
-        self.dialect = dialect_named(str(spec.extra.get("dialect") or self._manager.dbms_name()))
+        self.engine = engine_named(str(spec.extra.get("dialect") or self._manager.dbms_name()))
         self._collects = False
         if "maodbc" in self._manager.driver_name():
             self._collects = self._manager.driver_version() < _FIRST_STREAMING
@@ -84,13 +84,13 @@ class OdbcDatabase(OpenDatabase):
             self._connection: Any = arrow_odbc.connect(
                 address, autocommit=False, login_timeout_sec=_CONNECT_TIMEOUT_S
             )
-            if self.dialect.name in _USE_UTC:
-                self._connection.execute(_USE_UTC[self.dialect.name])
+            if self.engine.utc_session:
+                self._connection.execute(self.engine.utc_session)
                 self._connection.commit()
             undo.pop_all()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
-        query = bare(query, self.dialect.name)  # drivers put it into statements of their own
+        query = bare(query, self.engine.name)  # drivers put it into statements of their own
         described = self._describe_columns(query)
         require_names(self.conn_id, [column.name for column in described or ()])
         for column in described or ():
@@ -98,7 +98,7 @@ class OdbcDatabase(OpenDatabase):
         return self._read(query, batch_rows, parameters, described)
 
     def describe(self, query: str) -> pa.Schema:
-        query = bare(query, self.dialect.name)
+        query = bare(query, self.engine.name)
         try:
             return self.read(f"SELECT * FROM (\n{query}\n) described WHERE 1 = 0", batch_rows=1).schema
         except DatabaseError:
@@ -115,34 +115,36 @@ class OdbcDatabase(OpenDatabase):
         with self._doing("running a statement"):
             self._connection.execute(statement, parameters=_texts(parameters))
 
-    def insert(self, table: str, batches: pa.RecordBatchReader) -> int:
+    def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         self._has_written = True
         # arrow-odbc would not double a quote within a name, and takes [a] and "a" for quoted ones.
         quote = self._manager.identifier_quote()
         fields = [
             pa.field(
                 quote + field.name.replace(quote, quote * 2) + quote,
-                written_type(self.dialect.name, self.conn_id, field),
+                written_type(self.engine.name, self.conn_id, field),
             )
             for field in batches.schema
         ]
         rows = CountedRows(batches, pa.schema(fields))
         with self._doing(f"writing to {table}"):
-            self._connection.insert_into_table(rows, table, chunk_size=_INSERT_ROWS)
+            self._connection.insert_into_table(rows, table.quoted(self.engine), chunk_size=_INSERT_ROWS)
         return rows.count
 
-    def columns(self, table: str) -> tuple[str, ...] | None:
-        if self.dialect.name == "postgresql":
-            return self._postgres_columns(table)
+    def columns(self, table: TableName) -> tuple[str, ...] | None:
+        if query := self.engine.columns_query():
+            return self._columns_by_query(query, table)
         try:
-            return tuple(self._read(f"SELECT * FROM {table} WHERE 1 = 0", 1, (), None).schema.names)
+            nothing = f"SELECT * FROM {table.quoted(self.engine)} WHERE 1 = 0"
+            return tuple(self._read(nothing, 1, (), None).schema.names)
         except DatabaseError as error:
             if any(sign in error.driver_says for sign in _NO_SUCH_TABLE):
                 return None
             raise
 
-    def driver_columns(self, table: str) -> tuple[OdbcColumn, ...]:
-        return self._describe_columns(f"SELECT * FROM {table} WHERE 1 = 0") or ()
+    def declared_columns(self, table: TableName) -> list[TableColumn]:
+        query = f"SELECT * FROM {table.quoted(self.engine)} WHERE 1 = 0"
+        return [table_column(column) for column in self._describe_columns(query) or ()]
 
     def commit(self) -> None:
         with self._doing("committing"):
@@ -186,7 +188,7 @@ class OdbcDatabase(OpenDatabase):
         parameters: Sequence[object],
         described: tuple[OdbcColumn, ...] | None,
     ) -> pa.RecordBatchReader:
-        engine = self.dialect.name
+        engine = self.engine.name
         delivered = [delivered_type(self._source_column(column), column) for column in described or ()]
         announced: list[pa.Schema] = []
 
@@ -222,7 +224,7 @@ class OdbcDatabase(OpenDatabase):
         columns = [
             self._source_column(column)
             if column
-            else SourceColumn(self.conn_id, field.name, str(field.type), self.dialect)
+            else SourceColumn(self.conn_id, field.name, str(field.type), self.engine)
             for field, column in zip(schema, described or [None] * len(schema), strict=True)
         ]
         return stream(columns, schema, self._batches(reader, columns, schema), batch_rows)
@@ -246,7 +248,7 @@ class OdbcDatabase(OpenDatabase):
     def _source_column(self, column: OdbcColumn) -> SourceColumn:
         unsigned = " unsigned" if column.is_unsigned and column.sql_type == BIGINT else ""
         name = (column.type_name or "without a name") + unsigned
-        return SourceColumn(self.conn_id, column.name, name, self.dialect)
+        return SourceColumn(self.conn_id, column.name, name, self.engine)
 
     def _warn_of_memory(self) -> None:
         version = ".".join(map(str, self._manager.driver_version()))
@@ -260,9 +262,10 @@ class OdbcDatabase(OpenDatabase):
             ".".join(map(str, _FIRST_STREAMING)),
         )
 
-    def _postgres_columns(self, table: str) -> tuple[str, ...] | None:
+    def _columns_by_query(self, query: str, table: TableName) -> tuple[str, ...] | None:
         # Not by a query on the table: an error would end the transaction.
-        names = self._read(POSTGRES_COLUMNS, 2000, (table,), None).read_all().column(0).to_pylist()
+        found = self._read(query, 2000, (table.quoted(self.engine),), None).read_all()
+        names = found.column(0).to_pylist()
         return tuple(name for name in names if name is not None) if names else None
 
     def _check_values(self, query: str, parameters: Sequence[object], column: OdbcColumn) -> None:

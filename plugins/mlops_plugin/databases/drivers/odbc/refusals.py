@@ -32,7 +32,7 @@ def unreadable_value(
             f"connection '{error.conn_id}': column {where} holds a value of {size[1]} bytes, and there is "
             f"room for {room_bytes}; set max_text_bytes of the source to {size[1]} or more"
         )
-    if "invalid UTF-8" in error.driver_says and texts and texts[0].dialect.name == "sqlite":
+    if "invalid UTF-8" in error.driver_says and texts and texts[0].engine.name == "sqlite":
         return texts[0].refusal("holds text that is not UTF-8", instead=SQLITE_BYTES)
     return None
 

@@ -1,8 +1,8 @@
-"""Tells dates that every engine has (years 1 to 9999) from those that do not come back as they were."""
+"""Dates and times that every engine has (years 1 to 9999), and times in UTC; drivers and engines ask."""
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,3 +26,8 @@ def holds_other_years(column: pa.Array) -> bool:
     if found["min"] is None:
         return False
     return not _FIRST_DAY * per_day <= found["min"] <= found["max"] < _AFTER_LAST_DAY * per_day
+
+
+def utc_naive(value: datetime) -> datetime:
+    """An aware time as the same instant in UTC, without zone; a naive one as it is."""
+    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)

@@ -5,16 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.databases.dialects import (
-    ANSI,
-    MSSQL,
-    MYSQL,
-    POSTGRESQL,
-    SQLITE,
-    Dialect,
-    dialect_named,
-    parse_table,
-)
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.engines.registry import ANSI, MSSQL, MYSQL, POSTGRESQL, SQLITE, engine_named
+from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError, UnsupportedType
 
 ALL = (ANSI, MSSQL, MYSQL, POSTGRESQL, SQLITE)
@@ -35,7 +28,7 @@ ALL = (ANSI, MSSQL, MYSQL, POSTGRESQL, SQLITE)
     ],
 )
 def test_a_table_name_is_split_at_dots_outside_quotes(written: str, parts: tuple[str, ...]) -> None:
-    assert parse_table(written) == parts
+    assert TableName.parse(written).parts == parts
 
 
 @pytest.mark.parametrize(
@@ -44,38 +37,38 @@ def test_a_table_name_is_split_at_dots_outside_quotes(written: str, parts: tuple
 )
 def test_a_table_name_that_is_none_is_refused(written: str) -> None:
     with pytest.raises(SinkError):
-        parse_table(written)
+        TableName.parse(written)
 
 
 @pytest.mark.parametrize(
-    ("dialect", "quoted"),
+    ("engine", "quoted"),
     [(MYSQL, '`a``b"c]d`'), (POSTGRESQL, '"a`b""c]d"'), (MSSQL, '[a`b"c]]d]'), (ANSI, '"a`b""c]d"')],
 )
-def test_a_quote_inside_a_name_is_doubled(dialect: Dialect, quoted: str) -> None:
-    assert dialect.quote('a`b"c]d') == quoted
+def test_a_quote_inside_a_name_is_doubled(engine: Engine, quoted: str) -> None:
+    assert engine.quote('a`b"c]d') == quoted
 
 
 def test_each_part_of_a_table_name_is_quoted() -> None:
-    assert MYSQL.quote_table('sales."a.b"') == "`sales`.`a.b`"
+    assert TableName.parse('sales."a.b"').quoted(MYSQL) == "`sales`.`a.b`"
 
 
-@pytest.mark.parametrize("dialect", ALL, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("engine", ALL, ids=lambda engine: engine.name)
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 2000])
-def test_a_name_that_no_engine_takes_is_refused(dialect: Dialect, name: str) -> None:
+def test_a_name_that_no_engine_takes_is_refused(engine: Engine, name: str) -> None:
     with pytest.raises(SinkError):
-        dialect.quote(name)
+        engine.quote(name)
 
 
 def test_names_are_measured_as_the_engine_measures_them() -> None:
     assert MYSQL.quote("ä" * 64)
     assert POSTGRESQL.quote("a" * 63)
-    for dialect, name in ((MYSQL, "a" * 65), (POSTGRESQL, "ä" * 32), (MYSQL, "model_🚀")):
+    for engine, name in ((MYSQL, "a" * 65), (POSTGRESQL, "ä" * 32), (MYSQL, "model_🚀")):
         with pytest.raises(SinkError):
-            dialect.quote(name)
+            engine.quote(name)
 
 
 @pytest.mark.parametrize(
-    ("said", "dialect"),
+    ("said", "engine"),
     [
         ("MySQL", MYSQL),
         ("MariaDB", MYSQL),
@@ -86,8 +79,8 @@ def test_names_are_measured_as_the_engine_measures_them() -> None:
         ("DB2/LINUXX8664", ANSI),
     ],
 )
-def test_an_engine_is_known_by_the_name_its_driver_gives(said: str, dialect: Dialect) -> None:
-    assert dialect_named(said) is dialect
+def test_an_engine_is_known_by_the_name_its_driver_gives(said: str, engine: Engine) -> None:
+    assert engine_named(said) is engine
 
 
 STORABLE = [
@@ -120,22 +113,22 @@ STORABLE = [
 ]
 
 
-@pytest.mark.parametrize("dialect", ALL, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("engine", ALL, ids=lambda engine: engine.name)
 @pytest.mark.parametrize("arrow_type", STORABLE, ids=str)
-def test_every_engine_has_a_type_for_every_plain_value(dialect: Dialect, arrow_type: pa.DataType) -> None:
+def test_every_engine_has_a_type_for_every_plain_value(engine: Engine, arrow_type: pa.DataType) -> None:
     for is_key in (False, True):
-        assert dialect.column_type(arrow_type, is_key=is_key)
+        assert engine.column_type(arrow_type, is_key=is_key)
 
 
-@pytest.mark.parametrize("dialect", ALL, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("engine", ALL, ids=lambda engine: engine.name)
 @pytest.mark.parametrize(
     "arrow_type",
     [pa.null(), pa.list_(pa.int8()), pa.struct({"a": pa.int8()}), pa.duration("s"), pa.decimal128(5, -2)],
     ids=str,
 )
-def test_a_value_without_a_column_type_is_refused(dialect: Dialect, arrow_type: pa.DataType) -> None:
+def test_a_value_without_a_column_type_is_refused(engine: Engine, arrow_type: pa.DataType) -> None:
     with pytest.raises(UnsupportedType):
-        dialect.column_type(arrow_type, is_key=False)
+        engine.column_type(arrow_type, is_key=False)
 
 
 def test_unsigned_integers_fit_their_column() -> None:

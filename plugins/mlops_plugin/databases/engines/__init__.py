@@ -1,0 +1,1 @@
+"""One class per SQL engine: everything that differs between engines is a method of it."""

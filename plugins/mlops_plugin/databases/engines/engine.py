@@ -1,0 +1,275 @@
+"""What SQL itself defines, and every question that an engine must answer; an engine overrides what differs.
+
+The drivers, the sink, the pipeline and the Showroom ask these methods. No other module compares an
+engine's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import date, datetime
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import pyarrow as pa
+
+from mlops_plugin.databases.engines.arrow_kinds import digits_of, kind_of
+from mlops_plugin.databases.engines.merge import Merge
+from mlops_plugin.databases.moments import utc_naive
+from mlops_plugin.errors import SinkError, UnsupportedType
+
+if TYPE_CHECKING:
+    from mlops_plugin.databases.database import Database
+    from mlops_plugin.databases.engines.table_column import TableColumn
+    from mlops_plugin.databases.table_name import TableName
+
+CursorValue = int | date | datetime
+IndexColumn = tuple[object, str | None, bool]  # index, column, whether the engine generates its values
+_BEYOND_BMP = 0xFFFF
+
+
+class Engine:
+    """Standard SQL. Used as it is for an engine behind ODBC that we do not know.
+
+    Names are always quoted, so an engine keeps the case that the configuration writes.
+    """
+
+    name: ClassVar[str] = "ansi"
+    parser: ClassVar[str | None] = None  # what sqlglot calls it
+    is_experimental: ClassVar[bool] = False  # its SQL was never run on a real server of the engine
+
+    # Names
+    opening: ClassVar[str] = '"'
+    closing: ClassVar[str] = '"'
+    name_limit: ClassVar[int] = 128
+    limit_counts_bytes: ClassVar[bool] = False
+    names_beyond_bmp: ClassVar[bool] = True
+    ignores_case: ClassVar[bool] = False  # of column names, even quoted ones
+
+    # Values
+    column_types: ClassVar[Mapping[str, str]] = {  # kind of value (see `kind_of`) -> column type
+        "int8": "SMALLINT",
+        "int16": "SMALLINT",
+        "int32": "INTEGER",
+        "int64": "BIGINT",
+        "bool": "BOOLEAN",
+        "float32": "REAL",
+        "float64": "DOUBLE PRECISION",
+        "decimal": "DECIMAL({precision},{scale})",
+        "text": "VARCHAR(4000)",
+        "key_text": "VARCHAR(255)",
+        "binary": "VARBINARY(4000)",
+        "key_binary": "VARBINARY(255)",
+        "date": "DATE",
+        "time": "TIME(6)",
+        "timestamp": "TIMESTAMP(6)",
+        "timestamp_utc": "TIMESTAMP(6)",
+    }
+    max_precision: ClassVar[int] = 38  # digits of a decimal
+    stores_nan: ClassVar[bool] = False
+    stores_infinity: ClassVar[bool] = False
+    stores_nul: ClassVar[bool] = True  # a character of code 0 in a text
+    values_have_types: ClassVar[bool] = False  # each value has its own type, whatever its column declares
+    trims_char: ClassVar[bool] = False  # a CHAR(n) loses blanks at its end; others are filled up with them
+    folds_enum: ClassVar[bool] = False  # an ENUM takes 'A' for its member 'a'
+    cast_types: ClassVar[tuple[str, str, str, str]] = (  # of an integer, a date, a time, a time with zone
+        "BIGINT",
+        "DATE",
+        "TIMESTAMP(6)",
+        "TIMESTAMP(6) WITH TIME ZONE",
+    )
+    double_type: ClassVar[str] = "DOUBLE PRECISION"  # in a CAST
+    text_type: ClassVar[str] = "VARCHAR(4000)"  # in a CAST
+
+    # Queries
+    null_order: ClassVar[Literal["least", "greatest"] | None] = None  # how NULL sorts; None: not known
+    like_wildcards: ClassVar[str] = "%_"
+    # Statements that begin a transaction in which all queries see the same data; none: not known.
+    snapshot: ClassVar[tuple[str, ...]] = ()
+    utc_session: ClassVar[str | None] = None  # lets times with a zone come in UTC
+
+    # Tables
+    table_options: ClassVar[str] = ""  # ends a CREATE TABLE
+    supports_upsert: ClassVar[bool] = False
+    keys_stage: ClassVar[bool] = False  # an upsert's temporary table gets the key as its primary key
+
+    def quote(self, identifier: str) -> str:
+        """One name, quoted. Raises `SinkError` for a name that the engine would refuse or cut short."""
+        length = len(identifier.encode() if self.limit_counts_bytes else identifier)
+        if not identifier or "\0" in identifier:
+            raise SinkError(f"{identifier!r} is no name for a table or column: it is empty or holds a NUL")
+        if length > self.name_limit:
+            unit = "bytes" if self.limit_counts_bytes else "characters"
+            raise SinkError(
+                f"the name {identifier!r} has {length} {unit}; {self.name} allows {self.name_limit}"
+            )
+        if not self.names_beyond_bmp and any(ord(character) > _BEYOND_BMP for character in identifier):
+            raise SinkError(f"the name {identifier!r} holds a character that {self.name} allows in no name")
+        return self.enclose(identifier)
+
+    def enclose(self, identifier: str) -> str:
+        """Quote a name that the engine gave us: a query's column may have a longer one than a table's."""
+        return self.opening + identifier.replace(self.closing, self.closing * 2) + self.closing
+
+    def fold(self, identifier: str) -> str:
+        """A column name in the form in which this engine compares it with others."""
+        return identifier.casefold() if self.ignores_case else identifier
+
+    @property
+    def keeps_time_zone(self) -> bool:
+        """Whether a time's zone has a place in the table; if not, UTC is written without it."""
+        return self.column_types["timestamp_utc"] != self.column_types["timestamp"]
+
+    def column_type(self, arrow_type: pa.DataType, *, is_key: bool) -> str:
+        """The column type that holds every value of an Arrow type; `is_key`: an index must take it.
+
+        Raises `UnsupportedType` if the engine has none.
+        """
+        kind = kind_of(arrow_type)
+        if is_key:
+            kind = {"text": "key_text", "binary": "key_binary"}.get(kind, kind)
+        if kind not in self.column_types:
+            raise UnsupportedType(
+                f"{self.name} has no column type for {arrow_type}; cast it in the query, e.g. to text"
+            )
+        if kind != "decimal":
+            return self.column_types[kind]
+        precision, scale = digits_of(arrow_type)
+        if not 0 <= scale <= precision <= self.max_precision:
+            raise UnsupportedType(
+                f"{self.name} has no decimal of {precision} digits, {scale} of them after the point "
+                f"(at most {self.max_precision}); cast it in the query, e.g. to text"
+            )
+        return self.column_types[kind].format(precision=precision, scale=scale)
+
+    def index_types(self, arrow_types: Sequence[pa.DataType]) -> list[str]:
+        """The column types of the columns of one index, so that the index takes them all together.
+
+        Raises `SinkError` if no types do, `UnsupportedType` as `column_type` does.
+        """
+        return [self.column_type(arrow_type, is_key=True) for arrow_type in arrow_types]
+
+    def limit(self, rows: int) -> str:
+        """The end of a query with ORDER BY that returns its first rows."""
+        return f"OFFSET 0 ROWS FETCH FIRST {rows:d} ROWS ONLY"
+
+    def any_rows(self, rows: int) -> str:
+        """The end of a query without ORDER BY that returns some of its rows."""
+        return f"ORDER BY 1 {self.limit(rows)}"
+
+    def exact_text(self, value: str) -> str:
+        """SQL for the text of a value of any type, with no digit lost."""
+        return self.as_text(value)
+
+    def as_text(self, value: str) -> str:
+        """SQL for the text of a value, to search in."""
+        return f"CAST({value} AS {self.text_type})"
+
+    def as_double(self, value: str) -> str:
+        """SQL for a number as a double, rounded if need be."""
+        return f"CAST({value} AS {self.double_type})"
+
+    def row_hash(self, columns: Sequence[str], count: int) -> str | None:
+        """SQL for a number from 0 to `count` - 1, always the same for the same values of (quoted) columns.
+
+        NULL counts as a value. None if no hash function of the engine is known.
+        """
+        del columns, count
+        return None
+
+    def typed_mark(self, value: CursorValue) -> tuple[str, str]:
+        """A parameter mark cast to the value's type, and the text that fills it.
+
+        Values travel as text and the engine casts them: a driver that takes every parameter for text would
+        otherwise compare a large integer as a float, or a time without its microseconds.
+        """
+        integer, day, time, time_with_zone = self.cast_types
+        if isinstance(value, int):
+            return f"CAST(? AS {integer})", str(value)
+        if not isinstance(value, datetime):
+            return f"CAST(? AS {day})", value.isoformat()
+        text = utc_naive(value).isoformat(" ", "microseconds")
+        if value.tzinfo is None:
+            return f"CAST(? AS {time})", text
+        return f"CAST(? AS {time_with_zone})", text + "+00:00"
+
+    def at_or_after(self, column: str, value: CursorValue) -> tuple[str, tuple[object, ...]]:
+        """The condition that a (quoted) column is at or after a value, or that nobody can tell."""
+        mark, text = self.typed_mark(value)
+        return f"{column} >= {mark} OR {column} IS NULL", (text,)
+
+    def within(self, column: str, start: CursorValue, end: CursorValue) -> tuple[str, tuple[object, ...]]:
+        """The condition that a (quoted) column is at or after `start` and before `end`."""
+        (first_mark, first), (end_mark, last) = self.typed_mark(start), self.typed_mark(end)
+        return f"{column} >= {first_mark} AND {column} < {end_mark}", (first, last)
+
+    def alteration(self, table: str, column: str, wanted: str) -> str:
+        """What to do so that a (quoted) column of a (quoted) table has another type."""
+        del table
+        return f"make it {column} {wanted}, or what this engine calls that"
+
+    def columns_query(self) -> str | None:
+        """A query for the column names of the quoted table `?`; no row without the table.
+
+        None: a query on the table itself does, for a missing one fails without ending the transaction.
+        """
+        return None
+
+    def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
+        """The columns of a table by the engine's catalogue, or by what its driver says."""
+        return list(database.declared_columns(table))
+
+    def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
+        """One item per column (None for an expression) of each unique index; none if it cannot be asked."""
+        del database, table
+        return iter(())
+
+    def require_transactions(self, database: Database, table: TableName) -> None:
+        """Raise `SinkError` for a table that keeps half a dispatch."""
+
+    def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
+        """Per text column of a table (folded): the format that makes a text of that column's collation."""
+        del database, table
+        return {}
+
+    def alone(self, database: Database, table: TableName, wait_s: int) -> AbstractContextManager[None]:
+        """Let one dispatch at a time write into a table, if its transaction does not see to that."""
+        del database, table, wait_s
+        return nullcontext()
+
+    def lock_table(self, table: str, wait_s: int) -> list[str]:
+        """Statements that begin a write so that no other dispatch writes into the (quoted) table."""
+        del table, wait_s
+        return []
+
+    def key_bytes(self, value: str) -> str | None:
+        """SQL for the bytes of a text that a collation may take for another; None if counting finds it."""
+        del value
+        return None
+
+    def delete_repeated(self, table: str, key: Sequence[str], owner: str, of: str) -> str:
+        """Delete the rows of an owner if another owner has the same key with a certain value of `of`.
+
+        All names are quoted. The marks stand for the owner, the owner and the value.
+        """
+        same_key = " AND ".join(f"other.{column} = {table}.{column}" for column in key)
+        return (
+            f"DELETE FROM {table} WHERE {owner} = ? AND EXISTS (SELECT 1 FROM {table} other"
+            f" WHERE {same_key} AND other.{owner} <> ? AND other.{of} = ?)"
+        )
+
+    def stage_name(self, table: TableName, name: str) -> TableName:
+        """Where a temporary table for an upsert into `table` stands."""
+        raise NotImplementedError
+
+    def create_stage(self, merge: Merge) -> str:
+        """Create an empty temporary table with the target's own types and collations."""
+        columns = ", ".join(merge.columns)
+        return f"CREATE TEMPORARY TABLE {merge.stage} AS SELECT {columns} FROM {merge.table} WHERE 1 = 0"
+
+    def drop_stage(self, stage: str) -> str:
+        return f"DROP TABLE {stage}"
+
+    def merge(self, merge: Merge) -> list[str]:
+        """The statements that bring the staged rows into the table."""
+        return [merge.delete_existing(), merge.insert]

@@ -1,0 +1,61 @@
+"""What an upsert tells an engine: staged rows on their way from a temporary table into the sink, by key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Merge:
+    """All names are quoted. `is_keyed`: the temporary table has the key as its primary key."""
+
+    table: str
+    stage: str
+    key: tuple[str, ...]
+    values: tuple[str, ...]  # the columns beside the key
+    is_unique: bool  # the table has a unique index over exactly the key
+    is_only_unique: bool  # and no other unique index
+    is_keyed: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.key, *self.values)
+
+    def key_equals(self, one: str, other: str) -> str:
+        """The condition that two aliases have the same key."""
+        return " AND ".join(f"{one}.{column} = {other}.{column}" for column in self.key)
+
+    @property
+    def staged_keys(self) -> str:
+        """The staged keys to join with: MySQL gives an index to a subquery, not to a temporary table."""
+        return self.stage if self.is_keyed else f"(SELECT DISTINCT {', '.join(self.key)} FROM {self.stage})"
+
+    @property
+    def insert(self) -> str:
+        """Copy all staged rows into the table."""
+        columns = ", ".join(self.columns)
+        staged = ", ".join(_of("s", self.columns))
+        return f"INSERT INTO {self.table} ({columns}) SELECT {staged} FROM {self.stage} s WHERE 1 = 1"
+
+    def insert_on_conflict(self) -> str:
+        """`insert`, where a row whose key is there already is updated."""
+        return (
+            f"{self.insert} ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {self.assignments('excluded')}"
+        )
+
+    def assignments(self, of: str) -> str:
+        """`column = of.column, ...` for the columns beside the key."""
+        pairs = zip(self.values, _of(of, self.values), strict=True)
+        return ", ".join(f"{column} = {value}" for column, value in pairs)
+
+    def delete_existing(self) -> str:
+        """Delete what the staged rows replace, in standard SQL."""
+        return (
+            f"DELETE FROM {self.table} WHERE EXISTS "
+            f"(SELECT 1 FROM {self.stage} s WHERE {self.key_equals('s', self.table)})"
+        )
+
+
+def _of(alias: str, columns: Sequence[str]) -> list[str]:
+    return [f"{alias}.{column}" for column in columns]

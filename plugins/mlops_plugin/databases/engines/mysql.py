@@ -1,0 +1,219 @@
+"""MySQL and MariaDB."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import ClassVar
+
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn
+from mlops_plugin.databases.engines.merge import Merge
+from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
+from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import DatabaseError, SinkError
+
+_LARGEST_SIGNED = 2**63 - 1
+_MEMBER = re.compile(r"'((?:[^']|'')*)'")
+_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), "int"),
+    **dict.fromkeys(("tinytext", "text", "mediumtext", "longtext"), "text"),
+    **dict.fromkeys(("varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "binary"),
+    **dict.fromkeys(("datetime", "timestamp"), "timestamp"),
+    **{kind: kind for kind in ("decimal", "bit", "year", "date", "time", "enum", "uuid", "varchar", "char")},
+    "float": "float32",
+    "double": "float64",
+    "binary": "fixed binary",
+}
+
+
+class Mysql(Engine):
+    name = "mysql"
+    parser = "mysql"
+    opening = closing = "`"
+    name_limit = 64
+    names_beyond_bmp = False
+    ignores_case = True
+    column_types: ClassVar[Mapping[str, str]] = {
+        **Engine.column_types,
+        "int8": "TINYINT",
+        # Its text protocol shows a FLOAT with six digits only; a DOUBLE holds every float32.
+        "float32": "DOUBLE",
+        "float64": "DOUBLE",
+        "text": "TEXT CHARACTER SET utf8mb4",
+        # An index takes no TEXT, and the default collation takes 'a' and 'A' for the same key.
+        "key_text": "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+        "binary": "LONGBLOB",
+        # TIMESTAMP ends in 2038 and follows the session's time zone; UTC in a DATETIME does not.
+        "timestamp": "DATETIME(6)",
+        "timestamp_utc": "DATETIME(6)",
+    }
+    max_precision = 65
+    trims_char = True
+    folds_enum = True
+    cast_types = ("SIGNED", "DATE", "DATETIME(6)", "DATETIME(6)")
+    double_type = "DOUBLE"
+    text_type = "CHAR"
+    null_order = "least"
+    snapshot = (
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+    )
+    utc_session = "SET time_zone = '+00:00'"
+    table_options = " ENGINE=InnoDB"
+    supports_upsert = True
+    keys_stage = True
+
+    def limit(self, rows: int) -> str:
+        return f"LIMIT {rows:d}"
+
+    def any_rows(self, rows: int) -> str:
+        return self.limit(rows)
+
+    def row_hash(self, columns: Sequence[str], count: int) -> str | None:
+        return f"MOD(CRC32(CONCAT_WS('|', {', '.join(columns)})), {count:d})"
+
+    def typed_mark(self, value: CursorValue) -> tuple[str, str]:
+        if isinstance(value, int) and value > _LARGEST_SIGNED:
+            return "CAST(? AS UNSIGNED)", str(value)
+        mark, text = super().typed_mark(value)
+        return mark, text.removesuffix("+00:00")  # a DATETIME has no zone; ours are in UTC
+
+    def alteration(self, table: str, column: str, wanted: str) -> str:
+        return f"run ALTER TABLE {table} MODIFY {column} {wanted}"
+
+    def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
+        return [_column(*row) for row in read_rows(database, _COLUMNS, _place(table))]
+
+    def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
+        for index, column, is_generated in read_rows(database, _UNIQUE, _place(table)):
+            yield index, column, bool(is_generated)
+
+    def require_transactions(self, database: Database, table: TableName) -> None:
+        for engine, transactions in read_rows(database, _TRANSACTIONS, _place(table)):
+            if engine is not None and transactions != "YES":
+                raise SinkError(
+                    f"connection '{database.conn_id}': table {table} uses the engine {engine}, which has no "
+                    "transactions: a dispatch that fails half-way would stay there; run "
+                    f"ALTER TABLE {table.quoted(self)} ENGINE=InnoDB"
+                )
+
+    def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
+        return {
+            self.fold(name): f"CONVERT({{}} USING {charset}) COLLATE {collation}"
+            for name, collation, charset in read_rows(database, _COLLATIONS, _place(table))
+        }
+
+    @contextmanager
+    def alone(self, database: Database, table: TableName, wait_s: int) -> Iterator[None]:
+        """By a named lock: LOCK TABLES would commit.
+
+        Without it two deletes may both lock the same empty gap, and both inserts then wait for the other.
+        """
+        name = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"
+        query = f"SELECT GET_LOCK({name}, {wait_s:d}) AS is_held"
+        if read_rows(database, query, _place(table)) != [(1,)]:
+            raise DatabaseError(
+                database.conn_id,
+                f"waiting for another dispatch that writes {table}",
+                f"no lock within {wait_s} s",
+            )
+        try:
+            yield
+        finally:
+            with suppress(DatabaseError):  # it ends with the connection anyway
+                read_rows(database, f"SELECT RELEASE_LOCK({name}) AS is_released", _place(table))
+                database.commit()
+
+    def lock_table(self, table: str, wait_s: int) -> list[str]:
+        del table, wait_s
+        # A table without STRICT would take a value that does not fit and cut it.
+        mode = "CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')"
+        return [f"SET SESSION sql_mode = {mode}"]
+
+    def key_bytes(self, value: str) -> str | None:
+        return f"CAST({value} AS BINARY)"
+
+    def delete_repeated(self, table: str, key: Sequence[str], owner: str, of: str) -> str:
+        # A subquery may not read the table that the statement changes.
+        same_key = " AND ".join(f"other.{column} = own.{column}" for column in key)
+        return (
+            f"DELETE own FROM {table} own JOIN {table} other ON {same_key}"
+            f" WHERE own.{owner} = ? AND other.{owner} <> ? AND other.{of} = ?"
+        )
+
+    def stage_name(self, table: TableName, name: str) -> TableName:
+        return TableName(name, table.schema, table.catalog)  # there may be no current schema
+
+    def create_stage(self, merge: Merge) -> str:
+        # Only if the table has such an index: its columns are known to take one. Looking for duplicates and
+        # counting then cost a tenth: without it, each sorts all keys once more.
+        key = f" (PRIMARY KEY ({', '.join(merge.key)}))" if merge.is_keyed else ""
+        select = f"SELECT {', '.join(merge.columns)} FROM {merge.table} WHERE 1 = 0"
+        return f"CREATE TEMPORARY TABLE {merge.stage}{key}{self.table_options} AS {select}"
+
+    def drop_stage(self, stage: str) -> str:
+        return f"DROP TEMPORARY TABLE {stage}"  # without TEMPORARY it would commit
+
+    def merge(self, merge: Merge) -> list[str]:
+        # It updates the row of whichever unique key collides: with a second one that may be the wrong row.
+        if merge.is_only_unique:
+            return [f"{merge.insert} ON DUPLICATE KEY UPDATE {merge.assignments('s')}"]
+        same_key = merge.key_equals("t", "s")
+        return [f"DELETE t FROM {merge.table} t JOIN {merge.staged_keys} s ON {same_key}", merge.insert]
+
+
+def _place(table: TableName) -> list[str | None]:
+    return [table.schema, table.name]
+
+
+def _column(name: str, declared: str, data_type: str, *sizes: str | None) -> TableColumn:
+    characters, octets, digits, scale, fraction = (None if size is None else int(size) for size in sizes)
+    kind = _KINDS.get(data_type, "")
+    if kind in ("float32", "float64") and scale is not None:
+        kind = ""  # FLOAT(7,4) and DOUBLE(7,4) round to decimal places
+    members = _MEMBER.findall(declared) if kind == "enum" else []
+    return TableColumn(
+        name,
+        declared,
+        kind,
+        characters=characters if kind in ("char", "varchar") else None,
+        octets=octets if kind in ("text", "binary", "fixed binary") else None,
+        digits=digits or 0,
+        scale=scale or 0,
+        fraction=MICROSECONDS if fraction is None else fraction,
+        members=tuple(member.replace("''", "'") for member in members),
+    )
+
+
+# Numbers are read as text: drivers differ in the type that they give to the catalogue's own.
+_COLUMNS = """
+SELECT c.column_name AS name, c.column_type AS declared, c.data_type AS kind,
+       CAST(c.character_maximum_length AS CHAR) AS characters,
+       CAST(c.character_octet_length AS CHAR) AS octets,
+       CAST(c.numeric_precision AS CHAR) AS digits, CAST(c.numeric_scale AS CHAR) AS scale,
+       CAST(c.datetime_precision AS CHAR) AS fraction
+FROM information_schema.columns c
+WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ?
+"""
+_UNIQUE = """
+SELECT s.index_name AS name,
+       CASE WHEN s.sub_part IS NULL THEN s.column_name END AS col,
+       CASE WHEN c.extra LIKE '%auto_increment%' THEN 1 ELSE 0 END AS is_generated
+FROM information_schema.statistics s
+LEFT JOIN information_schema.columns c
+  ON c.table_schema = s.table_schema AND c.table_name = s.table_name AND c.column_name = s.column_name
+WHERE s.table_schema = COALESCE(?, DATABASE()) AND s.table_name = ? AND s.non_unique = 0
+"""
+_TRANSACTIONS = """
+SELECT t.engine AS engine, e.transactions AS transactions
+FROM information_schema.tables t
+LEFT JOIN information_schema.engines e ON e.engine = t.engine
+WHERE t.table_schema = COALESCE(?, DATABASE()) AND t.table_name = ?
+"""
+_COLLATIONS = """
+SELECT column_name AS name, collation_name AS collation, character_set_name AS charset
+FROM information_schema.columns
+WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ? AND collation_name IS NOT NULL
+"""

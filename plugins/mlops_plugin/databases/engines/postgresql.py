@@ -1,0 +1,141 @@
+"""PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.engines.engine import Engine, IndexColumn
+from mlops_plugin.databases.engines.merge import Merge
+from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
+from mlops_plugin.databases.table_name import TableName
+
+_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("int2", "int4", "int8"), "int"),
+    **dict.fromkeys(("text", "citext"), "text"),
+    **{kind: kind for kind in ("bool", "date", "time", "timestamp", "uuid", "varchar", "json")},
+    "timestamptz": "timestamp_utc",
+    "numeric": "decimal",
+    "float4": "float32",
+    "float8": "float64",
+    "bpchar": "char",
+    "bytea": "binary",
+}
+_ENUM = "e"
+_HEADER = 4  # what type modifiers of texts and numbers count in
+_MOST_DIGITS = 1000
+
+
+class Postgresql(Engine):
+    name = "postgresql"
+    parser = "postgres"
+    name_limit = 63  # a longer name is cut without an error
+    limit_counts_bytes = True
+    column_types: ClassVar[Mapping[str, str]] = {
+        **Engine.column_types,
+        "decimal": "NUMERIC({precision},{scale})",
+        "text": "TEXT",
+        "key_text": "TEXT",
+        "binary": "BYTEA",
+        "key_binary": "BYTEA",
+        "timestamp_utc": "TIMESTAMP(6) WITH TIME ZONE",
+    }
+    max_precision = _MOST_DIGITS
+    stores_nan = True
+    stores_infinity = True
+    stores_nul = False  # and over ODBC the rest of the text would be lost
+    text_type = "TEXT"
+    null_order = "greatest"
+    snapshot = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",)
+    utc_session = "SET TIME ZONE 'UTC'"
+    supports_upsert = True
+
+    def limit(self, rows: int) -> str:
+        return f"LIMIT {rows:d}"
+
+    def any_rows(self, rows: int) -> str:
+        return self.limit(rows)
+
+    def row_hash(self, columns: Sequence[str], count: int) -> str | None:
+        return f"MOD(ABS(CAST(HASHTEXT(CONCAT_WS('|', {', '.join(columns)})) AS BIGINT)), {count:d})"
+
+    def alteration(self, table: str, column: str, wanted: str) -> str:
+        return f"run ALTER TABLE {table} ALTER COLUMN {column} TYPE {wanted}"
+
+    def columns_query(self) -> str | None:
+        return _COLUMN_NAMES
+
+    def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
+        return [_column(*row) for row in read_rows(database, _COLUMNS, [table.quoted(self)])]
+
+    def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
+        for index, column in read_rows(database, _UNIQUE, [table.quoted(self)]):
+            yield index, column, False
+
+    def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
+        # A UUID or an enum arrives as text, and is compared with none.
+        found = read_rows(database, _TEXTS, [table.quoted(self)])
+        return {self.fold(name): "CAST({} AS text)" for (name,) in found}
+
+    def lock_table(self, table: str, wait_s: int) -> list[str]:
+        return [f"SET LOCAL lock_timeout = '{wait_s:d}s'", f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"]
+
+    def stage_name(self, table: TableName, name: str) -> TableName:
+        del table
+        return TableName(name, "pg_temp")
+
+    def merge(self, merge: Merge) -> list[str]:
+        return [merge.insert_on_conflict()] if merge.is_unique else super().merge(merge)
+
+
+def _column(name: str, declared: str, type_name: str, of_users: str, modifier: str) -> TableColumn:
+    kind = "enum" if of_users == _ENUM else _KINDS.get(type_name, "")
+    limit = int(modifier)
+    is_limited = limit >= 0
+    # make_numeric_typmod in PostgreSQL's src/backend/utils/adt/numeric.c
+    digits, scale = (limit - _HEADER) >> 16 & 0xFFFF, (limit - _HEADER) & 0x7FF
+    if kind == "decimal" and is_limited and scale > digits:
+        kind = ""  # a negative scale, or one beyond the digits
+    return TableColumn(
+        name,
+        declared,
+        kind,
+        characters=limit - _HEADER if is_limited and kind in ("char", "varchar") else None,
+        digits=digits if is_limited else _MOST_DIGITS,
+        scale=scale if is_limited else _MOST_DIGITS,
+        fraction=limit if is_limited and kind in ("time", "timestamp", "timestamp_utc") else MICROSECONDS,
+    )
+
+
+# One row per column, NULL for a table without columns, no row without the table. Table and columns come from
+# one snapshot: `to_regclass` alone already finds a table that is being created, while the rest of the query
+# does not see its columns yet. (A query on the table itself would end the transaction if it failed.)
+_COLUMN_NAMES = (
+    "SELECT a.attname::text FROM pg_class c "
+    "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+    "WHERE c.oid = to_regclass(?) ORDER BY a.attnum"
+)
+# A domain counts as the type that it is made of.
+_COLUMNS = """
+SELECT CAST(a.attname AS text) AS name, format_type(a.atttypid, a.atttypmod) AS declared,
+       CAST(b.typname AS text) AS kind, CAST(b.typtype AS text) AS of_users,
+       CAST(CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS text) AS modifier
+FROM pg_attribute a
+JOIN pg_type t ON t.oid = a.atttypid
+JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+# Columns after the first indnkeyatts are only carried along; a deferred constraint takes no ON CONFLICT.
+_UNIQUE = """
+SELECT CAST(i.indexrelid AS bigint) AS name, CAST(a.attname AS text) AS col
+FROM pg_index i
+CROSS JOIN LATERAL unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k(attnum, position)
+LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = to_regclass(?) AND i.indisunique AND i.indisvalid AND i.indimmediate
+  AND i.indpred IS NULL AND k.position <= i.indnkeyatts
+"""
+_TEXTS = (
+    "SELECT CAST(attname AS text) AS name FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0"
+    " AND CAST(CAST(atttypid AS regtype) AS text) IN ('text', 'character varying')"
+)

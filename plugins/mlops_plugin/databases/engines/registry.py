@@ -1,0 +1,30 @@
+"""The engines that there are, and by which names connections and drivers call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.engines.mssql import Mssql
+from mlops_plugin.databases.engines.mysql import Mysql
+from mlops_plugin.databases.engines.postgresql import Postgresql
+from mlops_plugin.databases.engines.sqlite import Sqlite
+
+ANSI, MYSQL, POSTGRESQL, SQLITE, MSSQL = Engine(), Mysql(), Postgresql(), Sqlite(), Mssql()
+
+# A connection's type, or what an ODBC driver calls its engine, in lower case.
+_ENGINES: Mapping[str, Engine] = {
+    "mysql": MYSQL,
+    "mariadb": MYSQL,
+    "postgres": POSTGRESQL,
+    "postgresql": POSTGRESQL,
+    "sqlite": SQLITE,
+    "sqlite3": SQLITE,
+    "mssql": MSSQL,
+    "microsoft sql server": MSSQL,
+}
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of a connection type or of what an ODBC driver calls it; standard SQL for any other."""
+    return _ENGINES.get(name.strip().lower(), ANSI)

@@ -1,0 +1,175 @@
+"""SQLite: each value has a type of its own; a column only has an affinity."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import ClassVar
+
+import pyarrow as pa
+
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn
+from mlops_plugin.databases.engines.merge import Merge
+from mlops_plugin.databases.engines.table_column import TableColumn
+from mlops_plugin.databases.moments import utc_naive
+from mlops_plugin.databases.table_name import TableName
+
+# Times are text of many forms, and SQLite's functions know milliseconds only.
+_FORM = "%Y-%m-%d %H:%M:%f"
+_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
+_STEP = timedelta(milliseconds=1)
+
+
+class Sqlite(Engine):
+    name = "sqlite"
+    parser = "sqlite"
+    name_limit = 1000  # it has none of its own
+    ignores_case = True
+    column_types: ClassVar[Mapping[str, str]] = {
+        **Engine.column_types,
+        "decimal": "TEXT",  # a NUMERIC would become a double and lose digits
+        "text": "TEXT",
+        "key_text": "TEXT",
+        "binary": "BLOB",
+        "key_binary": "BLOB",
+        "timestamp": "TIMESTAMP",
+        "timestamp_utc": "TIMESTAMP",
+    }
+    max_precision = 1000
+    stores_infinity = True  # but makes NULL of a NaN
+    values_have_types = True
+    double_type = "REAL"
+    text_type = "TEXT"
+    null_order = "least"
+    supports_upsert = True
+
+    def limit(self, rows: int) -> str:
+        return f"LIMIT {rows:d}"
+
+    def any_rows(self, rows: int) -> str:
+        return self.limit(rows)
+
+    def exact_text(self, value: str) -> str:
+        # As TEXT, a real would have 15 digits; even with 17, some come out as a neighbour.
+        return (
+            f"CASE typeof({value}) WHEN 'real' THEN printf('%!.20g', {value}) "
+            f"WHEN 'blob' THEN hex({value}) ELSE CAST({value} AS TEXT) END"
+        )
+
+    def row_hash(self, columns: Sequence[str], count: int) -> str | None:
+        # It has no hash function.
+        numbers = " + ".join(
+            f"COALESCE(CASE TYPEOF({column}) WHEN 'text' THEN UNICODE(SUBSTR({column}, -1)) "
+            f"+ LENGTH({column}) ELSE CAST({column} AS INTEGER) % {count:d} END, 0)"
+            for column in columns
+        )
+        return f"(({numbers}) % {count:d} + {count:d}) % {count:d}"
+
+    def at_or_after(self, column: str, value: CursorValue) -> tuple[str, tuple[object, ...]]:
+        """A time up to two milliseconds before `value` passes as well."""
+        if isinstance(value, int):
+            return f"{column} >= CAST(? AS INTEGER) OR typeof({column}) <> 'integer'", (value,)
+        unknown = (
+            f"typeof({column}) <> 'text' OR {column} NOT GLOB '{_DATE}'"
+            f" OR strftime('{_FORM}', {column}) IS NULL"
+        )
+        return f"strftime('{_FORM}', {column}) >= ? OR {unknown}", (_text(value, -_STEP),)
+
+    def within(self, column: str, start: CursorValue, end: CursorValue) -> tuple[str, tuple[object, ...]]:
+        """Times are rounded to the millisecond."""
+        if not (isinstance(start, date) and isinstance(end, date)):
+            return super().within(column, start, end)
+        moment = f"strftime('{_FORM}', {column})"
+        return f"{moment} >= ? AND {moment} < ?", (_text(start, timedelta()), _text(end, timedelta()))
+
+    def alteration(self, table: str, column: str, wanted: str) -> str:
+        del table
+        return f"make a new table with {column} {wanted} (SQLite alters no column's type)"
+
+    def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
+        found = read_rows(database, _COLUMNS, _place(table))
+        return [TableColumn(name, kind or "without a type", affinity(kind)) for name, kind in found]
+
+    def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
+        for index, column in read_rows(database, _UNIQUE, _place(table) * 2):
+            yield index, column, False
+
+    def lock_table(self, table: str, wait_s: int) -> list[str]:
+        del wait_s
+        # A transaction that begins by reading cannot wait for its turn to write.
+        return [f"DELETE FROM {table} WHERE 1 = 0"]
+
+    def stage_name(self, table: TableName, name: str) -> TableName:
+        del table
+        return TableName(name, "temp")
+
+    def merge(self, merge: Merge) -> list[str]:
+        if merge.is_unique:
+            return [merge.insert_on_conflict()]
+        key = ", ".join(merge.key)
+        return [f"DELETE FROM {merge.table} WHERE ({key}) IN (SELECT {key} FROM {merge.stage})", merge.insert]
+
+
+def affinity(declared: str | None) -> str:
+    """How SQLite converts what is put into a column: integer, text, none, real or numeric."""
+    # https://www.sqlite.org/datatype3.html#determination_of_column_affinity
+    name = (declared or "").upper()
+    if "INT" in name:
+        return "integer"
+    if any(word in name for word in ("CHAR", "CLOB", "TEXT")):
+        return "text"
+    if "BLOB" in name or not name:
+        return "none"
+    return "real" if any(word in name for word in ("REAL", "FLOA", "DOUB")) else "numeric"
+
+
+def declared_type(declared: str) -> pa.DataType:
+    """The Arrow type to expect in a column without a value, by the type that its table declares."""
+    # https://www.sqlite.org/datatype3.html#determination_of_columndeclared_type
+    name = declared.upper()
+    if "INT" in name:
+        return pa.int64()
+    if any(word in name for word in ("CHAR", "CLOB", "TEXT", "DATE", "TIME")):
+        return pa.string()
+    if "BLOB" in name:
+        return pa.binary()
+    if any(word in name for word in ("REAL", "FLOA", "DOUB", "NUM", "DEC")):
+        return pa.float64()
+    return pa.int64()
+
+
+def stored_type(arrow_type: pa.DataType) -> pa.DataType:
+    """The Arrow type in which SQLite holds values of another one: it has no booleans, times or decimals."""
+    types = pa.types
+    if types.is_boolean(arrow_type):
+        return pa.int64()
+    if types.is_temporal(arrow_type) or types.is_decimal(arrow_type):
+        return pa.string()
+    if types.is_dictionary(arrow_type):
+        return stored_type(arrow_type.value_type)
+    return arrow_type
+
+
+def _place(table: TableName) -> list[str]:
+    return [table.name, table.schema or "main"]
+
+
+def _text(value: date, shift: timedelta) -> str:
+    moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+    utc = utc_naive(moment)
+    with contextlib.suppress(OverflowError):  # the first or the last moment there is
+        utc += shift
+    return utc.isoformat(" ", "milliseconds")
+
+
+_COLUMNS = "SELECT name, type AS declared FROM pragma_table_info(?, ?)"
+# The primary key of a table with an INTEGER PRIMARY KEY is in no index.
+_UNIQUE = """
+SELECT l.name AS name, c.name AS col
+FROM pragma_index_list(?, ?) l CROSS JOIN pragma_index_info(l.name) c
+WHERE l."unique" = 1 AND l.partial = 0
+UNION ALL
+SELECT '', name FROM pragma_table_info(?, ?) WHERE pk > 0
+"""
