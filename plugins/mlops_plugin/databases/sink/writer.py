@@ -12,7 +12,6 @@ from itertools import chain
 
 import pyarrow as pa
 
-from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.sink.predictions_table import (
     DISPATCH_ID,
