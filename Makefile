@@ -23,7 +23,7 @@ endef
 LOCAL = "$$python" -m local_stack
 INSTALL = $(LOCAL).installation $(if $(PYTHON),--this-python)
 
-.PHONY: help up down status test lint lock screenshots bench environment environment-dev
+.PHONY: help up down status test test-fast test-long lint lock screenshots bench environment environment-dev
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1	/p' Makefile | expand -t 24
@@ -45,12 +45,23 @@ environment:  ## only install: .venv from requirements.txt, with the `mlops` com
 environment-dev:
 	@$(FIND_PYTHON); $(INSTALL) --dev
 
+PYTEST = .venv/bin/python -m pytest -n 2 --dist loadfile
+# From Python 3.12 on, sys.monitoring measures at almost no cost. Processes that the tests start are not measured.
+MONITORING = $$(.venv/bin/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
+COVERAGE = --cov --cov-report=term:skip-covered --cov-report=xml:.coverage/coverage.xml
 # Every part runs, and the tests' summary comes last, also when an earlier part failed.
 test:  ## install what the tests need and run all checks and tests
 	@.ci/system-packages
 	@$(MAKE) environment-dev
 	@status=0; $(MAKE) lint || status=1; \
-	.venv/bin/python -m pytest -n 2 --dist loadfile || status=1; exit $$status
+	COVERAGE_CORE=$(MONITORING) $(PYTEST) -m "not long" $(COVERAGE) || status=1; exit $$status
+
+# Which tests these are follows from what they use: tests/support/kinds.py.
+test-fast: environment-dev  ## the tests without Airflow, browser and servers, in two minutes
+	@MLOPS_TESTS_FAST=1 $(PYTEST) -m "not (server or airflow or browser or property or slow or long)"
+
+test-long: environment-dev  ## soaks, sweeps and many more random examples; an hour or more
+	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or property" --timeout 7200
 
 lint: environment-dev  ## style, types and layers
 	@status=0; for check in "ruff check ." "ruff format --check ." mypy "lint-imports --no-cache"; do \

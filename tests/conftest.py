@@ -9,14 +9,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.kinds import kinds
 from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
 from support.ways_in import WAYS_IN, WayIn, way_in
 
 pytest_plugins = ["support.workshop"]
 
-# The same examples each time, so that a change is judged by what it changes. HYPOTHESIS_PROFILE=default looks
-# for new ones.
+# `ci` takes the same examples each time, so that a test fails because of a change and not by chance.
+# `make test-long` looks for new ones.
+settings.register_profile("long", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it starts."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            for name in sorted(kinds(item)):
+                item.add_marker(name)
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,7 @@ def count_events(store: EventStore) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False], ids=["one dispatch", "a dispatch each"])
 def test_no_event_of_eight_writers_is_lost(store: EventStore, shared: bool) -> None:
     one = new_identity()
@@ -91,6 +92,7 @@ def test_no_event_of_eight_writers_is_lost(store: EventStore, shared: bool) -> N
         assert sorted(numbers) == sorted(list(range(1, EVENTS)) * each)
 
 
+@pytest.mark.slow
 def test_dispatches_begun_by_all_at_once_exist_once(store: EventStore) -> None:
     identities = [new_identity() for _ in range(50)]
     writers = [Writer(store.address, identities, len(identities)) for _ in range(WRITERS)]
@@ -103,6 +105,7 @@ def test_dispatches_begun_by_all_at_once_exist_once(store: EventStore) -> None:
         found(store, identity.dispatch_id)
 
 
+@pytest.mark.slow
 def test_killed_writers_leave_whole_records(store: EventStore) -> None:
     identities = [new_identity() for _ in range(4)]
     for identity in identities:

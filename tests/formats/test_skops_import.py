@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 _BY_ITSELF = "import skops.io"
 _OURS = """
@@ -37,12 +39,14 @@ sys.modules["strange"] = Watched("strange")
 """
 
 
+@pytest.mark.slow
 def test_the_same_names_are_trusted() -> None:
     ours, by_itself = (_output(_NAMES.format(imported=imported)) for imported in (_OURS, _BY_ITSELF))
     assert "scipy.special" in ours
     assert ours == by_itself
 
 
+@pytest.mark.slow
 def test_no_other_module_is_looked_at() -> None:
     looks = "\nprint(Watched.looks)"
     assert int(_output(_A_STRANGE_MODULE + _BY_ITSELF + looks)) > 100

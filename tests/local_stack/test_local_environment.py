@@ -121,6 +121,7 @@ def test_the_stamp_follows_the_lock(layout: Layout) -> None:
     assert installation.digest(layout, "develop") == develop
 
 
+@pytest.mark.slow
 def test_a_moved_environment_does_not_count(layout: Layout) -> None:
     subprocess.run([sys.executable, "-m", "venv", layout.venv], check=True)
     assert installation.works(layout, this_python=True)

@@ -27,6 +27,7 @@ STUBBORN = [
 ]
 
 
+@pytest.mark.slow
 def test_stop_ends_a_stubborn_process_and_its_orphan(layout: Layout, begin: Begin) -> None:
     process = begin(layout, "scheduler", STUBBORN)
     wait_for(layout.logs / "scheduler.log", "ready\nready")

@@ -101,6 +101,7 @@ def test_a_component_that_ends_twice_is_given_up_with_cause_and_logs(
     assert str(layout.logs / "triggerer.previous.log") in str(raised.value)
 
 
+@pytest.mark.slow
 def test_what_a_dead_component_left_is_ended_before_it_starts_again(
     layout: Layout, fake_airflow: FakeAirflow, begin: Begin
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_run_of_a_slow_model_is_on_record_before_it_answers(workshop: Workshop
     assert workshop.record(record.dispatch_id).state == "failed"
 
 
+@pytest.mark.slow
 def test_a_run_whose_server_was_killed_is_closed_once_no_living_one_could_be_silent_so_long(
     workshop: Workshop,
 ) -> None:

@@ -18,6 +18,7 @@ from local_stack import processes
 from local_stack.airflow_api import AirflowApi
 from local_stack.progress import LocalStackError
 from mlops_plugin.events.records import DispatchRecord
+from support.kinds import refuse_in_fast
 from support.servers import free_port
 from support.workshop import Workshop
 
@@ -129,6 +130,7 @@ def running_airflow(
     and there is one user of each role, called like it in lower case, with that name as the password.
     `workers` are Celery's, for settings that name a broker.
     """
+    refuse_in_fast("Airflow")
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},

@@ -19,6 +19,7 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 
+from support.kinds import refuse_in_fast
 from support.servers import HOST, free_port
 
 BUCKET = "staging"
@@ -62,6 +63,7 @@ class S3Server:
 @contextlib.contextmanager
 def start_s3() -> Iterator[S3Server]:
     """Run the server with an empty bucket and one user."""
+    refuse_in_fast("an S3 server")
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "--host", HOST, "--port", str(port)],

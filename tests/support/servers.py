@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote
 
+from support.kinds import refuse_in_fast
+
 HOST = "127.0.0.1"
 USER = "mlops"
 # Hostile on purpose: whoever builds a URI or a connection string has to escape it.
@@ -180,6 +182,7 @@ class Server:
 @contextmanager
 def start_mariadb(*options: str, port: int | None = None) -> Iterator[Server]:
     """Run a MariaDB server; `options` go to mariadbd after ours."""
+    refuse_in_fast("MariaDB")
     install_with = "apt-get install mariadb-server"
     install_db = _binary("mariadb-install-db", (), install_with)
     mariadbd = _binary("mariadbd", ("/usr/sbin", "/usr/libexec"), install_with)
@@ -216,6 +219,7 @@ def start_mariadb(*options: str, port: int | None = None) -> Iterator[Server]:
 @contextmanager
 def start_postgres(*options: str, port: int | None = None) -> Iterator[Server]:
     """Run a PostgreSQL server; `options` are `name=value` settings added to ours."""
+    refuse_in_fast("PostgreSQL")
     install_with = "apt-get install postgresql"
     folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
     initdb = _binary("initdb", folders, install_with)

@@ -46,6 +46,7 @@ def rejected(key: str, ids: Sequence[int]) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(rejections.schema, list(rejections.batches()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connected", [way for names in WAYS_OUT.values() for way in names], indirect=True)
 def test_rows_are_kept_found_and_released_under_any_name(connected: WayIn, workshop: Workshop) -> None:
     for name in NAMES:
