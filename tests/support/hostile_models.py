@@ -19,18 +19,15 @@ HANGS, EXITS, GROWS, PRINTS, RAISES, CRASHES, HANGS_IN_NATIVE_CODE, TELLS_THREAD
 
 
 class Hostile:
-    """A regressor that answers `a`, or does what `a` says; the file `begun` shows that it hangs."""
+    """A regressor that answers `a`, or does what `a` says."""
 
     n_features_in_ = 3
     _estimator_type = "regressor"
-    begun: Path | None = None
 
     def predict(self, rows: Any) -> Any:
         values = np.asarray(rows, dtype=float)
         match int(values[0, 0]):
             case 100:
-                if self.begun:
-                    self.begun.touch()
                 time.sleep(3600)
             case 101:
                 os._exit(7)

@@ -65,7 +65,7 @@ def test_a_process_answers_what_the_model_answers_here(pool: ModelPool, workshop
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
-        (hostile.HANGS, r"did not answer within 2 s.*serving\.timeout"),
+        (hostile.HANGS, r"did not answer within 2 s .*serving\.timeout"),
         (hostile.HANGS_IN_NATIVE_CODE, r"did not answer within 2 s"),
         (hostile.EXITS, r"ended with exit status 7"),
         (hostile.CRASHES, r"ended with signal SIGSEGV"),
@@ -173,11 +173,11 @@ def test_the_model_unused_for_longest_makes_room(workshop: Workshop) -> None:
 
 
 def test_closing_tells_who_waits_for_an_answer(workshop: Workshop) -> None:
-    model = hostile.Hostile()
-    model.begun = workshop.folder / "begun"
-    _add_hostile(workshop, model)
+    _add_hostile(workshop)
     pool = ModelPool(_limits(timeout="60s"))
-    _predict(pool, workshop, 1)
+    with pool.runtime(workshop.model("hostile")) as runtime:
+        process = Path(f"/proc/{runtime.pid}")
+    before = _context_switches(process)
     said: list[str] = []
 
     def wait() -> None:
@@ -187,7 +187,7 @@ def test_closing_tells_who_waits_for_an_answer(workshop: Workshop) -> None:
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    _wait(model.begun.exists)
+    _wait(lambda: _context_switches(process) > before and _is_asleep(process))
     pool.close()
     waiting.join(10)
     assert "ended with signal SIGKILL" in said[0]
@@ -214,6 +214,15 @@ def _wait(look: Callable[[], bool]) -> None:
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def _context_switches(process: Path) -> int:
+    lines = (process / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
+def _is_asleep(process: Path) -> bool:
+    return (process / "stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def _quietly(pool: ModelPool, workshop: Workshop, a: float) -> None:

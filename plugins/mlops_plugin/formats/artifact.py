@@ -19,7 +19,7 @@ def artifact_sha256(uri: str) -> str:
 
     Raises `ArtifactError` where it cannot be read.
     """
-    with _open(uri) as file:
+    with open_artifact(uri) as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)
@@ -38,7 +38,7 @@ def read_verified(artifact: ArtifactConfig) -> Verified:
 
     Raises `ArtifactError` where it cannot be read, is empty, or is not the file that `sha256` pins.
     """
-    with _open(artifact.uri) as file:
+    with open_artifact(artifact.uri) as file:
         content = file.read()
     if not content:
         raise ArtifactError(f"model file '{artifact.uri}' is empty; write it again")
@@ -52,7 +52,8 @@ def read_verified(artifact: ArtifactConfig) -> Verified:
 
 
 @contextmanager
-def _open(uri: str) -> Iterator[IO[bytes]]:
+def open_artifact(uri: str) -> Iterator[IO[bytes]]:
+    """The file at a path or fsspec URL, for reading. Raises `ArtifactError` if it cannot be read."""
     try:
         with _open_url(uri) if "://" in uri else Path(uri).open("rb") as file:
             yield file

@@ -1,96 +1,118 @@
-"""The process in which one model runs; started by `serving.process`, never imported by the API server.
+"""The process in which one model runs; started by `workers.process`, never imported by the API server.
 
-It answers messages on the socket whose number is its first argument. A message is a line of JSON and, where
-rows travel, an Arrow IPC stream after it. What the model prints goes to standard error, not to the answers.
+It answers requests on the socket whose number is its first argument. What the model prints goes to standard
+error, not to the answers.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import resource
 import signal
+import socket
 import sys
-from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from mlops_plugin.errors import ServingError
+from mlops_plugin.workers.confinement import WHOLE, confine
+from mlops_plugin.workers.messages import (
+    Answer,
+    Channel,
+    Failed,
+    Load,
+    Loaded,
+    describe_outputs,
+    pack_columns,
+)
 
+if TYPE_CHECKING:
     from mlops_plugin.formats.runtime import Runtime
 
-_GRACE_S = 5  # the caller ends a process that is too slow; this clock is for when the caller is gone
+_GRACE_S = 5  # the caller kills a process that is too slow; this clock is for when the caller is gone
 
 
 def main() -> None:
-    """Load the model that the first message describes, then predict until the caller hangs up."""
+    """Load the model that the first request describes, then predict until the caller hangs up."""
     os.dup2(2, 1)
     # Data, not address space: libraries reserve gigabytes that they never touch.
     memory_bytes = int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    calls = Connection(int(sys.argv[1]))
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     runtime: Runtime | None = None
     while True:
         try:
-            header, body = unpacked(calls.recv_bytes())
+            number, request, body = channel.receive_request()
         except EOFError:
             return
         # Not a handler in Python: a model that hangs in native code would never let it run.
-        signal.alarm(math.ceil(header["timeout_s"]) + _GRACE_S)
+        signal.alarm(math.ceil(request.timeout_s) + _GRACE_S)
+        answer: Answer
+        columns: list[memoryview] = []
         try:
-            if runtime is None:
-                runtime, answer = _load(header)
+            if isinstance(request, Load):
+                runtime, answer = _load(request)
             else:
-                answer = packed({}, _predict(runtime, body))
+                answer, columns = _predict(runtime, body)
         except Exception as error:  # noqa: BLE001 - whatever a model raises is the caller's to hear
-            answer = packed({"error": type(error).__name__, "message": str(error)})
-        calls.send_bytes(answer)
+            answer = Failed(error=type(error).__name__, message=str(error))
+        channel.send(number, answer, columns)
         signal.alarm(0)
 
 
-def packed(header: dict[str, Any], body: Any = b"") -> bytes:
-    """One message."""
-    return json.dumps(header).encode() + b"\n" + bytes(body)
-
-
-def unpacked(message: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header and the body of a message."""
-    header, _, body = message.partition(b"\n")
-    return json.loads(header), body
-
-
-def stream_bytes(schema: pa.Schema, *batches: pa.RecordBatch) -> pa.Buffer:
-    """Rows as an Arrow IPC stream."""
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return sink.getvalue()
-
-
-def _load(header: dict[str, Any]) -> tuple[Runtime, bytes]:
+def _load(request: Load) -> tuple[Runtime, Loaded]:
     import pyarrow as pa
 
     from mlops_plugin.config.schema import ArtifactConfig
     from mlops_plugin.formats.runtime import load_runtime
 
     pa.set_cpu_count(1)
-    artifact = ArtifactConfig.model_validate_json(json.dumps(header["artifact"]))
-    features = header["features"]
-    runtime = load_runtime(artifact, features=None if features is None else tuple(features))
-    facts = {"artifact_sha256": runtime.artifact_sha256, "features": list(runtime.features)}
-    return runtime, packed(facts, stream_bytes(runtime.outputs))
+    artifact = ArtifactConfig.model_validate_json(request.artifact)
+    # Before the first byte of the model is read. Its sidecar files lie beside it and begin with its name.
+    path = Path(artifact.uri)
+    confinement = confine(str(file) for file in path.parent.glob(f"{_escaped(path.name)}*"))
+    missing = [each for each in WHOLE if each not in confinement]
+    if missing and request.must_be_confined:
+        raise ServingError(
+            f"this kernel cannot keep a model from: {', '.join(missing)}; use Linux 6.12 or later, or set "
+            "serving.require_confinement to false"
+        )
+    _use_threads_only()
+    features = None if request.features is None else tuple(request.features)
+    runtime = load_runtime(artifact, features=features)
+    loaded = Loaded(
+        artifact_sha256=runtime.artifact_sha256,
+        features=list(runtime.features),
+        outputs=describe_outputs(runtime.outputs),
+        confinement=confinement,
+    )
+    return runtime, loaded
 
 
-def _predict(runtime: Runtime, body: bytes) -> pa.Buffer:
+def _escaped(name: str) -> str:
+    import glob
+
+    return glob.escape(name)
+
+
+def _use_threads_only() -> None:
+    """Let models with `n_jobs` use threads: there are no further processes here."""
+    import joblib
+
+    joblib.parallel_config(backend="threading", n_jobs=1)
+
+
+def _predict(runtime: Runtime | None, body: memoryview) -> tuple[Answer, Any]:
     import pyarrow as pa
 
-    with pa.ipc.open_stream(body) as rows:
-        return stream_bytes(runtime.outputs, *(runtime.predict(batch) for batch in rows))
+    if runtime is None:
+        raise RuntimeError("no model is loaded")
+    with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
+        answers = [runtime.predict(batch) for batch in stream]
+    table = pa.Table.from_batches(answers, runtime.outputs).combine_chunks()
+    batches = table.to_batches()
+    return pack_columns(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=runtime.outputs))
 
 
 if __name__ == "__main__":

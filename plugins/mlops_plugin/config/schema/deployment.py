@@ -66,3 +66,9 @@ class ServingConfig(Section):
         "unused for longest makes room.",
         examples=[8],
     )
+    require_confinement: bool = Field(
+        default=False,
+        description="Refuse to load a model where the kernel cannot confine its process in every way "
+        "(Linux before 6.12, other systems); otherwise a warning is logged.",
+        examples=[True],
+    )

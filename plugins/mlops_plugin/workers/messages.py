@@ -1,0 +1,288 @@
+"""What the caller of a model and the model's process say to each other; `process` and `worker` use it.
+
+The process runs the model's code, so the caller does not trust what arrives: sizes are bounded before
+memory is taken, an answer repeats the number of its request, and columns are rebuilt from plain buffers and
+validated in full before a value is read. Requests come from the caller, so they may hold Arrow IPC streams.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FRAME = struct.Struct("!4sQIQ")  # magic, number of the request, bytes of the header, bytes of the body
+_MAGIC = b"mlp1"
+MAX_HEADER_BYTES = 4 << 20  # names of features and outputs, or an error's text
+MAX_REQUEST_BYTES = 1 << 40  # the caller is trusted
+# The types in which a model may answer. Nested and dictionary types are never sent.
+_TYPES = ("bool", "int32", "int64", "float", "double", "string", "large_string", "binary", "date32[day]")
+_TEXT_BYTES = 4096  # room for each value of a type without a fixed width
+_SLACK_BYTES = 1 << 20
+
+
+class MessageError(Exception):
+    """A message is malformed, too large, late, or not the answer to what was asked."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Column(_Message):
+    """One column of a model's answers. `metadata`: of its Arrow field."""
+
+    name: str
+    type: str
+    metadata: dict[str, str] = {}
+
+
+class Load(_Message):
+    """Load this artifact; the first request. `artifact` is an `ArtifactConfig` as JSON.
+
+    `must_be_confined`: refuse to load it where the kernel cannot confine the process in every way.
+    """
+
+    kind: Literal["load"] = "load"
+    artifact: str
+    features: list[str] | None
+    must_be_confined: bool
+    timeout_s: float
+
+
+class Predict(_Message):
+    """Answer the rows in the body, an Arrow IPC stream."""
+
+    kind: Literal["predict"] = "predict"
+    timeout_s: float
+
+
+class Loaded(_Message):
+    """The model is loaded. `confinement`: what the process can no longer do, in words; empty if it can do
+    all."""
+
+    kind: Literal["loaded"] = "loaded"
+    artifact_sha256: str
+    features: list[str]
+    outputs: list[Column]
+    confinement: list[str]
+
+
+class Predicted(_Message):
+    """The body holds so many rows. `buffers`: bytes of each buffer of each column, None if it has none."""
+
+    kind: Literal["predicted"] = "predicted"
+    rows: Annotated[int, Field(ge=0)]
+    buffers: list[list[int | None]]
+
+
+class Failed(_Message):
+    """What was asked raised this; the process goes on."""
+
+    kind: Literal["failed"] = "failed"
+    error: str
+    message: str
+
+
+Request = Load | Predict
+Answer = Loaded | Predicted | Failed
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
+_ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
+
+
+class Channel:
+    """One end of the socket between the two processes. `deadline` is in seconds of `time.monotonic`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def send(
+        self,
+        number: int,
+        message: Request | Answer,
+        body: Sequence[bytes | memoryview] = (),
+        deadline: float = 0,
+    ) -> None:
+        """Send one message. Raises `OSError` if the other end is gone or does not take it in time."""
+        header = message.model_dump_json().encode()
+        parts = [memoryview(part).cast("B") for part in body]
+        frame = _FRAME.pack(_MAGIC, number, len(header), sum(part.nbytes for part in parts))
+        self._limit(deadline)
+        self._socket.sendall(frame + header)
+        for part in parts:
+            self._limit(deadline)
+            self._socket.sendall(part)
+
+    def receive_request(self) -> tuple[int, Request, memoryview]:
+        """The next request, however long it takes. Raises `EOFError` once the caller has hung up."""
+        number, header, body = self._receive(0, MAX_REQUEST_BYTES)
+        return number, _REQUEST.validate_json(bytes(header)), body
+
+    def receive_answer(self, number: int, max_body_bytes: int, deadline: float) -> tuple[Answer, memoryview]:
+        """The answer to request `number`. Raises `MessageError`, or `EOFError` if the process has ended."""
+        found, header, body = self._receive(deadline, max_body_bytes)
+        if found != number:
+            raise MessageError(f"the answer to request {number} says that it is for request {found}")
+        try:
+            return _ANSWER.validate_json(bytes(header)), body
+        except ValueError as error:
+            raise MessageError(f"the answer is malformed: {str(error).splitlines()[0]}") from error
+
+    def has_answer(self, seconds: float) -> bool:
+        """Whether something arrives within the time (or the other end hangs up)."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _receive(self, deadline: float, max_body_bytes: int) -> tuple[int, memoryview, memoryview]:
+        frame = self._read(_FRAME.size, deadline)
+        magic, number, header_bytes, body_bytes = _FRAME.unpack(frame)
+        if magic != _MAGIC:
+            raise MessageError("what arrives is no message")
+        if header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
+            raise MessageError(
+                f"a message of {header_bytes} + {body_bytes} bytes is larger than {MAX_HEADER_BYTES} + "
+                f"{max_body_bytes} bytes"
+            )
+        return number, self._read(header_bytes, deadline), self._read(body_bytes, deadline)
+
+    def _read(self, count: int, deadline: float) -> memoryview:
+        content = memoryview(bytearray(count))
+        filled = 0
+        while filled < count:
+            self._limit(deadline)
+            try:
+                received = self._socket.recv_into(content[filled:], min(count - filled, 1 << 20))
+            except TimeoutError as error:
+                raise MessageError("the answer began, but did not end in time") from error
+            if not received:
+                raise EOFError
+            filled += received
+        return content
+
+    def _limit(self, deadline: float) -> None:
+        """Let the next call of the socket take until the deadline; 0 is none."""
+        if deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise MessageError("the answer did not end in time")
+            self._socket.settimeout(left)
+
+
+def describe_outputs(schema: pa.Schema) -> list[Column]:
+    """The columns of a model's answers as a message holds them."""
+    return [
+        Column(
+            name=field.name,
+            type=str(field.type),
+            metadata={key.decode(): value.decode() for key, value in (field.metadata or {}).items()},
+        )
+        for field in schema
+    ]
+
+
+def outputs_schema(columns: Sequence[Column]) -> pa.Schema:
+    """The schema that a process has announced. Raises `MessageError` for a type that no model answers in."""
+    import pyarrow as pa
+
+    if unknown := {column.type for column in columns if not is_sendable(column.type)}:
+        raise MessageError(f"the model announces answers of type {', '.join(sorted(unknown))}")
+    return pa.schema(
+        [pa.field(column.name, _type_of(column.type), metadata=column.metadata or None) for column in columns]
+    )
+
+
+def is_sendable(kind: str) -> bool:
+    """Whether a column of this Arrow type can be an answer."""
+    return kind in _TYPES or kind.startswith(("timestamp[", "decimal128("))
+
+
+def _type_of(kind: str) -> pa.DataType:
+    import re
+
+    import pyarrow as pa
+
+    if timestamp := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=([\w/+:-]+))?\]", kind):
+        return pa.timestamp(timestamp[1], timestamp[2])
+    if decimal := re.fullmatch(r"decimal128\((\d{1,2}), (\d{1,2})\)", kind):
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
+    if kind in _TYPES:
+        return pa.type_for_alias(kind.partition("[")[0])
+    raise MessageError(f"the model announces answers of type {kind}")
+
+
+def max_answer_bytes(schema: pa.Schema, rows: int) -> int:
+    """So many bytes an answer about so many rows may have."""
+    widths = (_width(field.type) + 1 for field in schema)
+    return _SLACK_BYTES + rows * sum(widths)
+
+
+def _width(kind: pa.DataType) -> int:
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return _TEXT_BYTES
+
+
+def pack_columns(batch: pa.RecordBatch) -> tuple[Predicted, list[memoryview]]:
+    """Rows as plain buffers, column by column."""
+    import pyarrow as pa
+
+    sizes, body = [], []
+    for column in batch.columns:
+        # A slice keeps the buffers of the whole; a copy has its own, from offset 0 on.
+        whole = pa.concat_arrays([column, column.slice(0, 0)]) if column.offset else column
+        buffers = whole.buffers()
+        sizes.append([None if buffer is None else buffer.size for buffer in buffers])
+        body += [memoryview(buffer) for buffer in buffers if buffer is not None]
+    return Predicted(rows=batch.num_rows, buffers=sizes), body
+
+
+def unpack_columns(schema: pa.Schema, rows: int, answer: Predicted, body: memoryview) -> pa.RecordBatch:
+    """The rows of an answer, validated in full. Raises `MessageError` for any that are not as announced."""
+    import pyarrow as pa
+
+    if answer.rows != rows or len(answer.buffers) != len(schema):
+        raise MessageError(
+            f"the model answers {rows} rows with {len(answer.buffers)} columns of {answer.rows}; "
+            f"expected {len(schema)} columns"
+        )
+    sizes = [size for column in answer.buffers for size in column if size is not None]
+    if any(size < 0 for size in sizes) or sum(sizes) != body.nbytes:
+        raise MessageError("the sizes of the answer's columns do not add up")
+    arrays, start = [], 0
+    for field, lengths in zip(schema, answer.buffers, strict=True):
+        buffers: list[pa.Buffer | None] = []
+        for length in lengths:
+            buffers.append(None if length is None else pa.py_buffer(body[start : start + length]))
+            start += length or 0
+        arrays.append(_array(field, rows, buffers))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _array(field: pa.Field, rows: int, buffers: list[pa.Buffer | None]) -> pa.Array:
+    import pyarrow as pa
+
+    if not rows:
+        return pa.array([], field.type)
+    try:
+        if len(buffers) != field.type.num_buffers:
+            raise pa.ArrowInvalid(f"{len(buffers)} buffers, expected {field.type.num_buffers}")
+        # Only the first buffer, of NULLs, may be missing; a text column without a character has no third one.
+        whole = [buffers[0], *(pa.py_buffer(b"") if buffer is None else buffer for buffer in buffers[1:])]
+        array = pa.Array.from_buffers(field.type, rows, whole)
+        array.validate(full=True)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise MessageError(f"the model's column '{field.name}' is malformed: {error}") from error
+    return array

@@ -1,0 +1,82 @@
+"""Models that write answers of their own onto the worker's socket; pickled by tests, run by workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_FRAME = struct.Struct("!4sQIQ")
+_HUGE = 1 << 30
+
+
+class Forging:
+    """A regressor that answers `a`, or, if `a` is the number of one in `FORGERIES`, writes that to the
+    socket.
+
+    Its requests are numbered like the worker's: the first is to load it.
+    """
+
+    n_features_in_ = 3
+    _estimator_type = "regressor"
+    requests = 1
+
+    def predict(self, rows: Any) -> Any:
+        self.requests += 1
+        values = np.asarray(rows, dtype=float)[:, 0]
+        if len(values) and values[0] >= 100:
+            forge = list(FORGERIES.values())[int(values[0]) - 100]
+            forge(self)
+        return values
+
+    def write(
+        self, header: object, body: bytes = b"", *, number: int | None = None, claimed: int | None = None
+    ) -> None:
+        """Write a message; `claimed`: the size that it gives for its body."""
+        text = json.dumps(header).encode() if not isinstance(header, bytes) else header
+        frame = _FRAME.pack(
+            b"mlp1", number or self.requests, len(text), len(body) if claimed is None else claimed
+        )
+        os.write(int(sys.argv[1]), frame + text + body)
+
+
+def _answer(*sizes: int | None, rows: int = 1) -> dict[str, Any]:
+    return {"kind": "predicted", "rows": rows, "buffers": [list(sizes)]}
+
+
+def _half(model: Forging) -> None:
+    os.write(int(sys.argv[1]), _FRAME.pack(b"mlp1", model.requests, 100, 8))
+    time.sleep(3600)
+
+
+def _drip(model: Forging) -> None:
+    os.write(int(sys.argv[1]), _FRAME.pack(b"mlp1", model.requests, 1000, 8))
+    while True:
+        os.write(int(sys.argv[1]), b" ")
+        time.sleep(0.05)
+
+
+_VALUE = struct.pack("d", 666.0)
+FORGERIES: dict[str, Callable[[Forging], object]] = {
+    "an answer before the answer": lambda model: model.write(_answer(None, 8), _VALUE),
+    "the answer to another request": lambda model: model.write(_answer(None, 8), _VALUE, number=999),
+    "no message": lambda _: os.write(int(sys.argv[1]), b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100),
+    "a header that is no JSON": lambda model: model.write(b"\xff\xfe{"),
+    "a header of another kind": lambda model: model.write({"kind": "loaded"}),
+    "a header with more in it": lambda model: model.write(_answer(None, 8) | {"extra": 1}, _VALUE),
+    "a body of 1 GiB": lambda model: model.write(_answer(None, _HUGE), claimed=_HUGE),
+    "half a message": _half,
+    "a message byte by byte": _drip,
+    "too few bytes": lambda model: model.write(_answer(None, 4), b"1234"),
+    "sizes that do not add up": lambda model: model.write(_answer(None, 800), _VALUE),
+    "a negative size": lambda model: model.write(_answer(-8, 16), _VALUE),
+    "too many rows": lambda model: model.write(_answer(None, 16, rows=2), _VALUE * 2),
+    "too many buffers": lambda model: model.write(_answer(None, 4, 4), _VALUE),
+    "another number of columns": lambda model: model.write({"kind": "predicted", "rows": 1, "buffers": []}),
+}

@@ -1,0 +1,105 @@
+"""Models that reach for what is not theirs when they predict; pickled by tests, run by confined workers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_NEW_MEMORY = 0x21  # shared, anonymous
+
+
+class Prying:
+    """A regressor that answers 1 for each attempt that succeeds, 0 for one that is refused.
+
+    Feature `a` of a row is the number of an attempt in `ATTEMPTS`. `target` is a path, `pid` a process and
+    `port` a TCP port that the test has prepared.
+    """
+
+    n_features_in_ = 3
+    _estimator_type = "regressor"
+
+    def __init__(self, target: Path, pid: int, port: int) -> None:
+        self.target, self.pid, self.port = target, pid, port
+
+    def predict(self, rows: Any) -> Any:
+        numbers = np.asarray(rows, dtype=float)[:, 0].astype(int)
+        return np.array([float(self._succeeds(list(ATTEMPTS.values())[number])) for number in numbers])
+
+    def _succeeds(self, attempt: Callable[[Prying], object]) -> bool:
+        try:
+            return attempt(self) is not False
+        except (OSError, subprocess.SubprocessError, threading.ThreadError):
+            return False
+
+
+def _fork(_model: Prying) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return True
+
+
+def _call(name: str, *arguments: Any) -> bool:
+    return bool(getattr(_LIBC, name)(*arguments) != -1)
+
+
+def _shared_memory(_model: Prying) -> bool:
+    _LIBC.mmap.restype = ctypes.c_void_p
+    found = _LIBC.mmap(None, ctypes.c_size_t(4096), 3, _NEW_MEMORY, -1, ctypes.c_long(0))
+    return bool(found != ctypes.c_void_p(-1).value)
+
+
+def _take_over_signals(model: Prying) -> bool:
+    import fcntl
+
+    read, write = os.pipe()
+    try:
+        fcntl.fcntl(read, fcntl.F_SETOWN, model.pid)
+    finally:
+        os.close(read)
+        os.close(write)
+    return True
+
+
+ATTEMPTS: dict[str, Callable[[Prying], object]] = {
+    "read a file": lambda model: model.target.read_bytes(),
+    "write a file": lambda model: model.target.with_suffix(".new").write_bytes(b"x"),
+    "append to a file": lambda model: model.target.open("ab").close(),
+    "list a folder": lambda model: list(model.target.parent.iterdir()),
+    "delete a file": lambda model: os.unlink(model.target),  # noqa: PTH108 - one system call
+    "change a file's mode": lambda model: model.target.chmod(0o777),
+    "cut a file": lambda model: os.truncate(model.target, 0),
+    "write where the model lies": lambda _: Path("model.tmp").write_bytes(b"x"),
+    "write into the temporary folder": lambda _: Path("/tmp/model.tmp").write_bytes(b"x"),
+    "see the caller's environment": lambda model: Path(f"/proc/{model.pid}/environ").read_bytes(),
+    "see the caller's memory": lambda model: Path(f"/proc/{model.pid}/maps").read_bytes(),
+    "find a secret in its own environment": lambda _: any("SECRET" in name for name in os.environ),
+    "open a socket": lambda _: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(),
+    "open a local socket": lambda _: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close(),
+    "connect": lambda model: socket.create_connection(("127.0.0.1", model.port), 1).close(),
+    "fork": _fork,
+    "start a program": lambda _: subprocess.run([sys.executable, "-c", ""], check=True),
+    "replace itself": lambda _: os.execv("/bin/true", ["true"]),  # noqa: S606
+    "end the caller": lambda model: os.kill(model.pid, 0),
+    "end its group": lambda _: os.kill(0, 0),
+    "attach to the caller": lambda model: _call("ptrace", 16, model.pid, None, None),
+    "watch the caller": lambda model: os.close(os.pidfd_open(model.pid)),
+    "limit the caller": lambda model: _call("prlimit64", model.pid, 7, None, ctypes.create_string_buffer(16)),
+    "send signals through a file": _take_over_signals,
+    "share memory": _shared_memory,
+    "share memory by name": lambda _: _call("shmget", 0, ctypes.c_size_t(4096), 0o1600),
+    "leave its namespaces": lambda _: _call("unshare", 0x10000000),
+    "mount": lambda _: _call("mount", b"none", b"/mnt", b"tmpfs", 0, None),
+    "use io_uring": lambda _: _call("syscall", 425, 8, ctypes.create_string_buffer(120)),
+}
