@@ -169,6 +169,10 @@ class EventStoreError(MlopsError):
     """The event store is missing, out of date or refuses."""
 
 
+class TrySuperseded(MlopsError):
+    """A newer try of a step, or of a step before it, has started: this one may change nothing more."""
+
+
 class StepInterrupted(MlopsError):
     """A step was ended from outside, before it was done."""
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.marks import HighWaterMark, mark_history, move_mark, newest_mark, set_mark
+from mlops_plugin.events.records import DispatchIdentity
 from mlops_plugin.events.store import EventStore
 
 
@@ -16,7 +17,8 @@ def move(store: EventStore, value: str, model: str = "churn") -> HighWaterMark |
     def later(newest: HighWaterMark | None) -> str | None:
         return value if newest is None or int(newest.value or 0) < int(value) else None
 
-    return move_mark(store, model, "id", "integer", "d1", later)
+    token = store.start_step(DispatchIdentity("d1", "churn", "terminal"), "persist")
+    return move_mark(store, model, "id", "integer", token, later)
 
 
 def test_newest_mark_holds_and_the_older_ones_stay(store: EventStore) -> None:
@@ -56,12 +58,14 @@ def test_person_sets_it_to_anything_and_begins_a_generation(store: EventStore) -
 MOVE = """
 import pickle, sys
 from mlops_plugin.events.marks import move_mark
+from mlops_plugin.events.records import DispatchIdentity
 from mlops_plugin.events.store import EventStore
 address, first = pickle.load(sys.stdin.buffer)
 with EventStore(address) as store:
+    token = store.start_step(DispatchIdentity(f"d{first}", "churn", "terminal"), "persist")
     for value in range(first, 40, 4):
         later = lambda newest: str(value) if newest is None or int(newest.value) < value else None
-        move_mark(store, "churn", "id", "integer", "d1", later)
+        move_mark(store, "churn", "id", "integer", token, later)
 """
 
 

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops_plugin.databases.sink.write_request import WriteRequest
-from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.staging.notes import COLLECTED, Accounts, Collected, read_note
-from mlops_plugin.pipeline.validation.quarantine import Quarantine
+from mlops_plugin.pipeline.sinks import TableSink
+from mlops_plugin.pipeline.staging.notes import require_logged
+from mlops_plugin.pipeline.staging.records import Accounts
+from mlops_plugin.pipeline.staging.shelf import unchecked, unheard
 from support.sinks import MODES, Mode
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import Workshop
@@ -164,18 +164,12 @@ def _run(dispatch: Dispatch, way: WayIn, deployment: Deployment, columns: list[s
     with way.open() as database:
         steps.collect(dispatch, query, database.read(query, batch_rows=10), shelf)
     steps.log(dispatch, _SHA256, shelf)
-    with shelf.rows(read_note(Collected, COLLECTED, shelf).staged) as rows:
+    logged = require_logged(dispatch.model, shelf)
+    with shelf.rows(logged.parts[0].staged) as rows:
         outputs = pa.schema(list(rows.schema)[1:])
     steps.infer(dispatch, Echo(outputs), shelf)
-
-    def write(batches: pa.RecordBatchReader) -> int:
-        with way.open() as database:
-            model = dispatch.model
-            request = WriteRequest(model.sink, model.key, dispatch.id)
-            return write_predictions(database, request, batches).persisted
-
-    quarantine = Quarantine(dispatch.model, dispatch.id, deployment)
-    return steps.persist(dispatch, write, shelf, quarantine)
+    sink = TableSink(dispatch, deployment, unchecked, unheard)
+    return steps.persist(dispatch, logged, sink, shelf).accounts
 
 
 def _in_sqlites_words(value: Any) -> Any:

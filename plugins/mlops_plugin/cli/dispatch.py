@@ -7,6 +7,7 @@ import getpass
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.reconciliation import close_abandoned
 from mlops_plugin.pipeline.rendering import interval_at, render
 from mlops_plugin.pipeline.runner import run_dispatch
-from mlops_plugin.pipeline.step_record import Counted
+from mlops_plugin.pipeline.step_reports import PersistReport, StepReport
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,8 +71,8 @@ def dispatch_in_terminal(
     console.print(f"[bold]{model.name}[/bold]  dispatch {dispatch.id}")
     started = time.monotonic()
     with _progress(console) as progress:
-        counted = run_dispatch(dispatch, deployment, query, lambda step: _bar(progress, step))
-    _print_accounts(console, dispatch, counted, time.monotonic() - started)
+        reports = run_dispatch(dispatch, deployment, query, lambda step: _bar(progress, step))
+    _print_accounts(console, dispatch, reports, time.monotonic() - started)
 
 
 def terminal_user() -> str | None:
@@ -113,14 +114,17 @@ def _bar(progress: Progress, step: Step) -> Iterator[OnRows]:
 
 
 def _print_accounts(
-    console: Console, dispatch: Dispatch, counted: Mapping[Step, Counted], seconds: float
+    console: Console, dispatch: Dispatch, reports: Mapping[Step, StepReport], seconds: float
 ) -> None:
-    accounts = counted["persist"]
-    names = ("collected", "predicted", "rejected", "persisted")
+    report = reports["persist"]
+    assert isinstance(report, PersistReport)  # noqa: S101 -- what `persist` returns
+    accounts = report.accounts
+    counts = {name: count for name, count in asdict(accounts).items() if count or name != "superseded"}
     console.print(
-        "  ".join(f"{name} [bold]{accounts[name]:,}[/bold]" for name in names) + f"  in {seconds:.1f} s"
+        "  ".join(f"{name} [bold]{count:,}[/bold]" for name, count in counts.items())
+        + f"  in {seconds:.1f} s"
     )
-    if accounts["rejected"] and not dispatch.is_dry_run:
+    if accounts.rejected and not dispatch.is_dry_run:
         quarantine = dispatch.model.quarantine_sink
         console.print(f"rejected: table {quarantine.table}, connection '{quarantine.connection}'")
     sink = dispatch.model.sink

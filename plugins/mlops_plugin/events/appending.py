@@ -18,13 +18,22 @@ def append_event(connection: sa.Connection, event: EventRecord) -> DispatchRecor
     # The row is locked before the event is inserted: the insert alone would share a lock on it, for the
     # foreign key, and two that share it and both want to update would block each other.
     dispatch = locked_dispatch(connection, event.dispatch_id)
+    summary, _ = append_to(connection, dispatch, event)
+    return summary
+
+
+def append_to(
+    connection: sa.Connection, dispatch: DispatchRecord, event: EventRecord
+) -> tuple[DispatchRecord, int]:
+    """Append one event to a dispatch whose row is locked; returns its new row, and the event's id."""
     event = replace(event, model=dispatch.model)
     values = columns_of(event)
     del values["id"]
-    connection.execute(sa.insert(tables.events).values(values))
+    inserted = connection.execute(sa.insert(tables.events).values(values)).inserted_primary_key
+    assert inserted is not None  # noqa: S101 -- every engine of the store returns the id of one inserted row
     summary = summarise(dispatch, event)
     update_dispatch(connection, dispatch, summary)
-    return summary
+    return summary, int(inserted[0])
 
 
 def columns_of(record: DispatchRecord | EventRecord) -> dict[str, Any]:

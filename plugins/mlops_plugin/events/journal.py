@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from functools import reduce
+from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
 from mlops_plugin.events.appending import columns_of, locked_dispatch, update_dispatch
-from mlops_plugin.events.new_events import beginning
-from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
+from mlops_plugin.events.fencing import TryToken
+from mlops_plugin.events.new_events import beginning, new_event
+from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, Step, summarise
 from mlops_plugin.events.store import EventStore
 
 
@@ -30,6 +33,26 @@ class Journal(EventStore):
 
     def begin(self, identity: DispatchIdentity) -> DispatchRecord:
         return self._dispatch or self._record(beginning(identity))
+
+    def start_step(
+        self,
+        identity: DispatchIdentity,
+        step: Step,
+        try_number: int = 1,
+        *,
+        partition: int | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> TryToken:
+        """Nobody else works on a new dispatch: its one try of each step needs no place among others."""
+        self.begin(identity)
+        started = new_event(
+            identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=details
+        )
+        self._record(started)
+        return TryToken(identity.dispatch_id, step, partition, len(self._pending))
+
+    def require_newest(self, token: TryToken) -> None:
+        """It is the only one."""
 
     def flush(self) -> None:
         """Write what has happened since the last flush, in one transaction."""
@@ -56,7 +79,7 @@ class Journal(EventStore):
         with contextlib.suppress(EventStoreError):
             self.flush()
 
-    def _record(self, *records: EventRecord) -> DispatchRecord:
+    def _record(self, *records: EventRecord, token: TryToken | None = None) -> DispatchRecord:  # noqa: ARG002
         for event in records:
             self._dispatch = summarise(self._dispatch, event)
             self._pending.append(event)

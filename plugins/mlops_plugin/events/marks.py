@@ -14,6 +14,8 @@ import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
+from mlops_plugin.events.appending import locked_dispatch
+from mlops_plugin.events.fencing import TryToken, require_newest
 from mlops_plugin.events.records import clean
 from mlops_plugin.events.store import EventStore
 
@@ -58,9 +60,12 @@ def mark_history(store: EventStore, model: str, *, limit: int) -> list[HighWater
 
 
 def move_mark(
-    store: EventStore, model: str, column: str, kind: str, dispatch_id: str, move: Move
+    store: EventStore, model: str, column: str, kind: str, token: TryToken, move: Move
 ) -> HighWaterMark | None:
-    """A dispatch moves the mark to what `move` says; returns the new mark, or None where it stays."""
+    """A try of a dispatch moves the mark to what `move` returns; returns the new mark, or None if it stays.
+
+    Raises `TrySuperseded` if a newer try has registered: then it is that one's to move.
+    """
 
     def moved(newest: HighWaterMark | None) -> HighWaterMark | None:
         value = move(newest)
@@ -68,9 +73,9 @@ def move_mark(
             return None
         generation = newest.generation if newest else 0
         at = datetime.now(UTC)
-        return HighWaterMark(model, column, value, kind, dispatch_id, None, at, generation=generation)
+        return HighWaterMark(model, column, value, kind, token.dispatch_id, None, at, generation=generation)
 
-    return _append(store, model, moved)
+    return _append(store, model, moved, token)
 
 
 def set_mark(
@@ -90,9 +95,15 @@ def set_mark(
 
 
 def _append(
-    store: EventStore, model: str, choose: Callable[[HighWaterMark | None], HighWaterMark | None]
+    store: EventStore,
+    model: str,
+    choose: Callable[[HighWaterMark | None], HighWaterMark | None],
+    token: TryToken | None = None,
 ) -> HighWaterMark | None:
     def append(connection: sa.Connection) -> HighWaterMark | None:
+        if token is not None:
+            locked_dispatch(connection, token.dispatch_id)
+            require_newest(connection, token)
         newest = _newest(connection, model)
         mark = choose(newest)
         if mark is None:

@@ -18,7 +18,14 @@ import sqlalchemy as sa
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.events.address import StoreAddress, is_transient, translate_errors
-from mlops_plugin.events.appending import append_event, has_events, insert_unless_there, locked_dispatch
+from mlops_plugin.events.appending import (
+    append_event,
+    append_to,
+    has_events,
+    insert_unless_there,
+    locked_dispatch,
+)
+from mlops_plugin.events.fencing import TryToken, refuse_late_start, require_newest
 from mlops_plugin.events.new_events import beginning, new_event
 from mlops_plugin.events.reading import EventReading
 from mlops_plugin.events.records import (
@@ -84,6 +91,41 @@ class EventStore(EventReading):
 
         return self.write("recording the beginning of a dispatch", begin)
 
+    def start_step(
+        self,
+        identity: DispatchIdentity,
+        step: Step,
+        try_number: int = 1,
+        *,
+        partition: int | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> TryToken:
+        """Register a try of a step, and begin its dispatch or open it again; returns the try's token.
+
+        From then on, older tries that pass their tokens can no longer record anything. Raises
+        `TrySuperseded` if a later try of the same step has registered before.
+        """
+        begun = beginning(identity)
+        started = new_event(
+            identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=details
+        )
+
+        def start(connection: sa.Connection) -> TryToken:
+            insert_unless_there(connection, summarise(None, begun))
+            dispatch = locked_dispatch(connection, identity.dispatch_id)
+            refuse_late_start(connection, started)
+            if dispatch.state != "running" or not has_events(connection, identity.dispatch_id):
+                dispatch, _ = append_to(connection, dispatch, begun)
+            _, event_id = append_to(connection, dispatch, started)
+            return TryToken(identity.dispatch_id, step, partition, event_id)
+
+        return self.write(f"recording '{step} started'", start)
+
+    def require_newest(self, token: TryToken) -> None:
+        """Raise `TrySuperseded` if a newer try of this step, or of a step before it, has registered."""
+        with self.read("asking for newer tries") as connection:
+            require_newest(connection, token)
+
     def step_started(
         self, dispatch_id: str, step: Step, try_number: int, *, partition: int | None = None
     ) -> None:
@@ -99,15 +141,17 @@ class EventStore(EventReading):
         rows: int | None = None,
         seconds: float | None = None,
         details: Mapping[str, Any] | None = None,
+        token: TryToken | None = None,
     ) -> None:
         """`rows`: collected, predicted or persisted.
 
         `details["rows_rejected"]`: quarantined; `details["rows_superseded"]`: left out for newer predictions.
+        With its `token`, a try is refused if a newer one has registered: `TrySuperseded`.
         """
         event = new_event(
             dispatch_id, "succeeded", step, try_number=try_number, partition=partition, details=details
         )
-        self._record(replace(event, row_count=rows, seconds=seconds))
+        self._record(replace(event, row_count=rows, seconds=seconds), token=token)
 
     def step_failed(
         self,
@@ -119,6 +163,7 @@ class EventStore(EventReading):
         error: str,
         is_final: bool,
         seconds: float | None = None,
+        token: TryToken | None = None,
     ) -> None:
         """Record a failed try; the dispatch stays running unless it `is_final`."""
         failed = replace(
@@ -126,18 +171,19 @@ class EventStore(EventReading):
             seconds=seconds,
         )
         whole = [replace(failed, step=None, partition_number=None, seconds=None)] if is_final else []
-        self._record(failed, *whole)
+        self._record(failed, *whole, token=token)
 
-    def log(self, dispatch_id: str, entry: LogEntry) -> None:
+    def log(self, dispatch_id: str, entry: LogEntry, token: TryToken | None = None) -> None:
         """Record what was collected."""
-        self._record(
-            replace(new_event(dispatch_id, "logged", "log", details=log_details(entry)), row_count=entry.rows)
-        )
+        logged = new_event(dispatch_id, "logged", "log", details=log_details(entry))
+        self._record(replace(logged, row_count=entry.rows), token=token)
 
-    def partitions_counted(self, dispatch_id: str, *, predicted: int, rejected: int) -> None:
+    def partitions_counted(
+        self, dispatch_id: str, *, predicted: int, rejected: int, token: TryToken | None = None
+    ) -> None:
         """Record what the partitions of a dispatch add up to, before `persist` judges it."""
         counts = {"rows_predicted": predicted, "rows_rejected": rejected}
-        self._record(new_event(dispatch_id, "counted", "persist", details=counts))
+        self._record(new_event(dispatch_id, "counted", "persist", details=counts), token=token)
 
     def finish(
         self,
@@ -148,6 +194,7 @@ class EventStore(EventReading):
         rejected: int,
         persisted: int,
         superseded: int = 0,
+        token: TryToken | None = None,
     ) -> DispatchRecord:
         """Close a dispatch as succeeded, with its final counts of rows."""
         counts = {
@@ -157,7 +204,7 @@ class EventStore(EventReading):
             "rows_persisted": persisted,
             "rows_superseded": superseded,
         }
-        return self._record(new_event(dispatch_id, "succeeded", details=counts))
+        return self._record(new_event(dispatch_id, "succeeded", details=counts), token=token)
 
     def reconcile(self, dispatch_id: str, state: Literal["succeeded", "failed"], reason: str) -> bool:
         """Close a dispatch whose tasks can no longer do it; False where it was closed already."""
@@ -172,8 +219,11 @@ class EventStore(EventReading):
 
         return self.write("reconciling a dispatch", reconcile)
 
-    def _record(self, *records: EventRecord) -> DispatchRecord:
+    def _record(self, *records: EventRecord, token: TryToken | None = None) -> DispatchRecord:
         def append(connection: sa.Connection) -> DispatchRecord:
+            if token is not None:
+                locked_dispatch(connection, token.dispatch_id)
+                require_newest(connection, token)
             return [append_event(connection, event) for event in records][-1]
 
         kind, step = records[0].kind, records[0].step

@@ -85,7 +85,7 @@ class StepOperator(BaseOperator):
         dispatch = dispatch_of_run(self.model, context)
         self._is_running = True
         try:
-            counted = run_step(
+            report = run_step(
                 self.step,
                 dispatch,
                 self.deployment(),
@@ -94,6 +94,7 @@ class StepOperator(BaseOperator):
                     task_instance.try_number,
                     task_instance.try_number > task_instance.max_tries,
                     None if self.partition is None else self.partition["number"],
+                    str(task_instance.id),
                 ),
             )
         except MlopsError as error:
@@ -102,6 +103,7 @@ class StepOperator(BaseOperator):
             raise AirflowFailException(f"{error} (not tried again: it would fail in the same way)") from error
         finally:
             self._is_running = False
+        counted = report.to_json()
         self._skip_dry_run(dispatch, counted)
         return counted
 

@@ -40,6 +40,25 @@ def with_provenance(
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
+def without_provenance(rows: pa.Table) -> pa.Table:
+    """The rows without the columns that `with_provenance` has added."""
+    return rows.select(rows.column_names[: -len(_COLUMNS)])
+
+
+def stored_time(value: object) -> datetime | None:
+    """A time of ours as an engine returns it (text in SQLite, elsewhere with or without zone), aware in UTC.
+
+    None if it is no time.
+    """
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    if not isinstance(moment, datetime):
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 # By hand, and not by pa.scalar: whatever makes Arrow of a Python value imports pandas first, to know its
 # values from others. A `persist` that needs no pandas is 0.4 s shorter.
 def _text(value: str) -> pa.Scalar:

@@ -1,4 +1,4 @@
-"""Records the start and the end of a step in the event store, however it ends; used by every door."""
+"""Records the start and the end of a step in the event store, however it ends; every door uses it."""
 
 from __future__ import annotations
 
@@ -8,51 +8,58 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_plugin.errors import EventStoreError, MlopsError
+from mlops_plugin.errors import EventStoreError, MlopsError, TrySuperseded
+from mlops_plugin.events.fencing import TRY_ID, TryToken
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.finality import is_final
+from mlops_plugin.pipeline.process_identity import ProcessIdentity
+from mlops_plugin.pipeline.step_reports import StepReport
 
-# What a step counted; always has `rows`, None for `plan`. Small, and JSON: it becomes the task's XCom.
-Counted = dict[str, Any]
+PROCESS = "process"  # in the details of a "started" event
 
 
 @dataclass(frozen=True)
 class Attempt:
     """Which try of a step this is, from 1, and whether Airflow will make another one after it.
 
-    `partition` is the part of the rows that it is about, from 0; None where that is all of them.
+    `partition` is the part of the rows that it works on, from 0; None means all rows. `id` is Airflow's id of
+    the try, which grows with time; None outside of Airflow.
     """
 
     number: int = 1
     is_final: bool = True
     partition: int | None = None
+    id: str | None = None
 
 
 ONLY_TRY = Attempt()
 
 
-class Report:
-    """Receives what a step counted; calling it is the step's last act."""
+@dataclass
+class TryRecord:
+    """A try that is under way; its step sets `report` as its last act."""
 
-    counted: Counted
-
-    def __call__(self, counted: Counted) -> None:
-        self.counted = counted
+    token: TryToken
+    report: StepReport | None = None
 
 
 @contextlib.contextmanager
 def recorded(
     step: Step, dispatch: Dispatch, store: EventStore, attempt: Attempt = ONLY_TRY
-) -> Iterator[Report]:
-    """Record the start and the end of what is done inside; errors are recorded, then raised unchanged."""
-    store.begin(dispatch.identity)
-    store.step_started(dispatch.id, step, attempt.number, partition=attempt.partition)
-    report = Report()
+) -> Iterator[TryRecord]:
+    """Record the start and the end of the work inside; errors are recorded, then raised unchanged.
+
+    Raises `TrySuperseded` if a newer try has registered: before the work, or when it is done.
+    """
+    token = store.start_step(
+        dispatch.identity, step, attempt.number, partition=attempt.partition, details=_details(attempt)
+    )
+    record = TryRecord(token)
     started = time.monotonic()
     try:
-        yield report
+        yield record
     except BaseException as error:  # whatever ended the step is recorded, and goes on
         try:
             store.step_failed(
@@ -63,22 +70,31 @@ def recorded(
                 seconds=time.monotonic() - started,
                 error=str(error) if isinstance(error, MlopsError) else _named(error),
                 is_final=attempt.is_final or is_final(error, step),
+                token=token,
             )
-        except EventStoreError as unrecorded:
-            error.add_note(f"and this failure could not be recorded: {unrecorded}")
+        except (EventStoreError, TrySuperseded) as unrecorded:
+            if error is not unrecorded:
+                error.add_note(f"and this failure was not recorded: {unrecorded}")
         raise
-    rows, seconds = report.counted["rows"], time.monotonic() - started
+    assert record.report is not None  # noqa: S101 -- the step's last act
     store.step_succeeded(
         dispatch.id,
         step,
         attempt.number,
         partition=attempt.partition,
-        rows=rows,
-        seconds=seconds,
-        details=report.counted,
+        rows=record.report.rows,
+        seconds=time.monotonic() - started,
+        details=record.report.to_json(),
+        token=token,
     )
 
 
+def _details(attempt: Attempt) -> dict[str, Any]:
+    """What is recorded with the start of a try: who makes it."""
+    of_airflow = {} if attempt.id is None else {TRY_ID: attempt.id}
+    return {PROCESS: ProcessIdentity.current().to_json(), **of_airflow}
+
+
 def _named(error: BaseException) -> str:
-    """An error that is not ours says little without its type: `KeyError: 'id'`."""
+    """An error that is not ours means little without its type: `KeyError: 'id'`."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

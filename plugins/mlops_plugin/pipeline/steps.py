@@ -1,7 +1,7 @@
-"""The four steps, each once: what a DAG run's tasks, the terminal and the Showroom all call.
+"""The steps, each once: a DAG run's tasks, the terminal and the Showroom all run this code.
 
-A step takes rows or a shelf and gives back what it counted. It opens nothing itself: `pipeline.runner`
-hands it readers, runtimes and writers, so that every door runs this very code.
+A step takes rows or a shelf and returns what it has left there. It opens nothing itself: `step_runner` passes
+it a source, a model and a sink.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -22,41 +21,38 @@ from mlops_plugin.pipeline.provenance import with_provenance
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.key_range import KeyRange
 from mlops_plugin.pipeline.reading.partitions import Partition
+from mlops_plugin.pipeline.sinks import Predictions, Sink
 from mlops_plugin.pipeline.staging.notes import (
-    COLLECTED,
-    LOGGED,
-    PERSISTED,
-    PLANNED,
-    PREDICTED,
-    Accounts,
-    Collected,
-    Logged,
-    Planned,
-    Predicted,
     all_collected,
-    find_plan,
     persisted_before,
     pinned_settings,
-    require_collected,
+    put_note,
     require_logged,
+    require_part,
     require_predicted,
-    shelves,
+)
+from mlops_plugin.pipeline.staging.records import (
+    Accounts,
+    Collected,
+    ColumnType,
+    Logged,
+    Persisted,
+    Planned,
+    Predicted,
 )
 from mlops_plugin.pipeline.staging.shelf import Shelf
 from mlops_plugin.pipeline.staging.staged_rows import predicted_rows, rejected_rows
-from mlops_plugin.pipeline.validation.rejections import Rejections, merged_reasons
+from mlops_plugin.pipeline.validation.rejections import RejectedRows, Rejections, merged_reasons
 from mlops_plugin.pipeline.validation.threshold import is_within_threshold, require_within_threshold
 
-if TYPE_CHECKING:
-    from mlops_plugin.pipeline.validation.quarantine import Quarantine
-
-REJECTED = "rejected"
+_COLLECTED, _PREDICTED, _REJECTED = "collect", "infer", "rejected"  # files of rows on a shelf
 
 
 def plan(query: str, partitions: Sequence[Partition], shelf: Shelf) -> Planned:
     """Pin the partitions that `collect` and `infer` each take one of."""
-    planned = Planned(uuid.uuid4().hex, query, [partition.as_json() for partition in partitions])
-    shelf.put_note(PLANNED, vars(planned))
+    stored = tuple(partition.stored() for partition in partitions)
+    planned = Planned(uuid.uuid4().hex, query, stored)
+    put_note(planned, shelf)
     return planned
 
 
@@ -67,49 +63,55 @@ def collect(
     shelf: Shelf,
     *,
     increment: Increment | None = None,
-    planned: Planned | None = None,
+    plan_id: str | None = None,
 ) -> Collected:
     """Stream the query's rows, or one partition's, onto the shelf.
 
-    Raises `KeyColumnError` for a missing or NULL key. `increment` watches the rows where the model reads
-    only a part of its query.
+    Raises `KeyColumnError` for a missing or NULL key. `increment` watches the rows if the model reads only a
+    part of its query; `plan_id` is the plan that the partition belongs to.
     """
-    key, sink = dispatch.model.key, dispatch.model.sink
-    if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
-        raise LimitRefused(
-            f"models.{dispatch.model.name}: {sink.table} is written in mode replace: a dispatch of "
-            f"{dispatch.limits} would leave nothing else in it; make it a dry run, or drop the limit"
-        )
-    missing = [column for column in key if column not in rows.schema.names]
-    if missing:
-        raise KeyColumnMissing(
-            f"models.{dispatch.model.name}.key: the query returns no column {_quoted(missing)}; it returns "
-            f"{_quoted(rows.schema.names)}; select the key or name another one"
-        )
-    if dispatch.model.input is not None:
-        require_contract_fits(dispatch.model, rows.schema)
+    key, at = dispatch.model.key, datetime.now(UTC)
+    _require_collectable(dispatch, rows.schema)
     key_range = KeyRange(dispatch.model.name, key)
     see = [key_range.see, *([increment.see] if increment else [])]
-    file, count = shelf.put(COLLECTED, rows.schema, _seen(_limited(rows, dispatch.row_limit), see))
+    file, count = shelf.put(_COLLECTED, rows.schema, _seen(_limited(rows, dispatch.row_limit), see))
     collected = Collected(
         file=file.name,
         rows=count,
         query=query,
-        columns=[{"name": field.name, "type": str(field.type)} for field in rows.schema],
+        columns=tuple(ColumnType(field.name, str(field.type)) for field in rows.schema),
         first_key=key_range.first,
         last_key=key_range.last,
-        increment=increment.note() if increment else None,
-        plan=None if planned is None else planned.id,
+        increment=increment.read() if increment else None,
+        plan=plan_id,
         blocks=file.blocks,
+        at=at.isoformat(),
     )
-    shelf.put_note(COLLECTED, vars(collected))
+    put_note(collected, shelf)
     return collected
 
 
+def _require_collectable(dispatch: Dispatch, rows: pa.Schema) -> None:
+    model, sink = dispatch.model, dispatch.model.sink
+    if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
+        raise LimitRefused(
+            f"models.{model.name}: {sink.table} is written in mode replace: a dispatch of "
+            f"{dispatch.limits} would leave nothing else in it; make it a dry run, or drop the limit"
+        )
+    missing = [column for column in model.key if column not in rows.names]
+    if missing:
+        raise KeyColumnMissing(
+            f"models.{model.name}.key: the query returns no column {_quoted(missing)}; it returns "
+            f"{_quoted(rows.names)}; select the key or name another one"
+        )
+    if model.input is not None:
+        require_contract_fits(model, rows)
+
+
 def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> None:
-    """Raise `ContractError` where no row of this schema could keep the model's `input:`."""
+    """Raise `ContractError` if no row of this schema can meet the model's `input:`."""
     from mlops_plugin.pipeline.validation.contract import (
-        Contract,  # it needs numpy, and most models have none
+        Contract,  # it needs numpy, and most models have no contract
     )
 
     if contract := Contract.of(model):
@@ -117,37 +119,49 @@ def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> None:
 
 
 def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
-    """Pin rows, artifact and configuration for the steps that follow; returns what is to be logged.
+    """Pin rows, artifact and configuration for the steps that follow; returns the rows, partitions as one.
 
-    Raises `ArtifactError` where rows were left out because of predictions by another artifact.
+    Raises `ArtifactError` if rows were left out because of predictions by another artifact.
     """
-    collected, files = all_collected(dispatch.model, shelf)
-    skipped = (collected.increment or {}).get("skipped_artifact")
-    if skipped not in (None, artifact_sha256):
+    collected = all_collected(dispatch.model, shelf)
+    skipped = collected.whole.skipped_artifact
+    if skipped is not None and skipped != artifact_sha256:
         raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after its "
             f"predictions were left out of the rows (sha256 {skipped[:12]}..., now "
             f"{artifact_sha256[:12]}...); clear 'collect' and what follows it in Airflow"
         )
-    logged = Logged(files, artifact_sha256, pinned_settings(dispatch.model))
-    shelf.put_note(LOGGED, vars(logged))
-    return collected
+    files = tuple(part.file for part in collected.parts)
+    logged = Logged(files, artifact_sha256, pinned_settings(dispatch.model), collected.parts)
+    put_note(logged, shelf)
+    return collected.whole
 
 
 def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
-    """Stream the collected rows, or one partition's, through the model; each is predicted or rejected.
+    """Stream the logged rows, or one partition's, through the model; each is predicted or rejected.
 
-    Raises `ArtifactError` or `StagingError` where artifact, rows or configuration are not those logged, and
-    `ContractError` where `input:` or `output:` end the dispatch.
+    Raises `ArtifactError` or `StagingError` if artifact, rows or configuration are not those logged, and
+    `ContractError` if `input:` or `output:` end the dispatch.
     """
     logged = require_logged(dispatch.model, shelf)
-    collected = require_collected(dispatch.model, logged, shelf)
+    collected = require_part(dispatch.model, logged, shelf)
     if logged.artifact_sha256 != runtime.artifact_sha256:
         raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after it "
             f"was logged (sha256 {logged.artifact_sha256[:12]}..., now {runtime.artifact_sha256[:12]}...); "
             "clear 'log' and what follows it in Airflow to dispatch with the new one"
         )
+    predicted = _predict(dispatch, runtime, collected, shelf)
+    if predicted.rows + predicted.rejected != collected.rows:
+        raise AccountingError(
+            f"models.{dispatch.model.name}: {collected.rows} rows were collected, but {predicted.rows} were "
+            f"predicted and {predicted.rejected} rejected"
+        )
+    put_note(predicted, shelf)
+    return predicted
+
+
+def _predict(dispatch: Dispatch, runtime: Runtime, collected: Collected, shelf: Shelf) -> Predicted:
     from mlops_plugin.pipeline.validation.screening import Screening
 
     key = dispatch.model.key
@@ -165,22 +179,17 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
                     columns = [*kept.select(list(key)).columns, *predicted.columns]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-            file, count = shelf.put(PREDICTED, schema, predictions())
+            file, count = shelf.put(_PREDICTED, schema, predictions())
             records = None
             if rejections.rows:
-                records, _ = shelf.unheard.put(REJECTED, rejections.schema, rejections.batches())
-    if count + rejections.rows != collected.rows:
-        raise AccountingError(
-            f"models.{dispatch.model.name}: {collected.rows} rows were collected, but {count} were predicted "
-            f"and {rejections.rows} rejected"
-        )
-    predicted = Predicted(
+                records, _ = shelf.unheard.put(_REJECTED, rejections.schema, rejections.batches())
+    return Predicted(
         file=file.name,
         collected=collected.file,
         rows=count,
         rejected=rejections.rows,
         rejected_file=None if records is None else records.name,
-        reasons=rejections.reasons,
+        reasons=tuple(rejections.reasons),
         imputed=dict(screening.imputed),
         artifact_sha256=runtime.artifact_sha256,
         at=datetime.now(UTC).isoformat(),
@@ -188,67 +197,104 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
         blocks=file.blocks,
         rejected_blocks=None if records is None else records.blocks,
     )
-    shelf.put_note(PREDICTED, vars(predicted))
-    return predicted
 
 
 def persist(
     dispatch: Dispatch,
-    write: Callable[[pa.RecordBatchReader], int] | None,
+    logged: Logged,
+    sink: Sink,
     shelf: Shelf,
-    quarantine: Quarantine | None = None,
     on_counted: Callable[[int, int], None] | None = None,
-) -> Accounts:
-    """Hand the predictions with their provenance to `write`, which says how many rows it has stored.
+) -> Persisted:
+    """Hand the predictions of the logged rows to the sink, with where each comes from.
 
-    `on_counted` hears how many rows all partitions together have predicted and rejected. Rejected rows go to
-    `quarantine` first: they are there also where they are too many, which raises `ThresholdError`. Without
-    `write` (a dry run) nothing is stored. Raises `AccountingError` where rows do not add up.
+    `logged` is what `notes.require_logged` read: only predictions of those very rows count. `on_counted`
+    hears how many rows all partitions together have predicted and rejected. Rejected rows go to the
+    quarantine first: they are stored even if they are too many, which raises `ThresholdError`. Raises
+    `AccountingError` if the rows do not add up.
     """
-    model = dispatch.model
-    logged = require_logged(model, shelf)
-    found = [require_predicted(model, logged, part) for part in shelves(find_plan(model, shelf), shelf)]
-    predicted = [part for _, part in found]
-    if (done := persisted_before([part.file for part in predicted], shelf)) is not None:
-        return done
-    collected, rejected = sum(part.rows for part, _ in found), sum(part.rejected for part in predicted)
+    predicted = require_predicted(dispatch.model, logged, shelf)
+    if (done := _done_before(dispatch, predicted, sink, shelf)) is not None:
+        return Persisted(tuple(part.file for part in predicted), done)
+    collected, rejected = (sum(part.rows for part in logged.parts), sum(part.rejected for part in predicted))
+    count = sum(part.rows for part in predicted)
     if on_counted is not None:
-        on_counted(sum(part.rows for part in predicted), rejected)
+        on_counted(count, rejected)
+    _put_aside(dispatch, sink, logged, predicted, shelf)
     at = max(datetime.fromisoformat(part.at) for part in predicted)
-    if quarantine is not None:
-        judged_by = None
-        if model.source.skip_predicted and is_within_threshold(dispatch, collected, rejected):
-            from mlops_plugin.pipeline.validation.quarantine import judgement
+    with predicted_rows(predicted, shelf) as rows:
+        complete = with_provenance(rows, dispatch, logged.artifact_sha256, at)
+        written = sink.write(Predictions(complete, count, logged.artifact_sha256, at))
+    accounts = Accounts(collected, count, rejected, written.persisted, written.superseded)
+    _require_closed(dispatch, accounts, is_stored=sink.is_stored)
+    if dispatch.is_quarantined and sink.is_stored:
+        with predicted_rows(predicted, shelf) as rows:
+            sink.release(rows)
+    persisted = Persisted(tuple(part.file for part in predicted), accounts)
+    put_note(persisted, shelf)
+    return persisted
 
-            judged_by = judgement(model, logged.artifact_sha256)
-        with rejected_rows(predicted, shelf) as records:
-            quarantine.write(records, rejected, at, judged_by)
+
+def _done_before(
+    dispatch: Dispatch, predicted: Sequence[Predicted], sink: Sink, shelf: Shelf
+) -> Accounts | None:
+    """The accounts of these very predictions if they were persisted before, as the table has them now.
+
+    None if they must be written, for the first time or again. Raises `AccountingError` if they are gone.
+    """
+    before = persisted_before(predicted, shelf)
+    if before is None or not sink.is_stored:
+        return before
+    count = sink.count()
+    if count == before.persisted:
+        return before
+    if all(shelf.has_rows(part.staged) for part in predicted):
+        return None
+    model = dispatch.model
+    raise AccountingError(
+        f"models.{model.name}: this dispatch persisted {before.persisted} rows, but {count} of them are in "
+        f"{model.sink.table} (connection '{model.sink.connection}') now: the others were deleted, or later "
+        "dispatches replaced them; its staged rows are gone: clear 'collect' and what follows it in Airflow "
+        "to dispatch again"
+    )
+
+
+def _put_aside(
+    dispatch: Dispatch, sink: Sink, logged: Logged, predicted: Sequence[Predicted], shelf: Shelf
+) -> None:
+    """Quarantine the rejected rows; raise `ThresholdError` if there are too many."""
+    model = dispatch.model
+    collected, rejected = sum(part.rows for part in logged.parts), sum(part.rejected for part in predicted)
+    judged_by = None
+    if model.source.skip_predicted and is_within_threshold(dispatch, collected, rejected):
+        from mlops_plugin.pipeline.validation.quarantine import judgement
+
+        judged_by = judgement(model, logged.artifact_sha256)
+    times = [part.at for part in logged.parts]
+    collected_at = None if None in times else min(datetime.fromisoformat(at) for at in times if at)
+    at = max(datetime.fromisoformat(part.at) for part in predicted)
+    with rejected_rows(predicted, shelf) as records:
+        is_stored = sink.quarantine(RejectedRows(records, rejected, at, judged_by, collected_at))
     require_within_threshold(
         dispatch,
         collected=collected,
         rejected=rejected,
         reasons=merged_reasons([part.reasons for part in predicted]),
-        is_stored=quarantine is not None,
+        is_stored=is_stored,
     )
-    persisted = 0
-    if write is not None:
-        with predicted_rows(predicted, shelf) as rows:
-            persisted = write(with_provenance(rows, dispatch, logged.artifact_sha256, at))
-    accounts = Accounts(collected, sum(part.rows for part in predicted), rejected, persisted)
+
+
+def _require_closed(dispatch: Dispatch, accounts: Accounts, *, is_stored: bool) -> None:
+    model = dispatch.model
     is_closed = accounts.collected == accounts.predicted + accounts.rejected
-    if not is_closed or (write is not None and accounts.persisted != accounts.predicted):
-        raise AccountingError(
-            f"models.{model.name}: rows do not add up: {accounts.collected} collected, "
-            f"{accounts.predicted} predicted, {accounts.rejected} rejected, {accounts.persisted} in "
-            f"{model.sink.table} (connection '{model.sink.connection}'); clear 'collect' "
-            "in Airflow to dispatch anew"
-        )
-    if quarantine is not None and dispatch.is_quarantined:
-        with predicted_rows(predicted, shelf) as rows:
-            quarantine.release(rows)
-    note = {"predictions": [part.file for part in predicted], "accounts": vars(accounts)}
-    shelf.put_note(PERSISTED, note)
-    return accounts
+    if is_closed and (not is_stored or accounts.predicted == accounts.persisted + accounts.superseded):
+        return
+    raise AccountingError(
+        f"models.{model.name}: rows do not add up: {accounts.collected} collected, "
+        f"{accounts.predicted} predicted, {accounts.rejected} rejected, {accounts.persisted} in "
+        f"{model.sink.table} (connection '{model.sink.connection}'), {accounts.superseded} superseded; clear "
+        "'collect' and what follows it in Airflow to dispatch again"
+    )
 
 
 def _limited(rows: pa.RecordBatchReader, limit: int | None) -> Iterator[pa.RecordBatch]:
@@ -272,5 +318,5 @@ def _seen(
         yield batch
 
 
-def _quoted(names: list[str]) -> str:
+def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)

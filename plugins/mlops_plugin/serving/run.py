@@ -1,4 +1,4 @@
-"""A dispatch in the Showroom: the same four steps on a few chosen rows, shown instead of persisted."""
+"""A dispatch in the Showroom: the steps of every dispatch on a few chosen rows, shown instead of stored."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
-from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
-from mlops_plugin.pipeline.infer_report import infer_report
-from mlops_plugin.pipeline.runner import log_entry
+from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
-from mlops_plugin.pipeline.staging.notes import COLLECTED, Collected, Predicted, read_note
-from mlops_plugin.pipeline.staging.shelf import Staged
-from mlops_plugin.pipeline.step_record import recorded
+from mlops_plugin.pipeline.step_reports import LogReport, PersistReport, StepReport
+from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.serving.case_values import text_of
-from mlops_plugin.serving.cases import open_cases
-from mlops_plugin.serving.explanation import References, references_of, replaced_rows
-from mlops_plugin.serving.wanted import ROWS_GIVEN, Wanted, changed_rows, given_rows
+from mlops_plugin.serving.chosen_rows import ChosenSource
+from mlops_plugin.serving.explanation import References
+from mlops_plugin.serving.showing_sink import Rejection, ShowingSink
+from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.workers.patience import Patience
 from mlops_plugin.workers.pool import ModelPool
+from mlops_plugin.workers.process import ModelProcess
+
+__all__ = ["Rejection", "Shown", "Showroom", "StepNews", "as_json", "unwatched"]
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,9 @@ def unwatched(news: StepNews) -> None:
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """One reason why a row was rejected; `row` counts from 0 among those collected."""
-
-    row: int
-    column: str | None
-    reason: str
-    value: str | None
-
-
-@dataclass(frozen=True)
 class Shown:
-    """A run's outcome. `rows` are as collected; `predictions` has the key and what the model said, in their
-    order; rows that were rejected are left out there, and `rejections` says why."""
+    """The result of a run. `rows` are as collected; `predictions` has the key and the model's columns, in the
+    same order, without the rejected rows; `rejections` has the reasons."""
 
     dispatch_id: str
     artifact_sha256: str
@@ -70,62 +60,49 @@ class Shown:
     predictions: pa.Table
     steps: tuple[StepNews, ...]
     rejections: tuple[Rejection, ...] = ()
-    references: References | None = None  # of a why
+    references: References | None = None  # of a run that explains
 
     @property
     def answers(self) -> list[dict[str, Any] | None]:
-        """The prediction of each collected row, None where it was rejected."""
+        """The prediction of each collected row, None if it was rejected."""
         rejected = {one.row for one in self.rejections}
         predictions = iter(self.predictions.to_pylist())
         return [None if row in rejected else next(predictions) for row in range(self.rows.num_rows)]
 
 
 @dataclass(frozen=True)
+class PooledModels:
+    """Models in processes of their own; a run that waits for one longer than a moment goes on record."""
+
+    pool: ModelPool
+    journal: Journal
+
+    def artifact_sha256(self, model: ModelConfig) -> str:
+        return self.pool.artifact_sha256(model)
+
+    @contextlib.contextmanager
+    def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:
+        with self.pool.runtime(model, Patience(self.journal.try_flush)) as runtime:
+            yield runtime
+
+
+@dataclass(frozen=True)
 class Showroom:
-    """What a run needs of the deployment that it happens in."""
+    """What a run needs of its deployment."""
 
     deployment: Deployment
     store: EventStore
     pool: ModelPool
 
     def run(self, model: ModelConfig, wanted: Wanted, user: str | None, on_step: OnStep = unwatched) -> Shown:
-        """Run the four steps and record them; what fails is recorded, too, and raised."""
+        """Run the steps and record them; a failure is recorded too, and raised."""
         dispatch = Dispatch(new_dispatch_id(), model, "showroom", requested_by=user, is_dry_run=True)
-        shelf, journal = MemoryShelf(), Journal(self.store)
-        done: list[StepNews] = []
-
-        def tell(news: StepNews) -> None:
-            done.append(news)
-            on_step(news)
-
+        journal, sink = Journal(self.store), ShowingSink()
+        models = PooledModels(self.pool, journal)
+        source = ChosenSource(model, wanted, self.deployment, models)
+        runner = StepRunner(dispatch, journal, MemoryShelf(), source, models, lambda check: sink)  # noqa: ARG005
         try:
-            with _step("collect", dispatch, journal, tell) as count:
-                counted, references = self._collect(dispatch, wanted, shelf, journal)
-                count(counted)
-            with _step("log", dispatch, journal, tell) as count:
-                sha256 = self.pool.artifact_sha256(model)
-                entry = log_entry(dispatch, steps.log(dispatch, sha256, shelf), sha256)
-                journal.log(dispatch.id, entry)
-                count({"rows": entry.rows, "artifact_sha256": sha256, "config_sha256": entry.config_sha256})
-            # A run that takes longer than a moment is on record while it does.
-            patience = Patience(journal.try_flush)
-            with (
-                _step("infer", dispatch, journal, tell) as count,
-                self.pool.runtime(model, patience) as runtime,
-            ):
-                predicted = steps.infer(dispatch, runtime, shelf)
-                count(infer_report(predicted))
-            with _step("persist", dispatch, journal, tell) as count:
-                accounts = steps.persist(dispatch, None, shelf)
-                predictions = _rows(shelf, predicted.staged)
-                count({"rows": accounts.persisted, "shown": accounts.predicted})
-            journal.finish(
-                dispatch.id,
-                collected=accounts.collected,
-                predicted=accounts.predicted,
-                rejected=accounts.rejected,
-                persisted=accounts.persisted,
-            )
+            reports = {step: _watched(runner, step, on_step) for step in STEPS}
         except BaseException as error:
             try:
                 journal.flush()
@@ -133,68 +110,39 @@ class Showroom:
                 error.add_note(f"and this failure could not be recorded: {unrecorded}")
             raise
         journal.flush()  # nothing is shown that is not on record
-        ended = tuple(news for news in done if news.state == "succeeded")
-        rows = _rows(shelf, read_note(Collected, COLLECTED, shelf).staged)
-        rejections = _rejections(shelf, predicted)
-        return Shown(dispatch.id, sha256, rows, predictions, ended, rejections, references)
-
-    def _collect(
-        self, dispatch: Dispatch, wanted: Wanted, shelf: MemoryShelf, journal: Journal
-    ) -> tuple[dict[str, Any], References | None]:
-        model, references = dispatch.model, None
-        details: dict[str, Any] = wanted.details
-        with contextlib.ExitStack() as opened:
-            if wanted.keys:
-                cases = opened.enter_context(open_cases(model, self.deployment))
-                query, _ = cases.chosen_query(wanted.keys)
-                rows = cases.chosen(wanted.keys)
-                if wanted.is_why:
-                    with self.pool.runtime(model, Patience(journal.try_flush)) as runtime:
-                        references = references_of(model, runtime, cases)
-                    rows = replaced_rows(rows.read_all(), references).to_reader()
-                    query += f"\n-- why: the case, then with one feature at a time {references}"
-                    details["why"] = {"references": references.origin, "features": list(references.usual)}
-            else:
-                query, rows = ROWS_GIVEN, given_rows(model, wanted.rows)
-            if wanted.changes:
-                rows = changed_rows(rows.read_all(), wanted.changes).to_reader()
-            collected = steps.collect(dispatch, query, rows, shelf)
-        counted = {"rows": collected.rows, "first_key": collected.first_key, "last_key": collected.last_key}
-        return {**counted, **details}, references
+        logged, chosen, predictions = reports["log"][0], source.chosen, sink.predictions
+        assert isinstance(logged, LogReport)  # noqa: S101 -- what `log` returns
+        assert chosen is not None  # noqa: S101 -- `collect` has succeeded
+        assert predictions is not None  # noqa: S101 -- `persist` has succeeded
+        ended = tuple(news for _, news in reports.values())
+        return Shown(
+            dispatch.id,
+            logged.artifact_sha256,
+            chosen.table,
+            predictions,
+            ended,
+            sink.rejections,
+            chosen.references,
+        )
 
 
-@contextlib.contextmanager
-def _step(
-    step: Step, dispatch: Dispatch, journal: Journal, tell: OnStep
-) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """One step: recorded, timed, and told to who watches."""
-    tell(StepNews(step, "started"))
+def _watched(runner: StepRunner, step: Step, on_step: OnStep) -> tuple[StepReport, StepNews]:
+    """Run one step, and tell when it starts and ends."""
+    on_step(StepNews(step, "started"))
     started = time.monotonic()
     try:
-        with recorded(step, dispatch, journal) as report:
-            yield report
+        report = runner.run(step)
     except BaseException:
-        tell(StepNews(step, "failed", time.monotonic() - started))
+        on_step(StepNews(step, "failed", time.monotonic() - started))
         raise
-    rows = report.counted.get("shown", report.counted["rows"])
-    tell(StepNews(step, "succeeded", time.monotonic() - started, rows))
-
-
-def _rows(shelf: MemoryShelf, file: Staged) -> pa.Table:
-    with shelf.rows(file) as rows:
-        return rows.read_all()
-
-
-def _rejections(shelf: MemoryShelf, predicted: Predicted) -> tuple[Rejection, ...]:
-    if predicted.staged_records is None:
-        return ()
-    with shelf.rows(predicted.staged_records) as records:
-        found = records.read_all().select(["row", "column_name", "reason", "value"]).to_pylist()
-    return tuple(Rejection(*record.values()) for record in found)
+    rows = report.accounts.predicted if isinstance(report, PersistReport) else report.rows
+    news = StepNews(step, "succeeded", time.monotonic() - started, rows)
+    on_step(news)
+    return report, news
 
 
 def as_json(rows: pa.Table) -> Iterable[dict[str, Any]]:
-    """Rows as JSON can hold them: what it does not know, and numbers that are not finite, as text."""
+    """Rows for JSON: values that it lacks, and numbers that are not finite, become text."""
     for row in rows.to_pylist():
         yield {name: _json_value(value) for name, value in row.items()}
 

@@ -57,7 +57,7 @@ def ids_by_partition(database: Any, partitions: Sequence[Partition], query: str 
     found = []
     for partition in partitions:
         # As the note of `plan` hands it on.
-        handed_on = Partition.from_json(partition.as_json())
+        handed_on = partition.stored().partition()
         statement, parameters = narrowed(query, handed_on.conditions, database.engine.name)
         rows = database.read(statement, batch_rows=100, parameters=parameters).read_all()
         found.append(rows.column(0).to_pylist())
@@ -168,7 +168,7 @@ def test_one_value_makes_one_partition(only: Any) -> None:
 def test_timestamps_are_divided_to_the_microsecond() -> None:
     start = datetime(2026, 1, 1, 0, 0, 0, 7)
     first, second = plan_between(start, start + timedelta(microseconds=3), count=2)
-    assert Partition.from_json(first.as_json()).parameters == (start + timedelta(microseconds=2),)
+    assert first.stored().partition().parameters == (start + timedelta(microseconds=2),)
     assert second.name == "v from 2026-01-01T00:00:00.000009"
 
 

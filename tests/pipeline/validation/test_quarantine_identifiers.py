@@ -12,7 +12,7 @@ import pytest
 
 from mlops_plugin.pipeline.predictions import first_rejections
 from mlops_plugin.pipeline.validation.quarantine import Quarantine
-from mlops_plugin.pipeline.validation.rejections import Refused, Rejections
+from mlops_plugin.pipeline.validation.rejections import Refused, RejectedRows, Rejections
 from support.hostile_names import MISREAD, NAMES
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import FEATURES, Workshop
@@ -56,7 +56,7 @@ def test_rows_are_kept_found_and_released_under_any_name(connected: WayIn, works
         workshop.add_model("churn", key=[name], quarantine={"table": table}, input=_RULE)
         model, deployment = workshop.model(), workshop.deployment
         first, second, third = (Quarantine(model, dispatch, deployment) for dispatch in ("d1", "d2", "d3"))
-        first.write(rejected(name, [1, 2, 3]), 3, _AT, "as now")
+        first.write(RejectedRows(rejected(name, [1, 2, 3]), 3, _AT, "as now", _AT))
         assert sorted(second.keys().to_pylist()) == ["1", "2", "3"], name
         assert sorted(second.keys_judged_by("as now").to_pylist()) == ["1", "2", "3"], name
         predicted = pa.table({name: pa.array([1, 2], pa.int64())})

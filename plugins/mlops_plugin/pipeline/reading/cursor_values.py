@@ -1,4 +1,4 @@
-"""Values of a cursor column: which types it may have, how they are written down, and their arithmetic."""
+"""Values of a cursor column: the types it may have, their text form, and their arithmetic."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlops_plugin.errors import CursorError
 Value = int | date | datetime
 _LEAST = -(2**63)
 Kind = Literal["integer", "date", "timestamp", "timestamp with time zone"]
-# SQLite has no type for times: its texts are read as times, and each row says whether with a zone.
+# SQLite has no type for times: its texts are parsed as times, with or without a zone.
 Column = Kind | Literal["text"]
 
 
 def column_kind(where: str, name: str, columns: pa.Schema, *, may_be_text: bool) -> Column:
-    """What the cursor column holds. Raises `CursorError` if it is missing or its type is of no use.
+    """The type of the cursor column. Raises `CursorError` if it is missing or its type cannot be used.
 
     `where` is the path of the model's cursor. `may_be_text`: the engine keeps times as text.
     """
@@ -36,8 +36,8 @@ def column_kind(where: str, name: str, columns: pa.Schema, *, may_be_text: bool)
     if may_be_text and pa.types.is_string(kind):
         return "text"
     raise CursorError(
-        f"{where}.column: '{name}' is of type {kind}; a cursor is a timestamp, a date or an integer: cast it "
-        "in the query or choose another column"
+        f"{where}.column: '{name}' is of type {kind}; a cursor is a timestamp, a date or an integer: "
+        "cast it in the query or choose another column"
     )
 
 
@@ -47,22 +47,22 @@ def kind_of(value: Value) -> Kind:
     return "date" if isinstance(value, date) else "integer"
 
 
-def written(value: Value) -> str:
-    """A value as it is recorded; `parsed` reads it."""
+def serialize(value: Value) -> str:
+    """A value as it is stored; `parse` reads it."""
     if isinstance(value, datetime):
         return (value.astimezone(UTC) if value.tzinfo else value).isoformat(" ")
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def parsed(text: str, kind: Kind) -> Value:
-    """What `written` has made."""
+def parse(text: str, kind: Kind) -> Value:
+    """A value that `serialize` stored."""
     if kind == "integer":
         return int(text)
     return date.fromisoformat(text) if kind == "date" else datetime.fromisoformat(text)
 
 
-def understood(where: str, text: str, column: Column) -> Value:
-    """A value as a person writes it, for a column of this kind. Raises `CursorError`."""
+def parse_input(where: str, text: str, column: Column) -> Value:
+    """A value that a person wrote, for a column of this type. Raises `CursorError`."""
     try:
         if column == "integer":
             return int(text)
@@ -79,8 +79,8 @@ def understood(where: str, text: str, column: Column) -> Value:
         return moment.date()
     if column == "timestamp" and moment.tzinfo is not None:
         raise CursorError(
-            f"{where}: '{text}' has a time zone, but the times of the cursor column have none; write it as "
-            "it would stand there"
+            f"{where}: '{text}' has a time zone, but the times of the cursor column have none; write it "
+            "without a time zone"
         )
     if column == "timestamp with time zone":
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -88,7 +88,7 @@ def understood(where: str, text: str, column: Column) -> Value:
 
 
 def check_lag(where: str, lag: int | timedelta, column: Column) -> None:
-    """Raise `CursorError` for a duration with an integer column, or a number with any other."""
+    """Raise `CursorError` for a duration with an integer column, or for a number with any other."""
     if isinstance(lag, timedelta) and column == "integer" and lag:
         raise CursorError(
             f"{where}.lag: the column holds integers, but the lag is the duration {format_duration(lag)}; "
@@ -101,13 +101,13 @@ def check_lag(where: str, lag: int | timedelta, column: Column) -> None:
         )
 
 
-def before(value: Value, lag: int | timedelta) -> Value:
-    """The value that lies `lag` before; the first one there is where that has no place."""
+def subtract_lag(value: Value, lag: int | timedelta) -> Value:
+    """The value that is `lag` earlier; the smallest possible value if that would be out of range."""
     if not lag:
         return value
     if isinstance(value, int):
         return max(value - lag, _LEAST) if isinstance(lag, int) else value
-    assert isinstance(lag, timedelta)  # noqa: S101 -- `check_lag` has looked
+    assert isinstance(lag, timedelta)  # noqa: S101 -- `check_lag` refuses anything else
     try:
         if isinstance(value, datetime):
             return value - lag
@@ -116,8 +116,8 @@ def before(value: Value, lag: int | timedelta) -> Value:
         return datetime.min.replace(tzinfo=value.tzinfo) if isinstance(value, datetime) else date.min
 
 
-def of_interval(moment: datetime, column: Column) -> Value:
-    """The end of a data interval (aware) as a value of the column; a date is its midnight in UTC."""
+def from_moment(moment: datetime, column: Column) -> Value:
+    """The end of a data interval (aware) as a value of the column; a date means its midnight in UTC."""
     utc = moment.astimezone(UTC)
     match column:
         case "timestamp" | "text":
@@ -125,7 +125,7 @@ def of_interval(moment: datetime, column: Column) -> Value:
         case "timestamp with time zone":
             return utc
         case "date":
-            # The day whose midnight is at the moment or after it.
+            # The first day whose midnight is not before the moment.
             return utc.date() if utc.time() == time() else utc.date() + timedelta(days=1)
         case _:
-            raise CursorError("a data interval is a time, which an integer column does not have")
+            raise CursorError("a data interval is a range of time, but the cursor column holds integers")

@@ -1,11 +1,12 @@
-"""What of its query a dispatch reads: only what is new (`source.cursor`), only what has no prediction by
-the same artifact (`source.skip_predicted`), or all of it.
+"""Chooses which rows of its query a dispatch reads, and moves the model's high-water mark.
 
-Why no row is skipped: a mark X says that a dispatch which saw all rows from the mark before X on has
-persisted them, and that mark said the same of the rows before. So whatever dispatch succeeds, whenever it
-began and whichever others failed beside it, the rows up to its greatest value are covered. Only a person's
-`mlops cursor` breaks that chain: then the mark's generation changes, and a dispatch of an earlier one no
-longer moves it.
+A dispatch reads only new rows (`source.cursor`), only rows without a prediction by the same artifact
+(`source.skip_predicted`), or all rows.
+
+No row is skipped: mark X means that some dispatch read and persisted all rows from the mark before X up to
+X, and that mark means the same for the rows before it. So any dispatch that succeeds covers the rows up to
+its greatest value, whenever it began and whichever others failed beside it. Only a person breaks that chain
+with `mlops cursor`: the mark gets a new generation, and dispatches of an earlier one no longer move it.
 """
 
 from __future__ import annotations
@@ -24,28 +25,30 @@ from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import Condition
 from mlops_plugin.errors import CursorError
+from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.marks import HighWaterMark, move_mark, newest_mark
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.cursor_values import (
     Column,
     Value,
-    before,
     check_lag,
     column_kind,
+    from_moment,
     kind_of,
-    of_interval,
-    parsed,
-    understood,
-    written,
+    parse,
+    parse_input,
+    serialize,
+    subtract_lag,
 )
+from mlops_plugin.pipeline.reading.increment_read import IncrementRead
 
 
 class Increment:
-    """The rows that a dispatch is to read, as `conditions` on its query, and what was seen of them.
+    """The rows that a dispatch reads, as `conditions` on its query, and the greatest value among them.
 
-    `first` is the value from which on it reads; None: from the beginning, or an interval of its own.
-    `skipped_artifact`: rows that this one has judged are left out.
+    `first` is the value at which it starts; None: at the beginning, or it reads its own data interval.
+    `skipped_artifact`: rows that this artifact has predicted or rejected are left out.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Increment:
         self._greatest: Value | None = None
 
     def see(self, batch: pa.RecordBatch) -> None:
-        """Take rows into account. Raises `CursorError` for a NULL and for values that cannot be a cursor."""
+        """Remember the greatest value. Raises `CursorError` for NULL and for values that are no cursor."""
         if self._cursor is None or batch.num_rows == 0:
             return
         column_kind(self._where, self._cursor.column, batch.schema, may_be_text=True)
@@ -84,31 +87,31 @@ class Increment:
             raise CursorError(
                 f"{self._where}.column: '{self._cursor.column}' holds values of type {kind}, but its "
                 f"high-water mark or the rows before are of type {kind_of(known)}; cast it in the query, or "
-                "set the mark anew with `mlops cursor`"
+                "set the mark again with `mlops cursor`"
             )
         check_lag(self._where, self._cursor.lag, kind)
         if self._greatest is None or _instant(self._greatest) < _instant(greatest):
             self._greatest = greatest
 
-    def note(self) -> dict[str, Any] | None:
-        """What the later steps, and the dispatch's record, keep of it; JSON."""
+    def read(self) -> IncrementRead | None:
+        """What was read, for the note and the record; None if the model has no cursor and skips nothing."""
         if self._cursor is None and self.skipped_artifact is None:
             return None
         known = self._greatest if self._greatest is not None else self._first
-        return {
-            "column": self._cursor.column if self._cursor else None,
-            "kind": None if known is None else kind_of(known),
-            "first": None if self._first is None else written(self._first),
-            "greatest": None if self._greatest is None else written(self._greatest),
-            "generation": self._generation,
-            "skipped_artifact": self.skipped_artifact,
-        }
+        return IncrementRead(
+            column=self._cursor.column if self._cursor else None,
+            kind=None if known is None else kind_of(known),
+            first=None if self._first is None else serialize(self._first),
+            greatest=None if self._greatest is None else serialize(self._greatest),
+            generation=self._generation,
+            skipped_artifact=self.skipped_artifact,
+        )
 
 
-def increment_of(dispatch: Dispatch, store: EventStore, database: Database, query: str) -> Increment:
-    """What a dispatch is to read. `query` is rendered, `database` is the source.
+def choose_increment(dispatch: Dispatch, store: EventStore, database: Database, query: str) -> Increment:
+    """Choose what a dispatch reads. `query` is rendered, `database` is the source.
 
-    A dispatch that is run again, after a failure or because its run was cleared, begins where it began the
+    A dispatch that runs again, after a failure or because its run was cleared, starts where it started the
     first time. Raises `CursorError`.
     """
     model = dispatch.model
@@ -134,52 +137,53 @@ def increment_of(dispatch: Dispatch, store: EventStore, database: Database, quer
     return Increment(model, tuple(conditions), first=first, generation=generation, skipped_artifact=sha256)
 
 
-def move_mark_behind(
-    dispatch: Dispatch, store: EventStore, note: dict[str, Any] | None
+def advance_mark(
+    dispatch: Dispatch, store: EventStore, increment: IncrementRead | None, token: TryToken
 ) -> HighWaterMark | None:
     """Move the model's mark to the greatest value that a dispatch has persisted, never backwards.
 
-    `note` is the `Increment`'s. Returns the mark where it moved.
+    `increment` is the one that was logged with the persisted rows. Returns the mark if it moved. Raises
+    `TrySuperseded` if the token's try is not the newest.
     """
     cursor = dispatch.model.source.cursor
-    if not dispatch.moves_mark or cursor is None or not note or note["greatest"] is None:
+    if not dispatch.moves_mark or cursor is None or increment is None:
         return None
-    if note["column"] != cursor.column:  # the configuration changed since
+    greatest, kind = increment.greatest_value, increment.kind
+    if greatest is None or kind is None or increment.column != cursor.column:  # or it was configured anew
         return None
-    greatest = parsed(note["greatest"], note["kind"])
 
     def move(newest: HighWaterMark | None) -> str | None:
-        if (newest.generation if newest else 0) != note["generation"]:
+        if (newest.generation if newest else 0) != increment.generation:
             return None
         old = _value_of(newest, cursor)
         is_later = old is None or (_is_comparable(old, greatest) and _instant(old) < _instant(greatest))
-        return written(greatest) if is_later else None
+        return serialize(greatest) if is_later else None
 
-    return move_mark(store, dispatch.model.name, cursor.column, note["kind"], dispatch.id, move)
+    return move_mark(store, dispatch.model.name, cursor.column, kind, token, move)
 
 
 def cursor_path(model: ModelConfig) -> str:
-    """Where the model's cursor stands in the configuration."""
+    """The path of the model's cursor in the configuration."""
     return f"models.{model.name}.source.cursor"
 
 
 def check_column(model: ModelConfig, cursor: CursorConfig, columns: pa.Schema, engine: Engine) -> Column:
-    """What the cursor column holds. Raises `CursorError` where it, the lag or the initial value is wrong."""
+    """The type of the cursor column. Raises `CursorError` if the column, lag or initial value is invalid."""
     where = cursor_path(model)
     column = column_kind(where, cursor.column, columns, may_be_text=engine.values_have_types)
     check_lag(where, cursor.lag, column)
     if cursor.initial is not None:
-        understood(f"{where}.initial", str(cursor.initial), column)
+        parse_input(f"{where}.initial", str(cursor.initial), column)
     return column
 
 
 def _beginning(
     dispatch: Dispatch, cursor: CursorConfig, store: EventStore, database: Database, query: str
 ) -> tuple[Value | None, int]:
-    """The value from which on a dispatch reads (None: all rows), and the generation of the mark."""
+    """The value at which a dispatch starts to read (None: all rows), and the generation of the mark."""
     where = cursor_path(dispatch.model)
     column = None
-    if not database.engine.values_have_types:  # then values tell their type, and there may be none
+    if not database.engine.values_have_types:  # SQLite has types by value, and there may be no row
         column = check_column(dispatch.model, cursor, database.describe(query), database.engine)
     earlier = _earlier_beginning(dispatch, cursor, store)
     if earlier is not None:
@@ -191,26 +195,26 @@ def _beginning(
         if cursor.initial is None:
             return None, generation
         supposed: Column = "integer" if isinstance(cursor.initial, int) else "text"
-        return understood(f"{where}.initial", str(cursor.initial), column or supposed), generation
+        return parse_input(f"{where}.initial", str(cursor.initial), column or supposed), generation
     if column not in (None, kind_of(value)):
         raise CursorError(
             f"{where}.column: '{cursor.column}' holds values of type {column}, but the high-water mark is "
-            f"the {kind_of(value)} {written(value)}; set it anew: mlops cursor {dispatch.model.name} --set "
-            "VALUE, or --reset"
+            f"the {kind_of(value)} {serialize(value)}; set it again: mlops cursor {dispatch.model.name} "
+            "--set VALUE, or --reset"
         )
     check_lag(where, cursor.lag, kind_of(value))
-    return before(value, cursor.lag), generation
+    return subtract_lag(value, cursor.lag), generation
 
 
 def _earlier_beginning(
     dispatch: Dispatch, cursor: CursorConfig, store: EventStore
 ) -> tuple[Value | None, int] | None:
-    """Where this dispatch began when it collected for the first time; None where it has not yet."""
+    """Where this dispatch started when it collected for the first time; None if it never has."""
     for event in store.events(dispatch.id):
         if event.step == "collect" and event.kind == "succeeded":
-            note = (event.details or {}).get("increment")
-            if note and note["column"] == cursor.column:
-                return note["first"] and parsed(note["first"], note["kind"]), note["generation"]
+            stored = (event.details or {}).get("increment")
+            if stored and (increment := IncrementRead.from_json(stored)).column == cursor.column:
+                return increment.first_value, increment.generation
     return None
 
 
@@ -227,16 +231,16 @@ def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, quer
             "VALUE` and an ordinary dispatch instead"
         )
     kind: Column = "text" if column == "integer" else column
-    start, end = (of_interval(moment, kind) for moment in dispatch.data_interval)
+    start, end = (from_moment(moment, kind) for moment in dispatch.data_interval)
     return between(database.engine, cursor.column, start, end)
 
 
 def _value_of(mark: HighWaterMark | None, cursor: CursorConfig) -> Value | None:
-    """The mark's value; None where there is none, or it is one of another column."""
+    """The mark's value; None if there is none, or if it belongs to another column."""
     if mark is None or mark.value is None or mark.cursor_column != cursor.column:
         return None
     kind: Any = mark.value_kind
-    return parsed(mark.value, kind)
+    return parse(mark.value, kind)
 
 
 def _greatest(where: str, values: pa.Array) -> Value:
@@ -249,7 +253,7 @@ def _greatest(where: str, values: pa.Array) -> Value:
 
 
 def _times(where: str, texts: pa.Array) -> pa.Array:
-    """Texts as times: all without a zone, or all with one."""
+    """Parse texts as times: all without a zone, or all with one."""
     problem: Exception | None = None
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
@@ -257,8 +261,8 @@ def _times(where: str, texts: pa.Array) -> pa.Array:
         except pa.ArrowInvalid as error:
             problem = problem or error
     raise CursorError(
-        f"{where}.column: not all of its texts are times of one form, all of them with a zone or none: "
-        f"{problem}; write times as 2026-01-31 06:00:00, and mend or leave out the others in the query"
+        f"{where}.column: not all of its texts are times of one form, all with a time zone or without: "
+        f"{problem}; write times as 2026-01-31 06:00:00, and correct or leave out the others in the query"
     ) from problem
 
 
@@ -267,5 +271,5 @@ def _is_comparable(one: Value, other: Value) -> bool:
 
 
 def _instant(value: Value) -> Any:
-    """A value to compare with others: on SQLite, texts with a zone may follow texts without."""
+    """A value that can be compared: on SQLite, texts with a zone may follow texts without."""
     return utc_naive(value) if isinstance(value, datetime) else value

@@ -1,4 +1,4 @@
-"""The first and the last key among the rows of a dispatch, found while they stream past `collect`."""
+"""Finds the first and the last key of a dispatch while its rows stream through `collect`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEY_CHARS = 200  # the range is for people, not for the data itself
 
 
 class KeyRange:
-    """Least and greatest key seen so far, in the order of the key's columns; refuses NULL."""
+    """The least and the greatest key so far, in the order of the key's columns; refuses NULL."""
 
     def __init__(self, model: str, key: tuple[str, ...]) -> None:
         self._model = model
@@ -27,7 +27,7 @@ class KeyRange:
 
     @property
     def first(self) -> dict[str, Any] | None:
-        """The least key, column -> JSON value; None where there were no rows or its type has no order."""
+        """The least key, column -> JSON value; None if there were no rows or its type has no order."""
         return self._by_column(self._first)
 
     @property
@@ -36,20 +36,20 @@ class KeyRange:
         return self._by_column(self._last)
 
     def see(self, batch: pa.RecordBatch) -> None:
-        """Take a batch into account; raises `KeyColumnError` where a key is NULL."""
+        """Take a batch into account; raises `KeyColumnError` if a key is NULL."""
         for column in self._key:
             nulls = batch.column(column).null_count
             if nulls:
                 raise KeyColumnError(
                     f"models.{self._model}.key: column '{column}' is NULL in {nulls} of {batch.num_rows} "
-                    "rows; a key identifies its row: filter such rows out in the query or choose another key"
+                    "rows; a key must identify its row: leave them out in the query or choose another key"
                 )
         if batch.num_rows == 0:
             return
         try:
             least, greatest = self._end(batch, "ascending"), self._end(batch, "descending")
         except pa.ArrowNotImplementedError:
-            return  # e.g. binary UUIDs in some engines: the range is for people, nothing depends on it
+            return  # e.g. binary UUIDs in some engines: nothing depends on the range
         self._first = least if self._first is None else min(self._first, least)
         self._last = greatest if self._last is None else max(self._last, greatest)
 
@@ -67,9 +67,9 @@ class KeyRange:
 def outermost(
     pick: Callable[..., dict[str, Any]], keys: Iterable[dict[str, Any] | None], types: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """The least (`pick` is `min`) or greatest (`max`) of keys as JSON has them; None where none is known.
+    """The least (`pick` is `min`) or greatest (`max`) of keys in JSON; None if there is none.
 
-    `types`: column -> Arrow's type; a decimal is text in JSON and yet a number.
+    `types`: column -> Arrow type; a decimal is text in JSON but must be compared as a number.
     """
 
     def order(key: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What people see and do of a model's high-water mark: `mlops cursor` and the Dispatches view."""
+"""Shows and sets a model's high-water mark for people; `mlops cursor` and the Dispatches view call it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mlops_plugin.config.schema import CursorConfig, ModelConfig
 from mlops_plugin.errors import CursorError
 from mlops_plugin.events.marks import HighWaterMark, set_mark
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.pipeline.reading.cursor_values import kind_of, understood, written
+from mlops_plugin.pipeline.reading.cursor_values import kind_of, parse_input, serialize
 from mlops_plugin.pipeline.reading.increment import check_column, cursor_path
 
 
 def cursor_of(model: ModelConfig) -> CursorConfig:
-    """The model's cursor. Raises `CursorError` where it has none."""
+    """The model's cursor. Raises `CursorError` if it has none."""
     if model.source.cursor is None:
         raise CursorError(
             f"models.{model.name}: it has no source.cursor, so each dispatch reads all rows of its query and "
@@ -31,9 +31,9 @@ def set_by_hand(
     render: Callable[[ModelConfig], str],
     user: str | None,
 ) -> HighWaterMark:
-    """Set the mark to the value that `text` says, or with None back to `initial`; it is recorded who did.
+    """Set the mark to the value in `text`, or with None back to `initial`; the event store keeps who did it.
 
-    The value is compared with the column in the source. Raises `CursorError`.
+    Raises `CursorError` if the value does not fit the column in the source.
     """
     cursor = cursor_of(model)
     value = None
@@ -43,20 +43,20 @@ def set_by_hand(
         with contextlib.closing(database):
             columns = database.describe(render(model))
             column = check_column(model, cursor, columns, database.engine)
-        value = understood(f"{cursor_path(model)}: --set", text, column)
+        value = parse_input(f"{cursor_path(model)}: --set", text, column)
     with deployment.event_store() as store:
         return set_mark(
             store,
             model.name,
             cursor.column,
-            None if value is None else written(value),
+            None if value is None else serialize(value),
             None if value is None else kind_of(value),
             user,
         )
 
 
 def mark_words(model: ModelConfig, mark: HighWaterMark | None) -> str:
-    """A mark in a sentence, for people; `mark` None: there has been none."""
+    """A mark in a sentence, for people; `mark` is None before the first one."""
     cursor = cursor_of(model)
     start = "the first row" if cursor.initial is None else str(cursor.initial)
     if mark is None:

@@ -1,7 +1,7 @@
 """Reads a query's rows in pages: ranges of a column, one after the other, all from one snapshot.
 
-A driver that holds a whole result in the client then holds a page. How wide the next range is follows from
-how many rows the last one had, so gaps and crowds of values make pages of about the same size.
+A driver that keeps a whole result in memory then keeps only a page. The width of each range depends on how
+many rows the last one had, so gaps and clusters of values still give pages of about the same size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlops_plugin.errors import DatabaseError
 from mlops_plugin.pipeline.reading.ranges import as_numbers, ends_of, require_columns, value_of
 
 _MOST_GROWTH = 8  # how many times as wide as the page before
-_FIRST_PART = 64  # the first page is this part of the range, where values are no numbers of rows
+_FIRST_PART = 64  # the first page is this fraction of the range, if values are not row numbers
 _INSTEAD = "name another column"
 
 
@@ -30,9 +30,9 @@ def read_in_pages(
     path: str,
     batch_rows: int,
 ) -> pa.RecordBatchReader:
-    """The rows of `query` for which all conditions hold.
+    """The rows of `query` that meet all conditions.
 
-    Ends the database's transaction and begins one of its own. Raises as `plan_pages` does.
+    Ends the database's transaction and begins a new one. Raises the same errors as `plan_pages`.
     """
     bounds = plan_pages(database, query, conditions, pages, path)
 
@@ -64,10 +64,10 @@ def read_in_pages(
 def plan_pages(
     database: Database, query: str, conditions: Sequence[Condition], pages: PagesConfig, path: str
 ) -> PageBounds:
-    """Begin a snapshot and find the ends of the column; `path` is where the configuration has the pages.
+    """Begin a snapshot and find the ends of the column; `path` is the path of `pages` in the configuration.
 
-    Raises `PartitionError` for a column that the query does not have, or that has no ranges, and
-    `DatabaseError` where the engine has no snapshots.
+    Raises `PartitionError` if the query lacks the column or its type has no ranges, and `DatabaseError` if
+    the engine has no snapshots.
     """
     path = f"{path}.column"
     columns = database.describe(query)
@@ -81,10 +81,10 @@ def plan_pages(
 
 
 class PageBounds:
-    """The conditions of one page after the other: for each row, that of one page holds.
+    """The conditions of one page after the other: each row meets those of exactly one page.
 
-    `column` is quoted. NULLs and what lies before `least` are on the first page, what lies behind
-    `greatest` on the last one: nothing depends on the ends but how many pages there are.
+    `column` is quoted. NULL and values below `least` belong to the first page, values above `greatest` to
+    the last: the two ends only decide how many pages there are.
     """
 
     def __init__(self, column: str, least: Any, greatest: Any, rows: int, what: str) -> None:
@@ -95,11 +95,11 @@ class PageBounds:
         first, self._last = (0, 0) if least is None else as_numbers(least, greatest, what, _INSTEAD)
         self._end = first  # of the page before
         self._is_first = True
-        # Whole numbers are often given to one row each: then this is the width wanted.
+        # Integers often number the rows: then this is the right width.
         self._width = rows if isinstance(least, int) else max(1, (self._last - first) // _FIRST_PART)
 
     def next_page(self) -> list[Condition]:
-        """What is true of the rows on the next page; nothing where all rows are on it."""
+        """The conditions of the next page; none if it holds all rows."""
         begin, self._end = self._end, self._end + self._width
         was_first, self._is_first = self._is_first, False
         self.at_end = self._end > self._last
@@ -111,7 +111,7 @@ class PageBounds:
         return [*lower, Condition(f"{column} < ?{or_null}", (value_of(self._end, self._like),))]
 
     def see(self, rows: int) -> None:
-        """Learn how many rows the page had; the next one is made wider or narrower by it."""
+        """Take the number of rows of the last page into account: the next becomes wider or narrower."""
         widest = self._width * _MOST_GROWTH
         wanted = self._width * self._rows // rows if rows else widest
         self._width = max(1, min(wanted, widest))

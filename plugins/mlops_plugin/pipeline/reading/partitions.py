@@ -1,6 +1,6 @@
-"""Divides a query's rows into partitions: every row is in one of them, and the database finds the bounds.
+"""Divides a query's rows into partitions: each row belongs to exactly one, and the database finds the bounds.
 
-The `plan` step decides once for a dispatch; each partition's `collect` reads what was decided.
+The `plan` step decides once for a dispatch; the `collect` of each partition reads that decision.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PARSE: Mapping[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class Partition:
-    """A part of the rows, with a name for people; `sql` is None where it is all of them."""
+    """A part of the rows, with a name for people; `sql` is None if it is all rows."""
 
     name: str
     sql: str | None = None
@@ -38,24 +38,31 @@ class Partition:
     def conditions(self) -> list[Condition]:
         return [] if self.sql is None else [Condition(self.sql, self.parameters)]
 
-    def as_json(self) -> dict[str, Any]:
-        """As a note keeps it: each parameter with its type, and exact."""
-        parameters = [[type(value).__name__, _text(value)] for value in self.parameters]
-        return {"name": self.name, "sql": self.sql, "parameters": parameters}
+    def stored(self) -> StoredPartition:
+        """The partition as a note keeps it."""
+        parameters = tuple((type(value).__name__, _text(value)) for value in self.parameters)
+        return StoredPartition(self.name, self.sql, parameters)
 
-    @classmethod
-    def from_json(cls, note: dict[str, Any]) -> Partition:
-        parameters = tuple(_PARSE[kind](text) for kind, text in note["parameters"])
-        return cls(note["name"], note["sql"], parameters)
+
+@dataclass(frozen=True)
+class StoredPartition:
+    """A partition in JSON; `parameters` are pairs of a type's name and the exact value as text."""
+
+    name: str
+    sql: str | None
+    parameters: tuple[tuple[str, str], ...]
+
+    def partition(self) -> Partition:
+        return Partition(self.name, self.sql, tuple(_PARSE[kind](text) for kind, text in self.parameters))
 
 
 ALL_ROWS = Partition("all rows")
 
 
 def plan_partitions(database: Database, query: str, wanted: PartitionsConfig, path: str) -> list[Partition]:
-    """The partitions of `query`, at least one; `path` is the place in the configuration, for errors.
+    """Choose the partitions of `query`, at least one; `path` is the place in the configuration, for errors.
 
-    Raises `PartitionError` for a column that the query does not have, or cannot be divided by.
+    Raises `PartitionError` if the query lacks a column or its values cannot be divided.
     """
     if wanted.predicates is not None:
         return _by_predicates(wanted.predicates)
@@ -68,7 +75,7 @@ def plan_partitions(database: Database, query: str, wanted: PartitionsConfig, pa
 
 
 def _by_predicates(predicates: Sequence[str]) -> list[Partition]:
-    # A line break ends a comment that may stand at the end of one.
+    # A line break ends a comment at the end of a predicate.
     any_of_them = " OR ".join(f"({predicate}\n)" for predicate in predicates)
     rest = Partition("all others", f"CASE WHEN {any_of_them} THEN 1 ELSE 0 END = 0")  # NULL is not true
     return [*(Partition(" ".join(predicate.split()), f"{predicate}\n") for predicate in predicates), rest]
@@ -80,7 +87,7 @@ def _by_hash(database: Database, columns: Sequence[str], count: int, path: str) 
     number = database.engine.row_hash([database.engine.quote(column) for column in columns], count)
     if number is None:
         raise PartitionError(
-            f"{path}.hash: no hash function of this engine is known; use column or predicates instead"
+            f"{path}.hash: hash partitions are not supported on this engine; use column or predicates"
         )
     return [Partition(f"hash {part + 1} of {count}", f"{number} = {part:d}") for part in range(count)]
 
@@ -95,7 +102,7 @@ def _by_range(database: Database, query: str, column: str, count: int, path: str
         return [ALL_ROWS]
     first, last = bounds[0], bounds[-1]
     return [
-        # Open at both ends: a row that appears after this was decided is in one of them too.
+        # Open at both ends: a row that is inserted later belongs to a partition too.
         Partition(f"{column} before {_text(first)}", f"{quoted} < ? OR {quoted} IS NULL", (first,)),
         *(
             Partition(
@@ -110,7 +117,7 @@ def _by_range(database: Database, query: str, column: str, count: int, path: str
 
 
 def _bounds(least: Any, greatest: Any, count: int, what: str) -> list[Any]:
-    """At most `count` - 1 values, ascending, that divide least..greatest into parts of equal width."""
+    """At most `count` - 1 values, ascending, that divide the range into parts of equal width."""
     first, last = as_numbers(least, greatest, what, "use hash instead")
     numbers = [first + (last + 1 - first) * part // count for part in range(1, count)]
     return [value_of(number, least) for number in dict.fromkeys(numbers) if number > first]

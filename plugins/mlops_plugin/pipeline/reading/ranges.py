@@ -1,7 +1,7 @@
-"""Ranges of a column of numbers, dates or timestamps: where it begins and ends, and values between.
+"""Ranges of a column of numbers, dates or timestamps: its least and greatest value, and values between.
 
-Bounds are found as whole numbers (of days for a date, of microseconds for a timestamp) and handed to the
-database as values of the column's own type.
+Bounds are computed as integers (days for a date, microseconds for a timestamp) and passed to the database as
+values of the column's own type.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STEP = timedelta(microseconds=1)
 
 
 def require_columns(columns: Sequence[str], known: Sequence[str], path: str) -> None:
-    """Raise `PartitionError` for a column that the query does not have."""
+    """Raise `PartitionError` if the query lacks a column."""
     for column in columns:
         if column not in known:
             named = ", ".join(f"'{name}'" for name in known)
@@ -33,9 +33,9 @@ def require_columns(columns: Sequence[str], known: Sequence[str], path: str) -> 
 def ends_of(
     database: Database, query: str, column: str, arrow_type: pa.DataType, parameters: Sequence[object] = ()
 ) -> tuple[Any, Any]:
-    """The least and the greatest value of a query's column; None and None where it has none."""
+    """The least and the greatest value of a query's column; None and None if it has no value."""
     quoted = database.engine.quote(column)
-    # PostgreSQL's MIN forgets how many digits its column has; bounds are whole numbers anyway.
+    # PostgreSQL's MIN loses the column's precision; bounds are integers anyway.
     before, after = ("CAST(FLOOR(", ") AS DECIMAL(38, 0))") if pa.types.is_decimal(arrow_type) else ("", "")
 
     def end(function: str) -> Any:
@@ -43,26 +43,26 @@ def ends_of(
         statement = f"SELECT {of_all} AS bound FROM (\n{bare(query, database.engine.name)}\n) selected"
         return database.read(statement, batch_rows=1, parameters=parameters).read_all().column(0)[0].as_py()
 
-    # Two questions, not one: an engine answers each from an end of the index.
+    # Two queries, not one: an engine answers each from one end of the index.
     return end("MIN"), end("MAX")
 
 
 def as_numbers(least: Any, greatest: Any, what: str, instead: str) -> tuple[int, int]:
-    """Two ends as whole numbers.
+    """Two ends as integers.
 
-    Raises `PartitionError` for values that no ranges are made of; `instead` says what to use for them.
+    Raises `PartitionError` for values that have no ranges; `instead` is the advice in its message.
     """
     try:
         return _number(least), _number(greatest)
     except TypeError:
         raise PartitionError(
-            f"{what} holds values like {str(least)[:50]!r}; ranges are made of numbers, dates and "
-            f"timestamps; {instead}"
+            f"{what} holds values like {str(least)[:50]!r}; ranges need numbers, dates or timestamps; "
+            f"{instead}"
         ) from None
 
 
 def value_of(number: int, like: Any) -> Any:
-    """A whole number as a value of the type that `like` has."""
+    """An integer as a value of the type of `like`."""
     match like:
         case datetime():
             moment = _EPOCH + number * _STEP
@@ -84,6 +84,6 @@ def _number(value: Any) -> int:
         case date():
             return value.toordinal()
         case Decimal() | float() if math.isfinite(value):
-            return math.floor(value)  # whole numbers are bounds fine enough
+            return math.floor(value)  # integers are precise enough for bounds
         case _:
             raise TypeError

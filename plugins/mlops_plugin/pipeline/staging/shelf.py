@@ -35,6 +35,10 @@ def unheard(rows: int) -> None:
     """Nobody listens."""
 
 
+def unchecked() -> None:
+    """Notes are written whoever asks."""
+
+
 @dataclass(frozen=True)
 class Staging:
     """Where all dispatches' shelves stand: a folder, or any URL that fsspec opens."""
@@ -81,11 +85,15 @@ class Staged:
 
 @dataclass(frozen=True)
 class Shelf:
-    """One dispatch's folder: at most one note and one file of rows for each step, or for each partition."""
+    """One dispatch's folder: at most one note and one file of rows for each step, or for each partition.
+
+    `before_note` is called before each note is written: it raises if this process may no longer write one.
+    """
 
     url: str
     on_rows: OnRows = unheard
     partition: int | None = None
+    before_note: Callable[[], None] = unchecked
 
     def of_partition(self, number: int) -> Self:
         """The place on this shelf of one partition: no other partition's notes are seen there."""
@@ -157,6 +165,7 @@ class Shelf:
 
     def put_note(self, name: str, note: Mapping[str, Any]) -> None:
         """Write a step's note, replacing an earlier try's at once."""
+        self.before_note()
         filesystem, root = self._open()
         path = f"{root}/{self._named(name)}.json"
         with _as_staging_error("writing", path):
@@ -192,6 +201,12 @@ class Shelf:
             except FileNotFoundError:
                 return None
         return unsealed(content, path)
+
+    def has_rows(self, file: Staged) -> bool:
+        """Whether a file of rows is still there."""
+        filesystem, root = self._open()
+        with _as_staging_error("looking for", f"{root}/{file.name}"):
+            return bool(filesystem.exists(f"{root}/{file.name}"))
 
     def remove_rows(self) -> None:
         """Remove the rows of all steps; their notes, a few kilobytes, stay until they are swept by age."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from mlops_plugin.pipeline.staging.notes import Predicted
+from mlops_plugin.pipeline.staging.records import Predicted
 from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
 from mlops_plugin.pipeline.validation.rejections import Rejections
 

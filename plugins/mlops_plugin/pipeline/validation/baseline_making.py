@@ -17,7 +17,7 @@ from mlops_plugin.pipeline.validation.baseline import Baseline, make_baseline, r
 from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
 from mlops_plugin.pipeline.validation.output_check import classes_of
 from mlops_plugin.pipeline.validation.rejections import Refused
-from mlops_plugin.pipeline.validation.screening import others
+from mlops_plugin.pipeline.validation.screening import accepted
 
 MAX_CLASSES = 1000
 
@@ -68,7 +68,7 @@ def _sound(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.R
     for batch in rows:
         checked = contract.check(batch)
         refused = [Refused.of_mask(one.column, one.reason, one.rows, None) for one in checked.violations]
-        yield checked.rows.take(others(refused, batch.num_rows)) if refused else checked.rows
+        yield checked.rows.take(accepted(refused, batch.num_rows)) if refused else checked.rows
 
 
 class _Classes:

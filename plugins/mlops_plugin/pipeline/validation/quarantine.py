@@ -1,14 +1,14 @@
-"""The table of rejected rows: `persist` writes into it, a dispatch over quarantined keys reads from it.
+"""The table of rejected rows: `persist` writes to it, a dispatch over quarantined keys reads from it.
 
-A record is one violation that one dispatch found. Where a dispatch over the quarantine has predicted its key,
-the record stays and names that dispatch in `released_by`: the table tells what was refused and how it ended.
+A record is one violation that one dispatch found. When a dispatch over the quarantine has predicted its key,
+the record stays and names that dispatch in `released_by`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -16,18 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.provenance import stored_time
+from mlops_plugin.pipeline.staging.shelf import unchecked
 from mlops_plugin.pipeline.validation.baseline import read_baseline
-from mlops_plugin.pipeline.validation.rejections import key_texts
+from mlops_plugin.pipeline.validation.rejections import RejectedRows, key_texts
 
 RECORD_NUMBER = "record_number"  # counts from 1 in each dispatch
 _COPIED = ("column_name", "reason", "value")
 _ADDED = (
-    pa.field("key_text", pa.string(), nullable=False),  # the key as `rejections.key_texts` writes it
+    pa.field("key_text", pa.string(), nullable=False),  # the key as `rejections.key_texts` serializes it
     pa.field("dispatch_id", pa.string(), nullable=False),
     pa.field("model", pa.string(), nullable=False),
     pa.field("quarantined_at", pa.timestamp("us", tz="UTC"), nullable=False),
@@ -47,30 +49,63 @@ def quarantine_schema(key: Sequence[pa.Field]) -> pa.Schema:
 class Quarantine:
     """The quarantine of one model, as one dispatch uses it."""
 
-    def __init__(self, model: ModelConfig, dispatch_id: str, deployment: Deployment) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,
+        dispatch_id: str,
+        deployment: Deployment,
+        check: Callable[[], None] = unchecked,
+    ) -> None:
         self._model = model
         self._dispatch_id = dispatch_id
         self._deployment = deployment
+        self._check = check
         self._sink = model.quarantine_sink
 
-    def write(
-        self, records: pa.RecordBatchReader, rejected: int, at: datetime, judged_by: str | None
-    ) -> None:
-        """Store the dispatch's records (see `rejections.Rejections`) in place of those of an earlier try.
+    def write(self, rejected: RejectedRows) -> None:
+        """Store the dispatch's records in place of those of an earlier try, in one transaction.
 
-        `judged_by`: see `judgement`; None where other dispatches are to judge these rows again. One
-        transaction; raises as `databases.sink.write_predictions` does.
+        A key that was released since these rows were collected stays released. Raises the same errors as
+        `databases.sink.writer.write_predictions`.
         """
+        released: dict[str, str] = {}
+
+        def find_released(database: Database) -> None:
+            released.update(self._released(database, rejected.collected_at))
+
         with self._open() as database:
-            if not rejected and not self._exists(database):
+            if not rejected.rows and not self._exists(database):
                 return  # nothing to store, and nothing that an earlier try could have left
-            request = WriteRequest(self._sink, (RECORD_NUMBER,), self._dispatch_id)
-            write_predictions(database, request, self._completed(records, at, judged_by))
+            request = WriteRequest(
+                self._sink, (RECORD_NUMBER,), self._dispatch_id, prepare=find_released, check=self._check
+            )
+            write_predictions(database, request, self._completed(rejected, released))
+
+    def _released(self, database: Database, collected_at: datetime | None) -> dict[str, str]:
+        """Of this dispatch's own records, the keys that others released, and who.
+
+        Only of the rows that are written again: a key that was collected again later is judged anew.
+        """
+        quote = database.engine.quote
+        text = database.engine.exact_text(quote("quarantined_at"))  # a driver may not read times
+        query = (
+            f"SELECT {quote('key_text')}, {quote('released_by')}, {text} AS made_at"
+            f" FROM {self._table(database)}"
+            f" WHERE {quote('dispatch_id')} = ? AND {quote('released_by')} IS NOT NULL"
+        )
+        # To the second: the table may keep no fractions.
+        since = None if collected_at is None else collected_at.replace(microsecond=0)
+        found = {}
+        for key_text, dispatch_id, at in read_rows(database, query, [self._dispatch_id]):
+            quarantined_at = stored_time(at)
+            if since is None or quarantined_at is None or quarantined_at >= since:
+                found[str(key_text)] = str(dispatch_id)
+        return found
 
     def keys(self) -> pa.StringArray:
-        """The keys, as text, that are in quarantine or that this very dispatch has taken out of it.
+        """The keys, as text, that are in quarantine or that this dispatch itself has released.
 
-        The latter, because a dispatch that is cleared and run again has to find its own rows again.
+        The latter, because a dispatch that is cleared and runs again must find its own rows again.
         """
         with self._open() as database:
             if not self._exists(database):
@@ -83,7 +118,7 @@ class Quarantine:
     def keys_judged_by(self, judged_by: str) -> pa.StringArray:
         """The keys, as text, that other dispatches have put into quarantine by this judgement.
 
-        Not its own: a dispatch that is cleared and run again has to read its own rows again.
+        Not its own: a dispatch that is cleared and runs again must read its own rows again.
         """
         with self._open() as database:
             known = database.columns(TableName.parse(self._sink.table)) or ()
@@ -104,7 +139,7 @@ class Quarantine:
             batch_rows=_BATCH_ROWS,
             parameters=parameters,
         )
-        # Not DISTINCT: a collation may take two keys for one.
+        # Not DISTINCT: a collation may treat two keys as one.
         return reader.read_all().column(0).cast(pa.string()).unique()
 
     def release(self, predicted: pa.RecordBatchReader) -> int:
@@ -122,6 +157,7 @@ class Quarantine:
                     numbers.setdefault(dispatch_id, []).append(int(number))
             for dispatch_id, found in numbers.items():
                 self._mark(database, dispatch_id, found)
+            self._check()
             database.commit()
         return sum(map(len, numbers.values()))
 
@@ -136,7 +172,7 @@ class Quarantine:
         )
 
     def _mark(self, database: Database, dispatch_id: str, numbers: list[int]) -> None:
-        # By number, not by key: a collation may take two keys for one.
+        # By number, not by key: a collation may treat two keys as one.
         quote = database.engine.quote
         for start in range(0, len(numbers), _RELEASED_AT_ONCE):
             listed = ", ".join(map(str, numbers[start : start + _RELEASED_AT_ONCE]))
@@ -146,26 +182,31 @@ class Quarantine:
                 [self._dispatch_id, dispatch_id],
             )
 
-    def _completed(
-        self, records: pa.RecordBatchReader, at: datetime, judged_by: str | None
-    ) -> pa.RecordBatchReader:
+    def _completed(self, rejected: RejectedRows, released: Mapping[str, str]) -> pa.RecordBatchReader:
+        """The records with the columns of the table; `released` is read while the batches are."""
         key = self._model.key
-        schema = quarantine_schema([records.schema.field(name) for name in key])
-        constants = [
-            pa.scalar(value, field.type)
-            for value, field in zip(
-                (self._dispatch_id, self._model.name, at, None, judged_by), _ADDED[1:], strict=True
+        schema = quarantine_schema([rejected.records.schema.field(name) for name in key])
+        owner, model, at, judged_by = (
+            pa.scalar(value, schema.field(name).type)
+            for name, value in (
+                ("dispatch_id", self._dispatch_id),
+                ("model", self._model.name),
+                ("quarantined_at", rejected.at),
+                ("judged_by", rejected.judged_by),
             )
-        ]
+        )
 
         def batches() -> Iterator[pa.RecordBatch]:
             number = 1
-            for batch in records:
-                numbers = pa.array(np.arange(number, number + batch.num_rows))
-                number += batch.num_rows
+            for batch in rejected.records:
+                rows = batch.num_rows
+                numbers = pa.array(np.arange(number, number + rows))
+                number += rows
+                texts = key_texts(batch, key)
+                released_by = pa.array([released.get(text) for text in texts.to_pylist()], pa.string())
                 columns = [*batch.select(list(key)).columns, numbers, *batch.select(list(_COPIED)).columns]
-                repeated = [pa.repeat(constant, batch.num_rows) for constant in constants]
-                columns += [key_texts(batch, key), *repeated]
+                columns += [texts, *(pa.repeat(value, rows) for value in (owner, model, at))]
+                columns += [released_by, pa.repeat(judged_by, rows)]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
@@ -193,7 +234,7 @@ def judgement(model: ModelConfig, artifact_sha256: str) -> str:
 def only_with_keys(
     rows: pa.RecordBatchReader, key: Sequence[str], keys: pa.StringArray
 ) -> pa.RecordBatchReader:
-    """The rows whose key is among `keys`; rows without the key's columns are left to `collect` to refuse."""
+    """The rows whose key is among `keys`; rows without the key's columns pass: `collect` refuses them."""
     return _filtered(rows, key, lambda texts: pc.is_in(texts, value_set=keys))
 
 

@@ -1,4 +1,4 @@
-"""The rows that a step rejects: one record per violation, kept off the memory, counted by reason.
+"""Records of the rows that `infer` rejects: one per violation, on disk if they are many, counted by reason.
 
 A record has the key, the row's number among those collected, the column, the reason and the value as text.
 """
@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, time
+from datetime import date, datetime, time
 from typing import IO, Any, Self
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ Reason = tuple[str | None, str, int]
 
 VALUE_CHARS = 200
 REASON_CHARS = 300
-MAX_REASONS = 200  # more are counted together
+MAX_REASONS = 200  # further ones are counted together
 OTHER_REASONS = "other reasons"
 _IN_MEMORY_BYTES = 16 << 20
 _RECORD = (
@@ -36,7 +36,7 @@ _RECORD = (
 
 @dataclass(frozen=True)
 class Refused:
-    """Why rows of a batch are rejected: `places` are their positions in it, `values` what stands there."""
+    """Why rows of a batch are rejected: `places` are their positions in it, `values` what is found there."""
 
     column: str | None
     reason: str
@@ -50,7 +50,7 @@ class Refused:
         return cls(column, reason, places, None if values is None else values.take(places))
 
     def within(self, places: pa.Int64Array) -> Refused:
-        """The same, where the rows so far were those at `places` of a larger batch."""
+        """The same for a larger batch, of which the rows so far were those at `places`."""
         return replace(self, places=places.take(self.places))
 
 
@@ -119,6 +119,21 @@ class Rejections:
             self._writer.write_batch(batch)
 
 
+@dataclass(frozen=True)
+class RejectedRows:
+    """The records of a dispatch's rejected rows (see `Rejections`), and when they were rejected.
+
+    `judged_by`: see `quarantine.judgement`; None if other dispatches must judge these rows again.
+    `collected_at`: when the source was asked for the rows; None if that is not known.
+    """
+
+    records: pa.RecordBatchReader
+    rows: int
+    at: datetime
+    judged_by: str | None
+    collected_at: datetime | None
+
+
 def texts(values: pa.Array) -> pa.StringArray:
     """Each value as text of at most `VALUE_CHARS` characters; NULL stays."""
     if isinstance(values, pa.DictionaryArray):
@@ -182,8 +197,8 @@ def merged_reasons(parts: Iterable[Iterable[Reason]]) -> list[Reason]:
     return [(column, reason, rows) for (column, reason), rows in counts.most_common()]
 
 
-def told(reasons: Sequence[Reason], most: int = 3) -> str:
-    """The most frequent reasons in words."""
+def format_reasons(reasons: Sequence[Reason], most: int = 3) -> str:
+    """The most frequent reasons as text for people."""
     parts = [
         f"'{column}' {reason} ({count})" if column else f"{reason} ({count})"
         for column, reason, count in reasons[:most]

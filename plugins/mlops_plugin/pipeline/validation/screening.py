@@ -1,4 +1,4 @@
-"""Stands around the model in `infer`: keeps wrong rows from it, and wrong answers from the sink."""
+"""Checks rows before the model in `infer`, and its answers after it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.validation.contract import Contract
 from mlops_plugin.pipeline.validation.output_check import OutputCheck
 from mlops_plugin.pipeline.validation.refusals import Answered, predict_each
-from mlops_plugin.pipeline.validation.rejections import Refused, Rejections, told
+from mlops_plugin.pipeline.validation.rejections import Refused, Rejections, format_reasons
 
 
 class Screening:
     """Predicts batch by batch; what it rejects is in `rejections`, what it replaced in `imputed`."""
 
     def __init__(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema, rejections: Rejections) -> None:
-        """Raises `ContractError` where the contract does not fit rows of this schema, or the artifact."""
+        """Raises `ContractError` if the contract does not fit rows of this schema, or the artifact."""
         contract = Contract.of(model)
         if contract is not None:
             contract.require_made_for(runtime.artifact_sha256)
@@ -34,7 +34,7 @@ class Screening:
         self.imputed: Counter[str] = Counter()
 
     def predict(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """The rows that got through, as they were collected, and the model's answers about them."""
+        """The accepted rows, as they were collected, and the model's predictions for them."""
         rows, refused = self._contracted(batch)
         answered = self._answered(rows, refused)
         wrong = self._output.check(answered.predictions, len(answered.places))
@@ -45,11 +45,11 @@ class Screening:
         self._rows += batch.num_rows
         if not refused:
             return batch, answered.predictions
-        good = others(wrong, len(answered.places))
+        good = accepted(wrong, len(answered.places))
         return batch.take(answered.places.take(good)), answered.predictions.take(good)
 
     def _contracted(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Refused]]:
-        """All rows, as the contract reads them, and what is wrong with some."""
+        """All rows, as the contract reads them, and those that violate it."""
         if self._contract is None:
             return batch, []
         checked = self._contract.check(batch)
@@ -60,8 +60,8 @@ class Screening:
         ]
 
     def _answered(self, rows: pa.RecordBatch, refused: list[Refused]) -> Answered:
-        """What the model says about the rows that nothing is wrong with so far."""
-        places = others(refused, rows.num_rows)
+        """The model's predictions for the rows that are valid so far."""
+        places = accepted(refused, rows.num_rows)
         left = rows.take(places) if refused else rows
         if self._contract is None:
             return Answered(self._runtime.predict(left), places, [])
@@ -75,13 +75,13 @@ class Screening:
     def _wrong_answers(self, wrong: list[Refused]) -> ContractError:
         reasons = [(one.column, one.reason, len(one.places)) for one in wrong]
         return ContractError(
-            f"models.{self._model.name}.output: {told(reasons)} in one batch; mend the model, leave such "
-            "rows out in the query or by `input:`, or set output.on_violation: reject"
+            f"models.{self._model.name}.output: {format_reasons(reasons)} in one batch; correct the "
+            "model, leave such rows out in the query or by `input:`, or set output.on_violation: reject"
         )
 
 
-def others(refused: list[Refused], rows: int) -> pa.Int64Array:
-    """The positions of the rows that nothing is said against."""
+def accepted(refused: list[Refused], rows: int) -> pa.Int64Array:
+    """The positions of the rows that were not refused."""
     kept = np.ones(rows, dtype=bool)
     for one in refused:
         kept[one.places.to_numpy(zero_copy_only=False)] = False

@@ -1,0 +1,96 @@
+"""The order of a dispatch's tries: once a newer one has registered, an older one may change nothing more.
+
+A try registers by its "started" event, and the id of that event is its token: the store gives ids in order,
+while it holds the lock of the dispatch's row. So no clock and no process has to be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from mlops_plugin.errors import TrySuperseded
+from mlops_plugin.events import tables
+from mlops_plugin.events.records import EventRecord, Step
+
+_ORDER: tuple[Step, ...] = ("plan", "collect", "log", "infer", "persist")
+_PARTITIONED: frozenset[Step] = frozenset({"collect", "infer"})
+_E = tables.events.c
+
+# In the details of a "started" event: an id of the try that grows with time (Airflow's, a UUID of version 7).
+TRY_ID = "try_id"
+
+
+@dataclass(frozen=True)
+class TryToken:
+    """The place of one try among all tries of its dispatch; `event_id` grows from try to try."""
+
+    dispatch_id: str
+    step: Step
+    partition: int | None
+    event_id: int
+
+
+def require_newest(connection: sa.Connection, token: TryToken) -> None:
+    """Raise `TrySuperseded` if a newer try of this step, or of a step before it, has registered.
+
+    To rely on the answer, hold the lock of the dispatch's row.
+    """
+    newer = (
+        sa.select(_E.step, _E.partition_number, _E.try_number, _E.at)
+        .where(
+            _E.dispatch_id == token.dispatch_id,
+            _E.id > token.event_id,
+            _E.kind == "started",
+            _E.step.in_(_ORDER[: _ORDER.index(token.step) + 1]),
+        )
+        .order_by(_E.id)
+    )
+    for row in connection.execute(newer):
+        if _concerns(row.step, row.partition_number, token):
+            raise TrySuperseded(
+                f"dispatch {token.dispatch_id}: '{row.step}' was started again (try {row.try_number}, "
+                f"{row.at:%Y-%m-%d %H:%M:%S} UTC) after this try of '{token.step}' had started; this try "
+                "changes nothing more"
+            )
+
+
+def refuse_late_start(connection: sa.Connection, started: EventRecord) -> None:
+    """Raise `TrySuperseded` if a later try of the same step, or of the same partition, started before."""
+    same = (
+        _E.partition_number.is_(None)
+        if started.partition_number is None
+        else _E.partition_number == started.partition_number
+    )
+    later = (
+        sa.select(_E.try_number, _E.details)
+        .where(
+            _E.dispatch_id == started.dispatch_id,
+            _E.kind == "started",
+            _E.step == started.step,
+            same,
+            _E.try_number > started.try_number,
+        )
+        .order_by(_E.id.desc())
+    )
+    for row in connection.execute(later):
+        if not _is_of_new_run(started.details or {}, row.details or {}):
+            raise TrySuperseded(
+                f"dispatch {started.dispatch_id}: try {started.try_number} of '{started.step}' starts after "
+                f"try {row.try_number} has started; it does nothing"
+            )
+
+
+def _is_of_new_run(started: Mapping[str, Any], registered: Mapping[str, Any]) -> bool:
+    """Whether tries are counted from 1 again: the run was deleted, and made once more under its old id."""
+    ours = started.get(TRY_ID)
+    return ours is not None and str(registered.get(TRY_ID) or "") < str(ours)
+
+
+def _concerns(step: Step, partition: int | None, token: TryToken) -> bool:
+    """A partition's `collect` or `infer` leaves the tries of other partitions alone."""
+    both_partitioned = {step, token.step} <= _PARTITIONED
+    return not both_partitioned or None in (partition, token.partition) or partition == token.partition

@@ -1,0 +1,143 @@
+"""The rows that one `collect` reads: a query, and each way in which it is narrowed to some of its rows.
+
+`open_source` composes the ways; `steps.collect` reads the rows, and `SourceDescription` is what is recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig, PagesConfig
+from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.selection import Condition, narrowed, shown
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.reading.increment import Increment, choose_increment
+from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
+from mlops_plugin.pipeline.rendering import without_secrets
+
+if TYPE_CHECKING:
+    from mlops_plugin.pipeline.validation.quarantine import Quarantine
+
+
+@dataclass(frozen=True)
+class KeyFilter:
+    """Keeps or drops the rows of quarantined keys, after the database has returned them."""
+
+    keys: pa.StringArray
+    kind: Literal["keep", "drop"]
+
+    def apply(self, rows: pa.RecordBatchReader, key: tuple[str, ...]) -> pa.RecordBatchReader:
+        from mlops_plugin.pipeline.validation.quarantine import only_with_keys, without_keys
+
+        return (only_with_keys if self.kind == "keep" else without_keys)(rows, key, self.keys)
+
+
+@dataclass(frozen=True)
+class SourceDescription:
+    """What was read, as data; `sql` is the one place that turns it into text for people."""
+
+    statement: str  # rendered, narrowed by all conditions, secrets masked
+    parameters: tuple[object, ...] = ()
+    pages: PagesConfig | None = None
+    key_filter: KeyFilter | None = None
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Nothing that the record does not have already."""
+        return {}
+
+    @property
+    def sql(self) -> str:
+        text = shown(self.statement, self.parameters)
+        if self.pages is not None:
+            text += f"\n-- in pages of about {self.pages.rows} rows by {self.pages.column}"
+        if self.key_filter is not None:
+            which = "only" if self.key_filter.kind == "keep" else "without"
+            text += f"\n-- {which} the rows of {len(self.key_filter.keys)} quarantined keys"
+        return text
+
+
+@dataclass(frozen=True)
+class QuerySource:
+    """A rendered query on an open database, narrowed by a partition, an increment and quarantined keys."""
+
+    model: ModelConfig
+    database: Database
+    query: str
+    partition: Partition = ALL_ROWS
+    increment: Increment | None = None
+    key_filter: KeyFilter | None = None
+
+    @property
+    def conditions(self) -> list[Condition]:
+        return [*self.partition.conditions, *(self.increment.conditions if self.increment else ())]
+
+    def describe(self) -> SourceDescription:
+        statement, parameters = narrowed(self.query, self.conditions, self.database.engine.name)
+        pages = self.model.source.pages
+        return SourceDescription(without_secrets(statement), parameters, pages, self.key_filter)
+
+    def rows(self) -> pa.RecordBatchReader:
+        """Start reading. Raises `DatabaseError`, `UnsupportedType` or, for pages, `PartitionError`."""
+        rows = self._selected_rows()
+        return rows if self.key_filter is None else self.key_filter.apply(rows, self.model.key)
+
+    def _selected_rows(self) -> pa.RecordBatchReader:
+        source = self.model.source
+        if source.pages is None:
+            statement, parameters = narrowed(self.query, self.conditions, self.database.engine.name)
+            return self.database.read(statement, batch_rows=source.batch_rows, parameters=parameters)
+        from mlops_plugin.pipeline.reading.pages import read_in_pages
+
+        path = f"models.{self.model.name}.source.pages"
+        return read_in_pages(
+            self.database, self.query, self.conditions, source.pages, path, source.batch_rows
+        )
+
+
+@contextlib.contextmanager
+def open_source(
+    dispatch: Dispatch, deployment: Deployment, store: EventStore, query: str, partition: Partition
+) -> Iterator[QuerySource]:
+    """Open the model's source and choose which rows of `query` (rendered) the dispatch reads.
+
+    Raises `CursorError`, and whatever opening the database or the quarantine raises.
+    """
+    model = dispatch.model
+    with open_database(model, deployment) as database:
+        increment = None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query)
+        key_filter = _choose_keys(dispatch, deployment, increment)
+        yield QuerySource(model, database, query, partition, increment, key_filter)
+
+
+@contextlib.contextmanager
+def open_database(model: ModelConfig, deployment: Deployment) -> Iterator[Database]:
+    """The database that the model reads from."""
+    source = model.source
+    database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+    with contextlib.closing(database):
+        yield database
+
+
+def _choose_keys(dispatch: Dispatch, deployment: Deployment, increment: Increment | None) -> KeyFilter | None:
+    model = dispatch.model
+    if dispatch.is_quarantined:
+        return KeyFilter(_quarantine(dispatch, deployment).keys(), "keep")
+    if increment is None or increment.skipped_artifact is None or not model.may_reject:
+        return None
+    from mlops_plugin.pipeline.validation.quarantine import judgement
+
+    judged_by = judgement(model, increment.skipped_artifact)
+    return KeyFilter(_quarantine(dispatch, deployment).keys_judged_by(judged_by), "drop")
+
+
+def _quarantine(dispatch: Dispatch, deployment: Deployment) -> Quarantine:
+    from mlops_plugin.pipeline.validation.quarantine import Quarantine  # it needs numpy
+
+    return Quarantine(dispatch.model, dispatch.id, deployment)

@@ -1,0 +1,187 @@
+"""Where `persist` puts a dispatch's rows: the model's tables, or nowhere for a dry run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import SinkConfig
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.sink.write_request import WriteRequest, Written
+from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import CommitUncertain, MlopsError
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.provenance import stored_time
+from mlops_plugin.pipeline.staging.shelf import OnRows
+from mlops_plugin.pipeline.validation.rejections import RejectedRows
+
+# A server may still be committing when the connection that asked for it is gone.
+_ANSWER_WAITS_S = (0.0, 0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one dispatch has to write: `rows` with provenance, how many, by which artifact, and when made."""
+
+    rows: pa.RecordBatchReader
+    count: int
+    artifact_sha256: str
+    at: datetime
+
+
+class Sink(Protocol):
+    """The place of a dispatch's rows. `is_stored`: whether they stay there; else nothing is counted."""
+
+    @property
+    def is_stored(self) -> bool: ...
+
+    def write(self, predictions: Predictions) -> Written:
+        """Put the predictions in their place, as a whole or not at all."""
+        ...
+
+    def count(self) -> int:
+        """How many rows of this dispatch are there now."""
+        ...
+
+    def quarantine(self, rejected: RejectedRows) -> bool:
+        """Put rejected rows aside; False if this dispatch has no quarantine."""
+        ...
+
+    def release(self, rows: pa.RecordBatchReader) -> None:
+        """Release the keys of predicted rows from the quarantine."""
+
+    def describe(self) -> dict[str, Any]:
+        """The place, for the record of the step."""
+        ...
+
+
+class NoSink:
+    """A dry run's: nothing is stored."""
+
+    is_stored = False
+
+    def __init__(self, sink: SinkConfig) -> None:
+        self._sink = sink
+
+    def write(self, predictions: Predictions) -> Written:  # noqa: ARG002 - of the protocol
+        return Written(0)
+
+    def count(self) -> int:
+        return 0
+
+    def quarantine(self, rejected: RejectedRows) -> bool:  # noqa: ARG002 - of the protocol
+        return False
+
+    def release(self, rows: pa.RecordBatchReader) -> None:
+        """Nothing was put aside."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"connection": self._sink.connection, "table": self._sink.table}
+
+
+@dataclass(frozen=True)
+class TableSink:
+    """The model's table of predictions and its quarantine.
+
+    `check` runs in each transaction right before its commit: it raises if a newer try has registered.
+    """
+
+    dispatch: Dispatch
+    deployment: Deployment
+    check: Callable[[], None]
+    on_rows: OnRows
+
+    is_stored = True
+
+    def write(self, predictions: Predictions) -> Written:
+        from mlops_plugin.databases.sink.writer import write_predictions
+
+        rows = predictions.rows
+        watched = pa.RecordBatchReader.from_batches(rows.schema, _counted(rows, self.on_rows))
+        request = self._request(predictions.artifact_sha256)
+        try:
+            with self._open() as database:
+                return write_predictions(database, request, watched)
+        except CommitUncertain as error:
+            persisted = self._find_committed(predictions, error)
+            if persisted == 0:
+                raise
+            return Written(persisted, predictions.count - persisted)
+
+    def _request(self, artifact_sha256: str) -> WriteRequest:
+        model = self.dispatch.model
+        is_distinct = model.source.skip_predicted and model.sink.mode == "append"
+        return WriteRequest(
+            model.sink,
+            model.key,
+            self.dispatch.id,
+            is_searched_by_key=model.source.skip_predicted,
+            distinct_by_artifact=artifact_sha256 if is_distinct else None,
+            check=self.check,
+        )
+
+    def _find_committed(self, predictions: Predictions, error: CommitUncertain) -> int:
+        """How many rows of these very predictions are in the table, after a commit without an answer."""
+        for wait_s in _ANSWER_WAITS_S:
+            time.sleep(wait_s)
+            try:
+                with self._open() as database:
+                    found = _count_by_time(database, self.dispatch)
+            except MlopsError as unknown:
+                error.add_note(f"and whether it was committed could not be asked: {unknown}")
+                return 0
+            if rows := found.get(predictions.at, 0):
+                return rows
+        return 0
+
+    def count(self) -> int:
+        with self._open() as database:
+            return sum(_count_by_time(database, self.dispatch).values())
+
+    def quarantine(self, rejected: RejectedRows) -> bool:
+        if not (self.dispatch.model.may_reject or self.dispatch.is_quarantined):
+            return False
+        from mlops_plugin.pipeline.validation.quarantine import Quarantine
+
+        Quarantine(self.dispatch.model, self.dispatch.id, self.deployment, self.check).write(rejected)
+        return True
+
+    def release(self, rows: pa.RecordBatchReader) -> None:
+        from mlops_plugin.pipeline.validation.quarantine import Quarantine
+
+        Quarantine(self.dispatch.model, self.dispatch.id, self.deployment, self.check).release(rows)
+
+    def describe(self) -> dict[str, Any]:
+        sink = self.dispatch.model.sink
+        return {"connection": sink.connection, "table": sink.table}
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Database]:
+        database = self.deployment.database(self.dispatch.model.sink.connection)
+        with contextlib.closing(database):
+            yield database
+
+
+def _count_by_time(database: Database, dispatch: Dispatch) -> dict[datetime | None, int]:
+    """The rows of a dispatch by the time at which they were predicted; nothing if there is no table."""
+    quote, table = database.engine.quote, TableName.parse(dispatch.model.sink.table)
+    if database.columns(table) is None:
+        return {}
+    at, own = quote("predicted_at"), f"{quote('dispatch_id')} = ?"
+    text = database.engine.exact_text(at)  # a driver may refuse to read a time
+    source = f"{table.quoted(database.engine)} WHERE {own} GROUP BY {at}"
+    query = f"SELECT {text} AS made_at, COUNT(*) AS found FROM {source}"
+    return {stored_time(value): int(count) for value, count in read_rows(database, query, [dispatch.id])}
+
+
+def _counted(batches: Iterable[pa.RecordBatch], on_rows: OnRows) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        on_rows(batch.num_rows)

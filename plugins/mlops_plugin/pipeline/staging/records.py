@@ -1,0 +1,154 @@
+"""The notes that steps leave on a dispatch's shelf, as typed records; `notes` reads and compares them.
+
+A note is stored as JSON. `to_json` and `from_json` are its one writer and its one reader; the reader also
+takes what an earlier version has stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from mlops_plugin.pipeline.reading.increment_read import IncrementRead
+from mlops_plugin.pipeline.reading.partitions import StoredPartition
+from mlops_plugin.pipeline.staging.checksums import Blocks
+from mlops_plugin.pipeline.staging.shelf import Staged
+from mlops_plugin.pipeline.validation.rejections import Reason
+
+KeyValues = dict[str, Any]  # key column -> its value as JSON has it
+_Note = TypeVar("_Note")
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """One column of the query; `type` is Arrow's name of it."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `plan` left: the partitions in order; `id` tells one plan of a dispatch from the next."""
+
+    id: str
+    query: str
+    partitions: tuple[StoredPartition, ...]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What `collect` left on the shelf. `columns` are in the query's order; `at` is ISO 8601, UTC."""
+
+    file: str
+    rows: int
+    query: str
+    columns: tuple[ColumnType, ...]
+    first_key: KeyValues | None
+    last_key: KeyValues | None
+    increment: IncrementRead | None = None
+    plan: str | None = None  # the plan whose partition the rows are
+    blocks: Blocks | None = None  # of the file, see staging.checksums
+    at: str | None = None  # when the source was asked; None in notes of earlier versions
+
+    @property
+    def staged(self) -> Staged:
+        return Staged(self.file, self.blocks)
+
+    @property
+    def skipped_artifact(self) -> str | None:
+        """The artifact whose predictions were left out of the rows."""
+        return None if self.increment is None else self.increment.skipped_artifact
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What `log` pinned: the later steps read these very files and refuse anything else.
+
+    `settings`: see `notes.pinned_settings`. `parts` is what was collected, one for each partition; notes of
+    earlier versions have only the files' names.
+    """
+
+    collected: tuple[str, ...]
+    artifact_sha256: str
+    settings: str
+    parts: tuple[Collected, ...] = ()
+
+    @property
+    def is_partitioned(self) -> bool:
+        return any(part.plan is not None for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What `infer` left on the shelf: key and prediction columns. `at` is ISO 8601, UTC."""
+
+    file: str
+    collected: str  # the file of the rows it was made from
+    rows: int
+    rejected: int  # rows, each with one or more records in `rejected_file`
+    rejected_file: str | None
+    reasons: tuple[Reason, ...]
+    imputed: dict[str, int]  # column -> values replaced
+    artifact_sha256: str
+    at: str
+    distribution: dict[str, Any]  # of the (first) prediction, see pipeline.distribution
+    blocks: Blocks | None = None  # of the file, see staging.checksums
+    rejected_blocks: Blocks | None = None
+
+    @property
+    def staged(self) -> Staged:
+        return Staged(self.file, self.blocks)
+
+    @property
+    def staged_records(self) -> Staged | None:
+        """The records of rejected rows; None if there are none."""
+        return None if self.rejected_file is None else Staged(self.rejected_file, self.rejected_blocks)
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Rows of a whole dispatch.
+
+    They add up: collected = predicted + rejected, predicted = persisted + superseded. `superseded` counts the
+    predictions that were left out because the table holds others that count.
+    """
+
+    collected: int
+    predicted: int
+    rejected: int
+    persisted: int
+    superseded: int = 0
+
+
+@dataclass(frozen=True)
+class Persisted:
+    """What `persist` left: the files of predictions that are in the sink, and the accounts."""
+
+    predictions: tuple[str, ...] = field(default=())
+    accounts: Accounts = field(default=Accounts(0, 0, 0, 0))
+
+
+def to_json(note: object) -> dict[str, Any]:
+    """A note as JSON."""
+    stored: dict[str, Any] = _adapter(type(note)).dump_python(note, mode="json")
+    return stored
+
+
+def from_json(kind: type[_Note], stored: Mapping[str, Any]) -> _Note:
+    """A note as `to_json` stored it. Raises `ValueError` if it is no such note."""
+    note: _Note = _adapter(kind).validate_python(stored)
+    return note
+
+
+_adapters: dict[type[object], TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[object]) -> TypeAdapter[Any]:
+    """Made on first use: it takes a millisecond."""
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]

@@ -1,0 +1,231 @@
+"""Runs the steps of one dispatch with what it is given: an event store, a shelf, a source, models and a sink.
+
+A task and the terminal give it databases and files (`runner`), the Showroom a shelf in memory, a model in a
+process of its own and a sink that shows (`serving.run`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import StagingError
+from mlops_plugin.events.fencing import TryToken
+from mlops_plugin.events.records import LogEntry, Step
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.pipeline import steps
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.reading.increment import Increment, advance_mark
+from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
+from mlops_plugin.pipeline.sinks import Sink
+from mlops_plugin.pipeline.staging.notes import planned_partition, require_logged
+from mlops_plugin.pipeline.staging.records import Accounts, Collected
+from mlops_plugin.pipeline.staging.shelf import Shelf
+from mlops_plugin.pipeline.step_record import ONLY_TRY, Attempt, recorded
+from mlops_plugin.pipeline.step_reports import (
+    CollectReport,
+    InferReport,
+    LogReport,
+    PersistReport,
+    PlanReport,
+    StepReport,
+)
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Description(Protocol):
+    """What was read: `sql` for people, `to_json` for the record of `collect`."""
+
+    @property
+    def sql(self) -> str: ...
+
+    def to_json(self) -> Mapping[str, Any]: ...
+
+
+class OpenSource(Protocol):
+    """The chosen rows of a source."""
+
+    @property
+    def increment(self) -> Increment | None: ...
+
+    def describe(self) -> Description: ...
+
+    def rows(self) -> pa.RecordBatchReader: ...
+
+
+class Source(Protocol):
+    """Where a dispatch's rows come from."""
+
+    def plan(self) -> tuple[str, Sequence[Partition]]:
+        """The query for people, and the partitions of its rows."""
+        ...
+
+    def open(self, partition: Partition) -> AbstractContextManager[OpenSource]: ...
+
+
+class Models(Protocol):
+    """Where a dispatch's model comes from."""
+
+    def artifact_sha256(self, model: ModelConfig) -> str: ...
+
+    def runtime(self, model: ModelConfig) -> AbstractContextManager[Runtime]: ...
+
+
+def at_once(work: Callable[[], _T]) -> _T:
+    """Do the work here."""
+    return work()
+
+
+@dataclass(frozen=True)
+class StepRunner:
+    """One dispatch, or one partition of it if the shelf is a partition's.
+
+    `sink` makes the sink of `persist` from what to check before a commit. `execute` does a step's work.
+    """
+
+    dispatch: Dispatch
+    store: EventStore
+    shelf: Shelf
+    source: Source
+    models: Models
+    sink: Callable[[Callable[[], None]], Sink]
+    execute: Callable[[Callable[[], StepReport]], StepReport] = at_once
+
+    def run(self, step: Step, attempt: Attempt = ONLY_TRY) -> StepReport:
+        """Run one step and record its start and its end; errors are recorded, then raised unchanged."""
+        started = time.monotonic()
+        with recorded(step, self.dispatch, self.store, attempt) as record:
+            token = record.token
+            running = _RunningStep(self, token, replace(self.shelf, before_note=self._fence(token)))
+            record.report = report = self.execute(lambda: running.do(step))
+        _log.info("%s in %.2f s", _in_words(step, report), time.monotonic() - started)
+        if isinstance(report, PersistReport):
+            self._finish(report.accounts, token)
+        return report
+
+    def _fence(self, token: TryToken) -> Callable[[], None]:
+        return lambda: self.store.require_newest(token)
+
+    def _finish(self, accounts: Accounts, token: TryToken) -> None:
+        self.store.finish(
+            self.dispatch.id,
+            collected=accounts.collected,
+            predicted=accounts.predicted,
+            rejected=accounts.rejected,
+            persisted=accounts.persisted,
+            superseded=accounts.superseded,
+            token=token,
+        )
+        try:
+            self.shelf.remove_rows()
+        except StagingError as error:
+            # The predictions are safe in the sink; what is left here is swept by age.
+            _log.warning("%s", error)
+
+
+@dataclass(frozen=True)
+class _RunningStep:
+    """A step of a runner, with the token of its try."""
+
+    runner: StepRunner
+    token: TryToken
+    shelf: Shelf
+
+    def do(self, step: Step) -> StepReport:
+        match step:
+            case "plan":
+                return self._plan()
+            case "collect":
+                return self._collect()
+            case "log":
+                return self._log()
+            case "infer":
+                return self._infer()
+            case "persist":
+                return self._persist()
+
+    @property
+    def _dispatch(self) -> Dispatch:
+        return self.runner.dispatch
+
+    def _plan(self) -> PlanReport:
+        query, partitions = self.runner.source.plan()
+        steps.plan(query, partitions, self.shelf)
+        return PlanReport(tuple(partition.name for partition in partitions))
+
+    def _collect(self) -> CollectReport:
+        partition, plan_id, named = ALL_ROWS, None, {}
+        if self.shelf.partition is not None:
+            planned = planned_partition(self.shelf)
+            partition, plan_id = planned.partition, planned.plan
+            named = {"partition": partition.name}
+        with self.runner.source.open(partition) as source:
+            read = source.describe()
+            collected = steps.collect(
+                self._dispatch,
+                read.sql,
+                source.rows(),
+                self.shelf,
+                increment=source.increment,
+                plan_id=plan_id,
+            )
+        return CollectReport(collected.rows, {**named, **read.to_json()}, collected.increment)
+
+    def _log(self) -> LogReport:
+        sha256 = self.runner.models.artifact_sha256(self._dispatch.model)
+        entry = _log_entry(self._dispatch, steps.log(self._dispatch, sha256, self.shelf), sha256)
+        self.runner.store.log(self._dispatch.id, entry, self.token)
+        return LogReport(entry.rows, sha256, entry.config_sha256)
+
+    def _infer(self) -> InferReport:
+        with self.runner.models.runtime(self._dispatch.model) as runtime:
+            return InferReport.of(steps.infer(self._dispatch, runtime, self.shelf))
+
+    def _persist(self) -> PersistReport:
+        dispatch, store = self._dispatch, self.runner.store
+        sink = self.runner.sink(lambda: store.require_newest(self.token))
+        # Read before anything is written: the mark is that of the rows whose predictions are persisted.
+        logged = require_logged(dispatch.model, self.shelf)
+        on_counted = None
+        if logged.is_partitioned:
+
+            def on_counted(predicted: int, rejected: int) -> None:
+                store.partitions_counted(
+                    dispatch.id, predicted=predicted, rejected=rejected, token=self.token
+                )
+
+        persisted = steps.persist(dispatch, logged, sink, self.shelf, on_counted)
+        # Only now: a dispatch that dies before this line reads the same rows again.
+        increment = None if logged.is_partitioned else logged.parts[0].increment
+        mark = advance_mark(dispatch, store, increment, self.token)
+        return PersistReport(persisted.accounts, sink.describe(), mark.value if mark else None)
+
+
+def _log_entry(dispatch: Dispatch, collected: Collected, sha256: str) -> LogEntry:
+    model = dispatch.model
+    return LogEntry(
+        rows=collected.rows,
+        columns=[{"name": column.name, "type": column.type} for column in collected.columns],
+        first_key=collected.first_key,
+        last_key=collected.last_key,
+        artifact_sha256=sha256,
+        artifact_uri=model.model.uri,
+        config_sha256=model.config_hash(),
+        query=collected.query,
+    )
+
+
+def _in_words(step: Step, report: StepReport) -> str:
+    if isinstance(report, PlanReport):
+        return f"{step}: {len(report.partitions)} partitions"
+    return f"{step}: {report.rows} rows"

@@ -1,0 +1,92 @@
+"""The source of a Showroom run: chosen cases of the model, or rows of a request."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.reading.increment import Increment
+from mlops_plugin.pipeline.reading.partitions import Partition
+from mlops_plugin.pipeline.step_runner import Models
+from mlops_plugin.serving.cases import open_cases
+from mlops_plugin.serving.explanation import References, references_of, replaced_rows
+from mlops_plugin.serving.wanted import ROWS_GIVEN, Wanted, changed_rows, given_rows
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """The rows of one run, in memory, with what was asked and the statement that found them."""
+
+    wanted: Wanted
+    query: str
+    table: pa.Table
+    references: References | None = None  # of a run that explains
+
+    @property
+    def increment(self) -> Increment | None:
+        return None
+
+    def describe(self) -> ChosenRows:
+        return self
+
+    @property
+    def sql(self) -> str:
+        if self.references is None:
+            return self.query
+        return f"{self.query}\n-- why: the case, then with one feature at a time {self.references}"
+
+    def to_json(self) -> Mapping[str, Any]:
+        """What the record of `collect` says of the rows."""
+        if self.references is None:
+            return self.wanted.details
+        why = {"references": self.references.origin, "features": list(self.references.usual)}
+        return {**self.wanted.details, "why": why}
+
+    def rows(self) -> pa.RecordBatchReader:
+        return self.table.to_reader()
+
+
+class ChosenSource:
+    """Finds what a run asks for; `chosen` is what it found."""
+
+    def __init__(self, model: ModelConfig, wanted: Wanted, deployment: Deployment, models: Models) -> None:
+        self._model = model
+        self._wanted = wanted
+        self._deployment = deployment
+        self._models = models
+        self.chosen: ChosenRows | None = None
+
+    def plan(self) -> tuple[str, Sequence[Partition]]:
+        raise NotImplementedError("a Showroom run has no partitions")
+
+    @contextlib.contextmanager
+    def open(self, partition: Partition) -> Iterator[ChosenRows]:  # noqa: ARG002 - of the protocol
+        """Read the rows. Raises `CaseError` if a case does not exist, or the rows make no table."""
+        self.chosen = self._with_changes(self._cases() if self._wanted.keys else self._given())
+        yield self.chosen
+
+    def _given(self) -> ChosenRows:
+        rows = given_rows(self._model, self._wanted.rows).read_all()
+        return ChosenRows(self._wanted, ROWS_GIVEN, rows)
+
+    def _cases(self) -> ChosenRows:
+        with open_cases(self._model, self._deployment) as cases:
+            query, _ = cases.chosen_query(self._wanted.keys)
+            rows = cases.chosen(self._wanted.keys).read_all()
+            if not self._wanted.is_why:
+                return ChosenRows(self._wanted, query, rows)
+            with self._models.runtime(self._model) as runtime:
+                references = references_of(self._model, runtime, cases)
+            return ChosenRows(self._wanted, query, replaced_rows(rows, references), references)
+
+    def _with_changes(self, chosen: ChosenRows) -> ChosenRows:
+        if not self._wanted.changes:
+            return chosen
+        rows = changed_rows(chosen.table, self._wanted.changes)
+        return ChosenRows(self._wanted, chosen.query, rows, chosen.references)

@@ -1,0 +1,52 @@
+"""The sink of a Showroom run: it keeps predictions and rejections in memory, to be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.databases.sink.write_request import Written
+from mlops_plugin.pipeline.provenance import without_provenance
+from mlops_plugin.pipeline.sinks import Predictions
+from mlops_plugin.pipeline.validation.rejections import RejectedRows
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One reason why a row was rejected; `row` counts from 0 among those collected."""
+
+    row: int
+    column: str | None
+    reason: str
+    value: str | None
+
+
+class ShowingSink:
+    """Stores nothing; `predictions` has the key and the model's columns, in the rows' order."""
+
+    is_stored = False
+
+    def __init__(self) -> None:
+        self.predictions: pa.Table | None = None
+        self.rejections: tuple[Rejection, ...] = ()
+
+    def write(self, predictions: Predictions) -> Written:
+        self.predictions = without_provenance(predictions.rows.read_all())
+        return Written(0)
+
+    def count(self) -> int:
+        return 0
+
+    def quarantine(self, rejected: RejectedRows) -> bool:
+        if rejected.rows:
+            records = rejected.records.read_all().select(["row", "column_name", "reason", "value"])
+            self.rejections = tuple(Rejection(*record.values()) for record in records.to_pylist())
+        return False
+
+    def release(self, rows: pa.RecordBatchReader) -> None:
+        """Nothing was put aside."""
+
+    def describe(self) -> dict[str, Any]:
+        return {"shown": 0 if self.predictions is None else self.predictions.num_rows}
