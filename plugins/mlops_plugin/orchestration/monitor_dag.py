@@ -47,7 +47,7 @@ class ProbeOperator(BaseOperator):
         from mlops_plugin.events.store import EventStore
         from mlops_plugin.monitoring.notification import check_notifiers, tell
         from mlops_plugin.monitoring.recording import record_round
-        from mlops_plugin.pipeline.reconciliation import close_abandoned
+        from mlops_plugin.pipeline.reconciliation import close_abandoned, close_removed
         from mlops_plugin.workers.patience import longest_silence
 
         loaded = load_config(Path(self.config_file))
@@ -64,6 +64,7 @@ class ProbeOperator(BaseOperator):
             lease = self.execution_timeout or _longest_round(config.monitor)
             failures += tell(Notices(store), config.monitor.notify, context, lease=lease)
             close_abandoned(store, longest_silence(config.serving))
+            close_removed(store, {*config.models, *loaded.broken})
         # Also without a change: a mistake here must not wait for the first incident to be seen.
         check_notifiers(config.monitor.notify)
         if failures:

@@ -1,12 +1,13 @@
 """Closes dispatches that nobody closed: their tasks were killed, their runs deleted or ended by hand.
 
-Airflow knows how a run ended; a dispatch that is still "running" after that is closed likewise. Called when a
-run fails (a DAG callback), before every `collect`, by the terminal, and in each round of `mlops_monitor`.
+Airflow knows how a run ended; a dispatch that is still "running" after that is closed in the same way. One
+without a run is closed when its process has ended. Called when a run fails (a DAG callback), before every
+`collect`, by the terminal, and in each round of `mlops_monitor`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 
 from mlops_plugin.config.durations import format_duration
@@ -15,10 +16,12 @@ from mlops_plugin.events.records import DispatchIdentity, DispatchRecord
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import dispatch_id, origin_of
+from mlops_plugin.pipeline.process_identity import ProcessIdentity
+from mlops_plugin.pipeline.step_record import PROCESS
 
-# A dispatch without a DAG run (terminal, Showroom) has nobody to ask: silent for so long, it is not running.
+# A dispatch without a DAG run (terminal, Showroom) whose process runs elsewhere: no longer running by then.
 _LONGEST_WITHOUT_RUN = timedelta(days=1)
-# Of other models' dispatches only those that said nothing for so long are asked after, and not all at once.
+# Other models' dispatches are looked at only if nothing was heard of them for so long, and not all at once.
 _SILENT = timedelta(minutes=10)
 _MOST_ASKED = 20
 
@@ -27,11 +30,11 @@ HasRun = Callable[[str, str, list[str]], bool]
 
 
 def close_failed_run(model: ModelConfig, run_id: str, reason: str | None, deployment: Deployment) -> None:
-    """Close the dispatch of a run that Airflow has declared failed; nothing to do where it is closed."""
+    """Close the dispatch of a run that Airflow has declared failed, unless it is closed already."""
     wanted = dispatch_id(model.name, run_id)
     with deployment.event_store() as store:
         dispatch = store.get(wanted)
-        if dispatch is None:  # not even `collect` came so far as to say that it began
+        if dispatch is None:  # not even `collect` got as far as recording its start
             run_type = run_id.partition("__")[0]
             identity = DispatchIdentity(wanted, model.name, origin_of(run_type), None, model.name, run_id)
             dispatch = store.begin(identity)
@@ -52,13 +55,40 @@ def close_forgotten(model: str, current_run_id: str, deployment: Deployment, has
 
 
 def close_abandoned(store: EventStore, showroom_after: timedelta = _LONGEST_WITHOUT_RUN) -> int:
-    """Close dispatches that no DAG run stands behind and of which nothing was heard for a day.
+    """Close dispatches without a DAG run whose process has ended, or of which nothing was heard for a day.
 
-    Of the Showroom's for `showroom_after`, which is to be longer than a run can take (`serving.patience`).
+    The Showroom's after `showroom_after`, which must be longer than a run can take (`workers.patience`).
     """
-    silent = store.unfinished(older_than=min(showroom_after, _LONGEST_WITHOUT_RUN))
-    abandoned = [record for record in silent if record.run_id is None]
-    return sum(_close_without_run(record, store, showroom_after) for record in abandoned)
+    running = store.unfinished(older_than=timedelta(0))
+    without_run = [record for record in running if record.run_id is None]
+    return sum(_close_without_run(record, store, showroom_after) for record in without_run)
+
+
+def close_removed(store: EventStore, models: Collection[str]) -> int:
+    """Close dispatches of models that are not among those of the configuration; returns how many.
+
+    One whose process still works on a step is left alone until it has ended. If that cannot be seen from
+    here, until nothing was heard of it for ten minutes.
+    """
+    running = store.unfinished(older_than=timedelta(0))
+    return sum(_close_if_removed(record, store) for record in running if record.model not in models)
+
+
+def _close_if_removed(record: DispatchRecord, store: EventStore) -> bool:
+    worker = _last_worker(record, store)
+    is_gone = worker.is_gone if worker else None
+    if is_gone is None:
+        is_gone = datetime.now(UTC) - record.updated_at >= _SILENT
+    reason = f"the model '{record.model}' was removed from the configuration while it was dispatched"
+    return is_gone and store.reconcile(record.dispatch_id, "failed", reason)
+
+
+def _last_worker(record: DispatchRecord, store: EventStore) -> ProcessIdentity | None:
+    """The process that started the last step of a dispatch; None if that was not recorded."""
+    for event in reversed(store.events(record.dispatch_id)):
+        if event.step is not None and event.kind == "started":
+            return ProcessIdentity.from_json((event.details or {}).get(PROCESS))
+    return None
 
 
 def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -> bool:
@@ -80,6 +110,11 @@ def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -
 def _close_without_run(
     record: DispatchRecord, store: EventStore, showroom_after: timedelta = _LONGEST_WITHOUT_RUN
 ) -> bool:
+    # The Showroom's processes keep their runs' events for a moment: silence tells more than the process.
+    worker = _last_worker(record, store) if record.origin != "showroom" else None
+    if worker is not None and worker.is_gone is not None:
+        reason = f"its process {worker.pid} on {worker.host} ended without recording how the dispatch ended"
+        return worker.is_gone and store.reconcile(record.dispatch_id, "failed", reason)
     longest = showroom_after if record.origin == "showroom" else _LONGEST_WITHOUT_RUN
     if datetime.now(UTC) - record.updated_at < longest:
         return False

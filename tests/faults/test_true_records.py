@@ -1,0 +1,146 @@
+"""What the record says is what the database has, also after lost answers, kills and removed models."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mlops_plugin.events.records import DispatchIdentity
+from mlops_plugin.pipeline.process_identity import ProcessIdentity
+from mlops_plugin.pipeline.reconciliation import close_abandoned, close_removed
+from mlops_plugin.pipeline.step_record import PROCESS
+from support.rejected_rows import RANGE, again, ids, quarantined
+from support.servers import ServerDatabase
+from support.severing_proxy import severing_proxy
+from support.ways_in import INTO_MARIADB
+from support.workshop import Workshop
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+@pytest.mark.parametrize("way", ["odbc-mariadb", "mysql", "odbc-postgres", "postgres"])
+def test_a_commit_whose_answer_is_lost_is_counted_and_recorded_as_a_success(
+    workshop: Workshop,
+    way: str,
+    mode: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = "mariadb" if way in INTO_MARIADB else "postgres"
+    database: ServerDatabase = request.getfixturevalue(f"{engine}_database")
+    workshop.add_model("churn", sink={"mode": mode})
+    with severing_proxy(database.host, database.port, "churn_predictions") as proxy:
+        through = replace(database, port=proxy.port)
+        kind = "odbc" if way.startswith("odbc") else None
+        monkeypatch.setenv("AIRFLOW_CONN_SINK", through.airflow_uri(kind))
+        workshop.run(workshop.dispatch())  # makes the table
+        proxy.is_armed = True
+        dispatch = workshop.dispatch()
+        workshop.run(dispatch)
+        assert proxy.severed == 1
+    record = workshop.record(dispatch.id)
+    own = f"SELECT COUNT(*) FROM churn_predictions WHERE dispatch_id = '{dispatch.id}'"
+    assert (record.state, record.rows_persisted, database.rows(own)) == ("succeeded", 5, [(5,)])
+
+
+_KILLED = """
+import os, signal, sys
+from support.workshop import Workshop
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.runner import run_step
+
+from pathlib import Path
+workshop = Workshop.again(Path(sys.argv[1]))
+dispatch = Dispatch(id=sys.argv[2], model=workshop.model(), origin="terminal")
+run_step("collect", dispatch, workshop.deployment, query=lambda: dispatch.model.source.query,
+         on_rows=lambda rows: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_killed_dispatch_of_the_terminal_is_closed_at_once_and_a_living_one_is_not(
+    workshop: Workshop,
+) -> None:
+    killed = workshop.dispatch()
+    paths = os.pathsep.join(["plugins", "tests"])
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(workshop.folder), killed.id],
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    living = workshop.dispatch()
+    with workshop.deployment.event_store() as store:
+        here = {PROCESS: ProcessIdentity.current().to_json()}
+        store.start_step(living.identity, "collect", details=here)
+        workshop.age(living.id, timedelta(days=2))
+        assert close_abandoned(store) == 1
+    assert workshop.record(killed.id).state == "failed"
+    assert "ended without" in (workshop.record(killed.id).error or "")
+    assert workshop.record(living.id).state == "running"
+
+
+def test_a_dispatch_whose_process_runs_elsewhere_is_closed_after_a_day(workshop: Workshop) -> None:
+    dispatch = workshop.dispatch()
+    elsewhere = {PROCESS: {"machine": "other-host/boot/pid", "pid": 1, "began": "5"}}
+    with workshop.deployment.event_store() as store:
+        store.start_step(dispatch.identity, "collect", details=elsewhere)
+        assert close_abandoned(store) == 0
+        workshop.age(dispatch.id, timedelta(days=1))
+        assert close_abandoned(store) == 1
+
+
+def test_a_model_that_was_removed_while_it_ran_ends_with_a_reason(workshop: Workshop) -> None:
+    gone = {PROCESS: {**ProcessIdentity.current().to_json(), "began": "0"}}
+    here = {PROCESS: ProcessIdentity.current().to_json()}
+    with workshop.deployment.event_store() as store:
+        for name, process in (("d-gone", gone), ("d-working", here), ("d-old", None)):
+            identity = DispatchIdentity(name, "removed", "scheduled", dag_id="removed", run_id=name)
+            store.start_step(identity, "collect", details=process)
+        store.start_step(workshop.dispatch().identity, "collect", details=gone)
+        assert close_removed(store, {"churn"}) == 1
+        workshop.age("d-old", timedelta(minutes=11))
+        workshop.age("d-working", timedelta(minutes=11))
+        assert close_removed(store, {"churn"}) == 1
+    states = [workshop.record(name).state for name in ("d-gone", "d-working", "d-old")]
+    assert states == ["failed", "running", "failed"]
+    assert "removed from the configuration" in (workshop.record("d-gone").error or "")
+
+
+def test_a_retry_after_keys_were_released_leaves_them_released(workshop: Workshop) -> None:
+    workshop.in_source("UPDATE customers SET a = NULL WHERE id IN (2, 4)")
+    workshop.add_model("churn", input=RANGE)  # no row may be rejected
+    failed = workshop.dispatch()
+    with pytest.raises(Exception, match="error_threshold"):
+        workshop.run(failed)
+    workshop.in_source("UPDATE customers SET a = 1 WHERE id = 2")
+    workshop.add_model("churn", input=RANGE, error_threshold=1)
+    fixed = workshop.dispatch(is_quarantined=True)
+    workshop.run(fixed)
+    workshop.add_model("churn", input=RANGE, error_threshold=2)
+    workshop.run_steps(again(workshop, failed), "persist")
+    found = quarantined(workshop, "dispatch_id, id, released_by")
+    assert set(found) == {(failed.id, 2, fixed.id), (failed.id, 4, None), (fixed.id, 4, None)}
+    assert ids(workshop) == [1, 2, 3, 5]
+    again_rejected = workshop.dispatch(is_quarantined=True)
+    workshop.run(again_rejected)
+    assert workshop.record(again_rejected.id).rows_collected == 1
+
+
+def test_a_key_that_is_collected_and_rejected_again_after_its_release_is_quarantined(
+    workshop: Workshop,
+) -> None:
+    workshop.in_source("UPDATE customers SET a = NULL WHERE id = 2")
+    workshop.add_model("churn", input=RANGE, error_threshold=1)
+    dispatch = workshop.dispatch()
+    workshop.run(dispatch)
+    workshop.in_source("UPDATE customers SET a = 1 WHERE id = 2")
+    workshop.run(workshop.dispatch(is_quarantined=True))
+    workshop.in_source("UPDATE customers SET a = NULL WHERE id = 2")
+    workshop.in_sink("UPDATE churn_predictions_quarantine SET quarantined_at = '2026-01-01T00:00:00+00:00'")
+    workshop.run(dispatch)
+    assert quarantined(workshop, "dispatch_id, id, released_by") == [(dispatch.id, 2, None)]
