@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
+
+from markupsafe import Markup
+
+from mlops_plugin.web.svg import element, join
 
 WIDTH, HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 16, 44
@@ -20,25 +23,23 @@ def line_plot(title: str, x_name: str, y_name: str, series: Sequence[tuple[str, 
     ys = [y for _, points in series for _, y in points]
     x_axis, y_axis = _Axis(xs, _LEFT, WIDTH - _RIGHT), _Axis(ys, HEIGHT - _BOTTOM, _TOP)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        join([element("title", title), element("style", _STYLE)]),
         *_grid(x_axis, y_axis),
-        f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">'
-        f"{escape(x_name)}</text>",
-        f'<text x="6" y="{_TOP - 3}">{escape(y_name)}</text>',
+        element("text", x_name, x=(_LEFT + WIDTH - _RIGHT) // 2, y=HEIGHT - 6, text_anchor="middle"),
+        element("text", y_name, x=6, y=_TOP - 3),
     ]
     labels: list[float] = []
     for number, (name, points) in enumerate(series):
         colour = _COLOURS[number % len(_COLOURS)]
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
+        parts.append(element("polyline", points=path, fill="none", stroke=colour, stroke_width=2))
+        parts += [element("circle", cx=x, cy=y, r=3, fill=colour) for x, y in places]
         y = _free(places[-1][1] + 4, labels)
-        parts.append(
-            f'<text x="{places[-1][0] + 8:.1f}" y="{y:.1f}" style="fill:{colour}">{escape(name)}</text>'
-        )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+        parts.append(element("text", name, x=places[-1][0] + 8, y=y, style=f"fill:{colour}"))
+    lines = join(["", *parts, ""], "\n")
+    view = f"0 0 {WIDTH} {HEIGHT}"
+    return element("svg", lines, xmlns="http://www.w3.org/2000/svg", viewBox=view, role="img") + "\n"
 
 
 class _Axis:
@@ -64,14 +65,14 @@ def _power(power: int) -> str:
     return f"{10.0**power:g}" if power < 3 else f"{10 ** (power % 3)} {'kMG'[power // 3 - 1]}"
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
+def _grid(x_axis: _Axis, y_axis: _Axis) -> list[Markup]:
     parts = []
     for x, name in x_axis.ticks:
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">{name}</text>')
+        parts.append(element("line", x1=x, x2=x, y1=_TOP, y2=HEIGHT - _BOTTOM))
+        parts.append(element("text", name, x=x, y=HEIGHT - _BOTTOM + 16, text_anchor="middle"))
     for y, name in y_axis.ticks:
-        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
+        parts.append(element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y))
+        parts.append(element("text", name, x=_LEFT - 6, y=y + 4, text_anchor="end"))
     return parts
 
 

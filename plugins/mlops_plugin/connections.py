@@ -1,4 +1,7 @@
-"""The only reader of Airflow connections; everyone else receives a `ConnectionSpec`."""
+"""The only reader of Airflow connections; everyone else receives a `ConnectionSpec`.
+
+Beside them stand the two settings of Airflow that the Monitor and the pages need.
+"""
 
 from __future__ import annotations
 
@@ -91,6 +94,20 @@ def get_connection(conn_id: str) -> ConnectionSpec:
         schema=connection.schema or None,
         extra=dict(extra),
     )
+
+
+def airflow_port() -> int:
+    """The port of Airflow's own API server, `[api] port`."""
+    from airflow.sdk.configuration import conf
+
+    return int(conf.getint("api", "port"))
+
+
+def airflow_base_url() -> str:
+    """Where users reach Airflow, `[api] base_url`, without a slash at its end; "" if it is not set."""
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get("api", "base_url", fallback="")).rstrip("/")
 
 
 def _malformed(conn_id: str) -> ConnectionUnusable:

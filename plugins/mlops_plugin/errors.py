@@ -44,6 +44,10 @@ class UnknownModel(ConfigError):
     """The configuration has no model of that name."""
 
 
+class BrokenModel(ConfigError):
+    """The configuration's entry of one model is invalid."""
+
+
 class TemplateError(MlopsError):
     """A query's template cannot be rendered."""
 

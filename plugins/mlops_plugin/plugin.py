@@ -48,7 +48,7 @@ class MlopsPlugin(AirflowPlugin):
         },
     ]
 
-    # Asked for by the API server only, so that tasks and the scheduler never import the web part.
+    # Only the API server asks for it, so tasks and the scheduler never import the web part.
     @cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
         from mlops_plugin.config.loader import find_config_file

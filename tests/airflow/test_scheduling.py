@@ -172,7 +172,7 @@ def test_run_marked_failed_while_it_runs_closes_its_dispatch(airflow: RunningAir
     path = f"/dags/stopped/dagRuns/{quote(run_id, safe='')}"
     airflow.call("PATCH", f"{path}?update_mask=state", {"state": "failed"})
     airflow.wait(lambda: airflow.workshop.record(wanted).state == "failed", "the record's end")
-    assert "ended from outside" in (airflow.workshop.record(wanted).error or "")
+    assert "killed the task" in (airflow.workshop.record(wanted).error or "")
 
 
 def test_query_that_cannot_be_rendered_leaves_a_failed_dispatch(airflow: RunningAirflow) -> None:

@@ -58,12 +58,22 @@ FILTERS = [
     DispatchFilter(since=START + timedelta(hours=3), until=START + timedelta(hours=20)),
     DispatchFilter(model="a", until=START + timedelta(hours=9)),
     DispatchFilter(model="gone"),
+    DispatchFilter(models=("a",)),
+    DispatchFilter(models=("b", "gone"), state="failed"),
+    DispatchFilter(models=("a", "b"), origin="manual"),
+    DispatchFilter(models=("a", *(f"m{n}" for n in range(40)))),
+    DispatchFilter(models=("a", *(f"m{n}" for n in range(40))), state="failed", origin="showroom"),
+    DispatchFilter(model="a", models=("a", "b")),
+    DispatchFilter(model="a", models=("b",)),
+    DispatchFilter(model="a", models=tuple(f"m{n}" for n in range(40))),
+    DispatchFilter(models=()),
 ]
 
 
 def passes(record: DispatchRecord, wanted: DispatchFilter) -> bool:
     return (
         wanted.model in (None, record.model)
+        and (wanted.models is None or record.model in wanted.models)
         and wanted.state in (None, record.state)
         and wanted.origin in (None, record.origin)
         and (wanted.since is None or wanted.since <= record.created_at)
@@ -110,6 +120,14 @@ def test_counting_stops_at_the_bound(store: EventStore) -> None:
     fill(store, 40)
     assert store.count(DispatchFilter(), at_most=40) == 40
     assert store.count(DispatchFilter(), at_most=39) == 39
+    assert store.count(DispatchFilter(models=("a", "b")), at_most=39) == 39
+
+
+def test_the_models_with_dispatches_are_listed_once(store: EventStore) -> None:
+    assert store.models() == []
+    for model in ("churn", "wine", "churn", "a.b-c_1"):
+        store.begin(new_identity(model))
+    assert sorted(store.models()) == ["a.b-c_1", "churn", "wine"]
 
 
 def test_rows_added_meanwhile_do_not_shift_the_pages(store: EventStore) -> None:
@@ -146,6 +164,8 @@ def test_history_has_the_last_report_of_each_dispatch_oldest_first(store: EventS
         silent.dispatch_id
     ]
     assert store.history(DispatchFilter(model="gone")) == []
+    assert store.history(DispatchFilter(model="churn", models=("other",))) == []
+    assert len(store.history(DispatchFilter(models=("churn", "other")), limit=2)) == 2
 
 
 @pytest.mark.parametrize("origin", ["manual", "showroom"])

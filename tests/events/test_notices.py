@@ -12,9 +12,9 @@ NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LEASE = timedelta(minutes=5)
 
 
-def fall(store: EventStore, target: str = "host a:1", *, is_told: bool = True) -> None:
+def fall(store: EventStore, target: str = "host a:1", *, has_notifiers: bool = True) -> None:
     down = ProbeRecord(target, NOON, "down", None, "refused")
-    found = Findings([down], names={"host a:1": "Feature service"}, is_told=is_told)
+    found = Findings([down], names={"host a:1": "Feature service"}, has_notifiers=has_notifiers)
     ProbeHistory(store).record(found, keep_probes=timedelta(days=2), keep=timedelta(days=90), now=NOON)
 
 
@@ -33,7 +33,7 @@ def test_a_change_leaves_a_notice_with_the_name_that_people_know(store: EventSto
 
 
 def test_there_is_no_notice_where_nobody_is_to_be_told(store: EventStore) -> None:
-    fall(store, is_told=False)
+    fall(store, has_notifiers=False)
 
     assert Notices(store).waiting() == []
 
@@ -46,7 +46,7 @@ def test_one_process_at_a_time_tells_a_notice_until_it_lets_go_or_is_overdue(sto
     assert notices.claim(notice, NOON, LEASE)
     assert not notices.claim(notice, NOON + LEASE, LEASE)
     assert notices.claim(notice, NOON + 1.1 * LEASE, LEASE)
-    notices.let_go(notice)
+    notices.release(notice)
     assert notices.claim(notice, NOON, LEASE)
 
 
@@ -71,8 +71,8 @@ def test_notices_wait_in_the_order_of_their_changes(store: EventStore) -> None:
 
 def test_a_target_that_is_watched_no_more_keeps_its_name_in_the_last_notice(store: EventStore) -> None:
     fall(store)
-    fall(store, "host b:1", is_told=False)
-    ended = Findings([], is_told=True, watched=())
+    fall(store, "host b:1", has_notifiers=False)
+    ended = Findings([], has_notifiers=True, watched=())
     ProbeHistory(store).record(ended, keep_probes=timedelta(days=2), keep=timedelta(days=90), now=NOON)
 
     _, *last = Notices(store).waiting()

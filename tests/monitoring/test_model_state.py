@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlops_plugin.events.records import DispatchRecord, State
-from mlops_plugin.monitoring.model_state import last_dispatch, model_state, words
+from mlops_plugin.monitoring.model_state import last_dispatch, model_state
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATE_AFTER = timedelta(minutes=5)
@@ -169,19 +169,3 @@ def test_the_state_and_the_last_dispatch_do_not_contradict_each_other(
     assert last is not None
     assert last.state == state
     assert model_state(dag, last, NOW, late_after=LATE_AFTER).word == word
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59, "59 s"),
-        (60, "1 min"),
-        (61, "1 min 1 s"),
-        (7500, "2 h 5 min"),
-        (900_000, "10 d"),
-        (-5, "0 s"),
-    ],
-)
-def test_a_duration_in_words(seconds: int, text: str) -> None:
-    assert words(timedelta(seconds=seconds)) == text

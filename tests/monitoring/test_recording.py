@@ -17,8 +17,8 @@ from mlops_plugin.errors import NotifierUnusable
 from mlops_plugin.events import tables
 from mlops_plugin.events.notices import Notices
 from mlops_plugin.events.probes import ProbeHistory
-from mlops_plugin.monitoring.notification import check_notifiers, tell
 from mlops_plugin.monitoring.recording import FindDags, Round, record_round
+from mlops_plugin.orchestration.notification import check_notifiers, notify_all
 from support.servers import free_port
 from support.workshop import Workshop
 
@@ -52,7 +52,7 @@ def tell_all(workshop: Workshop) -> list[str]:
     """Tell what waits, as the task does at the end of a round."""
     with workshop.deployment.event_store() as store:
         notifiers = workshop.loaded.config.monitor.notify
-        return tell(Notices(store), notifiers, {}, lease=timedelta(minutes=5))
+        return notify_all(Notices(store), notifiers, {}, lease=timedelta(minutes=5))
 
 
 def dispatch(workshop: Workshop) -> None:

@@ -43,6 +43,7 @@ class Client:
 
     def __init__(self, airflow: RunningAirflow, token: str | None, *, by_cookie: bool = False) -> None:
         self.root = f"{airflow.api.url}/mlops/"
+        self.token = token or ""
         self._who = {}
         if token and by_cookie:  # as a page of Airflow itself sends it
             self._who = {"cookie": f"_token={token}", "sec-fetch-site": "same-origin"}

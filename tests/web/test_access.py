@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord
+from mlops_plugin.events.store import EventStore
 from support.airflow_process import REPOSITORY, RunningAirflow, airflow_environment, running_airflow
+from support.event_stories import new_identity
 from support.servers import Server
 from support.workshop import Workshop
 from web.conftest import ROLES, Answer, Client, sign_in
@@ -24,6 +28,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 # As the columns of the table; `no grant` is a signed-in user whose role has none of our permissions.
 WHO = ("anonymous", "no grant", "Viewer", "User", "Op", "Admin")
 _ROLE_OF = {"no grant": "Public"}
+ONE_DAG = "Only-wine"  # a role that may use the DAG of `wine`, and no other
 SIGNED_IN, SEES, ACTS = WHO[1:], WHO[2:], WHO[3:]
 RUN = "asked-for"
 
@@ -132,6 +137,8 @@ class Door:
 
     clients: Mapping[str, Mapping[str, Client]]
     dispatch: str
+    others: Mapping[str, str]  # a dispatch of each other model, by model
+    one_dag: Client | None  # a user of the role ONE_DAG, if the auth manager has roles of that kind
 
 
 @pytest.fixture(scope="module", params=["FabAuthManager", "SimpleAuthManager"])
@@ -145,19 +152,41 @@ def door(
             patch.setenv(name, value)
         with workshop.deployment.event_store() as store:
             upgrade(store.address)
-        dispatch = workshop.dispatch()
-        workshop.run(dispatch)
+        for name in ("wine", "gone"):
+            workshop.add_model(name)
+        made = {name: workshop.dispatch(name) for name in ("churn", "wine", "gone")}
+        for dispatch in made.values():
+            workshop.run(dispatch)
+        with workshop.deployment.event_store() as store:
+            _record_probes(store)
+            store.begin(new_identity("churn"))  # is running
+    del workshop.models["gone"]  # its dispatches stay
+    workshop.add_model("broken", sink={"mode": "nonsense"})
+    workshop.write()
     is_fab = request.param == "FabAuthManager"
     with running_airflow(
         workshop,
         {} if is_fab else _simple_users(workshop.folder),
         components=["api-server", "dag-processor"],
-        roles=ROLES if is_fab else (),
+        roles=(*ROLES, ONE_DAG) if is_fab else (),
     ) as airflow:
         airflow.api.sign_in("admin")
-        airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
+        airflow.wait(lambda: {"churn", "wine"} <= set(airflow.api.dag_ids()), "the DAGs of the models")
         airflow.trigger("churn", dag_run_id=RUN)
-        yield Door(_clients(airflow, WHO[1:] if is_fab else WHO[2:]), dispatch.id)
+        yield Door(
+            _clients(airflow, WHO[1:] if is_fab else WHO[2:]),
+            made["churn"].id,
+            {name: made[name].id for name in ("wine", "gone")},
+            sign_in(airflow, ONE_DAG.lower()) if is_fab else None,
+        )
+
+
+def _record_probes(store: EventStore) -> None:
+    """What the Monitor's DAG records of models: each was up a moment ago."""
+    now = datetime.now(UTC)
+    probes = [ProbeRecord(f"model {name}", now, "up", None, None) for name in ("churn", "wine", "gone")]
+    month = timedelta(days=30)
+    ProbeHistory(store).record(Findings(probes), keep_probes=month, keep=month, now=now)
 
 
 def _simple_users(folder: Path) -> dict[str, str]:
@@ -223,6 +252,96 @@ def test_every_answer_carries_the_security_headers(door: Door, action: Action) -
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "same-origin"
         assert headers["Cache-Control"].split(",")[0] in ("no-store", "private")
+
+
+# More doors that could lead to a model: {name} is one, {dispatch} its dispatch.
+MORE = (
+    Action("", "GET /dispatches", SEES, "dispatches"),
+    Action("", "GET /dispatches", SEES, "dispatches?part=list"),
+    Action("", "GET /dispatches", SEES, "dispatches?model=churn&part=list&state=succeeded"),
+    Action("", "GET /dispatches", SEES, "dispatches?model=churn&tab=dag&after=2020-01-01T00:00:00%2B00:00~x"),
+    Action("", "GET /dispatches/{dispatch_id}", SEES, "dispatches/{dispatch}?part=story"),
+    Action("", "GET /dispatches/{dispatch_id}", SEES, "dispatches/{dispatch}?part=predictions"),
+    Action("", "GET /dispatches/{dispatch_id}", SEES, "dispatches/{dispatch}?part=rejected"),
+    Action("", "GET /api/v1/dispatches", SEES, "api/v1/dispatches?model=churn"),
+    Action("", "GET /api/v1/dispatches", SEES, "api/v1/dispatches?model=churn&origin=terminal&limit=1"),
+    Action("", "GET /api/v1/dispatches.csv", SEES, "api/v1/dispatches.csv?model=churn"),
+    Action("", "GET /monitor/history", SEES, "monitor/history?target=model%20churn"),
+    Action("", "GET /monitor/history", SEES, "monitor/history?target=timing%20churn"),
+    Action("", "GET /api/v1/monitor/history", SEES, "api/v1/monitor/history?target=model%20churn"),
+    Action("", "GET /showroom", SEES, "showroom?search=churn"),
+    Action("", "GET /showroom/{name}", SEES, "showroom/churn?search=x&sort=a&after=[false,1]"),
+)
+_UNKNOWN = {"dispatch": "00000000-0000-0000-0000-000000000000", "name": "nosuch"}
+
+
+def _of(action: Action, name: str) -> Action:
+    """The same of another model."""
+    return replace(action, path=action.path.replace("churn", name))
+
+
+@pytest.mark.parametrize("action", [*OURS, *MORE], ids=lambda action: action.path)
+def test_a_model_whose_dag_one_may_not_read_looks_like_one_that_is_not_there(
+    door: Door, action: Action
+) -> None:
+    if door.one_dag is None:
+        return  # this auth manager has no rights on single DAGs
+    unknown = _of(action, _UNKNOWN["name"]).asked_by(door.one_dag, _UNKNOWN["dispatch"])
+    for name, dispatch in (("churn", door.dispatch), ("gone", door.others["gone"])):
+        hidden = _of(action, name).asked_by(door.one_dag, dispatch)
+        text = hidden.text.replace(dispatch, _UNKNOWN["dispatch"])
+        assert hidden.status == unknown.status
+        if action.path not in _CHANGING:
+            assert text.replace(name, _UNKNOWN["name"]) == unknown.text
+        if "churn" not in action.path:  # else the answer repeats what was asked
+            assert name not in hidden.text
+    if "/{" in action.request and "/back" not in action.said and "{name:path}" not in action.request:
+        is_empty_list = unknown.status == 200 and unknown.text == "[]"
+        assert unknown.status in (303, 404) or is_empty_list, unknown.text[-300:]
+
+
+# Their answers tell the time.
+_CHANGING = ("monitor", "monitor-status", "api/v1/monitor", "api/v1/openapi.json")
+
+
+@pytest.mark.parametrize("action", OURS, ids=lambda action: action.request)
+def test_a_user_of_one_dag_may_do_with_it_what_the_table_says(door: Door, action: Action) -> None:
+    if door.one_dag is None:
+        return
+    answer = _of(action, "wine").asked_by(door.one_dag, door.others["wine"])
+    assert answer.status == 200, answer.text[-500:]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["showroom", "dispatches", "monitor", "api/v1/dispatches", "api/v1/dispatches.csv", "api/v1/monitor"],
+)
+def test_lists_show_the_models_whose_dags_one_may_read(door: Door, path: str) -> None:
+    everyone = door.clients["token"]["Viewer"].page(path).text
+    assert "churn" in everyone
+    assert "wine" in everyone
+    if door.one_dag is not None:
+        theirs = door.one_dag.page(path).text
+        assert "wine" in theirs
+        for hidden in ("churn", "gone", "broken"):
+            assert hidden not in theirs.replace("broken configuration", "")
+
+
+def test_counts_are_of_what_one_may_see(door: Door) -> None:
+    if door.one_dag is None:
+        return
+    path = "api/v1/dispatches?origin=terminal"
+    assert door.clients["token"]["Viewer"].get(path).json["count"] == 3
+    assert door.one_dag.get(path).json["count"] == 1
+    assert "1 running" in door.clients["token"]["Viewer"].page("dispatches?state=").text
+    theirs = door.one_dag.page("dispatches").text
+    assert ", 0 running, 0 failed" in theirs
+
+
+def test_who_may_read_a_dag_but_not_trigger_it_may_not_run_its_model(door: Door) -> None:
+    # Viewer reads all DAGs. What is refused is refused by a reason, since the model is no secret.
+    answer = door.clients["token"]["Viewer"].post(f"{_MODEL}/runs", {"keys": [[1]]})
+    assert answer.status == 403
 
 
 _ROUTES = """

@@ -206,7 +206,7 @@ def _ask_why(visit: Visit) -> Page:
 def _fail_to_run(visit: Visit) -> Page:
     page = visit.go("showroom/churn")
     page.get_by_role("button", name="Run the chosen cases").click()
-    expect(page.get_by_role("alert").filter(has_text="no case was chosen")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Choose at least one case")).to_be_visible()
     return page
 
 
@@ -296,7 +296,7 @@ def test_view_in_airflow_is_accessible_in_light_and_dark(visit: Visit, name: str
 @pytest.mark.parametrize("path", ["showroom/nothing", "dispatches/gone", "monitor/history?target=nothing"])
 def test_error_is_accessible(visit: Visit, path: str) -> None:
     page = visit.go(path)
-    expect(page.get_by_role("heading", name="This did not work")).to_be_visible()
+    expect(page.get_by_role("heading", name="Something went wrong")).to_be_visible()
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]  # type: ignore[index]
     assert len(visit.wrong) == 2  # the answer itself is one, as the browser sees it
@@ -357,7 +357,7 @@ def test_dispatch_that_is_run_again_after_the_session_says_so(visit: Visit) -> N
     page.get_by_role("button", name="Run again", exact=True).click()
     _sign_out(visit)
     page.get_by_role("button", name="Yes, run again").click()
-    said = page.locator("#again-said")
+    said = page.locator("#again-notice")
     expect(said).to_contain_text("Your session has ended", timeout=SOON_MS)
     expect(said.get_by_role("button", name="Sign in")).to_be_visible()
     visit.wrong.clear()

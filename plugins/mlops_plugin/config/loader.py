@@ -23,7 +23,7 @@ from mlops_plugin.config.document import Document, KeyPath, Unreadable, describe
 from mlops_plugin.config.excerpt import Excerpts
 from mlops_plugin.config.parameter_types import NAME_PATTERN
 from mlops_plugin.config.schema import MONITOR_DAG_ID, Config, ModelConfig
-from mlops_plugin.errors import ConfigError, Problem, UnknownModel
+from mlops_plugin.errors import BrokenModel, ConfigError, Problem, UnknownModel
 
 _NAME = re.compile(NAME_PATTERN)
 
@@ -41,7 +41,7 @@ class LoadedConfig:
         if name in self.config.models:
             return self.config.models[name]
         if name in self.broken:
-            raise ConfigError(self.broken[name])
+            raise BrokenModel(self.broken[name])
         names = [*self.config.models, *self.broken]
         near = suggest(name, names)
         there = "There are" if near else "there are"

@@ -100,7 +100,7 @@ def _server_engine(connection: ConnectionSpec) -> sa.Engine:
         name: connection.extra[name] for name in _EXTRAS[connection.conn_type] if name in connection.extra
     }
     if connection.conn_type == "mysql":
-        # The driver asks for a collation of MySQL 8 unless told; this one every server knows.
+        # By default the driver asks for a collation of MySQL 8; every server knows this one.
         ours = {
             "charset": "utf8mb4",
             "collation": "utf8mb4_bin",
@@ -132,8 +132,7 @@ def _server_engine(connection: ConnectionSpec) -> sa.Engine:
 
 
 def _spare_round_trips(engine: sa.Engine) -> None:
-    """Ask and tell the server only what is not known: SQLAlchemy's pool would roll back after each commit,
-    and ask each time whether the server is still there."""
+    """Save round trips: SQLAlchemy's pool would roll back after each commit and ping the server each time."""
 
     @sa.event.listens_for(engine, "connect")
     def ask_once(connection: Any, _record: Any) -> None:
@@ -155,12 +154,12 @@ def _spare_round_trips(engine: sa.Engine) -> None:
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as error:
-            raise sa.exc.InvalidatePoolError from error  # the pool connects anew
+            raise sa.exc.InvalidatePoolError from error  # the pool reconnects
 
 
 @contextmanager
 def translate_errors(address: StoreAddress, doing: str) -> Iterator[None]:
-    """Turn what SQLAlchemy raises into an `EventStoreError` with the driver's words."""
+    """Turn what SQLAlchemy raises into an `EventStoreError` with the driver's message."""
     try:
         yield
     except sa.exc.StatementError as error:
@@ -169,13 +168,13 @@ def translate_errors(address: StoreAddress, doing: str) -> Iterator[None]:
         raise _refused(address, doing, str(error)) from error
 
 
-def _refused(address: StoreAddress, doing: str, said: str) -> EventStoreError:
-    words = " ".join(address.redact(said).split("\n", 1)[0].split())
+def _refused(address: StoreAddress, doing: str, message: str) -> EventStoreError:
+    words = " ".join(address.redact(message).split("\n", 1)[0].split())
     return EventStoreError(f"event store ({address}): {doing} failed: {words}")
 
 
 def is_transient(error: sa.exc.DBAPIError) -> bool:
-    """Whether one of two colliding transactions was given up, which then only needs to be repeated."""
+    """Whether the transaction collided with another and can simply be repeated."""
     code = getattr(error.orig, "errno", None) or getattr(error.orig, "pgcode", None)
     # MySQL, MariaDB: lock wait timeout, deadlock, row changed meanwhile. PostgreSQL: serialisation, deadlock.
     return code in (1205, 1213, 1020, "40001", "40P01")

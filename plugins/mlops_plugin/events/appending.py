@@ -1,8 +1,10 @@
-"""The SQL by which an event is appended and its dispatch brought up to date, within one transaction."""
+"""New events in a form that every engine can store, and the SQL that appends them to a dispatch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +12,67 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
-from mlops_plugin.events.records import DispatchRecord, EventRecord, summarise
+from mlops_plugin.events.records import (
+    DispatchIdentity,
+    DispatchRecord,
+    EventRecord,
+    Kind,
+    Step,
+    clean,
+    first_line,
+    identity_details,
+    plain,
+    summarise,
+)
+from mlops_plugin.events.tables import DISPATCH_ID_CHARS, ERROR_CHARS, NAME_CHARS
+
+
+def beginning(identity: DispatchIdentity) -> EventRecord:
+    _check_identity(identity)
+    details = identity_details(identity)
+    for name in ("requested_by", "dag_id", "run_id"):
+        details[name] = details[name] and clean(details[name], NAME_CHARS)
+    return replace(new_event(identity.dispatch_id, "started", details=details), model=identity.model)
+
+
+def _check_identity(identity: DispatchIdentity) -> None:
+    for name, limit in (("dispatch_id", DISPATCH_ID_CHARS), ("model", NAME_CHARS)):
+        value = getattr(identity, name)
+        if value != clean(value, limit):
+            raise EventStoreError(
+                f"event store: {name} {value!r} cannot be stored; "
+                f"use at most {limit} characters, without NUL and lone surrogates"
+            )
+    for name in ("data_interval_start", "data_interval_end"):
+        value = getattr(identity, name)
+        if value is not None and value.tzinfo is None:
+            raise EventStoreError(f"event store: {name} {value} has no time zone; use an aware time")
+
+
+def new_event(
+    dispatch_id: str,
+    kind: Kind,
+    step: Step | None = None,
+    *,
+    try_number: int | None = None,
+    partition: int | None = None,
+    error: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> EventRecord:
+    return EventRecord(
+        id=None,
+        dispatch_id=dispatch_id,
+        model="",  # taken from the dispatch when it is appended
+        step=step,
+        kind=kind,
+        partition_number=partition,
+        try_number=try_number,
+        at=datetime.now(UTC),
+        row_count=None,
+        seconds=None,
+        error=None if error is None else first_line(error, ERROR_CHARS),
+        details=None if details is None else plain(details),
+    )
 
 
 def append_event(connection: sa.Connection, event: EventRecord) -> DispatchRecord:
@@ -56,7 +118,7 @@ def locked_dispatch(connection: sa.Connection, dispatch_id: str) -> DispatchReco
     row = connection.execute(wanted).one_or_none()
     if row is None:
         raise EventStoreError(
-            f"event store: there is no dispatch {dispatch_id!r}; it was never begun, or is deleted"
+            f"event store: there is no dispatch {dispatch_id!r}; it never started, or was deleted"
         )
     return DispatchRecord(**row._mapping)
 
@@ -67,7 +129,7 @@ def has_events(connection: sa.Connection, dispatch_id: str) -> bool:
 
 
 def insert_unless_there(connection: sa.Connection, dispatch: DispatchRecord) -> None:
-    """Insert the row of a dispatch; where two do it at once, one inserts and the other waits for it."""
+    """Insert the row of a dispatch; if two do it at once, one inserts and the other waits."""
     values = columns_of(dispatch)
     match connection.dialect.name:
         case "sqlite":
@@ -76,6 +138,6 @@ def insert_unless_there(connection: sa.Connection, dispatch: DispatchRecord) -> 
             connection.execute(postgresql.insert(tables.dispatches).values(values).on_conflict_do_nothing())
         case _:
             insert = mysql.insert(tables.dispatches).values(values)
-            # Changes nothing, but unlike INSERT IGNORE it hides no other error and takes the lock at once.
+            # Changes nothing. Unlike INSERT IGNORE, it hides no other error and takes the lock at once.
             same = {"dispatch_id": insert.inserted.dispatch_id}
             connection.execute(insert.on_duplicate_key_update(same))

@@ -1,6 +1,6 @@
-"""When a target was not as it should be: incidents, which begin and end once enough sightings say so.
+"""Incidents: times in which a target was not well. They start and end after enough consecutive sightings.
 
-An `Observer` works within the transaction that records what was seen, so incidents never disagree with it.
+An `Observer` works within the transaction that records the sightings, so the two never disagree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from mlops_plugin.events import tables
 
 IncidentState = Literal["partly", "down", "late", "missed", "overrun"]
-NO_LONGER_WATCHED = "no longer watched"  # what a target becomes that the configuration names no more
+NO_LONGER_WATCHED = "no longer watched"  # the state after removal from the configuration
 
 _I, _S = tables.incidents.c, tables.streaks.c
 
@@ -46,19 +46,19 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Change:
-    """A target that has become another, by as many sightings as its thresholds ask for."""
+    """A target that changed its state, after as many sightings as its thresholds require."""
 
     target: str
     before: str
     after: str
     at: datetime  # of the sighting that decided it
-    since: datetime  # when the state before began, where it was an incident; else when the new one began
+    since: datetime  # when the previous state started if it was an incident; else when the new one started
     error: str | None
 
 
 @dataclass(frozen=True)
 class Incident:
-    """A time in which a target was not as usual."""
+    """A time in which a target was not well."""
 
     target: str
     state: IncidentState
@@ -84,9 +84,9 @@ class _Streak:
 
 
 class Observer:
-    """Adds sightings within one transaction: each counts towards a change, or makes the change.
+    """Adds sightings within one transaction: each counts towards a change, or completes it.
 
-    What is open is read at once, so that targets that are as usual cost nothing.
+    Open incidents are read at once, so that targets in their usual state cost nothing.
     """
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -116,7 +116,7 @@ class Observer:
         return Change(seen.target, before, seen.state, seen.at, since, seen.error)
 
     def end_unwatched(self, watched: Collection[str], now: datetime) -> list[Change]:
-        """End what lasts of targets that are not `watched`; should one return, its sightings count anew."""
+        """End what lasts of targets that are not `watched`; if one returns, counting starts again."""
         for target in self._streaks.keys() - watched:
             self._end_streak(target)
         ended = [row for target, row in self._lasting.items() if target not in watched]
@@ -167,6 +167,6 @@ def incidents_of(
 
 
 def forget_incidents(connection: sa.Connection, before: datetime) -> None:
-    """Delete what ended, or was last heard of, before a moment."""
+    """Delete incidents that ended, and streaks that started, before a time."""
     connection.execute(sa.delete(tables.incidents).where(_I.ended_at < before))
     connection.execute(sa.delete(tables.streaks).where(_S.began_at < before))

@@ -1,4 +1,4 @@
-"""The events of one dispatch, written together; for who waits for its answer."""
+"""The events of one dispatch, written together, for a run that a user waits for."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
-from mlops_plugin.events.appending import columns_of, locked_dispatch, update_dispatch
+from mlops_plugin.events.appending import (
+    beginning,
+    columns_of,
+    locked_dispatch,
+    new_event,
+    update_dispatch,
+)
 from mlops_plugin.events.fencing import TryToken
-from mlops_plugin.events.new_events import beginning, new_event
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, Step, summarise
 from mlops_plugin.events.store import EventStore
 
 
 class Journal(EventStore):
-    """Keeps the events of one new dispatch until `flush` writes them together; for who waits for the answer.
+    """Keeps the events of one new dispatch until `flush` writes them together.
 
-    An own transaction for each event would cost a one-row dispatch most of its time.
+    One transaction for each event would take most of the time of a one-row dispatch.
     """
 
     def __init__(self, store: EventStore) -> None:
@@ -63,7 +68,7 @@ class Journal(EventStore):
         def append(connection: sa.Connection) -> None:
             if not is_stored:
                 connection.execute(sa.insert(tables.dispatches), columns_of(after))
-            else:  # as it stands: whoever took this process for dead may have closed it meanwhile
+            else:  # as it is now: a process that took this one for dead may have closed it
                 stands = locked_dispatch(connection, after.dispatch_id)
                 update_dispatch(connection, stands, reduce(summarise, pending, stands))
             rows = [{**columns_of(event), "model": after.model} for event in pending]
@@ -75,7 +80,7 @@ class Journal(EventStore):
         self._is_stored, self._pending = True, []
 
     def try_flush(self) -> None:
-        """The same; where it fails, the next flush tries again."""
+        """The same; if it fails, the next flush tries again."""
         with contextlib.suppress(EventStoreError):
             self.flush()
 

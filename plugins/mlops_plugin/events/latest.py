@@ -12,11 +12,11 @@ from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
 
 _D = tables.dispatches.c
-_AT_ONCE = 100  # models in one question: SQLite takes 500, and a question is prepared in time
+_AT_ONCE = 100  # models in one statement: SQLite allows 500, and preparing takes time
 
 
 def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, DispatchRecord]:
-    """By model; those of the Showroom do not count, they say nothing of the model's schedule.
+    """By model; Showroom runs do not count, since they say nothing about the schedule.
 
     Raises `EventStoreError`.
     """
@@ -31,7 +31,7 @@ def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, Dis
 
 
 def _newest(models: Sequence[str]) -> sa.CompoundSelect[Any]:
-    """The ids: one step into an index for each model, where grouping would read all dispatches."""
+    """The ids: one step into an index for each model, while grouping would read all dispatches."""
     return sa.union_all(
         *(
             sa.select(

@@ -1,6 +1,6 @@
-"""High-water marks in the event store: up to where each model has read its source.
+"""Watermarks in the event store: up to which value each model has read its source.
 
-Marks are appended and never changed; the one of the highest number holds. `pipeline.increment` moves
+Marks are appended and never changed; the one with the highest number is current. `pipeline.increment` moves
 them, `mlops cursor` shows and sets them.
 """
 
@@ -25,10 +25,10 @@ _ATTEMPTS = 20  # of a mark whose number another process has taken
 
 @dataclass(frozen=True)
 class HighWaterMark:
-    """One mark; `value` is None where the model begins anew, at `source.cursor.initial`.
+    """One mark; `value` is None if the model starts again at `source.cursor.initial`.
 
-    `generation` counts how often people have set the model's mark: what a dispatch has read counts only
-    for the generation that it began in.
+    `generation` counts how often people have set the mark of the model: a dispatch moves the mark only in the
+    generation in which it started.
     """
 
     model: str
@@ -42,12 +42,12 @@ class HighWaterMark:
     generation: int = 0
 
 
-# Given the mark that holds, the value to move it to; None to leave it where it is.
+# Given the current mark, the value to move it to; None to keep it.
 Move = Callable[[HighWaterMark | None], str | None]
 
 
 def newest_mark(store: EventStore, model: str) -> HighWaterMark | None:
-    """The mark that holds, or None before the first. Raises `EventStoreError`."""
+    """The current mark, or None before the first. Raises `EventStoreError`."""
     with store.read("reading a high-water mark") as connection:
         return _newest(connection, model)
 
@@ -81,7 +81,7 @@ def move_mark(
 def set_mark(
     store: EventStore, model: str, column: str, value: str | None, kind: str | None, user: str | None
 ) -> HighWaterMark:
-    """A person sets the mark; with `value` None the next dispatch begins anew."""
+    """A person sets the mark; with `value` None the next dispatch starts from the beginning."""
     set_by = clean(user or "unknown", tables.NAME_CHARS)
 
     def put(newest: HighWaterMark | None) -> HighWaterMark:

@@ -1,4 +1,7 @@
-"""Makes the event store's tables and brings them up to date; `mlops db upgrade` calls it."""
+"""Creates the tables of the event store, upgrades them, and checks their version.
+
+`mlops db upgrade` upgrades; every store checks on its first use, with one small query.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,20 @@ import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.address import StoreAddress, translate_errors
-from mlops_plugin.events.schema_check import refuse_newer, schema_version
+from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 LOCK_TIMEOUT_S = 300  # how long an upgrade waits for another one
 _POSTGRES_LOCK = 0x6D6C6F7073  # "mlops": advisory locks are numbers, shared by all users of the database
+_READ_VERSION = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")
 
 
 def upgrade(address: StoreAddress, revision: str = "head") -> str:
     """Bring the tables to `revision`; returns the version they then have.
 
-    Does nothing where they are there already; where two run at once, the second waits for the first.
+    Does nothing if they are there already; if two run at once, the second waits for the first.
     An upgrade that was killed is completed by the next. Raises `EventStoreError`.
     """
     from alembic import command
@@ -47,7 +51,7 @@ def upgrade(address: StoreAddress, revision: str = "head") -> str:
 
 
 def current(address: StoreAddress) -> str | None:
-    """The version of the tables, or None where there are none. Raises `EventStoreError`."""
+    """The version of the tables, or None if there are none. Raises `EventStoreError`."""
     if address.path is not None and not address.path.exists():
         return None
     with translate_errors(address, "reading the version of the tables"):
@@ -87,7 +91,7 @@ def _alone(engine: sa.Engine, address: StoreAddress) -> Iterator[sa.Connection]:
                 name = "CONCAT('mlops_event_store.', LEFT(MD5(DATABASE()), 32))"
                 if connection.scalar(sa.text(f"SELECT GET_LOCK({name}, {LOCK_TIMEOUT_S})")) != 1:
                     raise EventStoreError(
-                        f"event store ({address}): another upgrade is running since {LOCK_TIMEOUT_S} s; "
+                        f"event store ({address}): another upgrade has been running for {LOCK_TIMEOUT_S} s; "
                         "wait for it, or end its connection"
                     )
             case "postgresql":
@@ -97,3 +101,41 @@ def _alone(engine: sa.Engine, address: StoreAddress) -> Iterator[sa.Connection]:
                 pass  # SQLite: the transaction is the lock
         yield connection
         connection.commit()
+
+
+def schema_version(connection: sa.Connection) -> str | None:
+    """The version of the tables, or None if there are none; leaves the transaction as it is."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.scalar(_READ_VERSION)
+    return version
+
+
+def check_schema(engine: sa.Engine, address: StoreAddress) -> None:
+    """Raise `EventStoreError` unless the tables are there and of this code's version."""
+    found = None
+    if address.path is None or address.path.exists():
+        with engine.connect() as connection:
+            try:
+                found = connection.scalar(_READ_VERSION)
+            except (sa.exc.ProgrammingError, sa.exc.OperationalError):
+                connection.rollback()
+                if schema_version(connection) is not None:
+                    raise
+    if found is None:
+        raise EventStoreError(f"event store ({address}): there are no tables; run: mlops db upgrade")
+    if found < SCHEMA_VERSION:
+        raise EventStoreError(
+            f"event store ({address}): the tables have version {found}, "
+            f"this code needs {SCHEMA_VERSION}; run: mlops db upgrade"
+        )
+    refuse_newer(found, address)
+
+
+def refuse_newer(found: str | None, address: StoreAddress) -> None:
+    """Raise `EventStoreError` if a newer version of this code has upgraded the tables."""
+    if found is not None and found > SCHEMA_VERSION:
+        raise EventStoreError(
+            f"event store ({address}): the tables have version {found}, newer than this code, "
+            f"which knows {SCHEMA_VERSION}; install the version of mlops-plugin that upgraded them"
+        )

@@ -1,6 +1,6 @@
-"""Changes that somebody is to be told of: written with the change itself, settled when everybody was told.
+"""Notices of changes: written together with the change, settled when every notifier has received it.
 
-A task that dies between the two leaves the notice behind, and the next round finds it.
+If a task dies in between, the next round finds the notice.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _N = tables.notices.c
 
 @dataclass(frozen=True)
 class Notice:
-    """One change, and who was told of it so far."""
+    """One change, and the notifiers that have received it."""
 
     id: int
-    name: str  # what people call the target
+    name: str  # of the target
     change: Change
     told: tuple[str, ...]
 
 
 def add_notices(connection: sa.Connection, changes: Iterable[Change], names: Mapping[str, str]) -> None:
-    """Write changes down for those who are to be told; in the transaction that makes the changes."""
+    """Write a notice for each change, in the transaction that makes the changes."""
     for change in changes:
         connection.execute(
             sa.insert(tables.notices).values(
@@ -47,13 +47,13 @@ def add_notices(connection: sa.Connection, changes: Iterable[Change], names: Map
 
 
 def _known_as(connection: sa.Connection, target: str) -> str:
-    """What people were told that a target is called, which the configuration names no more."""
+    """The last known name of a target that was removed from the configuration."""
     newest = sa.select(_N.name).where(_N.target == target).order_by(_N.id.desc()).limit(1)
     return connection.scalar(newest) or target
 
 
 def forget_notices(connection: sa.Connection, before: datetime) -> None:
-    """Delete what was settled before a moment."""
+    """Delete notices that were settled before a time."""
     connection.execute(sa.delete(tables.notices).where(_N.settled_at < before))
 
 
@@ -64,13 +64,13 @@ class Notices:
         self._store = store
 
     def waiting(self) -> list[Notice]:
-        """Those that not everybody was told of, oldest first."""
+        """Notices that some notifier has not received, oldest first."""
         wanted = sa.select(tables.notices).where(_N.settled_at.is_(None)).order_by(_N.id)
         with self._store.read("reading notices") as connection:
             return [_notice(row) for row in connection.execute(wanted)]
 
     def claim(self, notice: Notice, now: datetime, lease: timedelta) -> bool:
-        """Whether this process is the one to tell it; no other may before it lets go or the lease ends."""
+        """Whether this process may send it; no other may until it is released or the lease ends."""
         free = sa.or_(_N.claimed_until.is_(None), _N.claimed_until < now)
         this = sa.update(tables.notices).where(_N.id == notice.id, _N.settled_at.is_(None), free)
         return self._store.write(
@@ -79,15 +79,15 @@ class Notices:
         )
 
     def remember(self, notice: Notice, told: Iterable[str]) -> None:
-        """Note who was told by now."""
-        self._update("noting who was told", notice, told=list(told))
+        """Record the notifiers that have received it."""
+        self._update("recording who was notified", notice, told=list(told))
 
-    def let_go(self, notice: Notice) -> None:
-        """Leave the rest to another round."""
-        self._update("letting go of a notice", notice, claimed_until=None)
+    def release(self, notice: Notice) -> None:
+        """Release it to the next round."""
+        self._update("releasing a notice", notice, claimed_until=None)
 
     def settle(self, notice: Notice, now: datetime) -> None:
-        """Nobody is to be told of it any more."""
+        """Close the notice."""
         self._update("settling a notice", notice, settled_at=now)
 
     def _update(self, doing: str, notice: Notice, **values: object) -> None:

@@ -1,6 +1,6 @@
-"""What the Monitor's probes found over time: recorded by a DAG, read by the Monitor's pages.
+"""The history of the Monitor's probes: recorded by a DAG, read by the Monitor's pages.
 
-Each probe is kept for a short while, its hour's sums for long.
+Each probe is kept for a short time, the sums of its hour for long.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class ProbeRecord:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found at one time. `sightings` are what else is watched, and has neither latency nor sums."""
+    """The results of one round. `sightings` are states without latency and sums."""
 
     probes: Sequence[ProbeRecord]
     sightings: Sequence[Sighting] = ()
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)  # by target; others change at once
-    names: Mapping[str, str] = field(default_factory=dict)  # what people call the targets
-    is_told: bool = False  # whether there is somebody to tell of changes
-    watched: Collection[str] | None = None  # all targets that there are; None: no word on others
+    names: Mapping[str, str] = field(default_factory=dict)  # of the targets, for people
+    has_notifiers: bool = False  # whether changes get a notice
+    watched: Collection[str] | None = None  # all targets; None: others are left alone
 
     def shortened(self) -> tuple[list[ProbeRecord], list[Sighting]]:
         """The probes and all sightings, with errors as short as the store keeps them."""
@@ -93,7 +93,7 @@ class Span:
 
     @property
     def seconds(self) -> float | None:
-        """Mean latency of the probes that got through; None where none did, or none has a latency."""
+        """Mean latency of the probes that got through; None if none did, or none has a latency."""
         through = self.up + self.partly
         return self.seconds_sum / through if through and self.seconds_sum else None
 
@@ -125,7 +125,7 @@ class ProbeHistory:
     def record(
         self, found: Findings, *, keep_probes: timedelta, keep: timedelta, now: datetime
     ) -> list[Change]:
-        """Add one round of probes, forget what is too old, and tell what has changed by it."""
+        """Add one round of probes, delete what is too old, and return the changes."""
         probes, sightings = found.shortened()
 
         def record(connection: sa.Connection) -> list[Change]:
@@ -136,7 +136,7 @@ class ProbeHistory:
             changes = [change for seen in sightings if (change := observer.observe(seen))]
             if found.watched is not None:
                 changes += observer.end_unwatched(found.watched, now)
-            if found.is_told:
+            if found.has_notifiers:
                 add_notices(connection, changes, found.names)
             _forget(connection, now - keep_probes, now - keep)
             return changes
@@ -167,7 +167,7 @@ def hour_of(moment: datetime) -> datetime:
 
 
 def spans(found: Iterable[ProbeRecord | Span], start: datetime, length: timedelta, count: int) -> list[Span]:
-    """`count` stretches of time from `start` on, each with what was found in it and no more."""
+    """`count` stretches of time from `start` on, each with what was found in it."""
     result = [Span("", start + number * length) for number in range(count)]
     for item in found:
         at, span = (item.start, item) if isinstance(item, Span) else (item.at, _span(item))
@@ -203,7 +203,7 @@ def _values(probe: ProbeRecord) -> dict[str, Any]:
 
 
 def _add_to_hours(connection: sa.Connection, probes: Iterable[ProbeRecord]) -> None:
-    """Add probes to their hours' sums: read, deleted and written anew at once, whatever the engine."""
+    """Add probes to their hours' sums: read, deleted and written again at once, the same on every engine."""
     by_hour: dict[datetime, dict[str, Span]] = {}
     for probe in probes:
         one = _span(probe)

@@ -1,7 +1,6 @@
-"""What lists and plots of dispatches ask of the event store, so that each answer costs a few index pages.
+"""Queries for lists and plots of dispatches; each costs a few index pages.
 
-Lists are read by key (`Cursor`), never by offset,
-and counted up to a bound: neither grows with the table.
+Lists are read by key (`Cursor`), never by offset, and counted up to a bound: neither grows with the table.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from mlops_plugin.events import tables
 from mlops_plugin.events.records import Cursor, DispatchRecord, EventRecord, Origin, State
 
+_FEW_MODELS = 16  # of a restricted filter; more are not read one by one
 _STORED: tuple[Origin, ...] = ("scheduled", "manual", "backfill", "asset", "terminal")
 _D = tables.dispatches.c
 _E = tables.events.c
@@ -24,13 +24,17 @@ _E = tables.events.c
 
 @dataclass(frozen=True)
 class DispatchFilter:
-    """Which dispatches; None lets all pass. Times are aware and mean `created_at`: since <= it < until."""
+    """Which dispatches; None matches all. Times are aware and mean `created_at`: since <= it < until.
+
+    `models` restricts to those that a user may see.
+    """
 
     model: str | None = None
     state: State | None = None
     origin: Origin | None = None
     since: datetime | None = None
     until: datetime | None = None
+    models: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,15 @@ class EventReading:
         with self.read("counting dispatches") as connection:
             return read_count(connection, wanted, at_most=at_most)
 
+    def models(self) -> list[str]:
+        """Every model that has dispatches, sorted; costs one step into an index for each."""
+        found: list[str] = []
+        with self.read("listing the models that have dispatches") as connection:
+            query = sa.select(sa.func.min(_D.model))
+            while model := connection.scalar(query.where(_D.model > found[-1]) if found else query):
+                found.append(model)
+        return found
+
     def previous(self, dispatch: DispatchRecord) -> DispatchRecord | None:
         """The last dispatch of its model to succeed before it; dispatches of the Showroom do not count."""
         with self.read("reading the previous dispatch") as connection:
@@ -139,13 +152,13 @@ class EventReading:
     ) -> list[tuple[DispatchLine, list[Mapping[str, Any]]]]:
         """The newest `limit` that pass, oldest first, each with the details of its last `infer`.
 
-        Dispatches of the Showroom are among them only where the filter asks for that origin.
+        Dispatches of the Showroom are included only if the filter asks for that origin.
         """
         with self.read("reading the history of a model") as connection:
             return read_history(connection, wanted, limit=limit)
 
     def unfinished(self, *, older_than: timedelta, model: str | None = None) -> list[DispatchRecord]:
-        """Dispatches that are running and of which nothing was heard for `older_than`, oldest first."""
+        """Running dispatches without an event for `older_than`, oldest first."""
         silent = _D.updated_at <= datetime.now(UTC) - older_than
         wanted = sa.select(tables.dispatches).where(_D.state == "running", silent)
         if model is not None:
@@ -159,8 +172,14 @@ def read_page(
     connection: sa.Connection, wanted: DispatchFilter, *, before: Cursor | None, limit: int
 ) -> list[DispatchLine]:
     """Newest first; the next page is `before` the `cursor` of this one's last."""
-    query = older_than(passing(sa.select(*_LINE), wanted), before)
-    return [DispatchLine(**row._mapping) for row in connection.execute(newest_first(query).limit(limit))]
+    filters = _by_model(wanted)
+    lines = []
+    for each in filters:
+        query = newest_first(older_than(passing(sa.select(*_LINE), each), before)).limit(limit)
+        lines += [DispatchLine(**row._mapping) for row in connection.execute(query)]
+    if len(filters) > 1:
+        lines.sort(key=lambda line: line.cursor, reverse=True)
+    return lines[:limit]
 
 
 def read_newer_page(
@@ -168,15 +187,34 @@ def read_newer_page(
 ) -> list[DispatchLine]:
     """The dispatches that stand right before `after` in a list, newest first like it."""
     newer = sa.or_(_D.created_at > after.created_at, _D.dispatch_id > after.dispatch_id)
-    query = passing(sa.select(*_LINE), wanted).where(_D.created_at >= after.created_at, newer)
-    oldest_first = query.order_by(_D.created_at, _D.dispatch_id).limit(limit)
-    return [DispatchLine(**row._mapping) for row in connection.execute(oldest_first)][::-1]
+    filters = _by_model(wanted)
+    lines = []
+    for each in filters:
+        query = passing(sa.select(*_LINE), each).where(_D.created_at >= after.created_at, newer)
+        oldest_first = query.order_by(_D.created_at, _D.dispatch_id).limit(limit)
+        lines += [DispatchLine(**row._mapping) for row in connection.execute(oldest_first)]
+    if len(filters) > 1:
+        lines.sort(key=lambda line: line.cursor)
+    return lines[:limit][::-1]
 
 
 def read_count(connection: sa.Connection, wanted: DispatchFilter, *, at_most: int) -> int:
     """How many pass, but no more than `at_most`: counting stops there."""
-    some = passing(sa.select(_D.dispatch_id), wanted).limit(at_most).subquery()
-    return int(connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0)
+    count = 0
+    for each in _by_model(wanted):
+        some = passing(sa.select(_D.dispatch_id), each).limit(at_most - count).subquery()
+        count += connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+        if count >= at_most:
+            break
+    return count
+
+
+def _by_model(wanted: DispatchFilter) -> list[DispatchFilter]:
+    """A filter that is restricted to a few models as one filter for each, which an index answers."""
+    if wanted.models is None or len(wanted.models) > _FEW_MODELS:
+        return [wanted]
+    models = [model for model in wanted.models if wanted.model in (None, model)]
+    return [replace(wanted, model=model, models=None) for model in models]
 
 
 def read_previous(connection: sa.Connection, dispatch: DispatchRecord) -> DispatchRecord | None:
@@ -197,7 +235,7 @@ def read_history(
 ) -> list[tuple[DispatchLine, list[Mapping[str, Any]]]]:
     """The newest dispatches that pass, oldest first, each with what its last `infer` reported by partition.
 
-    Dispatches of the Showroom are among them only where the filter asks for that origin.
+    Dispatches of the Showroom are included only if the filter asks for that origin.
     """
     lines = _read_stored(connection, wanted, before=None, limit=limit)
     reports = read_infer_reports(connection, [line.dispatch_id for line in lines])
@@ -233,7 +271,7 @@ def read_infer_reports(
 
 
 def older_than(query: sa.Select[Any], cursor: Cursor | None) -> sa.Select[Any]:
-    """Only what stands after `cursor` in a list of the newest first."""
+    """Only what comes after `cursor` in a list with the newest first."""
     if cursor is None:
         return query
     # Not `(a, b) < (x, y)`: MySQL does not use an index for that.
@@ -242,21 +280,23 @@ def older_than(query: sa.Select[Any], cursor: Cursor | None) -> sa.Select[Any]:
 
 
 def newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
-    """In the order of every list; `dispatch_id` settles it where two began at the same microsecond."""
+    """In the order of every list; `dispatch_id` decides if two started in the same microsecond."""
     return query.order_by(_D.created_at.desc(), _D.dispatch_id.desc())
 
 
 def passing(query: sa.Select[Any], wanted: DispatchFilter) -> sa.Select[Any]:
-    """Only what passes the filter."""
+    """Only what matches the filter."""
     columns = []
     for column, value in ((_D.model, wanted.model), (_D.state, wanted.state), (_D.origin, wanted.origin)):
         if value is not None:
             query = query.where(column == value)
             columns.append(column.name)
+    if wanted.models is not None:
+        query = query.where(_D.model.in_(wanted.models))
     if wanted.since is not None:
         query = query.where(_D.created_at >= wanted.since)
     if wanted.until is not None:
         query = query.where(_D.created_at < wanted.until)
-    # Left to itself, MySQL takes another index where a range and a limit meet, and reads that to its end.
+    # Left to itself, MySQL takes another index if a range and a limit meet, and reads that to its end.
     index = f"mlops_dispatch_{'_'.join(columns) or 'newest'}"
     return query.with_hint(tables.dispatches, f"FORCE INDEX ({index})", "mysql")

@@ -1,4 +1,4 @@
-"""What the event store keeps, as plain values, and the one rule that turns events into a dispatch.
+"""What the event store keeps, as records, and the one rule that turns events into a dispatch.
 
 `summarise` is that rule: the store applies it at each append, and applying it to all events of a dispatch
 from the beginning gives its row again. Nothing here knows SQL.
@@ -14,14 +14,14 @@ from typing import Any, Literal, NamedTuple
 
 Origin = Literal["scheduled", "manual", "backfill", "asset", "showroom", "terminal"]
 State = Literal["running", "succeeded", "failed"]
-Step = Literal["plan", "collect", "log", "infer", "persist"]  # `plan` only where rows are partitioned
+Step = Literal["plan", "collect", "log", "infer", "persist"]  # `plan` only if rows are partitioned
 Kind = Literal["started", "logged", "counted", "succeeded", "failed", "reconciled"]
 
 TEXT_CHARS = 100_000  # a longer text (a query, a value in a key) is cut: an event is no place for data
 
 
 class Cursor(NamedTuple):
-    """Where a page of dispatches ended; the next page begins after it."""
+    """Where a page of dispatches ends; the next page starts after it."""
 
     created_at: datetime
     dispatch_id: str
@@ -29,7 +29,7 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class DispatchIdentity:
-    """What is known of a dispatch before it does anything."""
+    """What is known of a dispatch before its first step."""
 
     dispatch_id: str  # at most 36 characters; the same for every try of the same run
     model: str
@@ -44,11 +44,11 @@ class DispatchIdentity:
 
 @dataclass(frozen=True)
 class LogEntry:
-    """What was collected, and what will judge it; recorded before anything is inferred."""
+    """What was collected, and the artifact that will predict; recorded before anything is inferred."""
 
     rows: int
     columns: Sequence[Mapping[str, str]]  # {"name": ..., "type": ...} each, in order
-    first_key: Mapping[str, Any] | None  # key column -> value; None where nothing was collected
+    first_key: Mapping[str, Any] | None  # key column -> value; None if nothing was collected
     last_key: Mapping[str, Any] | None
     artifact_sha256: str
     artifact_uri: str
@@ -58,14 +58,14 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """One thing that happened; `step` is None where it happened to the dispatch as a whole."""
+    """One thing that happened; `step` is None if it happened to the dispatch as a whole."""
 
     id: int | None  # order of recording; None until it is recorded
     dispatch_id: str
     model: str
     step: Step | None
     kind: Kind
-    partition_number: int | None  # from 0; None where the step was for all rows
+    partition_number: int | None  # from 0; None if the step handled all rows
     try_number: int | None
     at: datetime  # aware UTC
     row_count: int | None
@@ -76,7 +76,7 @@ class EventRecord:
 
 @dataclass(frozen=True)
 class DispatchRecord:
-    """One row of `mlops_dispatch`: what the events of a dispatch add up to."""
+    """One row of `mlops_dispatch`: the sum of the events of a dispatch."""
 
     dispatch_id: str
     model: str
@@ -112,7 +112,7 @@ class DispatchRecord:
         return Cursor(self.created_at, self.dispatch_id)
 
 
-# A step that starts again takes back what it and the steps after it had counted.
+# A step that starts again resets its counts and those of the steps after it.
 _COUNTS: Mapping[str, tuple[str, ...]] = {
     "plan": (),
     "collect": ("rows_collected", "rows_predicted", "rows_rejected", "rows_persisted", "rows_superseded"),
@@ -161,7 +161,7 @@ def _by_dispatch_event(event: EventRecord) -> dict[str, Any]:
 def _by_step_event(event: EventRecord, step: Step) -> dict[str, Any]:
     details = event.details or {}
     match event.kind:
-        case "started":  # of a cleared task too: what was closed is open again
+        case "started":  # also of a cleared task: a closed dispatch is open again
             reopened = {"state": "running", "finished_at": None, "error": None}
             return {**reopened, **dict.fromkeys(_COUNTS[step])}
         case "logged":
@@ -224,5 +224,5 @@ def clean(text: str, limit: int) -> str:
 
 
 def first_line(error: str, limit: int) -> str:
-    """The first line of `error` that says anything, cleaned."""
+    """The first line of `error` that is not empty, cleaned."""
     return next((clean(line.strip(), limit) for line in error.splitlines() if line.strip()), "unknown error")

@@ -1,7 +1,7 @@
 """The event store: every task, view and command records and reads dispatches here.
 
-Events are appended and never changed. The row of a dispatch is what its events add up to
-(`records.summarise`), brought up to date in the transaction that appends.
+Events are appended and never changed. The row of a dispatch is the sum of its events (`records.summarise`),
+updated in the transaction that appends.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from mlops_plugin.events.address import StoreAddress, is_transient, translate_er
 from mlops_plugin.events.appending import (
     append_event,
     append_to,
+    beginning,
     has_events,
     insert_unless_there,
     locked_dispatch,
+    new_event,
 )
 from mlops_plugin.events.fencing import TryToken, refuse_late_start, require_newest
-from mlops_plugin.events.new_events import beginning, new_event
+from mlops_plugin.events.migrating import check_schema
 from mlops_plugin.events.reading import EventReading
 from mlops_plugin.events.records import (
     DispatchIdentity,
@@ -37,7 +39,6 @@ from mlops_plugin.events.records import (
     log_details,
     summarise,
 )
-from mlops_plugin.events.schema_check import check_schema
 
 Result = TypeVar("Result")
 
@@ -47,7 +48,7 @@ _ATTEMPTS = 5  # of a transaction that collides with another
 class EventStore(EventReading):
     """One event store, used by one process; it connects on first use and may be used by several threads.
 
-    Every method raises `EventStoreError` where the store is missing, out of date, or refuses.
+    Every method raises `EventStoreError` if the store is missing, out of date, or refuses.
     """
 
     def __init__(self, address: StoreAddress) -> None:
@@ -69,7 +70,7 @@ class EventStore(EventReading):
         self.close()
 
     def close(self) -> None:
-        """Let go of all connections; the store opens them again when it is used again."""
+        """Close all connections; the store reopens them when it is used again."""
         if self._engine is not None:
             self._engine.dispose()
 
@@ -78,7 +79,7 @@ class EventStore(EventReading):
     def begin(self, identity: DispatchIdentity) -> DispatchRecord:
         """Record that a dispatch begins; one that was closed is opened again and keeps `created_at`.
 
-        Changes nothing where it is running already, so every task may call it.
+        Changes nothing if it is running already, so every task may call it.
         """
         event = beginning(identity)
 
@@ -207,7 +208,7 @@ class EventStore(EventReading):
         return self._record(new_event(dispatch_id, "succeeded", details=counts), token=token)
 
     def reconcile(self, dispatch_id: str, state: Literal["succeeded", "failed"], reason: str) -> bool:
-        """Close a dispatch whose tasks can no longer do it; False where it was closed already."""
+        """Close a dispatch whose tasks can no longer do it; False if it was closed already."""
         error = reason if state == "failed" else None
         event = new_event(dispatch_id, "reconciled", error=error, details={"state": state, "reason": reason})
 
@@ -246,7 +247,7 @@ class EventStore(EventReading):
                         result = work(connection)
                         is_committing = True
                 except sa.exc.DBAPIError as error:
-                    # Of a connection that is lost while it commits nobody knows whether it did.
+                    # If a connection is lost while it commits, nobody knows whether it did.
                     was_lost = error.connection_invalidated and not is_committing
                     if attempt == _ATTEMPTS or not (was_lost or is_transient(error)):
                         raise

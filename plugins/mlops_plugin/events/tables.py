@@ -152,7 +152,7 @@ events = sa.Table(
     **_MYSQL,
 )
 
-# What the Monitor found, each single probe; old ones are deleted, their sums stay.
+# Each probe of the Monitor; old ones are deleted, their sums stay.
 probes = sa.Table(
     "mlops_probe",
     metadata,
@@ -165,7 +165,7 @@ probes = sa.Table(
     **_MYSQL,
 )
 
-# The same, added up by hour (`hour` is its beginning).
+# The same, summed by hour (`hour` is its start).
 probe_hours = sa.Table(
     "mlops_probe_hour",
     metadata,
@@ -180,7 +180,7 @@ probe_hours = sa.Table(
     **_MYSQL,
 )
 
-# A time in which a target was not as usual; `ended_at` is empty while it lasts.
+# A time in which a target was not well; `ended_at` is empty while it lasts.
 incidents = sa.Table(
     "mlops_incident",
     metadata,
@@ -189,7 +189,7 @@ incidents = sa.Table(
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("began_at", UtcTime, nullable=False),
     sa.Column("ended_at", UtcTime),
-    # What the target became; empty also for incidents before version 0007.
+    # The state that followed; also empty for incidents before version 0007.
     sa.Column("ended_as", sa.String(20)),
     sa.Column("error", sa.String(ERROR_CHARS)),
     sa.Index("mlops_incident_target", "target", "began_at"),
@@ -198,7 +198,7 @@ incidents = sa.Table(
     **_MYSQL,
 )
 
-# Sightings in a row that speak for a change of a target, and are too few for it so far.
+# Consecutive sightings of another state, too few for a change so far.
 streaks = sa.Table(
     "mlops_streak",
     metadata,
@@ -209,7 +209,7 @@ streaks = sa.Table(
     **_MYSQL,
 )
 
-# A change that notifiers are to be told of; `told` is a JSON list of those that were.
+# A change to notify of; `told` is a JSON list of the notifiers that have received it.
 notices = sa.Table(
     "mlops_notice",
     metadata,
@@ -229,7 +229,7 @@ notices = sa.Table(
     **_MYSQL,
 )
 
-# Up to where each model has read its source: the row of the highest number is the mark that holds.
+# Up to which value each model has read its source: the row with the highest number is the current mark.
 marks = sa.Table(
     "mlops_mark",
     metadata,

@@ -1,1 +1,1 @@
-"""Hosts, databases and models: how they are, how they were, and who is told when that changes."""
+"""Hosts, databases and models: their state, their history, and notices of changes."""

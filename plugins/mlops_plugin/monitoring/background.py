@@ -1,4 +1,4 @@
-"""Reads something slow in a thread of its own, so that a page shows what was read last."""
+"""Reads something slow in a thread of its own, so that a page can show the last value at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Known(Generic[Value]):
-    """What was read last, if anything, and why it could not be read again, if so."""
+    """The last value, if any, and why reading it again failed, if so."""
 
     value: Value | None = None
     error: str | None = None
@@ -31,7 +31,7 @@ class Background(Generic[Value]):
         self._overdue_at = 0.0
 
     def look(self, read: Callable[[], Value], *, wait_s: float, timeout_s: float) -> Known[Value]:
-        """Read anew, or join the read under way, and wait at most `wait_s` for it.
+        """Start a read, or join the running one, and wait at most `wait_s` for it.
 
         A read that takes longer than `timeout_s` is reported as an error until it ends.
         """
@@ -48,7 +48,7 @@ class Background(Generic[Value]):
             return self._known
 
     def _read(self, read: Callable[[], Value], ended: threading.Event) -> None:
-        known: Known[Value] = Known(self._known.value, "reading failed; the log of the API server says why")
+        known: Known[Value] = Known(self._known.value, "reading failed; see the log of the API server")
         try:
             known = Known(read())
         except MlopsError as error:

@@ -1,4 +1,4 @@
-"""The newest results of all probes of one process; a result is shared by everyone who looks."""
+"""The newest results of all probes of one process, shared by all who ask for them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _GRACE_S = 1.0  # a probe that keeps to its timeout by itself ends a little afte
 
 
 class Attempt:
-    """One probe, in a thread of its own that nobody waits for longer than its timeout.
+    """One probe, in a thread of its own; nobody waits for it longer than its timeout.
 
-    A driver that hangs cannot be stopped. Its thread is left behind, and ends with the process at the latest.
+    A driver that hangs cannot be stopped: its thread stays until the driver returns or the process ends.
     """
 
     def __init__(self, target: Target, timeout_s: float) -> None:
@@ -36,7 +36,7 @@ class Attempt:
         return self._ended.is_set()
 
     def result(self) -> ProbeResult | None:
-        """What it found; None while it is under way in its time."""
+        """What it found; None while it is running within its timeout."""
         if self._result is not None:
             return self._result
         if time.monotonic() < self._began + self._timeout_s:
@@ -44,7 +44,7 @@ class Attempt:
         return self._so_far()
 
     def wait(self, until: float) -> None:
-        """Wait for its end, its timeout or a moment of the monotonic clock, whatever is first."""
+        """Wait for its end, its timeout or a time of the monotonic clock, whichever is first."""
         self._ended.wait(max(0.0, min(until, self._began + self._timeout_s) - time.monotonic()))
 
     def _run(self) -> None:
@@ -85,7 +85,7 @@ class _Entry:
 
 
 class ProbeBoard:
-    """Probes what it is asked about unless it did so a moment ago; threads may share it."""
+    """Probes targets on request unless their results are recent; threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -119,7 +119,7 @@ def probe_all(targets: Iterable[Target], *, timeout_s: float) -> list[Reading]:
 
 def _renew(entry: _Entry, target: Target, refresh_s: float, timeout_s: float) -> None:
     _read(entry, target)
-    # One that hangs is not joined by another: threads would pile up.
+    # No second probe beside one that hangs: threads would pile up.
     if entry.attempt is None and (entry.last is None or time.monotonic() - entry.asked_at >= refresh_s):
         entry.asked_at = time.monotonic()
         entry.attempt = Attempt(target, timeout_s)

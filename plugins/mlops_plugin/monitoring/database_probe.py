@@ -12,7 +12,7 @@ from mlops_plugin.databases.opening import open_database
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.address import StoreAddress, translate_errors
-from mlops_plugin.events.schema_check import check_schema
+from mlops_plugin.events.migrating import check_schema
 from mlops_plugin.monitoring.probe_result import Notes
 
 CONNECTION, CONNECTING, QUERY = "connection", "connecting", "query"

@@ -110,7 +110,7 @@ def _await_answers(selector: selectors.BaseSelector, deadline: float, notes: Not
 
 
 def _outcome(code: int | None) -> tuple[Outcome, str | None]:
-    """How connecting ended by its error number, and the system's words where the outcome alone says less."""
+    """The outcome of an error number, and the system's message if it says more than the outcome."""
     if not code:
         return "ok", None
     outcome = _OUTCOMES.get(code, "failed")

@@ -1,4 +1,4 @@
-"""In what state a model is, from what Airflow and the event store say of it; no question is asked here."""
+"""The state of a model, derived from what Airflow and the event store know; this module reads neither."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from mlops_plugin.events.records import DispatchRecord, State
+from mlops_plugin.formatting import format_period
 
 ModelWord = Literal[
     "broken configuration",
@@ -23,7 +24,7 @@ ModelWord = Literal[
 
 
 class DagSeen(Protocol):
-    """What is asked of Airflow about a model's DAG; times are aware UTC."""
+    """What Airflow knows about the DAG of a model; times are aware UTC."""
 
     @property
     def is_paused(self) -> bool: ...
@@ -49,7 +50,7 @@ class DagSeen(Protocol):
 
 @dataclass(frozen=True)
 class ModelState:
-    """One word, and a sentence that says why."""
+    """One word, and a sentence that gives the reason."""
 
     word: ModelWord
     why: str
@@ -64,17 +65,19 @@ def model_state(
     limit: timedelta | None = None,
     problem: str | None = None,
 ) -> ModelState:
-    """The state of a model; what needs a person's attention most comes first.
+    """The state of a model; the most urgent comes first.
 
-    Late: its time has come, `late_after` has passed, and nothing has started. Missed: the time of the one
-    after has come as well, or times have passed since the last run that Airflow speaks of no more. Overrun:
-    it runs longer than the schedule's period, or than `limit`.
-    `problem` is what is wrong with its configuration, `last` what `last_dispatch` says.
+    Late: it was due, `late_after` has passed, and nothing has started. Missed: the next one is due as well,
+    or dispatches were due since the last run that Airflow no longer plans. Overrun: it runs longer than the
+    period of its schedule, or than `limit`.
+    `problem` is what is wrong with its configuration, `last` the result of `last_dispatch`.
     """
     if problem is not None:
         return ModelState("broken configuration", problem)
     if dag is None or dag.is_stale:
-        return ModelState("not in Airflow", "Airflow has not read its DAG yet, or cannot: see Import Errors")
+        return ModelState(
+            "not in Airflow", "Airflow has not read its DAG yet, or cannot read it: see Import Errors"
+        )
     period = _period(dag)
     allowed = min((bound for bound in (period, limit) if bound), default=None)
     if dag.last_run_state == "running":
@@ -87,12 +90,12 @@ def model_state(
     if not dag.is_paused and (overdue := _overdue(dag, now, period, late_after)):
         return overdue
     if dag.is_paused:
-        return ModelState("paused", "nothing is dispatched until it is resumed")
+        return ModelState("paused", "it is not dispatched until you resume it")
     return _at_rest(dag, last)
 
 
 def last_dispatch(dag: DagSeen | None, last: DispatchRecord | None) -> DispatchRecord | None:
-    """The last dispatch, ended where Airflow says that its run is over.
+    """The last dispatch, closed if Airflow says that its run has ended.
 
     The event store may have been read a moment before Airflow, and a run that was ended by hand leaves its
     dispatch open for a while.
@@ -117,10 +120,12 @@ def _running(
 ) -> ModelState:
     took = now - started
     if allowed is not None and took > allowed:
-        return ModelState("overrun", f"running for {words(took)}, longer than the {words(allowed)} it has")
+        return ModelState(
+            "overrun", f"running for {format_period(took)}, longer than the {format_period(allowed)} it has"
+        )
     late = started - due if due else timedelta(0)
-    began_late = f"; it started {words(late)} late" if late > late_after else ""
-    return ModelState("running", f"running for {words(took)}{began_late}")
+    began_late = f"; it started {format_period(late)} late" if late > late_after else ""
+    return ModelState("running", f"running for {format_period(took)}{began_late}")
 
 
 def _overdue(
@@ -138,24 +143,26 @@ def _overdue(
     if period is not None and now - due >= period and not is_queued:
         count = (now - due) // period
         times = "one dispatch" if count == 1 else f"{count} dispatches"
-        return ModelState("missed", f"{times} missed: due {words(now - due)} ago, {waits}")
-    return ModelState("late", f"due {words(now - due)} ago, {waits}")
+        return ModelState("missed", f"{times} missed: due {format_period(now - due)} ago, {waits}")
+    return ModelState("late", f"due {format_period(now - due)} ago, {waits}")
 
 
 def _missed_before(
     dag: DagSeen, now: datetime, period: timedelta | None, late_after: timedelta
 ) -> ModelState | None:
-    """Times that went by before the one that Airflow speaks of.
+    """Missed times before the one that Airflow plans next.
 
-    Without catchup each reading of the DAG's file moves that one on to the newest. It begins an interval's
-    length before it is due: if the last run was due before that, the time in between had none.
+    Without catchup, Airflow moves that one to the newest whenever it parses the DAG file. Its interval starts
+    one period before it is due: if the last run was due before that, the time in between had no run.
     """
     last, start = dag.last_run_after, dag.next_data_interval_start
     if period is None or last is None or start is None or last >= start:
         return None
     if now - last <= period + late_after:
         return None
-    return ModelState("missed", f"the last run was due {words(now - last)} ago, nothing has started since")
+    return ModelState(
+        "missed", f"the last run was due {format_period(now - last)} ago, nothing has started since"
+    )
 
 
 def _at_rest(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
@@ -170,18 +177,3 @@ def _at_rest(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
     if last is None and dag.last_run_state is None:
         return ModelState("waiting", "not dispatched yet")
     return ModelState("ok", "its last dispatch succeeded")
-
-
-def words(duration: timedelta) -> str:
-    """A duration in its largest two units at most: `2 h 5 min`, `40 s`."""
-    seconds = max(0, int(duration.total_seconds()))
-    for size, unit, smaller, lesser in (
-        (86_400, "d", 3_600, "h"),
-        (3_600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if seconds >= size:
-            count, rest = divmod(seconds, size)
-            rest //= smaller
-            return f"{count} {unit} {rest} {lesser}" if rest and count < 10 else f"{count} {unit}"
-    return f"{seconds} s"

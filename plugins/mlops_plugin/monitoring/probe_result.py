@@ -1,4 +1,4 @@
-"""What a probe found out, step by step; written by the probe's thread, read by whoever waits for it."""
+"""The result of a probe, step by step: written by its thread, read by the threads that wait for it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Step:
     name: str  # e.g. name resolution, IPv6, connecting, query
     outcome: Outcome
     seconds: float
-    said: str | None = None  # the system's or the driver's own words
-    address: str | None = None  # one of several addresses; any that works will do
+    said: str | None = None  # the message of the system or the driver
+    address: str | None = None  # one of several addresses, of which one has to work
 
     def __str__(self) -> str:
-        where = f"{self.name} {self.address}" if self.address else self.name
-        return f"{where}: {self.outcome}" + (f": {self.said}" if self.said else "")
+        step = f"{self.name} {self.address}" if self.address else self.name
+        return f"{step}: {self.outcome}" + (f": {self.said}" if self.said else "")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ProbeResult:
 
     @property
     def seconds(self) -> float | None:
-        """How long it takes to get through, by the fastest way; None where there is none."""
+        """How long connecting takes by the fastest address; None if none works."""
         if self.state == "down":
             return None
         ways = [step.seconds for step in self.steps if step.address and step.outcome == "ok"]
@@ -61,13 +61,13 @@ class ProbeResult:
 
     @property
     def error(self) -> str | None:
-        """Each step that failed, on one line; None where all went well."""
+        """The steps that failed, on one line; None if all succeeded."""
         flaws = [str(step) for step in self.steps if step.outcome not in ("ok", "no address")]
         return "; ".join(flaws) or None
 
 
 class Notes:
-    """The steps of a probe under way. A step that nobody has ended counts as timed out."""
+    """The steps of a running probe. A step without an end counts as timed out."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class Notes:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """A step that ends with the block; one of our errors is its outcome, and raised again."""
+        """A step that ends with the block; an error is its outcome, and raised again."""
         self.begin(name)
         try:
             yield
@@ -104,7 +104,7 @@ class Notes:
             raise
         except Exception as error:
             # Not its text: it is not one of ours, and may quote a secret.
-            self.end(name, "failed", f"{type(error).__name__}; the log of this process says more")
+            self.end(name, "failed", f"{type(error).__name__}; see the log of this process")
             raise
         self.end(name, "ok")
 

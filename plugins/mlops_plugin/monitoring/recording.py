@@ -1,4 +1,4 @@
-"""One round of the DAG `mlops_monitor`: probe everything, remember it, and tell what has changed."""
+"""One round of the DAG `mlops_monitor`: probe everything, record it, and return the changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FindDags = Callable[[Mapping[str, DispatchRecord], datetime], Mapping[str, DagSe
 
 @dataclass(frozen=True)
 class Round:
-    """What was recorded, what has changed, and what people call the targets."""
+    """What was recorded, what has changed, and the names of the targets."""
 
     probes: tuple[ProbeRecord, ...]
     changes: tuple[Change, ...]
@@ -37,8 +37,8 @@ def record_round(
 ) -> Round:
     """Probe each host and database, look at each model's last dispatch and its DAG, and record all of it.
 
-    Incidents of what the configuration names no more end; a broken model is still named. Without
-    `find_dags` nothing is said of the models' timing. Raises `EventStoreError` where it cannot be recorded.
+    Incidents of targets that were removed from the configuration end; an invalid model still counts as one.
+    Without `find_dags` the timing of models is not recorded. Raises `EventStoreError` if recording fails.
     """
     config = loaded.config
     monitor = config.monitor
@@ -53,7 +53,7 @@ def record_round(
         sightings=timings(config, find_dags(last, now), now) if find_dags else (),
         thresholds={reading.target.id: _thresholds(monitor, reading.target) for reading in readings},
         names=names,
-        is_told=bool(monitor.notify),
+        has_notifiers=bool(monitor.notify),
         watched=names.keys(),
     )
     changes = ProbeHistory(store).record(
@@ -74,7 +74,7 @@ def model_of(target: str) -> str | None:
 
 
 def _probe_twice(config: Config, airflow_home: Path) -> list[Reading]:
-    """Databases that answer are asked again: at first, loading the driver takes longer than the database."""
+    """Probe databases that answer a second time: the first probe includes loading the driver."""
     targets = targets_of(config.monitor, config.events, airflow_home)
     timeout_s = config.monitor.timeout.total_seconds()
     first = probe_all(targets, timeout_s=timeout_s)
@@ -102,7 +102,7 @@ def _thresholds(monitor: MonitorConfig, target: Target) -> Thresholds:
 
 
 def _models(last: Mapping[str, DispatchRecord], now: datetime) -> Iterator[ProbeRecord]:
-    """Up where the last dispatch succeeded; one that still runs says nothing yet."""
+    """Up if the last dispatch succeeded; a running dispatch is left out."""
     for name, dispatch in last.items():
         if dispatch.state != "running":
             state: ProbeState = "up" if dispatch.state == "succeeded" else "down"

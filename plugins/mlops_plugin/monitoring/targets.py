@@ -13,6 +13,7 @@ from mlops_plugin.config.schema import (
     WatchedConfig,
     WatchedDatabaseConfig,
 )
+from mlops_plugin.connections import airflow_port
 from mlops_plugin.monitoring.probe_result import Notes
 
 Kind = Literal["host", "database"]
@@ -40,10 +41,10 @@ class Target(Protocol):
 
     @property
     def own(self) -> WatchedConfig:
-        """What the configuration says of this target alone."""
+        """The settings of this target alone."""
 
     def probe(self, timeout_s: float, notes: Notes) -> None:
-        """Try everything once and note each step; one of our errors may be raised after it was noted."""
+        """Try everything once and note each step; an error may be raised after it was noted."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class HostTarget:
 
     @classmethod
     def of(cls, config: HostConfig) -> HostTarget:
-        port = config.port or _port_of_airflow()
+        port = config.port or airflow_port()
         return cls(config.host, port, config.name or _joined(config.host, port), own=config)
 
     @property
@@ -108,7 +109,7 @@ class DatabaseTarget:
 
 @dataclass(frozen=True)
 class EventStoreTarget:
-    """The event store, by the way that the dispatches use."""
+    """The event store, probed as dispatches use it."""
 
     events: EventsConfig = field(repr=False)
     airflow_home: Path = field(repr=False)
@@ -128,7 +129,7 @@ class EventStoreTarget:
 
 
 def targets_of(monitor: MonitorConfig, events: EventsConfig, airflow_home: Path) -> tuple[Target, ...]:
-    """Everything that a configuration asks to watch, hosts first; the event store is always among it."""
+    """Everything to watch, hosts first; the event store is always included."""
     hosts = [HostTarget.of(host) for host in monitor.hosts]
     databases = [DatabaseTarget.of(database, events, airflow_home) for database in monitor.databases]
     return (*hosts, EventStoreTarget(events, airflow_home), *databases)
@@ -136,9 +137,3 @@ def targets_of(monitor: MonitorConfig, events: EventsConfig, airflow_home: Path)
 
 def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _port_of_airflow() -> int:
-    from airflow.sdk.configuration import conf
-
-    return int(conf.getint("api", "port"))

@@ -1,4 +1,4 @@
-"""Whether models keep their time: late, missed and overrun, as the history and the notifiers know them."""
+"""Whether models are on time: late, missed and overrun, for the history and the notifiers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from mlops_plugin.monitoring.model_state import DagSeen, model_state
 
 ON_TIME = "on time"
 _OFF_TIME = ("late", "missed", "overrun")
-# The run of a DAG that is new or resumed is due from the start and begins within seconds; a round may see it
-# before that.
+# The first run of a new or resumed DAG is due at once and starts within seconds; a round may see it before.
 _NOT_FOR_A_MOMENT = {"late": Thresholds(failure=2), "missed": Thresholds(failure=2)}
 
 
@@ -22,7 +21,7 @@ def timing_target(name: str) -> str:
 
 
 def timings(config: Config, dags: Mapping[str, DagSeen], now: datetime) -> list[Sighting]:
-    """How each model is with its time, by what Airflow says of its DAG; of others nothing is known."""
+    """The timing of each model whose DAG Airflow knows."""
     seen = []
     for name, dag in dags.items():
         state = model_state(

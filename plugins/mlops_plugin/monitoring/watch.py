@@ -21,7 +21,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Watch:
-    """What was probed and read last; shared by all who look."""
+    """The last probes and readings, shared by all requests."""
 
     board: ProbeBoard = field(default_factory=ProbeBoard)
     past: Background[Past] = field(default_factory=Background)

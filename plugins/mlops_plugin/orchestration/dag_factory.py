@@ -24,26 +24,25 @@ _BACKOFF = 2.0
 def build_dags(path: Path) -> dict[str, DAG]:
     """The DAGs of all sound models in a configuration file, or only of the one a starting task wants.
 
-    Raises `ConfigError` where the file as a whole is wrong; what is wrong with single models is
-    `broken_models`' to say.
+    Raises `ConfigError` if the file as a whole is invalid; `raise_broken_models` reports invalid models.
     """
     wanted = get_parsing_context().dag_id
     loaded = load_config(path, only=wanted)
     if wanted is not None:
-        # `model` raises what is wrong with it: a task whose entry is broken should say so in its log.
+        # `model` raises if its entry is invalid: the task's log then shows why.
         return {wanted: build_dag(loaded.model(wanted), loaded)}
     return {name: build_dag(model, loaded) for name, model in loaded.config.models.items()}
 
 
 def raise_broken_models(path: Path) -> None:
-    """Raise `ConfigError` with every problem of every broken model, if there is one."""
+    """Raise `ConfigError` with every problem of every invalid model, if there is any."""
     problems = [problem for found in load_config(path).broken.values() for problem in found]
     if problems:
         raise ConfigError(problems)
 
 
 def build_dag(model: ModelConfig, loaded: LoadedConfig) -> DAG:
-    """The DAG of one model: collect >> log >> infer >> persist, and plan before them for partitions."""
+    """The DAG of one model: collect >> log >> infer >> persist, after plan if rows are partitioned."""
     with DAG(
         dag_id=model.name,
         description=model.description or None,
@@ -85,7 +84,7 @@ def _mapped(settings: StepSettings, partitions: PartitionsConfig) -> tuple[Any, 
 
 
 def predictions_asset(model: ModelConfig) -> Asset:
-    """The asset that stands for a model's predictions table; DAGs and models can be scheduled on it."""
+    """The asset of a model's predictions table; DAGs and models can be scheduled on it."""
     return Asset(
         name=f"{model.name}.predictions",
         uri=f"mlops://{model.sink.connection}/{model.sink.table}/{model.name}",
@@ -94,7 +93,7 @@ def predictions_asset(model: ModelConfig) -> Asset:
 
 
 def close_dispatch(context: Any) -> None:
-    """Airflow's word that a run has failed: closes a dispatch whose tasks could not say so themselves."""
+    """Called by Airflow when a run fails: closes a dispatch whose tasks could not record that themselves."""
     from mlops_plugin.pipeline.reconciliation import close_failed_run
 
     operator = context["dag"].get_task("log")  # never a mapped task
@@ -143,7 +142,7 @@ def _schedule(model: ModelConfig) -> Any:
     period = schedule_period(model)
     if period is None:
         return model.schedule  # None, @once or @continuous
-    # Not a bare cron text: Airflow 3 makes that a timetable whose data interval is empty.
+    # Not the plain cron text: Airflow 3 makes of it a timetable with empty data intervals.
     return (
         CronDataIntervalTimetable(period, "UTC")
         if isinstance(period, str)

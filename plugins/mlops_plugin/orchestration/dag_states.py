@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated
 
 from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.configuration import conf
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from fastapi import Depends
@@ -21,7 +22,7 @@ class DagState:
 
     dag_id: str
     is_paused: bool
-    is_stale: bool  # its file does not make it any more
+    is_stale: bool  # its file no longer makes it
     next_data_interval_start: datetime | None
     next_data_interval_end: datetime | None
     next_run_after: datetime | None  # when the scheduler will start the next run
@@ -54,6 +55,14 @@ class AirflowState:
         )
         found = self._session.scalars(select(DagRun).join(newest, DagRun.id == newest.c.id))
         return {run.dag_id: run for run in found}
+
+
+def team_of(dag_id: str) -> str | None:
+    """The team that a DAG belongs to if Airflow runs for several teams; else None."""
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return None
+    team: str | None = DagModel.get_team_name(dag_id)
+    return team
 
 
 def _state(dag: DagModel, run: DagRun | None) -> DagState:

@@ -1,6 +1,6 @@
 """What a task can learn of other DAGs: through the task SDK, since tasks do not see Airflow's tables.
 
-The only module that uses the SDK's messages; the public names of the SDK tell nothing of another DAG's runs.
+The only module that uses the SDK's messages: the SDK has no public way to read another DAG's runs.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _last_run(dag_id: str, dispatch: DispatchRecord | None, now: datetime) -> An
 
 
 def _ask(question: Any) -> Any | None:
-    """Airflow's answer; None where it has no such DAG or run."""
+    """Airflow's answer; None if it has no such DAG or run."""
     from airflow.sdk.exceptions import AirflowRuntimeError
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _RECORDING = timedelta(minutes=2)  # loading drivers, asking Airflow, the event store, notifying
 _DOCUMENTATION = """\
-Probes what `monitor:` of the configuration names, and remembers it in the event store for the Monitor.
-A host or database that is down does not fail this DAG: that would be no news about the DAG.
+Probes the hosts and databases under `monitor:` in the configuration and records the results for the Monitor.
+A host or database that is down does not fail this DAG.
 """
 
 
@@ -39,14 +39,14 @@ class ProbeOperator(BaseOperator):
         self.config_file = config_file
 
     def execute(self, context: Any) -> dict[str, int]:
-        """Probe, record, notify; fails where recording, a notifier or asking Airflow has failed."""
+        """Probe, record, notify; fails if recording, a notifier or asking Airflow failed."""
         from airflow.sdk.exceptions import AirflowException
 
         from mlops_plugin.connections import get_connection
         from mlops_plugin.events.notices import Notices
         from mlops_plugin.events.store import EventStore
-        from mlops_plugin.monitoring.notification import check_notifiers, tell
         from mlops_plugin.monitoring.recording import record_round
+        from mlops_plugin.orchestration.notification import check_notifiers, notify_all
         from mlops_plugin.pipeline.reconciliation import close_abandoned, close_removed
         from mlops_plugin.workers.patience import longest_silence
 
@@ -60,15 +60,15 @@ class ProbeOperator(BaseOperator):
             for change in done.changes:
                 name = done.names.get(change.target, change.target)
                 self.log.info("%s: %s -> %s %s", name, change.before, change.after, change.error or "")
-            # What this round has changed, and what a round that was killed has not told.
+            # What changed in this round, and what a killed round did not report.
             lease = self.execution_timeout or _longest_round(config.monitor)
-            failures += tell(Notices(store), config.monitor.notify, context, lease=lease)
+            failures += notify_all(Notices(store), config.monitor.notify, context, lease=lease)
             close_abandoned(store, longest_silence(config.serving))
             close_removed(store, {*config.models, *loaded.broken})
-        # Also without a change: a mistake here must not wait for the first incident to be seen.
+        # Even without a change: a wrong notifier must not stay unnoticed until the first incident.
         check_notifiers(config.monitor.notify)
         if failures:
-            raise AirflowException("this round is not complete:\n" + "\n".join(failures))
+            raise AirflowException("this round is incomplete:\n" + "\n".join(failures))
         down = sum(probe.state != "up" for probe in done.probes)
         return {"probes": len(done.probes), "not_up": down, "changes": len(done.changes)}
 
@@ -79,7 +79,7 @@ def _ask_airflow(
     last: Mapping[str, DispatchRecord],
     now: datetime,
 ) -> Mapping[str, DagSeen]:
-    """The models' DAGs; where Airflow does not answer, that is no reason not to record the probes."""
+    """The models' DAGs; if Airflow does not answer, the probes are recorded all the same."""
     from airflow.sdk.exceptions import AirflowRuntimeError
 
     from mlops_plugin.orchestration.dags_seen import find_dags
@@ -87,12 +87,12 @@ def _ask_airflow(
     try:
         return find_dags(models, last, now)
     except AirflowRuntimeError as error:
-        failures.append(f"Airflow did not say how models keep their time: {error}")
+        failures.append(f"Airflow could not be asked about the timing of the models: {error}")
         return {}
 
 
 def build_monitor_dags(path: Path) -> dict[str, DAG]:
-    """The DAG by its id, or nothing where the configuration has no schedule for it. Raises `ConfigError`."""
+    """The DAG by its id, or nothing if the configuration has no schedule for it. Raises `ConfigError`."""
     monitor = load_settings(path).monitor
     return {MONITOR_DAG_ID: build_monitor_dag(monitor, path)} if monitor.schedule else {}
 
@@ -109,7 +109,7 @@ def build_monitor_dag(monitor: MonitorConfig, path: Path) -> DAG:
         max_active_runs=1,
         is_paused_upon_creation=False,
         tags=["mlops"],
-        # Not tried again: the next round comes soon, and goes on where this one ended.
+        # No retries: the next round comes soon, and continues from here.
         default_args={"retries": 0, "owner": "mlops"},
     ) as dag:
         ProbeOperator(

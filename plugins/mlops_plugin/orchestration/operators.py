@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What all steps of a model share. As text it is short: Airflow stores a mapped task's arguments so."""
+    """What all steps of a model share. Its text is short: Airflow stores it for mapped tasks."""
 
     model: ModelConfig
     # Only what every model shares: a copy of the operator must not copy a thousand models.
@@ -38,9 +38,9 @@ class StepSettings:
 
 
 class StepOperator(BaseOperator):
-    """Runs the step that its task is named after; its XCom says what the step counted.
+    """Runs the step that its task is named after; its XCom has the counts of the step.
 
-    `partition` is what `plan` gave a mapped task: {number, name}; None where the step is for all rows.
+    `partition` is what `plan` gave a mapped task: {number, name}; None if the step handles all rows.
     """
 
     ui_color = "#e8f0fe"
@@ -63,7 +63,7 @@ class StepOperator(BaseOperator):
     ) -> None:
         """Also name the mapped task, for `map_index_template`.
 
-        Of all that renders, this alone is called for a mapped task, too.
+        Of the methods that render, only this one is also called for a mapped task.
         """
         if self.partition is not None:
             context["partition"] = self.partition["name"]
@@ -72,7 +72,7 @@ class StepOperator(BaseOperator):
     def execute(self, context: Any) -> Any:
         """Run the step; an error is recorded in the event store and raised again.
 
-        Where it is final, Airflow does not try again.
+        If it is final, Airflow does not retry.
         """
         from airflow.sdk.exceptions import AirflowFailException
 
@@ -100,7 +100,7 @@ class StepOperator(BaseOperator):
         except MlopsError as error:
             if not is_final(error, self.step):
                 raise
-            raise AirflowFailException(f"{error} (not tried again: it would fail in the same way)") from error
+            raise AirflowFailException(f"{error} (not retried: it would fail again)") from error
         finally:
             self._is_running = False
         counted = report.to_json()
@@ -113,23 +113,23 @@ class StepOperator(BaseOperator):
         return Deployment.of_airflow(self.settings.events, self.settings.staging)
 
     def query_source(self) -> Callable[[], str] | None:
-        """Where `collect` takes its SQL from."""
+        """Returns the SQL of `collect`; None in other steps."""
         return None
 
     def on_kill(self) -> None:
-        """Airflow ends the task from outside: say so in the step, which then records it."""
+        """Airflow kills the task: raise that in the step, which records it."""
         # Airflow calls this after a timeout too, when the step is over.
         if self._is_running:
             raise StepInterrupted(
-                "the task was ended from outside: its run was marked failed or succeeded, cleared or "
-                "deleted, or the worker shut down"
+                "Airflow killed the task: its run was marked failed or succeeded, cleared or deleted, or the "
+                "worker shut down"
             )
 
     def _skip_dry_run(self, dispatch: Dispatch, counted: dict[str, Any]) -> None:
         if self.step == "persist" and dispatch.is_dry_run:
             from airflow.sdk.exceptions import AirflowSkipException
 
-            # Skipped, not succeeded: a success would announce new rows to the DAGs that wait for the asset.
+            # Skipped, not succeeded: a success would trigger the DAGs that wait for the asset.
             raise AirflowSkipException(f"dry run: {counted['predicted']} predictions were not written")
 
 
@@ -147,7 +147,7 @@ class QueryOperator(StepOperator):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any
     ) -> None:
-        """Render the query; what goes wrong there fails the step, so that it is recorded."""
+        """Render the query; an error fails the step, so that it is recorded."""
         from airflow.sdk.exceptions import AirflowRuntimeError
         from jinja2 import TemplateError as JinjaError
 
@@ -155,7 +155,7 @@ class QueryOperator(StepOperator):
         try:
             super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
         except (JinjaError, AirflowRuntimeError) as error:
-            # A variable or connection that is not there may be there in a minute.
+            # A missing variable or connection may exist in a minute.
             kind = TemplateMistake if isinstance(error, JinjaError) else TemplateError
             self._template_error = kind(f"models.{self.model.name}.source.query: {error}")
 
@@ -168,7 +168,7 @@ class QueryOperator(StepOperator):
         return query
 
     def close_forgotten(self, context: Any) -> None:
-        """Close the model's dispatches whose runs are over and did not say so."""
+        """Close dispatches of the model whose runs ended without recording it."""
         from airflow.sdk.exceptions import AirflowException
 
         from mlops_plugin.pipeline.reconciliation import close_forgotten
@@ -179,8 +179,8 @@ class QueryOperator(StepOperator):
         try:
             close_forgotten(self.model.name, context["run_id"], self.deployment(), has_run)
         except (MlopsError, AirflowException) as error:
-            # Others' dispatches; this one must not fail for them.
-            _log.warning("looking for dispatches that nobody closed failed: %s", error)
+            # These are other dispatches; this one must not fail because of them.
+            _log.warning("closing dispatches of ended runs failed: %s", error)
 
 
 class CollectOperator(QueryOperator):
@@ -205,8 +205,8 @@ class PlanOperator(QueryOperator):
 def _complete_interval(context: Any, model: ModelConfig) -> None:
     """Give a run without a logical date (an asset's, or one triggered over the API) its dates.
 
-    Airflow leaves `data_interval_start` and the like undefined there; a query that uses them would fail.
-    The interval is the last complete period of the model's schedule, or the moment itself where the
+    Airflow leaves `data_interval_start` and the like undefined; a query that uses them would fail.
+    The interval is the last complete period of the model's schedule, or the moment itself if the
     schedule has no periods.
     """
     if context.get("data_interval_end") is None:

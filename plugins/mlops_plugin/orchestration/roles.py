@@ -11,15 +11,15 @@ from mlops_plugin.orchestration.permissions import GRANTS
 def sync_roles() -> list[str]:
     """Create the permissions and grant them to Airflow's roles; harmless when repeated. Returns the roles.
 
-    Raises `MlopsError` where Airflow does not use Flask-AppBuilder's auth manager.
+    Raises `MlopsError` if Airflow's auth manager keeps no roles, as all but Flask-AppBuilder's do.
     """
     from airflow.configuration import conf
 
-    manager = conf.get("core", "auth_manager")
-    if not manager.endswith("FabAuthManager"):
+    manager = conf.getimport("core", "auth_manager")
+    if not hasattr(manager, "security_manager"):
         raise MlopsError(
-            f"[core] auth_manager is {manager}: it keeps no roles that could be granted permissions; use "
-            "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+            f"[core] auth_manager is {conf.get('core', 'auth_manager')}: it keeps no roles that permissions "
+            "could be granted to; use airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
         )
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.errors import CaseError
+from mlops_plugin.formatting import format_value
 
 
 def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
@@ -55,15 +55,7 @@ def text_of(value: Any) -> str:
     match value:
         case None:
             return ""
-        case bool():
-            return "true" if value else "false"
         case float():
             return repr(value)
-        case datetime() | date() | time():
-            return value.isoformat()
-        case bytes():
-            return value.hex()
-        case uuid.UUID():
-            return str(value)
         case _:
-            return str(value)
+            return format_value(value)

@@ -1,33 +1,80 @@
 """Who may do what: every route of the views asks here, and nowhere else.
 
-Airflow does not authenticate a plugin's app; it only offers the means. Reading and creating are permissions
-of the deployment's auth manager (Flask-AppBuilder: Security > List Roles).
+Airflow does not authenticate a plugin's app; it only offers the means. Reading a view and running a model are
+permissions of the deployment's auth manager (Flask-AppBuilder: Security > List Roles). What concerns a model
+also needs Airflow's permission on that model's DAG.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import Depends, HTTPException, Request
-from fastapi.concurrency import run_in_threadpool
 
+from mlops_plugin.connections import airflow_base_url
+from mlops_plugin.orchestration.dag_states import team_of
 from mlops_plugin.orchestration.permissions import Resource
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_NO_MODEL = "~"  # no DAG can have this id
 
 
-# Dependencies that only compute are coroutines: a function of the plain kind costs each request a thread.
+@dataclass(frozen=True)
+class Rights:
+    """What the signed-in user may do to DAGs; each question is asked once per request.
+
+    The auth manager is asked about each DAG by its id, so that a model that Airflow has not parsed yet, or no
+    longer has, is judged by the same rules. Pausing, triggering and clearing go through Airflow's REST API,
+    which asks again.
+    """
+
+    user: Any
+    _answers: dict[tuple[str, str, bool], bool] = field(default_factory=dict)
+
+    def may_read(self, dag_id: str) -> bool:
+        return self._may("GET", dag_id)
+
+    def may_pause(self, dag_id: str) -> bool:
+        return self._may("PUT", dag_id)
+
+    def may_trigger(self, dag_id: str) -> bool:
+        return self._may("POST", dag_id, of_run=True)
+
+    def may_clear(self, dag_id: str) -> bool:
+        return self._may("PUT", dag_id, of_run=True)
+
+    def may_read_all(self) -> bool:
+        """Whether the user may read any DAG, even one that nobody has made yet."""
+        return self.may_read(_NO_MODEL)
+
+    def readable(self, dag_ids: Iterable[str]) -> list[str]:
+        """Those that the user may read, in order."""
+        return [dag_id for dag_id in dag_ids if self.may_read(dag_id)]
+
+    def _may(self, method: Literal["GET", "PUT", "POST"], dag_id: str, *, of_run: bool = False) -> bool:
+        question = (method, dag_id, of_run)
+        if question not in self._answers:
+            self._answers[question] = bool(
+                get_auth_manager().is_authorized_dag(
+                    method=method,
+                    access_entity=DagAccessEntity.RUN if of_run else None,
+                    details=DagDetails(id=dag_id, team_name=team_of(dag_id)),
+                    user=self.user,
+                )
+            )
+        return self._answers[question]
 
 
 async def signed_in(user: GetUserDep, request: Request) -> None:
     """Dependency of the whole app: a signed-in user, and no state-changing request from another origin."""
     request.state.user_name = str(user.get_name())
+    request.state.rights = Rights(user)
     if request.method in _UNSAFE and not _is_same_origin(request):
         raise HTTPException(
             403, "this request comes from another site; open the page in Airflow and try again"
@@ -39,14 +86,22 @@ async def current_user(request: Request) -> str:
     return str(request.state.user_name)
 
 
+async def current_rights(request: Request) -> Rights:
+    """What the signed-in user may do to DAGs."""
+    rights: Rights = request.state.rights
+    return rights
+
+
 UserName = Annotated[str, Depends(current_user)]
+RightsDep = Annotated[Rights, Depends(current_rights)]
 
 
 def reads(resource: Resource) -> Any:
     """Dependency of a route that shows `resource`."""
 
-    async def check(user: GetUserDep) -> None:
-        _require(await _may(user, "GET", resource), f"read {resource}")
+    # In a thread: some auth managers ask a server.
+    def check(user: GetUserDep) -> None:
+        _require(_may_view(user, "GET", resource), f"read {resource}")
 
     return Depends(check)
 
@@ -54,66 +109,20 @@ def reads(resource: Resource) -> Any:
 def creates(resource: Resource) -> Any:
     """Dependency of a route that makes something in `resource`."""
 
-    async def check(user: GetUserDep) -> None:
-        _require(await _may(user, "POST", resource), f"use {resource}")
+    def check(user: GetUserDep) -> None:
+        _require(_may_view(user, "POST", resource), f"use {resource}")
 
     return Depends(check)
 
 
-def may(user: Any, method: Literal["GET", "POST"], resource: Resource) -> bool:
-    """Whether the user has that permission."""
+def require_trigger(rights: Rights, model: str) -> None:
+    """Raise 403 unless the user may trigger the model's DAG, which running it is."""
+    _require(rights.may_trigger(model), f"trigger the DAG '{model}'")
+
+
+def _may_view(user: Any, method: Literal["GET", "POST"], resource: Resource) -> bool:
     manager = get_auth_manager()
-    allowed = bool(manager.is_authorized_custom_view(method=method, resource_name=resource, user=user))
-    if allowed and method == "POST" and not _grades_custom_views(manager):
-        # Whoever may not trigger DAG runs may not make anything here either.
-        from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-
-        allowed = bool(manager.is_authorized_dag(method="POST", access_entity=DagAccessEntity.RUN, user=user))
-    return allowed
-
-
-async def _may(user: Any, method: Literal["GET", "POST"], resource: Resource) -> bool:
-    # These two decide by what they know of the user; another manager may ask a server.
-    if type(get_auth_manager()).__name__ in ("FabAuthManager", "SimpleAuthManager"):
-        return may(user, method, resource)
-    return await run_in_threadpool(may, user, method, resource)
-
-
-@dataclass(frozen=True)
-class DagRights:
-    """What a user may do to a DAG through Airflow's REST API, which asks for it again."""
-
-    may_pause: bool
-    may_trigger: bool
-    may_clear: bool
-
-
-RightsOf = Callable[[str], DagRights]
-
-
-def rights_of(user: GetUserDep) -> RightsOf:
-    """Dependency: tells the signed-in user's rights on a DAG by its id."""
-    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-
-    may = partial(get_auth_manager().is_authorized_dag, user=user)
-
-    def rights(dag_id: str) -> DagRights:
-        dag, run = DagDetails(id=dag_id), DagAccessEntity.RUN
-        return DagRights(
-            may_pause=may(method="PUT", details=dag),
-            may_trigger=may(method="POST", access_entity=run, details=dag),
-            may_clear=may(method="PUT", access_entity=run, details=dag),
-        )
-
-    return rights
-
-
-RightsDep = Annotated[RightsOf, Depends(rights_of)]
-
-
-def _grades_custom_views(manager: Any) -> bool:
-    """SimpleAuthManager allows custom views to everyone who may sign in; Flask-AppBuilder grades them."""
-    return type(manager).__name__ != "SimpleAuthManager"
+    return bool(manager.is_authorized_custom_view(method=method, resource_name=resource, user=user))
 
 
 def _require(is_allowed: bool, what: str) -> None:
@@ -131,17 +140,18 @@ def _is_same_origin(request: Request) -> bool:
     if fetch_site is not None:
         return fetch_site == "same-origin"
     origin = request.headers.get("origin")
-    return origin is not None and _place(origin) in _own_places(request)
+    return bool(origin) and _scheme_and_host(str(origin)) in _own_origins(request)
 
 
-def _own_places(request: Request) -> set[tuple[str, str]]:
-    from airflow.configuration import conf
-
-    places = {(request.url.scheme, request.headers.get("host", ""))}
-    base_url = conf.get("api", "base_url", fallback="")
-    return places | ({_place(base_url)} if base_url else set())
+def _own_origins(request: Request) -> set[tuple[str, str]]:
+    origins = {(request.scope["scheme"], request.headers.get("host", ""))}
+    base_url = airflow_base_url()
+    return origins | ({_scheme_and_host(base_url)} if base_url else set())
 
 
-def _place(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
+def _scheme_and_host(url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # not a URL; it may come from the request
+        return "", ""
     return parts.scheme, parts.netloc

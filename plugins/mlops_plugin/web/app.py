@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from airflow.api_fastapi.core_api.security import get_user
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlops_plugin.errors import MlopsError
-from mlops_plugin.web.access import signed_in
-from mlops_plugin.web.error_status import status_of
+from mlops_plugin.errors import BrokenModel, ConfigError, MlopsError, UnknownModel
+from mlops_plugin.web.access import Rights, signed_in
+from mlops_plugin.web.error_status import refusals, status_of
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
 from mlops_plugin.web.site import Site
+from mlops_plugin.web.well_formed import BodyLimit, printable, well_formed
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -29,6 +29,7 @@ _HEADERS = {
     "Cache-Control": "no-store",  # unless an answer says otherwise
 }
 _YEAR_S = 31_536_000
+_SHOWN_FAULTS = 20  # of an invalid request
 
 
 def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
@@ -36,13 +37,15 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     app = FastAPI(
         title="ML models on Airflow",
         version="1",
-        dependencies=[Depends(get_user), Depends(signed_in)],
-        docs_url=None,  # the interactive page loads its scripts from elsewhere
+        dependencies=[Depends(signed_in), Depends(well_formed)],
+        docs_url=None,  # the interactive page loads scripts from another site
         redoc_url=None,
-        openapi_url=None,  # served below, behind the same door as everything
+        openapi_url=None,  # served below, to signed-in users only
+        responses=refusals(401, 403, 422, 500, 503),
     )
     app.state.site = site
     app.state.pages = Pages()
+    app.add_middleware(BodyLimit)
     app.add_middleware(_Headers)
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _bad_request)  # type: ignore[arg-type]
@@ -51,8 +54,14 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     for router in routers:
         app.include_router(router)
     app.add_api_route("/static/{name:path}", _static, include_in_schema=False)
-    app.add_api_route("/api/v1/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False)
+    app.add_api_route("/api/v1/openapi.json", _openapi, include_in_schema=False)
     return app
+
+
+def _openapi(request: Request) -> Response:
+    """The description of the API, with the address under which this request has found it."""
+    app: FastAPI = request.app
+    return JSONResponse({**app.openapi(), "servers": [{"url": request.scope.get("root_path") or "/"}]})
 
 
 def _static(request: Request, name: str) -> Response:
@@ -68,39 +77,50 @@ def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 def _bad_request(request: Request, error: RequestValidationError) -> Response:
-    said = "; ".join(f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}" for found in error.errors())
-    return _answer(request, 422, said)
+    faults = [f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}" for found in error.errors()]
+    more = f"; and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
+    return _answer(request, 422, "; ".join(fault[:500] for fault in faults[:_SHOWN_FAULTS]) + more)
 
 
 def _our_error(request: Request, error: MlopsError) -> Response:
-    # Ours only: their texts are for operators and hold no secret.
-    return _answer(request, status_of(error), str(error))
+    # Only ours: their texts are for operators and hold no secret.
+    return _answer(request, status_of(error), _text_for(request, error))
+
+
+def _text_for(request: Request, error: MlopsError) -> str:
+    """The error's text. A fault of the whole configuration may name models that the user may not see."""
+    is_of_one_model = isinstance(error, BrokenModel | UnknownModel)
+    rights: Rights = request.state.rights
+    if isinstance(error, ConfigError) and not is_of_one_model and not rights.may_read_all():
+        return "the configuration is invalid; an administrator can read why in Airflow's import errors"
+    return str(error)
 
 
 def _unforeseen(request: Request, _error: Exception) -> Response:
-    answer = _answer(request, 500, "the server failed; the reason is in the API server's log")
-    answer.headers.update(_HEADERS)  # made outside of the middleware that adds them
+    answer = _answer(request, 500, "the server failed; see the log of the API server")
+    answer.headers.update(_HEADERS)  # this answer bypasses the middleware that adds them
     return answer
 
 
-def _answer(request: Request, status: int, said: str) -> Response:
-    wants_page = "text/html" in request.headers.get("accept", "") and "/api/" not in request.url.path
+def _answer(request: Request, status: int, text: str) -> Response:
+    text, path = printable(text), request.scope["path"]
+    wants_page = "text/html" in request.headers.get("accept", "") and "/api/" not in path
     if not wants_page:
-        return JSONResponse({"detail": said}, status_code=status)
+        return JSONResponse({"detail": text}, status_code=status)
     pages: Pages = request.app.state.pages
     if status == 401:
-        back = quote(f"{request.url.path}?{request.url.query}".rstrip("?"), safe="")
+        back = quote(f"{path}?{request.scope['query_string'].decode('latin-1')}".rstrip("?"), safe="")
         login = airflow_url(request, f"api/v2/auth/login?next={back}")
         return pages.render(request, "signed_out.html", status, login=login)
     return pages.render(
-        request, "error.html", status, code=status, said=said, view=_view_above(request, status)
+        request, "error.html", status, code=status, text=text, view=_view_above(request, status)
     )
 
 
 def _view_above(request: Request, status: int) -> str | None:
-    """The view that the way back leads to; none from the view itself, or where it may not be seen."""
+    """The view that the breadcrumb leads to; None on the view itself, or if the user may not see it."""
     view, _, page = (
-        request.url.path.removeprefix(request.scope.get("root_path", "")).strip("/").partition("/")
+        request.scope["path"].removeprefix(request.scope.get("root_path", "")).strip("/").partition("/")
     )
     return view if view in VIEWS and page and status != 403 else None
 

@@ -1,6 +1,6 @@
-"""Plots as SVG, drawn by the server: no script, colours by CSS class, and the same figures as a table.
+"""Plots of the Dispatches view, drawn by the server: no script, and the same numbers as a table.
 
-Every plot has a title and a description for those who cannot see it. Callers show `Chart.table` below it.
+Every plot has a title and a description for people who cannot see it. Callers show `Chart.table` below it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
+
+from mlops_plugin.formatting import format_share
+from mlops_plugin.web import svg
 
 WIDTH, HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 10, 26
@@ -19,7 +22,7 @@ SERIES_COLOURS = 8  # classes `series-0` to `series-7` in dispatches/static/disp
 
 @dataclass(frozen=True)
 class Table:
-    """The figures of a plot, each row with its label first; `has_times`: the labels are ISO 8601."""
+    """The numbers of a plot, each row with its label first; `has_times`: the labels are ISO 8601."""
 
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -28,12 +31,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A plot. `legend` are (series number, name)."""
+    """A plot. `legend` are (a swatch of the colour, name)."""
 
     title: str
     svg: Markup
     table: Table
-    legend: tuple[tuple[int, str], ...] = ()
+    legend: tuple[tuple[Markup, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,17 @@ def line_chart(key: str, title: str, points: Sequence[Point], show: Callable[[fl
         x, y = frame.x(point.at), frame.y(point.value)
         path += f"{'L' if is_down else 'M'}{x:.1f} {y:.1f}"
         is_down = True
-        tip = f"<title>{_moment(point.at)}: {escape(show(point.value))}, {escape(point.state)}</title>"
-        mark = "dot-failed" if point.state == "failed" else "dot"
-        marks.append(f'<circle class="{mark}" cx="{x:.1f}" cy="{y:.1f}" r="3">{tip}</circle>')
-    said = f"{len(values)} values"
+        tip = f"{_moment(point.at)}: {show(point.value)}, {point.state}"
+        marks.append(svg.dot("dot-failed" if point.state == "failed" else "dot", x, y, tip=tip))
+    description = f"{len(values)} values"
     if values:
-        said += f" from {show(min(values))} to {show(max(values))}; the newest is {show(values[-1])}"
-    body = f'{frame.axes(show)}<path class="line" d="{path}"/>{"".join(marks)}'
+        description += f" from {show(min(values))} to {show(max(values))}; the newest is {show(values[-1])}"
+    body = [*frame.axes(show), svg.element("path", class_="line", d=path), *marks]
     rows = [
         (point.at.isoformat(), "" if point.value is None else show(point.value), point.state)
         for point in points
     ]
-    return Chart(title, _svg(key, title, said, body), Table(("When", title, "State"), rows))
+    return Chart(title, _picture(key, title, description, body), Table(("When", title, "State"), rows))
 
 
 def share_chart(key: str, title: str, points: Sequence[tuple[datetime, dict[str, float]]]) -> Chart:
@@ -87,22 +89,20 @@ def share_chart(key: str, title: str, points: Sequence[tuple[datetime, dict[str,
             known["others"] = max(0.0, sum(shares.values()) - sum(known.values()))
         x, y = _LEFT + place * step, float(_TOP)
         for series, (name, share) in enumerate(known.items()):
-            tip = f"<title>{_moment(at)}: {escape(name)} {share:.1%}</title>"
-            bars.append(
-                f'<rect class="series-{series}" x="{x:.1f}" y="{y:.1f}" width="{max(step - 1, 0.5):.1f}" '
-                f'height="{share * height:.1f}">{tip}</rect>'
-            )
+            tip = f"{_moment(at)}: {name} {format_share(share)}"
+            width = max(step - 1, 0.5)
+            bars.append(svg.rectangle(f"series-{series}", x, y, width, share * height, tip=tip))
             y += share * height
-        table.append((at.isoformat(), *(f"{known[name]:.1%}" for name in shown)))
-    said = f"Shares of {len(names)} classes in {len(points)} dispatches"
+        table.append((at.isoformat(), *(format_share(known[name]) for name in shown)))
+    description = f"Shares of {len(names)} classes in {len(points)} dispatches"
     if points:
-        said += ": the newest has " + ", ".join(
+        description += ": the newest has " + ", ".join(
             f"{name} {share:.0%}" for name, share in points[-1][1].items()
         )
     frame = _Frame.around([at for at, _ in points], 0.0, 1.0)
-    body = frame.axes(lambda value: f"{value:.0%}") + "".join(bars)
-    legend = tuple(enumerate(shown))
-    return Chart(title, _svg(key, title, said, body), Table(("When", *shown), table), legend)
+    body = [*frame.axes(lambda value: f"{value:.0%}"), *bars]
+    picture = _picture(key, title, description, body)
+    return Chart(title, picture, Table(("When", *shown), table), _legend(shown))
 
 
 def comparison_chart(
@@ -117,22 +117,21 @@ def comparison_chart(
     for place, label in enumerate(labels):
         for number, (name, values) in enumerate(series):
             x, y = _LEFT + place * step + step * 0.07 + number * width, frame.y(values[place])
-            tip = f"<title>{escape(label)}, {escape(name)}: {values[place]:.1%}</title>"
-            bars.append(
-                f'<rect class="series-{number}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
-                f'height="{HEIGHT - _BOTTOM - y:.1f}">{tip}</rect>'
-            )
-    said = f"Shares of {len(labels)} values for " + " and ".join(name for name, _ in series)
-    body = frame.axes(lambda value: f"{value:.0%}", has_times=False) + "".join(bars) + _names(labels, step)
-    rows = [(label, *(f"{values[place]:.1%}" for _, values in series)) for place, label in enumerate(labels)]
+            tip = f"{label}, {name}: {format_share(values[place])}"
+            bars.append(svg.rectangle(f"series-{number}", x, y, width, HEIGHT - _BOTTOM - y, tip=tip))
+    description = f"Shares of {len(labels)} values for " + " and ".join(name for name, _ in series)
+    body = [*frame.axes(lambda value: f"{value:.0%}", has_times=False), *bars, *_names(labels, step)]
+    rows = [
+        (label, *(format_share(values[place]) for _, values in series)) for place, label in enumerate(labels)
+    ]
     names = tuple(name for name, _ in series)
     table = Table(("Prediction", *names), rows, has_times=False)
-    return Chart(title, _svg(key, title, said, body), table, tuple(enumerate(names)))
+    return Chart(title, _picture(key, title, description, body), table, _legend(names))
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """The plotted range in seconds and values, and where it lies in the picture."""
+    """The plotted range in seconds and values, mapped to the picture."""
 
     start: float
     end: float
@@ -157,44 +156,42 @@ class _Frame:
         span = (self.high / 2 - self.low / 2) or 1.0
         return HEIGHT - _BOTTOM - (value / 2 - self.low / 2) / span * height
 
-    def axes(self, show: Callable[[float], str], *, has_times: bool = True) -> str:
+    def axes(self, show: Callable[[float], str], *, has_times: bool = True) -> list[Markup]:
         parts = []
         for share in (0.0, 0.5, 1.0):
             value = self.low * (1 - share) + self.high * share
             y = self.y(value)
-            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(
-                f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y + 4:.1f}">'
-                f"{escape(show(value))}</text>"
-            )
+            parts.append(svg.level("grid", _LEFT, WIDTH - _RIGHT, y))
+            parts.append(svg.label(show(value), _LEFT - 6, y + 4, anchor="end"))
         if has_times:
             for anchor, x, stamp in (("start", _LEFT, self.start), ("end", WIDTH - _RIGHT, self.end)):
                 moment = _moment(datetime.fromtimestamp(stamp, UTC))
-                parts.append(
-                    f'<text class="tick" text-anchor="{anchor}" x="{x}" y="{HEIGHT - 8}">{moment}</text>'
-                )
-        return "".join(parts)
+                parts.append(svg.label(moment, x, HEIGHT - 8, anchor=anchor))
+        return parts
 
 
-def _svg(key: str, title: str, said: str, body: str) -> Markup:
-    ids = f"{key}-title {key}-desc"
-    return Markup(  # noqa: S704 -- every text in it is escaped above
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{escape(ids)}">'
-        f'<title id="{escape(key)}-title">{escape(title)}</title>'
-        f'<desc id="{escape(key)}-desc">{escape(said)}</desc>{body}</svg>'
-    )
+def _picture(key: str, title: str, description: str, body: Sequence[Markup]) -> Markup:
+    return svg.picture(body, WIDTH, HEIGHT, key=key, title=title, description=description)
 
 
-def _names(labels: Sequence[str], step: float) -> str:
-    """Names below the columns, as many as find room."""
+def _legend(names: Sequence[str]) -> tuple[tuple[Markup, str], ...]:
+    return tuple((svg.swatch(f"series-{number}"), name) for number, name in enumerate(names))
+
+
+def _names(labels: Sequence[str], step: float) -> list[Markup]:
+    """Names below the columns, as many as there is room for."""
     every = max(1, math.ceil(len(labels) * 70 / (WIDTH - _LEFT - _RIGHT)))
     chars = max(4, int(step * every / 7))
-    return "".join(
-        f'<text class="tick" text-anchor="middle" x="{_LEFT + (place + 0.5) * step:.1f}" y="{HEIGHT - 8}">'
-        f"{escape(label if len(label) <= chars else label[: chars - 1] + '…')}</text>"
+    return [
+        svg.label(
+            label if len(label) <= chars else label[: chars - 1] + "…",
+            _LEFT + (place + 0.5) * step,
+            HEIGHT - 8,
+            anchor="middle",
+        )
         for place, label in enumerate(labels)
         if place % every == 0
-    )
+    ]
 
 
 def _by_weight(wholes: Sequence[dict[str, float]]) -> list[str]:

@@ -1,6 +1,10 @@
-"""Which HTTP status an error of ours is."""
+"""Which HTTP status an error of ours is, and how the description of the API puts it."""
 
 from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
 
 from mlops_plugin.errors import (
     ArtifactError,
@@ -16,6 +20,23 @@ from mlops_plugin.errors import (
     UnknownModel,
 )
 
+
+class Refusal(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+_REFUSALS = {
+    400: "The body is not JSON.",
+    401: "Nobody is signed in.",
+    403: "The user's role lacks a permission, or the request comes from another site.",
+    404: "There is nothing of that name, or the user may not read the DAG of its model.",
+    413: "The body is too large.",
+    422: "A parameter or the body is invalid.",
+    500: "The configuration is invalid, or the server failed.",
+    503: "A database, a connection or a model's process is not available.",
+}
 _STATUS: tuple[tuple[type[MlopsError], int], ...] = (
     (UnknownModel, 404),
     # What was asked for: another request may do better.
@@ -33,6 +54,10 @@ _STATUS: tuple[tuple[type[MlopsError], int], ...] = (
 
 
 def status_of(error: MlopsError) -> int:
-    """4xx where the request is wrong, 503 where a database or a model is away; 500 for what only a change
-    of the configuration mends."""
+    """4xx if the request is invalid, 503 if a database or model is away, 500 for a wrong configuration."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can refuse a request with these statuses."""
+    return {status: {"model": Refusal, "description": _REFUSALS[status]} for status in statuses}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,12 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from mlops_plugin import formatting
+from mlops_plugin.connections import airflow_base_url
+from mlops_plugin.web.badges import badge_of
+from mlops_plugin.web.well_formed import printable
 
 # Each has a folder here, with its templates and assets; a name starts with its view: `monitor/page.html`.
 VIEWS = ("showroom", "dispatches", "monitor")
@@ -24,13 +31,23 @@ class Pages:
     @cached_property
     def environment(self) -> Environment:
         by_view = {view: FileSystemLoader(_HERE / view / "templates") for view in VIEWS}
-        return Environment(
+        environment = Environment(
             loader=ChoiceLoader([FileSystemLoader(_HERE / "templates"), PrefixLoader(by_view)]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        environment.filters |= {
+            "badge": badge_of,
+            "thousands": formatting.format_count,
+            "duration": formatting.format_duration,
+            "latency": formatting.format_latency,
+            "minute": partial(_time, form=formatting.format_minute),
+            "moment": partial(_time, form=formatting.format_moment),
+            "number": formatting.format_number,
+        }
+        return environment
 
     @cached_property
     def assets(self) -> Mapping[str, Path]:
@@ -59,7 +76,14 @@ class Pages:
             asset=asset,
             **values,
         )
-        return HTMLResponse(html, status_code=status)
+        return HTMLResponse(printable(html), status_code=status)
+
+
+def _time(at: datetime | None, form: Callable[[datetime], str]) -> Markup:
+    """A moment in UTC, which page.js turns into the reader's own time."""
+    if at is None:
+        return escape(formatting.MISSING)
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), form(at))
 
 
 def pages(request: Request) -> Pages:
@@ -75,10 +99,8 @@ def url(request: Request, path: str) -> str:
 
 def address(request: Request, path: str) -> str:
     """The whole address of one of our paths, for use outside of the browser."""
-    from airflow.configuration import conf
-
-    base_url = conf.get("api", "base_url", fallback="").rstrip("/")
-    own = f"{request.url.scheme}://{request.url.netloc}"
+    base_url = airflow_base_url()
+    own = f"{request.scope['scheme']}://{request.headers.get('host', '')}"
     if not base_url:
         return f"{own}{request.scope['root_path']}/{path}"
     # Airflow serves below the path of its base_url, so that our mount point follows it.
@@ -93,5 +115,5 @@ def airflow_url(request: Request, path: str) -> str:
 
 def _up(request: Request) -> str:
     # Relative links need to know neither our mount point, nor Airflow's base path, nor a proxy's prefix.
-    below = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    below = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
     return "../" * (below.count("/") - 1)

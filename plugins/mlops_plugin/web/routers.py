@@ -1,4 +1,4 @@
-"""The views there are, in the order of Airflow's navigation."""
+"""The routers of all views, in the order of Airflow's navigation."""
 
 from __future__ import annotations
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import math
 import threading
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +16,8 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.monitoring.watch import Watch
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.workers.pool import ModelPool
+
+_RECORDED_FOR_S = 10.0  # how long the list of models that have dispatches is used before it is read again
 
 
 class Site:
@@ -28,9 +32,10 @@ class Site:
         self._store: EventStore | None = None
         self._store_of: Deployment | None = None
         self._pool: ModelPool | None = None
+        self._recorded: tuple[list[str], float] = ([], -math.inf)
 
     def loaded(self) -> LoadedConfig:
-        """The configuration, read again when the file has changed; raises `ConfigError` where it is wrong."""
+        """The configuration, read again when the file has changed; raises `ConfigError` if it is invalid."""
         with self._lock:
             return self._reload()
 
@@ -48,6 +53,18 @@ class Site:
                     self._store.close()
                 self._store, self._store_of = deployment.event_store(), deployment
             return self._store
+
+    def known_models(self) -> list[str]:
+        """Every model of the configuration, and others that had dispatches some seconds ago."""
+        loaded, store = self.loaded(), self.event_store()
+        with self._lock:
+            recorded, read_at = self._recorded
+            is_old = time.monotonic() - read_at > _RECORDED_FOR_S
+        if is_old:
+            recorded = store.models()
+            with self._lock:
+                self._recorded = recorded, time.monotonic()
+        return list(dict.fromkeys([*loaded.config.models, *loaded.broken, *recorded]))
 
     def model_pool(self) -> ModelPool:
         """The Showroom's model processes; they end with this process."""

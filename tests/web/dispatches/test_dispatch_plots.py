@@ -12,8 +12,8 @@ import pytest
 
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.events.records import EventRecord, Kind, Step
+from mlops_plugin.formatting import format_number
 from mlops_plugin.pipeline.distribution import Distribution
-from mlops_plugin.web import figures
 from mlops_plugin.web.charts import HEIGHT, WIDTH, Chart, Point, line_chart, share_chart
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.story import (
@@ -21,10 +21,10 @@ from mlops_plugin.web.dispatches.story import (
     LOST,
     RUNNING,
     SUCCEEDED,
+    list_tries,
     summarise_steps,
-    tell_tries,
-    timeline,
 )
+from mlops_plugin.web.dispatches.timeline import timeline
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOSTILE = '</title><script>alert("x")</script>'
@@ -69,7 +69,7 @@ def at(hours: float) -> datetime:
 )
 def test_line_chart_draws_any_values(values: list[float | None]) -> None:
     points = [Point(at(n), value, "succeeded") for n, value in enumerate(values)]
-    chart = line_chart("k", "Title", points, figures.number)
+    chart = line_chart("k", "Title", points, format_number)
     drawn = parsed(chart.svg)
     circles = [element for element in drawn.iter() if element.tag.endswith("circle")]
     assert len(circles) == sum(value is not None for value in values)
@@ -78,20 +78,20 @@ def test_line_chart_draws_any_values(values: list[float | None]) -> None:
 
 def test_line_chart_says_its_range_and_marks_failures() -> None:
     points = [Point(at(0), 2.0, "succeeded"), Point(at(1), 8.0, "failed")]
-    chart = line_chart("k", "Rows", points, figures.number)
+    chart = line_chart("k", "Rows", points, format_number)
     assert "2 values from 2 to 8; the newest is 8" in chart.svg
     assert chart.svg.count("dot-failed") == 1
 
 
 def test_larger_values_are_drawn_higher() -> None:
-    drawn = parsed(line_chart("k", "T", [Point(at(n), float(n), "") for n in range(9)], figures.number).svg)
+    drawn = parsed(line_chart("k", "T", [Point(at(n), float(n), "") for n in range(9)], format_number).svg)
     heights = [float(element.attrib["cy"]) for element in drawn.iter() if element.tag.endswith("circle")]
     assert heights == sorted(heights, reverse=True)
 
 
 def test_names_from_the_data_are_escaped_everywhere() -> None:
     share = share_chart("k", HOSTILE, [(at(0), {HOSTILE: 1.0})])
-    line = line_chart("k", HOSTILE, [Point(at(0), 1.0, HOSTILE)], figures.number)
+    line = line_chart("k", HOSTILE, [Point(at(0), 1.0, HOSTILE)], format_number)
     for chart in (share, line):
         parsed(chart.svg)
         assert "<script" not in chart.svg
@@ -194,7 +194,7 @@ RETRIED = [
 
 
 def test_tries_are_told_with_their_outcome() -> None:
-    tries = tell_tries(RETRIED)
+    tries = list_tries(RETRIED)
     assert [(each.step, each.number, each.outcome) for each in tries] == [
         ("collect", 1, FAILED),
         ("collect", 2, SUCCEEDED),
@@ -212,15 +212,15 @@ def test_tries_are_told_with_their_outcome() -> None:
 
 
 def test_a_killed_try_is_no_running_one() -> None:
-    retried = tell_tries([*RETRIED, event(60, "log", "started", 2)])
+    retried = list_tries([*RETRIED, event(60, "log", "started", 2)])
     assert [each.outcome for each in retried if each.step == "log"] == [LOST, RUNNING]
-    closed = tell_tries([*RETRIED, event(60, None, "reconciled", None, details={"state": "failed"})])
+    closed = list_tries([*RETRIED, event(60, None, "reconciled", None, details={"state": "failed"})])
     assert closed[-1].outcome == LOST
 
 
 def test_timeline_shows_the_last_pass_only() -> None:
     again = [*RETRIED, event(9, None, "failed", None), event(90_000, None, "started", None)]
-    tries = tell_tries(
+    tries = list_tries(
         [*again, event(90_001, "collect", "started"), event(90_003, "collect", "succeeded", seconds=2.0)]
     )
     drawn = timeline(tries, START + timedelta(days=3))
@@ -232,17 +232,7 @@ def test_timeline_shows_the_last_pass_only() -> None:
 
 
 def test_running_step_reaches_until_now() -> None:
-    drawn = timeline(tell_tries(RETRIED), START + timedelta(seconds=107))
+    drawn = timeline(list_tries(RETRIED), START + timedelta(seconds=107))
     assert drawn is not None
     bars = [element for element in parsed(drawn).iter() if element.tag.endswith("rect")]
     assert max(float(bar.attrib["width"]) for bar in bars) > WIDTH / 2
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(None, figures.MISSING), (0, "0.00 s"), (0.254, "0.25 s"), (9.14, "9.1 s"), (60, "1 min"),
-     (125, "2 min 5 s"),
-     (3600, "1 h"), (11_040, "3 h 4 min"), (183_600, "2 d 3 h"), (59.99, "1 min")],
-)  # fmt: skip
-def test_durations_read_well(seconds: float | None, shown: str) -> None:
-    assert figures.duration(seconds) == shown

@@ -235,7 +235,7 @@ def test_one_dispatch_as_json(client: Client, story: Story) -> None:
 def test_failed_dispatch_says_why(client: Client, story: Story) -> None:
     page = client.page(f"dispatches/{story.failed}").text
     assert "no such table: no_such_table" in page
-    assert "not begun" in page
+    assert "not started" in page
 
 
 def test_each_try_of_a_run_leads_to_its_log_and_each_partition_to_that_of_its_mapped_task(
@@ -281,10 +281,7 @@ def test_predictions_are_read_from_the_sink(client: Client, story: Story) -> Non
 
 
 def test_predictions_that_were_replaced_are_said_to_be(client: Client, story: Story) -> None:
-    assert (
-        "later dispatches have taken their place"
-        in client.page(f"dispatches/{story.first}?part=predictions").text
-    )
+    assert "later dispatches replaced them" in client.page(f"dispatches/{story.first}?part=predictions").text
 
 
 def test_predictions_of_a_sink_that_is_away_are_a_notice(
@@ -294,8 +291,7 @@ def test_predictions_of_a_sink_that_is_away_are_a_notice(
     identity = new_identity("sinkless")
     store.begin(identity)
     assert (
-        "has stored no predictions yet"
-        in client.page(f"dispatches/{identity.dispatch_id}?part=predictions").text
+        "stored no predictions yet" in client.page(f"dispatches/{identity.dispatch_id}?part=predictions").text
     )
     store.finish(identity.dispatch_id, collected=1, predicted=1, rejected=0, persisted=1)
     page = client.page(f"dispatches/{identity.dispatch_id}?part=predictions")
@@ -345,8 +341,8 @@ def test_run_leads_to_its_dispatch(client: Client, story: Story) -> None:
 
 
 def test_run_without_a_dispatch_says_so(client: Client, story: Story) -> None:
-    assert "has not dispatched anything yet" in client.page("dispatches/of-run?dag_id=told&run_id=x").text
-    assert "is no model" in client.page("dispatches/of-run?dag_id=elsewhere&run_id=x").text
+    assert "has no dispatch yet" in client.page("dispatches/of-run?dag_id=told&run_id=x").text
+    assert "is not a model" in client.page("dispatches/of-run?dag_id=elsewhere&run_id=x").text
 
 
 def test_dag_that_is_no_model_has_an_empty_tab(client: Client) -> None:

@@ -73,7 +73,7 @@ def test_run_again_from_the_tab_of_a_run(airflow: RunningAirflow, page: Page, ru
     assert len(airflow.workshop.events(dispatch_id("churn", run_id))) == 11
     tab.get_by_role("button", name="Run again", exact=True).click()
     tab.get_by_role("button", name="Yes, run again").click()
-    expect(tab.get_by_role("status")).to_contain_text("Airflow runs it again")
+    expect(tab.get_by_role("status")).to_contain_text("Airflow is running it again")
 
     expect(tab.locator("#story .badge").first).to_have_text("running", timeout=SOON_MS)
     expect(tab.get_by_text("All 8 tries")).to_be_visible(timeout=SOON_MS)  # without a reload
@@ -128,7 +128,7 @@ def test_list_can_be_filtered_without_scripts(
     plain.goto("/mlops/dispatches")
     plain.select_option("#state", "failed")
     plain.get_by_role("button", name="Show").click()
-    expect(plain.get_by_text("No dispatch passes the filter.")).to_be_visible()
+    expect(plain.get_by_text("No dispatch matches the filter.")).to_be_visible()
     plain.get_by_role("link", name="Reset").click()
     expect(plain.locator("#list tbody tr").first).to_contain_text("churn")
     context.close()

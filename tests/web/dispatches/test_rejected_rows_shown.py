@@ -121,11 +121,11 @@ def test_what_if_takes_its_ranges_from_the_baseline_where_there_is_one(
 ) -> None:
     workshop.add_model("churn")
     page = client.page("showroom/churn/what-if?key=[1]").text
-    assert "those of the first 5 cases, not the training data" in page
+    assert "come from the first 5 cases, not the training data" in page
     assert main(["baseline", "churn", "--query", "SELECT id, a, b, c FROM customers WHERE id < 3"]) == 0
     try:
         page = client.page("showroom/churn/what-if?key=[1]").text
-        assert "those of the model's baseline: 2 rows" in page
+        assert "come from the model's baseline: 2 rows" in page
         assert "WHERE id &lt; 3" in page
     finally:
         (workshop.folder / "churn.skops.baseline.json").unlink()

@@ -114,7 +114,7 @@ def test_models_are_shown_with_schedule_and_state(client: Client, web_airflow: R
 
     # Nothing here reads DAG files: Airflow does not know the model.
     assert models["churn"]["state"] == "not in Airflow"
-    assert models["churn"]["schedule"] == "by hand only"
+    assert models["churn"]["schedule"] == "manual only"
     assert models["broken one"]["state"] == "broken configuration"
     assert "config.yaml:" in models["broken one"]["why"]
     assert "broken one" in page
@@ -160,7 +160,7 @@ def test_history_shows_availability_latency_and_incidents(
     assert "&lt;i&gt;refused&lt;/i&gt;" in page
     assert 'aria-label="Availability, last 7 days: 66.6 % of 3 probes"' in page
     assert "10 min" in page
-    assert "names it no more" not in page
+    assert "removed from the configuration" not in page
     until_read(client, "66.6 % of probes got through in 24 hours")
     assert client.get("api/v1/monitor/history?target=host%20other%3A1").status == 404
 
@@ -182,13 +182,13 @@ def test_the_history_of_a_host_that_was_removed_says_so(
     assert (incident["state"], incident["ended_as"]) == ("down", "no longer watched")
     page = client.page("monitor/history?target=host%20removed.example%3A443").text
     assert "<td>no longer watched</td>" in page
-    assert "The configuration names it no more" in page
+    assert "removed from the configuration" in page
     assert "0.0 % of 1 probe<" in page
 
 
 def test_the_history_of_a_model_speaks_of_no_latency(client: Client) -> None:
     page = client.page("monitor/history?target=model%20churn").text
-    assert "A model counts as up while its last dispatch has succeeded" in page
+    assert "A model is up if its last dispatch succeeded" in page
     assert "Availability" in page
     assert "atency" not in page
 

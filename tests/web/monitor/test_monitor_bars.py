@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-import pytest
-
 from mlops_plugin.events.probes import Span
-from mlops_plugin.web.monitor.bars import availability_bars, day_bars, latency_bars, latency_in_words, percent
+from mlops_plugin.web.monitor.bars import availability_bars, day_bars, describe_latency, latency_bars
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOTHING = Span("", NOON)
@@ -16,13 +14,6 @@ NOTHING = Span("", NOON)
 
 def heights(svg: str, look: str) -> list[float]:
     return [float(height) for height in re.findall(rf'class="{look}" [^>]* height="([\d.]+)"', svg)]
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(1.0, "100 %"), (0.9999, "99.9 %"), (2 / 3, "66.6 %"), (0.0, "0.0 %")]
-)
-def test_only_everything_is_a_hundred_percent(share: float, text: str) -> None:
-    assert percent(share) == text
 
 
 def test_one_failure_of_many_is_seen() -> None:
@@ -65,5 +56,5 @@ def test_a_label_is_escaped() -> None:
 
 def test_what_has_no_latency_has_not_one_of_zero() -> None:
     """A model gets through, and in no time that could be told."""
-    assert latency_in_words([Span("", NOON, up=3)]) == "not known"
+    assert describe_latency([Span("", NOON, up=3)]) == "not known"
     assert heights(latency_bars([Span("", NOON, up=3)], "x"), "latency") == []

@@ -128,7 +128,7 @@ def test_a_form_shows_the_result_without_a_script(client: Client) -> None:
 def test_a_form_without_a_case_says_so_on_the_page(client: Client) -> None:
     answer = client.submit("showroom/churn/run", [])
     assert answer.status == 422
-    assert "no case was chosen" in html.unescape(answer.text)
+    assert "no case is chosen" in html.unescape(answer.text)
 
 
 def test_steps_are_streamed_as_they_happen(client: Client) -> None:
@@ -164,7 +164,7 @@ def test_what_if_changes_only_what_was_changed(client: Client) -> None:
 
 def test_why_states_its_method_and_orders_by_size(client: Client) -> None:
     page = client.submit("showroom/churn/why", [("key", "[4]")]).text
-    assert "one feature at a time takes its reference value" in page
+    assert "one feature at a time gets its reference value" in page
     assert "of the first 5 cases, not the training data" in page
     (dispatch,) = re.findall(r'href="[^"]*dispatches/([0-9a-f-]{36})"', page)
     assert "why: the case, then with one feature" in client.page(f"dispatches/{dispatch}").text

@@ -77,7 +77,7 @@ def test_from_a_result_to_why_and_to_what_if(page: Page) -> None:
 def test_an_error_stands_on_the_page_and_the_next_run_works(page: Page) -> None:
     frame = _showroom(page)
     frame.get_by_role("button", name="Run the chosen cases").click()
-    expect(frame.locator("#result [role=alert]")).to_contain_text("no case was chosen", timeout=SOON_MS)
+    expect(frame.locator("#result [role=alert]")).to_contain_text("Choose at least one case", timeout=SOON_MS)
     frame.get_by_role("checkbox", name="Choose case 1").check()
     frame.get_by_role("button", name="Run the chosen cases").click()
     expect(frame.locator("#result article")).to_have_count(1, timeout=SOON_MS)

@@ -1,4 +1,4 @@
-"""Dispatches as JSON and CSV, for programs; the same that the pages show."""
+"""Dispatches as JSON and CSV, for programs: the same data as on the pages."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
-from mlops_plugin.events.records import DispatchRecord, Kind, Origin, State, Step
+from mlops_plugin.events.records import Kind, Origin, State, Step
 from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.predictions import first_predictions
 from mlops_plugin.web.access import reads
-from mlops_plugin.web.dispatches.filters import NO_NUL, DispatchPageQuery, DispatchQuery, write_cursor
-from mlops_plugin.web.site import Site, SiteDep
+from mlops_plugin.web.dispatches.filters import DispatchPageQuery, DispatchQuery, write_cursor
+from mlops_plugin.web.error_status import refusals
+from mlops_plugin.web.visible import VisibleDep
 
-COUNT_LIMIT = 10_000  # beyond it, "more than" is all that is said
+COUNT_LIMIT = 10_000  # counting stops here
 PREDICTION_ROWS = 20
 PREDICTIONS_TIMEOUT_S = 8.0
 
@@ -35,23 +36,23 @@ class _FromRecord(BaseModel):
 
 
 class Dispatch(_FromRecord):
-    """One execution of a model. Times are UTC; rows are null where a step has not counted them yet."""
+    """One execution of a model. Times are UTC; rows are null until a step has counted them."""
 
     dispatch_id: str = Field(description="Also stands on every row of its predictions.")
     model: str
     origin: Origin
     state: State
-    requested_by: str | None = Field(description="Who asked for it, where somebody did.")
+    requested_by: str | None = Field(description="The user who requested it, if any.")
     dag_id: str | None = Field(description="Airflow's DAG and run; null for showroom and terminal.")
     run_id: str | None
     data_interval_start: datetime | None
     data_interval_end: datetime | None
     dry_run: bool
-    created_at: datetime = Field(description="When it was first begun.")
+    created_at: datetime = Field(description="When it first started.")
     started_at: datetime | None
     finished_at: datetime | None
     updated_at: datetime
-    seconds: float | None = Field(None, description="From its beginning to its end; null while it runs.")
+    seconds: float | None = Field(None, description="From its start to its end; null while it runs.")
     tries: int = Field(description="The highest try number of any step.")
     rows_collected: int | None
     rows_predicted: int | None
@@ -65,12 +66,12 @@ class DispatchPage(BaseModel):
 
     dispatches: list[Dispatch]
     next: str | None = Field(description="`before` of the next page; null on the last.")
-    count: int = Field(description=f"How many pass the filter, at most {COUNT_LIMIT}.")
+    count: int = Field(description=f"How many match the filter, at most {COUNT_LIMIT}.")
     is_count_bounded: bool = Field(description="Whether there are more than `count`.")
 
 
 class Event(_FromRecord):
-    """Something that happened to a dispatch; `step` is null where it concerns all of it."""
+    """Something that happened to a dispatch; `step` is null if it concerns the whole dispatch."""
 
     step: Step | None
     kind: Kind
@@ -104,27 +105,19 @@ class HistoryEntry(BaseModel):
 
 
 class Predictions(BaseModel):
-    """The first rows that a dispatch left in its sink; none where later dispatches replaced them."""
+    """The first rows that a dispatch left in its sink; none if later dispatches replaced them."""
 
     table: str
     columns: list[str]
     rows: list[list[str | None]] = Field(description="Values as text; null is NULL.")
 
 
-def found_dispatch(site: Site, dispatch_id: str) -> DispatchRecord:
-    """The dispatch of that id; 404 where there is none."""
-    dispatch = None if "\0" in dispatch_id else site.event_store().get(dispatch_id)
-    if dispatch is None:
-        raise HTTPException(404, f"there is no dispatch '{dispatch_id}'; it may have been deleted")
-    return dispatch
-
-
 @router.get("/dispatches")
-def list_dispatches(site: SiteDep, asked: Annotated[DispatchPageQuery, Query()]) -> DispatchPage:
-    """A page of dispatches, newest first; the next is `before` its `next`."""
-    store = site.event_store()
-    lines = store.page(asked.filter, before=asked.cursor, limit=asked.limit)
-    count = store.count(asked.filter, at_most=COUNT_LIMIT + 1)
+def list_dispatches(seen: VisibleDep, asked: Annotated[DispatchPageQuery, Query()]) -> DispatchPage:
+    """A page of dispatches, newest first; the next page is `before` its `next`."""
+    store, wanted = seen.site.event_store(), seen.passing(asked.filter)
+    lines = store.page(wanted, before=asked.cursor, limit=asked.limit)
+    count = store.count(wanted, at_most=COUNT_LIMIT + 1)
     return DispatchPage(
         dispatches=[Dispatch.model_validate(line) for line in lines],
         next=write_cursor(lines[-1].cursor) if len(lines) == asked.limit else None,
@@ -133,14 +126,18 @@ def list_dispatches(site: SiteDep, asked: Annotated[DispatchPageQuery, Query()])
     )
 
 
-@router.get("/dispatches.csv", response_class=StreamingResponse)
-def export_dispatches(site: SiteDep, asked: Annotated[DispatchQuery, Query()]) -> StreamingResponse:
-    """All dispatches that pass, as CSV; streamed, however many there are.
+@router.get(
+    "/dispatches.csv",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+def export_dispatches(seen: VisibleDep, asked: Annotated[DispatchQuery, Query()]) -> StreamingResponse:
+    """All dispatches that match the filter, as a CSV stream.
 
-    Text that a spreadsheet would take for a formula begins with an apostrophe.
+    Text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
-    pages = site.event_store().every_page(asked.filter)
-    first = next(pages, [])  # what fails, fails before the answer begins
+    pages = seen.site.event_store().every_page(seen.passing(asked.filter))
+    first = next(pages, [])  # an error must come before the response starts
     name = f"dispatches-{asked.model}.csv" if asked.model else "dispatches.csv"
     return StreamingResponse(
         csv_rows(chain([first], pages)),
@@ -149,33 +146,38 @@ def export_dispatches(site: SiteDep, asked: Annotated[DispatchQuery, Query()]) -
     )
 
 
-@router.get("/dispatches/{dispatch_id}")
-def show_dispatch(site: SiteDep, dispatch_id: str) -> DispatchDetail:
+@router.get("/dispatches/{dispatch_id}", responses=refusals(404))
+def show_dispatch(seen: VisibleDep, dispatch_id: str) -> DispatchDetail:
     """One dispatch with its events."""
-    dispatch = found_dispatch(site, dispatch_id)
+    dispatch = seen.dispatch(dispatch_id)
     detail = DispatchDetail.model_validate(dispatch)
     if dispatch.finished_at is not None:
         detail.seconds = (dispatch.finished_at - dispatch.created_at).total_seconds()
-    detail.events = [Event.model_validate(event) for event in site.event_store().events(dispatch_id)]
+    detail.events = [
+        Event.model_validate(event) for event in seen.site.event_store().events(dispatch.dispatch_id)
+    ]
     return detail
 
 
-@router.get("/dispatches/{dispatch_id}/predictions")
-def show_predictions(site: SiteDep, dispatch_id: str) -> Predictions:
+@router.get("/dispatches/{dispatch_id}/predictions", responses=refusals(404))
+def show_predictions(seen: VisibleDep, dispatch_id: str) -> Predictions:
     """The first rows of its predictions, read from the sink now."""
-    dispatch = found_dispatch(site, dispatch_id)
-    model = site.loaded().model(dispatch.model)
+    dispatch = seen.dispatch(dispatch_id)
     found = first_predictions(
-        site.deployment(), model, dispatch_id, limit=PREDICTION_ROWS, timeout_s=PREDICTIONS_TIMEOUT_S
+        seen.site.deployment(),
+        seen.model(dispatch.model),
+        dispatch.dispatch_id,
+        limit=PREDICTION_ROWS,
+        timeout_s=PREDICTIONS_TIMEOUT_S,
     )
     rows = [[None if value is None else str(value)[:500] for value in row] for row in found.rows]
     return Predictions(table=found.table, columns=found.columns, rows=rows)
 
 
-@router.get("/models/{model}/history")
+@router.get("/models/{model}/history", responses=refusals(404))
 def show_history(
-    site: SiteDep,
-    model: Annotated[str, Path(pattern=NO_NUL)],
+    seen: VisibleDep,
+    model: str,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> list[HistoryEntry]:
     """The model's newest dispatches, oldest first; those of the Showroom are left out."""
@@ -184,12 +186,14 @@ def show_history(
             dispatch=Dispatch.model_validate(line),
             distribution=(whole_report(reports) or {}).get("distribution"),
         )
-        for line, reports in site.event_store().history(DispatchFilter(model=model), limit=limit)
+        for line, reports in seen.site.event_store().history(
+            seen.passing(DispatchFilter(model=model)), limit=limit
+        )
     ]
 
 
 _COLUMNS = [*(field.name for field in fields(DispatchLine)), "seconds"]
-# A spreadsheet runs what begins like this; see OWASP, "CSV Injection".
+# A spreadsheet runs text that starts like this; see OWASP, "CSV Injection".
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 

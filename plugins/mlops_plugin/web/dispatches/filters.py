@@ -1,4 +1,4 @@
-"""What the address of a list of dispatches says: which ones, and after which one the page begins."""
+"""The query parameters of a list of dispatches: which ones, and where the page starts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import Cursor, Origin, State
 
 _MARK = "~"
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL's driver does not take one
 
 
 def none_if_empty(value: Any) -> Any:
-    """A form sends every field, empty ones too."""
+    """A form sends empty fields, too."""
     return None if value == "" else value
 
 
@@ -26,7 +25,7 @@ def _as_utc(value: datetime | None) -> datetime | None:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("lies before the year 1 or after the year 9999 in UTC") from None
+        raise ValueError("is before the year 1 or after the year 9999 in UTC") from None
 
 
 def _is_cursor(value: str | None) -> str | None:
@@ -42,19 +41,19 @@ CursorText = Annotated[
 
 
 class DispatchQuery(BaseModel):
-    """Which dispatches to show; what is left out lets all pass. A time without a zone is UTC."""
+    """Which dispatches to show; without a parameter, all match. A time without a time zone is UTC."""
 
     model: Annotated[str | None, BeforeValidator(none_if_empty)] = Field(
-        None, description="Only of this model.", max_length=250, pattern=NO_NUL
+        None, description="Only of this model.", max_length=250
     )
     state: Annotated[State | None, BeforeValidator(none_if_empty)] = Field(
         None, description="Only in this state."
     )
     origin: Annotated[Origin | None, BeforeValidator(none_if_empty)] = Field(
-        None, description="Only begun this way."
+        None, description="Only of this origin."
     )
-    since: Moment = Field(None, description="Only those that began at this time or later.")
-    until: Moment = Field(None, description="Only those that began before this time.")
+    since: Moment = Field(None, description="Only those that started at this time or later.")
+    until: Moment = Field(None, description="Only those that started before this time.")
 
     @property
     def filter(self) -> DispatchFilter:
@@ -70,7 +69,7 @@ class DispatchQuery(BaseModel):
 class DispatchPageQuery(DispatchQuery):
     """A page of the list."""
 
-    before: CursorText = Field(None, description="Begin after this one: `next` of the page before.")
+    before: CursorText = Field(None, description="Start after this one: `next` of the previous page.")
     limit: Annotated[int, Field(ge=1, le=1000, description="Dispatches in a page.")] = 50
 
     @property
@@ -83,18 +82,18 @@ class DispatchPageQuery(DispatchQuery):
 
 
 def parse_cursor(text: str) -> Cursor:
-    """What `write_cursor` wrote; raises ValueError for anything else."""
+    """The inverse of `write_cursor`; raises ValueError for anything else."""
     moment, mark, dispatch_id = text.partition(_MARK)
     try:
         created_at = datetime.fromisoformat(moment)
         is_moment = created_at.astimezone(UTC) == created_at  # False without a zone
     except (ValueError, OverflowError):
         is_moment = False
-    if not mark or not is_moment or "\0" in dispatch_id:
-        raise ValueError(f"{text!r} is not where a page ended; use `next` of a page")
+    if not mark or not is_moment:
+        raise ValueError(f"{text!r} is not a position in the list; use `next` of a page")
     return Cursor(created_at, dispatch_id)
 
 
 def write_cursor(cursor: Cursor) -> str:
-    """A cursor as a parameter of an address."""
+    """A cursor as a query parameter."""
     return f"{cursor.created_at.astimezone(UTC).isoformat()}{_MARK}{cursor.dispatch_id}"

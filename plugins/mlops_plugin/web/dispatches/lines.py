@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote
 
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
-from mlops_plugin.web import figures
+from mlops_plugin.events.records import State
+from mlops_plugin.formatting import format_count, format_duration
+from mlops_plugin.web.badges import badge_of
 from mlops_plugin.web.dispatches.api import COUNT_LIMIT
 
 
@@ -37,20 +39,20 @@ def present_line(line: DispatchLine, now: datetime) -> Row:
     step = next((step for step, rows in counted if rows is None), "persist")
     return Row(
         line=line,
-        badge=figures.BADGES[line.state],
+        badge=badge_of(line.state),
         link=f"dispatches/{quote(line.dispatch_id, safe='')}",
-        duration=figures.duration(seconds),
-        collected=figures.count(line.rows_collected),
-        predicted=figures.count(line.rows_predicted),
-        rejected=figures.count(line.rows_rejected),
-        persisted=figures.count(line.rows_persisted),
+        duration=format_duration(seconds),
+        collected=format_count(line.rows_collected),
+        predicted=format_count(line.rows_predicted),
+        rejected=format_count(line.rows_rejected),
+        persisted=format_count(line.rows_persisted),
         airflow_run=run,
         airflow_logs=None if run is None else f"{run}/tasks/{step}",
     )
 
 
 def airflow_run_path(dag_id: str | None, run_id: str | None) -> str | None:
-    """Airflow's page of a DAG run; None where no run stands behind the dispatch."""
+    """Airflow's page of a DAG run; None if the dispatch has no run."""
     if dag_id is None or run_id is None:
         return None
     return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
@@ -65,12 +67,12 @@ def airflow_log_path(run: str | None, step: str, partition: int | None, number: 
 
 
 def count_words(count: Callable[[DispatchFilter], int], wanted: DispatchFilter) -> str:
-    """How many dispatches pass, in words; and of those, without a filter for it, how many run or failed."""
+    """How many dispatches match, and without a filter by state how many of them are running or failed."""
     words = _count_word(count(wanted), "dispatch", "dispatches")
     if wanted.state is None:
-        for state in ("running", "failed"):
-            of_state = DispatchFilter(wanted.model, state, wanted.origin, wanted.since, wanted.until)
-            words += f", {_count_word(count(of_state), state, state)}"
+        states: tuple[State, ...] = ("running", "failed")
+        for state in states:
+            words += f", {_count_word(count(replace(wanted, state=state)), state, state)}"
     return words
 
 

@@ -1,4 +1,4 @@
-"""The Dispatches view: what ran, with which rows, which model and what outcome."""
+"""The pages of Dispatches: what ran, on which rows, with which model, and the outcome."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BeforeValidator, Field
 
 from mlops_plugin.events.marks import newest_mark
-from mlops_plugin.events.reading import DispatchLine
+from mlops_plugin.events.reading import DispatchFilter, DispatchLine
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.formatting import format_duration
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.infer_report import whole_report
 from mlops_plugin.pipeline.reading.mark_keeping import mark_words
-from mlops_plugin.web import figures
-from mlops_plugin.web.access import RightsDep, RightsOf, reads
-from mlops_plugin.web.dispatches.api import COUNT_LIMIT, found_dispatch
+from mlops_plugin.web.access import reads
+from mlops_plugin.web.badges import badge_of
+from mlops_plugin.web.dispatches.api import COUNT_LIMIT
 from mlops_plugin.web.dispatches.filters import (
     CursorText,
     DispatchPageQuery,
@@ -31,9 +32,11 @@ from mlops_plugin.web.dispatches.filters import (
 from mlops_plugin.web.dispatches.lines import airflow_log_path, airflow_run_path, count_words, present_line
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
-from mlops_plugin.web.dispatches.story import infer_report_of, summarise_steps, tell_tries, timeline
+from mlops_plugin.web.dispatches.story import infer_report_of, list_tries, summarise_steps
+from mlops_plugin.web.dispatches.timeline import timeline
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.site import Site, SiteDep
+from mlops_plugin.web.site import Site
+from mlops_plugin.web.visible import Visible, VisibleDep
 
 HISTORY = 100  # dispatches in the plots
 BUSY_EVERY_S, IDLE_EVERY_S = 3, 30
@@ -42,7 +45,7 @@ router = APIRouter(include_in_schema=False, dependencies=[reads("Dispatches")])
 
 
 class ListQuery(DispatchPageQuery):
-    """The list's page; `part` asks for a part of it that is shown anew, `tab` keeps to the model of a DAG."""
+    """The list's page; `part` asks for the part that refreshes, `tab` keeps the model of a DAG."""
 
     after: CursorText = Field(None, description="End before this one: the page of newer ones.")
     part: str | None = None
@@ -53,36 +56,37 @@ class ListQuery(DispatchPageQuery):
 
 
 @router.get("/dispatches", response_class=HTMLResponse)
-def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query()]) -> Response:
-    """The list, or with `part=list` only what changes while dispatches run."""
-    store = site.event_store()
-    lines, is_first = _page(store, asked)
+def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Query()]) -> Response:
+    """The list; with `part=list` only the part that changes while dispatches run."""
+    store, wanted = seen.site.event_store(), seen.passing(asked.filter)
+    lines, is_first = _page(store, asked, wanted)
     now = datetime.now(UTC)
     is_busy = any(line.state == "running" for line in lines)
     values: dict[str, Any] = {
         "asked": asked,
         "rows": [present_line(line, now) for line in lines],
         "is_busy": is_busy,
-        "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), asked.filter),
+        "reason": _why_empty(asked, is_first=is_first),
+        "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), wanted),
         **_links(asked, lines, is_first=is_first),
     }
     if asked.part == "list":
         return pages(request).render(request, "dispatches/list.html", **values)
-    models = sorted({*site.loaded().config.models, *site.loaded().broken, *filter(None, [asked.model])})
+    names = seen.names
     charts = []
     if asked.model:
-        history = store.history(asked.filter, limit=HISTORY)
+        history = store.history(wanted, limit=HISTORY)
         charts = history_charts([(line, whole_report(reports)) for line, reports in history])
     return pages(request).render(
         request,
         "dispatches/page.html",
         **values,
-        models=models,
+        models=sorted({*names, *filter(None, [asked.model])}),
         states=get_args(State),
         origins=get_args(Origin),
-        is_known=asked.model is None or asked.model in site.loaded().config.models or bool(lines),
+        is_known=asked.model is None or asked.model in names or bool(lines),
         charts=charts,
-        mark=_mark(site, asked.model),
+        mark=_mark(seen, asked.model),
         fragment=asked.link("dispatches", part="list"),
         export=asked.link("api/v1/dispatches.csv", before=None, after=None, limit=None, tab=None),
         reset=_reset(asked),
@@ -90,12 +94,20 @@ def show_list(request: Request, site: SiteDep, asked: Annotated[ListQuery, Query
     )
 
 
-def _mark(site: Site, name: str | None) -> str | None:
-    """Up to where the model has read its source, in words; None where that is not kept."""
-    model = site.loaded().config.models.get(name or "")
+def _why_empty(asked: ListQuery, *, is_first: bool) -> str:
+    if not is_first:
+        return "There are no older dispatches."
+    if any((asked.model, asked.state, asked.origin, asked.since, asked.until)):
+        return "No dispatch matches the filter."
+    return "There are no dispatches yet. Trigger a model's DAG in Airflow, or run a case in the Showroom."
+
+
+def _mark(seen: Visible, name: str | None) -> str | None:
+    """Up to which value the model has read its source, in words; None if that is not recorded."""
+    model = seen.models.get(name or "")
     if model is None or model.source.cursor is None:
         return None
-    return mark_words(model, newest_mark(site.event_store(), model.name))
+    return mark_words(model, newest_mark(seen.site.event_store(), model.name))
 
 
 def _reset(asked: ListQuery) -> str:
@@ -104,14 +116,14 @@ def _reset(asked: ListQuery) -> str:
     return asked.link("dispatches", **dict.fromkeys(ListQuery.model_fields.keys() - kept))
 
 
-def _page(store: EventStore, asked: ListQuery) -> tuple[list[DispatchLine], bool]:
+def _page(store: EventStore, asked: ListQuery, wanted: DispatchFilter) -> tuple[list[DispatchLine], bool]:
     """The lines, and whether they are the newest."""
     if asked.after:
-        newer = store.newer_page(asked.filter, after=parse_cursor(asked.after), limit=asked.limit)
+        newer = store.newer_page(wanted, after=parse_cursor(asked.after), limit=asked.limit)
         if len(newer) == asked.limit:
             return newer, False
-        return store.page(asked.filter, limit=asked.limit), True
-    return store.page(asked.filter, before=asked.cursor, limit=asked.limit), asked.before is None
+        return store.page(wanted, limit=asked.limit), True
+    return store.page(wanted, before=asked.cursor, limit=asked.limit), asked.before is None
 
 
 def _links(asked: ListQuery, lines: list[DispatchLine], *, is_first: bool) -> dict[str, str | None]:
@@ -125,42 +137,49 @@ def _links(asked: ListQuery, lines: list[DispatchLine], *, is_first: bool) -> di
 
 
 @router.get("/dispatches/of-run", response_class=HTMLResponse)
-def show_of_run(request: Request, site: SiteDep, rights: RightsDep, dag_id: str, run_id: str) -> Response:
+def show_of_run(request: Request, seen: VisibleDep, dag_id: str, run_id: str) -> Response:
     """The dispatch of a DAG run, for the tab on the run's page."""
-    # Airflow puts the run id into the address as it is: a plus sign arrives as a space.
+    # Airflow puts the run id into the URL unescaped: a plus sign arrives as a space.
     for spelling in dict.fromkeys((run_id, run_id.replace(" ", "+"))):
-        dispatch = site.event_store().get(id_of_run(dag_id, spelling))
-        if dispatch is not None:
-            return _show(request, site, rights, dispatch)
+        dispatch = seen.site.event_store().get(id_of_run(dag_id, spelling))
+        if dispatch is not None and seen.rights.may_read(dispatch.model):
+            return _show(request, seen, dispatch)
     return pages(request).render(
-        request, "dispatches/none.html", dag_id=dag_id, is_model=dag_id in site.loaded().config.models
+        request, "dispatches/none.html", dag_id=dag_id, is_model=dag_id in seen.names
     )
 
 
 @router.get("/dispatches/{dispatch_id}", response_class=HTMLResponse)
-def show_one(
-    request: Request, site: SiteDep, rights: RightsDep, dispatch_id: str, part: str | None = None
-) -> Response:
+def show_one(request: Request, seen: VisibleDep, dispatch_id: str, part: str | None = None) -> Response:
     """One dispatch; `part=story` is what changes while it runs, `part=predictions` is read from the sink."""
-    dispatch = found_dispatch(site, dispatch_id)
+    dispatch = seen.dispatch(dispatch_id)
     if kind := KINDS.get(part or ""):
-        return show_first_rows(request, site, dispatch, kind)
+        return show_first_rows(request, seen, dispatch, kind)
     if part == "story":
-        return pages(request).render(request, "dispatches/story.html", **_story(site, dispatch))
-    return _show(request, site, rights, dispatch)
+        return pages(request).render(request, "dispatches/story.html", **_story(seen.site, dispatch))
+    return _show(request, seen, dispatch)
 
 
-def _show(request: Request, site: Site, rights: RightsOf, dispatch: DispatchRecord) -> Response:
+def _show(request: Request, seen: Visible, dispatch: DispatchRecord) -> Response:
     dag_id = dispatch.dag_id if dispatch.run_id is not None else None
     return pages(request).render(
         request,
         "dispatches/one.html",
-        **_story(site, dispatch),
+        **_story(seen.site, dispatch),
         link=f"dispatches/{quote(dispatch.dispatch_id, safe='')}",
         every_s=BUSY_EVERY_S if dispatch.state == "running" else 0,
         has_run=dag_id is not None,
-        may_run_again=dag_id is not None and rights(dag_id).may_clear,
+        may_run_again=dag_id is not None and seen.rights.may_clear(dag_id),
     )
+
+
+def _changed(dispatch: DispatchRecord, previous: DispatchRecord | None) -> set[str]:
+    """Which of the hashes, if both dispatches have them, differ from those of the previous dispatch."""
+    pairs = {
+        name: (getattr(dispatch, name), getattr(previous, name, None))
+        for name in ("artifact_sha256", "config_sha256")
+    }
+    return {name for name, (now, before) in pairs.items() if now and before and now != before}
 
 
 def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
@@ -169,14 +188,14 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
     previous = store.previous(dispatch)
     before = store.events(previous.dispatch_id) if previous else []
     now = datetime.now(UTC)
-    tries = tell_tries(events)
+    tries = list_tries(events)
     run = airflow_run_path(dispatch.dag_id, dispatch.run_id)
     report = infer_report_of(events)
     seconds = ((dispatch.finished_at or now) - dispatch.created_at).total_seconds()
     return {
         "dispatch": dispatch,
-        "badge": figures.BADGES[dispatch.state],
-        "duration": figures.duration(seconds),
+        "badge": badge_of(dispatch.state),
+        "duration": format_duration(seconds),
         "is_busy": dispatch.state == "running",
         "steps": summarise_steps(tries),
         "tries": tries,
@@ -184,7 +203,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "reasons": (report or {}).get("reasons") or [],
         "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
+        "changed": _changed(dispatch, previous),
         "airflow_run": run,
         "log_path": partial(airflow_log_path, run),
-        "figures": figures,
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlops_plugin.events.reading import DispatchLine
-from mlops_plugin.web import figures
+from mlops_plugin.formatting import format_duration, format_number
 from mlops_plugin.web.charts import Chart, Point, comparison_chart, line_chart, share_chart
 
 Report = Mapping[str, Any] | None  # what `infer` reported; older dispatches have no distribution in it
@@ -23,7 +23,7 @@ def history_charts(history: Sequence[tuple[DispatchLine, Report]]) -> list[Chart
 
     def over_time(key: str, title: str, value: Callable[[DispatchLine], float | None]) -> Chart:
         points = [Point(line.created_at, value(line), line.state) for line in lines]
-        return line_chart(key, title, points, figures.duration if key == "duration" else figures.number)
+        return line_chart(key, title, points, format_duration if key == "duration" else format_number)
 
     charts = [
         over_time("duration", "Duration", lambda line: line.seconds),
@@ -39,12 +39,12 @@ def history_charts(history: Sequence[tuple[DispatchLine, Report]]) -> list[Chart
         if found is not None and _kind(found) == "numbers"
     ]
     if means:
-        charts.append(line_chart("mean", "Mean prediction", means, figures.number))
+        charts.append(line_chart("mean", "Mean prediction", means, format_number))
     return charts
 
 
 def distribution_chart(this: Report, previous: Report) -> Chart | None:
-    """One dispatch's predictions, beside those of the one before where both count alike; None without any."""
+    """One dispatch's predictions, beside those of the one before if both count alike, or None."""
     found, before = distribution_of(this), distribution_of(previous)
     if found is None or not _total(found):
         return None
@@ -97,7 +97,7 @@ def _aligned_classes(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], li
 
 
 def _aligned_bins(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[int]]]:
-    """The same bins for all: those of the coarsest, coarser still where there would be too many."""
+    """The same bins for all: those of the coarsest, and coarser if there would be too many."""
     exponent = max(int(whole["exponent"]) for whole in wholes)
     while True:
         counted = [_at(whole, exponent) for whole in wholes]
@@ -107,7 +107,7 @@ def _aligned_bins(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[
             break
         exponent += 1
     numbers = range(first, last + 1)
-    labels = [figures.number(number * 2.0**exponent) for number in numbers]
+    labels = [format_number(number * 2.0**exponent) for number in numbers]
     return labels, [[counts.get(number, 0) for number in numbers] for counts in counted]
 
 

@@ -1,4 +1,4 @@
-"""Bars of availability and latency over time, drawn by the server as SVG; a text says the same."""
+"""Bars of availability and latency over time, drawn by the server; their description says the same."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from mlops_plugin.events.probes import Span, added_up
+from mlops_plugin.formatting import format_availability, format_latency
+from mlops_plugin.web import svg
 
 _STEP, _WIDTH, _HEIGHT = 6, 5, 32
-_LEAST = 2.0  # so that a small share is seen
+_LEAST = 2.0  # so that a small share is visible
 
 
 def availability_bars(spans: Sequence[Span], label: str) -> Markup:
-    """One bar for each span: what got through below, what did not above; grey where nothing was probed."""
-    return _svg(
-        "".join(_availability_bar(number * _STEP, span) for number, span in enumerate(spans)),
+    """One bar for each span: successful probes below, failed ones above; grey if nothing was probed."""
+    bars = [bar for number, span in enumerate(spans) for bar in _availability_bar(number * _STEP, span)]
+    return _strip(
+        bars,
         len(spans),
-        f"Availability, {label}: {availability_in_words(spans)}",
+        f"Availability, {label}: {describe_availability(spans)}",
     )
 
 
@@ -29,7 +32,7 @@ def latency_bars(spans: Sequence[Span], label: str) -> Markup:
         if span.seconds is not None and highest > 0:
             height = max(_LEAST, _HEIGHT * span.seconds / highest)
             bars.append(_bar(number * _STEP, _HEIGHT - height, height, "latency"))
-    return _svg("".join(bars), len(spans), f"Latency, {label}: {latency_in_words(spans)}")
+    return _strip(bars, len(spans), f"Latency, {label}: {describe_latency(spans)}")
 
 
 def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
@@ -44,56 +47,43 @@ def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
             bars.append(_bar(x, _HEIGHT - _LEAST, _LEAST, "none"))
             continue
         failed = max(_LEAST, _HEIGHT * (1 - share)) if share < 1 else 0.0
-        bars += [_bar(x, failed, _HEIGHT - failed, "up"), _bar(x, 0, failed, "down")]
-    said = (
-        "not probed" if availability is None else f"{percent(availability)} of probes got through in 24 hours"
-    )
-    return _svg("".join(bars), len(day), said)
+        bars += [_bar(x, failed, _HEIGHT - failed, "up"), _bar(x, 0.0, failed, "down")]
+    words = "not probed"
+    if availability is not None:
+        words = f"{format_availability(availability)} of probes got through in 24 hours"
+    return _strip(bars, len(day), words)
 
 
-def availability_in_words(spans: Sequence[Span]) -> str:
+def describe_availability(spans: Sequence[Span]) -> str:
     """`99.3 % of 288 probes`"""
     whole = added_up(spans)
     if whole.availability is None:
         return "not probed"
-    return f"{percent(whole.availability)} of {whole.count:,} probe{'s' if whole.count != 1 else ''}"
+    return (
+        f"{format_availability(whole.availability)} of {whole.count:,} probe{'s' if whole.count != 1 else ''}"
+    )
 
 
-def latency_in_words(spans: Sequence[Span]) -> str:
+def describe_latency(spans: Sequence[Span]) -> str:
     """`1.5 ms on average, 20.1 ms at most`"""
     whole = added_up(spans)
     if whole.seconds is None:
         return "not known"
-    return f"{milliseconds(whole.seconds)} on average, {milliseconds(whole.seconds_max)} at most"
+    return f"{format_latency(whole.seconds)} on average, {format_latency(whole.seconds_max)} at most"
 
 
-def percent(share: float) -> str:
-    """Never 100 % where something failed."""
-    return "100 %" if share == 1 else f"{int(share * 1000) / 10:.1f} %"
-
-
-def milliseconds(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:,.1f} ms"  # noqa: RUF001
-
-
-def _availability_bar(x: int, span: Span) -> str:
+def _availability_bar(x: int, span: Span) -> list[Markup]:
     if span.availability is None:
-        return _bar(x, _HEIGHT - _LEAST, _LEAST, "none")
+        return [_bar(x, _HEIGHT - _LEAST, _LEAST, "none")]
     failed = max(_LEAST, _HEIGHT * (1 - span.availability)) if span.down else 0.0
     look = "partly" if span.partly else "up"
-    below = _bar(x, failed, _HEIGHT - failed, look) if failed < _HEIGHT else ""
-    return below + (_bar(x, 0, failed, "down") if failed else "")
+    below = [_bar(x, failed, _HEIGHT - failed, look)] if failed < _HEIGHT else []
+    return below + ([_bar(x, 0.0, failed, "down")] if failed else [])
 
 
-def _bar(x: int, y: float, height: float, look: str) -> str:
-    return f'<rect class="{look}" x="{x}" y="{y:.1f}" width="{_WIDTH}" height="{height:.1f}"/>'
+def _bar(x: int, y: float, height: float, look: str) -> Markup:
+    return svg.rectangle(look, x, y, _WIDTH, height)
 
 
-def _svg(bars: str, count: int, said: str) -> Markup:
-    return (
-        Markup(
-            '<svg class="bars" role="img" aria-label="{}" preserveAspectRatio="none" viewBox="0 0 {} {}">'
-        ).format(said, count * _STEP, _HEIGHT)
-        + Markup(bars)  # noqa: S704 -- numbers and words of ours only
-        + Markup("</svg>")
-    )
+def _strip(bars: Sequence[Markup], count: int, description: str) -> Markup:
+    return svg.strip(bars, count * _STEP, _HEIGHT, description=description)

@@ -1,4 +1,4 @@
-"""How a host, a database or a model was: availability, latency and incidents, as a page and as JSON."""
+"""The history of a host, a database or a model: availability, latency, incidents; as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from pydantic import BaseModel, Field
 
 from mlops_plugin.events.incidents import IncidentState
 from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
-from mlops_plugin.monitoring.model_state import words
+from mlops_plugin.formatting import format_availability, format_latency, format_period
 from mlops_plugin.monitoring.recording import model_of, model_target
 from mlops_plugin.monitoring.targets import targets_of
 from mlops_plugin.monitoring.timing import timing_target
 from mlops_plugin.web.access import reads
+from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.monitor.bars import (
     availability_bars,
-    availability_in_words,
+    describe_availability,
+    describe_latency,
     latency_bars,
-    latency_in_words,
-    milliseconds,
-    percent,
 )
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.site import Site, SiteDep
+from mlops_plugin.web.visible import Visible, VisibleDep
 
 router = APIRouter()
 
@@ -40,7 +39,7 @@ _COUNTS: dict[Window, int] = {"24 hours": 48, "7 days": 84, "30 days": 60}
 
 
 class SpanStatus(BaseModel):
-    """A stretch of time. Of each probe, `partly` means that some of the name's addresses worked."""
+    """A stretch of time. Of each probe, `partly` means that some addresses of the host worked."""
 
     start: datetime
     up: int
@@ -53,12 +52,10 @@ class SpanStatus(BaseModel):
 class IncidentStatus(BaseModel):
     """`ended_at` is null while it lasts."""
 
-    state: IncidentState = Field(description="Of a model also how it was with its time.")
+    state: IncidentState = Field(description="Of a model also `late`, `missed` and `overrun`.")
     began_at: datetime
     ended_at: datetime | None
-    ended_as: str | None = Field(
-        description="What it became: the next state, or `no longer watched`; null while it lasts."
-    )
+    ended_as: str | None = Field(description="The next state, or `no longer watched`; null while it lasts.")
     error: str | None
 
 
@@ -71,7 +68,7 @@ class WindowStatus(BaseModel):
 class History(BaseModel):
     target: str
     name: str
-    is_watched: bool = Field(description="False: the configuration names it no more.")
+    is_watched: bool = Field(description="False: it was removed from the configuration.")
     windows: list[WindowStatus]
     incidents: list[IncidentStatus]
 
@@ -86,15 +83,19 @@ class _Past:
     now: datetime
 
 
-def past(site: SiteDep, target: str) -> _Past:
-    """What is recorded of a target; 404 for one that the configuration does not name, nor has in a month."""
-    name = _names(site).get(target)
+def past(seen: VisibleDep, target: str) -> _Past:
+    """What is recorded of a target; 404 if it is not watched now, nor was within a month."""
+    name = _names(seen).get(target)
     now = datetime.now(UTC)
-    history = ProbeHistory(site.event_store())
+    history = ProbeHistory(seen.site.event_store())
     month = now - timedelta(days=31)
     hours = history.hours(target, since=month)
-    if name is None and not hours:
-        raise HTTPException(404, f"the configuration watches no '{target}', and nothing is recorded of it")
+    model = model_of(target)
+    may_read = model is None or seen.rights.may_read(model)
+    if not may_read or (name is None and not hours):
+        raise HTTPException(
+            404, f"nothing is recorded of '{target[:100]}', or it is a model whose DAG you may not read"
+        )
     single = history.probes(target, since=now - timedelta(hours=24.5))
     return _Past(
         target,
@@ -136,13 +137,15 @@ def history_page(request: Request, recorded: Recorded) -> HTMLResponse:
         is_model=model_of(recorded.target) is not None,
         windows=[_shown(window, found) for window, found in recorded.windows.items()],
         incidents=[
-            (incident, words((incident.ended_at or recorded.now) - incident.began_at))
+            (incident, format_period((incident.ended_at or recorded.now) - incident.began_at))
             for incident in recorded.incidents
         ],
     )
 
 
-@router.get("/api/v1/monitor/history", dependencies=[reads("Monitor")], tags=["Monitor"])
+@router.get(
+    "/api/v1/monitor/history", responses=refusals(404), dependencies=[reads("Monitor")], tags=["Monitor"]
+)
 def history(recorded: Recorded) -> History:
     """Of `target`, which is a probe's `id` in `/api/v1/monitor` or `model NAME`."""
     return History(
@@ -161,21 +164,21 @@ def history(recorded: Recorded) -> History:
     )
 
 
-def _names(site: Site) -> dict[str, str]:
-    loaded = site.loaded()
-    targets = targets_of(loaded.config.monitor, loaded.config.events, site.deployment().airflow_home)
-    models = {model_target(name): f"Model {name}" for name in (*loaded.config.models, *loaded.broken)}
+def _names(seen: Visible) -> dict[str, str]:
+    config = seen.site.loaded().config
+    targets = targets_of(config.monitor, config.events, seen.site.deployment().airflow_home)
+    models = {model_target(name): f"Model {name}" for name in seen.names}
     return {target.id: target.name for target in targets} | models
 
 
 def _with_its_timing(target: str) -> list[str]:
-    """A model's incidents are those of its outcome and those of its timing."""
+    """Incidents of a model are those of its outcomes and those of its timing."""
     model = model_of(target)
     return [target] if model is None else [target, timing_target(model)]
 
 
 def _start(window: Window, now: datetime) -> datetime:
-    """So that the last span holds this moment and all begin at whole hours, or halves of them."""
+    """The start of the first span: the last one contains `now`, and all start at full or half hours."""
     length, count = _LENGTHS[window], _COUNTS[window]
     if window == "24 hours":
         end = hour_of(now) + (length if now.minute < 30 else 2 * length)
@@ -188,16 +191,16 @@ def _shown(window: Window, found: list[Span]) -> dict[str, object]:
     label = f"last {window}"
     return {
         "title": window,
-        "availability": availability_in_words(found),
-        "latency": latency_in_words(found),
+        "availability": describe_availability(found),
+        "latency": describe_latency(found),
         "availability_bars": availability_bars(found, label),
         "latency_bars": latency_bars(found, label),
         "rows": [
             (
                 span.start,
                 span.count,
-                "" if span.availability is None else percent(span.availability),
-                milliseconds(span.seconds),
+                "" if span.availability is None else format_availability(span.availability),
+                format_latency(span.seconds),
             )
             for span in reversed(found)
             if span.count

@@ -1,4 +1,4 @@
-"""The Monitor: how the models, hosts and databases are, as a page, a fragment that refreshes, and JSON."""
+"""The state of models, hosts and databases: as a page, a fragment that refreshes, and JSON."""
 
 from __future__ import annotations
 
@@ -8,37 +8,18 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from mlops_plugin.orchestration.dag_states import AirflowStateDep
-from mlops_plugin.web.access import RightsDep, reads
+from mlops_plugin.web.access import reads
 from mlops_plugin.web.monitor.bars import day_bars
 from mlops_plugin.web.monitor.status import MonitorStatus, status_of
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.site import SiteDep
+from mlops_plugin.web.visible import VisibleDep
 
 router = APIRouter()
 
-# The word always stands in the badge; its look only repeats it.
-_BADGES = {
-    "ok": "badge-ok",
-    "up": "badge-ok",
-    "succeeded": "badge-ok",
-    "running": "badge-info",
-    "partly": "badge-warn",
-    "late": "badge-warn",
-    "missed": "badge-bad",
-    "overrun": "badge-warn",
-    "failed": "badge-bad",
-    "down": "badge-bad",
-    "refused": "badge-bad",
-    "timed out": "badge-bad",
-    "unreachable": "badge-bad",
-    "broken configuration": "badge-bad",
-    "not in Airflow": "badge-bad",
-}
 
-
-def current_status(site: SiteDep, airflow: AirflowStateDep, rights: RightsDep) -> MonitorStatus:
+def current_status(seen: VisibleDep, airflow: AirflowStateDep) -> MonitorStatus:
     """What the Monitor knows now."""
-    return status_of(site, airflow, rights)
+    return status_of(seen, airflow)
 
 
 Status = Annotated[MonitorStatus, Depends(current_status)]
@@ -49,7 +30,7 @@ def monitor_page(request: Request, status: Status) -> HTMLResponse:
     return _page(request, "monitor/page.html", status)
 
 
-# As deep as the page itself, so that links hold in both.
+# At the same depth as the page, so that relative links work in both.
 @router.get(
     "/monitor-status", response_class=HTMLResponse, dependencies=[reads("Monitor")], include_in_schema=False
 )
@@ -60,9 +41,15 @@ def monitor_fragment(request: Request, status: Status) -> HTMLResponse:
 
 @router.get("/api/v1/monitor", dependencies=[reads("Monitor")], tags=["Monitor"])
 def monitor_status(status: Status) -> MonitorStatus:
-    """Models, hosts and databases; `state` of a probe is `unknown` until its first result is there."""
+    """Models, hosts and databases; `state` of a probe is `unknown` until its first result."""
     return status
 
 
 def _page(request: Request, template: str, status: MonitorStatus) -> HTMLResponse:
-    return pages(request).render(request, template, seen=status, badges=_BADGES, day_bars=day_bars)
+    return pages(request).render(
+        request,
+        template,
+        seen=status,
+        has_disabled=not all(model.may_pause and model.may_trigger for model in status.models),
+        day_bars=day_bars,
+    )

@@ -1,4 +1,4 @@
-"""What the Monitor knows at this moment, typed: the JSON answers it, the page shows it."""
+"""What the Monitor knows now, as typed records for the page and for JSON."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.config.durations import parse_duration
-from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.formatting import format_distance, format_period
 from mlops_plugin.monitoring.board import Reading
-from mlops_plugin.monitoring.model_state import DagSeen, ModelWord, last_dispatch, model_state, words
+from mlops_plugin.monitoring.model_state import DagSeen, ModelWord, last_dispatch, model_state
 from mlops_plugin.monitoring.probe_result import Outcome
 from mlops_plugin.monitoring.targets import targets_of
 from mlops_plugin.monitoring.watch import Past
 from mlops_plugin.orchestration.dag_states import AirflowState
-from mlops_plugin.web.access import RightsOf
 from mlops_plugin.web.site import Site
+from mlops_plugin.web.visible import Visible
 
-_WAIT_S = 0.25  # what answers within it is fresh on the page; a page waits no longer
+_WAIT_S = 0.25  # how long a page waits for fresh results
 _READ_TIMEOUT_S = 10.0
 
 
@@ -36,7 +36,7 @@ class LastDispatch(BaseModel):
 
 
 class ModelStatus(BaseModel):
-    """One model. `is_paused` is null where Airflow does not know its DAG."""
+    """One model. `is_paused` is null if Airflow does not know its DAG."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -57,11 +57,11 @@ class StepStatus(BaseModel):
     address: str | None
     outcome: Outcome
     seconds: float
-    said: str | None = Field(description="The system's or the driver's own words.")
+    said: str | None = Field(description="The message of the system or the driver.")
 
 
 class ProbeStatus(BaseModel):
-    """One host or database. `at` is when this was so; null: not known yet."""
+    """One host or database. `at` is the time of the result; null: no result yet."""
 
     id: str
     kind: Literal["host", "database"]
@@ -70,7 +70,7 @@ class ProbeStatus(BaseModel):
     state: Literal["up", "partly", "down", "unknown"]
     is_probing: bool
     at: datetime | None
-    seconds: float | None = Field(description="To get through, by the fastest way.")
+    seconds: float | None = Field(description="Time to connect, by the fastest address.")
     day: list[float | None] = Field(
         description="Availability in each of the last 24 hours, oldest first; null: not probed."
     )
@@ -79,7 +79,7 @@ class ProbeStatus(BaseModel):
 
 
 class MonitorStatus(BaseModel):
-    """Everything the Monitor shows. `problem`: why the models' last dispatches are not current."""
+    """Everything the Monitor shows. `problem`: why the last dispatches of the models are out of date."""
 
     at: datetime
     refresh_seconds: float
@@ -89,9 +89,9 @@ class MonitorStatus(BaseModel):
     problem: str | None
 
 
-def status_of(site: Site, airflow: AirflowState, rights: RightsOf) -> MonitorStatus:
-    """What is known now. Slow databases and hosts hold it up by half a second at most."""
-    watch, loaded = site.watch, site.loaded()
+def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
+    """What is known now. Slow databases and hosts delay it by half a second at most."""
+    site, watch, loaded = seen.site, seen.site.watch, seen.site.loaded()
     monitor = loaded.config.monitor
     targets = targets_of(monitor, loaded.config.events, site.deployment().airflow_home)
     names = [*loaded.config.models, *loaded.broken]
@@ -118,7 +118,7 @@ def status_of(site: Site, airflow: AirflowState, rights: RightsOf) -> MonitorSta
     return MonitorStatus(
         at=now,
         refresh_seconds=monitor.refresh.total_seconds(),
-        models=_models(loaded, airflow.dags(names), known.dispatches, rights, now),
+        models=_models(seen, airflow.dags(seen.names), known.dispatches, now),
         hosts=[probe for probe in probes if probe.kind == "host"],
         databases=[probe for probe in probes if probe.kind == "database"],
         problem=past.error,
@@ -132,25 +132,24 @@ def _read_past(site: Site, models: Sequence[str], targets: Sequence[str]) -> Pas
 
 
 def _models(
-    loaded: LoadedConfig,
+    seen: Visible,
     dags: Mapping[str, DagSeen],
     last: Mapping[str, DispatchRecord],
-    rights: RightsOf,
     now: datetime,
 ) -> list[ModelStatus]:
-    late_after = loaded.config.monitor.late_after
+    late_after = seen.site.loaded().config.monitor.late_after
+    broken = seen.broken
     known: Sequence[tuple[str, ModelConfig | None]] = [
-        *loaded.config.models.items(),
-        *((name, None) for name in loaded.broken),
+        *seen.models.items(),
+        *((name, None) for name in broken),
     ]
     found = []
     for name, model in known:
         dag = dags.get(name)
         dispatch = last_dispatch(dag, last.get(name))
-        problem = None if model else "; ".join(map(str, loaded.broken[name]))
+        problem = None if model else "; ".join(map(str, broken[name]))
         limit = model.dispatch_timeout if model else None
         state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
-        may = rights(name)
         due = dag.next_run_after if dag and not dag.is_paused else None
         found.append(
             ModelStatus(
@@ -159,11 +158,11 @@ def _models(
                 why=state.why,
                 schedule=schedule_in_words(model) if model else "unknown",
                 is_paused=None if dag is None or dag.is_stale else dag.is_paused,
-                may_pause=may.may_pause,
-                may_trigger=may.may_trigger,
+                may_pause=seen.rights.may_pause(name),
+                may_trigger=seen.rights.may_trigger(name),
                 last=_last(dispatch),
                 next_at=due,
-                next_in=in_words(due - now) if due else None,
+                next_in=format_distance(due - now) if due else None,
             )
         )
     return found
@@ -206,22 +205,17 @@ def _probe(reading: Reading, day: list[Span]) -> ProbeStatus:
     )
 
 
-def in_words(until: timedelta) -> str:
-    """`in 5 min`, or `2 min ago` for what should have been."""
-    return f"in {words(until)}" if until >= timedelta(0) else f"{words(-until)} ago"
-
-
 def schedule_in_words(model: ModelConfig) -> str:
-    """A model's schedule as people say it."""
+    """The schedule of a model for people."""
     schedule = model.schedule
     if schedule is None:
-        return "by hand only"
+        return "manual only"
     if isinstance(schedule, tuple):
         return f"after {' and '.join(schedule)}"
     if schedule.startswith("@"):
         return schedule.removeprefix("@")
     if " " not in schedule:
-        return f"every {words(parse_duration(schedule))}"
+        return f"every {format_period(parse_duration(schedule))}"
     return _cron_in_words(schedule)
 
 

@@ -13,16 +13,17 @@ from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open
 from mlops_plugin.serving.run import as_json
 from mlops_plugin.serving.wanted import MAX_ROWS, Wanted
 from mlops_plugin.web.access import UserName, creates, reads
-from mlops_plugin.web.showroom.requests import Model, place_of, place_text, showroom, wanted_model
+from mlops_plugin.web.error_status import refusals
+from mlops_plugin.web.showroom.requests import Model, place_of, place_text, showroom
 from mlops_plugin.web.site import SiteDep
+from mlops_plugin.web.visible import VisibleDep
+from mlops_plugin.web.well_formed import ColumnName, KeyText, Search, Value
 
 router = APIRouter(prefix="/api/v1/showroom", tags=["Showroom"])
 
-Value = bool | int | float | str | None
-
 
 class ModelState(BaseModel):
-    """A model that can be run. `state`: whether a process has it in memory."""
+    """A model that can be run. `state`: whether it is loaded."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -37,7 +38,7 @@ class ModelState(BaseModel):
 
 class CasesPage(BaseModel):
     """One page of cases, key columns first. `next` is `after` of the next page, `previous` is `before` of the
-    one before; null where there is none."""
+    one before; null if there is none."""
 
     columns: list[str]
     rows: list[dict[str, Any]]
@@ -51,8 +52,8 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     keys: list[list[Value]] = Field(default=[], max_length=MAX_CHOSEN, examples=[[[17], [18]]])
-    rows: list[dict[str, Value]] = Field(default=[], max_length=MAX_ROWS, examples=[[{"age": 41}]])
-    changes: dict[str, Value] = Field(default={}, examples=[{"age": 42}])
+    rows: list[dict[ColumnName, Value]] = Field(default=[], max_length=MAX_ROWS, examples=[[{"age": 41}]])
+    changes: dict[ColumnName, Value] = Field(default={}, examples=[{"age": 42}])
 
 
 class StepTime(BaseModel):
@@ -71,8 +72,8 @@ class RejectedValue(BaseModel):
 
 
 class RunResult(BaseModel):
-    """`predictions`: the key and what the model said, in the order of the rows; with changes, the cases as
-    they are come first. Rows that the contract rejects are left out there, and stand in `rejected`."""
+    """`predictions`: the key and the model's output, in the order of the rows; with changes, the unchanged
+    cases come first. Rows that the contract rejects are in `rejected` instead."""
 
     dispatch_id: str
     artifact_sha256: str
@@ -82,10 +83,10 @@ class RunResult(BaseModel):
 
 
 @router.get("/models", dependencies=[reads("Showroom")])
-def models(site: SiteDep) -> list[ModelState]:
-    pool = site.model_pool()
+def models(seen: VisibleDep) -> list[ModelState]:
+    pool = seen.site.model_pool()
     found = []
-    for model in site.loaded().config.models.values():
+    for model in seen.models.values():
         loading = pool.loading(model)
         found.append(
             ModelState(
@@ -101,15 +102,15 @@ def models(site: SiteDep) -> list[ModelState]:
     return found
 
 
-@router.get("/models/{name}/cases", dependencies=[reads("Showroom")])
+@router.get("/models/{name}/cases", responses=refusals(404), dependencies=[reads("Showroom")])
 def cases(
     site: SiteDep,
     model: Model,
-    search: str = "",
-    sort: str | None = None,
+    search: Search = "",
+    sort: ColumnName | None = None,
     descending: bool = False,
-    after: str = "",
-    before: str = "",
+    after: KeyText = "",
+    before: KeyText = "",
     page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = 25,
 ) -> CasesPage:
     view = CaseView(search, sort, descending, place_of(after, before), page_rows)
@@ -123,13 +124,18 @@ def cases(
     )
 
 
-@router.post("/models/{name}/runs", response_model=RunResult, dependencies=[creates("Showroom")])
-def run(site: SiteDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:
+@router.post(
+    "/models/{name}/runs",
+    response_model=RunResult,
+    responses=refusals(400, 404, 413),
+    dependencies=[creates("Showroom")],
+)
+def run(seen: VisibleDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:
     if bool(asked.keys) == bool(asked.rows):
         raise HTTPException(422, "send either keys of cases or rows of features")
     wanted = Wanted([tuple(key) for key in asked.keys], asked.rows, asked.changes)
-    # Not as dependencies, and the answer as it is sent: each would cost a one-row run another thread.
-    shown = showroom(site).run(wanted_model(site, name), wanted, user)
+    # No dependencies and no response model: each would cost a one-row run another thread.
+    shown = showroom(seen.site).run(seen.runnable(name), wanted, user)
     result = RunResult(
         dispatch_id=shown.dispatch_id,
         artifact_sha256=shown.artifact_sha256,

@@ -6,10 +6,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.formatting import format_value
 from mlops_plugin.serving.cases import CasePage, CaseView
 from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.requests import place_text
-from mlops_plugin.web.showroom.results import key_json, shown_text
+from mlops_plugin.web.showroom.results import key_json
 
 
 def present_cases(
@@ -28,8 +29,8 @@ def present_cases(
     rows = [
         {
             "key": key_json(tuple(row[name] for name in model.key)),
-            "label": " / ".join(shown_text(row[name]) for name in model.key),
-            "cells": [(shown_text(row[name]), name in numeric) for name in shown],
+            "label": " / ".join(format_value(row[name]) for name in model.key),
+            "cells": [(format_value(row[name]), name in numeric) for name in shown],
             "picture": data_uri([row[n] for n in pixels], image.width, image.height) if image else None,
         }
         for row in page.rows.to_pylist()
@@ -44,7 +45,7 @@ def present_cases(
 
 
 def _pixels(model: ModelConfig, names: list[str], known: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The columns that are a picture; before the model is loaded, told by their number."""
+    """The columns that are a picture; before the model is loaded, they are guessed from their number."""
     image = model.showroom.image
     if image is None:
         return ()

@@ -15,14 +15,16 @@ from mlops_plugin.web.showroom.cases import present_cases
 from mlops_plugin.web.showroom.requests import Model, place_of
 from mlops_plugin.web.showroom.steps import STEP_WORDS
 from mlops_plugin.web.site import SiteDep
+from mlops_plugin.web.visible import VisibleDep
+from mlops_plugin.web.well_formed import ColumnName, KeyText, Search
 
-router = APIRouter(prefix="/showroom", dependencies=[reads("Showroom")])
+router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[reads("Showroom")])
 
 
 @router.get("", response_class=HTMLResponse)
-def models_page(request: Request, site: SiteDep, search: str = "") -> HTMLResponse:
-    loaded = site.loaded()
-    pool = site.model_pool()
+def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTMLResponse:
+    models = seen.models
+    pool = seen.site.model_pool()
     found = [
         {
             "name": model.name,
@@ -31,18 +33,18 @@ def models_page(request: Request, site: SiteDep, search: str = "") -> HTMLRespon
             "tags": model.tags,
             "loading": pool.loading(model),
         }
-        for model in loaded.config.models.values()
+        for model in models.values()
         if _matches(search, model)
     ]
     found.sort(key=lambda one: str(one["title"]).casefold())
-    broken = [name for name in sorted(loaded.broken) if search.casefold() in name.casefold()]
+    broken = [name for name in sorted(seen.broken) if search.casefold() in name.casefold()]
     return pages(request).render(
         request,
         "showroom/models.html",
         models=found,
         broken=broken,
         search=search,
-        total=len(loaded.config.models),
+        total=len(models),
     )
 
 
@@ -56,11 +58,11 @@ def cases_page(
     request: Request,
     site: SiteDep,
     model: Model,
-    search: str = "",
-    sort: str | None = None,
+    search: Search = "",
+    sort: ColumnName | None = None,
     descending: bool = False,
-    after: str = "",
-    before: str = "",
+    after: KeyText = "",
+    before: KeyText = "",
 ) -> HTMLResponse:
     view = CaseView(search, sort or None, descending, place_of(after, before))
     pool = site.model_pool()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def data_uri(pixels: Sequence[float | None], width: int, height: int) -> str | None:
-    """A greyscale picture, darkest value black and brightest white; None where the count does not fit."""
+    """A greyscale picture from the darkest value to the brightest; None if the pixels do not fit."""
     if len(pixels) != width * height:
         return None
     values = [0.0 if pixel is None or pixel != pixel else float(pixel) for pixel in pixels]

@@ -1,10 +1,11 @@
-"""What if, and why: questions about one case of the Showroom."""
+"""The pages What if and Why, which ask about one case."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from mlops_plugin.formatting import format_value
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.cases import open_cases
 from mlops_plugin.serving.explanation import Usual, explain, references_of
@@ -12,17 +13,18 @@ from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.showroom.picture import data_uri
-from mlops_plugin.web.showroom.requests import Model, ShowroomDep, WantedDep, key_of, shown_key
-from mlops_plugin.web.showroom.results import reasons, shown_text
+from mlops_plugin.web.showroom.requests import RunnableModel, ShowroomDep, WantedDep, key_of, shown_key
+from mlops_plugin.web.showroom.results import reasons
 from mlops_plugin.web.showroom.steps import STEP_WORDS
 from mlops_plugin.web.site import SiteDep
+from mlops_plugin.web.well_formed import KeyText
 
-# Asking starts the model's process, so seeing is not enough.
-router = APIRouter(prefix="/showroom", dependencies=[creates("Showroom")])
+# These run the model, so reading is not enough.
+router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[creates("Showroom")])
 
 
 @router.get("/{name}/what-if", response_class=HTMLResponse)
-def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTMLResponse:
+def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: KeyText) -> HTMLResponse:
     with open_cases(model, site.deployment()) as cases:
         row = cases.chosen([key_of(key)]).read_all()
         with site.model_pool().runtime(model) as runtime:
@@ -58,7 +60,7 @@ def what_if_page(request: Request, site: SiteDep, model: Model, key: str) -> HTM
 
 @router.post("/{name}/why", response_class=HTMLResponse)
 def why_page(
-    request: Request, showroom: ShowroomDep, model: Model, user: UserName, wanted: WantedDep
+    request: Request, showroom: ShowroomDep, model: RunnableModel, user: UserName, wanted: WantedDep
 ) -> HTMLResponse:
     key = wanted.keys[0]
     shown = showroom.run(model, Wanted(keys=[key], is_why=True), user)
@@ -71,7 +73,7 @@ def why_page(
         title=model.showroom.title or model.name,
         key_text=shown_key(key),
         outcome=found.outcome.replace("probability_", "probability of ", 1),
-        value=shown_text(found.value),
+        value=format_value(found.value),
         reasons=reasons(found),
         references=shown.references,
         dispatch_id=shown.dispatch_id,
@@ -81,7 +83,8 @@ def why_page(
 def _hint(usual: dict[str, Usual], name: str) -> str:
     found = usual.get(name)
     if found is None or found.reference is None:
-        return "no usual value known"
+        return "usual value unknown"
     if found.least is None:
-        return f"commonest: {shown_text(found.reference)}"
-    return f"median {shown_text(found.reference)}, {shown_text(found.least)} to {shown_text(found.greatest)}"
+        return f"most common: {format_value(found.reference)}"
+    usual_range = f"{format_value(found.least)} to {format_value(found.greatest)}"
+    return f"median {format_value(found.reference)}, {usual_range}"

@@ -14,18 +14,26 @@ from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.site import SiteDep
+from mlops_plugin.web.visible import VisibleDep
+from mlops_plugin.web.well_formed import check_fields, parse_key
 
 _MAX_FORM_BYTES = 1 << 20
 
 Form = list[tuple[str, str]]
 
 
-def wanted_model(site: SiteDep, name: str) -> ModelConfig:
-    """The model of that name; raises `UnknownModel`, or `ConfigError` where its entry is broken."""
-    return site.loaded().model(name)
+def readable_model(seen: VisibleDep, name: str) -> ModelConfig:
+    """The model of that name, for a user who may read its DAG."""
+    return seen.model(name)
 
 
-Model = Annotated[ModelConfig, Depends(wanted_model)]
+def runnable_model(seen: VisibleDep, name: str) -> ModelConfig:
+    """The model of that name, for a user who may trigger its DAG."""
+    return seen.runnable(name)
+
+
+Model = Annotated[ModelConfig, Depends(readable_model)]
+RunnableModel = Annotated[ModelConfig, Depends(runnable_model)]
 
 
 def showroom(site: SiteDep) -> Showroom:
@@ -40,15 +48,17 @@ async def submitted(request: Request) -> Form:
     """The fields of a form, in order."""
     body = await request.body()
     if len(body) > _MAX_FORM_BYTES:
-        raise HTTPException(413, "the form is too large")
-    return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+        raise HTTPException(413, f"the form is too large; send at most {_MAX_FORM_BYTES:,} bytes")
+    form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    check_fields(form)
+    return form
 
 
 def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
     """The chosen cases, and the values that differ from what they were (`was.NAME` and `set.NAME`)."""
     keys = [key_of(value) for name, value in form if name == "key"]
     if not keys:
-        raise HTTPException(422, "no case was chosen; choose at least one")
+        raise HTTPException(422, "no case is chosen; choose at least one")
     was = {name.removeprefix("was."): value for name, value in form if name.startswith("was.")}
     changes = {
         name.removeprefix("set."): value or None
@@ -63,23 +73,20 @@ WantedDep = Annotated[Wanted, Depends(wanted_of)]
 
 def key_of(text: str) -> tuple[Any, ...]:
     """The key that a form or link carries as a JSON array."""
-    try:
-        values = json.loads(text)
-    except ValueError:
-        values = None
-    if not isinstance(values, list) or any(isinstance(value, list | dict) for value in values):
-        raise HTTPException(422, f"'{text[:100]}' is no key; a key is a JSON array of its columns' values")
-    return tuple(values)
+    values = parse_key(text)
+    if values is None:
+        raise HTTPException(422, f"'{text[:100]}' is not a key; a key is a JSON array of its columns' values")
+    return values
 
 
 def place_of(after: str, before: str) -> Place | None:
-    """Where a page of cases begins, from the address that `place_text` made; None for the first page."""
+    """Where a page of cases begins, in the text that `place_text` made; None for the first page."""
     text = after or before
     if not text:
         return None
     is_null, *key = key_of(text) or (None,)
     if not isinstance(is_null, bool):
-        raise HTTPException(422, f"'{text[:100]}' is no place among cases; begin with the first page")
+        raise HTTPException(422, f"'{text[:100]}' is not a place among the cases; start with the first page")
     return Place(tuple(key), is_null, is_backwards=not after)
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.formatting import format_share, format_value
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.explanation import Explanation
 from mlops_plugin.serving.run import Rejection, Shown
 from mlops_plugin.web.showroom.picture import data_uri
 
-REJECTED = "rejected"  # in the place of a prediction
-# What a spreadsheet would take for a formula.
+REJECTED = "rejected"  # instead of a prediction
+# A spreadsheet runs text that starts with these.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -30,12 +31,12 @@ class Bar:
     label: str
     share: float
     text: str
-    before: str = ""  # what-if: what it was
+    before: str = ""  # what-if: the value before the change
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row's result. `agrees` is None where no truth is known."""
+    """The result of one row. `agrees` is None if the truth is unknown."""
 
     key: tuple[tuple[str, str], ...]
     key_json: str
@@ -69,8 +70,8 @@ def outcomes(
 
 
 def _rejection_text(one: Rejection) -> str:
-    where = "" if one.column is None else f"{one.column}: "
-    return f"{where}{one.reason}" + ("" if one.value is None else f" (found {one.value})")
+    column = "" if one.column is None else f"{one.column}: "
+    return f"{column}{one.reason}" + ("" if one.value is None else f" (found {one.value})")
 
 
 def _changed_outcome(
@@ -81,7 +82,7 @@ def _changed_outcome(
 ) -> Outcome:
     plain = _outcome(model, features, after[0], after[1], before[1])
     changes = tuple(
-        (name, shown_text(before[0][name]), shown_text(value))
+        (name, format_value(before[0][name]), format_value(value))
         for name, value in after[0].items()
         if value != before[0][name]
     )
@@ -118,27 +119,29 @@ def _outcome(
     image = model.showroom.image
     pixels = [row.get(name) for name in features]
     return Outcome(
-        key=tuple((name, shown_text(value)) for name, value in zip(model.key, key, strict=True)),
+        key=tuple((name, format_value(value)) for name, value in zip(model.key, key, strict=True)),
         key_json=key_json(key),
         prediction=_prediction(answered),
         others=tuple(
-            (name, shown_text(answer[name])) for name in names if name not in chances and name != "prediction"
+            (name, format_value(answer[name]))
+            for name in names
+            if name not in chances and name != "prediction"
         ),
         bars=tuple(bars),
-        truth=shown_text(truth) if has_truth else None,
+        truth=format_value(truth) if has_truth else None,
         agrees=_agrees(answer.get("prediction"), truth) if has_truth and chances else None,
         picture=data_uri(pixels, image.width, image.height) if image else None,
     )
 
 
 def _prediction(answer: dict[str, Any] | None) -> str:
-    return REJECTED if answer is None else shown_text(answer.get("prediction"))
+    return REJECTED if answer is None else format_value(answer.get("prediction"))
 
 
 def _probability(name: str, value: float | None, before: float | None) -> Bar:
     share = min(max(value or 0.0, 0.0), 1.0)
-    was = "" if before is None else f"{before:.1%}"
-    return Bar(name.removeprefix("probability_"), share, f"{share:.1%}", was)
+    was = "" if before is None else format_share(before)
+    return Bar(name.removeprefix("probability_"), share, format_share(share), was)
 
 
 def _agrees(prediction: Any, truth: Any) -> bool:
@@ -154,8 +157,8 @@ def reasons(found: Explanation) -> list[tuple[str, str, str, str, Bar]]:
     return [
         (
             one.feature,
-            shown_text(one.value),
-            shown_text(one.reference),
+            format_value(one.value),
+            format_value(one.reference),
             _effect(one.amount),
             Bar(one.feature, abs(one.amount or 0.0) / greatest, _signed(one.amount)),
         )
@@ -165,19 +168,12 @@ def reasons(found: Explanation) -> list[tuple[str, str, str, str, Bar]]:
 
 def _effect(amount: float | None) -> str:
     if amount is None:
-        return "unknown: the contract rejects the reference value here"
+        return "unknown: the contract rejects the reference value"
     return "raises" if amount > 0 else "lowers" if amount < 0 else "changes nothing"
 
 
 def _signed(amount: float | None) -> str:
     return "" if amount is None else f"{amount:+.4g}"
-
-
-def shown_text(value: Any) -> str:
-    """A value for people."""
-    if value is None:
-        return "NULL"
-    return f"{value:.6g}" if isinstance(value, float) else text_of(value)
 
 
 def key_json(key: tuple[Any, ...]) -> str:
@@ -186,7 +182,7 @@ def key_json(key: tuple[Any, ...]) -> str:
 
 
 def csv_text(shown: Shown, model: ModelConfig) -> str:
-    """Rows and predictions side by side; text that a spreadsheet would run is defused with a quote."""
+    """Rows and predictions side by side; text that a spreadsheet would run gets an apostrophe."""
     key = set(model.key)
     names = [name for name in shown.predictions.column_names if name not in key]
     out = io.StringIO()
@@ -194,14 +190,14 @@ def csv_text(shown: Shown, model: ModelConfig) -> str:
     reasons = [REJECTED] if shown.rejections else []
     writer.writerow(["dispatch_id", *shown.rows.column_names, *names, *reasons])
     for number, (row, answer) in enumerate(zip(_values(shown.rows), shown.answers, strict=True)):
-        said = [_cell((answer or {}).get(name)) for name in names]
+        values = [_cell((answer or {}).get(name)) for name in names]
         why = "; ".join(_rejection_text(one) for one in shown.rejections if one.row == number)
-        writer.writerow([shown.dispatch_id, *row, *said, *([_cell(why)] if reasons else [])])
+        writer.writerow([shown.dispatch_id, *row, *values, *([_cell(why)] if reasons else [])])
     return out.getvalue()
 
 
 def csv_uri(shown: Shown, model: ModelConfig) -> str:
-    """The CSV inside of a link: a run's rows are kept nowhere else."""
+    """The CSV inside a link: the rows of a run are not stored."""
     content = base64.b64encode(csv_text(shown, model).encode()).decode()
     return f"data:text/csv;charset=utf-8;base64,{content}"
 

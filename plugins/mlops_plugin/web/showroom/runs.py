@@ -20,29 +20,29 @@ from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import status_of
 from mlops_plugin.web.pages import address, pages
-from mlops_plugin.web.showroom.requests import Model, ShowroomDep, WantedDep
+from mlops_plugin.web.showroom.requests import RunnableModel, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom.results import csv_uri, curl_command, outcomes
 from mlops_plugin.web.showroom.steps import ended_steps, step_text
 
-router = APIRouter(prefix="/showroom/{name}")
+router = APIRouter(prefix="/showroom/{name}", include_in_schema=False)
 _log = logging.getLogger(__name__)
 
 _STREAM = "application/x-ndjson"
 _LOADING_EVERY_S = 0.5
 
 
-@router.get("/run", include_in_schema=False, dependencies=[reads("Showroom")])
-@router.get("/why", include_in_schema=False, dependencies=[reads("Showroom")])
+@router.get("/run", dependencies=[reads("Showroom")])
+@router.get("/why", dependencies=[reads("Showroom")])
 def cases_again_page(name: str) -> Response:
-    """Whoever reloads or bookmarks a result lands among the cases: a run happens on request only."""
+    """A reloaded or bookmarked result leads to the cases: a model runs only on request."""
     return Response(status_code=303, headers={"Location": f"../{quote(name, safe='')}"})
 
 
 @router.post("/run", response_class=HTMLResponse, dependencies=[creates("Showroom")])
 def run_page(
-    request: Request, showroom: ShowroomDep, model: Model, user: UserName, wanted: WantedDep
+    request: Request, showroom: ShowroomDep, model: RunnableModel, user: UserName, wanted: WantedDep
 ) -> Response:
-    """The result as a page, or for a script as a stream."""
+    """The result as a page, or as a stream for the script of the page."""
     if _STREAM in request.headers.get("accept", ""):
         return StreamingResponse(_lines(request, showroom, model, wanted, user), media_type=_STREAM)
     shown, error, news = None, None, list[StepNews]()
@@ -64,20 +64,20 @@ def run_page(
 def _lines(
     request: Request, showroom: Showroom, model: ModelConfig, wanted: Wanted, user: str
 ) -> Iterator[str]:
-    """A run as lines of JSON: steps as they happen, the model's loading, and last the result as HTML."""
-    told_of: queue.SimpleQueue[StepNews | Shown | Exception] = queue.SimpleQueue()
+    """A run as lines of JSON: steps as they happen, loading of the model, and finally the result as HTML."""
+    updates: queue.SimpleQueue[StepNews | Shown | Exception] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            told_of.put(showroom.run(model, wanted, user, told_of.put))
-        except Exception as error:  # noqa: BLE001 - handed to the page below
-            told_of.put(error)
+            updates.put(showroom.run(model, wanted, user, updates.put))
+        except Exception as error:  # noqa: BLE001 - shown on the page below
+            updates.put(error)
 
-    # Not in the generator itself: a browser that goes away must not stop a run half-way.
+    # In a thread of its own: a browser that disconnects must not stop a run half-way.
     threading.Thread(target=work, name=f"showroom-{model.name}", daemon=True).start()
     while True:
         try:
-            news = told_of.get(timeout=_LOADING_EVERY_S)
+            news = updates.get(timeout=_LOADING_EVERY_S)
         except queue.Empty:
             yield json.dumps({"loading": showroom.pool.loading(model).state}) + "\n"
             continue
@@ -93,13 +93,13 @@ def _problem(error: Exception | None) -> str:
     if isinstance(error, MlopsError):
         return str(error)
     _log.error("a Showroom run failed", exc_info=error)
-    return "the run failed for a reason that is in the API server's log"
+    return "the run failed; see the log of the API server"
 
 
 def _result_html(
     request: Request, showroom: Showroom, model: ModelConfig, wanted: Wanted, result: Shown | str
 ) -> str:
-    """What a run showed, or the problem that it had."""
+    """The result of a run, or why it failed."""
     values: dict[str, Any] = {"problem": result, "model": model, "shown": None, "results": [], "csv": ""}
     if isinstance(result, Shown):
         features = showroom.pool.features(model) or ()

@@ -1,8 +1,8 @@
-// What every page needs: the host's theme, times in the user's zone, links into Airflow, fragments that refresh.
+// For every page: Airflow's theme, times in the user's time zone, links into Airflow, fragments that refresh.
 "use strict";
 
 (() => {
-  // The page stands in an iframe of Airflow, same origin; on its own, it follows the browser.
+  // The page is in an iframe of Airflow (same origin). On its own, it follows the browser's theme.
   const host = (() => {
     try {
       return window.parent !== window && window.parent.document ? window.parent : null;
@@ -65,7 +65,7 @@
 
   const SESSION_ENDED = "SessionEnded";
 
-  // Airflow's own way to its login, which leads back here; out of the iframe, whose sandbox allows no _top link.
+  // Airflow's login, which leads back here. Opened outside of the iframe, whose sandbox allows no _top link.
   function signIn() {
     const page = host || window;
     const way = page.document.createElement("a");
@@ -77,7 +77,7 @@
     way.remove();
   }
 
-  // Puts an error into a place for people to read, with the way to sign in where the session has ended.
+  // Shows an error in an element, with a button to sign in if the session has ended.
   function explain(place, error) {
     place.replaceChildren(error.message);
     if (error.name !== SESSION_ENDED) return;
@@ -92,7 +92,7 @@
     const lost = document.getElementById("lost");
     lost.hidden = !error;
     if (!error) lost.replaceChildren();
-    // Said once: a refresh that fails again must not take the focus from the button.
+    // Only once: a refresh that fails again must not take the focus from the button.
     else if (!lost.textContent.startsWith(error.message)) explain(lost, error);
   }
 
@@ -100,7 +100,7 @@
     const body = await response.json().catch(() => null);
     const detail = body && (typeof body.detail === "string" ? body.detail : JSON.stringify(body.detail));
     const error = new Error(detail || `The server answered ${response.status} ${response.statusText}`);
-    // Airflow answers 401 when a session is over, and this 403 when it was revoked.
+    // Airflow answers 401 if a session has expired, and this 403 if it was revoked.
     if (response.status === 401 || (response.status === 403 && detail === "Invalid JWT token")) {
       error.name = SESSION_ENDED;
       error.message = "Your session has ended.";
@@ -108,13 +108,13 @@
     return error;
   }
 
-  // Same-origin requests with the user's own cookie; throws an Error that can be shown.
+  // A same-origin request with the user's cookie; throws an Error that can be shown.
   async function request(url, options = {}) {
     let response;
     try {
       response = await fetch(url, { credentials: "same-origin", ...options });
     } catch {
-      throw new Error("The server cannot be reached. Trying again.");
+      throw new Error("The server cannot be reached. Retrying.");
     }
     if (!response.ok) throw await problem(response);
     return response;
@@ -142,7 +142,7 @@
     }
   }
 
-  // <section data-refresh="monitor/fragment" data-every="10">: fetched anew every 10 s while the tab is seen.
+  // <section data-refresh="monitor/fragment" data-every="10">: fetched again every 10 s while the tab is visible.
   function keepFresh(section) {
     let timer = 0;
     const again = () => {

@@ -1,4 +1,4 @@
-// Dispatches: times of the filter in the user's zone, how often to look again, and running a dispatch again.
+// Dispatches: the filter's times in the user's time zone, how often to refresh, running a dispatch again.
 "use strict";
 
 (() => {
@@ -25,7 +25,7 @@
     });
   }
 
-  // What runs changes soon; what does not is looked at now and then, and a closed dispatch no more.
+  // A running dispatch is refreshed often, the list now and then, and a finished dispatch never.
   function adaptPace(section) {
     section.addEventListener("refreshed", () => {
       const busy = section.querySelector("[data-busy]")?.dataset.busy === "yes";
@@ -38,17 +38,17 @@
       const answer = await mlops.request(section.dataset.load, { headers: { Accept: "text/html" } });
       mlops.replace(section, await answer.text());
     } catch (error) {
-      const said = document.createElement("p");
-      said.className = "notice notice-error";
-      mlops.explain(said, error);
-      section.replaceChildren(said);
+      const notice = document.createElement("p");
+      notice.className = "notice notice-error";
+      mlops.explain(notice, error);
+      section.replaceChildren(notice);
     }
   }
 
   function offerRunAgain(place) {
     const ask = place.querySelector("[data-ask]");
     const sure = place.querySelector("#sure");
-    const said = document.getElementById("again-said");
+    const notice = document.getElementById("again-notice");
     const show = (open) => {
       sure.hidden = !open;
       ask.setAttribute("aria-expanded", String(open));
@@ -60,7 +60,7 @@
     place.querySelector("[data-yes]").addEventListener("click", async () => {
       show(false);
       ask.disabled = true;
-      // Airflow's own API with the user's own cookie: it asks for their rights and keeps its audit log.
+      // Airflow's API with the user's cookie: Airflow checks their permissions and writes its audit log.
       const [dag, run] = [place.dataset.dag, place.dataset.run].map(encodeURIComponent);
       try {
         await mlops.request(mlops.airflow(`api/v2/dags/${dag}/dagRuns/${run}/clear`), {
@@ -68,10 +68,10 @@
           headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ dry_run: false, only_failed: false }),
         });
-        tell(said, "notice-info").textContent = "Airflow runs it again. The steps below follow as they start.";
+        styled(notice, "notice-info").textContent = "Airflow is running it again. The steps below update as they start.";
         follow();
       } catch (error) {
-        mlops.explain(tell(said, "notice-error"), error);
+        mlops.explain(styled(notice, "notice-error"), error);
       } finally {
         ask.disabled = false;
       }
@@ -79,12 +79,12 @@
     place.hidden = false;
   }
 
-  function tell(place, look) {
-    place.className = `notice ${look}`;
-    return place;
+  function styled(notice, look) {
+    notice.className = `notice ${look}`;
+    return notice;
   }
 
-  // Airflow takes a while until the first step starts: look often for a minute, whatever the last look said.
+  // Airflow needs a while to start the first step: refresh often for a minute, even if nothing is running yet.
   function follow() {
     const story = document.getElementById("story");
     let left = 60 / BUSY_EVERY_S;

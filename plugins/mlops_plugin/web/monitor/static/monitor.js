@@ -1,4 +1,4 @@
-// The Monitor: ages that tick, the switch that pauses and resumes, the button that dispatches.
+// The Monitor: ages that count up, the switch that pauses and resumes, the button that dispatches.
 "use strict";
 
 (() => {
@@ -22,29 +22,29 @@
     const asOf = document.getElementById("as-of");
     if (asOf) behind = Date.parse(asOf.dataset.now) - Date.now();
     showAges();
-    // What is being probed for the first time is shown as soon as it is known.
+    // The first result of a probe is shown as soon as it is there.
     if (monitor.querySelector("[data-pending]")) setTimeout(() => mlops.refresh(monitor), 1000);
   }
 
-  function tell(id, said) {
+  function notify(id, message) {
     const notice = document.getElementById(id);
-    notice.hidden = !said;
-    if (said instanceof Error) mlops.explain(notice, said);
-    else notice.textContent = said;
+    notice.hidden = !message;
+    if (message instanceof Error) mlops.explain(notice, message);
+    else notice.textContent = message;
   }
 
-  // Airflow's own REST API, with the user's own rights; Airflow writes its audit log.
+  // Airflow's REST API, with the user's permissions; Airflow writes its audit log.
   async function ask(button, method, path, body, done) {
     button.disabled = true;
-    tell("refused", "");
+    notify("refused", "");
     try {
       await mlops.request(mlops.airflow(path), {
         method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
       });
-      tell("done", done);
+      notify("done", done);
     } catch (error) {
-      tell("done", "");
-      tell("refused", error);
+      notify("done", "");
+      notify("refused", error);
     }
     button.disabled = false;
     button.focus({ preventScroll: true });
@@ -63,7 +63,7 @@
       const dag = encodeURIComponent(button.dataset.trigger);
       const isActive = button.closest("tr").querySelector("[role=switch]").getAttribute("aria-checked") === "true";
       ask(button, "POST", `api/v2/dags/${dag}/dagRuns`, { logical_date: null },
-        `${button.dataset.trigger} ${isActive ? "is being dispatched" : "is paused: it is dispatched once it is resumed"}.`);
+        `${button.dataset.trigger} ${isActive ? "is being dispatched" : "is paused: it will be dispatched when you resume it"}.`);
     }
   });
 

@@ -17,7 +17,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const chosen = document.getElementById("chosen");
     if (!chosen) return;
     const number = form.querySelectorAll("input[name=key]:checked").length;
-    chosen.textContent = number ? `${number} chosen` : "choose one or several";
+    chosen.textContent = number ? `${number} chosen` : "choose one or more cases";
   }
 
   function show(step, state, text) {
@@ -27,9 +27,9 @@ document.addEventListener("DOMContentLoaded", () => {
     progress.textContent = state === "started" ? `${item.querySelector(".step-name").textContent}: running` : "";
   }
 
-  function hear(news) {
+  function apply(news) {
     if (news.step) show(news.step, news.state, news.text);
-    else if (news.loading === "loading") progress.textContent = "The model is being loaded; the first run waits for it.";
+    else if (news.loading === "loading") progress.textContent = "Loading the model. Only the first run waits for this.";
     else if (news.html !== undefined) {
       progress.textContent = "";
       mlops.replace(result, news.html);
@@ -40,7 +40,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  function complain(error) {
+  function showError(error) {
     const notice = document.createElement("p");
     notice.className = "notice notice-error";
     notice.setAttribute("role", "alert");
@@ -54,7 +54,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const button = form.querySelector("button.primary");
     if (button.disabled) return;
     if (form.querySelector("input[type=checkbox]") && !form.querySelector("input[name=key]:checked")) {
-      complain(new Error("no case was chosen; choose at least one"));
+      showError(new Error("Choose at least one case."));
       form.querySelector("input[type=checkbox]").focus();
       return;
     }
@@ -81,12 +81,12 @@ document.addEventListener("DOMContentLoaded", () => {
         for (const line of lines) {
           const news = JSON.parse(line);
           ended = ended || news.html !== undefined;
-          hear(news);
+          apply(news);
         }
       }
-      if (!ended) throw new Error("The server ended the run before its result; see Dispatches for what was recorded.");
+      if (!ended) throw new Error("The server stopped before the result arrived. See Dispatches for what was recorded.");
     } catch (error) {
-      complain(error);
+      showError(error);
     } finally {
       button.disabled = false;
       const state = document.getElementById("state");

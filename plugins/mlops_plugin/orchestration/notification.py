@@ -1,4 +1,4 @@
-"""Tells Airflow notifiers what has changed, each once: what a task left untold, the next one tells."""
+"""Notifies Airflow notifiers of changes, each once: what a killed task did not report, the next one does."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _GIVEN_UP_AFTER = timedelta(days=1)
 
 
 def check_notifiers(notifiers: Sequence[NotifierConfig]) -> None:
-    """Make each notifier once, and send nothing; raises `NotifierUnusable`."""
+    """Create each notifier once, without sending anything; raises `NotifierUnusable`."""
     for index, notifier in enumerate(notifiers):
         _make(notifier, index)
 
 
-def tell(
+def notify_all(
     notices: Notices, notifiers: Sequence[NotifierConfig], context: Mapping[str, Any], *, lease: timedelta
 ) -> list[str]:
-    """Tell every notifier of all that waits, oldest first; returns what went wrong, a text each.
+    """Notify every notifier of all waiting changes, oldest first; returns a text for each failure.
 
-    One that fails is told the rest in the next round, so that it hears everything in order. No other
-    process tells the same within `lease`, which a process must not outlive.
+    A notifier that fails gets the rest in the next round, so that it receives everything in order. No other
+    process sends the same notice within `lease`, which a process must not outlive.
     """
     failures: list[str] = []
     failed: set[str] = set()
@@ -42,24 +42,24 @@ def tell(
             for key, (index, config) in by_key.items():
                 if key in told or key in failed:
                     continue
-                if failure := _tell_one(notice, config, index, context):
+                if failure := _notify_one(notice, config, index, context):
                     failures.append(failure)
                     failed.add(key)
                     continue
                 told.add(key)
                 notices.remember(notice, sorted(told))
-            failures += _settle(notices, notice, untold=by_key.keys() - told)
+            failures += _settle(notices, notice, missing=by_key.keys() - told)
     return failures
 
 
-def _settle(notices: Notices, notice: Notice, *, untold: set[str]) -> list[str]:
+def _settle(notices: Notices, notice: Notice, *, missing: set[str]) -> list[str]:
     now = datetime.now(UTC)
     is_too_old = now - notice.change.at > _GIVEN_UP_AFTER
-    if not untold or is_too_old:
+    if not missing or is_too_old:
         notices.settle(notice, now)
-    if untold and is_too_old:
+    if missing and is_too_old:
         change = f"{notice.name}: {notice.change.before} -> {notice.change.after}"
-        return [f"{change} of {notice.change.at:%Y-%m-%d %H:%M UTC} is a day old, and given up"]
+        return [f"{change} of {notice.change.at:%Y-%m-%d %H:%M UTC} is more than a day old and was given up"]
     return []
 
 
@@ -70,11 +70,11 @@ def _claimed(notices: Notices, notice: Notice, lease: timedelta) -> Iterator[boo
         yield is_ours
     finally:
         if is_ours:
-            notices.let_go(notice)
+            notices.release(notice)
 
 
-def _tell_one(notice: Notice, config: NotifierConfig, index: int, context: Mapping[str, Any]) -> str | None:
-    """What went wrong. Templates in the notifier's arguments see Airflow's `context` and the news."""
+def _notify_one(notice: Notice, config: NotifierConfig, index: int, context: Mapping[str, Any]) -> str | None:
+    """Why it failed, or None. Templates in its arguments see Airflow's `context` and the change."""
     change = notice.change
     news = {
         "target": notice.name,
@@ -85,7 +85,7 @@ def _tell_one(notice: Notice, config: NotifierConfig, index: int, context: Mappi
     }
     try:
         _make(config, index)({**context, **news})
-    except Exception as error:  # noqa: BLE001 -- the others must still be told; the task fails afterwards
+    except Exception as error:  # noqa: BLE001 -- the other notifiers must still run; the task fails afterwards
         return f"monitor.notify[{index}] ({config.notifier}): {type(error).__name__}: {error}"
     return None
 
@@ -120,7 +120,7 @@ def _make(config: NotifierConfig, index: int) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As people wrote it: the configuration keeps lists as tuples."""
+    """With lists as the user wrote them: the configuration keeps them as tuples."""
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
