@@ -36,7 +36,7 @@ def model(name: str) -> str:
         ("schedule: {assets: [a]}", "schedule: not a schedule"),
         ("schedule: [churn.predictions]", "schedule: 'churn.predictions' is this model's own asset"),
         ("schedul: 5m", "schedul: unknown key; did you mean 'schedule'?"),
-        ("xyzzy: 5m", "xyzzy: unknown key; there are schedule, start_date, "),
+        ("xyzzy: 5m", "xyzzy: unknown key; there are schedule, timezone, "),
         ("name: other", "name: unknown key"),
         ("retries: '3'", "retries: found the text '3', expected a whole number"),
         ("retries: 3.0", "retries: found the number 3.0, expected a whole number"),

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mlops_plugin.events.records import Step
+from mlops_plugin.pipeline.data_intervals import interval_at
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.reconciliation import close_abandoned
-from mlops_plugin.pipeline.rendering import interval_at, render
+from mlops_plugin.pipeline.rendering import render
 from mlops_plugin.pipeline.runner import run_dispatch
 from mlops_plugin.pipeline.step_reports import PersistReport, StepReport
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BeforeValidator, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.functional_validators import AfterValidator
 
-from mlops_plugin.config import durations
-from mlops_plugin.config.schedules import check_schedule
+from mlops_plugin.config import durations, schedules
 from mlops_plugin.config.sql_text import (
     CONNECTION_PATTERN,
     TABLE_PATTERN,
@@ -23,6 +32,7 @@ from mlops_plugin.config.sql_text import (
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}$"
 SHA256_PATTERN = r"^[0-9a-fA-F]{64}$"
 TIME_PATTERN = r"^\d{4}-\d\d?-\d\d?([Tt ].*)?$"
+TIME_ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*$"
 LINE_PATTERN = r"^[^\r\n]*$"
 HOST_PATTERN = r"^[^\s/@\[\]\x00]{1,253}$"
 IMPORT_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
@@ -65,26 +75,20 @@ def _check_import_path(path: str) -> str:
     return path
 
 
-def _check_timetable(value: object) -> str | None:
-    schedule = check_schedule(value)
-    if isinstance(schedule, tuple) or schedule in ("@once", "@continuous"):
-        raise ValueError("must recur with time; write e.g. '5m', '*/5 * * * *' or '@hourly'")
-    return schedule
-
-
-def _as_utc(value: object) -> object:
-    """Dates and times without a zone are UTC: a schedule must not depend on a machine's clock settings."""
+def _as_moment(value: object, info: ValidationInfo) -> object:
+    """A date or time, in UTC. Without a zone it is in the section's `timezone`, never in the machine's."""
+    zone = ZoneInfo(info.data.get("timezone", schedules.UTC_NAME))
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError as error:
             raise ValueError(f"'{value}' is not a date or time; write e.g. 2026-01-31") from error
     if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        value = datetime(value.year, value.month, value.day)
     if not isinstance(value, datetime):
         return value
     try:
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        return (value if value.tzinfo else value.replace(tzinfo=zone)).astimezone(UTC)
     except OverflowError as error:
         raise ValueError("the date is out of range; write e.g. 2026-01-31") from error
 
@@ -111,14 +115,20 @@ Table = Annotated[
 Sha256 = Annotated[str, WithJsonSchema({"type": "string", "pattern": SHA256_PATTERN})]
 Url = Annotated[Text, AfterValidator(_check_url)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]  # the length of Airflow's column
-UtcDatetime = Annotated[
+Moment = Annotated[
     AwareDatetime,
-    BeforeValidator(_as_utc),
+    BeforeValidator(_as_moment),
     WithJsonSchema({"type": "string", "pattern": TIME_PATTERN}),
 ]
+TimeZone = Annotated[
+    str,
+    AfterValidator(schedules.check_time_zone),
+    WithJsonSchema({"type": "string", "pattern": TIME_ZONE_PATTERN}),
+]
 Schedule = Annotated[
-    str | tuple[str, ...] | None,
-    BeforeValidator(check_schedule),
+    schedules.Schedule | None,
+    PlainValidator(schedules.parse_schedule),
+    PlainSerializer(schedules.format_schedule),
     WithJsonSchema(
         {
             "anyOf": [
@@ -129,9 +139,10 @@ Schedule = Annotated[
         }
     ),
 ]
-Timetable = Annotated[
-    str | None,
-    BeforeValidator(_check_timetable),
+PeriodicSchedule = Annotated[
+    schedules.PeriodicSchedule | None,
+    PlainValidator(schedules.parse_periodic_schedule),
+    PlainSerializer(schedules.format_schedule),
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]}),
 ]
 Host = Annotated[

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from mlops_plugin.config import durations, parameter_types, sql_text
+from mlops_plugin.config import durations, parameter_types, schedules, sql_text
 from mlops_plugin.config.complaints import HIDDEN_KEYS, section_in
 from mlops_plugin.config.schema import Config, Section
 from mlops_plugin.config.schema.contract import PERCENT_PATTERN
@@ -29,6 +29,7 @@ _NAMED_PATTERNS = {
     sql_text.CONNECTION_PATTERN: "connection id",
     sql_text.TABLE_PATTERN: "table name",
     parameter_types.TIME_PATTERN: "date or time",
+    parameter_types.TIME_ZONE_PATTERN: "time zone",
     parameter_types.LINE_PATTERN: "text of one line",
     parameter_types.SHA256_PATTERN: "64 hex digits",
     parameter_types.HOST_PATTERN: "host",
@@ -40,9 +41,11 @@ _PLACES = {"models": "models.NAME", "columns": "columns.COLUMN"}
 
 
 class _JsonSchema(GenerateJsonSchema):
-    """pydantic's generator, which would write durations as ISO 8601."""
+    """pydantic's generator, which would write durations as ISO 8601 and schedules as their parts."""
 
     def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, schedules.Schedule):
+            return schedules.format_schedule(dft)
         return durations.format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 

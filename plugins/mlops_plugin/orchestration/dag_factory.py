@@ -12,10 +12,10 @@ from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, DeltaDataInterval
 from airflow.sdk.definitions.param import Param
 
 from mlops_plugin.config.loader import LoadedConfig, load_config
+from mlops_plugin.config.schedules import AssetSchedule, CronSchedule, FixedSchedule, SpecialSchedule
 from mlops_plugin.config.schema import ModelConfig, PartitionsConfig
 from mlops_plugin.errors import ConfigError
 from mlops_plugin.orchestration.operators import CollectOperator, PlanOperator, StepOperator, StepSettings
-from mlops_plugin.pipeline.rendering import schedule_period
 
 # With exponential backoff each delay is this many times the one before.
 _BACKOFF = 2.0
@@ -137,17 +137,17 @@ def _task_settings(model: ModelConfig) -> dict[str, Any]:
 
 
 def _schedule(model: ModelConfig) -> Any:
-    if isinstance(model.schedule, tuple):
-        return [Asset.ref(name=name) for name in model.schedule]
-    period = schedule_period(model)
-    if period is None:
-        return model.schedule  # None, @once or @continuous
     # Not the plain cron text: Airflow 3 makes of it a timetable with empty data intervals.
-    return (
-        CronDataIntervalTimetable(period, "UTC")
-        if isinstance(period, str)
-        else DeltaDataIntervalTimetable(period)
-    )
+    match model.schedule:
+        case AssetSchedule(names):
+            return [Asset.ref(name=name) for name in names]
+        case CronSchedule(expression):
+            return CronDataIntervalTimetable(expression, model.timezone)
+        case FixedSchedule(length=length):
+            return DeltaDataIntervalTimetable(length)
+        case SpecialSchedule(preset):
+            return preset
+    return None
 
 
 def _documentation(model: ModelConfig) -> str:

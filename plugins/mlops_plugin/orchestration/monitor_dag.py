@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, BaseOperator
 
-from mlops_plugin.config.durations import parse_duration
 from mlops_plugin.config.loader import load_config, load_settings
+from mlops_plugin.config.schedules import FixedSchedule, PeriodicSchedule
 from mlops_plugin.config.schema import MONITOR_DAG_ID, ModelConfig, MonitorConfig
 
 if TYPE_CHECKING:
@@ -124,6 +124,5 @@ def _longest_round(monitor: MonitorConfig) -> timedelta:
     return 3 * monitor.timeout + _RECORDING
 
 
-def _schedule(schedule: str | None) -> Any:
-    is_duration = schedule is not None and schedule[0].isdigit() and " " not in schedule
-    return parse_duration(schedule) if is_duration else schedule
+def _schedule(schedule: PeriodicSchedule | None) -> Any:
+    return schedule.length if isinstance(schedule, FixedSchedule) else schedule and schedule.expression

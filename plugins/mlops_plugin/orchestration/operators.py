@@ -14,7 +14,8 @@ from airflow.sdk import BaseOperator
 
 from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
 from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError, TemplateMistake
-from mlops_plugin.pipeline.rendering import interval_at, interval_context
+from mlops_plugin.pipeline.data_intervals import interval_at
+from mlops_plugin.pipeline.rendering import interval_context
 
 if TYPE_CHECKING:
     from mlops_plugin.events.records import Step

@@ -5,12 +5,12 @@ Light, because `dag_factory` loads it whenever Airflow parses DAGs.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from mlops_plugin.config.durations import parse_duration
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import TemplateError
+from mlops_plugin.pipeline.data_intervals import interval_at
 
 _TEMPLATE_SIGNS = ("{{", "{%", "{#")
 
@@ -80,50 +80,3 @@ def interval_context(moment: datetime, start: datetime, end: datetime) -> dict[s
         "ts_nodash": moment.strftime("%Y%m%dT%H%M%S"),
         "ts_nodash_with_tz": ts.replace("-", "").replace(":", ""),
     }
-
-
-def interval_at(model: ModelConfig, moment: datetime) -> tuple[datetime, datetime]:
-    """The last complete data interval of the model's schedule before `moment`; both ends aware."""
-    from airflow.sdk import timezone
-    from airflow.timetables import interval as timetables
-
-    run_after = timezone.coerce_datetime(moment)
-    period = schedule_period(model)
-    if period is None:
-        return moment, moment
-    timetable = (
-        timetables.CronDataIntervalTimetable(period, timezone="UTC")
-        if isinstance(period, str)
-        else timetables.DeltaDataIntervalTimetable(period)
-    )
-    interval = timetable.infer_manual_data_interval(run_after=run_after)
-    return interval.start, interval.end
-
-
-def interval_end(model: ModelConfig, start: datetime) -> datetime | None:
-    """When the data interval that begins at `start` ends; None where the schedule has no periods."""
-    from airflow.sdk import timezone
-    from airflow.timetables import base
-    from airflow.timetables import interval as timetables
-
-    period = schedule_period(model)
-    if period is None:
-        return None
-    if isinstance(period, timedelta):
-        return start + period
-    timetable = timetables.CronDataIntervalTimetable(period, timezone="UTC")
-    found = timetable.next_dagrun_info(
-        last_automated_data_interval=timetable.infer_manual_data_interval(
-            run_after=timezone.coerce_datetime(start)
-        ),
-        restriction=base.TimeRestriction(earliest=None, latest=None, catchup=True),
-    )
-    return found.data_interval.end if found and found.data_interval else None
-
-
-def schedule_period(model: ModelConfig) -> str | timedelta | None:
-    """The schedule as cron expression or length; None where it has no periods."""
-    schedule = model.schedule
-    if not isinstance(schedule, str) or schedule in ("@once", "@continuous"):
-        return None
-    return parse_duration(schedule) if schedule[0].isdigit() and " " not in schedule else schedule

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from mlops_plugin.config.parameter_types import NAME_PATTERN, Line, SomeColumnNames
+from mlops_plugin.config.schedules import AssetSchedule, CronSchedule, SpecialSchedule, has_whole_hours
 from mlops_plugin.config.schema.artifact import ArtifactConfig
 from mlops_plugin.config.schema.contract import InputContract, OutputContract, QuarantineConfig, Threshold
 from mlops_plugin.config.schema.rows import SinkConfig, SourceConfig
@@ -103,10 +104,20 @@ class ModelConfig(ScheduleSettings):
             raise ValueError("catchup needs a start_date; write e.g. start_date: 2026-01-31")
         return catchup
 
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, timezone: str, info: ValidationInfo) -> str:
+        if isinstance(info.data.get("schedule"), CronSchedule) and not has_whole_hours(timezone):
+            raise ValueError(
+                f"the clocks of {timezone} change by a part of an hour, which Airflow's cron schedules do "
+                "not support; write a duration as the schedule, or another time zone"
+            )
+        return timezone
+
     @field_validator("max_active_runs")
     @classmethod
     def _check_max_active_runs(cls, max_active_runs: int, info: ValidationInfo) -> int:
-        if info.data.get("schedule") == "@continuous" and max_active_runs != 1:
+        if info.data.get("schedule") == SpecialSchedule("@continuous") and max_active_runs != 1:
             raise ValueError(f"must be 1 with schedule @continuous, found {max_active_runs}")
         return max_active_runs
 
@@ -124,9 +135,9 @@ class ModelConfig(ScheduleSettings):
     @model_validator(mode="after")
     def _check_own_asset(self) -> Self:
         own = f"{self.name}.predictions"
-        if isinstance(self.schedule, tuple) and own in self.schedule:
+        if isinstance(self.schedule, AssetSchedule) and own in self.schedule.names:
             message = f"'{own}' is this model's own asset: it would run for ever; remove it"
-            raise self._wrong_at(("schedule",), self.schedule, message)
+            raise self._wrong_at(("schedule",), self.schedule.names, message)
         return self
 
     @model_validator(mode="after")

@@ -13,11 +13,12 @@ from mlops_plugin.config.parameter_types import (
     Host,
     ImportPath,
     Line,
+    PeriodicSchedule,
     PositiveDuration,
     Table,
-    Timetable,
     check_unique,
 )
+from mlops_plugin.config.schedules import FixedSchedule
 from mlops_plugin.config.schema.section import Section
 
 _Threshold = Annotated[int, Field(ge=1, le=100)]
@@ -106,8 +107,8 @@ class MonitorConfig(Section):
         description="How long after its time a dispatch may start before it is called late.",
         examples=["30m"],
     )
-    schedule: Timetable = Field(
-        default="5m",
+    schedule: PeriodicSchedule = Field(
+        default=FixedSchedule("5m", timedelta(minutes=5)),
         description="When the DAG `mlops_monitor` probes for the history: a cron expression, a preset or a "
         "duration. null: no such DAG, hence neither history nor notifications.",
         examples=["1m", "*/10 * * * *"],

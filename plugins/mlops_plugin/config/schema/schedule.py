@@ -7,7 +7,16 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from mlops_plugin.config.parameter_types import Duration, Line, PositiveDuration, Schedule, Tag, UtcDatetime
+from mlops_plugin.config.parameter_types import (
+    Duration,
+    Line,
+    Moment,
+    PositiveDuration,
+    Schedule,
+    Tag,
+    TimeZone,
+)
+from mlops_plugin.config.schedules import UTC_NAME
 from mlops_plugin.config.schema.section import Section
 
 
@@ -21,10 +30,17 @@ class ScheduleSettings(Section):
         "null: manual runs only.",
         examples=["0 * * * *", "@hourly", "15m", ["churn.predictions"]],
     )
-    start_date: UtcDatetime | None = Field(
+    # Before start_date, which is read with it.
+    timezone: TimeZone = Field(
+        default=UTC_NAME,
+        description="The time zone of a cron schedule, of `start_date`, and of the dates and times that the "
+        "query's template renders.",
+        examples=["America/Sao_Paulo"],
+    )
+    start_date: Moment | None = Field(
         default=None,
         description="The first moment a schedule counts from. A date is midnight, and a time without a zone "
-        "is UTC.",
+        "is in `timezone`.",
         examples=["2026-01-01", "2026-01-01T06:00:00+02:00"],
     )
     catchup: bool = Field(

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlops_plugin.config.durations import parse_duration
+from mlops_plugin.config.schedules import AssetSchedule, CronSchedule, FixedSchedule
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
@@ -207,16 +207,16 @@ def _probe(reading: Reading, day: list[Span]) -> ProbeStatus:
 
 def schedule_in_words(model: ModelConfig) -> str:
     """The schedule of a model for people."""
-    schedule = model.schedule
-    if schedule is None:
-        return "manual only"
-    if isinstance(schedule, tuple):
-        return f"after {' and '.join(schedule)}"
-    if schedule.startswith("@"):
-        return schedule.removeprefix("@")
-    if " " not in schedule:
-        return f"every {format_period(parse_duration(schedule))}"
-    return _cron_in_words(schedule)
+    match model.schedule:
+        case None:
+            return "manual only"
+        case AssetSchedule(names):
+            return f"after {' and '.join(names)}"
+        case FixedSchedule(length=length):
+            return f"every {format_period(length)}"
+        case CronSchedule(expression) if not expression.startswith("@"):
+            return f"{_cron_in_words(expression)} ({model.timezone})"
+    return str(model.schedule).removeprefix("@")
 
 
 @lru_cache(maxsize=1000)
@@ -224,4 +224,4 @@ def _cron_in_words(schedule: str) -> str:
     from cron_descriptor import get_description  # type: ignore[import-untyped]  # comes with Airflow
 
     text = str(get_description(schedule))
-    return f"{text[:1].lower()}{text[1:]} (UTC)"
+    return f"{text[:1].lower()}{text[1:]}"

@@ -1,0 +1,99 @@
+"""The data intervals of a model's schedule, as Airflow computes them.
+
+Light, because `dag_factory` loads it whenever Airflow parses DAGs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from mlops_plugin.config.schedules import UTC_NAME, CronSchedule, FixedSchedule, PeriodicSchedule
+from mlops_plugin.config.schema import ModelConfig
+
+Interval = tuple[datetime, datetime]
+# A clock changes within a day of these intervals, or Airflow computes them right.
+_AROUND = timedelta(days=1)
+_MOST_INTERVALS = 5_000  # two days have 2,880 minutes
+
+
+def period_of(model: ModelConfig) -> PeriodicSchedule | None:
+    """The schedule if it has periods, else None: manual runs, assets, `@once`, `@continuous`."""
+    return model.schedule if isinstance(model.schedule, CronSchedule | FixedSchedule) else None
+
+
+def interval_at(model: ModelConfig, moment: datetime) -> Interval:
+    """The last complete data interval of the model's schedule before `moment`; both ends aware.
+
+    Without periods it is empty: the moment itself.
+    """
+    from airflow.sdk import timezone
+
+    timetable = _timetable(model)
+    if timetable is None:
+        return moment, moment
+    found = timetable.infer_manual_data_interval(run_after=timezone.coerce_datetime(moment))
+    return without_gap(model, (found.start, found.end))
+
+
+def interval_end(model: ModelConfig, start: datetime) -> datetime | None:
+    """When the data interval that begins at `start` ends; None if the schedule has no periods."""
+    period = period_of(model)
+    if isinstance(period, FixedSchedule):
+        return start + period.length
+    if period is None:
+        return None
+    # The one that ends at `start` is the newest that is complete then.
+    return next((interval[1] for interval in _intervals_from(model, start)), None)
+
+
+def without_gap(model: ModelConfig, interval: Interval) -> Interval:
+    """The interval from the end of the one before it on.
+
+    When clocks go forward, Airflow's cron timetable leaves out the times that the clock skips ("*/20 2 * * *"
+    has none of 02:20 and 02:40 then), and the next interval begins after them: rows would be in none.
+    """
+    start, end = interval
+    if not isinstance(model.schedule, CronSchedule) or model.timezone == UTC_NAME or start >= end:
+        return interval
+    zone = ZoneInfo(model.timezone)
+    before = start - _AROUND
+    if before.astimezone(zone).utcoffset() == (end + _AROUND).astimezone(zone).utcoffset():
+        return interval
+    for earlier, later in pairwise(_intervals_from(model, before)):
+        if later[0] == start:
+            return min(earlier[1], start), end
+        if later[0] > start:
+            break
+    return interval
+
+
+def _intervals_from(model: ModelConfig, moment: datetime) -> Iterator[Interval]:
+    """The intervals after the last one that is complete at `moment`."""
+    from airflow.sdk import timezone
+    from airflow.timetables.base import TimeRestriction
+
+    timetable = _timetable(model)
+    last = timetable.infer_manual_data_interval(run_after=timezone.coerce_datetime(moment))
+    anything = TimeRestriction(earliest=None, latest=None, catchup=True)
+    for _ in range(_MOST_INTERVALS):
+        found = timetable.next_dagrun_info(last_automated_data_interval=last, restriction=anything)
+        if found is None or found.data_interval is None:
+            return
+        last = found.data_interval
+        yield last.start, last.end
+
+
+def _timetable(model: ModelConfig) -> Any:
+    """Airflow's own timetable, of the scheduler's side; None without periods."""
+    from airflow.timetables import interval as timetables
+
+    match model.schedule:
+        case CronSchedule(expression):
+            return timetables.CronDataIntervalTimetable(expression, timezone=model.timezone)
+        case FixedSchedule(length=length):
+            return timetables.DeltaDataIntervalTimetable(length)
+    return None
