@@ -85,6 +85,12 @@ class UnsupportedType(MlopsError):
     """A column's type would not arrive as it is stored; the message names column, type and a cast."""
 
 
+class QueryError(MlopsError):
+    """A query cannot be used as the configuration wants it; the message says what to write."""
+
+    is_final = True
+
+
 class PartitionError(MlopsError):
     """A query's rows cannot be divided as the configuration says."""
 

@@ -14,34 +14,25 @@ from mlops_plugin.errors import SinkError
     [
         ("SELECT 1", "SELECT 1"),
         ("\n  SELECT 1;\n", "SELECT 1"),
-        ("SELECT 1; ;; -- done", "SELECT 1"),
-        ("SELECT ';', \"a;b\", `c;d`, $$;$$, $x$;$$;$x$", "SELECT ';', \"a;b\", `c;d`, $$;$$, $x$;$$;$x$"),
-        ("SELECT 'it''s; fine'", "SELECT 'it''s; fine'"),
-        ("SELECT 1 -- a; b\n, 2 /* c; d */", "SELECT 1 -- a; b\n, 2 /* c; d */"),
+        ("SELECT 1; ;; ", "SELECT 1"),
+        ("SELECT 1; -- done", "SELECT 1; -- done"),
+        (r"SELECT 'it\'s; fine' # a; b", r"SELECT 'it\'s; fine' # a; b"),
         ("SELECT {{ ';'.join(x) }} {# a; b #}", "SELECT {{ ';'.join(x) }} {# a; b #}"),
-        (
-            "{% if a %}SELECT 1{% else %}SELECT 2{% endif %}",
-            "{% if a %}SELECT 1{% else %}SELECT 2{% endif %}",
-        ),
     ],
 )
-def test_one_statement_passes_without_its_semicolon(query: str, checked: str) -> None:
+def test_a_query_passes_without_blanks_and_semicolons_at_its_end(query: str, checked: str) -> None:
     assert check_query(query) == checked
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["SELECT 1; SELECT 2", "SELECT 1;;x", "SELECT ';'; DROP TABLE t", "SELECT 1; {{ x }}", "; SELECT 1"],
-)
-def test_a_second_statement_is_refused(query: str) -> None:
-    with pytest.raises(ValueError, match="one statement"):
-        check_query(query)
-
-
-@pytest.mark.parametrize("query", ["", " \n\t", ";", "-- SELECT 1", "/* SELECT 1 */ ; -- x"])
+@pytest.mark.parametrize("query", ["", " \n\t", ";", "; ;"])
 def test_an_empty_query_is_refused(query: str) -> None:
     with pytest.raises(ValueError, match="empty"):
         check_query(query)
+
+
+def test_a_query_holds_no_nul_which_marks_parameters() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        check_query("SELECT 'a\0b'")
 
 
 @pytest.mark.parametrize("conn_id", ["warehouse", "a.b-c_1", "x" * 250])

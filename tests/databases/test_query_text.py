@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_plugin.databases.sql_text import bare, named_marks, numbered_marks
+from mlops_plugin.databases.sql_text import MARK, bare, mark, named_marks, numbered_marks, question_marks
 from mlops_plugin.errors import DatabaseError
 from support.ways_in import WayIn
 
 
 def _fill(way: WayIn) -> None:
     way.execute("CREATE TABLE t (id INTEGER, word VARCHAR(20))", "INSERT INTO t VALUES (1, '5% of; a')")
+
+
+def marked(query: str) -> str:
+    """Its parameters behind an equals sign or `<>`, as a statement around a user's query marks them."""
+    return query.replace("= ?", f"= {MARK}").replace("<> ?", f"<> {MARK}")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,7 @@ def test_percent_signs_beside_parameters_stay(way: WayIn) -> None:
         "WHERE id = ? AND word LIKE '%a' AND word <> ?; -- 100% ?"
     )
     with way.open() as database:
-        found = database.read(query, batch_rows=10, parameters=(1, "%s %(p1)s")).read_all()
+        found = database.read(marked(query), batch_rows=10, parameters=(1, "%s %(p1)s")).read_all()
     assert found.to_pylist() == [{"odd": 1, "a": 1, "b": "%s %(p1)s %% ?"}]
 
 
@@ -64,7 +69,7 @@ def test_escapes_of_mysql_hide_what_stands_in_them(mariadb_way: WayIn) -> None:
     _fill(mariadb_way)
     query = r"""SELECT 'it\'s ?; -- ' AS a, "\"?" AS b, 5--1 AS c FROM t WHERE id = ? # the end; ?"""
     with mariadb_way.open() as database:
-        found = database.read(query, batch_rows=10, parameters=(1,)).read_all()
+        found = database.read(marked(query), batch_rows=10, parameters=(1,)).read_all()
     assert found.to_pylist() == [{"a": "it's ?; -- ", "b": '"?', "c": 6}]
 
 
@@ -87,9 +92,22 @@ def test_a_query_ends_where_its_engine_says(engine: str, query: str, expected: s
     assert bare(query, engine) == expected
 
 
-def test_marks_are_told_from_question_marks() -> None:
-    statement = "SELECT '?', \"?\", a FROM t WHERE b = ? AND c = $x$?$x$ AND d = ? -- ?"
-    assert numbered_marks(statement) == statement.replace("b = ?", "b = $1").replace("d = ?", "d = $2")
-    assert (
-        named_marks("SELECT ?, `?`, '?' /* ? */ # ?\n, ?") == "SELECT %(p1)s, `?`, '?' /* ? */ # ?\n, %(p2)s"
-    )
+def test_parameters_are_marked_where_our_own_sql_has_a_question_mark() -> None:
+    ours = """SELECT '?', "?", a FROM t WHERE b = ? AND `?` = [?] AND d = ?"""
+    assert numbered_marks(ours) == ours.replace("b = ?", "b = $1").replace("d = ?", "d = $2")
+    assert named_marks("SELECT ?, `?`, '?', ?") == "SELECT %(p1)s, `?`, '?', %(p2)s"
+
+
+def test_question_marks_of_a_users_query_stay_beside_marked_parameters() -> None:
+    statement = "SELECT * FROM (SELECT a ? 'b', '?' FROM t) q WHERE " + mark('"?" = ?')
+    assert numbered_marks(statement) == statement.replace(MARK, "$1")
+    assert question_marks(statement) == statement.replace(MARK, "?")
+
+
+@pytest.mark.parametrize("name", ["a:1", "a:2", ":colon", "x:y:3"])
+def test_a_column_may_have_a_colon_in_its_name(way: WayIn, name: str) -> None:
+    quoted = way.quoted(name)
+    with way.open() as database:
+        query = f"SELECT 1 AS a, 2 AS {quoted}, 3 AS {way.quoted('a:7')}"
+        assert database.describe(query).names == ["a", name, "a:7"]
+        assert database.read(query, batch_rows=1).read_all().to_pylist() == [{"a": 1, name: 2, "a:7": 3}]

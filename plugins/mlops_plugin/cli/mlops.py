@@ -167,12 +167,20 @@ def _check(options: argparse.Namespace) -> int:
             sound.append(loaded.model(name))
         except ConfigError as error:
             problems += error.problems
+    problems += _query_problems(sound)
     for problem in problems:
         print(problem, file=sys.stderr)
     failed = len(problems) + (_connect(sound, _deployment(loaded)) if options.connect else 0)
     count = "no problems" if not failed else "1 problem" if failed == 1 else f"{failed} problems"
     print(f"{loaded.path}: {len(sound)} of {len(wanted)} models are well described; {count}")
     return 1 if failed else 0
+
+
+def _query_problems(models: Sequence[ModelConfig]) -> list[Problem]:
+    """What the SQL parser finds wrong in any dialect; a connection tells which dialect it is."""
+    from mlops_plugin.pipeline.reading.query_check import find_problems
+
+    return [problem for model in models for problem in find_problems(model)]
 
 
 def _connect(models: Sequence[ModelConfig], deployment: Deployment) -> int:

@@ -26,6 +26,7 @@ from mlops_plugin.config.schema import MONITOR_DAG_ID, Config, ModelConfig
 from mlops_plugin.errors import BrokenModel, ConfigError, Problem, UnknownModel
 
 _NAME = re.compile(NAME_PATTERN)
+_QUERIES = (("source", "query"), ("showroom", "cases"))
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,8 @@ class _Loading:
                 if problem.path not in known:
                     self.broken.setdefault(name, []).append(problem)
             return
-        self.models[name] = model.located_in(self.folder)
+        lines = {f"{section}.{key}": document.line((*where, section, key)) for section, key in _QUERIES}
+        self.models[name] = model.located_in(self.folder).read_from(self.file, lines)
         self._sink_lines[name] = document.line((*where, "sink", "table"))
 
     def check_shared_tables(self) -> None:

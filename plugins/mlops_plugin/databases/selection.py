@@ -1,34 +1,85 @@
-"""Narrows a query to some of its rows: it becomes a subquery of ours, and the database does the work."""
+"""Narrows a query to some of its rows: it becomes a subquery of ours, and the database does the work.
+
+Conditions stay outside of it. Inside, before GROUP BY, DISTINCT, a window or UNION, they would mean something
+else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.sql_text import bare, mark, question_marks
+from mlops_plugin.errors import QueryError
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What must be true of a row: SQL over the query's (quoted) columns, with values for its `?` marks."""
+    """What must be true of a row: SQL over the query's (quoted) columns, with values for its `?` marks.
+
+    Without values a `?` in it is the user's own.
+    """
 
     sql: str
     parameters: tuple[object, ...] = ()
 
 
-def narrowed(query: str, conditions: Sequence[Condition], engine: str) -> tuple[str, tuple[object, ...]]:
+def narrowed(
+    query: str, conditions: Sequence[Condition], engine: str, *, is_limited: bool = False
+) -> tuple[str, tuple[object, ...]]:
     """The statement that returns the rows of `query` for which all conditions hold, and its parameters.
 
-    `engine` is the dialect's name. Without conditions the query is as it was written.
+    They come in the query's order. `engine` is the dialect's name. `is_limited`: only the first rows will be
+    taken, so that an order that cannot be kept raises `QueryError`. Without conditions the query is as it was
+    written.
     """
     if not conditions:
         return query, ()
-    both = " AND ".join(f"({condition.sql})" for condition in conditions)
+    both = " AND ".join(
+        f"({mark(condition.sql) if condition.parameters else condition.sql})" for condition in conditions
+    )
     parameters = tuple(value for condition in conditions for value in condition.parameters)
-    return f"SELECT * FROM (\n{bare(query, engine)}\n) selected WHERE {both}", parameters
+    inner, order = _ordered(query, engine, is_limited=is_limited)
+    return f"SELECT * FROM (\n{inner}\n) selected WHERE {both}{order}", parameters
+
+
+def is_ordered(query: str, engine: str) -> bool:
+    """Whether the query has an ORDER BY of its own, not only within a subquery or a window."""
+    if "order" not in query.lower():
+        return False
+    from mlops_plugin.databases.query_parts import parse_query
+
+    return parse_query(query, engine).order is not None
+
+
+def _ordered(query: str, engine: str, *, is_limited: bool) -> tuple[str, str]:
+    """The query as a subquery, and the ORDER BY that has to stand outside of it.
+
+    An engine may drop the order of a subquery, as MariaDB does.
+    """
+    if not is_ordered(query, engine):
+        return bare(query, engine), ""
+    from mlops_plugin.databases.query_parts import parse_query
+
+    parts = parse_query(query, engine)
+    inner = query[: parts.end]
+    lost = [term.part.text for term in parts.order_terms if term.outside is None]
+    if lost and is_limited:
+        raise QueryError(
+            f"ORDER BY {lost[0]}: the query does not return this, so nobody can tell which rows of a part of "
+            "it are the first; select it under a name of its own, e.g. AS sorted_by, and write ORDER BY "
+            "sorted_by, or dispatch without a row limit"
+        )
+    if (
+        engine == "mssql" and parts.order is not None and parts.limit is None
+    ):  # it refuses an ORDER BY in a subquery
+        inner = inner[: parts.order.start] + inner[parts.order.end :]
+    if lost:
+        return inner, ""
+    return inner, " ORDER BY " + ", ".join(str(term.outside) for term in parts.order_terms)
 
 
 def shown(query: str, parameters: Sequence[object]) -> str:
     """A statement as a person reads it: what fills its marks stands below it."""
     values = "".join(f"\n-- ? {number}: {value}" for number, value in enumerate(parameters, 1))
-    return query + values
+    return question_marks(query) + values

@@ -1,56 +1,56 @@
-"""Reads SQL as far as the ways in need to: where its parameter marks are, and where it ends."""
+"""Parameter marks of SQL, and where a query ends; light, and without a parser for SQL of our own.
+
+In SQL that this project makes, `?` is a parameter. A user's query may hold a `?` of its own (JSONB's
+operators, a text, a name), so a statement around it marks its parameters with a character that no SQL holds:
+`mark` makes these marks, and each driver turns them into its own form.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
 
-# What hides a mark, a semicolon or a comment: literals, quoted names, dollar quotes.
-_HIDDEN = r"""
-    [eE]'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | "(?:""|[^"])*" | `[^`]*` | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-"""
-_MYSQL_HIDDEN = r"""
-    '(?:\\.|''|[^'\\])*' | "(?:\\.|""|[^"\\])*" | `(?:``|[^`])*`
-"""
-_COMMENT = r"--[^\n]* | /\*.*?\*/"
-# There, 5--1 is 6 and /*! */ is run.
-_MYSQL_COMMENT = r"--(?=\s|\Z)[^\n]* | \#[^\n]* | /\*(?!M?!).*?\*/"
-
-
-def _pieces(hidden: str, comment: str) -> re.Pattern[str]:
-    pattern = rf"(?P<mark>\?) | (?P<nothing>{comment} | [\s;]+) | {hidden} | \w[\w$]* | %\( | ."
-    return re.compile(pattern, re.VERBOSE | re.DOTALL)
-
-
-_PIECES = _pieces(_HIDDEN, _COMMENT)
-_MYSQL_PIECES = _pieces(_MYSQL_HIDDEN, _MYSQL_COMMENT)
+MARK = "\0"  # refused in a query, and in every name
+# What hides a `?` in our own SQL: quoted names and short texts. A user's SQL is never looked through by this.
+_OWN_PIECES = re.compile(r"""(?P<mark>\?)|'(?:''|[^'])*'|"(?:""|[^"])*"|`(?:``|[^`])*`|\[(?:\]\]|[^\]])*\]""")
+_MAY_END_EARLY = re.compile(r"[;#]|--|/\*")
 
 
 def bare(query: str, engine: str) -> str:
     """A query that can stand in brackets: without the semicolon, comments and blanks at its end.
 
-    `engine` is the dialect's name.
+    `engine` is the dialect's name. The parser is loaded only for a query with a semicolon or a comment.
     """
-    pieces = _MYSQL_PIECES if engine == "mysql" else _PIECES
-    end = 0
-    for piece in pieces.finditer(query):
-        if piece["nothing"] is None:
-            end = piece.end()
-    return query[:end]
+    if not _MAY_END_EARLY.search(query):
+        return query.strip()
+    from mlops_plugin.databases.query_parts import parse_query
+
+    return query[: parse_query(query, engine).end]
+
+
+def mark(sql: str) -> str:
+    """SQL of our own with `MARK` for each parameter's `?`."""
+    return _OWN_PIECES.sub(lambda piece: MARK if piece["mark"] else piece[0], sql)
 
 
 def numbered_marks(statement: str) -> str:
-    """`?` as `$1`, `$2`, ... where it is a parameter."""
+    """Parameters as `$1`, `$2`, ..., for PostgreSQL."""
     numbers = itertools.count(1)
-    return _PIECES.sub(lambda piece: f"${next(numbers)}" if piece["mark"] else piece[0], statement)
+    return re.sub(MARK, lambda _: f"${next(numbers)}", _marked(statement))
 
 
 def named_marks(statement: str) -> str:
-    """`?` as `%(p1)s`, `%(p2)s`, ... where it is a parameter, for mysql.connector."""
+    """Parameters as `%(p1)s`, `%(p2)s`, ..., for mysql.connector."""
     numbers = itertools.count(1)
+    # It makes a percent sign of %(...)%, and would take any other %( for a parameter.
+    escaped = _marked(statement).replace("%(", "%(p)%(")
+    return re.sub(MARK, lambda _: f"%(p{next(numbers)})s", escaped)
 
-    def named(piece: re.Match[str]) -> str:
-        # It makes a percent sign of %(...)%, and would take any other %( for a parameter.
-        return f"%(p{next(numbers)})s" if piece["mark"] else piece[0].replace("%(", "%(p)%(")
 
-    return _MYSQL_PIECES.sub(named, statement)
+def question_marks(statement: str) -> str:
+    """Parameters as `?`, for ODBC and SQLite."""
+    return statement.replace(MARK, "?")
+
+
+def _marked(statement: str) -> str:
+    return statement if MARK in statement else mark(statement)

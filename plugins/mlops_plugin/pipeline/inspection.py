@@ -16,6 +16,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.increment import check_column
 from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
+from mlops_plugin.pipeline.reading.query_check import require_usable
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def _describe(
     with contextlib.closing(
         deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
     ) as database:
+        require_usable(model, query, database.engine.name)
         rows = database.describe(query)
     missing = [column for column in model.key if column not in rows.names]
     if missing:

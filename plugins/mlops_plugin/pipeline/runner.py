@@ -97,7 +97,9 @@ class ConfiguredSource:
     query: Callable[[], str] | None
 
     def plan(self) -> tuple[str, Sequence[Partition]]:
-        """Choose the partitions; raises `PartitionError`."""
+        """Choose the partitions; raises `PartitionError` and `QueryError`."""
+        from mlops_plugin.pipeline.reading.query_check import require_usable  # it loads the SQL parser
+
         self.deployment.staging.sweep()
         model, rendered = self.dispatch.model, self._rendered()
         wanted = model.source.partitions
@@ -105,6 +107,7 @@ class ConfiguredSource:
         # A limit is for the dispatch, not for each partition.
         if wanted is not None and self.dispatch.row_limit is None:
             with open_database(model, self.deployment) as database:
+                require_usable(model, rendered, database.engine.name)
                 partitions = plan_partitions(
                     database, rendered, wanted, f"models.{model.name}.source.partitions"
                 )

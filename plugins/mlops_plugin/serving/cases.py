@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.sql_text import mark
 from mlops_plugin.errors import CaseError, KeyColumnError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.rendering import render
@@ -166,7 +167,7 @@ class Cases:
 
     def _select(self, condition: str, tables: str = "", columns: str = "cases.*") -> str:
         # The line break ends a comment that may stand at the query's end.
-        where = f" WHERE {condition}" if condition else ""
+        where = f" WHERE {mark(condition)}" if condition else ""
         return f"SELECT {columns} FROM (\n{self.query}\n) cases{tables}{where}"
 
     def _search(self, text: str) -> tuple[str, list[Any]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -97,6 +99,10 @@ class ModelConfig(ScheduleSettings):
         examples=[{"search": ["name"], "truth": "churned"}],
     )
 
+    # The file that it was read from, and the lines of its queries; for errors.
+    _file: str = PrivateAttr(default="")
+    _lines: Mapping[str, int | None] = PrivateAttr(default_factory=dict)
+
     @field_validator("catchup")
     @classmethod
     def _check_catchup(cls, catchup: bool, info: ValidationInfo) -> bool:
@@ -181,6 +187,16 @@ class ModelConfig(ScheduleSettings):
             mode="append",
             create=create,
         )
+
+    def place_of(self, path: str) -> tuple[str, int | None]:
+        """File and line of `source.query` or `showroom.cases`; '' and None for a model of no file."""
+        return self._file, self._lines.get(path)
+
+    def read_from(self, file: str, lines: Mapping[str, int | None]) -> ModelConfig:
+        """The same model, which knows where its queries stand."""
+        read = self.model_copy()
+        read._file, read._lines = file, lines
+        return read
 
     def located_in(self, folder: Path) -> ModelConfig:
         """The same model with the files that it names found from `folder`, where they are relative."""

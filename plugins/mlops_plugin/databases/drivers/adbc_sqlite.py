@@ -23,7 +23,7 @@ from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names
 from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.engines.sqlite import declared_type, stored_type
 from mlops_plugin.databases.source_column import SourceColumn
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.sql_text import bare, question_marks
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing
 
@@ -59,7 +59,7 @@ class SqliteDatabase(OpenDatabase):
             self._open()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
-        query = bare(query, self.engine.name)
+        query = question_marks(bare(query, self.engine.name))
         self._require_file("running the query")
         # The look-through and the read are one transaction, so they see the same rows.
         schema = self._value_types(query, parameters)
@@ -229,8 +229,23 @@ class SqliteDatabase(OpenDatabase):
         with contextlib.closing(self._cursor()) as cursor, self._doing("running the query"):
             cursor.execute(f"SELECT * FROM (\n{query}\n) LIMIT 0", tuple(parameters))
             names = [column[0] for column in cursor.description]
-        require_names(self.conn_id, (_MADE_UNIQUE.sub("", self.engine.fold(name)) for name in names))
+        try:
+            require_names(self.conn_id, (_MADE_UNIQUE.sub("", self.engine.fold(name)) for name in names))
+        except DatabaseError:
+            # `a:1` may be the column's own name: the query by itself has all names as it says them.
+            require_names(self.conn_id, map(self.engine.fold, self._own_names(query, parameters)))
         return names
+
+    def _own_names(self, query: str, parameters: Sequence[object]) -> list[str]:
+        self._finish_reading()
+        # Of one row, from which ADBC takes the types.
+        one_row = {"adbc.sqlite.query.batch_rows": 1}
+        with (
+            contextlib.closing(self._connection.cursor(adbc_stmt_kwargs=one_row)) as cursor,
+            self._doing("running the query"),
+        ):
+            cursor.execute(query, tuple(parameters))
+            return [column[0] for column in cursor.description]
 
     def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:
         if (low, high) != ("integer", "real"):

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.selection import Condition, narrowed, shown
+from mlops_plugin.databases.selection import Condition, is_ordered, narrowed, shown
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
@@ -73,15 +73,21 @@ class QuerySource:
     partition: Partition = ALL_ROWS
     increment: Increment | None = None
     key_filter: KeyFilter | None = None
+    is_limited: bool = False  # only the first rows will be taken
 
     @property
     def conditions(self) -> list[Condition]:
         return [*self.partition.conditions, *(self.increment.conditions if self.increment else ())]
 
+    @property
+    def pages(self) -> PagesConfig | None:
+        """How to read in pages, which come in the order of their column: not for the first rows by another."""
+        is_by_order = self.is_limited and is_ordered(self.query, self.database.engine.name)
+        return None if is_by_order else self.model.source.pages
+
     def describe(self) -> SourceDescription:
-        statement, parameters = narrowed(self.query, self.conditions, self.database.engine.name)
-        pages = self.model.source.pages
-        return SourceDescription(without_secrets(statement), parameters, pages, self.key_filter)
+        statement, parameters = self._statement()
+        return SourceDescription(without_secrets(statement), parameters, self.pages, self.key_filter)
 
     def rows(self) -> pa.RecordBatchReader:
         """Start reading. Raises `DatabaseError`, `UnsupportedType` or, for pages, `PartitionError`."""
@@ -89,16 +95,18 @@ class QuerySource:
         return rows if self.key_filter is None else self.key_filter.apply(rows, self.model.key)
 
     def _selected_rows(self) -> pa.RecordBatchReader:
-        source = self.model.source
-        if source.pages is None:
-            statement, parameters = narrowed(self.query, self.conditions, self.database.engine.name)
+        source, pages = self.model.source, self.pages
+        if pages is None:
+            statement, parameters = self._statement()
             return self.database.read(statement, batch_rows=source.batch_rows, parameters=parameters)
         from mlops_plugin.pipeline.reading.pages import read_in_pages
 
         path = f"models.{self.model.name}.source.pages"
-        return read_in_pages(
-            self.database, self.query, self.conditions, source.pages, path, source.batch_rows
-        )
+        return read_in_pages(self.database, self.query, self.conditions, pages, path, source.batch_rows)
+
+    def _statement(self) -> tuple[str, tuple[object, ...]]:
+        engine = self.database.engine.name
+        return narrowed(self.query, self.conditions, engine, is_limited=self.is_limited)
 
 
 @contextlib.contextmanager
@@ -107,13 +115,17 @@ def open_source(
 ) -> Iterator[QuerySource]:
     """Open the model's source and choose which rows of `query` (rendered) the dispatch reads.
 
-    Raises `CursorError`, and whatever opening the database or the quarantine raises.
+    Raises `CursorError`, `QueryError`, and whatever opening the database or the quarantine raises.
     """
+    from mlops_plugin.pipeline.reading.query_check import require_usable  # it loads the SQL parser
+
     model = dispatch.model
     with open_database(model, deployment) as database:
+        require_usable(model, query, database.engine.name)
         increment = None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query)
         key_filter = _choose_keys(dispatch, deployment, increment)
-        yield QuerySource(model, database, query, partition, increment, key_filter)
+        is_limited = dispatch.row_limit is not None
+        yield QuerySource(model, database, query, partition, increment, key_filter, is_limited)
 
 
 @contextlib.contextmanager

@@ -28,9 +28,9 @@ from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names
 from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.source_column import SourceColumn
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.sql_text import MARK, bare, question_marks
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import DatabaseError
+from mlops_plugin.errors import DatabaseError, QueryError
 
 _log = logging.getLogger(__name__)
 _CONNECT_TIMEOUT_S = 10
@@ -91,6 +91,9 @@ class OdbcDatabase(OpenDatabase):
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         query = bare(query, self.engine.name)  # drivers put it into statements of their own
+        if "?" in query and (MARK in query or not parameters):
+            self._refuse_question_marks(query)
+        query = question_marks(query)
         described = self._describe_columns(query)
         require_names(self.conn_id, [column.name for column in described or ()])
         for column in described or ():
@@ -105,6 +108,17 @@ class OdbcDatabase(OpenDatabase):
             # Not every query can stand in brackets: some engines refuse ORDER BY or equal names there.
             self.rollback()
             return self.read(query, batch_rows=1).schema
+
+    def _refuse_question_marks(self, query: str) -> None:
+        """ODBC takes every `?` outside of a text for a parameter, and knows no way to write another one."""
+        from mlops_plugin.databases.query_parts import parse_query
+
+        if found := parse_query(query, self.engine.name).question_marks:
+            raise QueryError(
+                f"connection '{self.conn_id}': ODBC takes the {found[0].text} in the query for a parameter; "
+                "write jsonb_exists(a, b) for a ? b, jsonb_exists_any for ?|, jsonb_exists_all for ?& and "
+                "jsonb_path_exists for @?, or use a connection of type postgres"
+            )
 
     def begin_snapshot(self) -> None:
         super().begin_snapshot()
