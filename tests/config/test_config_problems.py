@@ -127,7 +127,6 @@ def test_a_mistake_in_a_model_is_named_with_line_and_remedy(
         ("key: [prediction]", "key: 'prediction' is a column of the predictions table; rename it"),
         ("key: [Dispatch_ID]", "key: 'Dispatch_ID' is a column of the predictions table"),
         ("key: [probability_x]", "key: 'probability_x' is a column of the predictions table"),
-        ("source: {connection: w, query: SELECT 1; SELECT 2}", "source.query: a query is one statement"),
         ("source: {connection: w, query: ' '}", "source.query: the query is empty"),
         ("source: {connection: w, query: {{ x }}}", "source.query: "),
         ("source: {connection: w, query: a, batch_rows: 0}", "source.batch_rows: found the number 0"),

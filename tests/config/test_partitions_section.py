@@ -18,7 +18,6 @@ from support.workshop import Workshop
         ({"column": "id"}, "column needs a count; write e.g. count: 8"),
         ({"predicates": ["id > 1"], "count": 4}, "remove count"),
         ({"predicates": []}, "1 to 999 conditions, found 0"),
-        ({"predicates": ["id > 1; DROP TABLE t"]}, "keep one statement"),
         ({"column": "id", "count": 0}, "count"),
         ({"colum": "id", "count": 4}, "did you mean 'column'"),
     ],

@@ -85,7 +85,7 @@ def test_escapes_of_mysql_hide_what_stands_in_them(mariadb_way: WayIn) -> None:
         ("sqlite", "SELECT '\\'; -- '", "SELECT '\\'"),
         ("ansi", "", ""),
         ("ansi", ";-- nothing", ""),
-        ("ansi", "SELECT 'unfinished; --", "SELECT 'unfinished"),
+        ("ansi", "SELECT 'unfinished; --", "SELECT 'unfinished; --"),
     ],
 )
 def test_a_query_ends_where_its_engine_says(engine: str, query: str, expected: str) -> None:
@@ -106,6 +106,7 @@ def test_question_marks_of_a_users_query_stay_beside_marked_parameters() -> None
 
 @pytest.mark.parametrize("name", ["a:1", "a:2", ":colon", "x:y:3"])
 def test_a_column_may_have_a_colon_in_its_name(way: WayIn, name: str) -> None:
+    _fill(way)
     quoted = way.quoted(name)
     with way.open() as database:
         query = f"SELECT 1 AS a, 2 AS {quoted}, 3 AS {way.quoted('a:7')}"

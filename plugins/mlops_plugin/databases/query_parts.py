@@ -80,7 +80,7 @@ class QueryParts:
     limit: Part | None  # top-level LIMIT, TOP, FETCH or OFFSET
     order: Part | None  # the whole top-level ORDER BY
     order_terms: tuple[OrderTerm, ...]
-    question_marks: tuple[Part, ...]  # operators such as JSONB's, or parameters
+    question_marks: tuple[Part, ...]  # operators such as JSONB's; no parameters of ours
 
     @property
     def is_query(self) -> bool:
@@ -112,7 +112,11 @@ def parse_query(query: str, engine: str) -> QueryParts:
         limit=limit,
         order=order,
         order_terms=_order_terms(text, inner, order, tree) if order else (),
-        question_marks=tuple(_part(text, t, t) for t in whole if t.token_type in _MARKS),
+        question_marks=tuple(
+            _part(text, token, token)
+            for token in whole
+            if token.token_type in _MARKS and query[token.start] != MARK
+        ),
     )
 
 

@@ -106,6 +106,7 @@ class SqliteDatabase(OpenDatabase):
     def describe(self, query: str) -> pa.Schema:
         query = bare(query, self.engine.name)
         self._require_file("describing the query")
+        self._names(query, ())  # in brackets, equal names are no longer equal
         return self._value_types(f"SELECT * FROM (\n{query}\n) LIMIT 1000", ())
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
