@@ -17,22 +17,16 @@ from functools import lru_cache
 import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
+from sqlglot.dialects.mysql import MySQL
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.sql_text import MARK
 
 # It warns of statements that it takes as they are, which is what we want.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-# Our name of an engine -> sqlglot's. Others are read by its general dialect.
-_DIALECTS = {
-    "mysql": "mysql",
-    "postgresql": "postgres",
-    "sqlite": "sqlite",
-    "mssql": "tsql",
-    "duckdb": "duckdb",
-}
 # A statement that begins with one of these returns no rows, or none that can be chosen from.
 _NOT_A_QUERY = re.compile(
     "ALTER|ANALYZE|BEGIN|CALL|COPY|CREATE|DELETE|DESC|DESCRIBE|DO|DROP|EXEC|EXECUTE|EXPLAIN|GRANT|INSERT|LOAD"
@@ -89,9 +83,9 @@ class QueryParts:
 
 @lru_cache(maxsize=128)
 def parse_query(query: str, engine: str) -> QueryParts:
-    """The parts of a rendered query; `engine` is the dialect's name. Never raises for a query's sake."""
+    """The parts of a rendered query; `engine` is its engine's name. Never raises for a query's sake."""
     text = query.translate(_SAME_POSITION)
-    dialect = Dialect.get_or_raise(_DIALECTS.get(engine, ""))
+    dialect = Dialect.get_or_raise(engine_named(engine).parser)
     try:
         tokens, text, executed_end = _tokens(text, dialect)
     except SqlglotError:  # e.g. a text without an end: the database says it best
@@ -123,7 +117,7 @@ def parse_query(query: str, engine: str) -> QueryParts:
 def _tokens(text: str, dialect: Dialect) -> tuple[list[Token], str, int]:
     """The tokens, the text with MySQL's executed comments laid open, and where the last of them ends."""
     tokens = dialect.tokenize(text)
-    if "mysql" not in type(dialect).__name__.lower() or not any(
+    if not isinstance(dialect, MySQL) or not any(
         comment.startswith(("!", "M!")) for token in tokens for comment in token.comments
     ):
         return tokens, text, 0

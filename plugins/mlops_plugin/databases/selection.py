@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.sql_text import bare, mark, question_marks
 from mlops_plugin.errors import QueryError
 
@@ -29,7 +30,7 @@ def narrowed(
 ) -> tuple[str, tuple[object, ...]]:
     """The statement that returns the rows of `query` for which all conditions hold, and its parameters.
 
-    They come in the query's order. `engine` is the dialect's name. `is_limited`: only the first rows will be
+    They come in the query's order. `engine` is its engine's name. `is_limited`: only the first rows will be
     taken, so that an order that cannot be kept raises `QueryError`. Without conditions the query is as it was
     written.
     """
@@ -70,9 +71,7 @@ def _ordered(query: str, engine: str, *, is_limited: bool) -> tuple[str, str]:
             "it are the first; select it under a name of its own, e.g. AS sorted_by, and write ORDER BY "
             "sorted_by, or dispatch without a row limit"
         )
-    if (
-        engine == "mssql" and parts.order is not None and parts.limit is None
-    ):  # it refuses an ORDER BY in a subquery
+    if not engine_named(engine).orders_subqueries and parts.order is not None and parts.limit is None:
         inner = inner[: parts.order.start] + inner[parts.order.end :]
     if lost:
         return inner, ""

@@ -19,7 +19,7 @@ _MAY_END_EARLY = re.compile(r"[;#]|--|/\*")
 def bare(query: str, engine: str) -> str:
     """A query that can stand in brackets: without the semicolon, comments and blanks at its end.
 
-    `engine` is the dialect's name. The parser is loaded only for a query with a semicolon or a comment.
+    `engine` is its engine's name. The parser is loaded only for a query with a semicolon or a comment.
     """
     if not _MAY_END_EARLY.search(query):
         return query.strip()

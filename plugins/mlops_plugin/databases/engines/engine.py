@@ -82,6 +82,7 @@ class Engine:
     text_type: ClassVar[str] = "VARCHAR(4000)"  # in a CAST
 
     # Queries
+    orders_subqueries: ClassVar[bool] = True  # takes an ORDER BY without a limit in a subquery
     null_order: ClassVar[Literal["least", "greatest"] | None] = None  # how NULL sorts; None: not known
     like_wildcards: ClassVar[str] = "%_"
     # Statements that begin a transaction in which all queries see the same data; none: not known.

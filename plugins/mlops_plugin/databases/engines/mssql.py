@@ -29,6 +29,7 @@ class Mssql(Engine):
     }
     cast_types = ("BIGINT", "DATE", "DATETIME2(6)", "DATETIMEOFFSET(6)")
     text_type = "NVARCHAR(4000)"
+    orders_subqueries = False
     null_order = "least"
     like_wildcards = "%_["
     supports_upsert = True

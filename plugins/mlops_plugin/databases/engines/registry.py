@@ -24,6 +24,9 @@ _ENGINES: Mapping[str, Engine] = {
     "microsoft sql server": MSSQL,
 }
 
+# One name of each engine.
+ENGINE_NAMES = tuple(dict.fromkeys(engine.name for engine in (*_ENGINES.values(), ANSI)))
+
 
 def engine_named(name: str) -> Engine:
     """The engine of a connection type or of what an ODBC driver calls it; standard SQL for any other."""

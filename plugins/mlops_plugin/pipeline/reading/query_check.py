@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterator
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.engines.registry import ENGINE_NAMES
 from mlops_plugin.databases.query_parts import QueryParts, parse_query
 from mlops_plugin.errors import Problem, QueryError
 
-# Without a connection nobody knows the engine: what all of these say is right for each.
-_ENGINES = ("mysql", "postgresql", "sqlite", "mssql", "ansi")
 _SOURCE = "source.query"
 _EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
@@ -43,11 +42,12 @@ def find_problems(model: ModelConfig) -> list[Problem]:
 
 
 def _static_problem(model: ModelConfig, query: str, *, is_source: bool) -> str | None:
+    """What is wrong in each dialect that understands it: without a connection nobody knows which it is."""
     text = _COMMENT.sub("", query)
     if "{%" in text:  # which parts there are depends on the moment
         return None
     text = _EXPRESSION.sub(lambda found: re.sub(r"\S", "x", found[0].replace(" ", "x")), text)
-    found = [parse_query(text, engine) for engine in _ENGINES]
+    found = [parse_query(text, engine) for engine in ENGINE_NAMES]
     understood = [parts for parts in found if parts.is_understood] or found
     problems = [_problem(model, parts, is_source=is_source) for parts in understood]
     return problems[0] if all(problems) else None
