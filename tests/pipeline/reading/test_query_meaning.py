@@ -58,7 +58,7 @@ def stored(workshop: Workshop) -> list[dict[str, Any]]:
         f"SELECT {COLUMNS} FROM t ORDER BY b DESC",
         f"SELECT {COLUMNS} FROM t ORDER BY t.b DESC; -- the end",
         f"SELECT {COLUMNS}, -b AS d FROM t ORDER BY -b",
-        f"SELECT {COLUMNS} FROM t WHERE id < 9 UNION ALL SELECT {COLUMNS} FROM t WHERE id > 8 ORDER BY b DESC",
+        f"SELECT {COLUMNS} FROM t WHERE id < 9 UNION SELECT {COLUMNS} FROM t WHERE id > 8 ORDER BY b DESC",
         f"WITH x AS (SELECT * FROM t ORDER BY b LIMIT 50) SELECT {COLUMNS} FROM x ORDER BY 3 DESC",
         "SELECT * FROM t ORDER BY b + 0 DESC",
     ],

@@ -81,7 +81,7 @@ class QuerySource:
 
     @property
     def pages(self) -> PagesConfig | None:
-        """How to read in pages, which come in the order of their column: not for the first rows by another."""
+        """Pages come in the order of their column, so the first rows by another order are read without."""
         is_by_order = self.is_limited and is_ordered(self.query, self.database.engine.name)
         return None if is_by_order else self.model.source.pages
 
