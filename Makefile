@@ -63,8 +63,8 @@ test-fast: environment-dev  ## the tests without Airflow, browser and servers, i
 test-long: environment-dev  ## soaks, sweeps and many more random examples; an hour or more
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or property" --timeout 7200
 
-lint: environment-dev  ## style, types and layers
-	@status=0; for check in "ruff check ." "ruff format --check ." mypy "lint-imports --no-cache"; do \
+lint: environment-dev  ## style, spelling, types and layers
+	@status=0; for check in "ruff check ." "ruff format --check ." codespell mypy "lint-imports --no-cache"; do \
 	  echo "== $$check"; .venv/bin/$$check || status=1; done; exit $$status
 
 # Keeps every version that still fits; `make lock UPGRADE=--upgrade` moves to the newest ones.

@@ -54,7 +54,7 @@ class MlopsPlugin(AirflowPlugin):
         from mlops_plugin.config.loader import find_config_file
         from mlops_plugin.web import routers
         from mlops_plugin.web.app import create_app
-        from mlops_plugin.web.site import Site
+        from mlops_plugin.web.shared_site import Site
 
         app = create_app(Site(find_config_file()), routers.all_views())
         return [{"name": "mlops", "app": app, "url_prefix": "/mlops"}]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -76,6 +77,13 @@ def test_every_make_command_in_the_documentation_exists() -> None:
     }
     assert named
     assert {(page, name) for page, name in named if name not in targets} == set()
+
+
+def test_continuous_integration_runs_what_a_developer_runs() -> None:
+    jobs = yaml.safe_load((CHECKOUT / ".github/workflows/test.yaml").read_text())["jobs"]
+    commands = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+    assert [command for command in commands if re.match(r"make test( |$)", command)]
+    assert "make test" in (CHECKOUT / ".ci" / "run").read_text()
 
 
 def test_nothing_names_a_folder_of_one_machine() -> None:

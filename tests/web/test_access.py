@@ -349,7 +349,7 @@ import json
 from pathlib import Path
 from mlops_plugin.web.app import create_app
 from mlops_plugin.web.routers import all_views
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.shared_site import Site
 app = create_app(Site(Path("unread.yaml")), all_views())
 print(json.dumps([f"{method} {route.path}" for route in app.routes for method in route.methods]))
 """

@@ -15,7 +15,7 @@ from mlops_plugin.errors import BrokenModel, ConfigError, MlopsError, UnknownMod
 from mlops_plugin.web.access import Rights, signed_in
 from mlops_plugin.web.error_status import refusals, status_of
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.well_formed import BodyLimit, printable, well_formed
 
 _HEADERS = {

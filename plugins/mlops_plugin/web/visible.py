@@ -18,7 +18,7 @@ from mlops_plugin.errors import BrokenModel, Problem, UnknownModel
 from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.web.access import Rights, RightsDep, require_trigger
-from mlops_plugin.web.site import Site, SiteDep
+from mlops_plugin.web.shared_site import Site, SiteDep
 
 HIDDEN_FAULT = "this entry is in conflict with a model that you may not see; ask an administrator"
 

@@ -35,7 +35,7 @@ from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
 from mlops_plugin.web.dispatches.story import infer_report_of, list_tries, summarise_steps
 from mlops_plugin.web.dispatches.timeline import timeline
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.visible import Visible, VisibleDep
 
 HISTORY = 100  # dispatches in the plots

@@ -21,7 +21,7 @@ from mlops_plugin.monitoring.probe_result import Outcome
 from mlops_plugin.monitoring.targets import targets_of
 from mlops_plugin.monitoring.watch import Past
 from mlops_plugin.orchestration.dag_states import AirflowState
-from mlops_plugin.web.site import Site
+from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.visible import Visible
 
 _WAIT_S = 0.25  # how long a page waits for fresh results

@@ -14,8 +14,8 @@ from mlops_plugin.serving.run import as_json
 from mlops_plugin.serving.wanted import MAX_ROWS, Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import refusals
-from mlops_plugin.web.showroom.requests import Model, place_of, place_text, showroom
-from mlops_plugin.web.site import SiteDep
+from mlops_plugin.web.shared_site import SiteDep
+from mlops_plugin.web.showroom.request_fields import Model, place_of, place_text, showroom
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search, Value
 

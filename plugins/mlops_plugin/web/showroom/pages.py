@@ -11,10 +11,10 @@ from mlops_plugin.serving.cases import CaseView, open_cases
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.error_status import status_of
 from mlops_plugin.web.pages import pages
+from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.cases import present_cases
-from mlops_plugin.web.showroom.requests import Model, place_of
+from mlops_plugin.web.showroom.request_fields import Model, place_of
 from mlops_plugin.web.showroom.steps import STEP_WORDS
-from mlops_plugin.web.site import SiteDep
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search
 

@@ -12,11 +12,11 @@ from mlops_plugin.serving.explanation import Usual, explain, references_of
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates
 from mlops_plugin.web.pages import pages
+from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.picture import data_uri
-from mlops_plugin.web.showroom.requests import RunnableModel, ShowroomDep, WantedDep, key_of, shown_key
+from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep, key_of, shown_key
 from mlops_plugin.web.showroom.results import reasons
 from mlops_plugin.web.showroom.steps import STEP_WORDS
-from mlops_plugin.web.site import SiteDep
 from mlops_plugin.web.well_formed import KeyText
 
 # These run the model, so reading is not enough.

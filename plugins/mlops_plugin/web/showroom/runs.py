@@ -20,7 +20,7 @@ from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import status_of
 from mlops_plugin.web.pages import address, pages
-from mlops_plugin.web.showroom.requests import RunnableModel, ShowroomDep, WantedDep
+from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom.results import csv_uri, curl_command, outcomes
 from mlops_plugin.web.showroom.steps import ended_steps, step_text
 

@@ -13,7 +13,7 @@ from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
-from mlops_plugin.web.site import SiteDep
+from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import check_fields, parse_key
 
