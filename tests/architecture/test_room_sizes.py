@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOTS = ("plugins", "local_stack")
 LARGEST_ROOM = 16
+# The core of a dispatch; what is particular to reading, validation and staging has rooms of its own below it.
+LARGER_ROOMS = {"plugins/mlops_plugin/pipeline": 18}
 # `cli` exports `main`, its public name; `config.schema` is one namespace of sections, so that users of the
 # configuration need not know which file holds which.
 WITH_CODE_IN_INIT = frozenset(("plugins/mlops_plugin/cli", "plugins/mlops_plugin/config/schema"))
@@ -32,9 +35,10 @@ def is_docstring_only(module: Path) -> bool:
     return len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
 
 
-def shadows(name: str) -> bool:
-    """Whether a module of this name is also one of the standard library or of an installed package."""
-    return name in sys.stdlib_module_names or name in importlib.metadata.packages_distributions()
+@functools.cache
+def taken_names() -> frozenset[str]:
+    """The modules of the standard library and of the installed packages."""
+    return sys.stdlib_module_names | importlib.metadata.packages_distributions().keys()
 
 
 def test_no_room_holds_more_files_than_a_newcomer_can_scan() -> None:
@@ -43,7 +47,7 @@ def test_no_room_holds_more_files_than_a_newcomer_can_scan() -> None:
         if module.stem != "__init__" and "migrations/versions" not in str(module):
             sizes[room(module)] = sizes.get(room(module), 0) + 1
     assert len(sizes) > 10
-    assert {name: size for name, size in sizes.items() if size > LARGEST_ROOM} == {}
+    assert {name: size for name, size in sizes.items() if size > LARGER_ROOMS.get(name, LARGEST_ROOM)} == {}
 
 
 def test_a_package_file_holds_a_docstring_only() -> None:
@@ -66,10 +70,9 @@ def test_no_module_is_named_like_one_of_the_standard_library_or_of_a_package() -
         "__init__",
         "__main__",
     }
-    assert {name for name in names if shadows(name)} <= SHARED_NAMES
+    assert {name for name in names if name in taken_names()} <= SHARED_NAMES
 
 
 def test_the_name_check_knows_both_kinds() -> None:
-    assert shadows("logging")
-    assert shadows("requests")
-    assert not shadows("dispatch")
+    assert taken_names() >= {"logging", "requests"}
+    assert "dispatch" not in taken_names()
