@@ -11,9 +11,11 @@ from datetime import timedelta
 
 import pytest
 
-from mlops_plugin.events.records import DispatchIdentity
+from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.events.records import DispatchIdentity, Step
 from mlops_plugin.pipeline.process_identity import ProcessIdentity
 from mlops_plugin.pipeline.reconciliation import close_abandoned, close_removed
+from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.step_record import PROCESS
 from support.rejected_rows import RANGE, again, ids, quarantined
 from support.servers import ServerDatabase
@@ -46,6 +48,34 @@ def test_a_commit_whose_answer_is_lost_is_counted_and_recorded_as_a_success(
     record = workshop.record(dispatch.id)
     own = f"SELECT COUNT(*) FROM churn_predictions WHERE dispatch_id = '{dispatch.id}'"
     assert (record.state, record.rows_persisted, database.rows(own)) == ("succeeded", 5, [(5,)])
+
+
+@pytest.mark.parametrize("engine", ["mariadb", "postgres"])
+def test_events_whose_commit_has_no_answer_are_recorded_once(
+    workshop: Workshop, engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database: ServerDatabase = request.getfixturevalue(f"{engine}_database")
+    with severing_proxy(database.host, database.port, "mlops_event") as proxy:
+        through = replace(database, port=proxy.port)
+        monkeypatch.setenv("AIRFLOW_CONN_EVENTS", through.airflow_uri())
+        with workshop.deployment.event_store() as store:
+            upgrade(store.address)
+
+        def arm(rows: int) -> None:
+            proxy.is_armed = True
+
+        dispatch = workshop.dispatch()
+        steps: tuple[Step, ...] = ("collect", "log", "infer", "persist")
+        for step in steps:
+            arm(0)  # the step's start, and where it handles rows its end
+            run_step(
+                step, dispatch, workshop.deployment, query=lambda: dispatch.model.source.query, on_rows=arm
+            )
+        proxy.is_armed = False
+        assert proxy.severed == 7
+        happened = [(event.step, event.kind) for event in workshop.events(dispatch.id)]
+        assert len(happened) == len(set(happened)) == 11
+        assert workshop.record(dispatch.id).state == "succeeded"
 
 
 _KILLED = """

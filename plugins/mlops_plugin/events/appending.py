@@ -123,6 +123,22 @@ def locked_dispatch(connection: sa.Connection, dispatch_id: str) -> DispatchReco
     return DispatchRecord(**row._mapping)
 
 
+def event_id(connection: sa.Connection, event: EventRecord) -> int | None:
+    """The id of this very event if it is recorded; its time to the microsecond tells it from others."""
+    same = [
+        tables.events.c[name] == value if value is not None else tables.events.c[name].is_(None)
+        for name, value in (
+            ("dispatch_id", event.dispatch_id),
+            ("step", event.step),
+            ("kind", event.kind),
+            ("partition_number", event.partition_number),
+            ("at", event.at),
+        )
+    ]
+    found: int | None = connection.scalar(sa.select(tables.events.c.id).where(*same))
+    return found
+
+
 def has_events(connection: sa.Connection, dispatch_id: str) -> bool:
     one = sa.select(tables.events.c.id).where(tables.events.c.dispatch_id == dispatch_id).limit(1)
     return connection.scalar(one) is not None

@@ -22,6 +22,7 @@ from mlops_plugin.events.appending import (
     append_event,
     append_to,
     beginning,
+    event_id,
     has_events,
     insert_unless_there,
     locked_dispatch,
@@ -111,16 +112,22 @@ class EventStore(EventReading):
             identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=details
         )
 
+        is_repeated = False
+
         def start(connection: sa.Connection) -> TryToken:
+            nonlocal is_repeated
+            if is_repeated and (known := event_id(connection, started)) is not None:
+                return TryToken(identity.dispatch_id, step, partition, known)
+            is_repeated = True
             insert_unless_there(connection, summarise(None, begun))
             dispatch = locked_dispatch(connection, identity.dispatch_id)
             refuse_late_start(connection, started)
             if dispatch.state != "running" or not has_events(connection, identity.dispatch_id):
                 dispatch, _ = append_to(connection, dispatch, begun)
-            _, event_id = append_to(connection, dispatch, started)
-            return TryToken(identity.dispatch_id, step, partition, event_id)
+            _, number = append_to(connection, dispatch, started)
+            return TryToken(identity.dispatch_id, step, partition, number)
 
-        return self.write(f"recording '{step} started'", start)
+        return self.write(f"recording '{step} started'", start, repeats_lost_commit=True)
 
     def require_newest(self, token: TryToken) -> None:
         """Raise `TrySuperseded` if a newer try of this step, or of a step before it, has registered."""
@@ -221,22 +228,32 @@ class EventStore(EventReading):
         return self.write("reconciling a dispatch", reconcile)
 
     def _record(self, *records: EventRecord, token: TryToken | None = None) -> DispatchRecord:
+        is_repeated = False
+
         def append(connection: sa.Connection) -> DispatchRecord:
+            nonlocal is_repeated
+            if is_repeated and event_id(connection, records[-1]) is not None:
+                return locked_dispatch(connection, records[-1].dispatch_id)
+            is_repeated = True
             if token is not None:
                 locked_dispatch(connection, token.dispatch_id)
                 require_newest(connection, token)
             return [append_event(connection, event) for event in records][-1]
 
         kind, step = records[0].kind, records[0].step
-        return self.write(f"recording '{step} {kind}'" if step else f"recording 'dispatch {kind}'", append)
+        doing = f"recording '{step} {kind}'" if step else f"recording 'dispatch {kind}'"
+        return self.write(doing, append, repeats_lost_commit=True)
 
     # The way in for the modules beside this one, which own other tables.
 
-    def write(self, doing: str, work: Callable[[sa.Connection], Result]) -> Result:
+    def write(
+        self, doing: str, work: Callable[[sa.Connection], Result], *, repeats_lost_commit: bool = False
+    ) -> Result:
         """Run `work` in one transaction and return its result.
 
         Repeated if the transaction collides with another or its connection is lost, so `work` must have no
-        other effects. `doing` describes it in an error: "recording probes".
+        other effects. With `repeats_lost_commit` also if the connection is lost during the commit: `work`
+        must see for itself whether it was committed. `doing` describes it in an error: "recording probes".
         """
         with translate_errors(self.address, doing):
             engine = self._checked_engine(writes=True)
@@ -248,7 +265,7 @@ class EventStore(EventReading):
                         is_committing = True
                 except sa.exc.DBAPIError as error:
                     # If a connection is lost while it commits, nobody knows whether it did.
-                    was_lost = error.connection_invalidated and not is_committing
+                    was_lost = error.connection_invalidated and (repeats_lost_commit or not is_committing)
                     if attempt == _ATTEMPTS or not (was_lost or is_transient(error)):
                         raise
                 else:
