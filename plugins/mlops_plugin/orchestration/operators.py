@@ -78,9 +78,8 @@ class StepOperator(BaseOperator):
         from airflow.sdk.exceptions import AirflowFailException
 
         from mlops_plugin.pipeline.dispatch import dispatch_of_run
-        from mlops_plugin.pipeline.finality import is_final
         from mlops_plugin.pipeline.runner import run_step
-        from mlops_plugin.pipeline.step_record import Attempt
+        from mlops_plugin.pipeline.step_record import Attempt, is_final
 
         task_instance = context["ti"]
         dispatch = dispatch_of_run(self.model, context)

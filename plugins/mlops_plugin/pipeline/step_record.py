@@ -1,4 +1,7 @@
-"""Records the start and the end of a step in the event store, however it ends; every door uses it."""
+"""Records the start and the end of a step in the event store, however it ends; every door uses it.
+
+It also decides which failures a retry cannot fix: the operators tell Airflow, and the dispatch is closed.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlops_plugin.errors import EventStoreError, MlopsError, TrySuperseded
+from mlops_plugin.errors import (
+    AccountingError,
+    EventStoreError,
+    KeyColumnError,
+    MlopsError,
+    TrySuperseded,
+    UnsupportedType,
+)
 from mlops_plugin.events.fencing import TRY_ID, TryToken
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.finality import is_final
 from mlops_plugin.pipeline.process_identity import ProcessIdentity
 from mlops_plugin.pipeline.step_reports import StepReport
 
 PROCESS = "process"  # in the details of a "started" event
+
+# `collect` reads the source again, whose rows may be corrected meanwhile. The steps after it have the rows,
+# the artifact and the configuration that the dispatch has pinned: they find again what they found.
+_OF_PINNED_ROWS = (KeyColumnError, UnsupportedType)
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,16 @@ def recorded(
         details=record.report.to_json(),
         token=token,
     )
+
+
+def is_final(error: BaseException, step: Step) -> bool:
+    """Whether this step would fail in the same way again, however long one waits."""
+    if not isinstance(error, MlopsError):
+        return False
+    if step in ("log", "infer", "persist") and isinstance(error, _OF_PINNED_ROWS):
+        return True
+    # In `persist` another process may have changed the table.
+    return error.is_final or (step == "infer" and isinstance(error, AccountingError))
 
 
 def _details(attempt: Attempt) -> dict[str, Any]:

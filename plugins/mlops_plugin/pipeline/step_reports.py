@@ -112,6 +112,13 @@ def merge_reports(parts: Sequence[InferReport]) -> InferReport:
     )
 
 
+def whole_report(reports: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The stored reports of all partitions as one; None if there are none."""
+    if len(reports) < 2:
+        return reports[0] if reports else None
+    return merge_reports([InferReport.from_json(report) for report in reports]).to_json()
+
+
 @dataclass(frozen=True)
 class PersistReport:
     """`place`: where the predictions went, as the sink describes it; `mark`: the new high-water mark."""

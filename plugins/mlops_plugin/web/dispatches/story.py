@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
-from mlops_plugin.pipeline.infer_report import Report, whole_report
+from mlops_plugin.pipeline.step_reports import whole_report
 
 # Outcomes of a try. A try whose process was killed could not record its end.
 RUNNING, SUCCEEDED, FAILED, LOST = "running", "succeeded", "failed", "no end recorded"
@@ -118,7 +119,7 @@ def summarise_steps(tries: Sequence[Try]) -> list[StepSummary]:
     return found
 
 
-def infer_report_of(events: Sequence[EventRecord]) -> Report | None:
+def infer_report_of(events: Sequence[EventRecord]) -> Mapping[str, Any] | None:
     """What the last `infer` that succeeded reported, of all partitions; None before the first."""
     ended = {
         event.partition_number: event.details
