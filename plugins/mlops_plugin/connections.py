@@ -24,7 +24,7 @@ _SECRET_IN_TEXT = re.compile(
 
 @dataclass(frozen=True)
 class ConnectionSpec:
-    """What an Airflow connection says, without Airflow. `repr` shows no secret."""
+    """The values of an Airflow connection, without Airflow. `repr` shows no secret."""
 
     conn_id: str
     conn_type: str  # odbc, mysql, postgres, sqlite
@@ -59,7 +59,7 @@ class ConnectionSpec:
 
 
 def get_connection(conn_id: str) -> ConnectionSpec:
-    """Read an Airflow connection; raises `ConnectionUnusable` where there is none of that name."""
+    """Read an Airflow connection; raises `ConnectionUnusable` if there is none of that name."""
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 

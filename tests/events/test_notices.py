@@ -27,7 +27,7 @@ def test_a_change_leaves_a_notice_with_the_name_that_people_know(store: EventSto
     fall(store)
     notice = only(Notices(store))
 
-    assert (notice.name, notice.told) == ("Feature service", ())
+    assert (notice.name, notice.notified) == ("Feature service", ())
     assert (notice.change.before, notice.change.after, notice.change.error) == ("up", "down", "refused")
     assert (notice.change.at, notice.change.since) == (NOON, NOON)
 
@@ -54,7 +54,7 @@ def test_who_was_told_is_remembered_until_the_notice_is_settled(store: EventStor
     fall(store)
     notices = Notices(store)
     notices.remember(only(notices), ["a", "b"])
-    assert only(notices).told == ("a", "b")
+    assert only(notices).notified == ("a", "b")
     settled = only(notices)
     notices.settle(settled, NOON)
 

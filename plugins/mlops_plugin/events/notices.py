@@ -26,7 +26,7 @@ class Notice:
     id: int
     name: str  # of the target
     change: Change
-    told: tuple[str, ...]
+    notified: tuple[str, ...]  # keys of notifiers
 
 
 def add_notices(connection: sa.Connection, changes: Iterable[Change], names: Mapping[str, str]) -> None:
@@ -78,9 +78,9 @@ class Notices:
             lambda connection: connection.execute(this.values(claimed_until=now + lease)).rowcount == 1,
         )
 
-    def remember(self, notice: Notice, told: Iterable[str]) -> None:
+    def remember(self, notice: Notice, notified: Iterable[str]) -> None:
         """Record the notifiers that have received it."""
-        self._update("recording who was notified", notice, told=list(told))
+        self._update("recording who was notified", notice, told=list(notified))
 
     def release(self, notice: Notice) -> None:
         """Release it to the next round."""

@@ -42,7 +42,7 @@ def find_dags(
 ) -> dict[str, DagFound]:
     """The DAG of each model that Airflow has, asked for by a running task; `last` are their last dispatches.
 
-    A run without a logical date is found by its dispatch, hence not before its first step.
+    A run without a logical date is found by its dispatch, so not before its first step.
     """
     found = {}
     for name, model in models.items():

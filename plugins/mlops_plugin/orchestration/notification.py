@@ -38,17 +38,17 @@ def notify_all(
         with _claimed(notices, notice, lease) as is_ours:
             if not is_ours:
                 continue
-            told = set(notice.told)
+            notified = set(notice.notified)
             for key, (index, config) in by_key.items():
-                if key in told or key in failed:
+                if key in notified or key in failed:
                     continue
                 if failure := _notify_one(notice, config, index, context):
                     failures.append(failure)
                     failed.add(key)
                     continue
-                told.add(key)
-                notices.remember(notice, sorted(told))
-            failures += _settle(notices, notice, missing=by_key.keys() - told)
+                notified.add(key)
+                notices.remember(notice, sorted(notified))
+            failures += _settle(notices, notice, missing=by_key.keys() - notified)
     return failures
 
 

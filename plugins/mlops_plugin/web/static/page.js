@@ -88,7 +88,7 @@
     place.append(" ", button);
   }
 
-  function say(error) {
+  function showLost(error) {
     const lost = document.getElementById("lost");
     lost.hidden = !error;
     if (!error) lost.replaceChildren();
@@ -134,10 +134,10 @@
     try {
       const response = await request(section.dataset.refresh, { headers: { Accept: "text/html" } });
       replace(section, await response.text());
-      say(null);
+      showLost(null);
       return true;
     } catch (error) {
-      say(error);
+      showLost(error);
       return false;
     }
   }

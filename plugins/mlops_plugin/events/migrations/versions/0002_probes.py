@@ -25,7 +25,7 @@ MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "
 def upgrade() -> None:
     metadata = sa.MetaData()
     for table in (_probes(metadata), _hours(metadata), _incidents(metadata)):
-        # MySQL commits each statement: where an upgrade was killed, the next one makes what is missing.
+        # MySQL commits each statement: if an upgrade was killed, the next one creates what is missing.
         table.create(op.get_bind(), checkfirst=True)
         for index in table.indexes:
             index.create(op.get_bind(), checkfirst=True)

@@ -36,5 +36,5 @@ def upgrade() -> None:
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
     )
-    # MySQL commits each statement: where an upgrade was killed, the next one makes what is missing.
+    # MySQL commits each statement: if an upgrade was killed, the next one creates what is missing.
     table.create(op.get_bind(), checkfirst=True)
