@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -27,7 +28,7 @@ class ConnectionSpec:
     """The values of an Airflow connection, without Airflow. `repr` shows no secret."""
 
     conn_id: str
-    conn_type: str  # odbc, mysql, postgres, sqlite
+    conn_type: str  # odbc, mysql, postgres, sqlite, duckdb
     host: str | None = None
     port: int | None = None
     login: str | None = None
@@ -56,6 +57,32 @@ class ConnectionSpec:
                 repr(secret)[1:-1],
             )
         }
+
+
+def airflow_home() -> Path:
+    """The folder that relative paths start from, by Airflow's own rule."""
+    return Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser()
+
+
+def database_file(spec: ConnectionSpec, home: Path | None = None) -> Path | None:
+    """The file of a database that is one (SQLite, DuckDB); None if it is kept in memory.
+
+    Airflow reads a URI's path as host, schema or both. A relative path starts from `home`, AIRFLOW_HOME by
+    default: a daemon's working folder may be anything. Only a file that is in the working folder and not
+    there is taken from the working folder. Raises `ConnectionUnusable` without a path.
+    """
+    path = "/".join(part for part in (spec.host, spec.schema) if part)
+    if not path:
+        raise ConnectionUnusable(
+            f"connection '{spec.conn_id}' names no file; write its path as the host, or as a URI with "
+            f"four slashes: {spec.conn_type}:////folder/file.db"
+        )
+    if path == ":memory:":
+        return None
+    at_home = (home or airflow_home()) / path
+    if not at_home.exists() and Path(path).is_file():
+        return Path(path).absolute()
+    return at_home
 
 
 def get_connection(conn_id: str) -> ConnectionSpec:

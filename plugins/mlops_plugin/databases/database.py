@@ -6,17 +6,33 @@ The steps of the pipeline, `databases.sink` and `mlops check` work against this 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.errors import DatabaseError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mlops_plugin.connections import ConnectionSpec
     from mlops_plugin.databases.engines.engine import Engine
     from mlops_plugin.databases.engines.table_column import TableColumn
     from mlops_plugin.databases.table_name import TableName
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How the rows of a connection are read.
+
+    `max_text_bytes` bounds one text value read over ODBC. `exact_columns` are those whose values must arrive
+    as they are stored (keys, cursors); a number that no Arrow type holds for sure may arrive as a double in
+    every other column, because a model reads it as one. None: all columns must be exact.
+    """
+
+    max_text_bytes: int = 4096
+    exact_columns: frozenset[str] | None = None
 
 
 class Database(Protocol):
@@ -85,8 +101,17 @@ def read_rows(database: Database, query: str, parameters: Sequence[object] = ())
 class OpenDatabase:
     """The part of `Database` that is the same for every way in."""
 
-    conn_id: str
-    engine: Engine
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions, engine: Engine) -> None:
+        self.conn_id = spec.conn_id
+        self.engine = engine
+        self._spec = spec
+        self._options = options
+
+    def _source_column(self, name: str, type_name: str) -> SourceColumn:
+        """A column of a query, to refuse it by name; `type_name` is the engine's own word."""
+        exact = self._options.exact_columns
+        is_exact = None if exact is None else name in exact
+        return SourceColumn(self.conn_id, name, type_name, self.engine, is_exact)
 
     def begin_snapshot(self) -> None:
         if not self.engine.snapshot:

@@ -1,36 +1,39 @@
-"""Opens a connection by the way in that its type asks for."""
+"""Opens a connection with the driver that its type asks for."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Collection, Mapping
+
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.database import Database, ReadOptions
 from mlops_plugin.errors import ConnectionUnusable
 
+# Connection type -> module and class. By name, so that a task loads the driver that it uses and no other.
+_DRIVERS: Mapping[str, tuple[str, str]] = {
+    "odbc": ("odbc.driver", "OdbcDatabase"),
+    "mysql": ("mysql", "MysqlDatabase"),
+    "mariadb": ("mysql", "MysqlDatabase"),
+    "postgres": ("adbc_postgres", "PostgresDatabase"),
+    "postgresql": ("adbc_postgres", "PostgresDatabase"),
+    "sqlite": ("adbc_sqlite", "SqliteDatabase"),
+}
 
-def open_database(spec: ConnectionSpec, *, max_text_bytes: int = 4096) -> Database:
-    """Connect, within about ten seconds; `max_text_bytes` bounds one text value read over ODBC.
+
+def open_database(
+    spec: ConnectionSpec, *, max_text_bytes: int = 4096, exact_columns: Collection[str] | None = None
+) -> Database:
+    """Connect, within about ten seconds; see `ReadOptions`.
 
     Raises `ConnectionUnusable`, `DriverMissing`, or `DatabaseError` with the driver's own words.
     """
-    # One way in per branch: a task loads the driver it uses, not all of them.
-    match spec.conn_type.lower():
-        case "odbc":
-            from mlops_plugin.databases.drivers.odbc.driver import OdbcDatabase
-
-            return OdbcDatabase(spec, max_text_bytes=max_text_bytes)
-        case "sqlite":
-            from mlops_plugin.databases.drivers.adbc_sqlite import SqliteDatabase
-
-            return SqliteDatabase(spec)
-        case "postgres" | "postgresql":
-            from mlops_plugin.databases.drivers.adbc_postgres import PostgresDatabase
-
-            return PostgresDatabase(spec)
-        case "mysql" | "mariadb":
-            from mlops_plugin.databases.drivers.mysql import MysqlDatabase
-
-            return MysqlDatabase(spec)
-    raise ConnectionUnusable(
-        f"connection '{spec.conn_id}' is of type '{spec.conn_type}'; rows can be read and written through "
-        "connections of type odbc, mysql, postgres or sqlite"
-    )
+    if spec.conn_type.lower() not in _DRIVERS:
+        raise ConnectionUnusable(
+            f"connection '{spec.conn_id}' is of type '{spec.conn_type}'; rows can be read and written "
+            f"through connections of type {', '.join(sorted(_DRIVERS))}"
+        )
+    module, name = _DRIVERS[spec.conn_type.lower()]
+    driver = getattr(importlib.import_module(f"mlops_plugin.databases.drivers.{module}"), name)
+    options = ReadOptions(max_text_bytes, None if exact_columns is None else frozenset(exact_columns))
+    database: Database = driver(spec, options)
+    return database

@@ -1,37 +1,49 @@
-"""A column of a query as its database has it, and what to say where its values would not arrive as stored.
+"""A column of a query as its database has it, and the error if its values would not arrive as stored.
 
-Every way in refuses a column through this, so that each refusal names the column, its type and a cast.
+Every driver refuses a column through this, so that each refusal names the column, its type and a cast.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.errors import UnsupportedType
+
+if TYPE_CHECKING:
+    from mlops_plugin.databases.engines.engine import Engine
 
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """`type_name` is the engine's own word for the column's type."""
+    """`type_name` is the engine's own word for the column's type; `is_exact` None: its use is not known."""
 
     conn_id: str
     name: str
     type_name: str
     engine: Engine
+    is_exact: bool | None = None
 
-    def refusal(
-        self, reason: str, *, instead: str | None = None, nearest: str | None = None
-    ) -> UnsupportedType:
+    @property
+    def is_feature(self) -> bool:
+        """Whether only a model reads the column: a number may then arrive as the nearest double."""
+        return self.is_exact is False
+
+    def refusal(self, reason: str, *, instead: str | None = None, is_number: bool = False) -> UnsupportedType:
         """The error to raise; `reason` goes on after "column 'a' of type bit".
 
-        `instead` is SQL with `{0}` for the column, which hands over every value exactly; its text unless
-        told. `nearest` is SQL that rounds, for a model that wants numbers.
+        `instead` is SQL with `{0}` for the column that hands over every value exactly; by default its text.
+        `is_number`: a double is offered as well, to a feature first.
         """
         name = self.engine.enclose(self.name)
         exact = instead.format(name) if instead else self.engine.exact_text(name)
-        rounded = f", or {nearest.format(name)} where rounding does no harm" if nearest else ""
+        double = self.engine.as_double(name)
+        first, then = exact, f", or {double} if rounding does no harm"
+        if self.is_exact is True or not is_number:
+            then = ""
+        elif self.is_feature:
+            first, then = double, f", or {exact} to keep every digit"
         return UnsupportedType(
             f"connection '{self.conn_id}': column '{self.name}' of type {self.type_name} {reason}; "
-            f"write {exact} AS {name} in the query{rounded}"
+            f"write {first} AS {name} in the query{then} (cast the expression itself if {name} names one)"
         )

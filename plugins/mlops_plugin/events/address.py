@@ -15,7 +15,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from mlops_plugin.config.schema import EventsConfig
-from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.connections import ConnectionSpec, database_file
 from mlops_plugin.errors import ConnectionUnusable, EventStoreError
 
 CONNECT_TIMEOUT_S = 10
@@ -44,19 +44,25 @@ class StoreAddress:
         if connection is None:
             return cls(None, airflow_home / events.path)
         if connection.conn_type == "sqlite":
-            file = connection.host or connection.schema
-            if not file:
+            file = database_file(connection, airflow_home)
+            if file is None:
                 raise ConnectionUnusable(
-                    f"connection '{connection.conn_id}': type sqlite without a file; "
-                    "write its path as the host"
+                    f"connection '{connection.conn_id}': the event store cannot be in memory; name a file"
                 )
-            return cls(connection, airflow_home / file)
+            return cls(connection, file)
         if connection.conn_type not in _DRIVERS:
             raise ConnectionUnusable(
                 f"connection '{connection.conn_id}': type '{connection.conn_type}' cannot hold "
                 "the event store; use a connection of type mysql, postgres or sqlite"
             )
         return cls(connection, None)
+
+    def is_file_of(self, connection: ConnectionSpec, airflow_home: Path) -> bool:
+        """Whether the store is the SQLite file of a connection."""
+        if self.path is None or connection.conn_type.lower() != "sqlite":
+            return False
+        file = database_file(connection, airflow_home)
+        return file is not None and file.resolve() == self.path.resolve()
 
     def __str__(self) -> str:
         return f"connection '{self.connection.conn_id}'" if self.connection else f"file {self.path}"

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from mlops_plugin.errors import EventStoreError
-from mlops_plugin.events import tables
+from mlops_plugin.events import sql_dialects, tables
 from mlops_plugin.events.records import (
     DispatchIdentity,
     DispatchRecord,
@@ -147,13 +146,4 @@ def has_events(connection: sa.Connection, dispatch_id: str) -> bool:
 def insert_unless_there(connection: sa.Connection, dispatch: DispatchRecord) -> None:
     """Insert the row of a dispatch; if two do it at once, one inserts and the other waits."""
     values = columns_of(dispatch)
-    match connection.dialect.name:
-        case "sqlite":
-            connection.execute(sqlite.insert(tables.dispatches).values(values).on_conflict_do_nothing())
-        case "postgresql":
-            connection.execute(postgresql.insert(tables.dispatches).values(values).on_conflict_do_nothing())
-        case _:
-            insert = mysql.insert(tables.dispatches).values(values)
-            # Changes nothing. Unlike INSERT IGNORE, it hides no other error and takes the lock at once.
-            same = {"dispatch_id": insert.inserted.dispatch_id}
-            connection.execute(insert.on_duplicate_key_update(same))
+    sql_dialects.insert_unless_there(connection, tables.dispatches, values, "dispatch_id")

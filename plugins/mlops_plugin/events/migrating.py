@@ -14,13 +14,13 @@ import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.address import StoreAddress, translate_errors
+from mlops_plugin.events.sql_dialects import lock_for_upgrade
 from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 LOCK_TIMEOUT_S = 300  # how long an upgrade waits for another one
-_POSTGRES_LOCK = 0x6D6C6F7073  # "mlops": advisory locks are numbers, shared by all users of the database
 _READ_VERSION = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")
 
 
@@ -85,20 +85,11 @@ def _allow_reading_while_writing(engine: sa.Engine) -> None:
 def _alone(engine: sa.Engine, address: StoreAddress) -> Iterator[sa.Connection]:
     """A connection in a transaction while which no other upgrade runs; committed at the end."""
     with engine.execution_options(writes=True).connect() as connection:
-        match connection.dialect.name:
-            case "mysql" | "mariadb":
-                # Lock names are the server's, so ours holds the database's; ends with the connection.
-                name = "CONCAT('mlops_event_store.', LEFT(MD5(DATABASE()), 32))"
-                if connection.scalar(sa.text(f"SELECT GET_LOCK({name}, {LOCK_TIMEOUT_S})")) != 1:
-                    raise EventStoreError(
-                        f"event store ({address}): another upgrade has been running for {LOCK_TIMEOUT_S} s; "
-                        "wait for it, or end its connection"
-                    )
-            case "postgresql":
-                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
-                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})"))
-            case _:
-                pass  # SQLite: the transaction is the lock
+        if not lock_for_upgrade(connection, LOCK_TIMEOUT_S):
+            raise EventStoreError(
+                f"event store ({address}): another upgrade has been running for {LOCK_TIMEOUT_S} s; "
+                "wait for it, or end its connection"
+            )
         yield connection
         connection.commit()
 

@@ -7,31 +7,18 @@ whatever clocks do, and it goes on growing if somebody starts again with an empt
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
+from mlops_plugin.events.sql_dialects import microseconds_now
 from mlops_plugin.events.store import EventStore
 
 _O = tables.order.c
 _ATTEMPTS = 20  # of a number that another process takes at the same moment
 _KEPT = 7 * 24 * 3600 * 1_000_000  # microseconds; only what is read at the same time is compared
-
-# The store's clock in microseconds since 1970, by SQLAlchemy's name of the engine. UTC, and the moment of the
-# statement: NOW() repeats an hour when clocks change, and PostgreSQL's stands still within a transaction.
-_CLOCKS: dict[str, Callable[[], sa.ColumnElement[Any]]] = {
-    "mysql": lambda: sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"),
-    "postgresql": lambda: sa.literal_column(
-        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
-    ),
-    # SQLite's own functions know milliseconds; its file is on this machine anyway.
-    "sqlite": lambda: sa.literal(time.time_ns() // 1000, sa.BigInteger()),
-}
 
 
 def take_number(store: EventStore, model: str, dispatch_id: str, interval_end: datetime | None = None) -> int:
@@ -42,7 +29,7 @@ def take_number(store: EventStore, model: str, dispatch_id: str, interval_end: d
     """
 
     def take(connection: sa.Connection) -> int:
-        clock = _CLOCKS["mysql" if connection.dialect.name == "mariadb" else connection.dialect.name]()
+        clock = microseconds_now(connection.dialect)
         last = sa.select(sa.func.max(_O.number)).where(_O.model == model).scalar_subquery()
         newest, now = connection.execute(sa.select(last.label("newest"), clock.label("now"))).one()
         number = int(now) if newest is None else max(int(newest) + 1, int(now))

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
+
+from mlops_plugin.events.sql_dialects import keeps_time_zone, long_text_type, utc_time_type
 
 SCHEMA_VERSION = "0008"  # the newest revision in migrations/versions
 VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
@@ -30,9 +31,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(sa.DateTime(timezone=dialect.name == "postgresql"))
+        return dialect.type_descriptor(utc_time_type(dialect))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -40,7 +39,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError(f"{value!r} has no time zone; the event store takes aware times only")
         utc = value.astimezone(UTC)
-        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+        return utc if keeps_time_zone(dialect) else utc.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         if value is None:
@@ -55,8 +54,7 @@ class LongText(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        mysql_like = dialect.name in ("mysql", "mariadb")
-        return dialect.type_descriptor(mysql.LONGTEXT() if mysql_like else sa.Text())
+        return dialect.type_descriptor(long_text_type(dialect))
 
 
 class JsonText(sa.types.TypeDecorator[Any]):

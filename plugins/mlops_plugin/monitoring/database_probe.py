@@ -69,10 +69,5 @@ def _probe_store(address: StoreAddress, table: str | None, notes: Notes) -> None
 
 
 def _holds_the_event_store(spec: ConnectionSpec, events: EventsConfig, airflow_home: Path) -> bool:
-    if spec.conn_type != "sqlite":
-        return False
-    store = StoreAddress.of(
-        events, get_connection(events.connection) if events.connection else None, airflow_home
-    )
-    path = StoreAddress.of(events, spec, airflow_home).path
-    return store.path is not None and path is not None and store.path.resolve() == path.resolve()
+    connection = get_connection(events.connection) if events.connection else None
+    return StoreAddress.of(events, connection, airflow_home).is_file_of(spec, airflow_home)

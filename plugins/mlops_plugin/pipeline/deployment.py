@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_plugin.config.schema import EventsConfig, StagingConfig
-from mlops_plugin.connections import ConnectionSpec, get_connection
+from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
+from mlops_plugin.connections import ConnectionSpec, airflow_home, get_connection
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import ConnectionUnusable
@@ -27,8 +27,7 @@ class Deployment:
     @classmethod
     def of_airflow(cls, events: EventsConfig, staging: StagingConfig) -> Deployment:
         """The deployment of the Airflow that this process belongs to."""
-        home = os.environ.get("AIRFLOW_HOME", "~/airflow")  # Airflow's own rule
-        return cls(events, staging, Path(home).expanduser())
+        return cls(events, staging, airflow_home())
 
     @property
     def staging(self) -> Staging:
@@ -39,21 +38,41 @@ class Deployment:
         connection = get_connection(self.events.connection) if self.events.connection else None
         return EventStore.open(self.events, connection, self.airflow_home)
 
-    def database(self, conn_id: str, *, max_text_bytes: int = 4096) -> Database:
-        """Open a source or sink; the caller closes it."""
+    def database(
+        self, conn_id: str, *, max_text_bytes: int = 4096, exact_columns: Collection[str] | None = None
+    ) -> Database:
+        """Open a database; the caller closes it. See `ReadOptions`."""
         connection = get_connection(conn_id)
         self._refuse_event_store_file(connection)
-        return open_database(connection, max_text_bytes=max_text_bytes)
+        return open_database(connection, max_text_bytes=max_text_bytes, exact_columns=exact_columns)
+
+    def source(self, model: ModelConfig) -> Database:
+        """Open a model's source to read rows for the model; the caller closes it."""
+        return self.database(
+            model.source.connection,
+            max_text_bytes=model.source.max_text_bytes,
+            exact_columns=_exact_columns(model),
+        )
 
     def _refuse_event_store_file(self, connection: ConnectionSpec) -> None:
         """Two SQLite libraries in one process (ours for events, ADBC's for rows) ruin each other's locks."""
-        if connection.conn_type != "sqlite":
-            return
-        with self.event_store() as store:
-            events_file = store.address.path
-        rows_file = StoreAddress.of(self.events, connection, self.airflow_home).path
-        if events_file is not None and rows_file is not None and rows_file.resolve() == events_file.resolve():
+        of_events = get_connection(self.events.connection) if self.events.connection else None
+        store = StoreAddress.of(self.events, of_events, self.airflow_home)
+        if store.is_file_of(connection, self.airflow_home):
             raise ConnectionUnusable(
-                f"connection '{connection.conn_id}': its SQLite file {events_file} holds the event store; "
+                f"connection '{connection.conn_id}': its SQLite file {store.path} holds the event store; "
                 "rows and events need a file each"
             )
+
+
+def _exact_columns(model: ModelConfig) -> set[str]:
+    """The columns whose values must arrive as stored: rows are found, ordered and divided by them."""
+    source = model.source
+    columns = {*model.key}
+    if source.cursor is not None:
+        columns.add(source.cursor.column)
+    if source.pages is not None:
+        columns.add(source.pages.column)
+    if source.partitions is not None:
+        columns |= {*(source.partitions.hash or ()), source.partitions.column or ""}
+    return columns

@@ -112,10 +112,7 @@ def _describe(
 ) -> tuple[pa.Schema, Engine]:
     """What the query returns, and the source's engine."""
     query = render(model)
-    source = model.source
-    with contextlib.closing(
-        deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
-    ) as database:
+    with contextlib.closing(deployment.source(model)) as database:
         require_usable(model, query, database.engine.name)
         rows = database.describe(query)
     missing = [column for column in model.key if column not in rows.names]
@@ -128,7 +125,7 @@ def _describe(
 
 def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, query: str) -> int:
     """Plan the partitions, and prepare the query of each where their SQL is the configuration's own."""
-    with contextlib.closing(deployment.database(model.source.connection)) as database:
+    with contextlib.closing(deployment.source(model)) as database:
         partitions = plan_partitions(database, query, wanted, f"models.{model.name}.source.partitions")
         for partition in partitions if wanted.predicates else ():
             database.describe(narrowed(query, partition.conditions, database.engine.name)[0])
@@ -136,7 +133,7 @@ def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, 
 
 
 def _plan_pages(model: ModelConfig, wanted: PagesConfig, deployment: Deployment, query: str) -> None:
-    with contextlib.closing(deployment.database(model.source.connection)) as database:
+    with contextlib.closing(deployment.source(model)) as database:
         plan_pages(database, query, (), wanted, f"models.{model.name}.source.pages")
 
 

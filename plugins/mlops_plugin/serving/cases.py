@@ -208,8 +208,7 @@ def open_cases(model: ModelConfig, deployment: Deployment) -> Iterator[Cases]:
         query = render(model.showroom.cases, model, moment=now, path="showroom.cases")
     else:
         query = render(model.source.query, model, moment=now)
-    source = model.source
-    database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+    database = deployment.source(model)
     with contextlib.closing(database):
         yield Cases(model, database, query)
 

@@ -10,17 +10,17 @@ from urllib.parse import quote, urlencode
 import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.drivers.driver_errors import driver_errors
+from mlops_plugin.databases.database import ReadOptions
+from mlops_plugin.databases.drivers.adbc import AdbcDatabase
+from mlops_plugin.databases.drivers.driver_errors import load_driver
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
-from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.engines.registry import POSTGRESQL
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, numbered_marks
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import DatabaseError, DriverMissing, UnsupportedType
+from mlops_plugin.errors import DatabaseError, UnsupportedType
 
 _CONNECT_TIMEOUT_S = 10
-_NEAREST_DOUBLE = "CAST({0} AS DOUBLE PRECISION)"
 # What libpq takes from extra; PostgresHook's own keys (cursor, iam, ...) are none of its business.
 _LIBPQ_PREFIXES = (
     "ssl",
@@ -39,38 +39,24 @@ _LIBPQ_PREFIXES = (
 )
 
 
-class PostgresDatabase(OpenDatabase):
+class PostgresDatabase(AdbcDatabase):
     """A `Database` over adbc_driver_postgresql."""
 
-    def __init__(self, spec: ConnectionSpec) -> None:
-        try:
-            import adbc_driver_manager
-            from adbc_driver_postgresql import dbapi
-        except ImportError as error:
-            raise DriverMissing(
-                f"connection '{spec.conn_id}': the driver for type postgres is not installed; "
-                "install it: pip install adbc-driver-postgresql"
-            ) from error
-        self.conn_id = spec.conn_id
-        self.engine = engine_named("postgresql")
-        self._spec = spec
-        self._reading: Any = None  # the cursor of the reader that was handed out last
-        self._error: type[Exception] = adbc_driver_manager.Error
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
+        driver = load_driver(spec, "adbc_driver_postgresql.dbapi", "adbc-driver-postgresql")
+        super().__init__(spec, options, POSTGRESQL)
         with self._doing("connecting"):
-            self._connection = dbapi.connect(_uri(spec))
+            self._connection = driver.connect(_uri(spec))
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         query = bare(query, self.engine.name)  # it will stand in a COPY
         cursor = self._reading = self._cursor()
         with self._doing("running the query"):
-            if parameters:
-                cursor.execute(numbered_marks(query), tuple(parameters))
-            else:
-                cursor.execute(query)
+            self._run(cursor, query, parameters)
             reader = cursor.fetch_record_batch()
         if not reader.schema.names:
             raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
-        columns = [self._source_column(field) for field in reader.schema]
+        columns = [self._column(field) for field in reader.schema]
         schema = self._plain_schema(reader.schema)
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -87,13 +73,6 @@ class PostgresDatabase(OpenDatabase):
             require_names(self.conn_id, schema.names)
             return self._plain_schema(schema)
 
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
-            if parameters:
-                cursor.execute(numbered_marks(statement), tuple(parameters))
-            else:
-                cursor.execute(statement)
-
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         with contextlib.closing(self._cursor()) as cursor:
             target = self._target_schema(cursor, table, batches.schema)
@@ -109,43 +88,18 @@ class PostgresDatabase(OpenDatabase):
         names = found.column(0).to_pylist()
         return tuple(name for name in names if name is not None) if names else None
 
-    def commit(self) -> None:
-        self._finish_reading()
-        with self._doing("committing"):
-            self._connection.commit()
+    def _run(self, cursor: Any, statement: str, parameters: Sequence[object]) -> None:
+        if parameters:
+            cursor.execute(numbered_marks(statement), tuple(parameters))
+        else:
+            cursor.execute(statement)
 
-    def rollback(self) -> None:
-        self._finish_reading()
-        with self._doing("rolling back"):
-            self._connection.rollback()
-
-    def close(self) -> None:
-        self._finish_reading()
-        with contextlib.suppress(self._error):
-            self._connection.close()
-
-    def _cursor(self) -> Any:
-        self._finish_reading()
-        return self._connection.cursor()
-
-    def _finish_reading(self) -> None:
-        """End a result that was not read to its end."""
-        cursor, self._reading = self._reading, None
-        if cursor is not None:
-            with contextlib.suppress(self._error):
-                cursor.close()
-
-    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return driver_errors(self._spec, doing, self._error)
-
-    def _source_column(self, field: pa.Field) -> SourceColumn:
+    def _column(self, field: pa.Field) -> SourceColumn:
         name = (field.metadata or {}).get(b"POSTGRESQL:type", b"").decode()
-        return SourceColumn(self.conn_id, field.name, name or str(field.type), self.engine)
+        return self._source_column(field.name, name or str(field.type))
 
     def _plain_schema(self, schema: pa.Schema) -> pa.Schema:
-        return pa.schema(
-            [pa.field(field.name, _plain_type(self._source_column(field), field)) for field in schema]
-        )
+        return pa.schema([pa.field(field.name, _plain_type(self._column(field), field)) for field in schema])
 
     def _target_schema(self, cursor: Any, table: TableName, source: pa.Schema) -> pa.Schema:
         """The columns to be written in the table's own types: binary COPY converts nothing."""
@@ -199,8 +153,10 @@ def _decimal(column: SourceColumn, typmod: int) -> pa.DataType:
     # make_numeric_typmod in PostgreSQL's src/backend/utils/adt/numeric.c
     precision, scale = (typmod - 4) >> 16 & 0xFFFF, (typmod - 4) & 0x7FF
     if typmod < 0 or not scale <= precision <= 38:
+        if column.is_feature:
+            return pa.float64()
         size = "without a precision" if typmod < 0 else f"of {precision} digits"
-        raise column.refusal(f"is one {size}, which has no exact Arrow type", nearest=_NEAREST_DOUBLE)
+        raise column.refusal(f"is one {size}, which has no exact Arrow type", is_number=True)
     return pa.decimal128(precision, scale)
 
 

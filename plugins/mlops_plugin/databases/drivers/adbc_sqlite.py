@@ -16,18 +16,19 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.drivers.driver_errors import driver_errors
+from mlops_plugin.connections import ConnectionSpec, database_file
+from mlops_plugin.databases.database import ReadOptions
+from mlops_plugin.databases.drivers.adbc import AdbcDatabase
+from mlops_plugin.databases.drivers.driver_errors import load_driver
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
-from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.engines.registry import SQLITE
 from mlops_plugin.databases.engines.sqlite import declared_type, stored_type
-from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, question_marks
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import ConnectionUnusable, DatabaseError, DriverMissing
+from mlops_plugin.errors import DatabaseError
 
 _BUSY_TIMEOUT_MS = 10_000
+_COLUMNS_AT_ONCE = 900  # two results each, and SQLite returns 2,000 at most
 _MADE_UNIQUE = re.compile(r":\d+$")  # what SQLite adds to the second of two equal names
 _EXACT_IN_DOUBLE = 2**53
 # Storage classes that a column of one Arrow type may hold, with the value that sets that type.
@@ -35,26 +36,13 @@ _TYPES = {"integer": pa.int64(), "real": pa.float64(), "text": pa.string(), "blo
 _SEEDS = {pa.int64(): "0", pa.float64(): "0.5", pa.string(): "''", pa.binary(): "x''"}
 
 
-class SqliteDatabase(OpenDatabase):
+class SqliteDatabase(AdbcDatabase):
     """A `Database` over adbc_driver_sqlite. A file that does not exist is made by the first write only."""
 
-    def __init__(self, spec: ConnectionSpec) -> None:
-        try:
-            import adbc_driver_manager
-            from adbc_driver_sqlite import dbapi
-        except ImportError as error:
-            raise DriverMissing(
-                f"connection '{spec.conn_id}': the driver for type sqlite is not installed; "
-                "install it: pip install adbc-driver-sqlite"
-            ) from error
-        self.conn_id = spec.conn_id
-        self.engine = engine_named("sqlite")
-        self._spec = spec
-        self._path = _path(spec)
-        self._error: type[Exception] = adbc_driver_manager.Error
-        self._connect = dbapi.connect
-        self._connection: Any = None
-        self._reading: Any = None  # the cursor of the reader that was handed out last
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
+        self._connect = load_driver(spec, "adbc_driver_sqlite.dbapi", "adbc-driver-sqlite").connect
+        super().__init__(spec, options, SQLITE)
+        self._path = database_file(spec)
         if self._path is None or self._path.exists():
             self._open()
 
@@ -111,8 +99,7 @@ class SqliteDatabase(OpenDatabase):
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         self._open()
-        with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
-            cursor.execute(statement, tuple(parameters))
+        super().execute(statement, parameters)
 
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         self._open()
@@ -132,24 +119,6 @@ class SqliteDatabase(OpenDatabase):
         )
         return tuple(row["name"] for row in rows) or None
 
-    def commit(self) -> None:
-        self._finish_reading()
-        if self._connection is not None:
-            with self._doing("committing"):
-                self._connection.commit()
-
-    def rollback(self) -> None:
-        self._finish_reading()
-        if self._connection is not None:
-            with self._doing("rolling back"):
-                self._connection.rollback()
-
-    def close(self) -> None:
-        self._finish_reading()
-        if self._connection is not None:
-            with contextlib.suppress(self._error):
-                self._connection.close()
-
     def _open(self) -> None:
         if self._connection is not None:
             return
@@ -166,38 +135,35 @@ class SqliteDatabase(OpenDatabase):
             self._connection.rollback()
             undo.pop_all()
 
-    def _cursor(self) -> Any:
-        self._finish_reading()
-        return self._connection.cursor()
-
-    def _finish_reading(self) -> None:
-        """End a result that was not read to its end."""
-        cursor, self._reading = self._reading, None
-        if cursor is not None:
-            with contextlib.suppress(self._error):
-                cursor.close()
-
     def _require_file(self, doing: str) -> None:
         if self._connection is None:
             raise DatabaseError(
                 self.conn_id, doing, f"there is no file {self._path}; check the path in the connection"
             )
 
-    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return driver_errors(self._spec, doing, self._error)
-
-    def _source_column(self, name: str, type_name: str) -> SourceColumn:
-        return SourceColumn(self.conn_id, name, type_name, self.engine)
-
-    def _rows(self, query: str, parameters: Sequence[object], doing: str) -> list[dict[str, Any]]:
-        with contextlib.closing(self._cursor()) as cursor, self._doing(doing):
-            cursor.execute(query, tuple(parameters))
-            rows: list[dict[str, Any]] = cursor.fetch_arrow_table().to_pylist()
-        return rows
-
     def _value_types(self, query: str, parameters: Sequence[object]) -> pa.Schema:
         """The Arrow type of each column that holds every value of it."""
         names = self._names(query, parameters)
+        extremes: list[tuple[str | None, str | None]] = []
+        for start in range(0, len(names), _COLUMNS_AT_ONCE):
+            extremes += self._extreme_types(query, parameters, names[start : start + _COLUMNS_AT_ONCE])
+        declared = None
+        fields = []
+        for name, (low, high) in zip(names, extremes, strict=True):
+            if low is None or high is None:
+                declared = self._declared_types(query, parameters) if declared is None else declared
+                arrow_type = declared.get(name, pa.int64())
+            elif low == high:
+                arrow_type = _TYPES[low]
+            else:
+                arrow_type = self._mixed_type(query, parameters, name, low, high)
+            fields.append(pa.field(name, arrow_type))
+        return pa.schema(fields)
+
+    def _extreme_types(
+        self, query: str, parameters: Sequence[object], names: Sequence[str]
+    ) -> list[tuple[str | None, str | None]]:
+        """The least and the greatest storage class of each column; None without a value."""
         # 'blob' < 'integer' < 'real' < 'text': the least and the greatest tell which there are. DISTINCT
         # first: combinations are few, and so this costs a third of comparing the types of every row.
         kinds = ", ".join(
@@ -212,19 +178,7 @@ class SqliteDatabase(OpenDatabase):
             parameters,
             "running the query",
         )
-        declared = None
-        fields = []
-        for index, name in enumerate(names):
-            low, high = found[f"low{index}"], found[f"high{index}"]
-            if low is None:
-                declared = self._declared_types(query, parameters) if declared is None else declared
-                arrow_type = declared.get(name, pa.int64())
-            elif low == high:
-                arrow_type = _TYPES[low]
-            else:
-                arrow_type = self._mixed_type(query, parameters, name, low, high)
-            fields.append(pa.field(name, arrow_type))
-        return pa.schema(fields)
+        return [(found[f"low{index}"], found[f"high{index}"]) for index in range(len(names))]
 
     def _names(self, query: str, parameters: Sequence[object]) -> list[str]:
         with contextlib.closing(self._cursor()) as cursor, self._doing("running the query"):
@@ -251,7 +205,7 @@ class SqliteDatabase(OpenDatabase):
     def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:
         if (low, high) != ("integer", "real"):
             source = self._source_column(name, f"{low} and {high}")
-            raise source.refusal("has no single type", nearest="CAST({0} AS REAL)")
+            raise source.refusal("has no single type", is_number=True)
         quoted = self.engine.enclose(name)
         (found,) = self._rows(
             f"SELECT max(abs({quoted})) AS largest FROM (\n{query}\n) WHERE typeof({quoted}) = 'integer'",
@@ -261,7 +215,7 @@ class SqliteDatabase(OpenDatabase):
         if found["largest"] > _EXACT_IN_DOUBLE:
             raise self._source_column(name, "integer and real").refusal(
                 f"holds the integer {found['largest']}, which no double holds exactly",
-                nearest="CAST({0} AS REAL)",
+                is_number=True,
             )
         return pa.float64()
 
@@ -276,17 +230,6 @@ class SqliteDatabase(OpenDatabase):
             rows = cursor.fetch_arrow_table().to_pylist()
             cursor.execute(f"DROP VIEW {view}")
         return {row["name"]: declared_type(row["type"]) for row in rows}
-
-
-def _path(spec: ConnectionSpec) -> Path | None:
-    """The database's file, or None for one in memory. Airflow reads a URI's path as host, schema or both."""
-    path = "/".join(part for part in (spec.host, spec.schema) if part)
-    if not path:
-        raise ConnectionUnusable(
-            f"connection '{spec.conn_id}' names no file; write its path as the host, or as a URI with "
-            "four slashes: sqlite:////folder/file.db"
-        )
-    return None if path == ":memory:" else Path(path)
 
 
 def _uri(spec: ConnectionSpec, path: Path | None) -> str:

@@ -1,12 +1,25 @@
-"""Turns what drivers raise into `DatabaseError`, in the driver's own words and without secrets."""
+"""Loads drivers, and turns what they raise into `DatabaseError` in their own words, without secrets."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.errors import DatabaseError
+from mlops_plugin.errors import DatabaseError, DriverMissing
+
+
+def load_driver(spec: ConnectionSpec, module: str, package: str) -> Any:
+    """Import a driver's module. Raises `DriverMissing` with the package to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DriverMissing(
+            f"connection '{spec.conn_id}': the driver for type {spec.conn_type} is not installed; "
+            f"install it: pip install {package}"
+        ) from error
 
 
 @contextmanager

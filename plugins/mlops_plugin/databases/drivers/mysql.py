@@ -12,16 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.database import OpenDatabase
-from mlops_plugin.databases.drivers.driver_errors import driver_errors
+from mlops_plugin.databases.database import OpenDatabase, ReadOptions
+from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
 from mlops_plugin.databases.drivers.mysql_columns import DECIMALS, MysqlColumn, NoDate, strict_converter
 from mlops_plugin.databases.drivers.row_stream import require_names, rows_at_once, stream
-from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.engines.registry import MYSQL
 from mlops_plugin.databases.moments import utc_naive
-from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, named_marks
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import DatabaseError, DriverMissing
+from mlops_plugin.errors import DatabaseError
 
 _CONNECT_TIMEOUT_S = 10
 _INSERT_ROWS = 5_000
@@ -31,23 +30,15 @@ _NO_SUCH_TABLE = 1146
 class MysqlDatabase(OpenDatabase):
     """A `Database` over mysql.connector."""
 
-    def __init__(self, spec: ConnectionSpec) -> None:
-        try:
-            import mysql.connector
-        except ImportError as error:
-            raise DriverMissing(
-                f"connection '{spec.conn_id}': the driver for type mysql is not installed; "
-                "install it: pip install mysql-connector-python"
-            ) from error
-        self.conn_id = spec.conn_id
-        self.engine = engine_named("mysql")
-        self._spec = spec
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
+        driver = load_driver(spec, "mysql.connector", "mysql-connector-python")
+        super().__init__(spec, options, MYSQL)
         self._is_closed = False
         self._reading: Any = None  # the cursor of the reader that was handed out last
-        self._error: type[Exception] = mysql.connector.Error
+        self._error: type[Exception] = driver.Error
         address = {"unix_socket": spec.extra["unix_socket"]} if "unix_socket" in spec.extra else {}
         with driver_errors(spec, "connecting", self._error, OSError, ValueError):
-            self._connection = mysql.connector.connect(
+            self._connection = driver.connect(
                 host=spec.host or "localhost",
                 port=spec.port or 3306,
                 user=spec.login,
@@ -56,7 +47,7 @@ class MysqlDatabase(OpenDatabase):
                 connection_timeout=_CONNECT_TIMEOUT_S,
                 charset="utf8mb4",
                 converter_class=strict_converter(),
-                use_pure=not mysql.connector.HAVE_CEXT,
+                use_pure=not driver.HAVE_CEXT,
                 autocommit=False,
                 time_zone="+00:00",
                 **address,
@@ -72,7 +63,7 @@ class MysqlDatabase(OpenDatabase):
             self._require_rows(cursor)
         self._reading = cursor
         columns = [
-            MysqlColumn(self.conn_id, self.engine, description, scale)
+            MysqlColumn(self._source_column, description, scale)
             for description, scale in zip(cursor.description, scales, strict=True)
         ]
         schema = pa.schema([pa.field(column.source.name, column.type) for column in columns])
@@ -125,7 +116,7 @@ class MysqlDatabase(OpenDatabase):
             with self._doing("reading rows"):
                 rows: list[tuple[Any, ...]] = cursor.fetchmany(batch_rows)
         except NoDate as error:
-            source = SourceColumn(self.conn_id, error.column, "date or time", self.engine)
+            source = self._source_column(error.column, "date or time")
             raise source.refusal(f"holds '{error.value}', which is no date") from error
         return rows
 

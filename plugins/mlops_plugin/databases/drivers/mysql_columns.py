@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.source_column import SourceColumn
 
 _Day = TypeVar("_Day", datetime.date, datetime.datetime)
@@ -40,13 +39,16 @@ _OTHERS = {
 class MysqlColumn:
     """One column of a result: its Arrow type, and its values as an array of that type."""
 
-    def __init__(self, conn_id: str, engine: Engine, description: Sequence[Any], scale: int) -> None:
+    def __init__(
+        self, source: Callable[[str, str], SourceColumn], description: Sequence[Any], scale: int
+    ) -> None:
+        """`source` makes one of a name and a type, as `OpenDatabase` does."""
         from mysql.connector.constants import FieldType
 
         kind = str(FieldType.get_info(description[1]) or "")
         flags, charset = description[7:9]
         is_set = bool(flags & _SET)
-        self.source = SourceColumn(conn_id, str(description[0]), "SET" if is_set else kind, engine)
+        self.source = source(str(description[0]), "SET" if is_set else kind)
         if is_set:
             raise self.source.refusal("arrives without its order", instead="CONCAT({0}, '')")
         if kind == "FLOAT":
@@ -74,7 +76,7 @@ class MysqlColumn:
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise self.source.refusal(
                 f"holds a value that {self.type} cannot hold: {error}",
-                nearest="CAST({0} AS DOUBLE)" if pa.types.is_decimal(self.type) else None,
+                is_number=pa.types.is_decimal(self.type),
             ) from error
 
 

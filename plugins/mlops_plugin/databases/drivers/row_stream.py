@@ -77,7 +77,19 @@ def _cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_time(wanted) and pa.types.is_string(column.type):
         # Arrow reads a time of day only together with a day.
         column = pc.cast(pc.binary_join_element_wise("1970-01-01", column, " "), pa.timestamp(wanted.unit))
+    if pa.types.is_floating(wanted) and pa.types.is_string(column.type):
+        return _doubles(column, wanted)
     return pc.cast(column, wanted, safe=True)
+
+
+def _doubles(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Decimals written out, each as the nearest double."""
+    numbers = pc.cast(texts, wanted)
+    # Arrow makes an infinity of a number that is too large.
+    is_too_large = pc.and_(pc.is_inf(numbers), pc.invert(pc.match_substring(texts, "Infinity")))
+    if pc.any(is_too_large).as_py():
+        raise pa.ArrowInvalid("a number beyond every double")
+    return numbers
 
 
 def _uuid_texts(column: pa.Array) -> pa.Array:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import ClassVar
 
+import pyarrow as pa
+
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn
 from mlops_plugin.databases.engines.merge import Merge
@@ -14,6 +16,12 @@ from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColum
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, SinkError
 
+# https://dev.mysql.com/doc/refman/8.4/en/innodb-limits.html
+_INDEX_BYTES = 3072
+_MOST_INDEX_COLUMNS = 16
+_CHARACTER_BYTES = 4  # of utf8mb4
+_OTHER_BYTES = 30  # at most, of a number or a time: a DECIMAL of 65 digits
+_KEY_LENGTH = 255  # of a text or bytes, if there is room
 _LARGEST_SIGNED = 2**63 - 1
 _MEMBER = re.compile(r"'((?:[^']|'')*)'")
 _KINDS: Mapping[str, str] = {
@@ -64,6 +72,22 @@ class Mysql(Engine):
     table_options = " ENGINE=InnoDB"
     supports_upsert = True
     keys_stage = True
+
+    def index_types(self, arrow_types: Sequence[pa.DataType]) -> list[str]:
+        """Texts share what room the other columns leave: an index takes 3,072 bytes of a row."""
+        if len(arrow_types) > _MOST_INDEX_COLUMNS:
+            raise SinkError(
+                f"a key of {len(arrow_types)} columns: {self.name} takes {_MOST_INDEX_COLUMNS} in an index "
+                "(mode append adds dispatch_id to them); make one column of several in the query"
+            )
+        types = super().index_types(arrow_types)
+        texts = [kind for kind in types if kind == self.column_types["key_text"]]
+        binaries = [kind for kind in types if kind == self.column_types["key_binary"]]
+        room = _INDEX_BYTES - _OTHER_BYTES * (len(types) - len(texts) - len(binaries))
+        widest = room // max(1, _CHARACTER_BYTES * len(texts) + len(binaries))
+        if widest >= _KEY_LENGTH:
+            return types
+        return [kind.replace(f"({_KEY_LENGTH})", f"({widest})") for kind in types]
 
     def limit(self, rows: int) -> str:
         return f"LIMIT {rows:d}"

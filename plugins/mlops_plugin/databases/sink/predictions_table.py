@@ -103,7 +103,7 @@ def create_statement(
     # By dispatch first: a dispatch's rows then lie together, at the end of what it adds. By key first, each
     # goes between rows of other dispatches, and writing becomes slower with each dispatch that is there.
     primary = [DISPATCH_ID, *key] if sink.mode == "append" else list(key)
-    columns = [_column(engine, field, in_index=field.name in primary) for field in schema]
+    columns = _columns(engine, schema, primary)
     lines = [*columns, f"PRIMARY KEY ({_names(engine, primary)})"]
     if sink.mode == "append" and is_searched_by_key:
         lines.append(f"UNIQUE ({_names(engine, [*key, DISPATCH_ID])})")
@@ -133,13 +133,21 @@ def unique_keys(database: Database, table: TableName) -> frozenset[frozenset[str
     return frozenset(frozenset(columns) for index, columns in found.items() if index not in generated)
 
 
-def _column(engine: Engine, field: pa.Field, *, in_index: bool = False) -> str:
+def _columns(engine: Engine, schema: pa.Schema, primary: Sequence[str]) -> list[str]:
+    """The columns of a new table; those of the primary key fit into one index together."""
+    columns = {field.name: _column(engine, field, is_key=field.name in primary) for field in schema}
+    types = engine.index_types([schema.field(name).type for name in primary])
+    for name, column_type in zip(primary, types, strict=True):
+        columns[name] = f"{engine.quote(name)} {column_type} NOT NULL"
+    return list(columns.values())
+
+
+def _column(engine: Engine, field: pa.Field, *, is_key: bool = False) -> str:
     try:
-        column_type = engine.column_type(field.type, is_key=in_index)
+        column_type = engine.column_type(field.type, is_key=is_key)
     except UnsupportedType as error:
         raise UnsupportedType(f"column '{field.name}': {error}") from error
-    required = " NOT NULL" if in_index else ""
-    return f"{engine.quote(field.name)} {column_type}{required}"
+    return f"{engine.quote(field.name)} {column_type}"
 
 
 def _names(engine: Engine, columns: Sequence[str]) -> str:

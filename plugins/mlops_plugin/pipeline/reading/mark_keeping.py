@@ -38,8 +38,7 @@ def set_by_hand(
     cursor = cursor_of(model)
     value = None
     if text is not None:
-        source = model.source
-        database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+        database = deployment.source(model)
         with contextlib.closing(database):
             columns = database.describe(render(model))
             column = check_column(model, cursor, columns, database.engine)

@@ -131,9 +131,7 @@ def open_source(
 @contextlib.contextmanager
 def open_database(model: ModelConfig, deployment: Deployment) -> Iterator[Database]:
     """The database that the model reads from."""
-    source = model.source
-    database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
-    with contextlib.closing(database):
+    with contextlib.closing(deployment.source(model)) as database:
         yield database
 
 

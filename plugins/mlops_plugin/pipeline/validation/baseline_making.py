@@ -46,7 +46,7 @@ def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> B
     runtime = load_runtime(model.model, features=model.features)
     own = Contract(model.name, model.input.columns if model.input else {})
     source = model.source
-    database = deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+    database = deployment.source(model)
     with contextlib.closing(database):
         rows = database.read(query, batch_rows=source.batch_rows)
         bound = own.bind(rows.schema)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.database import OpenDatabase
+from mlops_plugin.databases.database import OpenDatabase, ReadOptions
 from mlops_plugin.databases.drivers.driver_errors import driver_errors
-from mlops_plugin.databases.drivers.odbc.column_types import (
-    delivered_type,
-    fetched_type,
-    rewritten,
-    unreadable,
-    written_type,
-)
 from mlops_plugin.databases.drivers.odbc.connection_string import connection_string, driver_name
 from mlops_plugin.databases.drivers.odbc.driver_manager import BIGINT, DriverManager, OdbcColumn, OdbcError
 from mlops_plugin.databases.drivers.odbc.installation import driver_missing, library_missing
+from mlops_plugin.databases.drivers.odbc.mysql_rules import MysqlRules
+from mlops_plugin.databases.drivers.odbc.postgresql_rules import PostgresqlRules
 from mlops_plugin.databases.drivers.odbc.refusals import unreadable_value
+from mlops_plugin.databases.drivers.odbc.rules import OdbcRules
+from mlops_plugin.databases.drivers.odbc.sqlite_rules import SqliteRules
 from mlops_plugin.databases.drivers.odbc.table_columns import table_column
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, rows_at_once, stream
-from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.engines.registry import MYSQL, POSTGRESQL, SQLITE, engine_named
 from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import MARK, bare, question_marks
@@ -38,6 +36,11 @@ _INSERT_ROWS = 5_000
 # MariaDB's driver collects a whole result in the client before this version, whatever one asks of it.
 _FIRST_STREAMING = (3, 1, 22)
 _MANY_ROWS = 500_000
+_RULES: Mapping[Engine, OdbcRules] = {
+    MYSQL: MysqlRules(),
+    POSTGRESQL: PostgresqlRules(),
+    SQLITE: SqliteRules(),
+}
 _NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
 
 
@@ -48,11 +51,7 @@ class OdbcDatabase(OpenDatabase):
     about their types.
     """
 
-    def __init__(self, spec: ConnectionSpec, *, max_text_bytes: int) -> None:
-        self.conn_id = spec.conn_id
-        self._spec = spec
-        self._max_text_bytes = max_text_bytes
-        self._has_written = False
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
         address = connection_string(spec)
         if "maria" in (driver_name(spec) or "").lower() and "conn_timeout" not in address.lower():
             # Its driver waits for ever for a server that does not greet, whatever the login timeout says.
@@ -67,13 +66,23 @@ class OdbcDatabase(OpenDatabase):
         except DatabaseError as error:
             raise (driver_missing(spec, error.driver_says) or error) from error.__cause__
         self._error: type[Exception] = arrow_odbc.Error
-        self.engine = engine_named(str(spec.extra.get("dialect") or self._manager.dbms_name()))
+        super().__init__(
+            spec, options, engine_named(str(spec.extra.get("dialect") or self._manager.dbms_name()))
+        )
+        self._rules = _RULES.get(self.engine, OdbcRules())
+        self._has_written = False
         self._collects = False
         if "maodbc" in self._manager.driver_name():
             self._collects = self._manager.driver_version() < _FIRST_STREAMING
             # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
             address += "FORWARDONLY=1;NO_CACHE=1;"
         if "psqlodbc" in self._manager.driver_name():
+            # A NUMERIC without a precision would be announced as one of 28 digits, 6 of them after the point.
+            address += "NumericAs=12;"
+            self._manager.close()
+            with driver_errors(spec, "connecting", OdbcError):
+                self._manager = DriverManager(address, _CONNECT_TIMEOUT_S)
+            max_text_bytes = options.max_text_bytes
             # Text without a declared length has room for max_text_bytes, not for 255 only.
             address += f"UnknownsAsLongVarchar=1;MaxVarcharSize={max_text_bytes};"
             address += f"MaxLongVarcharSize={max_text_bytes};"
@@ -136,7 +145,7 @@ class OdbcDatabase(OpenDatabase):
         fields = [
             pa.field(
                 quote + field.name.replace(quote, quote * 2) + quote,
-                written_type(self.engine.name, self.conn_id, field),
+                self._rules.written_type(self.conn_id, field),
             )
             for field in batches.schema
         ]
@@ -202,8 +211,9 @@ class OdbcDatabase(OpenDatabase):
         parameters: Sequence[object],
         described: tuple[OdbcColumn, ...] | None,
     ) -> pa.RecordBatchReader:
-        engine = self.engine.name
-        delivered = [delivered_type(self._source_column(column), column) for column in described or ()]
+        delivered = [
+            self._rules.delivered_type(self._described_column(column), column) for column in described or ()
+        ]
         announced: list[pa.Schema] = []
 
         def to_fetch(schema: pa.Schema) -> pa.Schema:
@@ -211,18 +221,18 @@ class OdbcDatabase(OpenDatabase):
             columns = described or [None] * len(schema)
             return pa.schema(
                 [
-                    pa.field(field.name, fetched_type(engine, column, field.type))
+                    pa.field(field.name, self._rules.fetched_type(column, field.type))
                     for field, column in zip(schema, columns, strict=True)
                 ]
             )
 
         with self._doing("running the query"):
             reader = self._connection.read_arrow_batches(
-                rewritten(engine, query, described or ()),
+                self._rules.rewrite(query, described or ()),
                 batch_size=rows_at_once(len(described or ()), batch_rows),
                 parameters=_texts(parameters),
-                max_text_size=self._max_text_bytes,
-                max_binary_size=self._max_text_bytes,
+                max_text_size=self._options.max_text_bytes,
+                max_binary_size=self._options.max_text_bytes,
                 map_schema=to_fetch,
                 fetch_concurrently=False,
             )
@@ -236,9 +246,7 @@ class OdbcDatabase(OpenDatabase):
         )
 
         columns = [
-            self._source_column(column)
-            if column
-            else SourceColumn(self.conn_id, field.name, str(field.type), self.engine)
+            self._described_column(column) if column else self._source_column(field.name, str(field.type))
             for field, column in zip(schema, described or [None] * len(schema), strict=True)
         ]
         return stream(columns, schema, self._batches(reader, columns, schema), batch_rows)
@@ -255,14 +263,20 @@ class OdbcDatabase(OpenDatabase):
                     rows += batch.num_rows
                     yield batch
         except DatabaseError as error:
-            if refusal := unreadable_value(error, columns, schema, room_bytes=self._max_text_bytes):
+            if refusal := unreadable_value(
+                error,
+                columns,
+                schema,
+                room_bytes=self._options.max_text_bytes,
+                text_bytes=self._rules.text_bytes,
+            ):
                 raise refusal from error
             raise
 
-    def _source_column(self, column: OdbcColumn) -> SourceColumn:
+    def _described_column(self, column: OdbcColumn) -> SourceColumn:
         unsigned = " unsigned" if column.is_unsigned and column.sql_type == BIGINT else ""
         name = (column.type_name or "without a name") + unsigned
-        return SourceColumn(self.conn_id, column.name, name, self.engine)
+        return self._source_column(column.name, name)
 
     def _warn_of_memory(self) -> None:
         version = ".".join(map(str, self._manager.driver_version()))
@@ -284,9 +298,9 @@ class OdbcDatabase(OpenDatabase):
 
     def _check_values(self, query: str, parameters: Sequence[object], column: OdbcColumn) -> None:
         """Look for values that a driver would silently change, where the type alone does not tell."""
-        source = self._source_column(column)
-        delivered_type(source, column)
-        for values in unreadable(source, column):
+        source = self._described_column(column)
+        self._rules.delivered_type(source, column)
+        for values in self._rules.unreadable(source, column):
             counting = f"SELECT count(*) FROM (\n{query}\n) AS checked WHERE {values.condition}"
             found = self._read(counting, 1, parameters, None).read_all()
             if int(found.column(0)[0].as_py()):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from mlops_plugin.databases.drivers.odbc.column_types import SQLITE_BYTES
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.errors import DatabaseError, UnsupportedType
 
@@ -15,9 +14,17 @@ _TOO_LONG = re.compile(r"too large to be written into the allocated buffer.*?Som
 
 
 def unreadable_value(
-    error: DatabaseError, columns: Sequence[SourceColumn], schema: pa.Schema, *, room_bytes: int
+    error: DatabaseError,
+    columns: Sequence[SourceColumn],
+    schema: pa.Schema,
+    *,
+    room_bytes: int,
+    text_bytes: str | None,
 ) -> UnsupportedType | None:
-    """What to raise instead of an error that arose while rows were read; None for one of another kind."""
+    """What to raise instead of an error that arose while rows were read; None for one of another kind.
+
+    `text_bytes` as in `OdbcRules`.
+    """
     types = pa.types
     texts = [
         column
@@ -32,8 +39,8 @@ def unreadable_value(
             f"connection '{error.conn_id}': column {where} holds a value of {size[1]} bytes, and there is "
             f"room for {room_bytes}; set max_text_bytes of the source to {size[1]} or more"
         )
-    if "invalid UTF-8" in error.driver_says and texts and texts[0].engine.name == "sqlite":
-        return texts[0].refusal("holds text that is not UTF-8", instead=SQLITE_BYTES)
+    if "invalid UTF-8" in error.driver_says and texts and text_bytes:
+        return texts[0].refusal("holds text that is not UTF-8", instead=text_bytes)
     return None
 
 

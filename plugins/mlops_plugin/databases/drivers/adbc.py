@@ -1,0 +1,68 @@
+"""What every database behind an ADBC driver has in common: one cursor at a time, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.database import OpenDatabase, ReadOptions
+from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
+from mlops_plugin.databases.engines.engine import Engine
+
+
+class AdbcDatabase(OpenDatabase):
+    """A result that was not read to its end is closed before anything else is asked."""
+
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions, engine: Engine) -> None:
+        super().__init__(spec, options, engine)
+        self._error: type[Exception] = load_driver(spec, "adbc_driver_manager", "adbc-driver-manager").Error
+        self._connection: Any = None  # None as long as there is nothing to connect to
+        self._reading: Any = None  # the cursor of the reader that was handed out last
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
+            self._run(cursor, statement, parameters)
+
+    def commit(self) -> None:
+        self._finish_reading()
+        if self._connection is not None:
+            with self._doing("committing"):
+                self._connection.commit()
+
+    def rollback(self) -> None:
+        self._finish_reading()
+        if self._connection is not None:
+            with self._doing("rolling back"):
+                self._connection.rollback()
+
+    def close(self) -> None:
+        self._finish_reading()
+        if self._connection is not None:
+            with contextlib.suppress(self._error):
+                self._connection.close()
+
+    def _run(self, cursor: Any, statement: str, parameters: Sequence[object]) -> None:
+        cursor.execute(statement, tuple(parameters))
+
+    def _rows(self, query: str, parameters: Sequence[object], doing: str) -> list[dict[str, Any]]:
+        """A small result, complete."""
+        with contextlib.closing(self._cursor()) as cursor, self._doing(doing):
+            self._run(cursor, query, parameters)
+            rows: list[dict[str, Any]] = cursor.fetch_arrow_table().to_pylist()
+        return rows
+
+    def _cursor(self) -> Any:
+        self._finish_reading()
+        return self._connection.cursor()
+
+    def _finish_reading(self) -> None:
+        """End a result that was not read to its end."""
+        cursor, self._reading = self._reading, None
+        if cursor is not None:
+            with contextlib.suppress(self._error):
+                cursor.close()
+
+    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return driver_errors(self._spec, doing, self._error)
