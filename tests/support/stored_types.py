@@ -50,12 +50,12 @@ class StoredType:
 
     sql: str
     values: dict[str, Any]
-    outcomes: tuple[Outcome, Outcome]
+    outcomes: tuple[Outcome, ...]
 
 
-def _row(sql: str, values: dict[str, Any], first: Outcome | str, second: Outcome | str) -> StoredType:
-    outcomes = [Arrives(outcome) if isinstance(outcome, str) else outcome for outcome in (first, second)]
-    return StoredType(sql, values, (outcomes[0], outcomes[1]))
+def _row(sql: str, values: dict[str, Any], *outcomes: Outcome | str) -> StoredType:
+    found = [Arrives(outcome) if isinstance(outcome, str) else outcome for outcome in outcomes]
+    return StoredType(sql, values, tuple(found))
 
 
 def _numbers(*numbers: int | float) -> dict[str, Any]:
@@ -243,7 +243,7 @@ POSTGRESQL = [
     _row("numeric(4,-2)", _decimals("123400"), _as_text("123400"), _as_text("123400")),
     _row("numeric(2,4)", _decimals("0.0012"), _as_text("0.0012"), _as_text("0.0012")),
     _row("numeric(5,2)", {"'NaN'": None, "1": None}, _as_text("NaN", "1.00"), _as_text("NaN", "1.00")),
-    _row("numeric", _decimals("1.500000"), "decimal128(28, 6)", _as_text("1.500000")),
+    _row("numeric", _decimals("1.500000"), _as_text("1.500000"), _as_text("1.500000")),
     _row(
         "numeric",
         {"0.12345678901234567890": None, "'Infinity'": None, "1e40": None},
@@ -385,8 +385,89 @@ SQLITE = [
     _row("BLOB", {"x'00ff'": b"\x00\xff", "x''": b""}, Refused(_EXACT, ["00FF", ""]), "binary"),
 ]
 
-WAYS = {
+_AS_VARCHAR = 'CAST("a" AS VARCHAR)'
+
+
+def _duck_text(sql: str, *literals: str, shown: Sequence[str] = ()) -> StoredType:
+    """A column that is refused; the cast gives what is shown."""
+    return _row(sql, {f"'{literal}'": None for literal in literals}, Refused(_AS_VARCHAR, shown or literals))
+
+
+def _written_out(*numbers: float) -> dict[str, Any]:
+    return {f"'{number!r}'": number for number in numbers}
+
+
+_HUGE, _UNSIGNED_HUGE = 2**127 - 1, 2**128 - 1
+DUCKDB = [
+    _row("BOOLEAN", {"TRUE": True, "FALSE": False}, "bool"),
+    _row("TINYINT", _numbers(-128, 127), "int8"),
+    _row("UTINYINT", _numbers(0, 255), "uint8"),
+    _row("SMALLINT", _numbers(-(2**15), 2**15 - 1), "int16"),
+    _row("USMALLINT", _numbers(0, 2**16 - 1), "uint16"),
+    _row("INTEGER", _numbers(-(2**31), 2**31 - 1), "int32"),
+    _row("UINTEGER", _numbers(0, 2**32 - 1), "uint32"),
+    _row("BIGINT", _numbers(-(2**63), 2**63 - 1), "int64"),
+    _row("UBIGINT", _BIGINT_UNSIGNED, "uint64"),
+    _duck_text("HUGEINT", str(_HUGE), str(-_HUGE), "7"),
+    _duck_text("UHUGEINT", str(_UNSIGNED_HUGE), "0"),
+    _duck_text("BIGNUM", "1" * 60, "-7"),
+    _row("DECIMAL(10,2)", _decimals("-12345678.91", "0.00"), "decimal128(10, 2)"),
+    _row("DECIMAL(38,0)", _DIGITS_38, "decimal128(38, 0)"),
+    _row("DECIMAL(5,5)", _decimals("-0.12345", "0.99999"), "decimal128(5, 5)"),
+    _row("DECIMAL(38,38)", _FRACTION_38, "decimal128(38, 38)"),
+    _row("FLOAT", _FLOATS | {"'-0'": -0.0, "'NaN'": NAN, "'-Infinity'": float("-inf")}, "float"),
+    _row(
+        "DOUBLE",
+        _written_out(*_DOUBLES) | {"'-0'": -0.0, "'NaN'": NAN, "'-Infinity'": float("-inf")},
+        "double",
+    ),
+    _row("VARCHAR", _BEYOND_BMP | _texts(" a  ") | {"'a' || chr(0) || 'b'": "a\0b"}, "string"),
+    _row("VARCHAR(3)", _texts("longer than three"), "string"),
+    _row("VARCHAR", {"repeat('é', 3000)": "é" * 3000}, "string"),
+    _row("BLOB", {"'\\x00\\xFF'": b"\x00\xff", "''": b""}, "binary"),
+    _row("UUID", _texts(_UUID), "string"),
+    _row("JSON", _texts('{"a":  "😀"}'), "string"),
+    _row("mood (an enum)", _texts("häppy"), "string"),
+    _row("DATE", _DAYS, "date32[day]"),
+    _duck_text("DATE", "infinity", "0044-03-15 (BC)", "20000-01-01"),
+    _row("TIMESTAMP", _SECONDS | _MICROSECONDS, "timestamp[us]"),
+    _duck_text("TIMESTAMP", "-infinity", "0044-03-15 (BC) 01:02:03"),
+    _row("TIMESTAMP_S", _SECONDS, "timestamp[s]"),
+    _row(
+        "TIMESTAMP_MS",
+        _SECONDS | {"'1969-12-31 23:59:59.999'": datetime(1969, 12, 31, 23, 59, 59, 999000)},
+        "timestamp[ms]",
+    ),
+    _duck_text("TIMESTAMP_S", "infinity"),
+    _duck_text("TIMESTAMP_NS", "2020-01-02 03:04:05.123456789", "infinity"),
+    _row(
+        "TIMESTAMP WITH TIME ZONE",
+        {
+            "'2020-01-02 03:04:05.123456+05'": datetime(2020, 1, 1, 22, 4, 5, 123456, UTC),
+            "'0001-01-01 00:00:00+00'": datetime(1, 1, 1, tzinfo=UTC),
+            "'9999-12-31 23:59:59.999999+00'": datetime(9999, 12, 31, 23, 59, 59, 999999, UTC),
+        },
+        "timestamp[us, tz=UTC]",
+    ),
+    _duck_text("TIMESTAMP WITH TIME ZONE", "infinity"),
+    _row("TIME", _CLOCK | _FINE_CLOCK, "time64[us]"),
+    _duck_text("TIME", "24:00:00"),
+    _duck_text("TIME WITH TIME ZONE", "23:59:59.123456+05:30"),
+    _row(
+        "INTERVAL",
+        _texts("1 year 2 days 03:04:05.000006"),
+        Arrives("month_day_nano_interval", [pa.MonthDayNano([12, 2, 11_045_000_006_000])]),
+    ),
+    _duck_text("BIT", "101", "1" * 64),
+    _duck_text("INTEGER[]", "[1, NULL, 2]"),
+    _duck_text("INTEGER[2]", "[1, 2]"),
+    _duck_text("STRUCT(n INTEGER, word VARCHAR)", "{''n'': 1, ''word'': a}", shown=["{'n': 1, 'word': a}"]),
+    _duck_text("MAP(INTEGER, INTEGER)", "{1=2}"),
+]
+
+WAYS: dict[str, tuple[tuple[str, ...], list[StoredType]]] = {
     "MariaDB and MySQL": (("odbc-mariadb", "mysql"), MARIADB),
     "PostgreSQL": (("odbc-postgres", "postgres"), POSTGRESQL),
     "SQLite": (("odbc-sqlite", "sqlite"), SQLITE),
+    "DuckDB": (("duckdb",), DUCKDB),
 }

@@ -55,6 +55,8 @@ class WayIn:
     def execute(self, *statements: str) -> None:
         if self.server:
             self.server.execute(*statements)
+        elif self.name == "duckdb":
+            _in_duckdb(self.spec, *((statement, None) for statement in statements))
         else:
             _in_sqlite(self.spec, *((statement, None) for statement in statements))
 
@@ -62,6 +64,9 @@ class WayIn:
         """Put rows, at least one, into a table as the other client writes them."""
         mark = "%s" if self.server else "?"
         statement = f"INSERT INTO {table} VALUES ({', '.join([mark] * len(rows[0]))})"
+        if self.name == "duckdb":
+            _in_duckdb(self.spec, (statement, rows))
+            return
         if self.server is None:
             _in_sqlite(self.spec, (statement, rows))
             return
@@ -71,6 +76,8 @@ class WayIn:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         if self.server:
             return self.server.rows(query)
+        if self.name == "duckdb":
+            return _in_duckdb(self.spec, (query, None))
         return _in_sqlite(self.spec, (query, None))
 
     def write(
@@ -124,6 +131,27 @@ def _in_sqlite(spec: ConnectionSpec, *statements: tuple[str, Any]) -> list[tuple
     return found
 
 
+def _in_duckdb(spec: ConnectionSpec, *statements: tuple[str, Any]) -> list[tuple[Any, ...]]:
+    """As `_in_sqlite`, but in this process: DuckDB's file belongs to one process at a time."""
+    from mlops_plugin.databases.drivers.adbc_duckdb import connect, disconnect
+
+    connection = connect(Path(str(spec.host)))
+    rows: list[tuple[Any, ...]] = []
+    try:
+        for statement, many in statements:
+            with contextlib.closing(connection.cursor()) as cursor:
+                if many is None:
+                    cursor.execute(statement)
+                    columns = cursor.fetch_arrow_table().columns
+                    rows = [*zip(*(column.to_pylist() for column in columns), strict=True)]
+                else:
+                    cursor.executemany(statement, [tuple(row) for row in many])
+        connection.commit()
+    finally:
+        disconnect(connection)
+    return rows
+
+
 def spec_of(database: ServerDatabase, conn_type: str | None = None, **changes: Any) -> ConnectionSpec:
     """A server's database as an Airflow connection says it."""
     conn_type = conn_type or database.engine
@@ -144,6 +172,8 @@ def way_in(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
     """The way in of that name, with a new database."""
     if name in ("sqlite", "odbc-sqlite"):
         return sqlite_way(folder) if name == "sqlite" else sqlite_odbc_way(folder)
+    if name == "duckdb":
+        return WayIn("duckdb", ConnectionSpec("way", "duckdb", host=str(folder / "a file.duckdb")), None)
     engine = "mariadb" if name in INTO_MARIADB else "postgres"
     server: ServerDatabase = request.getfixturevalue(engine).new_database()
     return WayIn(name, spec_of(server, "odbc" if name.startswith("odbc") else None), server)

@@ -16,10 +16,11 @@ from typing import Any
 import pyarrow as pa
 
 # The ways out by engine, as docs/databases.md shows them.
-WAYS_OUT = {
+WAYS_OUT: dict[str, tuple[str, ...]] = {
     "MariaDB and MySQL": ("odbc-mariadb", "mysql"),
     "PostgreSQL": ("odbc-postgres", "postgres"),
     "SQLite": ("odbc-sqlite", "sqlite"),
+    "DuckDB": ("duckdb",),
 }
 
 

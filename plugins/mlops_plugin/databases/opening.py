@@ -17,6 +17,7 @@ _DRIVERS: Mapping[str, tuple[str, str]] = {
     "postgres": ("adbc_postgres", "PostgresDatabase"),
     "postgresql": ("adbc_postgres", "PostgresDatabase"),
     "sqlite": ("adbc_sqlite", "SqliteDatabase"),
+    "duckdb": ("adbc_duckdb", "DuckdbDatabase"),
 }
 
 

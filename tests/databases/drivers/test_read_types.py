@@ -21,7 +21,7 @@ _ADVICE = re.compile(r"; write (.+) AS ([`\"]a[`\"]) in the query")
 _CELLS = [
     pytest.param(ways, place, row, number, id=f"{ways[place]}-{row.sql}-{number}")
     for ways, rows in WAYS.values()
-    for place in (0, 1)
+    for place in range(len(ways))
     for number, row in enumerate(rows)
 ]
 _OF_POSTGRESQL = (
@@ -36,13 +36,17 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The way in of a name; its tables t0, t1, ... hold the rows of the engine's matrix."""
     found: dict[str, WayIn] = {}
 
-    def way_of(ways: tuple[str, str], name: str) -> WayIn:
+    def way_of(ways: tuple[str, ...], name: str) -> WayIn:
         if name not in found:
             rows = next(rows for names, rows in WAYS.values() if names == ways)
             folder = tmp_path_factory.mktemp(name)
             way = way_in(name, request, folder)
             # MySQL takes a date of zeros only when asked to.
-            first = {"mysql": ["SET sql_mode = ''"], "postgres": _OF_POSTGRESQL}.get(way.engine, [])
+            first = {
+                "mysql": ("SET sql_mode = ''",),
+                "postgres": _OF_POSTGRESQL,
+                "duckdb": _OF_POSTGRESQL[:1],
+            }.get(way.engine, ())
             way.execute(*first, *(statement for n, row in enumerate(rows) for statement in _filling(n, row)))
             found[name] = way
         return found[name]
@@ -62,7 +66,7 @@ def _filling(number: int, row: StoredType) -> list[str]:
 
 @pytest.mark.parametrize(("ways", "place", "row", "number"), _CELLS)
 def test_value_arrives_as_stored_or_a_cast_that_keeps_it_is_named(
-    ways: tuple[str, str], place: int, row: StoredType, number: int, filled: Any
+    ways: tuple[str, ...], place: int, row: StoredType, number: int, filled: Any
 ) -> None:
     way, outcome = filled(ways, ways[place]), row.outcomes[place]
     match outcome:

@@ -86,7 +86,7 @@ def _doubles(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
     """Decimals written out, each as the nearest double."""
     numbers = pc.cast(texts, wanted)
     # Arrow makes an infinity of a number that is too large.
-    is_too_large = pc.and_(pc.is_inf(numbers), pc.invert(pc.match_substring(texts, "Infinity")))
+    is_too_large = pc.and_(pc.is_inf(numbers), pc.invert(pc.match_substring(texts, "inf", ignore_case=True)))
     if pc.any(is_too_large).as_py():
         raise pa.ArrowInvalid("a number beyond every double")
     return numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mlops_plugin.databases.engines.duckdb import Duckdb
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.engines.mssql import Mssql
 from mlops_plugin.databases.engines.mysql import Mysql
@@ -11,6 +12,7 @@ from mlops_plugin.databases.engines.postgresql import Postgresql
 from mlops_plugin.databases.engines.sqlite import Sqlite
 
 ANSI, MYSQL, POSTGRESQL, SQLITE, MSSQL = Engine(), Mysql(), Postgresql(), Sqlite(), Mssql()
+DUCKDB = Duckdb()
 
 # A connection's type, or what an ODBC driver calls its engine, in lower case.
 _ENGINES: Mapping[str, Engine] = {
@@ -20,6 +22,7 @@ _ENGINES: Mapping[str, Engine] = {
     "postgresql": POSTGRESQL,
     "sqlite": SQLITE,
     "sqlite3": SQLITE,
+    "duckdb": DUCKDB,
     "mssql": MSSQL,
     "microsoft sql server": MSSQL,
 }

@@ -16,6 +16,7 @@ from mlops_plugin.databases.drivers.odbc.driver_manager import BIGINT, REAL, Odb
 from mlops_plugin.databases.source_column import SourceColumn
 
 MOST_DIGITS = 38
+_DECIMALS = (2, 3)  # ODBC's types NUMERIC and DECIMAL
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class OdbcRules:
 
     def is_inexact(self, column: OdbcColumn) -> bool:
         """Whether a column is a decimal that no Arrow type holds for sure, by its type alone."""
-        fits = 0 <= column.scale <= column.precision <= MOST_DIGITS
+        fits = column.sql_type in _DECIMALS and 0 <= column.scale <= column.precision <= MOST_DIGITS
         return column.type_name in ("decimal", "numeric") and not fits
 
     def fetched_type(self, column: OdbcColumn | None, announced: pa.DataType) -> pa.DataType:
@@ -86,6 +87,6 @@ class OdbcRules:
 
 
 def _size(column: OdbcColumn) -> str:
-    if column.precision > column.length > 0 or column.precision > 1000:
+    if column.sql_type not in _DECIMALS:  # as psqlodbc announces it, see `NumericAs` in the driver
         return "without a precision"
     return f"with {column.precision} digits, {column.scale} after the point"

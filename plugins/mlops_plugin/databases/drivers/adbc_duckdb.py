@@ -1,0 +1,203 @@
+"""DuckDB files, through the ADBC driver inside the `duckdb` wheel."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.connections import ConnectionSpec, database_file
+from mlops_plugin.databases.database import ReadOptions
+from mlops_plugin.databases.drivers.adbc import AdbcDatabase
+from mlops_plugin.databases.drivers.driver_errors import load_driver
+from mlops_plugin.databases.drivers.row_stream import require_names, stream
+from mlops_plugin.databases.engines.duckdb import NAMES, place
+from mlops_plugin.databases.engines.registry import DUCKDB
+from mlops_plugin.databases.source_column import SourceColumn
+from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import DatabaseError
+
+# Types whose values arrive as stored, in this Arrow type; of those with a size, what stands before it.
+_TYPES = {
+    "BOOLEAN": pa.bool_(),
+    "TINYINT": pa.int8(),
+    "SMALLINT": pa.int16(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "UTINYINT": pa.uint8(),
+    "USMALLINT": pa.uint16(),
+    "UINTEGER": pa.uint32(),
+    "UBIGINT": pa.uint64(),
+    "FLOAT": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "VARCHAR": pa.string(),
+    "UUID": pa.string(),
+    "JSON": pa.string(),
+    "ENUM": pa.string(),
+    "BLOB": pa.binary(),
+    "DATE": pa.date32(),
+    "TIME": pa.time64("us"),
+    "TIMESTAMP": pa.timestamp("us"),
+    "TIMESTAMP_S": pa.timestamp("s"),
+    "TIMESTAMP_MS": pa.timestamp("ms"),
+    "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
+    "INTERVAL": pa.month_day_nano_interval(),
+}
+_WIDE_NUMBERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
+_LOCKED = "Could not set lock on file"
+# The connections of this process by file. Each opens the same instance of the database: two instances on one
+# file do not see each other's rows and ruin it, and the file's lock stops other processes only.
+_open_connections: dict[Path, list[Any]] = {}
+_opening = threading.Lock()
+
+
+def connect(path: Path | None) -> Any:
+    """A connection of the driver to a file (None: in memory), for this process; `disconnect` ends it."""
+    from adbc_driver_duckdb import dbapi
+
+    if path is None:
+        return dbapi.connect()
+    with _opening:
+        others = _open_connections.get(path.resolve(), [])
+        connection = others[0].adbc_clone() if others else dbapi.connect(str(path))
+        _open_connections[path.resolve()] = [*others, connection]
+    return connection
+
+
+def disconnect(connection: Any) -> None:
+    """Close what `connect` opened; the last one of a process lets go of the file."""
+    with _opening:
+        for path, connections in [*_open_connections.items()]:
+            if connection in connections:
+                connections.remove(connection)
+            if not connections:
+                del _open_connections[path]
+        connection.close()
+
+
+class DuckdbDatabase(AdbcDatabase):
+    """A `Database` over adbc_driver_duckdb. A file that does not exist is made by the first write only."""
+
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
+        load_driver(spec, "adbc_driver_duckdb.dbapi", "duckdb")
+        super().__init__(spec, options, DUCKDB)
+        self._path = database_file(spec)
+        if self._path is None or self._path.exists():
+            self._open()
+
+    def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
+        query = bare(query, self.engine.name)
+        self._require_file("running the query")
+        columns = self._described(query, parameters)
+        schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
+        chosen = ", ".join(map(self._fetched, columns))
+        cursor = self._reading = self._connection.cursor()
+        with self._doing("running the query"):
+            self._run(cursor, f"SELECT {chosen} FROM (\n{query}\n) q", parameters)
+            reader = cursor.fetch_record_batch()
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with self._doing("reading rows"):
+                yield from reader
+            self._finish_reading()
+
+        return stream(columns, schema, batches(), batch_rows)
+
+    def describe(self, query: str) -> pa.Schema:
+        query = bare(query, self.engine.name)
+        self._require_file("describing the query")
+        return pa.schema([(column.name, _arrow_type(column)) for column in self._described(query, ())])
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        self._open()
+        super().execute(statement, parameters)
+
+    def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
+        self._open()
+        # The driver appends by position; by name goes only what is a table already.
+        passed = TableName(f"mlops_rows_{uuid.uuid4().hex[:12]}", "main", "temp")
+        names = ", ".join(map(self.engine.quote, batches.schema.names))
+        with contextlib.closing(self._cursor()) as cursor, self._doing(f"writing to {table}"):
+            count = cursor.adbc_ingest(passed.name, batches, mode="create", temporary=True)
+            rows = passed.quoted(self.engine)
+            self._run(
+                cursor, f"INSERT INTO {table.quoted(self.engine)} ({names}) SELECT {names} FROM {rows}", ()
+            )
+            self._run(cursor, f"DROP TABLE {rows}", ())
+        return int(count)
+
+    def columns(self, table: TableName) -> tuple[str, ...] | None:
+        # Not by a query on the table: an error would end the transaction.
+        if self._connection is None:
+            return None
+        rows = self._rows(NAMES, place(table), f"looking at {table}")
+        return tuple(row["name"] for row in rows) or None
+
+    def close(self) -> None:
+        self._finish_reading()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(self._error):
+                disconnect(connection)
+
+    def _open(self) -> None:
+        if self._connection is not None:
+            return
+        try:
+            with self._doing("connecting"):
+                self._connection = connect(self._path)
+                with contextlib.closing(self._cursor()) as cursor:
+                    cursor.execute(str(self.engine.utc_session))
+                self._connection.commit()
+        except DatabaseError as error:
+            if _LOCKED not in error.driver_says:
+                raise
+            raise DatabaseError(
+                error.conn_id,
+                error.doing,
+                f"another process has the file {self._path} open: DuckDB lets one process at a time write; "
+                f"let it end, or use a server for what runs at the same time\n{error.driver_says}",
+            ) from error
+
+    def _described(self, query: str, parameters: Sequence[object]) -> list[SourceColumn]:
+        rows = self._rows(f"DESCRIBE {query}", parameters, "running the query")
+        if not rows or "column_type" not in rows[0]:
+            raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
+        require_names(self.conn_id, [self.engine.fold(row["column_name"]) for row in rows])
+        return [self._source_column(row["column_name"], row["column_type"]) for row in rows]
+
+    def _fetched(self, column: SourceColumn) -> str:
+        """A column as it is asked for, so that nothing is lost on the way."""
+        name = self.engine.enclose(column.name)
+        if column.type_name in _WIDE_NUMBERS:
+            return f"{self.engine.as_double(name)} AS {name}"
+        if column.type_name.startswith("ENUM"):
+            return f"{self.engine.as_text(name)} AS {name}"
+        return name
+
+    def _require_file(self, doing: str) -> None:
+        if self._connection is None:
+            raise DatabaseError(
+                self.conn_id, doing, f"there is no file {self._path}; check the path in the connection"
+            )
+
+
+def _arrow_type(column: SourceColumn) -> pa.DataType:
+    declared = column.type_name
+    if declared in _WIDE_NUMBERS:
+        if column.is_feature:
+            return pa.float64()
+        raise column.refusal("has more digits than an Arrow type holds for sure", is_number=True)
+    if declared.startswith("DECIMAL(") and not declared.endswith("]"):
+        precision, scale = declared.removeprefix("DECIMAL(").rstrip(")").split(",")
+        return pa.decimal128(int(precision), int(scale))
+    base = "ENUM" if declared.startswith("ENUM(") and declared.endswith(")") else declared
+    if base not in _TYPES:
+        raise column.refusal("does not arrive as stored")
+    return _TYPES[base]

@@ -1,0 +1,126 @@
+"""DuckDB: one file, and one process at a time that may write to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.engines.engine import Engine, IndexColumn
+from mlops_plugin.databases.engines.merge import Merge
+from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
+from mlops_plugin.databases.table_name import TableName
+
+_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), "int"),
+    **dict.fromkeys(("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"), "int"),
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMP_S"), "timestamp"),
+    **dict.fromkeys(("TIME", "TIME_NS"), "time"),
+    "BOOLEAN": "bool",
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "DECIMAL": "decimal",
+    "VARCHAR": "text",
+    "BLOB": "binary",
+    "DATE": "date",
+    "TIMESTAMP WITH TIME ZONE": "timestamp_utc",
+    "UUID": "uuid",
+    "JSON": "json",
+    "ENUM": "enum",
+}
+_FRACTIONS = {"TIMESTAMP_MS": 3, "TIMESTAMP_S": 0}
+_NAME = re.compile(r"\w+")
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+
+
+class Duckdb(Engine):
+    name = "duckdb"
+    parser = "duckdb"
+    name_limit = 1000  # it has none of its own
+    ignores_case = True
+    column_types: ClassVar[Mapping[str, str]] = {
+        **Engine.column_types,
+        "int8": "TINYINT",
+        "float32": "FLOAT",
+        "float64": "DOUBLE",
+        "text": "VARCHAR",
+        "key_text": "VARCHAR",
+        "binary": "BLOB",
+        "key_binary": "BLOB",
+        "time": "TIME",
+        "timestamp": "TIMESTAMP",
+        "timestamp_utc": "TIMESTAMP WITH TIME ZONE",
+    }
+    stores_nan = True
+    stores_infinity = True
+    double_type = "DOUBLE"
+    text_type = "VARCHAR"
+    cast_types = ("BIGINT", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+    # Every transaction sees the data as it was when it began; NULL comes last, in both directions.
+    snapshot = ("SELECT 1",)
+    utc_session = "SET TimeZone = 'UTC'"
+    supports_upsert = True
+
+    def limit(self, rows: int) -> str:
+        return f"LIMIT {rows:d}"
+
+    def any_rows(self, rows: int) -> str:
+        return self.limit(rows)
+
+    def row_hash(self, columns: Sequence[str], count: int) -> str | None:
+        return f"CAST(HASH(CONCAT_WS('|', {', '.join(columns)})) % {count:d} AS BIGINT)"
+
+    def alteration(self, table: str, column: str, wanted: str) -> str:
+        return f"run ALTER TABLE {table} ALTER COLUMN {column} TYPE {wanted}"
+
+    def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
+        return [_column(*row) for row in read_rows(database, _COLUMNS, place(table))]
+
+    def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
+        for index, columns in read_rows(database, _CONSTRAINTS, place(table)):
+            for column in columns.split("\0"):
+                yield index, column, False
+        for index, expressions in read_rows(database, _INDEXES, place(table)):
+            # A list as text; what is no plain name counts as an expression.
+            for part in expressions.strip("[]").split(", "):
+                yield index, part if _NAME.fullmatch(part) else None, False
+
+    def stage_name(self, table: TableName, name: str) -> TableName:
+        del table
+        return TableName(name, "main", "temp")
+
+    def merge(self, merge: Merge) -> list[str]:
+        return [merge.insert_on_conflict()] if merge.is_unique else super().merge(merge)
+
+
+def place(table: TableName) -> list[str | None]:
+    """The parameters of a query of the catalogue."""
+    return [table.catalog, table.schema, table.name]
+
+
+def _column(name: str, declared: str) -> TableColumn:
+    base = declared.partition("(")[0]
+    kind = "" if declared.endswith("]") else _KINDS.get(base, "")
+    sizes = _DECIMAL.match(declared)
+    digits, scale = map(int, sizes.groups()) if sizes else (0, 0)
+    return TableColumn(
+        name, declared, kind, digits=digits, scale=scale, fraction=_FRACTIONS.get(base, MICROSECONDS)
+    )
+
+
+_PLACE = (
+    "database_name = COALESCE(?, current_database()) AND schema_name = COALESCE(?, current_schema())"
+    " AND lower(table_name) = lower(?)"
+)
+NAMES = f"SELECT column_name AS name FROM duckdb_columns() WHERE {_PLACE} ORDER BY column_index"
+_COLUMNS = f"SELECT column_name AS name, data_type AS declared FROM duckdb_columns() WHERE {_PLACE}"
+_CONSTRAINTS = (
+    "SELECT CAST(constraint_index AS VARCHAR) AS name,"
+    " array_to_string(constraint_column_names, chr(0)) AS cols"
+    f" FROM duckdb_constraints() WHERE {_PLACE} AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')"
+)
+_INDEXES = (
+    "SELECT index_name AS name, CAST(expressions AS VARCHAR) AS cols FROM duckdb_indexes()"
+    f" WHERE {_PLACE} AND is_unique"
+)
