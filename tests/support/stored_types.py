@@ -414,7 +414,10 @@ DUCKDB = [
     _row("DECIMAL(10,2)", _decimals("-12345678.91", "0.00"), "decimal128(10, 2)"),
     _row("DECIMAL(38,0)", _DIGITS_38, "decimal128(38, 0)"),
     _row("DECIMAL(5,5)", _decimals("-0.12345", "0.99999"), "decimal128(5, 5)"),
-    _row("DECIMAL(38,38)", _FRACTION_38, "decimal128(38, 38)"),
+    # Without quotes, a number of so many digits would be a double.
+    _row(
+        "DECIMAL(38,38)", {f"'{text}'": number for text, number in _FRACTION_38.items()}, "decimal128(38, 38)"
+    ),
     _row("FLOAT", _FLOATS | {"'-0'": -0.0, "'NaN'": NAN, "'-Infinity'": float("-inf")}, "float"),
     _row(
         "DOUBLE",

@@ -104,7 +104,12 @@ WRITTEN = [
     WrittenType(pa.decimal128(10, 2), [Decimal("-12345678.91"), Decimal("0.00")]),
     WrittenType(pa.decimal128(38, 0), [Decimal("9" * 38), Decimal("-" + "9" * 38)]),
     WrittenType(pa.decimal128(38, 38), [Decimal("0." + "9" * 38), Decimal("-0." + "0" * 37 + "1")]),
-    WrittenType(pa.decimal256(50, 10), [Decimal("9" * 40 + ".0123456789")], keys=[]),
+    WrittenType(
+        pa.decimal256(50, 10),
+        [Decimal("9" * 40 + ".0123456789")],
+        {"duckdb": "'value'.*no decimal of 50 digits"},
+        keys=[],
+    ),
     WrittenType(pa.string(), [*_TEXTS, "é" * 2500], keys=[*_KEY_TEXTS, "😀" * 255]),
     WrittenType(
         pa.string(),

@@ -14,12 +14,12 @@ import pyarrow as pa
 from mlops_plugin.connections import ConnectionSpec, database_file
 from mlops_plugin.databases.database import ReadOptions
 from mlops_plugin.databases.drivers.adbc import AdbcDatabase
-from mlops_plugin.databases.drivers.driver_errors import load_driver
+from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
 from mlops_plugin.databases.drivers.row_stream import require_names, stream
 from mlops_plugin.databases.engines.duckdb import NAMES, place
 from mlops_plugin.databases.engines.registry import DUCKDB
 from mlops_plugin.databases.source_column import SourceColumn
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.sql_text import bare, question_marks
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
@@ -92,7 +92,7 @@ class DuckdbDatabase(AdbcDatabase):
             self._open()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
-        query = bare(query, self.engine.name)
+        query = question_marks(bare(query, self.engine.name))
         self._require_file("running the query")
         columns = self._described(query, parameters)
         schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
@@ -103,14 +103,15 @@ class DuckdbDatabase(AdbcDatabase):
             reader = cursor.fetch_record_batch()
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with self._doing("reading rows"):
+            # What goes wrong half-way comes as an OSError.
+            with driver_errors(self._spec, "reading rows", self._error, OSError):
                 yield from reader
             self._finish_reading()
 
         return stream(columns, schema, batches(), batch_rows)
 
     def describe(self, query: str) -> pa.Schema:
-        query = bare(query, self.engine.name)
+        query = question_marks(bare(query, self.engine.name))
         self._require_file("describing the query")
         return pa.schema([(column.name, _arrow_type(column)) for column in self._described(query, ())])
 
@@ -124,13 +125,19 @@ class DuckdbDatabase(AdbcDatabase):
         passed = TableName(f"mlops_rows_{uuid.uuid4().hex[:12]}", "main", "temp")
         names = ", ".join(map(self.engine.quote, batches.schema.names))
         with contextlib.closing(self._cursor()) as cursor, self._doing(f"writing to {table}"):
-            count = cursor.adbc_ingest(passed.name, batches, mode="create", temporary=True)
+            watched = _Watched(batches)
+            count = int(cursor.adbc_ingest(passed.name, watched.reader(), mode="create", temporary=True))
+            if watched.error is not None:
+                raise watched.error
+            if count != watched.count:
+                doing, said = f"writing to {table}", f"the driver took {count} of {watched.count} rows"
+                raise DatabaseError(self.conn_id, doing, said)
             rows = passed.quoted(self.engine)
             self._run(
                 cursor, f"INSERT INTO {table.quoted(self.engine)} ({names}) SELECT {names} FROM {rows}", ()
             )
             self._run(cursor, f"DROP TABLE {rows}", ())
-        return int(count)
+        return count
 
     def columns(self, table: TableName) -> tuple[str, ...] | None:
         # Not by a query on the table: an error would end the transaction.
@@ -186,6 +193,27 @@ class DuckdbDatabase(AdbcDatabase):
             raise DatabaseError(
                 self.conn_id, doing, f"there is no file {self._path}; check the path in the connection"
             )
+
+
+class _Watched:
+    """Rows on their way in: the driver takes a stream that breaks off for one that ends."""
+
+    def __init__(self, source: pa.RecordBatchReader) -> None:
+        self._source = source
+        self.count = 0
+        self.error: Exception | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self._source.schema, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._source:
+                self.count += batch.num_rows
+                yield batch
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def _arrow_type(column: SourceColumn) -> pa.DataType:
