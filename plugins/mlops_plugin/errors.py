@@ -107,6 +107,10 @@ class LimitRefused(SinkError):
     is_final = True
 
 
+class StaleTry(SinkError):
+    """A newer try of the same dispatch has written the sink already."""
+
+
 class KeyColumnError(MlopsError):
     """Key columns are missing, NULL or not unique."""
 
@@ -173,6 +177,10 @@ class StagingOutdated(StagingError):
     """They do not belong together, or not to the configuration any more; steps have to be cleared."""
 
     is_final = True
+
+
+class DispatchesOverlap(MlopsError):
+    """Dispatches of a model begin so often that nobody can tell which has read last."""
 
 
 class EventStoreError(MlopsError):

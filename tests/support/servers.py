@@ -194,7 +194,8 @@ def start_mariadb(*options: str, port: int | None = None) -> Iterator[Server]:
         _run([install_db, *shared, "--skip-test-db", "--auth-root-authentication-method=normal"])
         init = folder / "init.sql"
         init.write_text(
-            f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO '{USER}'@'%';\n"
+            f"CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\n"
+            f"GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n"
             "DROP USER IF EXISTS ''@'localhost';\n",
             encoding="utf-8",
         )

@@ -116,6 +116,10 @@ class Engine:
         """A column name in the form in which this engine compares it with others."""
         return identifier.casefold() if self.ignores_case else identifier
 
+    def fold_table(self, identifier: str) -> str:
+        """A table's name in the form in which this engine compares it with others."""
+        return identifier
+
     @property
     def keeps_time_zone(self) -> bool:
         """Whether a time's zone has a place in the table; if not, UTC is written without it."""

@@ -45,6 +45,9 @@ class Sqlite(Engine):
     null_order = "least"
     supports_upsert = True
 
+    def fold_table(self, identifier: str) -> str:
+        return identifier.casefold()
+
     def limit(self, rows: int) -> str:
         return f"LIMIT {rows:d}"
 

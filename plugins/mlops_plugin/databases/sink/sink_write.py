@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.sink.stored_rows import StoredRows
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.databases.table_name import TableName
@@ -19,11 +20,15 @@ _REFUSED_TWICE = re.compile(r"duplicate|unique", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SinkWrite:
-    """Where one dispatch's rows go, and what every mode does with them."""
+    """Where one dispatch's rows go, and what every mode does with them.
+
+    `dispatches` tells which rows of the table are newer; None if none is, or if nothing tells.
+    """
 
     database: Database
     request: WriteRequest
     rows: StoredRows
+    dispatches: DispatchesTable | None = None
 
     @property
     def sink(self) -> SinkConfig:

@@ -13,12 +13,16 @@ from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, unique_keys
 from mlops_plugin.databases.sink.sink_write import SinkWrite
+from mlops_plugin.databases.sink.write_request import Written
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import KeyColumnError
 
 
-def upsert(write: SinkWrite) -> int:
-    """Put the rows aside in a temporary table, then let the engine insert or update by key."""
+def upsert(write: SinkWrite) -> Written:
+    """Put the rows aside in a temporary table, then let the engine insert or update by key.
+
+    Rows whose key has a row of a newer dispatch are left out.
+    """
     database, engine = write.database, write.engine
     stage = engine.stage_name(write.table_name, f"mlops_stage_{uuid.uuid4().hex[:12]}")
     merge = _plan(write, stage)
@@ -27,11 +31,23 @@ def upsert(write: SinkWrite) -> int:
     if not merge.is_keyed:
         write.refuse_duplicates(merge.stage)
     _refuse_lookalikes(write, merge)
+    superseded = _leave_out_superseded(write, merge)
     for statement in engine.merge(merge):
         database.execute(statement)
     persisted = _count(write, merge)
     database.execute(engine.drop_stage(merge.stage))
-    return persisted
+    return Written(persisted, superseded)
+
+
+def _leave_out_superseded(write: SinkWrite, merge: Merge) -> int:
+    """Take the rows out of the stage whose key has a row of a newer dispatch; returns how many."""
+    registration = write.request.registration
+    if write.dispatches is None or registration is None:
+        return 0
+    key_equals = merge.key_equals("t", merge.stage)
+    write.dispatches.delete_superseded(merge.stage, key_equals, write.table, registration.order)
+    left = read_rows(write.database, f"SELECT COUNT(*) AS staged FROM {merge.stage}")
+    return write.rows.count - int(left[0][0])
 
 
 def _plan(write: SinkWrite, stage: TableName) -> Merge:

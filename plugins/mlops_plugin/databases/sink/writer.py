@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 
 import pyarrow as pa
 
 from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.sink.predictions_table import (
     DISPATCH_ID,
     check_table,
@@ -37,8 +39,8 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     `batches` hold the key columns, the predictions, and dispatch_id, model, artifact_sha256 and predicted_at.
     Raises `SinkError` for a table that does not fit or a value that the engine cannot hold, `KeyColumnError`
     for a key that is missing, NULL or there twice, `UnsupportedType` for a column without a type there, and
-    `DatabaseError` for everything else; the table is then as it was before. Only `CommitUncertain` leaves
-    open whether the rows were written.
+    `DatabaseError` for everything else; the table is then as it was before. `StaleTry`: a newer try of this
+    dispatch has written. Only `CommitUncertain` leaves open whether the rows were written.
     """
     sink, key = request.sink, request.key
     _require_columns(batches.schema, key)
@@ -57,17 +59,44 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
         columns = table_columns(database, table)
     checks = value_checks(database, table, columns, batches.schema, key)
+    dispatches = DispatchesTable(database, sink) if request.registration is not None else None
+    if dispatches is not None and not dispatches.ensure():
+        dispatches = None
     database.commit()
-    write = SinkWrite(database, request, StoredRows(batches, key, database.engine, checks))
-    modes: dict[str, Callable[[SinkWrite], int | Written]]
-    modes = {"append": _append, "upsert": upsert, "replace": _replace}
+    write = SinkWrite(database, request, StoredRows(batches, key, database.engine, checks), dispatches)
     with database.engine.alone(database, table, LOCK_WAIT_S), _one_transaction(database):
         for statement in database.engine.lock_table(write.table, LOCK_WAIT_S):
             database.execute(statement)
         request.prepare(database)
-        written = write.counted(modes[sink.mode])
+        written = _write_in_order(write)
         request.check()
     return written
+
+
+def _write_in_order(write: SinkWrite) -> Written:
+    """Write what no newer dispatch has written, and register the dispatch."""
+    modes: dict[str, Callable[[SinkWrite], int | Written]]
+    modes = {"append": _append, "upsert": upsert, "replace": _replace}
+    dispatches, registration, mode = write.dispatches, write.request.registration, write.sink.mode
+    if dispatches is None or registration is None:
+        return write.counted(modes[mode])
+    standing = dispatches.compare(write.dispatch_id, registration)
+    if standing.newer == 0:
+        write = replace(write, dispatches=None)  # nothing to leave alone
+    elif mode == "replace":
+        return write.counted(_leave_all)
+    written = write.counted(modes[mode])
+    dispatches.register(write.dispatch_id, registration, standing)
+    if mode == "replace":
+        dispatches.forget_others(write.dispatch_id)
+    return written
+
+
+def _leave_all(write: SinkWrite) -> Written:
+    """Only count the rows: the whole table is newer."""
+    for _ in write.rows.reader():
+        pass
+    return Written(0, write.rows.count)
 
 
 def _peeked(batches: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, bool]:

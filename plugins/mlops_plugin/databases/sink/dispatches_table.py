@@ -1,0 +1,259 @@
+"""Table `mlops_dispatches` beside the sink: which dispatches wrote into a table, and which of two counts.
+
+`writer` reads it under the sink's lock and writes it in the sink's transaction, so it always tells the truth
+about the rows. A row of the sink leads here by its `dispatch_id`; rows whose dispatch is not here are older
+than all others.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import SinkConfig
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.sink.write_request import Order, Registration
+from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import DatabaseError, SinkError, StaleTry
+
+_log = logging.getLogger(__name__)
+
+NAME = "mlops_dispatches"
+_TEXT, _NUMBER, _FLAG = pa.string(), pa.int64(), pa.int8()
+# Times are UTC, as text: it sorts, and each engine and each driver takes it alike.
+_COLUMNS = {
+    "sink_table": _TEXT,  # without its schema
+    "dispatch_id": _TEXT,
+    "id": _NUMBER,  # counts a table's dispatches from 1
+    "number": _NUMBER,
+    "interval_end": _TEXT,
+    "model": _TEXT,
+    "artifact_sha256": _TEXT,
+    "predicted_at": _TEXT,
+    "mode": _TEXT,
+    "is_forced": _FLAG,
+    "written_at": _TEXT,
+}
+_NULLABLE = {"interval_end"}
+_NO_RIGHT = re.compile(r"denied|permission|privilege", re.IGNORECASE)
+_KEYS = (("sink_table", "dispatch_id"), ("sink_table", "id"), ("sink_table", "number", "dispatch_id"))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A dispatch among those that wrote into its table; `newer`: how many of them count before it."""
+
+    id: int
+    is_registered: bool
+    newer: int
+
+
+@dataclass(frozen=True)
+class DispatchesTable:
+    """The dispatches of one sink table."""
+
+    database: Database
+    sink: SinkConfig
+
+    @property
+    def table(self) -> TableName:
+        """In the sink table's own schema."""
+        return replace(TableName.parse(self.sink.table), name=NAME)
+
+    @property
+    def name(self) -> str:
+        """Quoted."""
+        return self.table.quoted(self.database.engine)
+
+    @property
+    def sink_table(self) -> str:
+        """What the table calls the sink's table: as the engine compares names, without the schema."""
+        return self.database.engine.fold_table(TableName.parse(self.sink.table).name)
+
+    def ensure(self) -> bool:
+        """Create the table if it is missing; False if that is not allowed, which is logged.
+
+        Commits. Raises `SinkError` for a table of that name with other columns, `DatabaseError` if the
+        database refuses for another reason than a missing right.
+        """
+        try:
+            if self.exists():
+                return True
+            cause = "create: false"
+            if self.sink.create:
+                self._create()
+                return True
+        except DatabaseError as error:
+            # MySQL says so of a table that does not exist, too.
+            if not _NO_RIGHT.search(error.driver_says):
+                raise
+            cause = error.driver_says
+            self.database.rollback()
+        _log.warning("%s (%s)", self.missing(), cause)
+        return False
+
+    def check(self) -> None:
+        """Raise `SinkError` if the table is missing and no dispatch would create it."""
+        try:
+            if self.exists() or self.sink.create:
+                return
+        except DatabaseError as error:
+            if not _NO_RIGHT.search(error.driver_says):
+                raise
+            raise SinkError(f"{self.missing()}\n({error.driver_says})") from error
+        raise SinkError(self.missing())
+
+    def _create(self) -> None:
+        try:
+            self.database.execute(self.create_statement())
+            self.database.commit()
+        except DatabaseError:
+            self.database.rollback()
+            if not self.exists():  # another dispatch may have created it at the same moment
+                raise
+
+    def missing(self) -> str:
+        """What it means that the table is missing, and what to do."""
+        return (
+            f"connection '{self.database.conn_id}': there is no table {NAME} beside {self.sink.table}: an "
+            "older dispatch that ends late can replace newer predictions; create it:\n"
+            f"{self.create_statement()}"
+        )
+
+    def exists(self) -> bool:
+        """Whether the table is there. Raises `SinkError` if it lacks columns."""
+        engine = self.database.engine
+        found = self.database.columns(self.table)
+        if found is None:
+            return False
+        known = set(map(engine.fold, found))
+        missing = [name for name in _COLUMNS if engine.fold(name) not in known]
+        if missing:
+            names = ", ".join(f"'{name}'" for name in missing)
+            raise SinkError(
+                f"connection '{self.database.conn_id}': table {self.name} has no column {names}; drop it and "
+                f"create it again:\n{self.create_statement()}"
+            )
+        return True
+
+    def create_statement(self) -> str:
+        engine = self.database.engine
+        lines = [
+            f"{engine.quote(name)} {engine.column_type(kind, is_key=True)}"
+            f"{'' if name in _NULLABLE else ' NOT NULL'}"
+            for name, kind in _COLUMNS.items()
+        ]
+        for number, key in enumerate(_KEYS):
+            columns = ", ".join(map(engine.quote, key))
+            lines.append(f"{'UNIQUE' if number else 'PRIMARY KEY'} ({columns})")
+        body = ",\n  ".join(lines)
+        return f"CREATE TABLE {self.name} (\n  {body}\n){engine.table_options}"
+
+    def compare(self, dispatch_id: str, registration: Registration) -> Standing:
+        """Compare a dispatch with those that are registered; ask under the sink's lock.
+
+        Raises `StaleTry` if a try of the same dispatch that read its source later has written already.
+        """
+        quote = self.database.engine.quote
+        sink_table, owner, identity, number = map(quote, ("sink_table", "dispatch_id", "id", "number"))
+        of_table = f"FROM {self.name} WHERE {sink_table} = ?"
+        own = f"{of_table} AND {owner} = ?"
+        # The last line gives one row, also in engines that want a FROM in every query.
+        query = (
+            f"SELECT COALESCE((SELECT MAX({identity}) {of_table}), 0) AS last_id,"
+            f" COALESCE((SELECT MAX({identity}) {own}), 0) AS own_id,"
+            f" COALESCE((SELECT MAX({number}) {own}), 0) AS own_number,"
+            f" (SELECT COUNT(*) {of_table} AND {newer(self.database.engine, registration.order)}) AS newer"
+            f" FROM (SELECT COUNT(*) AS counted FROM {self.name} WHERE 1 = 0) one_row"
+        )
+        table, mine = self.sink_table, (self.sink_table, dispatch_id)
+        found = read_rows(self.database, query, [table, *mine, *mine, table])[0]
+        last_id, own_id, own_number, newer_ones = map(int, found)
+        if own_id and own_number > registration.order.number:
+            raise StaleTry(
+                f"connection '{self.database.conn_id}': another try of this dispatch read its source later "
+                f"and has written {self.sink.table} already; this try writes nothing"
+            )
+        count = 0 if registration.is_forced else newer_ones
+        return Standing(own_id or last_id + 1, own_id > 0, count)
+
+    def register(self, dispatch_id: str, registration: Registration, standing: Standing) -> None:
+        """Record that a dispatch writes, in place of its earlier try; the caller commits."""
+        if standing.is_registered:
+            table, owner = map(self.database.engine.quote, ("sink_table", "dispatch_id"))
+            self.database.execute(
+                f"DELETE FROM {self.name} WHERE {table} = ? AND {owner} = ?", [self.sink_table, dispatch_id]
+            )
+        order = registration.order
+        values: dict[str, str | int | None] = {
+            "sink_table": self.sink_table,
+            "dispatch_id": dispatch_id,
+            "id": standing.id,
+            "number": order.number,
+            "interval_end": None if order.interval_end is None else _text(order.interval_end),
+            "model": registration.model,
+            "artifact_sha256": registration.artifact_sha256,
+            "predicted_at": _text(registration.predicted_at),
+            "mode": self.sink.mode,
+            "is_forced": int(registration.is_forced),
+            "written_at": _text(datetime.now(UTC)),
+        }
+        # Numbers stand in the statement: a driver may take every parameter for a text. And not as Arrow rows,
+        # as predictions are: to make those of Python's values loads pandas, half a second of `persist`.
+        marks = ", ".join(
+            "NULL" if v is None else str(v) if isinstance(v, int) else "?" for v in values.values()
+        )
+        columns = ", ".join(map(self.database.engine.quote, values))
+        self.database.execute(
+            f"INSERT INTO {self.name} ({columns}) VALUES ({marks})",
+            [value for value in values.values() if isinstance(value, str)],
+        )
+
+    def forget_others(self, dispatch_id: str) -> None:
+        """Remove the dispatches whose rows mode replace has taken out, all but this one.
+
+        After `register`: MySQL locks the gap behind the last row that this deletes.
+        """
+        quote = self.database.engine.quote
+        self.database.execute(
+            f"DELETE FROM {self.name} WHERE {quote('sink_table')} = ? AND {quote('dispatch_id')} <> ?",
+            [self.sink_table, dispatch_id],
+        )
+
+    def delete_superseded(self, stage: str, key_equals: str, sink: str, order: Order) -> None:
+        """Delete from the (quoted) `stage` the rows whose key has a row of a newer dispatch in `sink`.
+
+        `key_equals` compares the key of the stage with that of alias `t`, the sink.
+        """
+        engine = self.database.engine
+        table, owner = (engine.quote(name) for name in ("sink_table", "dispatch_id"))
+        # As text: the user's column may be a UUID.
+        same_dispatch = f"d.{owner} = {engine.as_text(f't.{owner}')}"
+        self.database.execute(
+            f"DELETE FROM {stage} WHERE EXISTS (SELECT 1 FROM {sink} t JOIN {self.name} d ON {same_dispatch}"
+            f" WHERE {key_equals} AND d.{table} = ? AND {newer(engine, order, 'd.')})",
+            [self.sink_table],
+        )
+
+
+def newer(engine: Engine, order: Order, alias: str = "") -> str:
+    """The condition that a registered dispatch counts before one of this order.
+
+    Of two that have an interval the one with the later end counts; otherwise the one that read its source
+    later.
+    """
+    number, end = (alias + engine.quote(column) for column in ("number", "interval_end"))
+    later = f"{number} > {order.number:d}"
+    if order.interval_end is None:
+        return later
+    text = _text(order.interval_end)
+    return f"({end} > '{text}' OR (({end} IS NULL OR {end} = '{text}') AND {later}))"
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
