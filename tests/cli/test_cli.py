@@ -112,6 +112,19 @@ def test_check_connect_finds_a_column_of_the_sink_that_would_round(
     assert "column 'probability_stays' is TEXT, which turns numbers into text with 15 digits" in printed.err
 
 
+def test_check_connect_says_if_older_dispatches_could_replace_newer_predictions(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    workshop.run(workshop.dispatch())
+    workshop.add_model("churn", sink={"create": False})
+    assert main(["check", "--connect"]) == 0
+    workshop.in_sink("DROP TABLE mlops_dispatches")
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr()
+    assert "WRONG models.churn.sink.order" in printed.out
+    assert 'CREATE TABLE "mlops_dispatches"' in printed.err
+
+
 def test_check_connect_says_how_many_partitions_there_would_be(workshop: Workshop, capsys: Captured) -> None:
     workshop.add_model("churn", source={"partitions": {"column": "id", "count": 3}})
     assert main(["check", "--connect"]) == 0

@@ -36,6 +36,7 @@ def dispatch_in_terminal(
     row_limit: int | None = None,
     is_dry_run: bool = False,
     is_quarantined: bool = False,
+    overwrites_newer: bool = False,
 ) -> None:
     """Dispatch a model here and now and show it; raises what the step raises."""
     from rich.console import Console
@@ -53,6 +54,7 @@ def dispatch_in_terminal(
         is_dry_run=is_dry_run,
         reads_own_interval=interval is not None,
         is_quarantined=is_quarantined,
+        overwrites_newer=overwrites_newer,
     )
 
     def query() -> str:
@@ -125,6 +127,8 @@ def _print_accounts(
         "  ".join(f"{name} [bold]{count:,}[/bold]" for name, count in counts.items())
         + f"  in {seconds:.1f} s"
     )
+    if accounts.superseded:
+        console.print("superseded: the table holds predictions of a newer dispatch; see --overwrite-newer")
     if accounts.rejected and not dispatch.is_dry_run:
         quarantine = dispatch.model.quarantine_sink
         console.print(f"rejected: table {quarantine.table}, connection '{quarantine.connection}'")

@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     dispatch.add_argument(
         "--quarantined", action="store_true", help="dispatch only the rows whose keys are in quarantine"
     )
+    dispatch.add_argument(
+        "--overwrite-newer",
+        action="store_true",
+        help="also replace predictions of rows that were read later, or of a later data interval",
+    )
     dispatch.set_defaults(run=_dispatch)
 
     cursor = commands.add_parser("cursor", help="show or set up to where models have read their source")
@@ -221,6 +226,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         row_limit=options.limit,
         is_dry_run=options.dry_run,
         is_quarantined=options.quarantined,
+        overwrites_newer=options.overwrite_newer,
     )
     return 0
 

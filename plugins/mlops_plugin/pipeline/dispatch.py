@@ -45,6 +45,7 @@ class Dispatch:
     is_dry_run: bool = False
     is_quarantined: bool = False  # only rows whose keys are in quarantine
     reads_own_interval: bool = False  # of a model with a cursor: the data interval, not what is new
+    overwrites_newer: bool = False  # also predictions of rows that were read later
 
     @property
     def moves_mark(self) -> bool:

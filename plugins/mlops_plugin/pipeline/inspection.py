@@ -89,6 +89,10 @@ def inspect_model(
     with _problem(found, "sink"):
         _look_at_sink(model, deployment, rows, runtime.outputs)
     yield _finding(found, name, "sink", f"table {model.sink.table} on connection '{model.sink.connection}'")
+    with _problem(found, "sink.order"):
+        _look_at_order(model, deployment)
+    if "sink.order" in found:  # only worth a line if it weakens a promise
+        yield _finding(found, name, "sink.order", "keeping older dispatches from newer predictions")
     if model.may_reject:
         sink = model.quarantine_sink
         with _problem(found, "quarantine"):
@@ -150,6 +154,13 @@ def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, o
             schema=schema,
             is_searched_by_key=model.source.skip_predicted,
         )
+
+
+def _look_at_order(model: ModelConfig, deployment: Deployment) -> None:
+    from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
+
+    with contextlib.closing(deployment.database(model.sink.connection)) as database:
+        DispatchesTable(database, model.sink).check()
 
 
 def _look_at_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Schema) -> None:

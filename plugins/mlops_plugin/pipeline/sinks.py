@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.sink.write_request import WriteRequest, Written
+from mlops_plugin.databases.sink.write_request import Order, Registration, WriteRequest, Written
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import CommitUncertain, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
@@ -28,12 +28,16 @@ _ANSWER_WAITS_S = (0.0, 0.5, 2.0)
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one dispatch has to write: `rows` with provenance, how many, by which artifact, and when made."""
+    """What one dispatch has to write: `rows` with provenance, how many, by which artifact, and when made.
+
+    `order` decides whether they count where other dispatches have predicted the same keys.
+    """
 
     rows: pa.RecordBatchReader
     count: int
     artifact_sha256: str
     at: datetime
+    order: Order
 
 
 class Sink(Protocol):
@@ -105,7 +109,7 @@ class TableSink:
 
         rows = predictions.rows
         watched = pa.RecordBatchReader.from_batches(rows.schema, _counted(rows, self.on_rows))
-        request = self._request(predictions.artifact_sha256)
+        request = self._request(predictions)
         try:
             with self._open() as database:
                 return write_predictions(database, request, watched)
@@ -115,15 +119,17 @@ class TableSink:
                 raise
             return Written(persisted, predictions.count - persisted)
 
-    def _request(self, artifact_sha256: str) -> WriteRequest:
-        model = self.dispatch.model
+    def _request(self, predictions: Predictions) -> WriteRequest:
+        model, sha256 = self.dispatch.model, predictions.artifact_sha256
+        is_forced = self.dispatch.overwrites_newer
         is_distinct = model.source.skip_predicted and model.sink.mode == "append"
         return WriteRequest(
             model.sink,
             model.key,
             self.dispatch.id,
             is_searched_by_key=model.source.skip_predicted,
-            distinct_by_artifact=artifact_sha256 if is_distinct else None,
+            distinct_by_artifact=sha256 if is_distinct else None,
+            registration=Registration(predictions.order, model.name, sha256, predictions.at, is_forced),
             check=self.check,
         )
 
@@ -160,7 +166,8 @@ class TableSink:
 
     def describe(self) -> dict[str, Any]:
         sink = self.dispatch.model.sink
-        return {"connection": sink.connection, "table": sink.table}
+        forced = {"overwrites_newer": True} if self.dispatch.overwrites_newer else {}
+        return {"connection": sink.connection, "table": sink.table, **forced}
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Database]:

@@ -6,6 +6,7 @@ process of its own and a sink that shows (`serving.run`).
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.increment import Increment, advance_mark
+from mlops_plugin.pipeline.reading.order import open_in_order, take_order
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
 from mlops_plugin.pipeline.sinks import Sink
 from mlops_plugin.pipeline.staging.notes import planned_partition, require_logged
@@ -159,17 +161,26 @@ class _RunningStep:
         return self.runner.dispatch
 
     def _plan(self) -> PlanReport:
+        dispatch, store = self._dispatch, self.runner.store
+        order = None if dispatch.is_dry_run else take_order(dispatch, store)  # before anything is read
         query, partitions = self.runner.source.plan()
-        steps.plan(query, partitions, self.shelf)
+        steps.plan(query, partitions, self.shelf, order)
         return PlanReport(tuple(partition.name for partition in partitions))
 
     def _collect(self) -> CollectReport:
-        partition, plan_id, named = ALL_ROWS, None, {}
         if self.shelf.partition is not None:
-            planned = planned_partition(self.shelf)
-            partition, plan_id = planned.partition, planned.plan
-            named = {"partition": partition.name}
-        with self.runner.source.open(partition) as source:
+            return self._collect_partition()
+        open_source = functools.partial(self.runner.source.open, ALL_ROWS)
+        with open_in_order(self._dispatch, self.runner.store, open_source) as (source, rows, order):
+            read = source.describe()
+            collected = steps.collect(
+                self._dispatch, read.sql, rows, self.shelf, increment=source.increment, order=order
+            )
+        return CollectReport(collected.rows, read.to_json(), collected.increment)
+
+    def _collect_partition(self) -> CollectReport:
+        planned = planned_partition(self.shelf)
+        with self.runner.source.open(planned.partition) as source:
             read = source.describe()
             collected = steps.collect(
                 self._dispatch,
@@ -177,9 +188,11 @@ class _RunningStep:
                 source.rows(),
                 self.shelf,
                 increment=source.increment,
-                plan_id=plan_id,
+                plan_id=planned.plan,
+                order=planned.order,
             )
-        return CollectReport(collected.rows, {**named, **read.to_json()}, collected.increment)
+        report = {"partition": planned.partition.name, **read.to_json()}
+        return CollectReport(collected.rows, report, collected.increment)
 
     def _log(self) -> LogReport:
         sha256 = self.runner.models.artifact_sha256(self._dispatch.model)

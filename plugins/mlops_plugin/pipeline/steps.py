@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
@@ -48,10 +49,10 @@ from mlops_plugin.pipeline.validation.threshold import is_within_threshold, requ
 _COLLECTED, _PREDICTED, _REJECTED = "collect", "infer", "rejected"  # files of rows on a shelf
 
 
-def plan(query: str, partitions: Sequence[Partition], shelf: Shelf) -> Planned:
-    """Pin the partitions that `collect` and `infer` each take one of."""
+def plan(query: str, partitions: Sequence[Partition], shelf: Shelf, order: Order | None = None) -> Planned:
+    """Pin the partitions that `collect` and `infer` each take one of, and the order of the dispatch."""
     stored = tuple(partition.stored() for partition in partitions)
-    planned = Planned(uuid.uuid4().hex, query, stored)
+    planned = Planned(uuid.uuid4().hex, query, stored, order)
     put_note(planned, shelf)
     return planned
 
@@ -64,11 +65,13 @@ def collect(
     *,
     increment: Increment | None = None,
     plan_id: str | None = None,
+    order: Order | None = None,
 ) -> Collected:
     """Stream the query's rows, or one partition's, onto the shelf.
 
     Raises `KeyColumnError` for a missing or NULL key. `increment` watches the rows if the model reads only a
-    part of its query; `plan_id` is the plan that the partition belongs to.
+    part of its query; `plan_id` is the plan that the partition belongs to; `order` is the dispatch's among
+    those of its model.
     """
     key, at = dispatch.model.key, datetime.now(UTC)
     _require_collectable(dispatch, rows.schema)
@@ -86,6 +89,7 @@ def collect(
         plan=plan_id,
         blocks=file.blocks,
         at=at.isoformat(),
+        order=order,
     )
     put_note(collected, shelf)
     return collected
@@ -222,9 +226,11 @@ def persist(
         on_counted(count, rejected)
     _put_aside(dispatch, sink, logged, predicted, shelf)
     at = max(datetime.fromisoformat(part.at) for part in predicted)
+    # Nothing is older than a dispatch that an earlier version has collected.
+    order = logged.parts[0].order or Order(0)
     with predicted_rows(predicted, shelf) as rows:
         complete = with_provenance(rows, dispatch, logged.artifact_sha256, at)
-        written = sink.write(Predictions(complete, count, logged.artifact_sha256, at))
+        written = sink.write(Predictions(complete, count, logged.artifact_sha256, at, order))
     accounts = Accounts(collected, count, rejected, written.persisted, written.superseded)
     _require_closed(dispatch, accounts, is_stored=sink.is_stored)
     if dispatch.is_quarantined and sink.is_stored:

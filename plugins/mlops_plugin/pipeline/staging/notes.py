@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import KeyColumnError, StagingOutdated
 from mlops_plugin.pipeline.reading.key_range import outermost
 from mlops_plugin.pipeline.reading.partitions import Partition
@@ -62,10 +63,11 @@ def find_note(kind: type[_Note], shelf: Shelf) -> _Note | None:
 
 @dataclass(frozen=True)
 class PlannedPartition:
-    """The partition of one `collect`, and the plan that it belongs to."""
+    """The partition of one `collect`, the plan that it belongs to, and the order that the plan has taken."""
 
     plan: str
     partition: Partition
+    order: Order | None
 
 
 def planned_partition(shelf: Shelf) -> PlannedPartition:
@@ -76,7 +78,7 @@ def planned_partition(shelf: Shelf) -> PlannedPartition:
             f"staging: partition {shelf.partition} is not among the {len(planned.partitions)} that were "
             "planned last; clear 'plan' and what follows it in Airflow"
         )
-    return PlannedPartition(planned.id, planned.partitions[shelf.partition].partition())
+    return PlannedPartition(planned.id, planned.partitions[shelf.partition].partition(), planned.order)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.pipeline.reading.increment_read import IncrementRead
 from mlops_plugin.pipeline.reading.partitions import StoredPartition
 from mlops_plugin.pipeline.staging.checksums import Blocks
@@ -37,6 +38,7 @@ class Planned:
     id: str
     query: str
     partitions: tuple[StoredPartition, ...]
+    order: Order | None = None  # see reading.order; None for a dry run and in notes of earlier versions
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Collected:
     plan: str | None = None  # the plan whose partition the rows are
     blocks: Blocks | None = None  # of the file, see staging.checksums
     at: str | None = None  # when the source was asked; None in notes of earlier versions
+    order: Order | None = None  # see reading.order; with partitions their plan's
 
     @property
     def staged(self) -> Staged:

@@ -58,6 +58,9 @@ class Dispatch(_FromRecord):
     rows_predicted: int | None
     rows_rejected: int | None
     rows_persisted: int | None
+    rows_superseded: int | None = Field(
+        description="Predictions left out because the table holds those of a newer dispatch."
+    )
     error: str | None
 
 

@@ -38,6 +38,8 @@ def _no_predictions(dispatch: DispatchRecord, table: str | None) -> str:
         return "The Showroom shows predictions and does not store them."
     if dispatch.dry_run:
         return "A dry run stores no predictions."
+    if dispatch.rows_persisted == 0 and dispatch.rows_superseded:
+        return "It wrote none: the table holds predictions of a newer dispatch for all of its rows."
     if dispatch.rows_persisted == 0:
         return "There were no rows to predict."
     return "It stored no predictions yet." if dispatch.state == "running" else "It stored no predictions."

@@ -1,0 +1,95 @@
+"""The order of a dispatch among the dispatches of its model, fixed before it reads its source.
+
+`step_runner` takes it in `plan` or `collect`; the sink decides by it whose prediction of a key counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from itertools import chain
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from mlops_plugin.databases.sink.write_request import Order
+from mlops_plugin.errors import DispatchesOverlap
+from mlops_plugin.events.order import has_later, take_number
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.pipeline.dispatch import Dispatch
+
+_ATTEMPTS = 8
+_IN_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+# What Airflow derives from a run's dates. `run_after` and the rest may be asked of `dag_run` as well.
+_OF_INTERVAL = re.compile(
+    r"\b(data_interval_(start|end)|logical_date|execution_date|run_after|ds|ds_nodash|ts|ts_nodash"
+    r"|ts_nodash_with_tz|(prev|next)_(data_interval|execution_date|ds|start_date)\w*"
+    r"|(yesterday|tomorrow)_ds\w*)\b"
+)
+
+
+class HasRows(Protocol):
+    """An open source."""
+
+    def rows(self) -> pa.RecordBatchReader: ...
+
+
+_Source = TypeVar("_Source", bound=HasRows)
+
+
+def take_order(dispatch: Dispatch, store: EventStore) -> Order:
+    """A place behind all dispatches of the model that have begun to read. Raises `EventStoreError`."""
+    end = interval_end(dispatch)
+    return Order(take_number(store, dispatch.model.name, dispatch.id, end), end)
+
+
+def interval_end(dispatch: Dispatch) -> datetime | None:
+    """The end of the data interval by which the dispatch chooses its rows; None if it reads what is there."""
+    source = dispatch.model.source
+    reads_interval = source.cursor is not None and dispatch.reads_own_interval
+    if dispatch.data_interval is None or not (reads_interval or uses_interval(source.query)):
+        return None
+    return dispatch.data_interval[1]
+
+
+def uses_interval(query: str) -> bool:
+    """Whether a query's template names the data interval, or a date that Airflow derives from it."""
+    return any(_OF_INTERVAL.search(block.group()) for block in _IN_TEMPLATE.finditer(query))
+
+
+@contextlib.contextmanager
+def open_in_order(
+    dispatch: Dispatch, store: EventStore, open_source: Callable[[], AbstractContextManager[_Source]]
+) -> Iterator[tuple[_Source, pa.RecordBatchReader, Order | None]]:
+    """An open source, its rows and its order, such that the order of dispatches is that of their snapshots.
+
+    Between the number and the first row another dispatch may take a number and read sooner: then the source
+    is opened once more, behind it. Raises `DispatchesOverlap` if that happens again and again. A dry run
+    needs no order.
+    """
+    if dispatch.is_dry_run:
+        with open_source() as source:
+            yield source, source.rows(), None
+        return
+    for _ in range(_ATTEMPTS):
+        order = take_order(dispatch, store)
+        with open_source() as source:
+            rows = _begun(source.rows())
+            if not has_later(store, dispatch.model.name, order.number, order.interval_end):
+                yield source, rows, order
+                return
+    raise DispatchesOverlap(
+        f"models.{dispatch.model.name}: {_ATTEMPTS} times in a row another dispatch of this model began "
+        "while this one waited for its first row, so nobody can tell whose rows are newer; let fewer run at "
+        "once (max_active_runs), or try again"
+    )
+
+
+def _begun(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """The same rows; the first batch is here, so the database has fixed what the statement sees."""
+    batches = iter(rows)
+    first = next(batches, None)
+    return pa.RecordBatchReader.from_batches(rows.schema, chain([] if first is None else [first], batches))
