@@ -1,5 +1,5 @@
 #!/bin/sh
-# The `init` service: everything that has to be done once before Airflow's components start; harmless to repeat.
+# The `init` service: everything that must be done once before Airflow's components start; safe to repeat.
 set -eu
 echo "== Airflow's database"
 airflow db migrate

@@ -4,7 +4,7 @@
     python include/make_demo.py --connection ID    the source is a mysql, postgres or sqlite connection
     python include/make_demo.py --retrain          train again, and print the hashes that config.yaml may pin
 
-Each data set comes with scikit-learn. One half trains the model, and its baseline tells of it; the other
+Each data set comes with scikit-learn. One half trains the model and makes its baseline; the other
 half, which the model has never seen, becomes a table named like the model: `id` (its row in the data set,
 from 1), `observed_at` (UTC), the features, and `truth`. What exists already is left alone, so running it
 again is harmless and quick.

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nmake {options.command}: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nmake {options.command}: interrupted; `make status` tells what runs", file=sys.stderr)
+        print(f"\nmake {options.command}: interrupted; `make status` shows what is running", file=sys.stderr)
         return 130
     return 0
 

@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def ensure_admin(security: Any, password: str) -> None:
-    """Create the user, or give it this password where it has another."""
+    """Create the user, or change its password to this one."""
     from werkzeug.security import check_password_hash
 
     user = security.find_user(username=NAME)

@@ -43,7 +43,7 @@ class AirflowApi:
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{port}"
         self._token: str | None = None
-        # A proxy of the user's network is no way to their own machine.
+        # A network proxy cannot reach the user's own machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def health(self) -> dict[str, str]:
@@ -84,7 +84,7 @@ class AirflowApi:
         self.call("POST", f"/api/v2/dags/{_quoted(dag_id)}/dagRuns", {"logical_date": None})
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Send a request; again, if the server fails or is too slow, where that changes nothing twice."""
+        """Send a request; retry it if the server fails or is slow and a repetition is harmless."""
         for pause_s in _PAUSES_S if method in _REPEATABLE else ():
             try:
                 return self._send(method, path, body)

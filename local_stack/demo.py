@@ -92,7 +92,7 @@ def _dispatch_missing(
 
 
 def _run_state(api: AirflowApi, dag_id: str) -> str:
-    """`queued` or `running` where a run is under way, else the state of the newest; `none` without a run."""
+    """`queued` or `running` while a run is active, else the state of the newest; `none` without a run."""
     states = [str(run["state"]) for run in api.runs(dag_id)]
     return next((state for state in states if state in ACTIVE), states[0] if states else "none")
 

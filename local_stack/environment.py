@@ -42,7 +42,7 @@ def read_or_make_password(layout: Layout) -> str:
 
 
 def stack_environment(layout: Layout, host: str, port: int) -> dict[str, str]:
-    """The variables that make Airflow the one of this checkout; also what `.local/env` says."""
+    """The variables that point Airflow at this checkout; `.local/env` holds the same."""
     return {
         "AIRFLOW_HOME": str(layout.airflow_home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(layout.checkout / "dags"),
@@ -68,7 +68,7 @@ def stack_environment(layout: Layout, host: str, port: int) -> dict[str, str]:
 
 
 def sqlite_connection(path: Path) -> str:
-    """An Airflow connection in its JSON form, which bears a space in the path."""
+    """An Airflow connection in its JSON form, which allows a space in the path."""
     return json.dumps({"conn_type": "sqlite", "host": str(path)})
 
 

@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def install(layout: Layout, *, dev: bool, this_python: bool) -> None:
-    """Bring `.venv/` to what the lock says, or do nothing where it is there already.
+    """Install what the lock lists into `.venv/`, or do nothing if it is already there.
 
-    The stamp in it says what it holds. An interrupted installation leaves its mark, and is begun afresh.
+    A stamp names what it holds. After an interrupted installation, everything is installed again.
     """
     stamp, begun = layout.venv / "installed", layout.venv / "installing"
     wanted = digest(layout, "develop" if dev else "run")
@@ -108,7 +108,7 @@ def works(layout: Layout, this_python: bool) -> bool:
 
 
 def digest(layout: Layout, kind: str) -> str:
-    """What decides the content of `.venv/`, as one word."""
+    """A hash of everything that decides the content of `.venv/`."""
     names = [LOCKS[kind], "requirements.in", "pyproject.toml"]
     content = b"\0".join((layout.checkout / name).read_bytes() for name in names)
     return f"{kind}-{hashlib.sha256(content).hexdigest()}"

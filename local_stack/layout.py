@@ -1,4 +1,4 @@
-"""What lies where in a checkout that `make up` set up."""
+"""The paths in a checkout that `make up` has set up."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Layout:
         return str(self.venv / "bin" / name)
 
     def create(self) -> None:
-        """Make `.local/`, for its owner only; raises `LocalStackError` for a path Airflow cannot bear."""
+        """Make `.local/`, for its owner only; raises `LocalStackError` for a path that Airflow cannot use."""
         if odd := ODD_CHARACTERS.intersection(str(self.checkout)):
             shown = " ".join(sorted(odd)).replace("\n", "newline")
             raise LocalStackError(

@@ -76,7 +76,7 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    # While the kernel loads a program, /proc shows no environment: whoever looked now would not find it.
+    # While the kernel loads a program, /proc shows no environment, so the process could not be found yet.
     seen_by = time.monotonic() + SEEN_WITHIN_S
     while process.poll() is None and MARK not in _environment(process.pid) and time.monotonic() < seen_by:
         time.sleep(0.001)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-REPEAT_S = 10.0  # how often a running step reports where the output is not a terminal
+REPEAT_S = 10.0  # how often a running step reports if the output is not a terminal
 TAIL_BYTES = 64_000
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 CAUSE = re.compile(r"\b(\w*(Error|Exception|Missing|Unusable)\b|error:|fatal:|ERROR|CRITICAL)")

@@ -1,4 +1,4 @@
-"""Brings Airflow of this checkout up, down, and says how it is: what `make up`, `down` and `status` do."""
+"""Starts and stops Airflow of this checkout and reports on it: `make up`, `make down` and `make status`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def status(layout: Layout) -> bool:
         state = state_of(layout, component, running.get(component), health[component])
         print(f"  {component:<14} {state}")
     if set(running) != set(COMPONENTS):
-        print("  not all of it runs; start it anew: make up")
+        print("  not everything is running; start it again: make up")
     print(f"  http://localhost:{port}, user admin, password in .local/admin-password")
     return set(running) == set(COMPONENTS) and set(health.values()) == {"healthy"}
 

@@ -94,7 +94,7 @@ def get_connection(conn_id: str) -> ConnectionSpec:
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException as error:
-        if variable in os.environ:  # Airflow says "not defined" of what it cannot parse, too
+        if variable in os.environ:  # Airflow also reports "not defined" for what it cannot parse
             raise _malformed(conn_id) from None
         raise ConnectionUnusable(
             f"there is no Airflow connection '{conn_id}'; add it under Admin > Connections, with "

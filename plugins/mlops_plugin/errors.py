@@ -1,4 +1,4 @@
-"""Everything this project raises on purpose, in one hierarchy.
+"""Every error that this project raises on purpose, in one hierarchy.
 
 Each message says what failed, where, what was found and what to do. It never holds a password: the
 connection id stands for the connection.
@@ -14,7 +14,7 @@ from typing import ClassVar
 class MlopsError(Exception):
     """Root of the hierarchy; `str()` of it may be shown to an operator."""
 
-    # Whether to try again must fail in the same way until a person has changed something.
+    # Whether a retry fails in the same way until a person changes something.
     is_final: ClassVar[bool] = False
 
 
@@ -33,7 +33,7 @@ class Problem:
 
 
 class ConfigError(MlopsError):
-    """The configuration is wrong; carries every problem found, not the first only."""
+    """The configuration is invalid; carries every problem found, not only the first."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -53,7 +53,7 @@ class TemplateError(MlopsError):
 
 
 class TemplateMistake(TemplateError):
-    """The template itself is wrong, whatever Airflow's variables and connections hold."""
+    """The template itself is invalid, whatever Airflow's variables and connections hold."""
 
     is_final = True
 
@@ -72,7 +72,7 @@ class DatabaseError(MlopsError):
     def __init__(self, conn_id: str, doing: str, driver_says: str) -> None:
         self.conn_id = conn_id
         self.doing = doing
-        # On one line: records keep an error's first, and a driver may say what matters on its third.
+        # On one line: records keep only an error's first line, and drivers put facts on later ones.
         self.driver_says = driver_says = " ".join(driver_says.split())
         super().__init__(f"connection '{conn_id}': {doing} failed: {driver_says}")
 
@@ -92,17 +92,17 @@ class QueryError(MlopsError):
 
 
 class PartitionError(MlopsError):
-    """A query's rows cannot be divided as the configuration says."""
+    """A query's rows cannot be partitioned as configured."""
 
     is_final = True
 
 
 class SinkError(MlopsError):
-    """The predictions table is not what the configuration says it is."""
+    """The predictions table does not match the configuration."""
 
 
 class LimitRefused(SinkError):
-    """A dispatch of a part of the rows would replace the whole table."""
+    """A dispatch of some of the rows would replace the whole table."""
 
     is_final = True
 
@@ -122,15 +122,15 @@ class KeyColumnMissing(KeyColumnError):
 
 
 class CursorError(MlopsError):
-    """The column by which only new rows are read, or its high-water mark, is not what it has to be."""
+    """The cursor column or its watermark is invalid."""
 
 
 class ArtifactError(MlopsError):
-    """A model file is missing, altered, incompatible, or no model."""
+    """A model file is missing, altered, incompatible, or not a model."""
 
 
 class ArtifactChanged(ArtifactError):
-    """A model file is another than the one that was pinned, by the configuration or by the dispatch."""
+    """A model file differs from the one that the configuration or the dispatch pinned."""
 
     is_final = True
 
@@ -152,7 +152,7 @@ class FeatureError(MlopsError):
 
 
 class ContractError(MlopsError):
-    """What `input:` or `output:` asks cannot be asked of these columns, or ends the dispatch."""
+    """`input:` or `output:` does not fit these columns, or ends the dispatch."""
 
     is_final = True
 
@@ -174,7 +174,7 @@ class StagingError(MlopsError):
 
 
 class StagingOutdated(StagingError):
-    """They do not belong together, or not to the configuration any more; steps have to be cleared."""
+    """Staged rows do not belong together, or no longer to the configuration; steps must be cleared."""
 
     is_final = True
 
@@ -184,7 +184,7 @@ class DispatchesOverlap(MlopsError):
 
 
 class EventStoreError(MlopsError):
-    """The event store is missing, out of date or refuses."""
+    """The event store is missing or out of date, or it refuses a request."""
 
 
 class TrySuperseded(MlopsError):
@@ -192,7 +192,7 @@ class TrySuperseded(MlopsError):
 
 
 class StepInterrupted(MlopsError):
-    """A step was ended from outside, before it was done."""
+    """A step was stopped from outside before it finished."""
 
 
 class AccountingError(MlopsError):
@@ -200,11 +200,11 @@ class AccountingError(MlopsError):
 
 
 class ServingError(MlopsError):
-    """A model's process hung, ended, or wanted more than it may use."""
+    """A model's process hung, died, or exceeded its limits."""
 
 
 class CaseError(MlopsError):
-    """What was asked of the Showroom names a case, column or value that does not exist."""
+    """A request to the Showroom names a case, column or value that does not exist."""
 
 
 class NotifierUnusable(MlopsError):

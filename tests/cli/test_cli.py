@@ -22,7 +22,7 @@ Captured = pytest.CaptureFixture[str]
 
 def test_check_of_a_sound_file_succeeds(workshop: Workshop, capsys: Captured) -> None:
     assert main(["check"]) == 0
-    assert "1 of 1 models are well described; no problems" in capsys.readouterr().out
+    assert "1 of 1 models OK" in capsys.readouterr().out
 
 
 def test_check_says_every_problem_with_its_line_and_fails(workshop: Workshop, capsys: Captured) -> None:
@@ -31,7 +31,7 @@ def test_check_says_every_problem_with_its_line_and_fails(workshop: Workshop, ca
     printed = capsys.readouterr()
     assert "models.ill.schedule: 'often'" in printed.err
     assert "models.ill.retries" in printed.err
-    assert "1 of 2 models are well described; 2 problems" in printed.out
+    assert "1 of 2 models OK; 2 problems" in printed.out
 
 
 def test_check_of_one_model_leaves_the_others_out(workshop: Workshop, capsys: Captured) -> None:

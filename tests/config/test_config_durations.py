@@ -71,10 +71,10 @@ def test_a_duration_without_unit_is_refused(value: object) -> None:
 
 
 def test_a_number_is_told_which_units_there_are() -> None:
-    with pytest.raises(ValueError, match=r"write e\.g\. '30s' or '30m'"):
+    with pytest.raises(ValueError, match=r"'30s'.*'30m'"):
         parse_duration(30)
 
 
 def test_a_positive_duration_is_not_zero() -> None:
-    with pytest.raises(ValueError, match="longer than 0s"):
+    with pytest.raises(ValueError, match="0s"):
         parse_positive_duration("0m")

@@ -246,13 +246,13 @@ def test_any_value_anywhere_loads_or_complains(load: Load, where: str, value: ob
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        ('    owner: "x', "not YAML: "),
+        ('    owner: "x', "invalid YAML: "),
         ("\towner: x", "the line is indented with a tab"),
-        ("   owner: x", "not YAML: "),
-        ("    owner: [a", "not YAML: "),
-        ("    owner: a: b", "not YAML: mapping values are not allowed"),
-        ("    owner: *nobody", "not YAML: found undefined alias"),
-        ("    owner: @x", "not YAML: found character that cannot start any token"),
+        ("   owner: x", "invalid YAML: "),
+        ("    owner: [a", "invalid YAML: "),
+        ("    owner: a: b", "invalid YAML: mapping values are not allowed"),
+        ("    owner: *nobody", "invalid YAML: found undefined alias"),
+        ("    owner: @x", "invalid YAML: found character that cannot start any token"),
         ("    owner: " + "[" * 40, "nested more than 30 levels deep"),
     ],
 )

@@ -25,124 +25,134 @@ def model(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"),
+    ("line", "path", "facts"),
     [
         (
             "schedule: 5 minutes",
-            "schedule: '5 minutes' is not a cron expression; write e.g. '*/5 * * * *', '5m', '@hourly', or a "
-            "list of asset names",
+            "schedule",
+            ("'5 minutes'", "'*/5 * * * *'", "'5m'", "'@hourly'"),
         ),
-        ("schedule: 5", "schedule: not a schedule; write e.g. '*/5 * * * *'"),
-        ("schedule: {assets: [a]}", "schedule: not a schedule"),
-        ("schedule: [churn.predictions]", "schedule: 'churn.predictions' is this model's own asset"),
-        ("schedul: 5m", "schedul: unknown key; did you mean 'schedule'?"),
-        ("xyzzy: 5m", "xyzzy: unknown key; there are schedule, timezone, "),
-        ("name: other", "name: unknown key"),
-        ("retries: '3'", "retries: found the text '3', expected a whole number"),
-        ("retries: 3.0", "retries: found the number 3.0, expected a whole number"),
-        ("retries: yes", "retries: found the boolean yes, expected a whole number"),
-        ("retries: -1", "retries: found the number -1, expected at least 0"),
-        ("retries: 101", "retries: found the number 101, expected at most 100"),
-        ("retries:", "retries: found nothing, expected a whole number"),
-        ("catchup: maybe", "catchup: found the text 'maybe', expected true or false"),
-        ("catchup: true", "catchup: catchup needs a start_date; write e.g. start_date: 2026-01-31"),
-        ("retry_delay: 30", "retry_delay: a duration needs a unit; write e.g. '30s' or '30m'"),
-        ("retry_delay: soon", "retry_delay: 'soon' is not a duration"),
-        ("task_timeout: 0s", "task_timeout: must be longer than 0s"),
+        ("schedule: 5", "schedule", ("'*/5 * * * *'",)),
+        ("schedule: {assets: [a]}", "schedule", ()),
+        ("schedule: [churn.predictions]", "schedule", ("'churn.predictions'",)),
+        ("schedul: 5m", "schedul", ("'schedule'",)),
+        ("xyzzy: 5m", "xyzzy", ()),
+        ("name: other", "name", ()),
+        ("retries: '3'", "retries", ("'3'",)),
+        ("retries: 3.0", "retries", ("3.0",)),
+        ("retries: yes", "retries", ()),
+        ("retries: -1", "retries", ("1", "0")),
+        ("retries: 101", "retries", ("101", "100")),
+        ("retries:", "retries", ()),
+        ("catchup: maybe", "catchup", ("'maybe'",)),
+        ("catchup: true", "catchup", ("start_date", "2026-01-31")),
+        ("retry_delay: 30", "retry_delay", ("'30s'", "'30m'")),
+        ("retry_delay: soon", "retry_delay", ("'soon'",)),
+        ("task_timeout: 0s", "task_timeout", ("0s",)),
         (
             "owner: 2026-01-01",
-            "owner: found the date 2026-01-01, expected a text; if you mean the text, put it",
+            "owner",
+            ("2026-01-01",),
         ),
         (
             "owner: no",
-            "owner: found the boolean no, expected a text; if you mean the text, put it in quotes: 'no'",
+            "owner",
+            ("'no'",),
         ),
-        ("owner: ''", "owner: found the text '', expected at least 1 character(s)"),
-        ('description: "a\\nb"', "description: found the text 'a\\nb', expected a text of one line"),
-        ("tags: weekly", "tags: found the text 'weekly', expected a list, e.g. [a, b]"),
-        ("tags: [a, 1]", "tags[1]: found the number 1, expected a text"),
-        (f"tags: [{'x' * 101}]", "tags[0]: found the text"),
-        ("pool: {}", "pool: found a mapping, expected a text"),
-        ("start_date: 2026-13-45", "start_date: 2026-13-45 is not a valid date"),
-        ("start_date: tomorrow", "start_date: 'tomorrow' is not a date or time; write e.g. 2026-01-31"),
-        ("start_date: 5", "start_date: found the number 5, expected a date or time"),
-        ("start_date: 9999-12-31T23:59:59-12:00", "start_date: "),
-        ("features: []", "features: found a list, expected at least 1 item(s)"),
-        ("features: [a, b, a]", "features: 'a' is listed twice"),
-        ("showroom: [a]", "showroom: found a list, expected a mapping with the keys title, cases, search"),
-        ("showroom: {image: {width: 8}}", "showroom.image.height: required, but missing: Rows of pixels"),
-        ("showroom: {cases: ''}", "showroom.cases: the query is empty"),
-        ("max_active_runs: 0", "max_active_runs: found the number 0, expected at least 1"),
-        ("retries: !!python/object:os.system 5", "retries: the tag !!python/object:os.system is not allowed"),
-        ("retries: !!int five", "retries: five is not a valid number"),
-        ("5: x", "5: YAML reads the key 5 as a number; put it in quotes: '5'"),
-        ("on: x", "on: YAML reads the key on as a boolean; put it in quotes: 'on'"),
-        ("~: x", "~: the key is empty"),
+        ("owner: ''", "owner", ("''", "1")),
+        ('description: "a\\nb"', "description", ("'a\\nb'",)),
+        ("tags: weekly", "tags", ("'weekly'",)),
+        ("tags: [a, 1]", "tags[1]", ("1",)),
+        (f"tags: [{'x' * 101}]", "tags[0]", ()),
+        ("pool: {}", "pool", ()),
+        ("start_date: 2026-13-45", "start_date", ("2026-13-45",)),
+        ("start_date: tomorrow", "start_date", ("'tomorrow'", "2026-01-31")),
+        ("start_date: 5", "start_date", ("5",)),
+        ("start_date: 9999-12-31T23:59:59-12:00", "start_date", ()),
+        ("features: []", "features", ("1",)),
+        ("features: [a, b, a]", "features", ("'a'",)),
+        ("showroom: [a]", "showroom", ()),
+        ("showroom: {image: {width: 8}}", "showroom.image.height", ()),
+        ("showroom: {cases: ''}", "showroom.cases", ()),
+        ("max_active_runs: 0", "max_active_runs", ("0", "1")),
+        ("retries: !!python/object:os.system 5", "retries", ()),
+        ("retries: !!int five", "retries", ()),
+        ("5: x", "5", ("5", "'5'")),
+        ("on: x", "on", ("'on'",)),
+        ("~: x", "~", ()),
     ],
 )
 def test_a_mistake_in_a_model_is_named_with_line_and_remedy(
-    complain_about: Callable[[str], list[str]], line: str, problem: str
+    complain_about: Callable[[str], list[str]], line: str, path: str, facts: tuple[str, ...]
 ) -> None:
     (found,) = complain_about(line)
 
-    assert found.startswith(f"config.yaml:7: models.churn.{problem}")
+    assert found.startswith(f"config.yaml:7: models.churn.{path}: ")
+    assert [fact for fact in facts if fact not in found] == []
 
 
 @pytest.mark.parametrize(
-    ("instead", "problem"),
+    ("instead", "path", "facts"),
     [
         (
             "model: {format: skop, uri: a}",
-            "model.format: found the text 'skop', expected one of skops, joblib, pickle; did you "
-            "mean 'skops'?",
+            "model.format",
+            ("'skop'", "'skops'"),
         ),
         (
             "model: {format: onnx, uri: a}",
-            "model.format: found the text 'onnx', expected one of skops, joblib, ",
+            "model.format",
+            ("'onnx'",),
         ),
         (
             "model: {format: joblib, uri: a.joblib}",
-            "model.sha256: required for joblib, which can run code when loaded; `sha256sum a.joblib` "
-            "prints it",
+            "model.sha256",
+            ("sha256sum a.joblib",),
         ),
         (
             "model: {format: pickle, uri: a.pkl, sha256: abc}",
-            "model.sha256: 'abc' is not 64 hex digits; `sha256sum a.pkl` prints them",
+            "model.sha256",
+            ("'abc'", "64", "sha256sum a.pkl"),
         ),
         (
             "model: {format: joblib, uri: a, sha256: " + "a" * 64 + ", trusted: [x]}",
-            "model.trusted: only for format skops, but the format is joblib",
+            "model.trusted",
+            (),
         ),
-        ("model: {format: skops, uri: ''}", "model.uri: found the text '', expected at least 1"),
-        ("model: {format: skops}", "model.uri: required, but missing: The file: a path"),
+        ("model: {format: skops, uri: ''}", "model.uri", ("''", "1")),
+        ("model: {format: skops}", "model.uri", ()),
         (
             "model: models/a.skops",
-            "model: found the text 'models/a.skops', expected a mapping with the keys format",
+            "model",
+            ("'models/a.skops'",),
         ),
-        ("model: ['a', 'b']", "model: found a list, expected a mapping with the keys format, uri"),
-        ("model:", "model: found nothing, expected a mapping with the keys format, uri"),
-        ("key: []", "key: found a list, expected at least 1 item(s)"),
-        ("key: id", "key: found the text 'id', expected a list"),
-        ("key: [id, id]", "key: 'id' is listed twice"),
-        ("key: [prediction]", "key: 'prediction' is a column of the predictions table; rename it"),
-        ("key: [Dispatch_ID]", "key: 'Dispatch_ID' is a column of the predictions table"),
-        ("key: [probability_x]", "key: 'probability_x' is a column of the predictions table"),
-        ("source: {connection: w, query: ' '}", "source.query: the query is empty"),
-        ("source: {connection: w, query: {{ x }}}", "source.query: "),
-        ("source: {connection: w, query: a, batch_rows: 0}", "source.batch_rows: found the number 0"),
-        ("sink: {connection: w, table: a.b.c.d}", "sink.table: 'a.b.c.d' is no table name"),
+        ("model: ['a', 'b']", "model", ()),
+        ("model:", "model", ()),
+        ("key: []", "key", ("1",)),
+        ("key: id", "key", ("'id'",)),
+        ("key: [id, id]", "key", ("'id'",)),
+        ("key: [prediction]", "key", ("'prediction'",)),
+        ("key: [Dispatch_ID]", "key", ("'Dispatch_ID'",)),
+        ("key: [probability_x]", "key", ("'probability_x'",)),
+        ("source: {connection: w, query: ' '}", "source.query", ()),
+        ("source: {connection: w, query: {{ x }}}", "source.query", ()),
+        ("source: {connection: w, query: a, batch_rows: 0}", "source.batch_rows", ("0",)),
+        ("sink: {connection: w, table: a.b.c.d}", "sink.table", ("'a.b.c.d'",)),
         (
             "sink: {connection: w, table: a, mode: upsrt}",
-            "sink.mode: found the text 'upsrt', expected one of append, upsert, replace; did you "
-            "mean 'upsert'?",
+            "sink.mode",
+            ("'upsrt'", "'upsert'"),
         ),
         (
             "sink: {connection: w, table: a, create: yep}",
-            "sink.create: found the text 'yep', expected true or ",
+            "sink.create",
+            ("'yep'",),
         ),
     ],
 )
-def test_a_mistake_in_a_section_is_named(complain: Complain, instead: str, problem: str) -> None:
+def test_a_mistake_in_a_section_is_named(
+    complain: Complain, instead: str, path: str, facts: tuple[str, ...]
+) -> None:
     key = instead.partition(":")[0]
     lines = ["models:\n", "  churn:\n", *MODEL.splitlines(keepends=True)]
     number = next(index for index, line in enumerate(lines) if line.strip().startswith(key + ":"))
@@ -150,7 +160,8 @@ def test_a_mistake_in_a_section_is_named(complain: Complain, instead: str, probl
 
     (found,) = complain("".join(lines))
 
-    assert found.startswith(f"config.yaml:{number + 1}: models.churn.{problem}")
+    assert found.startswith(f"config.yaml:{number + 1}: models.churn.{path}: ")
+    assert [fact for fact in facts if fact not in found] == []
 
 
 def test_all_problems_come_at_once(complain: Complain) -> None:
@@ -213,15 +224,13 @@ def test_credentials_in_a_url_are_refused_and_never_shown(complain: Complain, pl
 def test_duplicate_keys_are_refused_with_both_lines(complain: Complain) -> None:
     text = "models:\n" + model("churn") + "    key: [other]\n"
 
-    assert complain(text) == [
-        "config.yaml:7: models.churn.key: the key stands here twice, first in line 4; keep one"
-    ]
+    assert complain(text) == ["config.yaml:7: models.churn.key: duplicate key, first in line 4; keep one"]
 
 
 def test_a_duplicate_section_stops_the_file(complain: Complain, load: Load) -> None:
     text = "events: {}\nmodels:\n" + model("churn") + "events: {}\n"
 
-    assert complain(text) == ["config.yaml:8: events: the key stands here twice, first in line 1; keep one"]
+    assert complain(text) == ["config.yaml:8: events: duplicate key, first in line 1; keep one"]
     with pytest.raises(ConfigError):
         load(text)
 
@@ -231,7 +240,7 @@ def test_a_duplicate_model_is_broken_and_the_others_are_not(load: Load) -> None:
 
     assert list(loaded.config.models) == ["b"]
     (problem,) = loaded.broken["a"]
-    assert (problem.line, problem.message) == (12, "the key stands here twice, first in line 2; keep one")
+    assert (problem.line, problem.message) == (12, "duplicate key, first in line 2; keep one")
 
 
 @pytest.mark.parametrize("name", ["a b", "größe", "x" * 201, "a/b"])
@@ -298,9 +307,9 @@ def test_asking_for_a_broken_model_says_why(load: Load) -> None:
     loaded = load("models:\n" + model("good") + "  bad: 5\n")
 
     assert loaded.model("good").name == "good"
-    with pytest.raises(ConfigError, match=r"models\.bad: found the number 5"):
+    with pytest.raises(ConfigError, match=r"models\.bad: .*\b5\b"):
         loaded.model("bad")
-    with pytest.raises(ConfigError, match="no model 'goo'; did you mean 'good'"):
+    with pytest.raises(ConfigError, match=r"'goo'.*'good'"):
         loaded.model("goo")
 
 
@@ -318,39 +327,42 @@ models:
 
 
 @pytest.mark.parametrize(
-    ("source", "sink", "mode", "problem"),
+    ("source", "sink", "mode", "path", "facts"),
     [
-        ("cursor: {column: changed}", "warehouse", "append", "source.cursor: a cursor reads some rows"),
+        ("cursor: {column: changed}", "warehouse", "append", "source.cursor", ()),
         (
             "cursor: {column: changed}",
             "warehouse",
             "replace",
-            "source.cursor: a cursor reads some rows",
+            "source.cursor",
+            (),
         ),
-        ("cursor: {column: changed, lag: -1}", "warehouse", "upsert", "source.cursor.lag: -1 is no distance"),
-        ("cursor: {column: changed, lag: 5x}", "warehouse", "upsert", "source.cursor.lag: '5x' is not a dur"),
-        ("cursor: {column: changed, lag: yes}", "warehouse", "upsert", "source.cursor.lag: not a duration"),
-        ("cursor: {column: ''}", "warehouse", "upsert", "source.cursor.column: found the text ''"),
-        ("cursor: {lag: 1h}", "warehouse", "upsert", "source.cursor.column: required, but missing"),
-        ("cursor: {column: changed, initial: soon}", "w", "upsert", "source.cursor.initial: 'soon' is not a"),
-        ("cursor: {column: changed, initial: 1.5}", "w", "upsert", "source.cursor.initial: expected a date"),
-        ("cursor: {column: changed, initial: 5, lag: 1h}", "w", "upsert", "source.cursor: lag is a duration"),
+        ("cursor: {column: changed, lag: -1}", "warehouse", "upsert", "source.cursor.lag", ("1",)),
+        ("cursor: {column: changed, lag: 5x}", "warehouse", "upsert", "source.cursor.lag", ("'5x'",)),
+        ("cursor: {column: changed, lag: yes}", "warehouse", "upsert", "source.cursor.lag", ()),
+        ("cursor: {column: ''}", "warehouse", "upsert", "source.cursor.column", ("''",)),
+        ("cursor: {lag: 1h}", "warehouse", "upsert", "source.cursor.column", ()),
+        ("cursor: {column: changed, initial: soon}", "w", "upsert", "source.cursor.initial", ("'soon'",)),
+        ("cursor: {column: changed, initial: 1.5}", "w", "upsert", "source.cursor.initial", ()),
+        ("cursor: {column: changed, initial: 5, lag: 1h}", "w", "upsert", "source.cursor", ()),
         (
             "cursor: {column: changed, initial: 2026-01-01, lag: 5}",
             "warehouse",
             "upsert",
-            "source.cursor: lag is the number 5, but initial is the time 2026-01-01",
+            "source.cursor",
+            ("5", "2026-01-01"),
         ),
-        ("skip_predicted: true", "warehouse", "replace", "source.skip_predicted: mode replace keeps the new"),
-        ("skip_predicted: true", "lake", "upsert", "source.skip_predicted: the database compares rows with"),
+        ("skip_predicted: true", "warehouse", "replace", "source.skip_predicted", ()),
+        ("skip_predicted: true", "lake", "upsert", "source.skip_predicted", ()),
     ],
 )
 def test_what_an_incremental_model_needs_is_said_at_its_parameter(
-    complain: Complain, source: str, sink: str, mode: str, problem: str
+    complain: Complain, source: str, sink: str, mode: str, path: str, facts: tuple[str, ...]
 ) -> None:
     (found,) = complain(INCREMENTAL.format(source=source, sink=sink, mode=mode))
 
-    assert found.startswith(f"config.yaml:8: models.churn.{problem}")
+    assert found.startswith(f"config.yaml:8: models.churn.{path}: ")
+    assert [fact for fact in facts if fact not in found] == []
 
 
 @pytest.mark.parametrize(

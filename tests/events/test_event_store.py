@@ -179,7 +179,7 @@ def test_a_dispatch_that_was_never_begun_is_an_error_that_names_it(store: EventS
         lambda: store.reconcile("nobody", "failed", "gone"),
     ]
     for call in calls:
-        with pytest.raises(EventStoreError, match="no dispatch 'nobody'"):
+        with pytest.raises(EventStoreError, match="'nobody'"):
             call()
     with store.address.create_engine().connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(tables.events)) == 0
@@ -226,7 +226,7 @@ def test_values_that_json_does_not_know_are_kept_as_text(store: EventStore) -> N
 def test_a_name_that_cannot_be_stored_is_refused_and_not_cut(
     store: EventStore, field: str, value: Any
 ) -> None:
-    with pytest.raises(EventStoreError, match=f"{field} .* cannot be stored"):
+    with pytest.raises(EventStoreError, match=field):
         store.begin(replace(new_identity(), **{field: value}))
     assert store.dispatches() == []
 

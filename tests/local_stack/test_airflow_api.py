@@ -70,7 +70,7 @@ def test_server_that_is_too_slow_once_is_asked_again(monkeypatch: pytest.MonkeyP
 def test_server_that_goes_on_failing_is_an_error_that_says_so() -> None:
     with (
         answering(500, 500, 500) as (api, _),
-        pytest.raises(LocalStackError, match="500 Internal Server Error"),
+        pytest.raises(LocalStackError, match="500"),
     ):
         api.runs("wine")
 

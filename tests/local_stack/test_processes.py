@@ -77,14 +77,12 @@ def test_a_taken_port_is_reported_with_its_process(address: str) -> None:
         taken.bind((address, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(
-            LocalStackError, match=f"port {port} is taken by process {os.getpid()} "
-        ) as raised:
+        with pytest.raises(LocalStackError, match=f"{port} .* {os.getpid()} ") as raised:
             processes.check_port("127.0.0.1", port)
     assert f"PORT={port + 1}" in str(raised.value)
     processes.check_port("127.0.0.1", port)
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(LocalStackError, match=r"cannot listen on 192\.0\.2\.1"):
+    with pytest.raises(LocalStackError, match=r"192\.0\.2\.1"):
         processes.check_port("192.0.2.1", free_port())

@@ -136,7 +136,7 @@ def test_a_dispatch_that_exceeds_its_own_limit_is_an_overrun() -> None:
 
 
 def test_a_broken_configuration_comes_before_everything() -> None:
-    said = "config.yaml:4: models.churn.key: required, but missing"
+    said = "config.yaml:4: models.churn.key: missing; required"
     state = model_state(Dag(last_run_state="running"), LAST, NOW, late_after=LATE_AFTER, problem=said)
 
     assert (state.word, state.why) == ("broken configuration", said)

@@ -1,4 +1,4 @@
-"""`python -m mlops_plugin.cli`: the `mlops` command where it is not installed."""
+"""`python -m mlops_plugin.cli`: the `mlops` command if it is not installed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A dispatch in the terminal: the very same steps, a progress bar, and the accounting at the end."""
+"""A dispatch in the terminal: the same steps, a progress bar, and the row counts at the end."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def dispatch_in_terminal(
     is_quarantined: bool = False,
     overwrites_newer: bool = False,
 ) -> None:
-    """Dispatch a model here and now and show it; raises what the step raises."""
+    """Dispatch a model in this process and show its progress; raises what the step raises."""
     from rich.console import Console
 
-    # A task's log lines would tear the progress bar apart.
+    # Log lines would break the progress bar.
     logging.getLogger("mlops_plugin").setLevel(logging.WARNING)
     now = datetime.now(UTC)
     dispatch = Dispatch(
@@ -100,7 +100,7 @@ def _progress(console: Console) -> Progress:
 
 @contextlib.contextmanager
 def _bar(progress: Progress, step: Step) -> Iterator[OnRows]:
-    # How many rows there are is known after `collect` only.
+    # The number of rows is known only after `collect`.
     total = next((task.completed for task in progress.tasks if task.description == "collect"), None)
     task = progress.add_task(step, total=total, rate="")
     started = time.monotonic()

@@ -1,6 +1,6 @@
 """The `mlops` command: what an operator or a data scientist does from a terminal.
 
-Exit status: 0 all well, 1 something is wrong and was said, 2 the command line itself is wrong.
+Exit status: 0 success, 1 a problem that was printed, 2 an invalid command line.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="say everything that is wrong with the configuration")
+    check = commands.add_parser("check", help="list every problem of the configuration")
     check.add_argument("models", nargs="*", metavar="MODEL", help="only these models (default: all)")
     check.add_argument(
         "--connect",
@@ -56,10 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_check)
 
-    dispatch = commands.add_parser("dispatch", help="run a model's four steps here and now, without Airflow")
+    dispatch = commands.add_parser("dispatch", help="run a model's steps in this process, without Airflow")
     dispatch.add_argument("model", metavar="MODEL")
     dispatch.add_argument("--limit", type=_positive, metavar="N", help="dispatch at most N rows")
-    dispatch.add_argument("--dry-run", action="store_true", help="do everything but write predictions")
+    dispatch.add_argument("--dry-run", action="store_true", help="do everything except write predictions")
     dispatch.add_argument(
         "--interval",
         nargs=2,
@@ -77,15 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     dispatch.set_defaults(run=_dispatch)
 
-    cursor = commands.add_parser("cursor", help="show or set up to where models have read their source")
-    cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last marks")
+    cursor = commands.add_parser("cursor", help="show or set the watermark of models that read only new rows")
+    cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last watermarks")
     change = cursor.add_mutually_exclusive_group()
-    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from there on, less the lag")
-    change.add_argument("--reset", action="store_true", help="the next dispatch begins at `initial`")
+    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from here on, less the lag")
+    change.add_argument("--reset", action="store_true", help="the next dispatch starts at `initial`")
     cursor.set_defaults(run=_cursor, complain=cursor.error)
 
     baseline = commands.add_parser(
-        "baseline", help="write down what a model's features look like, for its contract and the Showroom"
+        "baseline", help="record what a model's features look like, for its contract and the Showroom"
     )
     baseline.add_argument("model", metavar="MODEL")
     baseline.add_argument(
@@ -103,9 +103,9 @@ def _parser() -> argparse.ArgumentParser:
 
     database = commands.add_parser("db", help="the event store's tables")
     actions = database.add_subparsers(required=True, metavar="ACTION")
-    upgrade = actions.add_parser("upgrade", help="create or bring up to date; harmless when current")
+    upgrade = actions.add_parser("upgrade", help="create the tables or bring them up to date; safe to repeat")
     upgrade.set_defaults(run=_db_upgrade)
-    current = actions.add_parser("current", help="say which version the tables have")
+    current = actions.add_parser("current", help="print the version of the tables")
     current.set_defaults(run=_db_current)
 
     roles = commands.add_parser("roles", help="who may see and use the views in Airflow")
@@ -129,7 +129,7 @@ def _moment(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"'{text}' is no time; write e.g. 2026-01-31T06:00:00+00:00"
+            f"'{text}' is not a time; write e.g. 2026-01-31T06:00:00+00:00"
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -177,7 +177,7 @@ def _check(options: argparse.Namespace) -> int:
         print(problem, file=sys.stderr)
     failed = len(problems) + (_connect(sound, _deployment(loaded)) if options.connect else 0)
     count = "no problems" if not failed else "1 problem" if failed == 1 else f"{failed} problems"
-    print(f"{loaded.path}: {len(sound)} of {len(wanted)} models are well described; {count}")
+    print(f"{loaded.path}: {len(sound)} of {len(wanted)} models OK; {count}")
     return 1 if failed else 0
 
 
@@ -281,7 +281,7 @@ def _db_current(options: argparse.Namespace) -> int:
     with _deployment(_load(options)).event_store() as store:
         version = current(store.address)
     if version is None:
-        raise EventStoreError(f"event store ({store.address}): there are no tables; run: mlops db upgrade")
+        raise EventStoreError(f"event store ({store.address}): no tables; run: mlops db upgrade")
     print(f"event store ({store.address}): version {version}")
     return 0
 

@@ -1,4 +1,4 @@
-"""pydantic's complaints about a configuration in the words of someone who writes one."""
+"""Turns pydantic's errors into messages for the person who writes config.yaml; `loader` calls it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlops_plugin.config.schema import ModelConfig, Section
 from mlops_plugin.errors import Problem
 
 _EXPECTED = {
-    "string_type": "a text",
+    "string_type": "text",
     "int_type": "a whole number",
     "bool_type": "true or false",
     "tuple_type": "a list, e.g. [a, b]",
@@ -27,7 +27,7 @@ HIDDEN_KEYS: Mapping[type[Section], frozenset[str]] = {ModelConfig: frozenset({"
 def explain(
     error: ValidationError, section: type[Section], document: Document, file: str, prefix: KeyPath = ()
 ) -> list[Problem]:
-    """One `Problem` per complaint. `prefix` is where `section` stands in the document."""
+    """One `Problem` per error. `prefix` is the place of `section` in the document."""
     problems = []
     for details in error.errors(include_url=False, include_input=False):
         path = (*prefix, *details["loc"])
@@ -49,7 +49,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'? ` where something known is near, else nothing."""
+    """`did you mean 'x'? ` if a known name is close, else nothing."""
     near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'? " if near else ""
 
@@ -60,9 +60,9 @@ def keys_of(section: type[Section]) -> list[str]:
 
 
 def unknown_key(name: str, section: type[Section]) -> str:
-    """What to say about a key that a section does not have."""
+    """The message about a key that a section does not have."""
     keys = keys_of(section)
-    return f"unknown key; {suggest(name, keys).rstrip() or 'there are ' + ', '.join(keys)}"
+    return f"unknown key; {suggest(name, keys).rstrip() or 'the keys are ' + ', '.join(keys)}"
 
 
 def expected_mapping(section: type[Section]) -> str:
@@ -89,14 +89,14 @@ def _explain_one(details: dict[str, Any], section: type[Section], document: Docu
     node = document.node(path)
     is_secret = "connection" in path  # people write passwords there
     if is_secret and kind in ("string_type", "extra_forbidden"):
-        return "expected the id of an Airflow connection (what is written here is not shown)"
+        return "expected the id of an Airflow connection (the value is not shown, in case it is a secret)"
     found = describe(node)
     if kind == "value_error":
         return str(context["error"])
     if kind == "extra_forbidden":
         return unknown_key(str(path[-1]), owner)
     if kind == "missing":
-        return f"required, but missing: {_lower(field)}"
+        return f"missing; required: {_lower(field)}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"found {found}, {expected_mapping(owner)}"
     if kind in _EXPECTED:
@@ -117,13 +117,13 @@ _LIMITS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": lambda context: f"at least {context['min_length']} character(s)",
     "string_too_long": lambda context: f"at most {context['max_length']} characters",
     "too_short": lambda context: f"at least {context['min_length']} item(s)",
-    "string_pattern_mismatch": lambda _: "a text of one line",
+    "string_pattern_mismatch": lambda _: "text of one line",
 }
 
 
 def _quote_hint(node: Any) -> str:
     value = getattr(node, "value", None)
-    return f"; if you mean the text, put it in quotes: '{value}'" if isinstance(value, str) and value else ""
+    return f"; to write it as text, use quotes: '{value}'" if isinstance(value, str) and value else ""
 
 
 def _lower(field: FieldInfo | None) -> str:

@@ -32,7 +32,7 @@ KeyPath = tuple[str | int, ...]
 
 
 class Unreadable(Exception):
-    """The file cannot be read at all; `line` (from 1) is None where there is none."""
+    """The file cannot be read; `line` (from 1) is None if the fault has none."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         self.line = line
@@ -78,7 +78,7 @@ class Document:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; raises `Unreadable` that says what is wrong and how to mend it."""
+    """The text of a UTF-8 file; raises `Unreadable` with the fault and its fix."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -90,7 +90,7 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise Unreadable(
-            "there is no such file; set [mlops] config_file in airflow.cfg or AIRFLOW__MLOPS__CONFIG_FILE"
+            "no such file; set [mlops] config_file in airflow.cfg or AIRFLOW__MLOPS__CONFIG_FILE"
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
@@ -108,7 +108,7 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str) -> Document:
-    """Read YAML; raises `Unreadable` where it is no YAML."""
+    """Parse YAML; raises `Unreadable` if it is invalid."""
     try:
         root = _Composer(text).get_single_node()
     except yaml.YAMLError as error:
@@ -178,7 +178,7 @@ class _Reader:
             return maker(node)
         except (ValueError, LookupError, AttributeError, OverflowError):
             kind = _KIND[node.tag.removeprefix(_TAG)]
-            self._flaw(node, path, f"{_shorten(node.value)} is not a valid {kind}; a text stands in quotes")
+            self._flaw(node, path, f"{_shorten(node.value)} is not a valid {kind}; put text in quotes")
             return None
 
     def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class _Reader:
                 continue
             if name in own:
                 first = lines[name]
-                self._flaw(key, (*path, name), f"the key stands here twice, first in line {first}; keep one")
+                self._flaw(key, (*path, name), f"duplicate key, first in line {first}; keep one")
                 continue
             lines[name] = _line(key)
             own[name] = self.read(item, (*path, name))
@@ -263,18 +263,18 @@ def _explain_key(key: Node) -> str:
         return "the key is empty; write its name before the colon"
     kind = _KIND.get(key.tag.removeprefix(_TAG))
     if kind is None:
-        return f"the key {_shorten(key.value)} has a tag; write a plain text"
+        return f"the key {_shorten(key.value)} has a tag; write plain text"
     return f"YAML reads the key {key.value} as a {kind}; put it in quotes: '{key.value}'"
 
 
 def _explain_syntax(text: str, error: yaml.YAMLError) -> Unreadable:
-    """libyaml's complaint in the words of someone who edits the file."""
+    """libyaml's error as a message for the person who edits the file."""
     control = _CONTROL.search(text)
     if control:
         code = f"U+{ord(control.group()):04X}"
         return Unreadable(f"the character {code} is not allowed", _line_at(text, control.start()))
     if not isinstance(error, yaml.MarkedYAMLError):
-        return Unreadable(f"not YAML: {error}")
+        return Unreadable(f"invalid YAML: {error}")
     mark = error.problem_mark or error.context_mark
     line = None if mark is None else mark.line + 1
     tab = _TAB_INDENT.search(text)
@@ -286,7 +286,7 @@ def _explain_syntax(text: str, error: yaml.YAMLError) -> Unreadable:
     context = ""
     if error.context and error.context_mark and error.context_mark.line + 1 != line:
         context = f" ({error.context} that starts in line {error.context_mark.line + 1})"
-    return Unreadable(f"not YAML: {problem}{context}; check indentation, colons and quotes", line)
+    return Unreadable(f"invalid YAML: {problem}{context}; check indentation, colons and quotes", line)
 
 
 def _line_at(text: str, position: int) -> int:

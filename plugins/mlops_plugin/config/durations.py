@@ -12,7 +12,7 @@ _EXPECTED = "write whole days, hours, minutes and seconds, e.g. '90d', '2h', '15
 
 
 def parse_duration(value: object) -> timedelta:
-    """Turn `1h30m` into a timedelta; a timedelta passes. Raises `ValueError` that says what to write."""
+    """Turn `1h30m` into a timedelta; a timedelta passes. Raises `ValueError` with an example."""
     if isinstance(value, timedelta):
         duration = value
     elif isinstance(value, str):
@@ -26,7 +26,7 @@ def parse_duration(value: object) -> timedelta:
     else:
         raise ValueError(f"not a duration; {_EXPECTED}")  # noqa: TRY004 (pydantic reports ValueError only)
     if not timedelta(0) <= duration <= LONGEST:
-        raise ValueError(f"a duration lies between 0s and {format_duration(LONGEST)}")
+        raise ValueError(f"a duration must be between 0s and {format_duration(LONGEST)}")
     return duration
 
 

@@ -31,7 +31,7 @@ _QUERIES = (("source", "query"), ("showroom", "cases"))
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A configuration file: its valid models, and what is wrong with the others."""
+    """A configuration file: its valid models, and the problems of the others."""
 
     path: Path
     config: Config
@@ -99,12 +99,12 @@ def load_settings(path: Path) -> Config:
         settings = loading.read_settings(document)
         if not loading.problems:
             return settings
-    # Whatever is wrong or unusual: the whole file says it best.
+    # If anything is wrong or unusual, reading the whole file gives the best message.
     return load_config(path).config.model_copy(update={"models": {}})
 
 
 def shown_path(path: Path) -> str:
-    """A path as messages show it: relative to the working directory where it is below it."""
+    """A path as messages show it: relative to the working directory if it is below it."""
     try:
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 (without "..", symbolic links stay)
         return str(absolute.relative_to(Path.cwd()))
@@ -115,7 +115,7 @@ def shown_path(path: Path) -> str:
 
 
 def _read_excerpt(excerpts: Excerpts, name: str, path: Path) -> _Loading | None:
-    """One model read on its own, or None where the whole file has to be read to be sure of it."""
+    """One model read on its own, or None if only the whole file can tell."""
     excerpt = excerpts.faithful(name)
     if excerpt is None:
         return None
@@ -288,7 +288,7 @@ class _Loading:
                     )
 
     def finish(self, only: str | None = None) -> LoadedConfig:
-        """What was read, or `ConfigError` where the file as a whole is wrong."""
+        """What was read, or `ConfigError` if the file as a whole is invalid."""
         if self.problems:
             everything = [*self.problems, *_flatten(self.broken.values())]
             raise ConfigError(sorted(everything, key=lambda problem: problem.line or 0))

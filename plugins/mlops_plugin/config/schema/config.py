@@ -16,7 +16,7 @@ class Config(Section):
 
     defaults: ScheduleSettings = Field(
         default_factory=ScheduleSettings,
-        description="What every model's DAG has, unless the model says otherwise.",
+        description="Settings for every model's DAG; a model's own value wins.",
         examples=[{"retries": 3, "owner": "fraud-team"}],
     )
     events: EventsConfig = Field(

@@ -36,7 +36,7 @@ def _check_values(values: object) -> object:
         _check_value(value)
     if len({_kind(value) for value in values}) > 1:
         raise ValueError(
-            f"found {_shown(values)}; the values have to be all numbers, all texts or all true/false"
+            f"found {_shown(values)}; the values must be all numbers, all text or all true/false"
         )
     check_unique(tuple(_shown(value) for value in values))
     return values
@@ -47,7 +47,7 @@ def _check_value(value: object) -> object:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    raise ValueError(f"found {_shown(value)}, expected a number, a text, a date, true or false")
+    raise ValueError(f"found {_shown(value)}, expected a number, text, a date, true or false")
 
 
 def _check_baseline(value: object) -> object:
@@ -140,12 +140,12 @@ def rows_tolerated(threshold: int | str, collected: int) -> int:
 
 
 class ColumnContract(Section):
-    """One entry of `columns:`: what the values of one column of the query have to be."""
+    """One entry of `columns:`: what the values of one column of the query must be."""
 
     type: ColumnType | None = Field(
         default=None,
-        description="What each value is. Text that says a number or true/false is converted; without a type "
-        "the column is taken as the query gives it.",
+        description="The type of each value. Text that holds a number or true/false is converted; without a "
+        "type the column is taken as the query gives it.",
         examples=["integer"],
     )
     nullable: bool | None = Field(
@@ -185,13 +185,13 @@ class ColumnContract(Section):
         )
         for bound in bounds:
             if expected and _kind(bound) != expected:
-                return [f"{_shown(bound)} is no {expected}, but type is {self.type}"]
+                return [f"{_shown(bound)} is not a {expected}, but type is {self.type}"]
         if len(bounds) < 2:
             return []
         if _kind(self.min) != _kind(self.max):
             return [f"min {_shown(self.min)} and max {_shown(self.max)} are of different kinds"]
         if _sortable(self.min) > _sortable(self.max):
-            return [f"min {_shown(self.min)} is above max {_shown(self.max)}: no value can be right"]
+            return [f"min {_shown(self.min)} is above max {_shown(self.max)}: no value is valid"]
         if self.type == "integer" and math.ceil(self.min) > math.floor(self.max):  # type: ignore[arg-type]
             return [f"there is no whole number from {_shown(self.min)} to {_shown(self.max)}"]
         return []
@@ -206,11 +206,7 @@ class ColumnContract(Section):
     def _about_impute(self) -> Sequence[str]:
         is_given = "impute" in self.model_fields_set
         if self.on_violation != "impute":
-            return (
-                [f"impute is used with on_violation: impute only, found {self.on_violation}"]
-                if is_given
-                else []
-            )
+            return [f"impute needs on_violation: impute, found {self.on_violation}"] if is_given else []
         if not is_given:
             return ["on_violation: impute needs a value to take its place; write e.g. impute: 0"]
         if self.impute is None:
@@ -229,7 +225,7 @@ class ColumnContract(Section):
         kind = _kind(value)
         wanted = {"integer": "number", "timestamp": "date"}.get(self.type or "", self.type)
         if (wanted and kind != wanted) or (self.type == "integer" and value != math.floor(value)):
-            return f"is no {self.type}"
+            return f"is not of type {self.type}"
         for bound, word in ((self.min, "below min"), (self.max, "above max")):
             if bound is None:
                 continue
@@ -256,17 +252,17 @@ def _sortable(value: Any) -> Any:
 
 
 class InputContract(Section):
-    """`input:` of a model: what its rows have to be; rows that are not are kept from it."""
+    """`input:` of a model: what its rows must be; the model never sees other rows."""
 
     columns: dict[ColumnName, ColumnContract] = Field(
         default={},
-        description="Columns of the query, features or not, and what their values have to be.",
+        description="Columns of the query, features or not, and what their values must be.",
         examples=[{"age": {"type": "integer", "nullable": False, "min": 0, "max": 120}}],
     )
     baseline: Baseline = Field(
         default=False,
-        description="A file made by `mlops baseline`, whose types, ranges and categories every feature "
-        f"has to keep; what `columns` says of one wins. true: beside the artifact, "
+        description="A file made by `mlops baseline`: every feature must keep its types, ranges and "
+        f"categories. An entry in `columns` wins. true: the file beside the artifact, "
         f"`ARTIFACT{BASELINE_SUFFIX}`. A path is relative to the folder of this configuration.",
         examples=[True],
     )
@@ -275,7 +271,7 @@ class InputContract(Section):
     @model_validator(mode="after")
     def _check_says_something(self) -> Self:
         if not self.columns and not self.baseline:
-            raise ValueError("says nothing; list columns, or set baseline: true after `mlops baseline MODEL`")
+            raise ValueError("empty; list columns, or set baseline: true after `mlops baseline MODEL`")
         return self
 
     def located_in(self, folder: Path) -> InputContract:
@@ -285,7 +281,7 @@ class InputContract(Section):
         return located
 
     def baseline_uri(self, artifact_uri: str) -> str | None:
-        """Where the baseline is, or None where the contract has none."""
+        """Where the baseline is, or None if the contract has none."""
         if not self.baseline:
             return None
         if self.baseline is True:
@@ -294,11 +290,11 @@ class InputContract(Section):
 
 
 class OutputContract(Section):
-    """`output:` of a model: what happens where it answers with no number or with an unknown class."""
+    """`output:` of a model: what happens if it answers with no number or an unknown class."""
 
     on_violation: Literal["reject", "fail"] = Field(
         default="fail",
-        description="What a NaN, an infinite number or a class that the model does not have does: `fail` the "
+        description="What happens after a NaN, an infinite number or an unknown class: `fail` the "
         "dispatch, or `reject` the row.",
         examples=["reject"],
     )
@@ -319,7 +315,7 @@ class QuarantineConfig(Section):
     )
     create: bool | None = Field(
         default=None,
-        description="Create the table where it is missing; null: as the sink does.",
+        description="Create the table if it is missing; null: as the sink does.",
         examples=[True],
     )
 

@@ -17,7 +17,7 @@ _LARGEST = 2**63 - 1
 def _check_lag(value: object) -> int | timedelta:
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 <= value <= _LARGEST:
-            raise ValueError(f"{value} is no distance to step back; write 0 or more")
+            raise ValueError(f"{value} is not a valid lag; write 0 or more")
         return value
     return durations.parse_duration(value)
 

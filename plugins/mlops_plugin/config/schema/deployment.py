@@ -47,12 +47,12 @@ class ServingConfig(Section):
 
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=30),
-        description="A prediction that takes longer is given up, and the model's process ended.",
+        description="A prediction that takes longer fails, and the model's process is killed.",
         examples=["10s"],
     )
     load_timeout: PositiveDuration = Field(
         default=timedelta(minutes=2),
-        description="A model that takes longer to load is given up.",
+        description="A model that takes longer to load fails.",
         examples=["5m"],
     )
     memory_mb: Annotated[int, Field(ge=128, le=1_048_576)] = Field(
@@ -62,8 +62,8 @@ class ServingConfig(Section):
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=4,
-        description="Models kept in memory at once in each process of the API server; the one that was "
-        "unused for longest makes room.",
+        description="Models kept in memory at once in each process of the API server; the least "
+        "recently used one makes room.",
         examples=[8],
     )
     require_confinement: bool = Field(

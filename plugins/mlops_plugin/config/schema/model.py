@@ -74,12 +74,12 @@ class ModelConfig(ScheduleSettings):
     )
     input: InputContract | None = Field(
         default=None,
-        description="What the rows have to be; a row that is not is kept from the model, with the reason.",
+        description="What the rows must be; the quarantine takes invalid rows, with the reason.",
         examples=[{"columns": {"age": {"type": "integer", "min": 0, "max": 120}}}],
     )
     output: OutputContract = Field(
         default_factory=OutputContract,
-        description="What happens where the model answers with no number or with an unknown class.",
+        description="What happens if the model answers with no number or an unknown class.",
         examples=[{"on_violation": "reject"}],
     )
     quarantine: QuarantineConfig = Field(
@@ -142,7 +142,7 @@ class ModelConfig(ScheduleSettings):
     def _check_own_asset(self) -> Self:
         own = f"{self.name}.predictions"
         if isinstance(self.schedule, AssetSchedule) and own in self.schedule.names:
-            message = f"'{own}' is this model's own asset: it would run for ever; remove it"
+            message = f"'{own}' is this model's own asset: the model would run forever; remove it"
             raise self._wrong_at(("schedule",), self.schedule.names, message)
         return self
 
@@ -169,7 +169,9 @@ class ModelConfig(ScheduleSettings):
         if self.may_reject and self.quarantine_sink == self.sink.model_copy(
             update={"mode": "append", "create": self.quarantine_sink.create}
         ):
-            raise ValueError("quarantine: this is the sink's own table; give rejected rows a table of theirs")
+            raise ValueError(
+                "quarantine: this is the sink's own table; give rejected rows a table of their own"
+            )
         return self
 
     @property
@@ -233,7 +235,7 @@ class ModelConfig(ScheduleSettings):
             raise self._wrong_at(
                 ("source", "skip_predicted"),
                 True,
-                "the database compares rows with predictions, so both have to be on one connection; found "
+                "the database compares rows with predictions, so both must be on one connection; found "
                 f"'{source.connection}' for the source and '{sink.connection}' for the sink",
             )
         return self
@@ -252,7 +254,7 @@ class ModelConfig(ScheduleSettings):
         """SHA-256 (64 hex digits) of what this model's configuration says, canonical JSON.
 
         Defaults do not count, written out or not: a version with more parameters changes no hash. A relative
-        `uri` counts as it is written: where a deployment is unpacked changes nothing.
+        `uri` counts as it is written: the folder of a deployment does not count.
         """
         content = self.model_dump(mode="json", exclude_defaults=True)
         content["model"]["uri"] = self.model._uri_as_written or self.model.uri

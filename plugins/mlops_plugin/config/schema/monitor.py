@@ -25,7 +25,7 @@ _Threshold = Annotated[int, Field(ge=1, le=100)]
 
 
 class WatchedConfig(Section):
-    """What hosts and databases may each say of their own."""
+    """What each host and database may set for itself."""
 
     failure_threshold: _Threshold | None = Field(
         default=None,
@@ -75,7 +75,7 @@ class WatchedDatabaseConfig(WatchedConfig):
 
 
 class NotifierConfig(Section):
-    """One entry of `notify:`: an Airflow notifier that is told when a state changes."""
+    """One entry of `notify:`: an Airflow notifier that hears of changes of state."""
 
     notifier: ImportPath = Field(
         description="Import path of the notifier's class.",
@@ -94,7 +94,7 @@ class MonitorConfig(Section):
 
     refresh: PositiveDuration = Field(
         default=timedelta(seconds=10),
-        description="How often the page renews itself; a result that is younger is not probed again.",
+        description="How often the page refreshes; a younger result is not probed again.",
         examples=["30s"],
     )
     timeout: PositiveDuration = Field(

@@ -30,8 +30,8 @@ class PartitionsConfig(Section):
     )
     predicates: tuple[str, ...] | None = Field(
         default=None,
-        description="SQL conditions on the query's columns, one for each partition. What meets none of them "
-        "is a partition more.",
+        description="SQL conditions on the query's columns, one for each partition. Rows that meet none of "
+        "them are one more partition.",
         examples=[["region = 'EU'", "region = 'US'"]],
     )
     count: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)] | None = Field(
@@ -65,5 +65,5 @@ class PartitionsConfig(Section):
         if self.predicates is None and self.count is None:
             raise ValueError(f"{given[0]} needs a count; write e.g. count: 8")
         if self.predicates is not None and self.count is not None:
-            raise ValueError("predicates are counted by themselves; remove count")
+            raise ValueError("the number of predicates is the count; remove count")
         return self

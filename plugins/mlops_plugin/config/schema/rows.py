@@ -33,13 +33,13 @@ class SourceConfig(Section):
     )
     max_text_bytes: Annotated[int, Field(ge=1, le=1_073_741_824)] = Field(
         default=4096,
-        description="odbc only: the longest text value in bytes. A longer one fails the dispatch, "
-        "it is never cut.",
+        description="odbc only: the longest text value in bytes. A longer one fails the "
+        "dispatch; it is never cut.",
         examples=[65_536],
     )
     cursor: CursorConfig | None = Field(
         default=None,
-        description="Read only what is new since the last successful dispatch; needs `sink.mode: upsert`.",
+        description="Read only rows newer than the last successful dispatch; needs `sink.mode: upsert`.",
         examples=[{"column": "updated_at", "lag": "15m"}],
     )
     skip_predicted: bool = Field(
@@ -57,7 +57,7 @@ class SourceConfig(Section):
     partitions: PartitionsConfig | None = Field(
         default=None,
         description="How one dispatch's rows are divided among tasks that run side by side. "
-        "null: it has no parts.",
+        "null: one task reads them all.",
         examples=[{"column": "id", "count": 8}],
     )
 
@@ -82,6 +82,6 @@ class SinkConfig(Section):
     )
     create: bool = Field(
         default=False,
-        description="Create the table where it is missing; with false that is an error.",
+        description="Create the table if it is missing; with false, a missing table is an error.",
         examples=[True],
     )

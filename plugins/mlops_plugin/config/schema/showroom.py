@@ -43,6 +43,6 @@ class ShowroomConfig(Section):
     )
     image: ImageConfig | None = Field(
         default=None,
-        description="Set where the features are the pixels of a picture.",
+        description="Set if the features are the pixels of a picture.",
         examples=[{"width": 8, "height": 8}],
     )
