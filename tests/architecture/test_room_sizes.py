@@ -18,7 +18,7 @@ LARGER_ROOMS = {"plugins/mlops_plugin/pipeline": 18}
 # configuration need not know which file holds which.
 WITH_CODE_IN_INIT = frozenset(("plugins/mlops_plugin/cli", "plugins/mlops_plugin/config/schema"))
 # A database's name is the right name for its engine and its driver.
-SHARED_NAMES = frozenset(("mysql",))
+SHARED_NAMES = frozenset(("duckdb", "mysql"))
 
 
 def modules(*roots: str) -> Iterator[Path]:
