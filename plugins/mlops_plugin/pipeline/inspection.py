@@ -53,7 +53,10 @@ def inspect_model(
 
     with _problem(found, "source"):
         rows, engine = _describe(model, deployment, render)
-    yield _finding(found, name, "source", f"the query on connection '{model.source.connection}'")
+    tried = f"the query on connection '{model.source.connection}'"
+    if "source" not in found and engine.is_experimental:
+        tried += f" ({engine.name} is experimental: its SQL was never run on a real server)"
+    yield _finding(found, name, "source", tried)
 
     cursor = model.source.cursor
     if cursor is not None and "source" not in found:
