@@ -66,7 +66,7 @@ def test_run_again_from_the_tab_of_a_run(airflow: RunningAirflow, page: Page, ru
     page.goto(f"/dags/churn/runs/{quote(run_id)}/plugin/mlops-dispatch-of-run")
     tab = page.frame_locator("iframe")
     expect(tab.locator("#story .badge").first).to_have_text("succeeded", timeout=SOON_MS)
-    expect(tab.get_by_text("5 of its 5 rows in churn_predictions")).to_be_visible()
+    expect(tab.get_by_text("5 of its 5 rows in churn_predictions")).to_be_visible(timeout=SOON_MS)
 
     tab.get_by_role("button", name="Run again", exact=True).click()
     tab.get_by_role("button", name="Cancel").click()
