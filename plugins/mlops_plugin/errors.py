@@ -58,6 +58,12 @@ class TemplateMistake(TemplateError):
     is_final = True
 
 
+class EmptyInterval(TemplateError):
+    """A query reads a data interval, and the one of this run has no length."""
+
+    is_final = True
+
+
 class ConnectionUnusable(MlopsError):
     """An Airflow connection does not exist or lacks what its type needs."""
 

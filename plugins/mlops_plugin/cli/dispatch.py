@@ -15,7 +15,7 @@ from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.data_intervals import interval_at
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.reconciliation import close_abandoned
-from mlops_plugin.pipeline.rendering import render
+from mlops_plugin.pipeline.rendering import render, require_interval
 from mlops_plugin.pipeline.runner import run_dispatch
 from mlops_plugin.pipeline.step_reports import PersistReport, StepReport
 
@@ -58,6 +58,7 @@ def dispatch_in_terminal(
     )
 
     def query() -> str:
+        require_interval(model, model.source.query, dispatch.data_interval or (now, now))
         return render(
             model.source.query,
             model,

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import Database, ReadOptions
+from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.engines.registry import engine_named, engine_of_driver
 from mlops_plugin.errors import ConnectionUnusable
 
 # Connection type -> module and class. By name, so that a task loads the driver that it uses and no other.
@@ -19,6 +21,16 @@ _DRIVERS: Mapping[str, tuple[str, str]] = {
     "sqlite": ("adbc_sqlite", "SqliteDatabase"),
     "duckdb": ("adbc_duckdb", "DuckdbDatabase"),
 }
+
+
+def expected_engine(spec: ConnectionSpec) -> Engine | None:
+    """The engine behind a connection, as far as the connection tells it; None if only its server does."""
+    if spec.conn_type.lower() != "odbc":
+        return engine_named(spec.conn_type)
+    from mlops_plugin.databases.drivers.odbc.connection_string import driver_name
+
+    said = spec.extra.get("dialect")
+    return engine_named(str(said)) if said else engine_of_driver(driver_name(spec) or "")
 
 
 def open_database(

@@ -14,8 +14,8 @@ from airflow.sdk import BaseOperator
 
 from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
 from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError, TemplateMistake
-from mlops_plugin.pipeline.data_intervals import interval_at
-from mlops_plugin.pipeline.rendering import interval_context
+from mlops_plugin.pipeline.data_intervals import Interval, interval_at, without_gap
+from mlops_plugin.pipeline.rendering import interval_context, require_interval, time_writer
 
 if TYPE_CHECKING:
     from mlops_plugin.events.records import Step
@@ -142,7 +142,7 @@ class QueryOperator(StepOperator):
     def __init__(self, *, query: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.query = query
-        self._template_error: TemplateError | None = None
+        self._template_error: MlopsError | None = None
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any
@@ -151,9 +151,13 @@ class QueryOperator(StepOperator):
         from airflow.sdk.exceptions import AirflowRuntimeError
         from jinja2 import TemplateError as JinjaError
 
-        _complete_interval(context, self.model)
+        interval = _set_dates(context, self.model)
+        environment = jinja_env.overlay(finalize=time_writer(self.model))
         try:
-            super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+            require_interval(self.model, self.query, interval)
+            super()._do_render_template_fields(parent, template_fields, context, environment, seen_oids)
+        except MlopsError as error:
+            self._template_error = error
         except (JinjaError, AirflowRuntimeError) as error:
             # A missing variable or connection may exist in a minute.
             kind = TemplateMistake if isinstance(error, JinjaError) else TemplateError
@@ -202,13 +206,15 @@ class PlanOperator(QueryOperator):
         return partitions
 
 
-def _complete_interval(context: Any, model: ModelConfig) -> None:
-    """Give a run without a logical date (an asset's, or one triggered over the API) its dates.
+def _set_dates(context: Any, model: ModelConfig) -> Interval:
+    """Give the template the dates of its run in the model's time zone; returns the data interval.
 
-    Airflow leaves `data_interval_start` and the like undefined; a query that uses them would fail.
-    The interval is the last complete period of the model's schedule, or the moment itself if the
-    schedule has no periods.
+    Airflow gives none to a run without a logical date (an asset's, or one triggered over the API). Its moment
+    is when it was due, and its interval is the last complete period of the model's schedule, or the moment
+    itself if the schedule has no periods.
     """
-    if context.get("data_interval_end") is None:
-        moment = context["dag_run"].run_after
-        context.update(interval_context(moment, *interval_at(model, moment)))
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    moment = context.get("logical_date") or context["dag_run"].run_after
+    interval = interval_at(model, moment) if end is None else without_gap(model, (start, end))
+    context.update(interval_context(model, moment, interval))
+    return interval

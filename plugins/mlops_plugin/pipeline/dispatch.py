@@ -13,6 +13,7 @@ from typing import Any
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import DispatchIdentity, Origin, Step
+from mlops_plugin.pipeline.data_intervals import without_gap
 
 STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")
 # Those that work on one partition at a time, where a dispatch has any; `plan` comes before them all.
@@ -104,7 +105,7 @@ def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
         requested_by=dag_run.triggering_user_name,
         dag_id=dag_run.dag_id,
         run_id=dag_run.run_id,
-        data_interval=None if start is None or end is None else (start, end),
+        data_interval=None if start is None or end is None else without_gap(model, (start, end)),
         row_limit=params.get("row_limit"),
         is_dry_run=bool(params.get("dry_run", False)),
         is_quarantined=bool(params.get("quarantined", False)),

@@ -1,16 +1,23 @@
-"""A model's queries as Airflow would render them at a moment, outside of a DAG run.
+"""A model's queries as templates: which names they know, and how times are written for the source.
 
-Light, because `dag_factory` loads it whenever Airflow parses DAGs.
+A DAG run and the terminal share this. Light, because `dag_factory` loads it whenever Airflow parses DAGs.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mlops_plugin.config.schedules import UTC_NAME
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import TemplateError
-from mlops_plugin.pipeline.data_intervals import interval_at
+from mlops_plugin.connections import get_connection
+from mlops_plugin.errors import EmptyInterval, TemplateError
+from mlops_plugin.pipeline.data_intervals import Interval, interval_at
+
+if TYPE_CHECKING:
+    from mlops_plugin.databases.engines.engine import Engine
 
 _TEMPLATE_SIGNS = ("{{", "{%", "{#")
 
@@ -21,7 +28,7 @@ def render(
     *,
     moment: datetime,
     path: str = "source.query",
-    interval: tuple[datetime, datetime] | None = None,
+    interval: Interval | None = None,
     row_limit: int | None = None,
     dry_run: bool = False,
     quarantined: bool = False,
@@ -49,10 +56,11 @@ def render(
             "json": VariableAccessor(deserialize_json=True),
             "value": VariableAccessor(deserialize_json=False),
         },
-        **interval_context(moment, start, end),
+        **interval_context(model, moment, (start, end)),
     }
+    environment = dag.get_template_env().overlay(finalize=time_writer(model))
     try:
-        return str(dag.get_template_env().from_string(query).render(context))
+        return str(environment.from_string(query).render(context))
     except (JinjaError, AirflowRuntimeError) as error:
         raise TemplateError(
             f"models.{model.name}.{path}: {error}; without a DAG run, a query knows data_interval_start, "
@@ -67,16 +75,62 @@ def without_secrets(query: str) -> str:
     return str(redact(query))
 
 
-def interval_context(moment: datetime, start: datetime, end: datetime) -> dict[str, Any]:
-    """The template names that Airflow derives from a run's dates."""
-    ts = moment.isoformat()
+def interval_context(model: ModelConfig, moment: datetime, interval: Interval) -> dict[str, Any]:
+    """The template names that Airflow derives from a run's dates: pendulum times in the model's time zone."""
+    import pendulum
+
+    local, start, end = (pendulum.instance(time).in_timezone(model.timezone) for time in (moment, *interval))
+    ts = local.isoformat()
     return {
-        "logical_date": moment,
+        "logical_date": local,
         "data_interval_start": start,
         "data_interval_end": end,
-        "ds": moment.strftime("%Y-%m-%d"),
-        "ds_nodash": moment.strftime("%Y%m%d"),
+        "ds": local.strftime("%Y-%m-%d"),
+        "ds_nodash": local.strftime("%Y%m%d"),
         "ts": ts,
-        "ts_nodash": moment.strftime("%Y%m%dT%H%M%S"),
+        "ts_nodash": local.strftime("%Y%m%dT%H%M%S"),
         "ts_nodash_with_tz": ts.replace("-", "").replace(":", ""),
     }
+
+
+def time_writer(model: ModelConfig) -> Callable[[object], object]:
+    """What a template does with each value that it prints: a time becomes what the source compares rightly.
+
+    `{{ data_interval_start }}` is a time; `{{ ds }}` and `{{ data_interval_start.isoformat() }}` are texts.
+    """
+
+    @functools.cache
+    def engine() -> Engine:
+        return _engine_of(model)
+
+    def write(value: object) -> object:
+        return engine().write_time(value) if isinstance(value, datetime) else value
+
+    return write
+
+
+def require_interval(model: ModelConfig, query: str, interval: Interval) -> None:
+    """Raise `EmptyInterval` for a query that reads from the start of an interval without length: nothing."""
+    start, end = interval
+    if start >= end and "data_interval_start" in query:
+        raise EmptyInterval(
+            f"models.{model.name}.source.query: it reads rows from data_interval_start on, but the data "
+            f"interval of this run is empty: it begins and ends at {start:%Y-%m-%d %H:%M:%S %Z}; give the "
+            "model a schedule with periods, give the run an interval (`mlops dispatch --interval START "
+            "END`), or use logical_date in the query"
+        )
+
+
+def _engine_of(model: ModelConfig) -> Engine:
+    from mlops_plugin.databases.engines.registry import ANSI
+    from mlops_plugin.databases.opening import expected_engine
+
+    connection = get_connection(model.source.connection)
+    engine = expected_engine(connection)
+    if engine is None and model.timezone != UTC_NAME:
+        raise TemplateError(
+            f"models.{model.name}: how times of {model.timezone} are written depends on the database, and "
+            f"connection '{connection.conn_id}' does not tell which one it is; add it to its extra, e.g. "
+            '{"dialect": "postgresql"}'
+        )
+    return engine or ANSI

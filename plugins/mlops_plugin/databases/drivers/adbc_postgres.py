@@ -47,6 +47,9 @@ class PostgresDatabase(AdbcDatabase):
         super().__init__(spec, options, POSTGRESQL)
         with self._doing("connecting"):
             self._connection = driver.connect(_uri(spec))
+        # Otherwise NOW(), or a time without a zone, would mean what the server is set to.
+        self.execute(str(self.engine.utc_session))
+        self.commit()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         query = bare(query, self.engine.name)  # it will stand in a COPY

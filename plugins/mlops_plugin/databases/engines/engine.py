@@ -94,6 +94,21 @@ class Engine:
     supports_upsert: ClassVar[bool] = False
     keys_stage: ClassVar[bool] = False  # an upsert's temporary table gets the key as its primary key
 
+    def write_time(self, value: datetime) -> str:
+        """A time as a query's text compares it rightly with a column of times without a zone.
+
+        Without offset: SQLite compares texts, MySQL would turn an offset into the session's time zone, and
+        MariaDB takes it for a mistake.
+        """
+        return self.as_plain(value).replace(tzinfo=None).isoformat(" ")
+
+    def as_plain(self, value: datetime) -> datetime:
+        """The same time as one of Python's own: a subclass may write itself in another form."""
+        year, month, day, hour, minute, second = value.timetuple()[:6]
+        return datetime(
+            year, month, day, hour, minute, second, value.microsecond, tzinfo=value.tzinfo, fold=value.fold
+        )
+
     def quote(self, identifier: str) -> str:
         """One name, quoted. Raises `SinkError` for a name that the engine would refuse or cut short."""
         length = len(identifier.encode() if self.limit_counts_bytes else identifier)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import ClassVar
 
 from mlops_plugin.databases.engines.engine import Engine
@@ -33,6 +34,10 @@ class Mssql(Engine):
     null_order = "least"
     like_wildcards = "%_["
     supports_upsert = True
+
+    def write_time(self, value: datetime) -> str:
+        # With the blank, a DATETIME's day and month would follow the session's language.
+        return super().write_time(value).replace(" ", "T")
 
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"ABS(CAST(CHECKSUM({', '.join(columns)}) AS BIGINT)) % {count:d}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import ClassVar
 
 from mlops_plugin.databases.database import Database, read_rows
@@ -50,6 +51,10 @@ class Postgresql(Engine):
     snapshot = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",)
     utc_session = "SET TIME ZONE 'UTC'"
     supports_upsert = True
+
+    def write_time(self, value: datetime) -> str:
+        # A column without a zone drops the offset, one with a zone needs it.
+        return self.as_plain(value).isoformat(" ")
 
     def limit(self, rows: int) -> str:
         return f"LIMIT {rows:d}"

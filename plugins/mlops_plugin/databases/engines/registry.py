@@ -34,3 +34,11 @@ ENGINE_NAMES = tuple(dict.fromkeys(engine.name for engine in (*_ENGINES.values()
 def engine_named(name: str) -> Engine:
     """The engine of a connection type or of what an ODBC driver calls it; standard SQL for any other."""
     return _ENGINES.get(name.strip().lower(), ANSI)
+
+
+def engine_of_driver(name: str) -> Engine | None:
+    """The engine that an ODBC driver is for, by the driver's name or file; None if it does not tell."""
+    lower = name.lower()
+    signs = {"maria": MYSQL, "maodbc": MYSQL, "mysql": MYSQL, "postgre": POSTGRESQL, "psqlodbc": POSTGRESQL}
+    signs |= {"sqlite": SQLITE, "sql server": MSSQL, "msodbcsql": MSSQL, "freetds": MSSQL, "tdsodbc": MSSQL}
+    return next((engine for sign, engine in signs.items() if sign in lower), None)

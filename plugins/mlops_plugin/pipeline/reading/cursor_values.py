@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -116,16 +117,19 @@ def subtract_lag(value: Value, lag: int | timedelta) -> Value:
         return datetime.min.replace(tzinfo=value.tzinfo) if isinstance(value, datetime) else date.min
 
 
-def from_moment(moment: datetime, column: Column) -> Value:
-    """The end of a data interval (aware) as a value of the column; a date means its midnight in UTC."""
-    utc = moment.astimezone(UTC)
+def from_moment(moment: datetime, column: Column, zone: str) -> Value:
+    """The end of a data interval (aware) as a value of the column.
+
+    A time without a zone, and a date's midnight, are in the time zone of this name.
+    """
+    local = moment.astimezone(ZoneInfo(zone))
     match column:
         case "timestamp" | "text":
-            return utc.replace(tzinfo=None)
+            return local.replace(tzinfo=None, fold=0)
         case "timestamp with time zone":
-            return utc
+            return moment.astimezone(UTC)
         case "date":
             # The first day whose midnight is not before the moment.
-            return utc.date() if utc.time() == time() else utc.date() + timedelta(days=1)
+            return local.date() if local.time() == time() else local.date() + timedelta(days=1)
         case _:
             raise CursorError("a data interval is a range of time, but the cursor column holds integers")

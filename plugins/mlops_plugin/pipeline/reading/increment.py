@@ -231,7 +231,7 @@ def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, quer
             "VALUE` and an ordinary dispatch instead"
         )
     kind: Column = "text" if column == "integer" else column
-    start, end = (from_moment(moment, kind) for moment in dispatch.data_interval)
+    start, end = (from_moment(moment, kind, dispatch.model.timezone) for moment in dispatch.data_interval)
     return between(database.engine, cursor.column, start, end)
 
 
