@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.sdk import Asset, CronDataIntervalTimetable, DeltaDataIntervalTimetable
@@ -152,6 +154,30 @@ def test_query_renders_as_in_airflow(workshop: Workshop) -> None:
         "SELECT id, a, b, c FROM customers WHERE t >= '2026-02-28 00:00:00' AND d < '2026-03-01' "
         "AND e < '2026-02-22' LIMIT 9"
     )
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Sao_Paulo"])
+@pytest.mark.parametrize("logical_date", [NOON, None])
+def test_a_dag_run_renders_as_the_terminal_does(
+    workshop: Workshop, zone: str, logical_date: datetime | None
+) -> None:
+    query = (
+        "SELECT '{{ data_interval_start }}', '{{ data_interval_end.date() }}', '{{ ds }}', '{{ ts }}', "
+        "'{{ logical_date }}', '{{ logical_date.subtract(days=1) | ds_nodash }}', '{{ ts_nodash }}'"
+    )
+    workshop.add_model("churn", schedule="@daily", timezone=zone, source={"query": query})
+    model = workshop.model()
+    interval = interval_at(model, NOON)
+    context: dict[str, Any] = {"dag_run": SimpleNamespace(run_after=NOON), "params": {}}
+    if logical_date is not None:
+        dates = {"data_interval_start": interval[0], "data_interval_end": interval[1]}
+        context |= {"logical_date": logical_date, **dates}
+    task: Any = dag_of(workshop, schedule="@daily", timezone=zone, source={"query": query}).get_task(
+        "collect"
+    )
+    task.render_template_fields(context)
+    assert task.query_source()() == render(query, model, moment=NOON, interval=interval)
+    assert f"'{interval[0].astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}'" in task.query
 
 
 @pytest.mark.parametrize("query", ["SELECT {{ nothing }}", "SELECT {{ 1 / }}", "SELECT {% if %}"])
