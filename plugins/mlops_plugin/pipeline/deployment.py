@@ -55,7 +55,7 @@ class Deployment:
         )
 
     def _refuse_event_store_file(self, connection: ConnectionSpec) -> None:
-        """Two SQLite libraries in one process (ours for events, ADBC's for rows) ruin each other's locks."""
+        """Two SQLite libraries in one process (ours for events, ADBC's for rows) break each other's locks."""
         of_events = get_connection(self.events.connection) if self.events.connection else None
         store = StoreAddress.of(self.events, of_events, self.airflow_home)
         if store.is_file_of(connection, self.airflow_home):

@@ -1,6 +1,6 @@
-"""What a dispatch is: its identity, its four steps and what was asked of it.
+"""What a dispatch is: its identity, its steps and its options.
 
-Made by both doors (a DAG run's tasks, the terminal or Showroom) and handed to `pipeline.runner`.
+Tasks of a DAG run, the terminal and the Showroom make one and pass it to `pipeline.step_runner`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mlops_plugin.events.records import DispatchIdentity, Origin, Step
 from mlops_plugin.pipeline.data_intervals import without_gap
 
 STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")
-# Those that work on one partition at a time, where a dispatch has any; `plan` comes before them all.
+# Those that work on one partition at a time, if a dispatch has any; `plan` comes before them all.
 PARTITIONED: frozenset[Step] = frozenset({"collect", "infer"})
 
 # Airflow's run types in this project's words; a type that is not here counts as manual.
@@ -50,7 +50,7 @@ class Dispatch:
 
     @property
     def moves_mark(self) -> bool:
-        """Whether its success says that everything up to its last row is persisted."""
+        """Whether its success means that everything up to its last row is persisted."""
         is_partial = self.reads_own_interval or self.row_limit is not None or self.is_quarantined
         return self.model.source.cursor is not None and not (is_partial or self.is_dry_run)
 
@@ -84,7 +84,7 @@ def dispatch_id(dag_id: str, run_id: str) -> str:
 
 
 def new_dispatch_id() -> str:
-    """An id for a dispatch that no DAG run stands behind."""
+    """An id for a dispatch without a DAG run."""
     return str(uuid.uuid4())
 
 

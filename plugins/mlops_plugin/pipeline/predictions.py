@@ -13,13 +13,13 @@ from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
 
-# A read that was given up still runs until its database answers; these are all that may do so at once.
+# An abandoned read still runs until its database answers; only so many may do so at once.
 _places = threading.BoundedSemaphore(4)
 
 
 @dataclass(frozen=True)
 class FirstRows:
-    """Rows as Python values, in no particular order; `rows` is empty where later dispatches replaced them."""
+    """Rows as Python values, in no order; `rows` is empty if later dispatches replaced them."""
 
     table: str
     columns: list[str]
@@ -45,8 +45,8 @@ def _first_rows(
 ) -> FirstRows:
     """Rows of a table by `dispatch_id`.
 
-    Raises `DatabaseError` where the database does not answer in time or refuses, and whatever else opening
-    it may raise.
+    Raises `DatabaseError` if the database does not answer in time or refuses, and whatever else opening it
+    raises.
     """
     doing = f"reading {sink.table}"
     if not _places.acquire(blocking=False):

@@ -1,4 +1,4 @@
-"""The columns that say where a prediction comes from: dispatch, model, artifact and time."""
+"""The columns with a prediction's origin: dispatch, model, artifact and time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def predictions_schema(key: list[pa.Field], outputs: pa.Schema) -> pa.Schema:
-    """The columns of a predictions table: the key, what the model says, and where it comes from."""
+    """The columns of a predictions table: the key, the model's outputs, and their origin."""
     return pa.schema([*key, *outputs, *_COLUMNS])
 
 
 def with_provenance(
     rows: pa.RecordBatchReader, dispatch: Dispatch, artifact_sha256: str, at: datetime
 ) -> pa.RecordBatchReader:
-    """The same rows, each with where it comes from behind its own columns."""
+    """The same rows, each followed by its origin."""
     texts = (dispatch.id, dispatch.model.name, artifact_sha256)
     constants = [*map(_text, texts), _time(at, _COLUMNS[-1].type)]
     schema = predictions_schema(list(rows.schema), pa.schema([]))
@@ -59,8 +59,8 @@ def stored_time(value: object) -> datetime | None:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-# By hand, and not by pa.scalar: whatever makes Arrow of a Python value imports pandas first, to know its
-# values from others. A `persist` that needs no pandas is 0.4 s shorter.
+# By hand, and not by pa.scalar: converting a Python value to Arrow imports pandas first, to recognize its
+# values. Without pandas, `persist` is 0.4 s shorter.
 def _text(value: str) -> pa.Scalar:
     content = value.encode()
     offsets = struct.pack("=ii", 0, len(content))

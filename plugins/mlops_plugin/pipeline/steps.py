@@ -210,7 +210,7 @@ def persist(
     shelf: Shelf,
     on_counted: Callable[[int, int], None] | None = None,
 ) -> Persisted:
-    """Hand the predictions of the logged rows to the sink, with where each comes from.
+    """Hand the predictions of the logged rows to the sink, each with its origin.
 
     `logged` is what `notes.require_logged` read: only predictions of those very rows count. `on_counted`
     hears how many rows all partitions together have predicted and rejected. Rejected rows go to the

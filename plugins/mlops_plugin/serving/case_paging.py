@@ -1,7 +1,7 @@
 """The order of cases, and the SQL for those behind a place in it: pages are found by key, not counted off.
 
 A page deep inside of a table then costs what the first one does. What a case holds in the sorted column is
-compared by the database with what it holds itself: no driver and no browser has to carry it unchanged.
+compared by the database with what it holds itself: no driver and no browser must carry it unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLACE_VALUE = "mlops_place_value"
 
 @dataclass(frozen=True)
 class Place:
-    """A case that a page begins behind, or ends before where it `is_backwards`.
+    """A case after which a page begins, or before which it ends if it `is_backwards`.
 
     `is_null`: whether the sorted column is NULL there. Without a sorted column, or where that is part of the
     key, the key says all.

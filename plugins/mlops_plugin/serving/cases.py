@@ -1,6 +1,6 @@
 """The cases of a model: rows that a person can pick, found, sorted and paged by the database.
 
-The model's query stands inside ours as a subquery, so no more than a page travels. Values are parameters and
+The model's query becomes a subquery of ours, so no more than a page travels. Values are parameters and
 names are quoted; what a browser sends is compared with the query's columns before it becomes SQL.
 """
 
@@ -71,10 +71,10 @@ class Cases:
         return (*self._model.key, *rest)
 
     def page(self, view: CaseView) -> CasePage:
-        """One page; the database searches, sorts and begins where the page does."""
+        """One page; the database searches, sorts and skips to its first row."""
         size, place = max(1, min(view.page_rows, MAX_PAGE_ROWS)), view.place
         is_backwards = place is not None and place.is_backwards
-        rows = self._rows(view, size + 1)  # one more than is shown tells whether there is a further page
+        rows = self._rows(view, size + 1)  # one more than is shown: is there a further page?
         has_more, rows = rows.num_rows > size, rows.slice(0, size)
         if is_backwards:
             if not has_more:
@@ -90,7 +90,7 @@ class Cases:
     def _rows(self, view: CaseView, count: int) -> pa.Table:
         order = self._order(view)
         tables, condition, parameters = "", *self._search(view.search)
-        # A row without a key is no case: nobody can choose it, and no page could begin behind it.
+        # A row without a key is no case: nobody can choose it, and no page could begin after it.
         condition = " AND ".join(
             [f"{self._column(name)} IS NOT NULL" for name in self._model.key]
             + ([condition] if condition else [])
@@ -109,7 +109,7 @@ class Cases:
         return self._database.read(statement, batch_rows=count, parameters=parameters).read_all()
 
     def _value_at(self, key: Key, column: str) -> tuple[str, list[Any]]:
-        """A table of one row: what `column` holds in the case with this key. No row where that is gone."""
+        """A table of one row: the value of `column` in the case with this key. No row if the case is gone."""
         condition, parameters = self._has_key(key)
         order = CaseOrder(self._database.engine, self._model.key, None, is_descending=False).clause()
         wanted = self._select(condition, columns=f"{column} AS {PLACE_VALUE}")
@@ -136,7 +136,7 @@ class Cases:
         return self._select(condition) + self._order(CaseView()).clause(), parameters
 
     def chosen(self, keys: Sequence[Key]) -> pa.RecordBatchReader:
-        """The cases with these keys; raises `CaseError` where there are fewer."""
+        """The cases with these keys; raises `CaseError` if there are fewer."""
         statement, parameters = self.chosen_query(keys)
         rows = self._database.read(statement, batch_rows=MAX_CHOSEN, parameters=parameters).read_all()
         wanted = {self.typed_key(key) for key in keys}
@@ -166,7 +166,7 @@ class Cases:
         return " AND ".join(f"{self._column(name)} = ?" for name in self._model.key), list(key)
 
     def _select(self, condition: str, tables: str = "", columns: str = "cases.*") -> str:
-        # The line break ends a comment that may stand at the query's end.
+        # The line break ends a comment at the query's end.
         where = f" WHERE {mark(condition)}" if condition else ""
         return f"SELECT {columns} FROM (\n{self.query}\n) cases{tables}{where}"
 
@@ -185,7 +185,7 @@ class Cases:
 
     def _order(self, view: CaseView) -> CaseOrder:
         if view.sort is not None:
-            self._column(view.sort)  # which there has to be
+            self._column(view.sort)  # it must exist
         return CaseOrder(self._database.engine, self._model.key, view.sort, view.is_descending)
 
     def _first(self, rows: int) -> str:

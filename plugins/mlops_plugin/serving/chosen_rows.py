@@ -42,7 +42,7 @@ class ChosenRows:
         return f"{self.query}\n-- why: the case, then with one feature at a time {self.references}"
 
     def to_json(self) -> Mapping[str, Any]:
-        """What the record of `collect` says of the rows."""
+        """What the record of `collect` keeps of the rows."""
         if self.references is None:
             return self.wanted.details
         why = {"references": self.references.origin, "features": list(self.references.usual)}

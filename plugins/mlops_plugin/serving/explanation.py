@@ -1,4 +1,4 @@
-"""Why a model answers as it does: what changes when one feature at a time takes its usual value.
+"""Explains a prediction: how it changes when one feature at a time takes its usual value.
 
 This is ablation to a reference, one feature at a time: simple to read and to check by hand, and blind to
 features that act together. It is a Showroom run: its rows are the case and one more for each feature.
@@ -54,7 +54,7 @@ class Contribution:
     feature: str
     value: Any
     reference: Any
-    amount: float | None  # None where the contract rejects the row with the reference value
+    amount: float | None  # None if the contract rejects the row with the reference value
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Explanation:
 
 
 def usual_values(features: tuple[str, ...], sample: pa.Table) -> dict[str, Usual]:
-    """What the sampled cases say of each feature; features that they lack are left out."""
+    """The usual value of each feature among the sampled cases; features that they lack are left out."""
     return {name: _usual(sample.column(name)) for name in features if name in sample.column_names}
 
 
 def references_of(model: ModelConfig, runtime: Runtime, cases: Cases) -> References:
-    """By the model's baseline, where there is one for this artifact, else by a sample of its cases.
+    """From the model's baseline if there is one for this artifact, else from a sample of its cases.
 
     A feature that the baseline says nothing usual of, a date for example, is as usual among the cases.
     """
@@ -87,7 +87,7 @@ def references_of(model: ModelConfig, runtime: Runtime, cases: Cases) -> Referen
 
 
 def usual_of_baseline(baseline: Baseline, columns: pa.Schema) -> dict[str, Usual]:
-    """What a baseline says of each feature, where it says something that its column can hold."""
+    """The usual value of each feature in a baseline, if its column can hold it."""
     usual = {}
     for name, found in baseline.features.items():
         reference = (found.quantiles or {}).get("0.5")
@@ -119,7 +119,7 @@ def explain(
 ) -> Explanation:
     """Explain the first answer by those about `replaced_rows`; None stands for a rejected row.
 
-    Raises `CaseError` where the model answers with labels only, or the case itself was rejected.
+    Raises `CaseError` if the model predicts labels only, or the case itself was rejected.
     """
     first, *others = answers
     if first is None:

@@ -127,7 +127,7 @@ class Showroom:
 
 
 def _watched(runner: StepRunner, step: Step, on_step: OnStep) -> tuple[StepReport, StepNews]:
-    """Run one step, and tell when it starts and ends."""
+    """Run one step, and report when it starts and ends."""
     on_step(StepNews(step, "started"))
     started = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""What a Showroom run is asked for, and the rows that this makes."""
+"""What a Showroom run is asked to do, and the rows that result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlops_plugin.errors import CaseError
 from mlops_plugin.serving.case_paging import Key
 from mlops_plugin.serving.case_values import text_of, typed_value
 
-ROWS_GIVEN = "rows of the request"  # stands where a query would
+ROWS_GIVEN = "rows of the request"  # in place of a query
 MAX_ROWS = 1000
 
 
@@ -32,7 +32,7 @@ class Wanted:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What is recorded of it."""
+        """What the record keeps of it."""
         details: dict[str, Any] = (
             {"keys": [list(map(text_of, key)) for key in self.keys]} if self.keys else {}
         )
@@ -40,7 +40,7 @@ class Wanted:
 
 
 def given_rows(model: ModelConfig, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatchReader:
-    """Rows of a request; where they lack the key, their number (from 1) stands for it."""
+    """Rows of a request; if they lack the key, their number (from 1) takes its place."""
     if not 1 <= len(rows) <= MAX_ROWS:
         raise CaseError(f"the request has {len(rows)} rows; send 1 to {MAX_ROWS}, or keys of cases")
     key = [name for name in model.key if name not in rows[0]]

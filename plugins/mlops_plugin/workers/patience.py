@@ -1,4 +1,4 @@
-"""How long a model is waited for, and what is done once that gets longer than a moment."""
+"""How long a caller waits for a model, and what it does once that takes longer than a moment."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ServingConfig
 
 MOMENT_S = 0.05
-# The source, the artifact and the event store have no limit of the Showroom's.
+# The Showroom sets no limit to the source, the artifact and the event store.
 _READING = timedelta(minutes=10)
 
 
 def longest_silence(limits: ServingConfig) -> timedelta:
-    """So long a run in the Showroom may leave nothing on record while it lives, each wait to its limit.
+    """The longest time for which a live Showroom run may record nothing: each of its waits to its limit.
 
-    Of others who use the model, of its loading, of a question about the columns and of its answer.
+    It waits for other callers of the model, for its loading, for its columns and for its predictions.
     """
     return 2 * limits.load_timeout + 3 * limits.timeout + _READING
 
 
 def do_nothing() -> None:
-    """For who waits and has nothing else to do."""
+    """For a caller that only waits."""
 
 
 @dataclass
 class Patience:
-    """One caller's: `act` is called once, a moment from now if it waits then, or by `lose`.
+    """One caller's patience: `act` is called once, when a wait exceeds a moment, or by `lose`.
 
     `act` must not raise: the wait goes on.
     """
@@ -40,13 +40,13 @@ class Patience:
     _is_lost: bool = False
 
     def lose(self) -> None:
-        """Act now, unless that has happened: what comes next takes its time."""
+        """Act now, unless that has happened: the next wait will be long."""
         if not self._is_lost:
             self._is_lost = True
             self.act()
 
     def wait(self, has_come: Callable[[float], bool], timeout_s: float) -> bool:
-        """Whether it has come within the time; `has_come` waits for so many seconds at most."""
+        """Wait up to the time limit; `has_come` waits for so many seconds and returns whether it came."""
         started = time.monotonic()
         if not self._is_lost:
             if has_come(max(0.0, min(self._until - started, timeout_s))):

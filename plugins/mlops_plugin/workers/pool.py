@@ -1,4 +1,4 @@
-"""Loaded models, each in its process, kept until its artifact or its configuration changes."""
+"""Keeps loaded models, each in its process, until its artifact or its configuration changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlops_plugin.workers.process import ModelProcess
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig, ServingConfig
 
-# Requests wait in threads that all of the API server shares: a model that hangs must not take them all.
+# Requests wait in threads that the whole API server shares: a model that hangs must not take them all.
 _MAX_REQUESTS = 16
 
 LoadState = Literal["absent", "loading", "ready", "failed"]
@@ -26,7 +26,7 @@ LoadState = Literal["absent", "loading", "ready", "failed"]
 
 @dataclass(frozen=True)
 class Loading:
-    """What is known of a model's process. `error` says why the last start failed."""
+    """The state of a model's process. `error` is why the last start failed."""
 
     state: LoadState
     seconds: float | None = None  # loading: so far; ready: what it took
@@ -36,7 +36,7 @@ class Loading:
 
 @dataclass
 class _Place:
-    """Where one model's process stands; `lock` is held while it is started or used."""
+    """One model's process; `lock` is held while it is started or used."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     process: ModelProcess | None = None
@@ -47,7 +47,7 @@ class _Place:
 
 
 class ModelPool:
-    """At most `limits.workers` processes; a further model takes the place of the one unused for longest."""
+    """At most `limits.workers` processes; a further model replaces the one unused for longest."""
 
     def __init__(self, limits: ServingConfig) -> None:
         self.limits = limits
@@ -58,7 +58,7 @@ class ModelPool:
         self._is_closed = False
 
     def artifact_sha256(self, model: ModelConfig) -> str:
-        """SHA-256 of the model's file as it is now; a local file is read again only where it changed."""
+        """SHA-256 of the model's file as it is now; a local file is read again only if it changed."""
         uri = model.model.uri
         stamp = _stamp(uri)
         known = self._hashes.get(uri)
@@ -74,7 +74,7 @@ class ModelPool:
     def runtime(self, model: ModelConfig, patience: Patience | None = None) -> Iterator[ModelProcess]:
         """The model, loaded, for this caller alone. Raises what loading raises, or `ServingError`.
 
-        `patience` is what to do when the model, others who use it, or its loading keep this caller waiting.
+        `patience` is what to do if the model, its other callers, or its loading keep this caller waiting.
         """
         patience = patience or Patience()
         if not self._slots.acquire(blocking=False):
@@ -118,19 +118,19 @@ class ModelPool:
         return Loading("failed", error=place.error) if place.error else Loading("absent")
 
     def features(self, model: ModelConfig) -> tuple[str, ...] | None:
-        """The columns that the model reads, where the configuration or a loaded process tells."""
+        """The columns that the model reads, if the configuration or a loaded process knows them."""
         place = self._places.get(model.name)
         process = place.process if place else None
         return model.features or (process.features if process else None)
 
     def close(self) -> None:
-        """End all processes, whatever they are doing."""
+        """Kill all processes, whatever they are doing."""
         with self._lock:
             self._is_closed = True
             places, self._places = self._places, {}
         for place in places.values():
             if place.process is not None:
-                place.process.kill()  # whoever waits for its answer is told, and lets go of the lock
+                place.process.kill()  # a caller that waits for its answer gets an error and releases the lock
                 with place.lock:
                     place.process.end()
 
@@ -165,7 +165,7 @@ class ModelPool:
         return place.process
 
     def _make_room(self, asking: _Place) -> None:
-        """End the models that were unused for longest until there is a process to spare."""
+        """Stop the models that were unused for longest until a process can be started."""
         with self._lock:
             others = [place for place in self._places.values() if place is not asking]
             running = [place for place in others if place.loading_since is not None or _runs(place)]
@@ -199,5 +199,5 @@ def _stamp(uri: str) -> tuple[int, int, int] | None:
     try:
         status = Path(uri).stat()
     except OSError:
-        return None  # reading it says what is wrong
+        return None  # reading it raises what is wrong
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -87,7 +87,7 @@ def sealed(note: Mapping[str, Any]) -> dict[str, Any]:
 def unsealed(note: dict[str, Any], path: str) -> dict[str, Any]:
     """The note without its checksum, which those written before there was one do not have.
 
-    Raises `StagingError` where it is not as it was written; `path` is where it was read.
+    Raises `StagingError` if it is not as it was written; `path` is the file that was read.
     """
     seal = note.pop(_SEAL, None)
     if seal not in (None, _crc(note)):

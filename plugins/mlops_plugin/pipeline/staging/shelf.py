@@ -1,7 +1,7 @@
 """The Arrow files that hand a dispatch's rows from one step to the next.
 
 A `Shelf` is one dispatch's folder. A step writes its rows under a name of its own try and then, last
-and at once, a small JSON note that names the file: whoever finds the note finds complete rows, whatever
+in one operation, a small JSON note that names the file: a note means complete rows, whatever
 was killed before, and two tries of the same step never mix.
 """
 
@@ -25,23 +25,23 @@ from mlops_plugin.config.schema import StagingConfig
 from mlops_plugin.errors import StagingError
 from mlops_plugin.pipeline.staging.checksums import BlockReader, Blocks, BlockWriter, sealed, unsealed
 
-# Hears how many more rows were put on a shelf; for whoever shows progress.
+# Called with the number of rows that were added to a shelf; shows progress.
 OnRows = Callable[[int], None]
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"})
 
 
 def unheard(rows: int) -> None:
-    """Nobody listens."""
+    """Show no progress."""
 
 
 def unchecked() -> None:
-    """Notes are written whoever asks."""
+    """Any process may write notes."""
 
 
 @dataclass(frozen=True)
 class Staging:
-    """Where all dispatches' shelves stand: a folder, or any URL that fsspec opens."""
+    """The place of all dispatches' shelves: a folder, or any URL that fsspec opens."""
 
     url: str
     keep: timedelta
@@ -109,7 +109,7 @@ class Shelf:
 
     @property
     def unheard(self) -> Self:
-        """The same shelf, for rows that nobody is told of."""
+        """The same shelf, without progress."""
         return replace(self, on_rows=unheard)
 
     def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[Staged, int]:
@@ -128,7 +128,7 @@ class Shelf:
             checked = BlockWriter(sink)
             with _as_staging_error("writing", path):
                 writer = pa.ipc.new_stream(checked, schema)
-            for batch in batches:  # what goes wrong in there is an error of its own, and passes unchanged
+            for batch in batches:  # an error of the source passes unchanged
                 with _as_staging_error("writing", path):
                     writer.write_batch(batch)
                     checked.end_block()
@@ -179,7 +179,7 @@ class Shelf:
                 Path(written).replace(path)
 
     def note(self, name: str) -> dict[str, Any]:
-        """Read a step's note; `StagingError` says so where the step has left none."""
+        """Read a step's note; raises `StagingError` if there is none."""
         found = self.find_note(name)
         if found is None:
             raise StagingError(
@@ -191,7 +191,7 @@ class Shelf:
         return found
 
     def find_note(self, name: str) -> dict[str, Any] | None:
-        """Read a step's note, or None where it has left none."""
+        """Read a step's note; None if there is none."""
         filesystem, root = self._open()
         path = f"{root}/{self._named(name)}.json"
         with _as_staging_error("reading", path):
@@ -270,7 +270,7 @@ def _as_staging_error(doing: str, path: str) -> Iterator[None]:
         yield
     except StagingError:
         raise
-    except Exception as error:  # every storage has a library with errors of its own, botocore's for one
+    except Exception as error:  # each storage library has its own errors, e.g. botocore's
         raise StagingError(
             f"staging: {doing} {path} failed: {error}; check staging.url in the configuration, the "
             "space left there, and that every worker reaches it"

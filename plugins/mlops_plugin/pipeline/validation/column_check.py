@@ -1,6 +1,6 @@
-"""One column of a batch against what `input:` says of it: vectorised, and free of work where all is well.
+"""Compares one column of a batch with its rules in `input:`: vectorised, and cheap if all values are valid.
 
-`pipeline.contract` calls it for every column; `tests/pipeline/test_contract_oracle.py` says the same slowly.
+`contract` calls it for every column; tests/pipeline/validation/test_contract_oracle.py does the same, slowly.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _is_plainly_right(values: pa.Array, rule: ColumnContract) -> bool:
 
 
 def _read_as(values: pa.Array, declared: str | None) -> pa.Array:
-    """The values as the declared type, NULL where one cannot be."""
+    """The values as the declared type; those that do not fit become NULL."""
     kind = kind_of(values.type)
     if kind == "null" or declared is None or kind == declared:
         return values
@@ -144,7 +144,7 @@ def _matching(values: pa.Array, pattern: str) -> pa.Array:
 
 
 def _whole(values: pa.Array) -> pa.Array:
-    """Floats and decimals where they are whole; NaN stays, it is missing."""
+    """Floats and decimals if they are whole; NaN stays, it is missing."""
     numbers = values.cast(pa.float64(), safe=False) if pa.types.is_decimal(values.type) else values
     if pa.types.is_decimal(values.type):
         is_whole = pc.equal(pc.floor(values), values)

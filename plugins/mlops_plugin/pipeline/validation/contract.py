@@ -52,7 +52,7 @@ class Contract:
         return cls(model.name, rules, baseline)
 
     def bind(self, rows: pa.Schema) -> BoundContract:
-        """The contract for rows of this schema; raises `ContractError` where a rule cannot hold for it."""
+        """The contract for rows of this schema; raises `ContractError` if a rule cannot apply to it."""
         missing = [name for name in self.rules if name not in rows.names]
         if missing:
             listed = ", ".join(_with_nearest(name, rows.names) for name in missing)

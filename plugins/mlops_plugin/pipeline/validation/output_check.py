@@ -36,7 +36,7 @@ class OutputCheck:
                 )
 
     def check(self, answers: pa.RecordBatch, rows: int) -> list[Refused]:
-        """What is wrong with which answers; raises `AccountingError` where there is not one for each row."""
+        """Invalid predictions and why; raises `AccountingError` if there is not one for each row."""
         if answers.num_rows != rows:
             raise AccountingError(
                 f"models.{self._model}: the model was given {rows} rows and answered {answers.num_rows}"
@@ -56,13 +56,13 @@ class OutputCheck:
 
 
 def classes_of(field: pa.Field) -> list[Any] | None:
-    """The classes that a model may predict in this column, where it says so."""
+    """The classes that a model may predict in this column, if it declares them."""
     said = (field.metadata or {}).get(CLASSES)
     return None if said is None else list(json.loads(said))
 
 
 def _is_finite(values: pa.Array) -> bool:
-    # The sum of all is finite where each is; only where it is not are they looked at one by one.
+    # If the sum is finite, all are; only otherwise are they checked one by one.
     total = pc.sum(values).as_py()
     return total is None or bool(pc.is_finite(pa.scalar(total)).as_py())
 

@@ -34,7 +34,7 @@ _ADDED = (
     pa.field("model", pa.string(), nullable=False),
     pa.field("quarantined_at", pa.timestamp("us", tz="UTC"), nullable=False),
     pa.field("released_by", pa.string()),
-    pa.field("judged_by", pa.string()),  # see `judgement`; NULL where the dispatch failed for its threshold
+    pa.field("judged_by", pa.string()),  # see `judgement`; NULL if the dispatch failed for its threshold
 )
 _RELEASED_AT_ONCE = 500
 _BATCH_ROWS = 50_000
@@ -84,7 +84,7 @@ class Quarantine:
     def _released(self, database: Database, collected_at: datetime | None) -> dict[str, str]:
         """Of this dispatch's own records, the keys that others released, and who.
 
-        Only of the rows that are written again: a key that was collected again later is judged anew.
+        Only of the rows that are written again: a key that was collected again later is judged again.
         """
         quote = database.engine.quote
         text = database.engine.exact_text(quote("quarantined_at"))  # a driver may not read times

@@ -1,4 +1,4 @@
-"""Which rows of a batch a model refuses, where it only says that it refuses the batch.
+"""Finds the rows that a model refuses if it only reports that it refuses the batch.
 
 The model itself is asked: first about one row of each pattern (which values are missing, infinite, and what
 the text is), then, where patterns do not tell, about halves of the batch. It is asked a bounded number of
@@ -37,7 +37,7 @@ class Answered:
 def predict_each(runtime: Runtime, rows: pa.RecordBatch) -> Answered:
     """The model's answers about the rows that it takes.
 
-    Raises `FeatureError` where it wants other columns, or refuses rows in too many ways to tell them apart.
+    Raises `FeatureError` if it needs other columns, or refuses rows in too many ways to tell them apart.
     """
     runtime.check(rows.schema)  # what is wrong with the columns is no row's fault
     everything = pa.array(np.arange(rows.num_rows))
@@ -71,7 +71,7 @@ class _Questions:
         self._left = MOST_QUESTIONS
 
     def by_pattern(self, rows: pa.RecordBatch) -> dict[int, str]:
-        """Row -> what the model says against it, where one row of its pattern tells for all of them."""
+        """Row -> why the model refuses it, if one row of its pattern decides for all of them."""
         groups, examples = _patterns(rows, self._runtime.features)
         has_text = any(_is_text(rows.schema.field(name).type) for name in self._runtime.features)
         refused = dict(self._search(rows.take(pa.array(examples))))
@@ -82,7 +82,7 @@ class _Questions:
         return found
 
     def by_halving(self, rows: pa.RecordBatch, places: pa.Int64Array) -> dict[int, str]:
-        """Row -> what the model says against it, among those at `places`."""
+        """Row -> why the model refuses it, among those at `places`."""
         numbers = places.to_pylist()
         return {numbers[place]: said for place, said in self._search(rows.take(places))}
 
@@ -131,7 +131,7 @@ def _patterns(rows: pa.RecordBatch, features: tuple[str, ...]) -> tuple[Any, lis
 
 
 def _is_of_pattern(said: str, *, has_text: bool) -> bool:
-    """Whether what the model says against a row is about its missing or infinite values, or its texts."""
+    """Whether the model refuses a row for its missing or infinite values, or its texts."""
     if said.startswith((REFUSES_NULL, REFUSES_INFINITE)):
         return True
     return has_text and _SAYS_TEXT.search(said) is not None

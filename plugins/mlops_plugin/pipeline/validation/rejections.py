@@ -112,7 +112,7 @@ class Rejections:
 
     def _write(self, records: pa.Table) -> None:
         if self._writer is None:
-            # On a disk where they are many: every row of a table may be wrong.
+            # On disk if they are many: every row of a table may be invalid.
             self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - `close` closes it
             self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, mode="w"), self.schema)
         for batch in records.combine_chunks().to_batches():
@@ -164,7 +164,7 @@ def _text(value: Any) -> str | None:
 
 
 def key_texts(rows: pa.RecordBatch, key: Sequence[str]) -> pa.StringArray:
-    """One text per row that stands for its key: equal for equal keys, different for different ones.
+    """One text for the key of each row: equal for equal keys, different for different ones.
 
     Made of the source's own values, so that no engine's types, collations or zones come between.
     """
