@@ -13,8 +13,9 @@ import pytest
 
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchIdentity, Step
+from mlops_plugin.pipeline.dispatch import dispatch_id
 from mlops_plugin.pipeline.process_identity import ProcessIdentity
-from mlops_plugin.pipeline.reconciliation import close_abandoned, close_removed
+from mlops_plugin.pipeline.reconciliation import close_abandoned, close_failed_run, close_removed
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.step_record import PROCESS
 from support.rejected_rows import RANGE, again, ids, quarantined
@@ -112,6 +113,18 @@ def test_a_killed_dispatch_of_the_terminal_is_closed_at_once_and_a_living_one_is
     assert workshop.record(killed.id).state == "failed"
     assert "ended without" in (workshop.record(killed.id).error or "")
     assert workshop.record(living.id).state == "running"
+
+
+def test_rows_that_a_killed_persist_has_committed_are_named_when_its_run_fails(workshop: Workshop) -> None:
+    dispatch = workshop.dispatch()
+    run = replace(dispatch, id=dispatch_id("churn", "r"), dag_id="churn", run_id="r")
+    workshop.run_steps(run, "collect", "log", "infer", "persist")
+    with workshop.deployment.event_store() as store:
+        store.start_step(run.identity, "persist", 2)  # and it was killed
+    close_failed_run(workshop.model(), "r", "task_failure", workshop.deployment)
+    record = workshop.record(run.id)
+    assert record.state == "failed"
+    assert "5 rows of it are in churn_predictions" in (record.error or "")
 
 
 def test_a_dispatch_whose_process_runs_elsewhere_is_closed_after_a_day(workshop: Workshop) -> None:

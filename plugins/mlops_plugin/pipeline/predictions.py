@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mlops_plugin.config.schema import ModelConfig, SinkConfig
+from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
+
+_T = TypeVar("_T")
 
 # An abandoned read still runs until its database answers; only so many may do so at once.
 _places = threading.BoundedSemaphore(4)
@@ -40,10 +44,32 @@ def first_rejections(
     return _first_rows(deployment, model.quarantine_sink, dispatch_id, limit, timeout_s)
 
 
+def count_predictions(
+    deployment: Deployment, model: ModelConfig, dispatch_id: str, *, timeout_s: float
+) -> int:
+    """How many predictions of a dispatch are in the sink now, within `timeout_s`; raises likewise."""
+
+    def count() -> int:
+        with contextlib.closing(deployment.database(model.sink.connection)) as database:
+            table, engine = TableName.parse(model.sink.table), database.engine
+            if database.columns(table) is None:
+                return 0
+            own = f"{engine.quote('dispatch_id')} = ?"
+            query = f"SELECT COUNT(*) AS found FROM {table.quoted(engine)} WHERE {own}"
+            return int(read_rows(database, query, [dispatch_id])[0][0])
+
+    return _within(model.sink, count, timeout_s)
+
+
 def _first_rows(
     deployment: Deployment, sink: SinkConfig, dispatch_id: str, limit: int, timeout_s: float
 ) -> FirstRows:
-    """Rows of a table by `dispatch_id`.
+    """Rows of a table by `dispatch_id`; raises as `_within` does."""
+    return _within(sink, lambda: _read(deployment, sink, dispatch_id, limit), timeout_s)
+
+
+def _within(sink: SinkConfig, work: Callable[[], _T], timeout_s: float) -> _T:
+    """Ask the sink's database something in a thread that can be abandoned.
 
     Raises `DatabaseError` if the database does not answer in time or refuses, and whatever else opening it
     raises.
@@ -51,11 +77,11 @@ def _first_rows(
     doing = f"reading {sink.table}"
     if not _places.acquire(blocking=False):
         raise DatabaseError(sink.connection, doing, "earlier reads still wait for an answer; try again later")
-    answers: queue.Queue[FirstRows | MlopsError] = queue.Queue()
+    answers: queue.Queue[_T | MlopsError] = queue.Queue()
 
     def read() -> None:
         try:
-            answers.put(_read(deployment, sink, dispatch_id, limit))
+            answers.put(work())
         except MlopsError as error:
             answers.put(error)
         finally:

@@ -7,11 +7,13 @@ without a run is closed when its process has ended. Called when a run fails (a D
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 
 from mlops_plugin.config.durations import format_duration
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
@@ -19,11 +21,14 @@ from mlops_plugin.pipeline.dispatch import dispatch_id, origin_of
 from mlops_plugin.pipeline.process_identity import ProcessIdentity
 from mlops_plugin.pipeline.step_record import PROCESS
 
+_log = logging.getLogger(__name__)
+
 # A dispatch without a DAG run (terminal, Showroom) whose process runs elsewhere: no longer running by then.
 _LONGEST_WITHOUT_RUN = timedelta(days=1)
 # Other models' dispatches are looked at only if nothing was heard of them for so long, and not all at once.
 _SILENT = timedelta(minutes=10)
 _MOST_ASKED = 20
+_COUNTING_S = 10.0  # so long the sink may take to count a dispatch's rows
 
 # Whether Airflow has that run of that DAG in one of those states.
 HasRun = Callable[[str, str, list[str]], bool]
@@ -39,7 +44,24 @@ def close_failed_run(model: ModelConfig, run_id: str, reason: str | None, deploy
             identity = DispatchIdentity(wanted, model.name, origin_of(run_type), None, model.name, run_id)
             dispatch = store.begin(identity)
         if dispatch.state == "running":
-            store.reconcile(wanted, "failed", f"Airflow: the run failed: {reason or 'no reason given'}")
+            left = _rows_left(model, wanted, store, deployment)
+            cause = f"Airflow: the run failed: {reason or 'no reason given'}{left}"
+            store.reconcile(wanted, "failed", cause)
+
+
+def _rows_left(model: ModelConfig, dispatch_id: str, store: EventStore, deployment: Deployment) -> str:
+    """What a `persist` that was killed has committed before it could record it, for the reason."""
+    started = (event for event in store.events(dispatch_id) if event.step == "persist")
+    if next(started, None) is None:
+        return ""
+    from mlops_plugin.pipeline.predictions import count_predictions
+
+    try:
+        rows = count_predictions(deployment, model, dispatch_id, timeout_s=_COUNTING_S)
+    except MlopsError as error:
+        _log.warning("counting the rows of dispatch %s failed: %s", dispatch_id, error)
+        return f"; whether rows of it are in {model.sink.table} could not be asked"
+    return f"; {rows} rows of it are in {model.sink.table}" if rows else ""
 
 
 def close_forgotten(model: str, current_run_id: str, deployment: Deployment, has_run: HasRun) -> int:
