@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.sinks import MODES, Mode
-from support.ways_in import INTO_MARIADB, WayIn, way_in
+from support.ways_in import INTO_MARIADB, WAYS_IN, WayIn, way_in
 
 
 @pytest.fixture(params=MODES)
@@ -16,6 +16,12 @@ def mode(request: pytest.FixtureRequest) -> Mode:
     """Every mode of a sink in turn."""
     mode: Mode = request.param
     return mode
+
+
+@pytest.fixture(params=(*WAYS_IN, "duckdb"))
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
+    """Every way into a database in turn, DuckDB's file among them, each with an empty database."""
+    return way_in(request.param, request, tmp_path)
 
 
 @pytest.fixture(params=INTO_MARIADB)

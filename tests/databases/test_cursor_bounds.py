@@ -23,6 +23,7 @@ def types(way: WayIn) -> dict[str, str]:
         "mysql": {"time": "DATETIME(6)", "zoned": "TIMESTAMP(6) NULL"},
         "postgres": {"time": "TIMESTAMP(6)", "zoned": "TIMESTAMP(6) WITH TIME ZONE"},
         "sqlite": {"time": "TEXT", "zoned": "TEXT"},
+        "duckdb": {"time": "TIMESTAMP", "zoned": "TIMESTAMPTZ"},
     }[way.engine]
 
 

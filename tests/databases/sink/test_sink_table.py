@@ -22,7 +22,7 @@ COLUMNS = (
 
 def create_own(way: WayIn, key: str, more: str = "", end: str = "") -> None:
     """A user's table; `key` and `more` are SQL."""
-    time = {"mysql": "DATETIME(6)", "postgres": "TIMESTAMPTZ", "sqlite": "TEXT"}[way.engine]
+    time = {"mysql": "DATETIME(6)", "sqlite": "TEXT"}.get(way.engine, "TIMESTAMPTZ")
     columns = ", ".join(part for part in (key, COLUMNS.format(time=time), more) if part)
     way.execute(f"CREATE TABLE predictions ({columns}){end}")
 
@@ -151,7 +151,8 @@ def test_unique_keys_are_found_and_partial_ones_told_apart(way: WayIn) -> None:
         way.execute("CREATE UNIQUE INDEX part ON predictions (c(3))")
         partial = {frozenset({""})}
     else:
-        way.execute("CREATE UNIQUE INDEX part ON predictions (c) WHERE a > 1")
+        if way.engine != "duckdb":  # it has no partial indexes
+            way.execute("CREATE UNIQUE INDEX part ON predictions (c) WHERE a > 1")
         way.execute("CREATE UNIQUE INDEX computed ON predictions (b, (lower(c)))".replace("((", "("))
         partial = {frozenset({"b", ""})}
     with way.open() as database:

@@ -148,6 +148,44 @@ _SQLITE = [
     UsersColumn("", _TEXT, "007"),
     UsersColumn("TIMESTAMP", _MOMENT, _FINE),
 ]
+_DUCKDB = [
+    UsersColumn("FLOAT", _DOUBLE, 0.1, "rounds a double to seven digits; run ALTER TABLE .* TYPE DOUBLE"),
+    UsersColumn("FLOAT", _FLOAT, 0.5),
+    UsersColumn("INTEGER", _DOUBLE, 1.0, "rounds a double to a whole number"),
+    UsersColumn("BOOLEAN", _DOUBLE, 1.0, "BOOLEAN, which does not hold every double"),
+    UsersColumn("BOOLEAN", _LONG, 2, "makes every number but 0 the same"),
+    UsersColumn("DECIMAL(10,2)", _DOUBLE, 0.5, "rounds a double to its decimal places"),
+    UsersColumn("VARCHAR", _DOUBLE, 0.5, "VARCHAR, which does not hold every double"),
+    UsersColumn("DECIMAL(10,2)", pa.decimal128(10, 4), Decimal("1.5000"), "with 4 decimal places to 2"),
+    UsersColumn("DECIMAL(20,4)", pa.decimal128(10, 4), Decimal("1.2345")),
+    UsersColumn("DECIMAL(5,2)", _LONG, 1000, "(?i)could not cast|out of range"),
+    UsersColumn("HUGEINT", pa.decimal128(38, 0), Decimal("9" * 38)),
+    UsersColumn("INTEGER", pa.decimal128(5, 1), Decimal("1.5"), "does not hold every number of 5 digits"),
+    UsersColumn("DOUBLE", pa.decimal128(38, 2), Decimal("0.01"), "does not hold every number of 38 digits"),
+    UsersColumn("DOUBLE", _LONG, 2**53 + 1, "change 9007199254740993 in row 1 .* up to 9007199254740992"),
+    UsersColumn("FLOAT", _LONG, 2**24 + 1, "change 16777217 in row 1"),
+    UsersColumn("UINTEGER", _LONG, 2**32 - 1),
+    UsersColumn("UINTEGER", _LONG, -1, "(?i)out of range"),
+    UsersColumn("UBIGINT", pa.uint64(), 2**64 - 1),
+    UsersColumn("TIMESTAMP_S", _MOMENT, _FINE, "has 0 digits for the fraction"),
+    UsersColumn("TIMESTAMP_S", _MOMENT, _WHOLE),
+    UsersColumn("TIMESTAMP_NS", _MOMENT, _FINE),
+    UsersColumn("TIMESTAMP_NS", _MOMENT, datetime(9999, 1, 1), "(?i)could not convert"),
+    UsersColumn("TIMESTAMPTZ", pa.timestamp("us", "UTC"), datetime(1969, 1, 2, 3, 4, 5, 6, UTC)),
+    UsersColumn("DATE", _MOMENT, _WHOLE, "drops the time of day"),
+    UsersColumn("VARCHAR(3)", _TEXT, "four "),
+    UsersColumn("mood", _TEXT, "häppy"),
+    UsersColumn("mood", _TEXT, "HÄPPY", "(?i)could not convert"),
+    UsersColumn("UUID", _TEXT, _UUID.upper(), "writes a uuid in another way"),
+    UsersColumn("JSON", _TEXT, '{"b":  1}'),
+    UsersColumn("DATE", _TEXT, "2026-1-2", "writes a date in another way"),
+    UsersColumn("INTEGER", _TEXT, "007", "INTEGER, which does not hold every string"),
+    UsersColumn("BLOB", _TEXT, "a\\x41", "BLOB, which does not hold every string"),
+    UsersColumn("BLOB", _BYTES, b"\0\xff"),
+    UsersColumn("BIT", _TEXT, "101", "BIT, which does not hold every string"),
+    UsersColumn("INTEGER[]", _TEXT, "[1]", "does not hold every string"),
+    UsersColumn("VARCHAR", _BYTES, b"a", "does not hold every binary"),
+]
 _COLUMNS = {
     "odbc-mariadb": _MYSQL + _MARIADB_ONLY,
     "mysql": _MYSQL + _MARIADB_ONLY,
@@ -155,6 +193,7 @@ _COLUMNS = {
     "postgres": _POSTGRESQL,
     "odbc-sqlite": _SQLITE,
     "sqlite": _SQLITE,
+    "duckdb": _DUCKDB,
 }
 _CELLS = [
     pytest.param(name, number, id=f"{name}-{column.sql}-{column.arrow_type}-{number}")
@@ -175,8 +214,10 @@ def users(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     def way_of(name: str) -> WayIn:
         if name not in found:
             way = way_in(name, request, tmp_path_factory.mktemp(name))
+            if way.engine in ("postgres", "duckdb"):
+                way.execute("CREATE TYPE mood AS ENUM ('häppy')")
             if way.engine == "postgres":
-                way.execute("CREATE TYPE mood AS ENUM ('häppy')", "CREATE DOMAIN amount AS numeric(5,2)")
+                way.execute("CREATE DOMAIN amount AS numeric(5,2)")
             way.execute(
                 *(
                     f"CREATE TABLE t{number} (id INTEGER PRIMARY KEY, value {column.sql}, {_provenance(way)})"
@@ -190,7 +231,7 @@ def users(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def _provenance(way: WayIn) -> str:
-    time = {"mysql": "DATETIME(6)", "postgres": "TIMESTAMPTZ", "sqlite": "TEXT"}[way.engine]
+    time = {"mysql": "DATETIME(6)", "sqlite": "TEXT"}.get(way.engine, "TIMESTAMPTZ")
     return _PROVENANCE.format(time=time)
 
 
@@ -244,6 +285,7 @@ def test_every_column_that_would_change_values_is_named_at_once(way: WayIn) -> N
         "mysql": ("FLOAT", "DATETIME"),
         "postgres": ("REAL", "TIMESTAMPTZ(0)"),
         "sqlite": ("TEXT", "TEXT"),
+        "duckdb": ("FLOAT", "TIMESTAMP_S"),
     }
     real, moment = kinds[way.engine]
     way.execute(
@@ -262,7 +304,7 @@ def test_the_statement_in_the_error_mends_the_table(way: WayIn) -> None:
         with pytest.raises(MlopsError, match='make a new table with "score" DOUBLE PRECISION'):
             way.write(predictions([1], score=pa.array([0.1])), "append")
         return
-    kinds = {"mysql": "FLOAT", "postgres": "REAL"}
+    kinds = {"mysql": "FLOAT", "postgres": "REAL", "duckdb": "FLOAT"}
     way.execute(f"CREATE TABLE predictions (id INTEGER, score {kinds[way.engine]}, {_provenance(way)})")
     with pytest.raises(MlopsError) as error:
         way.write(predictions([1], score=pa.array([0.1])), "append")
@@ -301,10 +343,24 @@ _USERS_KEYS: dict[str, dict[str, tuple[pa.DataType, list[Any]]]] = {
         "TIMESTAMP": (_MOMENT, [_FINE, _WHOLE]),
         "REAL": (_DOUBLE, [0.1, 0.2]),
     },
+    "duckdb": {
+        "UUID": (_TEXT, [_UUID, _UUID.replace("1", "2")]),
+        "INTEGER": (_LONG, [1, 2]),
+        "DECIMAL(20,4)": (pa.decimal128(20, 4), [Decimal("1.0001"), Decimal("1.0002")]),
+        "VARCHAR": (_TEXT, ["a", "a ", "A", "😀"]),
+        "DATE": (pa.date32(), [date(2026, 1, 2), date(2026, 1, 3)]),
+        "TIMESTAMPTZ": (pa.timestamp("us", "UTC"), [_FINE_UTC, _FINE_UTC.replace(microsecond=0)]),
+        "BOOLEAN": (pa.bool_(), [True, False]),
+        "BLOB": (_BYTES, [b"\0\1", b"\0\2"]),
+    },
 }
 _USERS_KEY_CELLS = [
     pytest.param(name, number, sql, id=f"{name}-{sql}")
-    for name, engine in zip(_COLUMNS, [engine for engine in _USERS_KEYS for _ in (0, 1)], strict=True)
+    for name, engine in zip(
+        _COLUMNS,
+        [engine for engine in _USERS_KEYS if engine != "duckdb" for _ in (0, 1)] + ["duckdb"],
+        strict=True,
+    )
     for number, sql in enumerate(_USERS_KEYS[engine])
 ]
 

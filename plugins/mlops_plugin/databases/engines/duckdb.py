@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 from mlops_plugin.databases.database import Database, read_rows
@@ -11,6 +13,7 @@ from mlops_plugin.databases.engines.engine import Engine, IndexColumn
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
 from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import DatabaseError
 
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), "int"),
@@ -22,7 +25,7 @@ _KINDS: Mapping[str, str] = {
     "DOUBLE": "float64",
     "DECIMAL": "decimal",
     "VARCHAR": "text",
-    "BLOB": "binary",
+    "BLOB": "blob",  # a text that goes into it has its \\x.. taken for bytes
     "DATE": "date",
     "TIMESTAMP WITH TIME ZONE": "timestamp_utc",
     "UUID": "uuid",
@@ -32,6 +35,9 @@ _KINDS: Mapping[str, str] = {
 _FRACTIONS = {"TIMESTAMP_MS": 3, "TIMESTAMP_S": 0}
 _NAME = re.compile(r"\w+")
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+
+# Of this process: by database and table.
+_writing: dict[tuple[str, ...], threading.Lock] = {}
 
 
 class Duckdb(Engine):
@@ -85,6 +91,23 @@ class Duckdb(Engine):
             # A list as text; what is no plain name counts as an expression.
             for part in expressions.strip("[]").split(", "):
                 yield index, part if _NAME.fullmatch(part) else None, False
+
+    @contextmanager
+    def alone(self, database: Database, table: TableName, wait_s: int) -> Iterator[None]:
+        """By a lock of this process, which is the only one that has the file open.
+
+        Without it the second of two transactions that change a row fails.
+        """
+        ((name,),) = read_rows(database, "SELECT current_database() AS name")
+        database.commit()  # the transaction that writes must see what the dispatch before it has written
+        lock = _writing.setdefault((name, *table.parts), threading.Lock())
+        if not lock.acquire(timeout=wait_s):
+            doing = f"waiting for another dispatch that writes {table}"
+            raise DatabaseError(database.conn_id, doing, f"no lock within {wait_s} s")
+        try:
+            yield
+        finally:
+            lock.release()
 
     def stage_name(self, table: TableName, name: str) -> TableName:
         del table

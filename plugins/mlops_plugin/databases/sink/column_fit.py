@@ -32,7 +32,7 @@ _HELD_BY: Mapping[str, frozenset[str]] = {
     "decimal": frozenset({"decimal"}) | _WRITTEN_AS_TEXT,
     "text": frozenset({"char", "enum", "uuid", "json", "binary", "fixed binary", "date", "time", "timestamp"})
     | _WRITTEN_AS_TEXT,
-    "binary": frozenset({"binary", "fixed binary"}),
+    "binary": frozenset({"binary", "fixed binary", "blob"}),
     "date": frozenset({"date", "timestamp"}) | _WRITTEN_AS_TEXT,
     "time": frozenset({"time"}) | _WRITTEN_AS_TEXT,
     "timestamp": _MOMENTS | _WRITTEN_AS_TEXT,
