@@ -379,7 +379,9 @@ class TwiceTheRows:
 
 def test_an_answer_of_the_wrong_shape_is_an_artifact_error(load: Load) -> None:
     runtime = load(TwiceTheRows(), ("age",))
-    with pytest.raises(ArtifactError, match="answered 60 rows with 1 columns of 120 values"):
+    with pytest.raises(
+        ArtifactError, match=r"about 60 rows, and its `predict` answered with an array of shape \(120,\)"
+    ):
         runtime.predict(batch(FRAME))
 
 

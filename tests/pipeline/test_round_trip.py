@@ -150,6 +150,9 @@ class Echo:
     def features(self) -> tuple[str, ...]:
         return tuple(self.outputs.names)
 
+    def learn_outputs(self, rows: pa.RecordBatch) -> None:
+        pass
+
     def check(self, rows: pa.Schema) -> None:
         """Any rows will do."""
 

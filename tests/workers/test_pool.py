@@ -70,7 +70,6 @@ def test_a_process_answers_what_the_model_answers_here(pool: ModelPool, workshop
         (hostile.EXITS, r"ended with exit status 7"),
         (hostile.CRASHES, r"ended with signal SIGSEGV"),
         (hostile.GROWS, r"more memory than the 700 MB.*serving\.memory_mb"),
-        (hostile.RAISES, r"raised RuntimeError: the model does not feel like it"),
     ],
 )
 def test_a_misbehaving_model_gives_a_clear_error_and_the_next_run_works(
@@ -79,6 +78,15 @@ def test_a_misbehaving_model_gives_a_clear_error_and_the_next_run_works(
     _add_hostile(workshop)
     with pytest.raises(ServingError, match=f"^models.hostile: .*{said}"):
         _predict(pool, workshop, deed)
+    assert _predict(pool, workshop, 3).to_pylist() == [{"prediction": 3.0}]
+
+
+def test_whatever_a_model_raises_is_its_refusal_and_the_next_run_works(
+    pool: ModelPool, workshop: Workshop
+) -> None:
+    _add_hostile(workshop)
+    with pytest.raises(FeatureError, match="RuntimeError: the model does not feel like it"):
+        _predict(pool, workshop, hostile.RAISES)
     assert _predict(pool, workshop, 3).to_pylist() == [{"prediction": 3.0}]
 
 

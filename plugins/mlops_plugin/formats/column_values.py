@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,22 +70,27 @@ def is_known_dtype(dtype: str) -> bool:
     return dtype == "category" or any(match(dtype) for match in _KINDS.values())
 
 
-def check_column(spec: ColumnSpec, found: pa.DataType) -> None:
-    """Raise `FeatureError` if no value of an Arrow type can be one of the column's."""
-    kind = _kind_of(spec)
+def is_readable(spec: ColumnSpec, found: pa.DataType) -> bool:
+    """Whether values of an Arrow type can be the column's."""
     if pa.types.is_dictionary(found):
         found = found.value_type
-    if pa.types.is_null(found) or any(test(found) for test in _READABLE[kind]):
+    return bool(pa.types.is_null(found) or any(test(found) for test in _READABLE[_kind_of(spec)]))
+
+
+def check_columns(columns: Sequence[ColumnSpec], rows: pa.Schema) -> None:
+    """Raise `FeatureError` with every column of which no value can be what the model reads."""
+    wrong = [column for column in columns if not is_readable(column, rows.field(column.name).type)]
+    if not wrong:
         return
-    if kind in ("integer", "float", "nullable", "bool"):
-        raise FeatureError(
-            f"the model reads numbers, but '{spec.name}' is {found}; cast or encode it in the query"
-        )
-    if kind == "text":
-        raise FeatureError(f"the model reads text, but '{spec.name}' is {found}; cast it in the query")
+    found = ", ".join(f"'{column.name}' is {rows.field(column.name).type}" for column in wrong)
+    kinds = {_kind_of(column) for column in wrong}
+    if kinds <= {"integer", "float", "nullable", "bool"}:
+        raise FeatureError(f"the model reads numbers, but {found}; cast or encode it in the query")
+    if kinds == {"text"}:
+        raise FeatureError(f"the model reads text, but {found}; cast it in the query")
+    wanted = ", ".join(f"'{column.name}' as {column.dtype}" for column in wrong)
     raise FeatureError(
-        f"the model reads '{spec.name}' as {spec.dtype}, but the query returns {found}; "
-        f"cast it in the query, or correct `model: {{dtypes: {{{spec.name}: ...}}}}`"
+        f"the model reads {wanted}, but {found}; cast it in the query, or correct `model: {{dtypes: ...}}`"
     )
 
 

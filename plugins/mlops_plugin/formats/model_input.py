@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.column_values import ColumnSpec, array_of, check_column, decoded
-from mlops_plugin.formats.features import check_names, feature_matrix, is_number
+from mlops_plugin.formats.column_values import ColumnSpec, array_of, check_columns, decoded
+from mlops_plugin.formats.features import check_names, feature_matrix
 
 Container = Literal["frame", "matrix", "documents", "series", "records", "polars", "arrow"]
 
@@ -48,13 +48,9 @@ class InputSpec:
                 f"the model reads documents, which come from exactly one text column; found "
                 f"{len(self.columns)}: {', '.join(self.names)}; set `features:` to that column"
             )
-        for column in self.columns:
-            found = rows.field(column.name).type
-            check_column(column, found)
-            if self.container == "matrix" and self.matrix_dtype != "object" and not is_number(found):
-                raise FeatureError(
-                    f"the model reads numbers, but '{column.name}' is {found}; cast or encode it in the query"
-                )
+        is_of_floats = self.container == "matrix" and self.matrix_dtype != "object"
+        read = [ColumnSpec(name, "float64") for name in self.names] if is_of_floats else self.columns
+        check_columns(read, rows)
 
     def build(self, rows: pa.RecordBatch) -> Any:
         """The model's table of these rows, whose schema `check` has passed.
@@ -87,6 +83,8 @@ class InputSpec:
         NumPy's integers and booleans know no missing value. Rows that miss such a value get a table of
         their own, so that what the other rows are asked does not depend on who is beside them.
         """
+        if self.container == "matrix" and self.matrix_dtype != "object":
+            return None
         splitting = [column for column in self.columns if column.splits]
         missing = [rows.column(column.name).is_null() for column in splitting]
         missing = [mask for mask in missing if mask.true_count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import unicodedata
 from collections.abc import Iterable
@@ -33,27 +34,59 @@ class Answers:
     scores: Values | None = None
 
 
-def ask(model: Any, table: Any) -> Answers:
-    """Call every method of the model that says something about a row."""
-    probabilities = model.predict_proba(table) if hasattr(model, "predict_proba") else []
+def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
+    """Call every method of the model that says something about a row.
+
+    Raises `ArtifactError` if an answer has not one entry for each of `rows`; nothing is ever broadcast.
+    """
+    probabilities = _probabilities(uri, model, table, rows)
     predicted = _predict(model, table, probabilities)
     if hasattr(predicted, "toarray"):  # neighbours trained on sparse labels answer with a sparse matrix
         predicted = predicted.toarray()
+    # NumPy would make one type of a list's entries; each keeps its own.
+    is_list = isinstance(predicted, list | tuple)
+    answers = np.asarray(predicted, dtype=object if is_list else None)
+    scores = np.asarray(model.decision_function(table)) if _scores(model) else None
     return Answers(
-        predictions=_columns(np.asarray(predicted)),
-        probabilities=probabilities if isinstance(probabilities, list) else [np.asarray(probabilities)],
-        scores=np.asarray(model.decision_function(table)) if _scores(model) else None,
+        predictions=_columns(_counted(uri, "predict", answers, rows)),
+        probabilities=probabilities,
+        scores=None if scores is None else _counted(uri, "decision_function", scores, rows),
     )
 
 
-def _predict(model: Any, table: Any, probabilities: Any) -> Any:
+def _probabilities(uri: str, model: Any, table: Any, rows: int) -> list[Values]:
+    if not hasattr(model, "predict_proba"):
+        return []
+    answer = model.predict_proba(table)
+    # One matrix for each output; a list of numbers is one matrix that was not made an array.
+    several = isinstance(answer, list) and all(np.ndim(each) == 2 for each in answer)
+    return [
+        _counted(uri, "predict_proba", np.asarray(each), rows) for each in (answer if several else [answer])
+    ]
+
+
+def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
+    if values.ndim not in (1, 2) or len(values) != rows:
+        found = f"an array of shape {values.shape}" if values.ndim else f"one {type(values.item()).__name__}"
+        raise ArtifactError(
+            f"the model in '{uri}' was asked about {rows} rows, and its `{method}` answered with {found}; "
+            "a model must answer once for each row. If it was trained on texts or on an array, say so: "
+            "`model: {container: documents}` or `model: {container: matrix}`"
+        )
+    return values
+
+
+def _predict(model: Any, table: Any, probabilities: list[Values]) -> Any:
     """What `model.predict` says; where that is the likeliest class, without running trees a second time."""
     last = model.steps[-1][1] if getattr(model, "steps", None) else model
     by_probability = type(last).__module__.startswith("sklearn.") and type(last).__name__ in LIKELIEST_CLASS
-    if not by_probability or isinstance(probabilities, list) or probabilities.shape[1] < 2:
+    if not by_probability or len(probabilities) != 1 or isinstance(model.classes_, list):
         return model.predict(table)
-    predicted = model.classes_.take(np.argmax(probabilities, axis=1))
-    second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
+    (likely,) = probabilities
+    if likely.ndim != 2 or likely.shape[1] < 2:
+        return model.predict(table)
+    predicted = model.classes_.take(np.argmax(likely, axis=1))
+    second, first = np.partition(likely, -2, axis=1)[:, -2:].T
     (close,) = np.nonzero(first - second < CLOSE)
     if len(close):
         predicted[close] = model.predict(table.iloc[close] if hasattr(table, "iloc") else table[close])
@@ -80,7 +113,16 @@ class OutputColumns:
                 f"{', '.join(map(str, sorted(lengths)))} values; expected {len(self.schema)} columns "
                 f"({', '.join(self.schema.names)}) of {rows}"
             )
-        arrays = [_to_array(column, field.type) for column, field in zip(columns, self.schema, strict=True)]
+        arrays = []
+        for column, field in zip(columns, self.schema, strict=True):
+            try:
+                arrays.append(_to_array(column, field.type))
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as exc:
+                said = str(exc).partition("\n")[0]
+                raise ArtifactError(
+                    f"the model in '{uri}' answers '{field.name}' with {field.type}, and now with a value "
+                    f"that is none ({said}); let it answer with one type, e.g. an array of floats"
+                ) from exc
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
@@ -100,7 +142,7 @@ def output_columns(model: Any, answers: Answers | None) -> OutputColumns:
     schema = [pa.field(name, kind) for name, (_, kind) in zip(names, fields, strict=True)]
     for number, classes in enumerate(labels):
         if classes is not None:
-            said = [label if isinstance(label, bool | int | float) else str(label) for label in classes]
+            said = [label if isinstance(label, bool | int | float) else text_of(label) for label in classes]
             schema[number] = schema[number].with_metadata({CLASSES: json.dumps(said)})
     return OutputColumns(pa.schema(schema))
 
@@ -110,11 +152,11 @@ def _labels(model: Any, answers: Answers | None) -> list[list[Any] | None]:
     classes = getattr(model, "classes_", None) if _kind(model) != "regressor" else None
     count = len(answers.predictions) if answers else 1
     if isinstance(classes, list):
-        return [np.asarray(each).tolist() for each in classes]
+        return [_listed(np.asarray(each)) for each in classes]
     if classes is None:
         return [None] * count
     # Several outputs with one list of classes: labels that are each there or not.
-    return [np.asarray(classes).tolist()] if count == 1 else [[0, 1]] * count
+    return [_listed(np.asarray(classes))] if count == 1 else [[0, 1]] * count
 
 
 def _probability_names(model: Any, labels: list[list[Any] | None], answers: Answers | None) -> list[str]:
@@ -131,20 +173,29 @@ def _probability_names(model: Any, labels: list[list[Any] | None], answers: Answ
         prefix = f"probability_{number}_" if several else "probability_"
         # Mixture models have no classes; their components are numbered.
         numbered = classes is None or len(classes) != width
-        names += [f"{prefix}{label}" for label in (range(width) if numbered else classes or ())]
+        names += [f"{prefix}{text_of(label)}" for label in (range(width) if numbered else classes or ())]
     return names
 
 
 def _prediction_type(model: Any, classes: list[Any] | None, prediction: Values | None) -> pa.DataType:
     if _kind(model) == "regressor":
         return pa.float64()
-    if classes is None:
-        classes = [0] if prediction is None else prediction.tolist()
-    kinds = {type(label) for label in classes}
-    for kind, arrow in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
-        if kinds == {kind}:
-            return arrow
-    return pa.string()
+    if classes is not None:
+        kinds = {type(label) for label in classes}
+        for kind, arrow in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
+            if kinds == {kind}:
+                return arrow
+        return pa.string()
+    if prediction is None:
+        return pa.int64()
+    by_dtype = {"b": pa.bool_(), "i": pa.int64(), "u": pa.int64(), "f": pa.float64()}
+    if prediction.dtype.kind in by_dtype:
+        return by_dtype[prediction.dtype.kind]
+    kinds = {type(label) for label in _listed(prediction) if label is not None}
+    if kinds == {bool}:
+        return pa.bool_()
+    # Whole numbers among objects may be fractions in the next rows.
+    return pa.float64() if kinds and kinds <= {int, float} else pa.string()
 
 
 def _scores(model: Any) -> bool:
@@ -153,8 +204,13 @@ def _scores(model: Any) -> bool:
 
 def _kind(model: Any) -> str | None:
     """classifier, regressor, outlier_detector, clusterer, density_estimator, or None."""
+    kind = getattr(model, "_estimator_type", None)
     tags = getattr(model, "__sklearn_tags__", None)
-    kind = tags().estimator_type if tags else getattr(model, "_estimator_type", None)
+    if tags is not None:
+        with contextlib.suppress(Exception):  # a class of the user's own may lack what its tags are made of
+            kind = tags().estimator_type or kind
+    if kind is None and any(base.__name__ == "ClassifierMixin" for base in type(model).__mro__):
+        kind = "classifier"
     return kind if isinstance(kind, str) else None
 
 
@@ -165,10 +221,31 @@ def _columns(values: Values) -> list[Values]:
 
 def _to_array(column: Values, kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
-        return pa.array([str(label) for label in column.tolist()], kind)
+        return pa.array([None if label is None else text_of(label) for label in _listed(column)], kind)
     if column.dtype == object:
-        return pa.array(column.tolist(), kind)
+        return pa.array(_listed(column), kind)
     return pa.array(np.ascontiguousarray(column)).cast(kind)
+
+
+def _listed(values: Values) -> list[Any]:
+    """The entries as Python's values; None for one that is missing among objects."""
+    if values.dtype.kind == "M":  # nanoseconds would be numbers
+        values = values.astype("datetime64[us]")
+    listed = [label.item() if isinstance(label, np.generic) else label for label in values.tolist()]
+    return [None if _is_missing(label) else label for label in listed] if values.dtype == object else listed
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float) and label != label
+
+
+def text_of(label: Any) -> str:
+    """A label as text."""
+    if isinstance(label, bytes):
+        return label.decode(errors="backslashreplace")
+    return str(label)
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -38,7 +38,13 @@ class Runtime(Protocol):
 
     @property
     def outputs(self) -> pa.Schema:
-        """The columns that `predict` returns, also for no rows at all."""
+        """The columns that `predict` returns, also for no rows at all; certain after `learn_outputs`."""
+
+    def learn_outputs(self, rows: pa.RecordBatch) -> None:
+        """Learn from some real rows with which columns the model answers; call it before `outputs`.
+
+        Raises nothing of the rows: what the model has against them, `predict` raises.
+        """
 
     def check(self, rows: pa.Schema) -> None:
         """Raise `FeatureError` where rows of this schema lack a feature or hold one of a wrong type."""
@@ -46,8 +52,8 @@ class Runtime(Protocol):
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """One prediction per row, in the rows' order; columns that are no feature are ignored.
 
-        Raises `FeatureError` where the model refuses the rows, `ArtifactError` where its answer has
-        another shape than the model announced.
+        Raises `FeatureError` if the model refuses the rows, whatever it raises itself, and `ArtifactError` if
+        its answer is not one for each row, or has another shape than before.
         """
 
 

@@ -2,130 +2,192 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.errors import ArtifactError, FeatureError
-from mlops_plugin.formats.features import (
-    check_features,
-    feature_frame,
-    feature_matrix,
-    infinite_counts,
-    is_number,
-    null_counts,
-)
+from mlops_plugin.errors import ArtifactError, FeatureError, MlopsError
+from mlops_plugin.formats.estimator_walk import known_names
+from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
+from mlops_plugin.formats.input_rules import InputRules, Said
+from mlops_plugin.formats.model_input import InputSpec
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
 from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL
 
-# What estimators raise for rows they do not like; anything else is a fault of its own and stays visible.
-REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError)
-# Transformers that hand each column on as it is, so what follows may well encode text.
-DISPATCHERS = ("ColumnTransformer", "FeatureUnion", "FunctionTransformer")
+_SAMPLE_ROWS = 16  # enough to see which columns a model answers with
+# What a model raises for want of something outside of the rows; another try may find it.
+_NOT_ABOUT_ROWS = (OSError, MemoryError)
 
 
 class ScikitRuntime:
     """Anything with `predict`: estimators, pipelines, searches, and other libraries that do the same."""
 
-    def __init__(self, uri: str, artifact_sha256: str, model: Any, features: tuple[str, ...] | None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        artifact_sha256: str,
+        model: Any,
+        features: tuple[str, ...] | None,
+        *,
+        said: Said | None = None,
+        spec: InputSpec | None = None,
+    ) -> None:
+        """`said` is what the configuration says of the input; `spec`, from a signature, tells all of it."""
+        _require_fitted(uri, model)
         self._uri = uri
         self.artifact_sha256 = artifact_sha256
         self._model = model
-        self.features = _feature_names(uri, model, features)
-        first = _first_step(model)
-        counted = hasattr(model, "n_features_in_")
-        self._reads_documents = _reads_documents(first) and len(self.features) == 1
-        # Where nothing counted the columns in training, a step of the user's own took them as a DataFrame.
-        self._named = hasattr(model, "feature_names_in_") or not counted
-        self._encodes = self._reads_documents or not counted or _encodes(first)
-        self._takes_matrix = not self._named or _looks_at_no_names(first)
-        self._columns = self._try_out(first)
-        self._checked: pa.Schema | None = None  # the last one that `check` had nothing against
+        self.features = spec.names if spec is not None else _feature_names(uri, model, features)
+        self._rules = None if spec is not None else InputRules(model, self.features, said or Said())
+        self._given = spec
+        self._specs: list[InputSpec] = []  # for the schema that `check` has seen last
+        self._checked: pa.Schema | None = None
+        self._columns: OutputColumns | None = None
+        self._are_columns_seen = False  # in answers about real rows
 
     @property
     def outputs(self) -> pa.Schema:
+        if self._columns is None:
+            self._columns = output_columns(self._model, self._answers_about_nobody())
         return self._columns.schema
+
+    def learn_outputs(self, rows: pa.RecordBatch) -> None:
+        """Learn from the first of these rows with which columns the model answers.
+
+        Rows that it refuses teach nothing, and raise nothing: that is `predict`'s to say.
+        """
+        if self._are_columns_seen or rows.num_rows == 0:
+            return
+        sample = rows.slice(0, _SAMPLE_ROWS)
+        for some in (sample, *(sample.slice(place, 1) for place in range(sample.num_rows))):
+            with contextlib.suppress(FeatureError, ArtifactError):
+                self.check(some.schema)
+                self._columns = output_columns(self._model, self._parts(some)[0][1])
+                self._are_columns_seen = True
+                return
 
     def check(self, rows: pa.Schema) -> None:
         if self._checked is not None and self._checked.equals(rows):
             return
-        check_features(self.features, rows, text=self._encodes)
-        if self._reads_documents and not pa.types.is_string(rows.field(self.features[0]).type):
-            found = rows.field(self.features[0])
-            raise FeatureError(
-                f"the model reads text, but '{found.name}' is {found.type}; cast it in the query"
-            )
+        if self._rules is None:
+            assert self._given is not None  # noqa: S101 - one of the two is there
+            self._given.check(rows)
+            self._specs = [self._given]
+        else:
+            self._specs = self._rules.specs(rows)
         self._checked = rows
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         self.check(rows.schema)
         if rows.num_rows == 0:  # scikit-learn refuses to predict nothing
             return pa.RecordBatch.from_pylist([], schema=self.outputs)
-        try:
-            answers = self._ask(rows)
-        except REFUSALS as exc:
-            raise FeatureError(_refusal(rows, self.features, exc)) from exc
-        return self._columns.to_arrow(self._uri, answers, rows.num_rows)
+        parts = self._parts(rows)
+        if self._columns is None:
+            self._columns = output_columns(self._model, parts[0][1])
+            self._are_columns_seen = True
+        answered = [
+            self._columns.to_arrow(self._uri, answers, rows.num_rows if places is None else len(places))
+            for places, answers in parts
+        ]
+        if len(answered) == 1:
+            return answered[0]
+        order = np.argsort(np.concatenate([places for places, _ in parts if places is not None]))
+        return pa.concat_batches(answered).take(pa.array(order))
 
-    def _ask(self, rows: pa.RecordBatch) -> Answers:
-        if not (self._named and self._takes_matrix):
-            return ask(self._model, self._input(rows))
-        with warnings.catch_warnings():
-            # It knows names and is given none: its columns stand in its own order already.
-            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-            return ask(self._model, self._input(rows))
+    def _parts(self, rows: pa.RecordBatch) -> list[tuple[pa.Int64Array | None, Answers]]:
+        """The answers, and to which rows they belong (None: to all of them)."""
+        if len(self._specs) > 1:
+            self._specs = [self._accepted(rows)]
+        (spec,) = self._specs
+        places = spec.parts(rows)
+        if places is None:
+            return [(None, self._ask(spec, rows))]
+        return [(part, self._ask(spec, rows.take(part))) for part in places]
 
-    def _input(self, rows: pa.RecordBatch) -> Any:
-        """A matrix, or a DataFrame for a model that finds columns by name."""
-        if self._reads_documents:
-            documents = rows.column(self.features[0]).to_pylist()
-            return np.array([np.nan if text is None else text for text in documents], dtype=object)
-        if self._encodes and (self._named or not self._are_numbers(rows.schema)):
-            frame = feature_frame(rows, self.features)
-            return frame if self._named else frame.to_numpy(dtype=object)
-        matrix = feature_matrix(rows, self.features)
-        if self._takes_matrix:
-            return matrix
-        import pandas as pd  # scikit-learn has imported it already
+    def _accepted(self, rows: pa.RecordBatch) -> InputSpec:
+        """The first container that the model takes, with an answer for each row; raises the first refusal."""
+        # As many rows as a wrong container has entries, one or the features, would hide that it is wrong.
+        count = rows.num_rows
+        while count in (1, len(self.features)):
+            count += 1
+        sample = rows.take(pa.array(np.arange(count) % rows.num_rows))
+        first: MlopsError | None = None
+        for spec in self._specs:
+            try:
+                spec.check(rows.schema)
+                for part in spec.parts(sample) or [pa.array(np.arange(count))]:
+                    self._ask(spec, sample.take(part))
+            except (FeatureError, ArtifactError) as error:
+                first = first or error
+            else:
+                return spec
+        assert first is not None  # noqa: S101 - there is a container to try
+        raise first
 
-        return pd.DataFrame(matrix, columns=list(self.features), copy=False)
-
-    def _are_numbers(self, rows: pa.Schema) -> bool:
-        return all(is_number(rows.field(name).type) for name in self.features)
-
-    def _try_out(self, first: Any) -> OutputColumns:
-        """Ask the model about one made-up row: only its answer tells how many outputs a regressor has.
-
-        A model that refuses the row gets the columns its kind usually has; `predict` checks them.
-        """
-        row: dict[str, Any] = dict.fromkeys(self.features, "text" if self._reads_documents else 1.0)
-        row.update(_known_categories(first, self.features))
+    def _ask(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
+        table = spec.build(rows)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what the model thinks of a made-up row is of no interest
-                answers = self._ask(pa.RecordBatch.from_pylist([row]))
-        except REFUSALS as exc:
-            if type(exc).__name__ == "NotFittedError":
-                raise ArtifactError(f"model file '{self._uri}' holds a model that was never fitted") from exc
-            answers = None
-        return output_columns(self._model, answers)
+                # It knows names and is given none: its columns stand in its own order already.
+                if spec.container == "matrix":
+                    warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+                return ask(self._uri, self._model, table, rows.num_rows)
+        except MlopsError:
+            raise
+        except _NOT_ABOUT_ROWS as exc:
+            raise ArtifactError(
+                f"the model in '{self._uri}' failed: {type(exc).__name__}: {_first_line(exc)}"
+            ) from exc
+        except BaseException as exc:
+            if not isinstance(exc, Exception) and not _is_models_own(exc):
+                raise
+            raise FeatureError(_refusal(rows, self.features, exc)) from exc
+
+    def _answers_about_nobody(self) -> Answers | None:
+        """The answers about one made-up row, if the model gives any; real rows correct what they tell.
+
+        Only they tell how many outputs a regressor has, before there are rows.
+        """
+        if self._rules is None:
+            return None
+        row = pa.RecordBatch.from_pylist([self._rules.example()])
+        with warnings.catch_warnings(), contextlib.suppress(MlopsError):
+            warnings.simplefilter("ignore")  # what the model thinks of a made-up row is of no interest
+            for spec in self._rules.specs(row.schema):
+                with contextlib.suppress(MlopsError):
+                    return self._ask(spec, row)
+        return None
+
+
+def _require_fitted(uri: str, model: Any) -> None:
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    if not type(model).__module__.startswith(("sklearn.", "imblearn.")):
+        return  # a class of the user's own may keep nothing that tells
+    try:
+        check_is_fitted(model)
+    except NotFittedError as exc:
+        raise ArtifactError(f"model file '{uri}' holds a model that was never fitted") from exc
+    except Exception:  # noqa: BLE001 - an estimator inside cannot tell; `predict` will
+        return
 
 
 def _feature_names(uri: str, model: Any, configured: tuple[str, ...] | None) -> tuple[str, ...]:
-    known = getattr(model, "feature_names_in_", None)
-    if known is not None:
-        names = tuple(str(name) for name in known)
+    names = known_names(model)
+    if names is not None:
         if configured is not None and set(configured) != set(names):
             raise FeatureError(
                 f"`features:` says {', '.join(configured)}, but the model in '{uri}' was trained on "
                 f"{', '.join(names)}; leave `features:` out, the model knows its own"
             )
         return names
-    expected = getattr(model, "n_features_in_", None)
+    # CatBoost counts none after loading.
+    expected = getattr(model, "n_features_in_", None) or None
     if configured is None:
         count = "its" if expected is None else f"its {expected}"
         raise FeatureError(
@@ -140,64 +202,20 @@ def _feature_names(uri: str, model: Any, configured: tuple[str, ...] | None) -> 
     return configured
 
 
-def _first_step(model: Any) -> Any:
-    """What reads the columns first: inside searches and pipelines, the first estimator."""
-    while True:
-        if hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        elif getattr(model, "steps", None):
-            model = model.steps[0][1]
-        else:
-            return model
+def _is_models_own(exc: BaseException) -> bool:
+    """Whether the model raised what is no `Exception`, a panic in Rust for one, and not who ends a task."""
+    if isinstance(exc, KeyboardInterrupt | GeneratorExit):
+        return False
+    raised_in = exc.__traceback__
+    while raised_in is not None and raised_in.tb_next is not None:
+        raised_in = raised_in.tb_next
+    module = str(raised_in.tb_frame.f_globals.get("__name__", "")) if raised_in is not None else ""
+    # A signal handler runs inside of the model's frames: its module tells whose it is.
+    return module.partition(".")[0] not in ("airflow", "mlops_plugin", "signal", "asyncio", "pytest")
 
 
-def _input_tag(step: Any, tag: str, default: bool) -> bool:
-    tags = getattr(step, "__sklearn_tags__", None)
-    return bool(getattr(tags().input_tags, tag)) if tags else default
-
-
-def _encodes(first: Any) -> bool:
-    if getattr(first, "is_categorical_", None) is not None:  # HistGradientBoosting trained on categories
-        return True
-    return _input_tag(first, "categorical", False) or type(first).__name__ in DISPATCHERS
-
-
-def _reads_documents(first: Any) -> bool:
-    """Text vectorizers take one column as a sequence of documents, not a table."""
-    return _input_tag(first, "string", False) and not _input_tag(first, "two_d_array", True)
-
-
-def _looks_at_no_names(first: Any) -> bool:
-    """Whether all that an estimator does with names is to compare them with those of its training.
-
-    For one row, that takes scikit-learn half of the whole prediction. An estimator of somebody else may do
-    anything with names, and one that is made of others hands them on.
-    """
-    is_own = type(first).__module__.startswith("sklearn.")
-    return is_own and first.get_params(deep=True).keys() == first.get_params(deep=False).keys()
-
-
-def _known_categories(first: Any, features: tuple[str, ...]) -> dict[str, Any]:
-    """One value per encoded column that its encoder has seen in training."""
-    known = {}
-    for encoder, columns in _encoders(first, features):
-        for column, categories in zip(columns, getattr(encoder, "categories_", ()), strict=False):
-            name = features[column] if isinstance(column, int) else column
-            known[str(name)] = categories[:1].tolist()[0]
-    return known
-
-
-def _encoders(first: Any, features: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
-    if hasattr(first, "transformers_"):
-        for _, transformer, columns in first.transformers_:
-            if isinstance(columns, list):
-                yield _first_step(transformer), columns
-    else:
-        yield first, features
-
-
-def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: Exception) -> str:
-    said = str(exc).partition("\n")[0]
+def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: BaseException) -> str:
+    said = _first_line(exc)
     nulls = _listed(null_counts(rows, features))
     infinite = _listed(infinite_counts(rows, features))
     if nulls and re.search("nan|null|none|missing", said, re.IGNORECASE):
@@ -214,6 +232,13 @@ def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: Exception) ->
     texts = ", ".join(f"'{name}' is {kind}" for name, kind in types.items() if not is_number(kind))
     facts = [f"NULL: {nulls}" if nulls else "", f"not numbers: {texts}" if texts else ""]
     return "; ".join(filter(None, [f"the model refuses the rows: {type(exc).__name__}: {said}", *facts]))
+
+
+def _first_line(exc: BaseException) -> str:
+    try:
+        return str(exc).partition("\n")[0]
+    except Exception:  # noqa: BLE001 - an exception of the user's own whose text cannot be made
+        return "it says nothing"
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.formats.artifact import read_verified
+from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.formats.skops_import import import_skops_io
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
+
+
+_MISSING_IN_MAIN = re.compile(r"attribute '(\w+)' on <module '__main__'|'__main__' has no attribute '(\w+)'")
+_OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
 
 def load_skops(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
@@ -63,6 +69,7 @@ def _load(
     artifact: ArtifactConfig, features: tuple[str, ...] | None, loads: Callable[[bytes], Any]
 ) -> ScikitRuntime:
     content, sha256 = read_verified(artifact)
+    _refuse_lfs_pointer(artifact, content)
     failure: Exception | None = None
     model: Any = None
     with warnings.catch_warnings(record=True) as caught:
@@ -81,21 +88,58 @@ def _load(
             f"model file '{artifact.uri}' holds a {type(model).__module__}.{type(model).__qualname__}, "
             "which has no `predict`; save the fitted model itself"
         )
-    return ScikitRuntime(artifact.uri, sha256, model, features)
+    said = Said(artifact.container, artifact.dtypes)
+    return ScikitRuntime(artifact.uri, sha256, model, features, said=said)
 
 
 def _load_failure(artifact: ArtifactConfig, failure: Exception) -> str:
+    said = str(failure).partition("\n")[0] or "no reason given"
+    if missing := _MISSING_IN_MAIN.search(said):
+        return (
+            f"model file '{artifact.uri}' needs '{missing[1] or missing[2]}', whose class is in the script "
+            "or notebook that saved the file (`__main__`) and not in the file; move it into a module that is "
+            "installed here too, import it from there, and save the model again"
+        )
+    if absent := _absent_part(failure):
+        return (
+            f"model file '{artifact.uri}' was saved with another scikit-learn, here runs "
+            f"{_running_sklearn()}, which has no {absent}; train the model again with it, or install the "
+            "release of training"
+        )
     if isinstance(failure, ModuleNotFoundError):
         return (
             f"model file '{artifact.uri}' needs the module '{failure.name}', which is not installed here; "
             "install what the model was trained with"
         )
-    said = str(failure).partition("\n")[0] or "no reason given"
     return (
         f"model file '{artifact.uri}' cannot be loaded as {artifact.format}: "
         f"{type(failure).__name__}: {said}; "
         "check that the file is complete and was written in this format"
     )
+
+
+def _absent_part(failure: Exception) -> str | None:
+    """The part of scikit-learn that a file looks for in vain: releases move them."""
+    if isinstance(failure, ModuleNotFoundError) and failure.name is not None:
+        # Its compiled modules of old have names without a package, `_loss` for one.
+        is_own = failure.name.startswith("sklearn.") or failure.name in _OLD_MODULES
+        return f"module '{failure.name}'" if is_own else None
+    found = re.search(r"attribute '?(\w+)'? (?:on|from|of) .*?(sklearn[\w.]*)", str(failure))
+    return f"'{found[1]}' in {found[2]}" if found else None
+
+
+def _running_sklearn() -> str:
+    import sklearn
+
+    return str(sklearn.__version__)
+
+
+def _refuse_lfs_pointer(artifact: ArtifactConfig, content: bytes) -> None:
+    if content.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise ArtifactError(
+            f"model file '{artifact.uri}' is a Git LFS pointer, not the model itself; fetch the file with "
+            "`git lfs pull` where it is deployed from"
+        )
 
 
 def _refuse_other_version(artifact: ArtifactConfig, caught: list[warnings.WarningMessage]) -> None:

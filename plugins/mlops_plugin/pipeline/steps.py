@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 
 import pyarrow as pa
 
@@ -170,6 +171,10 @@ def _predict(dispatch: Dispatch, runtime: Runtime, collected: Collected, shelf: 
 
     key = dispatch.model.key
     with shelf.rows(collected.staged) as rows:
+        first = next(iter(rows), None)
+        if first is not None:
+            runtime.learn_outputs(first)
+        batches = rows if first is None else chain([first], rows)
         key_fields = [rows.schema.field(column) for column in key]
         schema = pa.schema([*key_fields, *runtime.outputs])
         distribution = Distribution(runtime.outputs.field(0).type)
@@ -177,7 +182,7 @@ def _predict(dispatch: Dispatch, runtime: Runtime, collected: Collected, shelf: 
             screening = Screening(dispatch.model, runtime, rows.schema, rejections)
 
             def predictions() -> Iterator[pa.RecordBatch]:
-                for batch in rows:
+                for batch in batches:
                     kept, predicted = screening.predict(batch)
                     distribution.see(predicted.column(0))
                     columns = [*kept.select(list(key)).columns, *predicted.columns]

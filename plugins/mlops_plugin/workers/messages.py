@@ -65,6 +65,13 @@ class Predict(_Message):
     timeout_s: float
 
 
+class Learn(_Message):
+    """Learn from the rows in the body, an Arrow IPC stream, with which columns the model answers."""
+
+    kind: Literal["learn"] = "learn"
+    timeout_s: float
+
+
 class Loaded(_Message):
     """The model is loaded. `confinement`: what the process can no longer do, in words; empty if it can do
     all."""
@@ -74,6 +81,13 @@ class Loaded(_Message):
     features: list[str]
     outputs: list[Column]
     confinement: list[str]
+
+
+class Learned(_Message):
+    """The columns with which the model answers, as far as it is known by now."""
+
+    kind: Literal["learned"] = "learned"
+    outputs: list[Column]
 
 
 class Predicted(_Message):
@@ -92,8 +106,8 @@ class Failed(_Message):
     message: str
 
 
-Request = Load | Predict
-Answer = Loaded | Predicted | Failed
+Request = Load | Learn | Predict
+Answer = Loaded | Learned | Predicted | Failed
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
 

@@ -26,6 +26,8 @@ from mlops_plugin.workers.messages import (
     Answer,
     Channel,
     Failed,
+    Learn,
+    Learned,
     Load,
     Loaded,
     MessageError,
@@ -62,7 +64,8 @@ _ENVIRONMENT_OF_LIBRARIES = (
     "PYTHONHASHSEED",
 )
 _END_TIMEOUT_S = 5.0
-_LOADED_BYTES = 0  # an answer to `load` has no body
+_LOADED_BYTES = 0  # an answer to `load` or `learn` has no body
+_SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 
 
 @dataclass
@@ -122,18 +125,28 @@ class ModelProcess:
         """Raise what the model has against rows of this schema: it is asked about none of them."""
         self.predict(pa.RecordBatch.from_pylist([], schema=rows))
 
+    def learn_outputs(self, rows: pa.RecordBatch) -> None:
+        """Learn from the first of some rows with which columns the model answers."""
+        request = Learn(timeout_s=self.limits.timeout.total_seconds())
+        content = memoryview(_stream_bytes(self._known(rows.slice(0, _SAMPLE_ROWS))))
+        answer, _ = self._call(request, [content], _LOADED_BYTES)
+        with self._exchange():
+            self.outputs = outputs_schema(_expect(Learned, answer).outputs)
+
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """One prediction per row. Raises what the model's runtime raises, or `ServingError`."""
-        # The model has no use for other columns, and they may be large.
-        wanted = [name for name in rows.schema.names if name in set(self.features)]
-        known = rows.select(wanted) if wanted else rows
         timeout_s = self.limits.timeout.total_seconds()
-        content = memoryview(_stream_bytes(known))
+        content = memoryview(_stream_bytes(self._known(rows)))
         answer, body = self._call(
             Predict(timeout_s=timeout_s), [content], max_answer_bytes(self.outputs, rows.num_rows)
         )
         with self._exchange():
             return unpack_columns(self.outputs, rows.num_rows, _expect(Predicted, answer), body)
+
+    def _known(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        # The model has no use for other columns, and they may be large.
+        wanted = [name for name in rows.schema.names if name in set(self.features)]
+        return rows.select(wanted) if wanted else rows
 
     def kill(self) -> None:
         """End the process, whatever it is doing; also from another thread than the one that uses it."""
@@ -253,7 +266,7 @@ class ModelProcess:
         )
 
 
-_Expected = TypeVar("_Expected", Loaded, Predicted)
+_Expected = TypeVar("_Expected", Loaded, Learned, Predicted)
 
 
 def _expect(kind: type[_Expected], answer: Answer) -> _Expected:

@@ -21,6 +21,8 @@ from mlops_plugin.workers.messages import (
     Answer,
     Channel,
     Failed,
+    Learn,
+    Learned,
     Load,
     Loaded,
     describe_outputs,
@@ -53,10 +55,14 @@ def main() -> None:
         try:
             if isinstance(request, Load):
                 runtime, answer = _load(request)
+            elif isinstance(request, Learn):
+                answer = _learn(runtime, body)
             else:
                 answer, columns = _predict(runtime, body)
         except Exception as error:  # noqa: BLE001 - whatever a model raises is the caller's to hear
-            answer = Failed(error=type(error).__name__, message=str(error))
+            # The runtime names what a model raises; that memory is missing is the caller's to say.
+            said = error.__cause__ if isinstance(error.__cause__, MemoryError) else error
+            answer = Failed(error=type(said).__name__, message=str(said))
         channel.send(number, answer, columns)
         signal.alarm(0)
 
@@ -101,6 +107,17 @@ def _use_threads_only() -> None:
     import joblib
 
     joblib.parallel_config(backend="threading", n_jobs=1)
+
+
+def _learn(runtime: Runtime | None, body: memoryview) -> Learned:
+    import pyarrow as pa
+
+    if runtime is None:
+        raise RuntimeError("no model is loaded")
+    with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
+        for batch in stream:
+            runtime.learn_outputs(batch)
+    return Learned(outputs=describe_outputs(runtime.outputs))
 
 
 def _predict(runtime: Runtime | None, body: memoryview) -> tuple[Answer, Any]:

@@ -6,10 +6,28 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from mlops_plugin.config.parameter_types import SHA256_PATTERN, Sha256, Text, Url, check_unique
 from mlops_plugin.config.schema.section import Section
+
+_DTYPES = (
+    "integer|number|boolean|text|date|timestamp|decimal|bytes|bool|str|string|object|time"
+    "|u?int(8|16|32|64)|float(32|64)|U?Int(8|16|32|64)|Float(32|64)"
+    r"|(datetime|timedelta)64\[(s|ms|us|ns)\]"
+)
+
+
+def _check_dtype(dtype: str) -> str:
+    if not re.fullmatch(_DTYPES, dtype):
+        raise ValueError(
+            f"'{dtype}' is no type of a feature; write integer, number, boolean, text, date, timestamp, "
+            "decimal or bytes, or a type of NumPy or pandas such as float32, Int64 or datetime64[ns]"
+        )
+    return dtype
+
+
+Dtype = Annotated[Text, AfterValidator(_check_dtype)]
 
 
 class ArtifactConfig(Section):
@@ -49,6 +67,19 @@ class ArtifactConfig(Section):
         description="skops only: types in the file, beyond those skops knows, that may be loaded.",
         examples=[["sklearn._loss.link.LogitLink"]],
         validate_default=True,
+    )
+    container: Literal["frame", "matrix", "documents"] | None = Field(
+        default=None,
+        description="What the model was trained on, if its file does not tell: a DataFrame, an array, or the "
+        "texts of one column.",
+        examples=["documents"],
+    )
+    dtypes: dict[Text, Dtype] | None = Field(
+        default=None,
+        description="Types of features in training, if its file does not tell: integer, number, boolean, "
+        "text, date, timestamp, decimal, bytes, or a type of NumPy or pandas (float32, "
+        "Int64, datetime64[ns]).",
+        examples=[{"store": "integer", "rate": "float32"}],
     )
     _uri_as_written: str | None = PrivateAttr(default=None)
 

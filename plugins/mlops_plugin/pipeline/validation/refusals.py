@@ -56,6 +56,28 @@ def predict_each(runtime: Runtime, rows: pa.RecordBatch) -> Answered:
     return Answered(predictions, places, _told(runtime, rows, refusals))
 
 
+def first_refused(runtime: Runtime, rows: pa.RecordBatch) -> int | None:
+    """The place of the first row that the model refuses also alone; None if it refuses rows only together.
+
+    It is asked twice as often as the rows can be halved.
+    """
+    start, count = 0, rows.num_rows
+    while count > 1:
+        half = count // 2
+        if _takes(runtime, rows.slice(start, half)):
+            start, half = start + half, count - half
+        count = half
+    return None if count == 0 or _takes(runtime, rows.slice(start, 1)) else start
+
+
+def _takes(runtime: Runtime, rows: pa.RecordBatch) -> bool:
+    try:
+        runtime.predict(rows)
+    except FeatureError:
+        return False
+    return True
+
+
 def _others(refusals: dict[int, str], rows: int) -> pa.Int64Array:
     kept = np.ones(rows, dtype=bool)
     kept[list(refusals)] = False

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import ContractError
+from mlops_plugin.errors import ContractError, FeatureError
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.validation.contract import Contract
 from mlops_plugin.pipeline.validation.output_check import OutputCheck
-from mlops_plugin.pipeline.validation.refusals import Answered, predict_each
+from mlops_plugin.pipeline.validation.refusals import Answered, first_refused, predict_each
 from mlops_plugin.pipeline.validation.rejections import Refused, Rejections, format_reasons
 
 
@@ -64,7 +64,7 @@ class Screening:
         places = accepted(refused, rows.num_rows)
         left = rows.take(places) if refused else rows
         if self._contract is None:
-            return Answered(self._runtime.predict(left), places, [])
+            return Answered(self._predict(left), places, [])
         answered = predict_each(self._runtime, left)
         return Answered(
             answered.predictions,
@@ -72,12 +72,29 @@ class Screening:
             [one.within(places) for one in answered.refused],
         )
 
+    def _predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The model's answers; a refusal names the first row that the model refuses also alone."""
+        try:
+            return self._runtime.predict(rows)
+        except FeatureError as error:
+            place = first_refused(self._runtime, rows)
+            key = [name for name in self._model.key if name in rows.schema.names]
+            if place is None or not key:
+                raise
+            named = ", ".join(f"{name}={_short(rows.column(name)[place].as_py())}" for name in key)
+            raise FeatureError(f"{error}; the first such row is {named}") from error
+
     def _wrong_answers(self, wrong: list[Refused]) -> ContractError:
         reasons = [(one.column, one.reason, len(one.places)) for one in wrong]
         return ContractError(
             f"models.{self._model.name}.output: {format_reasons(reasons)} in one batch; correct the "
             "model, leave such rows out in the query or by `input:`, or set output.on_violation: reject"
         )
+
+
+def _short(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def accepted(refused: list[Refused], rows: int) -> pa.Int64Array:

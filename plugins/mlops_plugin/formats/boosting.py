@@ -1,0 +1,105 @@
+"""What the wrappers of LightGBM, XGBoost and CatBoost know of the columns of training."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.errors import FeatureError
+from mlops_plugin.formats.column_values import ColumnSpec
+
+_PACKAGES = ("lightgbm", "xgboost", "catboost")
+
+
+def is_boosting(step: Any) -> bool:
+    """Whether one of the three packages wrote the estimator."""
+    return _package(step) in _PACKAGES
+
+
+def has_categories(step: Any) -> bool:
+    """Whether the estimator was trained on a column of categories."""
+    match _package(step):
+        case "lightgbm":
+            return bool(step.booster_.pandas_categorical)
+        case "xgboost":
+            return "c" in (step.get_booster().feature_types or ())
+        case "catboost":
+            return bool(step.get_cat_feature_indices() or _text_indices(step))
+    return False
+
+
+def column_of_boosting(step: Any, columns: tuple[str, ...], field: pa.Field) -> ColumnSpec | None:
+    """The column as one of these estimators read it in training; None if it is a number, or of no concern.
+
+    Raises `FeatureError` if the estimator does not tell which categories belong to the column.
+    """
+    if not is_boosting(step) or not has_categories(step):
+        return None
+    place = columns.index(field.name)
+    match _package(step):
+        case "lightgbm":
+            categories = _lightgbm_categories(step, field.name).get(place)
+            unknown = "missing"  # as LightGBM does itself
+        case "xgboost":
+            categories = _xgboost_categories(step, field.name).get(place)
+            unknown = "refused"
+        case _:
+            return _catboost_column(step, place, field)
+    if categories is None:
+        return ColumnSpec(field.name, "float64", "nan")
+    return ColumnSpec(field.name, "category", "nan", tuple(categories), unknown=unknown)  # type: ignore[arg-type]
+
+
+def _lightgbm_categories(step: Any, name: str) -> dict[int, list[Any]]:
+    booster = step.booster_
+    said = re.search(r"\[categorical_feature: ([\d,]+)\]", booster.model_to_string())
+    places = [int(place) for place in said[1].split(",")] if said else []
+    if len(places) != len(booster.pandas_categorical):
+        raise FeatureError(
+            f"LightGBM does not tell which categories belong to '{name}': {len(places)} categorical columns, "
+            f"{len(booster.pandas_categorical)} lists of categories; train with "
+            "`category` columns only, without `categorical_feature`"
+        )
+    return dict(zip(places, booster.pandas_categorical, strict=True))
+
+
+def _xgboost_categories(step: Any, name: str) -> dict[int, list[Any]]:
+    booster = step.get_booster()
+    read = getattr(booster, "get_categories", None)
+    known = read(export_to_arrow=True).to_arrow() if read else None
+    if known is None:
+        raise FeatureError(
+            f"XGBoost kept no categories for '{name}'; train and save the model with XGBoost 3.1 or later, "
+            "or encode the column in a pipeline"
+        )
+    return {place: values.to_pylist() for place, (_, values) in enumerate(known) if values is not None}
+
+
+def _catboost_column(step: Any, place: int, field: pa.Field) -> ColumnSpec:
+    if place in _text_indices(step):
+        return ColumnSpec(field.name, "text", "nan")
+    if place not in step.get_cat_feature_indices():
+        return ColumnSpec(field.name, "float64", "nan")
+    # CatBoost hashes the text of a category: 1 and 1.0 are two.
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_integer(kind):
+        return ColumnSpec(field.name, "int64", "nan")
+    if pa.types.is_boolean(kind):
+        return ColumnSpec(field.name, "bool", "none")
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return ColumnSpec(field.name, "text", "nan")
+    raise FeatureError(
+        f"CatBoost's categories are texts or whole numbers, but '{field.name}' is {kind}; "
+        "cast it in the query"
+    )
+
+
+def _text_indices(step: Any) -> list[int]:
+    read = getattr(step, "get_text_feature_indices", None)
+    return list(read()) if read else []
+
+
+def _package(step: Any) -> str:
+    return type(step).__module__.partition(".")[0]

@@ -1,0 +1,228 @@
+"""Finds, inside a fitted model, the estimators that see the columns as they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Columns = tuple[str, ...]
+
+# Meta-estimators that hand their rows on as they are, and the attribute with the fitted estimators.
+_INNER = {
+    "CalibratedClassifierCV": "calibrated_classifiers_",
+    "FixedThresholdClassifier": "estimator_",
+    "FrozenEstimator": "estimator",
+    "MultiOutputClassifier": "estimators_",
+    "MultiOutputRegressor": "estimators_",
+    "OneVsRestClassifier": "estimators_",
+    "OutputCodeClassifier": "estimators_",
+    "SelfTrainingClassifier": "estimator_",
+    "StackingClassifier": "estimators_",
+    "StackingRegressor": "estimators_",
+    "TransformedTargetRegressor": "regressor_",
+    "TunedThresholdClassifierCV": "estimator_",
+    "VotingClassifier": "estimators_",
+    "VotingRegressor": "estimators_",
+}
+# They make log-probabilities in the type of their rows, so whole numbers lose the digits after the point.
+_TELL_INTEGERS = ("BayesianGaussianMixture", "GaussianMixture")
+_OWN_PACKAGES = ("sklearn", "imblearn")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An estimator that sees columns unchanged; as one Series instead of a table if `is_series`."""
+
+    step: Any
+    columns: Columns
+    is_series: bool = False
+    is_complete: bool = True  # it sees nothing but these columns, in this order
+
+
+def readers_of(model: Any, features: Columns) -> list[Reader]:
+    """The readers in a model, in the order in which they stand in it."""
+    return list(_walk(Reader(model, features)))
+
+
+def encoders_in(model: Any) -> Iterator[Any]:
+    """Every fitted encoder of scikit-learn's in a model, wherever it stands."""
+    if is_own(model) and isinstance(getattr(model, "categories_", None), list):
+        yield model
+    parts = [
+        *(_inner(model) or ()),
+        *(step for _, step in getattr(model, "steps", None) or ()),
+        *(step for _, step in getattr(model, "transformer_list", None) or ()),
+        *(step for _, step, _ in getattr(model, "transformers_", None) or ()),
+    ]
+    for part in parts:
+        if not isinstance(part, str):
+            yield from encoders_in(part)
+
+
+def known_names(model: Any) -> Columns | None:
+    """The names of the columns of training, of the first estimator that kept them."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None:
+        return tuple(str(name) for name in names)
+    if is_catboost(model):
+        names = tuple(str(name) for name in model.feature_names_ or ())
+        # Without names CatBoost numbers its columns.
+        return None if names == tuple(str(number) for number in range(len(names))) else names
+    inner = [*(_inner(model) or ()), *(step for _, step in getattr(model, "steps", None) or ())]
+    return next((names for names in map(known_names, inner[:1]) if names is not None), None)
+
+
+def is_own(step: Any) -> bool:
+    """Whether scikit-learn or imbalanced-learn wrote all that the step does with a column."""
+    if type(step).__module__.partition(".")[0] not in _OWN_PACKAGES:
+        return False
+    return getattr(step, "func", None) is None or type(step).__name__ != "FunctionTransformer"
+
+
+def tells_integers(step: Any) -> bool:
+    """Whether 1 and 1.0 may be two things to the estimator, as to code of the user's own."""
+    return not is_own(step) or type(step).__name__ in _TELL_INTEGERS
+
+
+def is_catboost(step: Any) -> bool:
+    """Whether CatBoost, which keeps names under an attribute of its own, wrote the estimator."""
+    return type(step).__module__.partition(".")[0] == "catboost"
+
+
+def reads_documents(step: Any) -> bool:
+    """Text vectorizers take a sequence of documents, not a table."""
+    return input_tag(step, "string") and not input_tag(step, "two_d_array")
+
+
+def reads_records(step: Any) -> bool:
+    """`DictVectorizer` takes a dictionary for each row."""
+    return input_tag(step, "dict") and not reads_documents(step)
+
+
+def input_tag(step: Any, tag: str) -> bool:
+    """What an estimator says of its input; one without tags takes a table of numbers."""
+    tags = getattr(step, "__sklearn_tags__", None)
+    if tags is None:
+        return tag == "two_d_array"
+    try:
+        return bool(getattr(tags().input_tags, tag, False))
+    except Exception:  # noqa: BLE001 - a class of the user's own may have tags that cannot be computed
+        return tag == "two_d_array"
+
+
+def _walk(at: Reader) -> Iterator[Reader]:
+    inner = _inner(at.step)
+    if inner:
+        for estimator in inner:
+            yield from _walk(_with_step(at, estimator))
+    elif getattr(at.step, "steps", None):
+        yield from _walk_steps(at)
+    elif getattr(at.step, "transformer_list", None):
+        for _, transformer in at.step.transformer_list:
+            if not isinstance(transformer, str):
+                yield from _walk(_with_step(at, transformer))
+    elif getattr(at.step, "transformers_", None):
+        for transformer, columns, is_series in _branches(at):
+            if not isinstance(transformer, str):
+                yield from _walk(Reader(transformer, columns, is_series, at.is_complete))
+    else:
+        yield at
+
+
+def _walk_steps(at: Reader) -> Iterator[Reader]:
+    """The first step of a pipeline, and what follows as long as columns are handed on as they are."""
+    for _, step in at.step.steps:
+        if step is None or isinstance(step, str) or hasattr(step, "fit_resample"):
+            continue  # samplers leave the rows alone when the pipeline predicts
+        here = _with_step(at, step)
+        yield from _walk(here)
+        handed_on = _handed_on(here)
+        if handed_on is None:
+            return
+        at = Reader(at.step, handed_on[0], at.is_series, at.is_complete and handed_on[1])
+
+
+def _handed_on(at: Reader) -> tuple[Columns, bool] | None:
+    """The columns that a step hands on with their values, and whether nothing else stands beside them."""
+    step = at.step
+    name = type(step).__name__
+    if not is_own(step):
+        return None
+    if name in ("FunctionTransformer", "SimpleImputer"):
+        has_more = bool(getattr(step, "add_indicator", False))
+        return at.columns, not has_more
+    if hasattr(step, "get_support") and hasattr(step, "inverse_transform"):
+        mask = np.asarray(step.get_support())
+        if len(mask) == len(at.columns):
+            return tuple(np.asarray(at.columns, dtype=object)[mask].tolist()), True
+        return None
+    if name == "ColumnTransformer" and getattr(step, "transformers_", None):
+        kept: list[str] = []
+        is_all = True
+        for transformer, columns, is_series in _branches(at):
+            passes = transformer == "passthrough" if isinstance(transformer, str) else None
+            passed = (columns, True) if passes else _handed_on(Reader(transformer, columns, is_series))
+            if passed is None:
+                is_all = False
+            else:
+                kept += passed[0]
+                is_all = is_all and passed[1]
+        return (tuple(kept), is_all) if kept else None
+    return None
+
+
+def _branches(at: Reader) -> Iterator[tuple[Any, Columns, bool]]:
+    """The parts of a fitted ColumnTransformer with the names of their columns."""
+    own = getattr(at.step, "feature_names_in_", None)
+    names = np.asarray(at.columns if own is None else [str(name) for name in own], dtype=object)
+    for _, transformer, columns in at.step.transformers_:
+        if isinstance(transformer, str) and transformer == "drop":
+            continue
+        is_series = isinstance(columns, str | int)
+        yield transformer, _chosen(names, columns), is_series
+
+
+def _chosen(names: np.ndarray[Any, Any], columns: Any) -> Columns:
+    if isinstance(columns, str):
+        return (columns,)
+    if isinstance(columns, int):
+        return (str(names[columns]),)
+    if isinstance(columns, slice):
+        if isinstance(columns.start, str) or isinstance(columns.stop, str):
+            listed = names.tolist()
+            start = listed.index(columns.start) if columns.start is not None else 0
+            stop = listed.index(columns.stop) + 1 if columns.stop is not None else len(listed)
+            return tuple(listed[start:stop])
+        return tuple(names[columns].tolist())
+    chosen = np.asarray(columns)
+    if chosen.size == 0:
+        return ()
+    if chosen.dtype.kind in "iub":
+        return tuple(names[chosen].tolist())
+    return tuple(str(name) for name in chosen.tolist())
+
+
+def _inner(step: Any) -> Sequence[Any] | None:
+    """The fitted estimators to which a meta-estimator hands its rows; None if it is none."""
+    if getattr(step, "best_estimator_", None) is not None:
+        return [step.best_estimator_]
+    attribute = _INNER.get(type(step).__name__)
+    found = None if attribute is None or not is_own(step) else getattr(step, attribute, None)
+    if found is None:
+        return None
+    inner = list(found) if isinstance(found, list | tuple) else [found]
+    inner = [
+        getattr(each, "estimator", each) if attribute == "calibrated_classifiers_" else each for each in inner
+    ]
+    inner = [
+        each for each in inner if type(each).__name__ != "_ConstantPredictor" and not isinstance(each, str)
+    ]
+    is_many = type(step).__name__.startswith(("Voting", "Stacking"))
+    return inner if is_many else inner[:1]
+
+
+def _with_step(at: Reader, step: Any) -> Reader:
+    return Reader(step, at.columns, at.is_series, at.is_complete)

@@ -1,0 +1,372 @@
+"""The rules for a model without a signature: its table, from the fitted model and the query's schema.
+
+docs/models.md describes them to users. They never look at a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlops_plugin.errors import FeatureError
+from mlops_plugin.formats.boosting import column_of_boosting, has_categories, is_boosting
+from mlops_plugin.formats.column_values import ColumnSpec, Missing
+from mlops_plugin.formats.estimator_walk import (
+    Reader,
+    encoders_in,
+    input_tag,
+    is_own,
+    known_names,
+    readers_of,
+    reads_documents,
+    reads_records,
+    tells_integers,
+)
+from mlops_plugin.formats.features import check_names, is_number
+from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
+
+_FLOAT = re.compile(r"-?\d+\.0")
+_WHOLE = re.compile(r"-?\d+")
+# What people write in `model: {dtypes: ...}` instead of NumPy's names.
+PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
+    "integer": ("int64", "nan"),
+    "number": ("float64", "nan"),
+    "boolean": ("bool", "none"),
+    "text": ("str", "nan"),
+    "date": ("date", "none"),
+    "timestamp": ("datetime64[us]", "nat"),
+    "decimal": ("decimal", "none"),
+    "bytes": ("bytes", "none"),
+}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the configuration says of a model's input."""
+
+    container: Container | None = None
+    dtypes: Mapping[str, str] | None = None
+
+
+class InputRules:
+    """Decides once what a fitted model reads; `features` are its columns in its own order."""
+
+    def __init__(self, model: Any, features: tuple[str, ...], said: Said) -> None:
+        self._features = features
+        self._said = said
+        self._is_named = known_names(model) is not None
+        self._is_counted = bool(getattr(model, "n_features_in_", None))
+        self._readers = readers_of(model, features)
+        whole = [reader.step for reader in self._readers if reader.is_complete and reader.columns == features]
+        self._reads_documents = any(
+            reads_documents(reader.step) and not reader.is_series
+            for reader in self._readers
+            if reader.columns == features
+        )
+        self._reads_records = any(reads_records(step) for step in whole)
+        self._is_foreign = any(not is_own(step) and not is_boosting(step) for step in whole)
+        self._writes_floats = _writes_floats(model)
+        self._leads_to_documents = _leads_to_documents(model)
+        self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
+            _is_numeric(reader.step) for reader in self._readers
+        )
+        self._looks_at_names = self._is_named and not _looks_at_no_names(_first_step(model))
+        unknown = sorted(set(said.dtypes or ()) - set(features))
+        if unknown:
+            raise FeatureError(
+                f"`model: {{dtypes: ...}}` names {', '.join(unknown)}, but the model's features are "
+                f"{', '.join(features)}; name features only"
+            )
+
+    def specs(self, rows: pa.Schema) -> list[InputSpec]:
+        """The table for rows of this schema; if there are several, the first that the model does not refuse.
+
+        Several only if neither the model nor the configuration tells the container: a class of the user's
+        own that keeps none of scikit-learn's conventions. Raises `FeatureError` if no table is right.
+        """
+        check_names(self._features, rows)
+        columns = tuple(self._column(rows.field(name)) for name in self._features)
+        found = [self._spec(container, columns, rows) for container in self._containers(rows)]
+        found[0].check(rows)
+        return found
+
+    def example(self) -> dict[str, Any]:
+        """A made-up row: what an encoder knows, a text for documents, 1 for everything else."""
+        row: dict[str, Any] = dict.fromkeys(self._features, 1.0)
+        for name in self._features:
+            readers = [reader for reader in self._readers if name in reader.columns]
+            known = [value for found in _categories_of(name, readers) for value in found.tolist()]
+            known = [value for value in known if not _is_missing(value)]
+            if known:
+                row[name] = known[0]
+            elif any(reads_documents(reader.step) for reader in readers):
+                row[name] = "text"
+        return row
+
+    def _spec(self, container: Container, columns: tuple[ColumnSpec, ...], rows: pa.Schema) -> InputSpec:
+        if container in ("documents", "series"):
+            return InputSpec(container, tuple(_as_documents(column) for column in columns))
+        if container == "matrix" and all(is_number(rows.field(name).type) for name in self._features):
+            is_kept = self._said.dtypes and not all(column.is_numeric for column in columns)
+            return InputSpec("matrix", columns, "object" if is_kept else "float64")
+        return spec_of(container, columns)
+
+    def _containers(self, rows: pa.Schema) -> list[Container]:
+        if self._said.container is not None:
+            return [self._said.container]
+        if self._reads_documents:
+            return ["documents"]
+        if self._reads_records:
+            return ["records"]
+        if self._is_named:
+            is_plain = self._reads_numbers and not self._said.dtypes
+            return ["matrix"] if is_plain and not self._looks_at_names else ["frame"]
+        one_text = len(self._features) == 1 and _is_text(rows.field(self._features[0]).type)
+        if one_text and self._leads_to_documents and not self._is_counted:
+            # Documents first: a step that reads documents finds names in a DataFrame, and no error.
+            return ["documents", "series", "frame"]
+        if self._is_counted:
+            return ["matrix", "frame"] if self._is_foreign else ["matrix"]
+        return ["frame", "matrix"] if self._is_foreign else ["frame"]
+
+    def _column(self, field: pa.Field) -> ColumnSpec:
+        said = (self._said.dtypes or {}).get(field.name)
+        if said is not None:
+            dtype, missing = PLAIN_DTYPES.get(said, (said, _usual_missing(said)))
+            return ColumnSpec(field.name, dtype, missing)
+        if self._reads_numbers:
+            return ColumnSpec(field.name, "float64", "nan")
+        readers = [reader for reader in self._readers if field.name in reader.columns]
+        for reader in readers:
+            if (column := column_of_boosting(reader.step, reader.columns, field)) is not None:
+                return column
+        if any(reads_documents(reader.step) for reader in readers):
+            return ColumnSpec(field.name, "text", "nan")
+        known = _Known(field.name, readers)
+        if (column := known.column(field)) is not None:
+            return column
+        is_blind = not any(tells_integers(reader.step) for reader in readers)
+        # What an encoder behind code of the user's own knows tells how that code wrote a number.
+        return _by_type(field, known.missing, is_float=is_blind or self._writes_floats)
+
+
+class _Known:
+    """What fitted encoders and imputers know of a column."""
+
+    def __init__(self, name: str, readers: list[Reader]) -> None:
+        self._categories = list(_categories_of(name, readers))
+        self.missing = _missing_of(readers, self._categories)
+
+    def column(self, field: pa.Field) -> ColumnSpec | None:
+        """The column as its encoder knows it; None if no encoder knows it."""
+        for categories in self._categories:
+            kind = _kind_of(categories)
+            if kind is not None:
+                return self._column(field, kind)
+        return None
+
+    def _column(self, field: pa.Field, kind: str) -> ColumnSpec:
+        name, arrow = field.name, _plain(field.type)
+        is_null = pa.types.is_null(arrow)
+        if kind == "text":
+            if not (_is_text(arrow) or is_null):
+                raise self._mismatch(field, "texts", "CAST(... AS CHAR)")
+            return _text(name, self.missing)
+        if kind in ("integer", "number", "boolean"):
+            if not (is_number(arrow) or is_null):
+                raise self._mismatch(field, "numbers", "the number itself")
+            if self.missing == "none":  # pandas keeps None beside numbers in a column of objects only
+                return ColumnSpec(name, "object", "none")
+            if kind == "boolean":
+                return ColumnSpec(name, "bool" if pa.types.is_boolean(arrow) else "int64", "none")
+            is_whole = pa.types.is_integer(arrow) or pa.types.is_boolean(arrow)
+            return ColumnSpec(name, "int64" if kind == "integer" and is_whole else "float64", "nan")
+        if kind == "instant":
+            zone = getattr(arrow, "tz", None)
+            return ColumnSpec(name, f"datetime64[us, {zone}]" if zone else "datetime64[us]", "nat")
+        return ColumnSpec(name, kind, self.missing or "none")
+
+    def _mismatch(self, field: pa.Field, known: str, instead: str) -> FeatureError:
+        return FeatureError(
+            f"the model's encoder knows {known} in '{field.name}' ({_examples(self._categories)}), but the "
+            f"query returns {field.type}, among which it would find none of them; select {instead}, or train "
+            "on what the query returns"
+        )
+
+
+def _categories_of(name: str, readers: list[Reader]) -> Iterator[np.ndarray[Any, Any]]:
+    for reader in readers:
+        encoder = getattr(reader.step, "_preprocessor", None) or reader.step
+        if encoder is not reader.step:  # histogram gradient boosting keeps an encoder of its own
+            for _, transformer, columns in getattr(encoder, "transformers_", ()):
+                places = np.flatnonzero(columns) if np.asarray(columns).dtype == bool else columns
+                named = dict(
+                    zip(np.atleast_1d(places).tolist(), getattr(transformer, "categories_", ()), strict=False)
+                )
+                yield from (
+                    found for place, found in named.items() if reader.columns[place : place + 1] == (name,)
+                )
+            continue
+        categories = getattr(encoder, "categories_", None)
+        if not isinstance(categories, list) or not is_own(encoder):
+            continue
+        if reader.is_complete and len(categories) == len(reader.columns):
+            yield np.asarray(categories[reader.columns.index(name)])
+
+
+def _missing_of(readers: list[Reader], categories: list[np.ndarray[Any, Any]]) -> Missing | None:
+    found: set[Missing] = set()
+    for known in categories:
+        if known.dtype == object:
+            found |= {_look_of(value) for value in known.tolist() if _is_missing(value)}
+    for reader in readers:
+        if (
+            not found
+            and type(reader.step).__name__ in ("SimpleImputer", "MissingIndicator")
+            and is_own(reader.step)
+        ):
+            value = reader.step.missing_values
+            if _is_missing(value):
+                found.add(_look_of(value))
+    if len(found) > 1:
+        return "none" if "none" in found else "nan"
+    return next(iter(found), None)
+
+
+def _kind_of(categories: np.ndarray[Any, Any]) -> str | None:
+    kinds = {"i": "integer", "u": "integer", "f": "number", "b": "boolean", "U": "text", "M": "instant"}
+    if categories.dtype.kind in kinds:
+        return kinds[categories.dtype.kind]
+    values = [value for value in categories.tolist() if not _is_missing(value)]
+    names = {type(value).__name__ for value in values}
+    by_name = {
+        "str": "text",
+        "bool": "boolean",
+        "int": "integer",
+        "float": "number",
+        "date": "date",
+        "Decimal": "decimal",
+        "bytes": "bytes",
+        "time": "time",
+        "datetime": "instant",
+        "Timestamp": "instant",
+    }
+    return by_name.get(names.pop()) if len(names) == 1 else None
+
+
+def _by_type(field: pa.Field, missing: Missing | None, *, is_float: bool) -> ColumnSpec:
+    """By the type of the query's column alone; `is_float`: whole numbers were floats, or may be."""
+    name, kind = field.name, _plain(field.type)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        if missing == "none":
+            return ColumnSpec(name, "object", "none")
+        if is_float:
+            return ColumnSpec(name, "float64", "nan")
+        return ColumnSpec(name, *(("bool", "none") if pa.types.is_boolean(kind) else ("int64", "nan")))
+    if is_number(kind):
+        return ColumnSpec(name, "float64", "nan")
+    if _is_text(kind):
+        return _text(name, missing)
+    if pa.types.is_timestamp(kind):
+        unit = "ns" if kind.unit == "ns" else "us"
+        return ColumnSpec(name, f"datetime64[{unit}, {kind.tz}]" if kind.tz else f"datetime64[{unit}]", "nat")
+    if pa.types.is_duration(kind):
+        return ColumnSpec(name, "timedelta64[us]", "nat")
+    return ColumnSpec(name, "object", "none")
+
+
+def _text(name: str, missing: Missing | None) -> ColumnSpec:
+    return ColumnSpec(name, "str" if missing in (None, "nan") else "text", missing or "nan")
+
+
+def _as_documents(column: ColumnSpec) -> ColumnSpec:
+    return ColumnSpec(column.name, "text", "none" if column.missing == "none" else "nan")
+
+
+def _usual_missing(dtype: str) -> Missing:
+    if dtype.startswith(("datetime64", "timedelta64")):
+        return "nat"
+    if dtype[:1].isupper() or dtype in ("boolean", "string"):
+        return "NA"
+    return "none" if dtype in ("bool", "date", "time", "decimal", "bytes", "object") else "nan"
+
+
+def _is_numeric(step: Any) -> bool:
+    """Whether an estimator looks at nothing but the numbers in its columns."""
+    if not is_own(step):
+        return is_boosting(step) and not has_categories(step)
+    if getattr(step, "is_categorical_", None) is not None or input_tag(step, "categorical"):
+        return False
+    if reads_documents(step) or reads_records(step) or tells_integers(step):
+        return False
+    if type(step).__name__ == "SimpleImputer":
+        return np.asarray(step.statistics_).dtype.kind != "O" and step.missing_values is not None
+    return type(step).__name__ not in ("FunctionTransformer", "MissingIndicator")
+
+
+def _first_step(model: Any) -> Any:
+    """The first estimator inside searches and pipelines."""
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif getattr(model, "steps", None):
+            model = model.steps[0][1]
+        else:
+            return model
+
+
+def _looks_at_no_names(first: Any) -> bool:
+    """Whether all that an estimator does with names is to compare them with those of its training.
+
+    For one row, that takes scikit-learn half of the whole prediction. An estimator of somebody else may do
+    anything with names, and one that is made of others hands them on.
+    """
+    is_own = type(first).__module__.startswith("sklearn.")
+    return is_own and first.get_params(deep=True).keys() == first.get_params(deep=False).keys()
+
+
+def _writes_floats(model: Any) -> bool:
+    """Whether an encoder knows '1.0' and none knows '1': whole numbers with NULLs were floats in training."""
+    known = [
+        str(value)
+        for encoder in encoders_in(model)
+        for categories in encoder.categories_
+        if categories.dtype.kind in "OU"
+        for value in categories.tolist()
+        if isinstance(value, str)
+    ]
+    return any(_FLOAT.fullmatch(text) for text in known) and not any(map(_WHOLE.fullmatch, known))
+
+
+def _leads_to_documents(model: Any) -> bool:
+    """Whether a pipeline of the user's own steps ends up in a text vectorizer."""
+    steps = [step for _, step in getattr(model, "steps", None) or ()]
+    return any(reads_documents(step) for step in steps)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = _plain(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or type(value).__name__ == "NAType"
+
+
+def _look_of(value: Any) -> Missing:
+    if value is None:
+        return "none"
+    return "NA" if type(value).__name__ == "NAType" else "nan"
+
+
+def _examples(categories: list[np.ndarray[Any, Any]]) -> str:
+    return ", ".join(repr(value) for value in categories[0].tolist()[:3])

@@ -1,0 +1,211 @@
+"""A model's answers keep their number, type and value, and whatever it raises is a sentence that names it."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.ensemble import IsolationForest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from mlops_plugin.config.schema import ArtifactConfig
+from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.runtime import artifact_sha256, load_runtime
+from mlops_plugin.formats.scikit import ScikitRuntime
+from support import shop_code
+
+X = np.arange(6.0).reshape(-1, 1)
+ROWS = pa.RecordBatch.from_pydict({"x": X[:3, 0]})
+
+
+def runtime(model: Any) -> ScikitRuntime:
+    loaded = ScikitRuntime("model.joblib", "0" * 64, model, ("x",))
+    loaded.learn_outputs(ROWS)
+    return loaded
+
+
+def answers(model: Any) -> pa.Array:
+    return runtime(model).predict(ROWS).column("prediction")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.nan], ids=["None", "nan", "numpy"])
+@pytest.mark.parametrize("label", ["yes", 1, True, 2.5], ids=str)
+def test_no_answer_is_no_label(missing: Any, label: Any) -> None:
+    found = answers(shop_code.Says({0.0: label, 1.0: missing, 2.0: label}))
+    assert found.to_pylist() == [label, None, label]
+
+
+@pytest.mark.parametrize("is_list", [True, False])
+def test_whole_numbers_among_fractions_stay_numbers(is_list: bool) -> None:
+    loaded = ScikitRuntime(
+        "m", "0" * 64, shop_code.Says({0.0: 0, 1.0: 1, 2.0: 2 / 3}, is_list=is_list), ("x",)
+    )
+    loaded.learn_outputs(ROWS.slice(0, 1))  # the first batch has no fraction
+    found = [loaded.predict(ROWS.slice(place, 1)).column(0)[0].as_py() for place in range(3)]
+    assert found == [0.0, 1.0, 2 / 3]
+
+
+def test_whole_numbers_of_an_array_that_become_fractions_are_refused() -> None:
+    class Learns:
+        n_features_in_ = 1
+
+        def predict(self, table: Any) -> Any:
+            return np.ones(len(table), dtype=int) if table[0, 0] == 0 else np.full(len(table), 1.5)
+
+    loaded = ScikitRuntime("m", "0" * 64, Learns(), ("x",))
+    assert loaded.predict(ROWS.slice(0, 1)).column(0).to_pylist() == [1]
+    with pytest.raises(ArtifactError, match="'prediction' with int64"):
+        loaded.predict(ROWS.slice(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["a", "b"], ["a", "b"]),
+        ([b"a", b"b"], ["a", "b"]),
+        ([1, 2], [1, 2]),
+        ([1.5, 2.5], [1.5, 2.5]),
+        ([True, False], [True, False]),
+        (
+            [np.datetime64("2025-01-01", "ns"), np.datetime64("2025-01-02", "ns")],
+            ["2025-01-01 00:00:00", "2025-01-02 00:00:00"],
+        ),
+        ([date(2025, 1, 1), date(2025, 1, 2)], ["2025-01-01", "2025-01-02"]),
+        ([Decimal("1.50"), Decimal(2)], ["1.50", "2"]),
+        ([-(2**62), 2**62], [-(2**62), 2**62]),
+    ],
+    ids=str,
+)
+def test_labels_of_every_type_keep_their_value(labels: list[Any], expected: list[Any]) -> None:
+    kind = shop_code.Threshold()
+    kind.classes_ = np.array(labels, dtype=object if isinstance(labels[0], date | Decimal) else None)
+    kind.n_features_in_ = 1
+    assert answers(kind).to_pylist() == [expected[0], expected[1], expected[1]]
+
+
+def test_outliers_are_labels_with_a_score() -> None:
+    model = make_pipeline(StandardScaler(), IsolationForest(n_estimators=3, random_state=0)).fit(X)
+    found = runtime(model).predict(ROWS)
+    assert found.schema.names == ["prediction", "score"]
+    assert found.column("prediction").to_pylist() == model.predict(X[:3]).tolist()
+    assert found.column("score").to_pylist() == model.decision_function(X[:3]).tolist()
+
+
+@pytest.mark.parametrize("answer", [5.0, [1.0], [[1.0], [2.0]], {"a": 1}, np.zeros((3, 1, 1))], ids=str)
+def test_an_answer_is_never_spread_over_rows(answer: Any) -> None:
+    class Once:
+        n_features_in_ = 1
+
+        def predict(self, _: Any) -> Any:
+            return answer
+
+    with pytest.raises(ArtifactError, match="asked about 3 rows"):
+        ScikitRuntime("m", "0" * 64, Once(), ("x",)).predict(ROWS)
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError, KeyError, AssertionError, RuntimeError, SystemExit, shop_code.Panic]
+)
+def test_whatever_a_model_raises_keeps_it_from_nothing_but_the_rows(error: type[BaseException]) -> None:
+    loaded = ScikitRuntime("m", "0" * 64, shop_code.Raises(error, at=2.0), ("x",))
+    assert loaded.outputs.names == ["prediction"]
+    assert loaded.predict(ROWS.slice(0, 2)).num_rows == 2
+    with pytest.raises(FeatureError, match=f"{error.__name__}: '?no"):
+        loaded.predict(ROWS)
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError])
+def test_what_is_not_about_the_rows_may_be_tried_again(error: type[Exception]) -> None:
+    with pytest.raises(ArtifactError, match=f"{error.__name__}: no") as raised:
+        ScikitRuntime("m", "0" * 64, shop_code.Raises(error), ("x",)).predict(ROWS)
+    assert not raised.value.is_final
+
+
+def test_an_interrupt_is_not_the_models() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ScikitRuntime("m", "0" * 64, shop_code.Raises(KeyboardInterrupt), ("x",)).predict(ROWS)
+
+
+def test_outputs_are_learned_from_rows_and_not_from_one_that_is_made_up() -> None:
+    class Picky:
+        """Two answers for each row, if the row is one of its own."""
+
+        n_features_in_ = 1
+
+        def predict(self, table: Any) -> Any:
+            if (table == 1.0).any():
+                raise LookupError("1 is made up")
+            return np.column_stack([table[:, 0], -table[:, 0]])
+
+    loaded = ScikitRuntime("m", "0" * 64, Picky(), ("x",))
+    assert loaded.outputs.names == ["prediction"]
+    loaded.learn_outputs(ROWS.slice(1, 2))  # it refuses the first of them
+    assert loaded.outputs.names == ["prediction_0", "prediction_1"]
+    found = loaded.predict(ROWS.slice(2, 1))
+    assert [column.to_pylist() for column in found.columns] == [[2.0], [-2.0]]
+
+
+def test_a_tree_of_two_outputs_tells_both() -> None:
+    both = np.column_stack([np.array(["a", "b"] * 3), np.array(["c", "d"] * 3)])
+    found = runtime(DecisionTreeClassifier(random_state=0).fit(X, both)).predict(ROWS)
+    assert found.column("prediction_1").to_pylist() == ["c", "d", "c"]
+
+
+def load(path: Path, file_format: Any = "joblib") -> Any:
+    uri = str(path)
+    artifact = ArtifactConfig(format=file_format, uri=uri, sha256=artifact_sha256(uri))
+    return load_runtime(artifact, features=("x",))
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.joblib"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ArtifactError, match="Git LFS pointer"):
+        load(path)
+
+
+@pytest.mark.parametrize("library", ["joblib", "pickle"])
+def test_a_class_of_the_script_that_saved_the_file_is_named(library: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    code = (
+        "import sys, joblib, pickle\n"
+        "class Mine:\n    def predict(self, table): return table\n"
+        "joblib.dump(Mine(), sys.argv[1]) if sys.argv[2] == 'joblib' else "
+        "pickle.dump(Mine(), open(sys.argv[1], 'wb'))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path), library], check=True)
+    with pytest.raises(ArtifactError, match="needs 'Mine', whose class is in the script"):
+        load(path, library)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"c_loss\nCyHalfBinomialLoss\n.", b"csklearn.ensemble.gone\nX\n.", b"csklearn.tree._tree\nGone\n."],
+    ids=["compiled module", "module", "class"],
+)
+def test_a_file_of_a_release_that_had_other_modules_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.pickle"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match="saved with another scikit-learn"):
+        load(path, "pickle")
+
+
+def test_a_model_that_was_never_fitted_is_refused(tmp_path: Path) -> None:
+    for number, model in enumerate(
+        [LinearRegression(), make_pipeline(StandardScaler(), LogisticRegression())]
+    ):
+        path = tmp_path / f"{number}.pickle"
+        path.write_bytes(pickle.dumps(model))
+        with pytest.raises(ArtifactError, match="never fitted"):
+            load(path, "pickle")

@@ -1,0 +1,138 @@
+"""What a shop keeps in a module of its own: functions and classes that its models are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+
+
+def as_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.astype(str)
+
+
+def squares(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame * frame
+
+
+def products(frame: pd.DataFrame) -> pd.DataFrame:
+    first, second = frame.columns[:2]
+    return frame.assign(product=frame[first] * frame[second])
+
+
+def text_lengths(frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({name: frame[name].str.len().fillna(0) for name in frame.columns})
+
+
+def parts_of_moments(frame: pd.DataFrame) -> pd.DataFrame:
+    parts = {f"{name}_{part}": getattr(frame[name].dt, part) for name in frame for part in ("day", "hour")}
+    return pd.DataFrame(parts).fillna(-1)
+
+
+class Cleaner(BaseEstimator, TransformerMixin):  # type: ignore[misc]
+    """Reads documents, and keeps none of scikit-learn's conventions."""
+
+    def fit(self, *_: Any) -> Cleaner:
+        self.fitted_ = True
+        return self
+
+    def transform(self, texts: Any) -> list[str]:
+        return [text.lower().replace("!", "") for text in texts]
+
+
+class SeriesCleaner(Cleaner):
+    """The same with an accessor of pandas."""
+
+    def transform(self, texts: Any) -> Any:
+        return texts.str.lower().str.replace("!", "")
+
+
+class OneColumn(BaseEstimator, TransformerMixin):  # type: ignore[misc]
+    """Takes one column of a DataFrame."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fit(self, *_: Any) -> OneColumn:
+        self.fitted_ = True
+        return self
+
+    def transform(self, table: Any) -> Any:
+        return table[self.name]
+
+
+class CityCodes(BaseEstimator, TransformerMixin):  # type: ignore[misc]
+    """Keeps scikit-learn's conventions: feature_names_in_ and n_features_in_."""
+
+    def fit(self, frame: pd.DataFrame, *_: Any) -> CityCodes:
+        from sklearn.utils.validation import validate_data
+
+        validate_data(self, frame, skip_check_array=True)
+        self.codes_ = {city: code for code, city in enumerate(sorted(set(frame["city"])))}
+        return self
+
+    def transform(self, table: pd.DataFrame) -> Any:
+        return np.column_stack([table["city"].map(self.codes_), table["x"]])
+
+
+class Formula:
+    """Was written for an array."""
+
+    def predict(self, table: Any) -> Any:
+        return table[:, 0] * 2.0 + table[:, 1]
+
+
+class RowByRow:
+    """Iterates what it is given: over a DataFrame, it would find names."""
+
+    def predict(self, table: Any) -> Any:
+        return [float(row[0]) for row in table]
+
+
+class Threshold(ClassifierMixin):  # type: ignore[misc]
+    """A classifier that is no `BaseEstimator`."""
+
+    def fit(self, table: Any, y: Any) -> Threshold:
+        self.classes_ = np.unique(y)
+        self.n_features_in_ = table.shape[1]
+        return self
+
+    def predict(self, table: Any) -> Any:
+        return self.classes_[(np.asarray(table)[:, 0] > 0).astype(int)]
+
+
+class Says:
+    """Answers each row with what `answers` gives for its first number."""
+
+    n_features_in_ = 1
+
+    def __init__(self, answers: dict[float, Any], *, is_list: bool = False) -> None:
+        self.answers, self.is_list = answers, is_list
+
+    def predict(self, table: Any) -> Any:
+        found = [self.answers[float(value)] for value in np.asarray(table)[:, 0]]
+        if self.is_list:
+            return found
+        array = np.empty(len(found), dtype=object)
+        array[:] = found
+        return array
+
+
+class Raises:
+    """Raises, and knows its own error only."""
+
+    n_features_in_ = 1
+
+    def __init__(self, error: type[BaseException], at: float | None = None) -> None:
+        self.error, self.at = error, at
+
+    def predict(self, table: Any) -> Any:
+        if self.at is None or self.at in np.asarray(table)[:, 0]:
+            raise self.error("no")
+        return np.zeros(len(table))
+
+
+class Panic(BaseException):
+    """What a library in Rust raises: no `Exception`."""
