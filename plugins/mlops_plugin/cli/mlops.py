@@ -10,16 +10,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
+from mlops_plugin.errors import EventStoreError, MlopsError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
-    from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.pipeline.deployment import Deployment
 
 
@@ -53,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         "--connect",
         action="store_true",
         help="also open connections, prepare queries, load artifacts, compare columns",
+    )
+    check.add_argument(
+        "--round-trip",
+        action="store_true",
+        help="as --connect, and send golden rows through a temporary table of the source",
     )
     check.set_defaults(run=_check)
 
@@ -94,6 +98,18 @@ def _parser() -> argparse.ArgumentParser:
         help="rows to look at, e.g. the training data's (default: the model's query)",
     )
     baseline.set_defaults(run=_baseline)
+
+    sign = commands.add_parser(
+        "sign", help="write a model's signature: what it reads, and rows with its answers"
+    )
+    sign.add_argument("model", metavar="MODEL")
+    rows = sign.add_mutually_exclusive_group()
+    rows.add_argument("--rows", type=Path, metavar="FILE", help="rows of training: Parquet, CSV or JSON")
+    rows.add_argument("--query", metavar="SQL", help="rows to choose from (default: the model's query)")
+    sign.add_argument(
+        "--synthetic", action="store_true", help="make the rows up: those of the data may be personal"
+    )
+    sign.set_defaults(run=_sign)
 
     schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
     schema.add_argument(
@@ -163,52 +179,21 @@ def _deployment(loaded: LoadedConfig) -> Deployment:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.check import check_models
+
     loaded = _load(options)
-    wanted = options.models or [*loaded.config.models, *loaded.broken]
-    sound: list[ModelConfig] = []
-    problems: list[Problem] = []
-    for name in wanted:
-        try:
-            sound.append(loaded.model(name))
-        except ConfigError as error:
-            problems += error.problems
-    problems += _query_problems(sound)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    failed = len(problems) + (_connect(sound, _deployment(loaded)) if options.connect else 0)
-    count = "no problems" if not failed else "1 problem" if failed == 1 else f"{failed} problems"
-    print(f"{loaded.path}: {len(sound)} of {len(wanted)} models OK; {count}")
+    deployment = _deployment(loaded) if options.connect or options.round_trip else None
+    failed = check_models(loaded, options.models, deployment, is_round_trip=options.round_trip)
     return 1 if failed else 0
 
 
-def _query_problems(models: Sequence[ModelConfig]) -> list[Problem]:
-    """What the SQL parser finds wrong in any dialect; a connection tells which dialect it is."""
-    from mlops_plugin.pipeline.reading.query_check import find_problems
+def _sign(options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.sign import sign_in_terminal
 
-    return [problem for model in models for problem in find_problems(model)]
-
-
-def _connect(models: Sequence[ModelConfig], deployment: Deployment) -> int:
-    from mlops_plugin.pipeline.inspection import Finding, inspect_events, inspect_model
-    from mlops_plugin.pipeline.rendering import render
-
-    now = datetime.now(UTC)
-    failed = 0
-
-    def findings() -> Iterator[Finding]:
-        yield inspect_events(deployment)
-        for model in models:
-            yield from inspect_model(model, deployment, lambda m: render(m.source.query, m, moment=now))
-
-    for finding in findings():
-        print(
-            f"{'ok   ' if finding.problem is None else 'WRONG'} {finding.subject}: {finding.tried}",
-            flush=True,
-        )
-        if finding.problem is not None:
-            failed += 1
-            print(f"      {finding.problem}", file=sys.stderr)
-    return failed
+    loaded = _load(options)
+    model = loaded.model(options.model)
+    sign_in_terminal(model, _deployment(loaded), options.rows, options.query, synthetic=options.synthetic)
+    return 0
 
 
 def _dispatch(options: argparse.Namespace) -> int:

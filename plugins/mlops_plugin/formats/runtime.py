@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_plugin.config.schema import ArtifactConfig
+    from mlops_plugin.formats.model_input import InputSpec
+    from mlops_plugin.formats.signature.signature import Signature
 
 __all__ = ["REFUSES_INFINITE", "REFUSES_NULL", "Runtime", "artifact_sha256", "load_runtime"]
 
@@ -57,7 +59,7 @@ class Runtime(Protocol):
         """
 
 
-Loader = Callable[["ArtifactConfig", "tuple[str, ...] | None"], Runtime]
+Loader = Callable[["ArtifactConfig", "tuple[str, ...] | None", "InputSpec | None"], Runtime]
 
 # Resolved on use: a deployment needs only the libraries of the formats it serves.
 LOADERS = {
@@ -68,12 +70,48 @@ LOADERS = {
 
 
 def load_runtime(artifact: ArtifactConfig, *, features: tuple[str, ...] | None) -> Runtime:
-    """Load a model; `features` names its columns, in order, where the model itself does not know them.
+    """Load a model, and ask it its golden rows if it has a signature.
 
-    Raises `ArtifactError` for a file that is missing, altered, incompatible or no model, `FeatureError`
-    where the features cannot be told, `DriverMissing` where a library for the file's storage is missing.
+    `features` names its columns, in order, if neither the model nor its signature knows them. Raises
+    `ArtifactError` for a file that is missing, altered, incompatible or no model, `GoldenRowMismatch` if the
+    model answers otherwise than in training, `FeatureError` if the features are unknown, `DriverMissing` if a
+    library for the file's storage is missing.
     """
+    runtime, signature = load_unproven(artifact, features=features)
+    if signature is not None:
+        from mlops_plugin.formats.signature.comparison import verify
+
+        verify(runtime, signature, tolerance=artifact.tolerance)
+    return runtime
+
+
+def load_unproven(
+    artifact: ArtifactConfig, *, features: tuple[str, ...] | None
+) -> tuple[Runtime, Signature | None]:
+    """The same without asking its golden rows: for whoever asks them itself. With the signature, if any."""
+    from mlops_plugin.formats.signature.signature import read_signature
+
+    signature = read_signature(artifact)
+    return load_signed(artifact, features, signature), signature
+
+
+def load_signed(
+    artifact: ArtifactConfig, features: tuple[str, ...] | None, signature: Signature | None
+) -> Runtime:
+    """Load a model that reads what this signature says, whatever lies beside its file; None: by the rules."""
+    spec = None
+    if signature is not None:
+        from mlops_plugin.formats.signature.signed_input import input_spec
+
+        spec = input_spec(signature)
     wait_passively()
     with collector_resting():
         loader = cast(Loader, resolve_name(LOADERS[artifact.format]))
-        return loader(artifact, features)
+        runtime = loader(artifact, features, spec)
+    if signature is not None:
+        from mlops_plugin.formats.signature.golden_rows import golden_batch
+        from mlops_plugin.formats.signature.signature import require_made_for
+
+        require_made_for(signature, runtime.artifact_sha256)
+        runtime.learn_outputs(golden_batch(signature))
+    return runtime

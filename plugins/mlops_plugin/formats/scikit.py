@@ -55,6 +55,18 @@ class ScikitRuntime:
             self._columns = output_columns(self._model, self._answers_about_nobody())
         return self._columns.schema
 
+    @property
+    def model(self) -> Any:
+        """The model itself."""
+        return self._model
+
+    def spec_for(self, rows: pa.RecordBatch) -> InputSpec:
+        """The table that the model reads, by some real rows; raises `FeatureError` if it refuses them all."""
+        self.check(rows.schema)
+        if len(self._specs) > 1:
+            self._specs = [self._accepted(rows)]
+        return self._specs[0]
+
     def learn_outputs(self, rows: pa.RecordBatch) -> None:
         """Learn from the first of these rows with which columns the model answers.
 
@@ -100,9 +112,7 @@ class ScikitRuntime:
 
     def _parts(self, rows: pa.RecordBatch) -> list[tuple[pa.Int64Array | None, Answers]]:
         """The answers, and to which rows they belong (None: to all of them)."""
-        if len(self._specs) > 1:
-            self._specs = [self._accepted(rows)]
-        (spec,) = self._specs
+        spec = self.spec_for(rows)
         places = spec.parts(rows)
         if places is None:
             return [(None, self._ask(spec, rows))]

@@ -17,13 +17,16 @@ from mlops_plugin.formats.skops_import import import_skops_io
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
+    from mlops_plugin.formats.model_input import InputSpec
+
+Features = tuple[str, ...] | None
 
 
 _MISSING_IN_MAIN = re.compile(r"attribute '(\w+)' on <module '__main__'|'__main__' has no attribute '(\w+)'")
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
 
-def load_skops(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
+def load_skops(artifact: ArtifactConfig, features: Features, spec: InputSpec | None = None) -> ScikitRuntime:
     """Load a skops file; only scikit-learn's own types and those under `trusted:` may be in it."""
     skops_io = import_skops_io()
     from skops.io.exceptions import UntrustedTypesFoundException
@@ -39,21 +42,21 @@ def load_skops(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> Sc
                 "if you know where the file comes from, review them and add them to `trusted:`"
             ) from exc
 
-    return _load(artifact, features, loads)
+    return _load(artifact, (features, spec), loads)
 
 
-def load_joblib(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
+def load_joblib(artifact: ArtifactConfig, features: Features, spec: InputSpec | None = None) -> ScikitRuntime:
     """Load what `joblib.dump` wrote, compressed or not; the file must be pinned by `sha256:`."""
     import joblib
 
     _require_pin(artifact)
-    return _load(artifact, features, lambda content: joblib.load(io.BytesIO(content)))
+    return _load(artifact, (features, spec), lambda content: joblib.load(io.BytesIO(content)))
 
 
-def load_pickle(artifact: ArtifactConfig, features: tuple[str, ...] | None) -> ScikitRuntime:
+def load_pickle(artifact: ArtifactConfig, features: Features, spec: InputSpec | None = None) -> ScikitRuntime:
     """Load what `pickle.dump` wrote; the file must be pinned by `sha256:`."""
     _require_pin(artifact)
-    return _load(artifact, features, lambda content: pickle.loads(content))  # noqa: S301 - pinned by hash
+    return _load(artifact, (features, spec), lambda content: pickle.loads(content))  # noqa: S301 - pinned by hash
 
 
 def _require_pin(artifact: ArtifactConfig) -> None:
@@ -66,7 +69,7 @@ def _require_pin(artifact: ArtifactConfig) -> None:
 
 
 def _load(
-    artifact: ArtifactConfig, features: tuple[str, ...] | None, loads: Callable[[bytes], Any]
+    artifact: ArtifactConfig, known: tuple[Features, InputSpec | None], loads: Callable[[bytes], Any]
 ) -> ScikitRuntime:
     content, sha256 = read_verified(artifact)
     _refuse_lfs_pointer(artifact, content)
@@ -88,8 +91,9 @@ def _load(
             f"model file '{artifact.uri}' holds a {type(model).__module__}.{type(model).__qualname__}, "
             "which has no `predict`; save the fitted model itself"
         )
+    features, spec = known
     said = Said(artifact.container, artifact.dtypes)
-    return ScikitRuntime(artifact.uri, sha256, model, features, said=said)
+    return ScikitRuntime(artifact.uri, sha256, model, features, said=said, spec=spec)
 
 
 def _load_failure(artifact: ArtifactConfig, failure: Exception) -> str:

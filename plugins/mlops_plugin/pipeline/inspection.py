@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -13,19 +14,26 @@ from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.golden_round_trip import verify_round_trip
 from mlops_plugin.pipeline.reading.increment import check_column
 from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
 from mlops_plugin.pipeline.reading.query_check import require_usable
+from mlops_plugin.pipeline.validation.signed_model import require_same_answers, require_signature_fits
+
+if TYPE_CHECKING:
+    from mlops_plugin.formats.runtime import Runtime
+    from mlops_plugin.formats.signature.signature import Signature
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried; `problem` is None where it is sound."""
+    """One thing that was tried; `problem` is None if it is sound, `note` is worth knowing all the same."""
 
     subject: str  # e.g. models.churn.source
     tried: str  # e.g. the query on connection 'warehouse'
     problem: str | None = None
+    note: str | None = None
 
 
 def inspect_events(deployment: Deployment) -> Finding:
@@ -40,15 +48,22 @@ def inspect_events(deployment: Deployment) -> Finding:
 
 
 def inspect_model(
-    model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]
+    model: ModelConfig,
+    deployment: Deployment,
+    render: Callable[[ModelConfig], str],
+    *,
+    is_round_trip: bool = False,
 ) -> Iterator[Finding]:
-    """Load the artifact, prepare the query, compare its columns with contract and model, look at tables."""
-    from mlops_plugin.formats.runtime import load_runtime
+    """Load the artifact, prepare the query, compare its columns with contract and model, look at tables.
+
+    `is_round_trip`: also send golden rows through a temporary table of the source.
+    """
+    from mlops_plugin.formats.runtime import load_unproven
 
     name = f"models.{model.name}"
-    found: dict[str, MlopsError] = {}
+    found: dict[str, str] = {}
     with _problem(found, "model"):
-        runtime = load_runtime(model.model, features=model.features)
+        runtime, signature = load_unproven(model.model, features=model.features)
     yield _finding(found, name, "model", f"loading {model.model.uri}")
 
     with _problem(found, "source"):
@@ -77,6 +92,11 @@ def inspect_model(
         )
         yield _finding(found, name, "source.partitions", tried)
 
+    if "model" not in found:
+        with _problem(found, "signature"):
+            _ask_golden_rows(model, runtime, signature)
+        yield from _signature_findings(found, name, model, signature)
+
     if found:
         return
     checked = rows
@@ -85,10 +105,18 @@ def inspect_model(
             checked = _as_checked(model, rows, runtime.artifact_sha256)
         yield _finding(found, name, "input", f"the contract against the query's {len(rows)} columns")
     with _problem(found, "features"):
+        require_signature_fits(model, checked)
         runtime.check(checked)
+        require_same_answers(model, runtime, checked)
     yield _finding(
         found, name, "features", f"the query's columns against the model's {len(runtime.features)}"
     )
+    if is_round_trip and signature is not None:
+        went = 0
+        with _problem(found, "round_trip"):
+            went = verify_round_trip(model, deployment, render(model), runtime, signature)
+        tried = f"{went} of {len(signature.golden.rows)} golden rows through a temporary table"
+        yield _finding(found, name, "round_trip", tried)
     with _problem(found, "sink"):
         _look_at_sink(model, deployment, rows, runtime.outputs)
     yield _finding(found, name, "sink", f"table {model.sink.table} on connection '{model.sink.connection}'")
@@ -101,6 +129,37 @@ def inspect_model(
         with _problem(found, "quarantine"):
             _look_at_quarantine(model, deployment, rows)
         yield _finding(found, name, "quarantine", f"table {sink.table} on connection '{sink.connection}'")
+
+
+def _ask_golden_rows(model: ModelConfig, runtime: Runtime, signature: Signature | None) -> None:
+    """Ask them together and one by one."""
+    if signature is not None:
+        from mlops_plugin.formats.signature.comparison import verify
+
+        verify(runtime, signature, tolerance=model.model.tolerance, each_alone=True)
+
+
+def _signature_findings(
+    found: dict[str, str], name: str, model: ModelConfig, signature: Signature | None
+) -> Iterator[Finding]:
+    subject = f"{name}.signature"
+    if signature is None:
+        advice = f"write a signature to find out: write_signature in training, or mlops sign {model.name}"
+        yield Finding(subject, "does the model answer as in training?", note=advice)
+        return
+    yield _finding(found, name, "signature", f"the answers to {len(signature.golden.rows)} golden rows")
+    from mlops_plugin.formats.signature.comparison import not_compared
+    from mlops_plugin.formats.signature.versions import changed_libraries
+
+    for line in not_compared(signature):
+        yield Finding(subject, "stable answers", note=line)
+    for column in signature.input.columns:
+        if column.also_missing:
+            looks = ", ".join((str(column.missing), *column.also_missing))
+            note = f"'{column.name}' was missing as {looks} in training; NULL becomes {column.missing}"
+            yield Finding(subject, "missing values", note=note)
+    if changed := changed_libraries(signature):
+        yield Finding(subject, "libraries", note=f"they differ from training: {', '.join(changed)}")
 
 
 def _as_checked(model: ModelConfig, rows: pa.Schema, artifact_sha256: str) -> pa.Schema:
@@ -177,13 +236,15 @@ def _look_at_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Sch
 
 
 @contextlib.contextmanager
-def _problem(found: dict[str, MlopsError], part: str) -> Iterator[None]:
+def _problem(found: dict[str, str], part: str) -> Iterator[None]:
     try:
         yield
     except MlopsError as error:
-        found[part] = error
+        found[part] = str(error)
+    except Exception as error:  # noqa: BLE001 - this model's finding; the others are still looked at
+        said = str(error).partition("\n")[0]
+        found[part] = f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-def _finding(found: dict[str, MlopsError], name: str, part: str, tried: str) -> Finding:
-    problem = found.get(part)
-    return Finding(f"{name}.{part}", tried, None if problem is None else str(problem))
+def _finding(found: dict[str, str], name: str, part: str, tried: str) -> Finding:
+    return Finding(f"{name}.{part}", tried, found.get(part))

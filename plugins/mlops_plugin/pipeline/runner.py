@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
@@ -23,6 +25,7 @@ from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
 from mlops_plugin.pipeline.step_record import ONLY_TRY, Attempt
 from mlops_plugin.pipeline.step_reports import PlanReport, StepReport
 from mlops_plugin.pipeline.step_runner import StepRunner
+from mlops_plugin.pipeline.validation.signed_model import require_same_answers
 
 
 def run_step(
@@ -137,9 +140,13 @@ class ArtifactFiles:
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[Runtime]:
-        from mlops_plugin.formats.runtime import load_runtime
+        from mlops_plugin.formats.runtime import load_unproven
 
-        yield load_runtime(model.model, features=model.features)
+        runtime, _ = load_unproven(model.model, features=model.features)
+        yield runtime
+
+    def require_same_answers(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> None:
+        require_same_answers(model, runtime, rows)
 
 
 def _interruptible(work: Callable[[], StepReport]) -> StepReport:

@@ -82,6 +82,10 @@ class Models(Protocol):
 
     def runtime(self, model: ModelConfig) -> AbstractContextManager[Runtime]: ...
 
+    def require_same_answers(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> None:
+        """Raise `GoldenRowMismatch` if the model, asked with such rows, does not answer as in training."""
+        ...
+
 
 def at_once(work: Callable[[], _T]) -> _T:
     """Do the work here."""
@@ -202,7 +206,11 @@ class _RunningStep:
 
     def _infer(self) -> InferReport:
         with self.runner.models.runtime(self._dispatch.model) as runtime:
-            return InferReport.of(steps.infer(self._dispatch, runtime, self.shelf))
+
+            def ask_golden_rows(rows: pa.Schema) -> None:
+                self.runner.models.require_same_answers(self._dispatch.model, runtime, rows)
+
+            return InferReport.of(steps.infer(self._dispatch, runtime, self.shelf, ask_golden_rows))
 
     def _persist(self) -> PersistReport:
         dispatch, store = self._dispatch, self.runner.store

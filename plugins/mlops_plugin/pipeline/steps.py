@@ -45,6 +45,7 @@ from mlops_plugin.pipeline.staging.records import (
 from mlops_plugin.pipeline.staging.shelf import Shelf
 from mlops_plugin.pipeline.staging.staged_rows import predicted_rows, rejected_rows
 from mlops_plugin.pipeline.validation.rejections import RejectedRows, Rejections, merged_reasons
+from mlops_plugin.pipeline.validation.signed_model import require_signature_fits
 from mlops_plugin.pipeline.validation.threshold import is_within_threshold, require_within_threshold
 
 _COLLECTED, _PREDICTED, _REJECTED = "collect", "infer", "rejected"  # files of rows on a shelf
@@ -109,18 +110,18 @@ def _require_collectable(dispatch: Dispatch, rows: pa.Schema) -> None:
             f"models.{model.name}.key: the query returns no column {_quoted(missing)}; it returns "
             f"{_quoted(rows.names)}; select the key or name another one"
         )
-    if model.input is not None:
-        require_contract_fits(model, rows)
+    checked = rows if model.input is None else require_contract_fits(model, rows)
+    require_signature_fits(model, checked)
 
 
-def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> None:
-    """Raise `ContractError` if no row of this schema can meet the model's `input:`."""
+def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> pa.Schema:
+    """The columns as the model's `input:` converts them; raises `ContractError` if no row can meet it."""
     from mlops_plugin.pipeline.validation.contract import (
         Contract,  # it needs numpy, and most models have no contract
     )
 
-    if contract := Contract.of(model):
-        contract.bind(rows)
+    contract = Contract.of(model)
+    return rows if contract is None else contract.bind(rows).schema_of(rows)
 
 
 def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
@@ -142,9 +143,12 @@ def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
     return collected.whole
 
 
-def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
+def infer(
+    dispatch: Dispatch, runtime: Runtime, shelf: Shelf, on_checked: Callable[[pa.Schema], None] | None = None
+) -> Predicted:
     """Stream the logged rows, or one partition's, through the model; each is predicted or rejected.
 
+    `on_checked` hears before the first row which columns the model is asked with, and may raise.
     Raises `ArtifactError` or `StagingError` if artifact, rows or configuration are not those logged, and
     `ContractError` if `input:` or `output:` end the dispatch.
     """
@@ -156,7 +160,7 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
             f"was logged (sha256 {logged.artifact_sha256[:12]}..., now {runtime.artifact_sha256[:12]}...); "
             "clear 'log' and what follows it in Airflow to dispatch with the new one"
         )
-    predicted = _predict(dispatch, runtime, collected, shelf)
+    predicted = _predict(dispatch, runtime, collected, shelf, on_checked)
     if predicted.rows + predicted.rejected != collected.rows:
         raise AccountingError(
             f"models.{dispatch.model.name}: {collected.rows} rows were collected, but {predicted.rows} were "
@@ -166,7 +170,13 @@ def infer(dispatch: Dispatch, runtime: Runtime, shelf: Shelf) -> Predicted:
     return predicted
 
 
-def _predict(dispatch: Dispatch, runtime: Runtime, collected: Collected, shelf: Shelf) -> Predicted:
+def _predict(
+    dispatch: Dispatch,
+    runtime: Runtime,
+    collected: Collected,
+    shelf: Shelf,
+    on_checked: Callable[[pa.Schema], None] | None,
+) -> Predicted:
     from mlops_plugin.pipeline.validation.screening import Screening
 
     key = dispatch.model.key
@@ -180,6 +190,8 @@ def _predict(dispatch: Dispatch, runtime: Runtime, collected: Collected, shelf: 
         distribution = Distribution(runtime.outputs.field(0).type)
         with Rejections(key_fields) as rejections:
             screening = Screening(dispatch.model, runtime, rows.schema, rejections)
+            if on_checked is not None:
+                on_checked(screening.checked(rows.schema))
 
             def predictions() -> Iterator[pa.RecordBatch]:
                 for batch in batches:

@@ -15,6 +15,7 @@ from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
@@ -84,6 +85,9 @@ class PooledModels:
     def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:
         with self.pool.runtime(model, Patience(self.journal.try_flush)) as runtime:
             yield runtime
+
+    def require_same_answers(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> None:
+        """The process has asked its model when it loaded it; a person waits."""
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,26 @@ def test_golden_rows_show_every_category_missing_values_and_extremes() -> None:
     assert {0, 119} <= visits
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [date(2026, 1, 1) + timedelta(days=n) for n in range(100)],
+        [Decimal(n) / 8 for n in range(100)],
+        [time(n % 24, n // 24) for n in range(100)],
+        [f"{n:03}" * (n % 7 + 1) for n in range(100)],
+        [bytes([n]) * (n + 1) for n in range(100)],
+        [datetime(2026, 1, 1) + timedelta(hours=n) for n in range(100)],
+    ],
+)
+def test_golden_rows_show_extremes_of_columns_with_many_values(values: list[Any]) -> None:
+    rows = pd.DataFrame({"x": pd.Series(values, dtype=object)})
+    found = signed(Constant(), rows, rows=5).golden
+    shown = [getattr(row[0], "moment", row[0]) for row in found.rows]
+    size: Any = len if isinstance(values[0], str | bytes) else lambda value: value
+    assert {min(map(size, values)), max(map(size, values))} <= set(map(size, shown))
+    assert len(shown) == 5
+
+
 def test_golden_rows_show_every_class_that_the_model_predicts() -> None:
     rows = pd.DataFrame({"x": np.arange(1000.0)})
     model = DecisionTreeClassifier().fit(rows, np.where(rows["x"] == 500, "rare", "common"))

@@ -169,7 +169,7 @@ def workshop_sha(workshop: Workshop) -> str:
     [
         (None, "does not exist; make it with: mlops baseline MODEL"),
         ("{", "cannot be read"),
-        ("[]", "is no baseline of version 1"),
+        ("[]", "is not a baseline of version 1"),
         ('{"version": 1}', "is incomplete"),
         ('{"version": 1, "features": {"a": {"x": 1}}}', "is incomplete"),
     ],

@@ -159,6 +159,16 @@ def read_signature(artifact: ArtifactConfig) -> Signature | None:
     return parse_signature(uri, content)
 
 
+def require_made_for(signature: Signature, artifact_sha256: str) -> None:
+    """Raise `SignatureError` if the signature was made for another artifact."""
+    made_for = signature.artifact_sha256
+    if made_for is not None and made_for != artifact_sha256:
+        raise SignatureError(
+            f"signature '{signature.uri}' was made for another artifact (sha256 {made_for[:12]}..., the "
+            f"model's is {artifact_sha256[:12]}...); write one for this model"
+        )
+
+
 def parse_signature(uri: str, content: bytes) -> Signature:
     """A signature from its bytes; raises `SignatureError` if it is none."""
     try:

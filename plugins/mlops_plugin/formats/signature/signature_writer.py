@@ -402,8 +402,8 @@ def _shows(values: pd.Series, usable: Any, limit: int) -> Any:
         for code in range(len(distinct)):
             yield ("value", code), present[np.flatnonzero(codes == code)[:8]]
         return
-    if _kind(values) in ("text", "mixed", "binary"):
-        size = np.array([len(str(value)) for value in kept.tolist()])
+    if _kind(values) in ("text", "binary"):
+        size = np.array([len(value) if hasattr(value, "__len__") else 0 for value in kept.tolist()])
     else:
         size = kept.rank(method="dense").to_numpy()
     for what, found in (("least", size.min()), ("greatest", size.max())):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -37,8 +38,8 @@ _READABLE = {
     "decimal": ("integer", "number", "decimal"),
     "boolean": ("boolean", "integer", "decimal"),
     "text": ("text",),
-    "timestamp": ("timestamp", "date"),
-    "date": ("date",),
+    "timestamp": ("timestamp", "date", "text"),  # SQLite has no type for either
+    "date": ("date", "text"),
     "time": ("time",),
     "duration": ("duration", "time"),
     "binary": ("binary",),
@@ -62,10 +63,12 @@ def input_spec(signature: Signature) -> InputSpec:
     signed = signature.input
     container = "series" if signed.holder == "series" else signed.container
     columns = tuple(_column_spec(signature, column) for column in signed.columns)
-    dtypes = {column.dtype for column in signed.columns}
     if container != "matrix":
         return InputSpec(container, columns)
-    matrix_dtype = "object" if "object" in dtypes else "float32" if dtypes == {"float32"} else "float64"
+    dtypes = {column.dtype for column in signed.columns}
+    has_numbers = all(column.kind in ("boolean", "integer", "number") for column in signed.columns)
+    matrix_dtype = "float32" if dtypes == {"float32"} else "float64"
+    matrix_dtype = matrix_dtype if has_numbers and "object" not in dtypes else "object"
     return InputSpec("matrix", columns, matrix_dtype)  # type: ignore[arg-type]
 
 
@@ -83,8 +86,6 @@ def check_query(signature: Signature, rows: pa.Schema) -> None:
         if readable is None or kind == "null" or kind in readable:
             continue
         cast = _CASTS.get(column.kind, "a cast").format(name=column.name)
-        if column.kind == "timestamp" and kind == "text":
-            cast += ", or read it with `input: {columns: {" + column.name + ": {type: timestamp}}}`"
         raise FeatureError(
             f"column '{column.name}': found {found}, but the model was trained on {column.kind} "
             f"({column.dtype}, by the signature '{signature.uri}'); write {cast} in the query"
@@ -133,7 +134,7 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
             column.name,
             dtype,
             missing or _usual_look(dtype),  # type: ignore[arg-type]
-            categories=column.categories if dtype == "category" else None,
+            categories=_categories(column) if dtype == "category" else None,
             is_ordered=column.ordered,
         )
     except ValueError as error:
@@ -141,6 +142,19 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
             f"signature '{signature.uri}': column '{column.name}' is {column.dtype}, which rows "
             "of a database cannot become; train with NumPy's types, or pandas's own for text and categories"
         ) from error
+
+
+def _categories(column: SignedColumn) -> tuple[Any, ...]:
+    from mlops_plugin.formats.signature.cells import Duration, Instant
+
+    plain = []
+    for value in column.categories or ():
+        if isinstance(value, Instant):
+            value = value.moment
+        elif isinstance(value, Duration):
+            value = timedelta(microseconds=value.nanoseconds // 1000)
+        plain.append(value)
+    return tuple(plain)
 
 
 def _usual_look(dtype: str) -> str:

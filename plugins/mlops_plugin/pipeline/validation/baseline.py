@@ -17,12 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import BaselineUnreadable, ContractError
+from mlops_plugin.formats.signature.signature import parse_signature, read_content, signature_uri
 from mlops_plugin.pipeline.validation.column_check import kind_of
 
 VERSION = 1
 MAX_CATEGORIES = 100
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_ADVICE = "make it with: mlops baseline MODEL"
 _SAMPLE_ROWS = 100_000  # of which quantiles are taken; least and greatest value are of all rows
 
 
@@ -74,23 +77,40 @@ class Baseline:
         return replace(self, classes=classes)
 
 
+def read_baseline_beside(artifact_uri: str) -> Baseline:
+    """The baseline of a model's file: in its signature, or else in a file of its own."""
+    signed = baseline_in_signature(artifact_uri)
+    return read_baseline(artifact_uri + BASELINE_SUFFIX) if signed is None else signed
+
+
+def baseline_in_signature(artifact_uri: str) -> Baseline | None:
+    """What the signature beside a model's file has as its baseline, None if it has none."""
+    uri = signature_uri(artifact_uri)
+    content = read_content(uri)
+    baseline = None if content is None else parse_signature(uri, content).baseline
+    return None if baseline is None else _parsed(uri, dict(baseline))
+
+
 def read_baseline(uri: str) -> Baseline:
-    """The baseline at a path or fsspec URL; raises `ContractError` where it is missing or no baseline."""
-    advice = "make it with: mlops baseline MODEL"
+    """The baseline at a path or fsspec URL; raises `ContractError` if it is missing or no baseline."""
     try:
         with fsspec.open(uri, "r", encoding="utf-8") as file:
             content = json.load(file)
     except FileNotFoundError as error:
-        raise BaselineUnreadable(f"baseline '{uri}' does not exist; {advice}") from error
+        raise BaselineUnreadable(f"baseline '{uri}' does not exist; {_ADVICE}") from error
     except Exception as error:  # every storage has a library with errors of its own
-        raise BaselineUnreadable(f"baseline '{uri}' cannot be read: {error}; {advice}") from error
+        raise BaselineUnreadable(f"baseline '{uri}' cannot be read: {error}; {_ADVICE}") from error
+    return _parsed(uri, content)
+
+
+def _parsed(uri: str, content: Any) -> Baseline:
     if not isinstance(content, dict) or content.get("version") != VERSION:
-        raise ContractError(f"'{uri}' is no baseline of version {VERSION}; {advice}")
+        raise ContractError(f"'{uri}' is not a baseline of version {VERSION}; {_ADVICE}")
     try:
         features = {name: FeatureBaseline(**found) for name, found in content.pop("features").items()}
         return Baseline(features=features, **content)
     except (TypeError, KeyError, AttributeError) as error:
-        raise ContractError(f"baseline '{uri}' is incomplete: {error}; {advice}") from error
+        raise ContractError(f"baseline '{uri}' is incomplete: {error}; {_ADVICE}") from error
 
 
 def write_baseline(baseline: Baseline, uri: str) -> None:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
 from mlops_plugin.config.schema import BASELINE_SUFFIX, ModelConfig
-from mlops_plugin.errors import ContractError
+from mlops_plugin.errors import ArtifactError, ContractError
 from mlops_plugin.formats.runtime import Runtime, load_runtime
+from mlops_plugin.formats.signature.signature import read_content, signature_uri
+from mlops_plugin.formats.signature.storing import add_to_signature
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.rendering import without_secrets
-from mlops_plugin.pipeline.validation.baseline import Baseline, make_baseline, read_baseline, write_baseline
+from mlops_plugin.pipeline.validation.baseline import (
+    Baseline,
+    make_baseline,
+    read_baseline,
+    read_baseline_beside,
+    write_baseline,
+)
 from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
 from mlops_plugin.pipeline.validation.output_check import classes_of
 from mlops_plugin.pipeline.validation.rejections import Refused
@@ -23,16 +32,25 @@ MAX_CLASSES = 1000
 
 
 def baseline_uri(model: ModelConfig) -> str:
-    """Where the model's baseline is, or would be: where the contract says, else beside the artifact."""
-    said = model.input.baseline_uri(model.model.uri) if model.input else None
-    return said or model.model.uri + BASELINE_SUFFIX
+    """Where the model's baseline is written: where `input:` says, else in the signature, else in a file."""
+    if (path := _path(model)) is not None:
+        return path
+    signature = signature_uri(model.model.uri)
+    return model.model.uri + BASELINE_SUFFIX if read_content(signature) is None else signature
+
+
+def _path(model: ModelConfig) -> str | None:
+    """The path that the contract names, if it names one."""
+    is_named = model.input is not None and isinstance(model.input.baseline, str)
+    return model.input.baseline_uri(model.model.uri) if model.input and is_named else None
 
 
 def find_baseline(model: ModelConfig, artifact_sha256: str) -> Baseline | None:
-    """The model's baseline, None where there is none for this very artifact."""
+    """The model's baseline, None if there is none for this very artifact."""
+    path = _path(model)
     try:
-        baseline = read_baseline(baseline_uri(model))
-    except ContractError:
+        baseline = read_baseline_beside(model.model.uri) if path is None else read_baseline(path)
+    except (ContractError, ArtifactError):
         return None
     return baseline if baseline.artifact_sha256 == artifact_sha256 else None
 
@@ -54,17 +72,22 @@ def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> B
         seen = _Classes(runtime)
         baseline = make_baseline(
             runtime.features,
-            seen.of(_sound(bound, rows)),
+            seen.of(sound_rows(bound, rows)),
             artifact_sha256=runtime.artifact_sha256,
             origin=without_secrets(query),
             classes=None,
         )
     baseline = baseline.with_classes(seen.classes)
-    write_baseline(baseline, baseline_uri(model))
+    uri = baseline_uri(model)
+    if uri == signature_uri(model.model.uri):
+        add_to_signature(uri, asdict(baseline))
+    else:
+        write_baseline(baseline, uri)
     return baseline
 
 
-def _sound(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def sound_rows(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The rows that keep the contract, as it converts them."""
     for batch in rows:
         checked = contract.check(batch)
         refused = [Refused.of_mask(one.column, one.reason, one.rows, None) for one in checked.violations]

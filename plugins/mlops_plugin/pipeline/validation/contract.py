@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from mlops_plugin.config.schema import ColumnContract, ModelConfig
 from mlops_plugin.errors import ContractError
-from mlops_plugin.pipeline.validation.baseline import Baseline, read_baseline
+from mlops_plugin.pipeline.validation.baseline import Baseline, read_baseline, read_baseline_beside
 from mlops_plugin.pipeline.validation.column_check import READABLE_AS, Violation, check_column, kind_of
 
 
@@ -44,8 +44,11 @@ class Contract:
         """The model's contract, None where it has none; raises `ContractError` for an unusable baseline."""
         if model.input is None:
             return None
-        uri = model.input.baseline_uri(model.model.uri)
-        baseline = None if uri is None else read_baseline(uri)
+        baseline = None
+        if model.input.baseline is True:
+            baseline = read_baseline_beside(model.model.uri)
+        elif (uri := model.input.baseline_uri(model.model.uri)) is not None:
+            baseline = read_baseline(uri)
         rules = dict(model.input.columns)
         for name, found in (baseline.features if baseline else {}).items():
             rules[name] = _merged(model.name, name, found.rule(), rules.get(name))

@@ -33,6 +33,10 @@ class Screening:
         self._rows = 0
         self.imputed: Counter[str] = Counter()
 
+    def checked(self, rows: pa.Schema) -> pa.Schema:
+        """The columns as the contract hands them to the model."""
+        return rows if self._contract is None else self._contract.schema_of(rows)
+
     def predict(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """The accepted rows, as they were collected, and the model's predictions for them."""
         rows, refused = self._contracted(batch)

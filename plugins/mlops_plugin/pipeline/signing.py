@@ -1,0 +1,159 @@
+"""Signs a configured model with rows of a file or a query: `mlops sign`.
+
+A signature from training (`write_signature`) holds the notebook's own answers. One that is written here holds
+what the model answers today, on this machine: it guards against every later change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import FeatureError, SignatureError
+from mlops_plugin.formats.runtime import load_signed
+from mlops_plugin.formats.signature.comparison import verify
+from mlops_plugin.formats.signature.signature import Signature, parse_signature, signature_uri
+from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature
+from mlops_plugin.formats.signature.storing import store_signature
+from mlops_plugin.pipeline.validation.baseline import baseline_in_signature
+from mlops_plugin.pipeline.validation.baseline_making import sound_rows
+from mlops_plugin.pipeline.validation.contract import Contract
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mlops_plugin.formats.model_input import InputSpec
+    from mlops_plugin.formats.scikit import ScikitRuntime
+    from mlops_plugin.pipeline.deployment import Deployment
+
+MOST_ROWS = 100_000  # that are read; golden rows are chosen among them
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signature that was written, and of how many rows."""
+
+    signature: Signature
+    rows: int
+
+
+def sign_with_query(model: ModelConfig, deployment: Deployment, query: str, *, synthetic: bool) -> Signed:
+    """Sign with the first rows that a query returns, as a dispatch reads them.
+
+    Raises `FeatureError` if the query lacks a feature, `SignatureError` if the model cannot be signed, and
+    `GoldenRowMismatch` if it does not give the same answers again; then nothing is written.
+    """
+    runtime = _load(model)
+    source = model.source
+    own = Contract(model.name, model.input.columns if model.input else {})
+    with contextlib.closing(
+        deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
+    ) as database:
+        rows = database.read(query, batch_rows=source.batch_rows)
+        bound = own.bind(rows.schema)
+        schema = bound.schema_of(rows.schema)
+        runtime.check(schema)
+        batches = [*_first(sound_rows(bound, rows), MOST_ROWS)]
+    batch = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
+    if not batch:
+        raise SignatureError(f"models.{model.name}: the query returns no rows to sign the model with")
+    table = _as_in_training(runtime.spec_for(batch[0]), batch[0])
+    return _sign(model, runtime, table, batch[0].num_rows, synthetic=synthetic)
+
+
+def sign_with_file(model: ModelConfig, file: Path, *, synthetic: bool) -> Signed:
+    """Sign with the rows of a Parquet, CSV or JSON file, as pandas reads them; otherwise like a query's."""
+    runtime = _load(model)
+    frame = _read(file)
+    missing = [name for name in runtime.features if name not in frame.columns]
+    if missing:
+        raise FeatureError(
+            f"'{file}' has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
+        )
+    frame = frame[list(runtime.features)].iloc[:MOST_ROWS]
+    (batch,) = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks().to_batches() or (None,)
+    if batch is None:
+        raise SignatureError(f"'{file}' has no rows to sign the model with")
+    container = runtime.spec_for(batch).container
+    table: Any = frame
+    if container == "matrix":
+        table = frame.to_numpy()
+    elif container in ("documents", "series"):
+        table = frame.iloc[:, 0] if container == "series" else frame.iloc[:, 0].tolist()
+    return _sign(model, runtime, table, len(frame), synthetic=synthetic)
+
+
+def _load(model: ModelConfig) -> ScikitRuntime:
+    """The model by the rules for one without a signature: an earlier signature may be what is wrong."""
+    return cast("ScikitRuntime", load_signed(model.model, model.features, None))
+
+
+def _sign(model: ModelConfig, runtime: ScikitRuntime, table: Any, rows: int, *, synthetic: bool) -> Signed:
+    try:
+        content = make_signature(runtime.model, table, names=runtime.features, synthetic=synthetic)
+    except (TypeError, ValueError) as error:
+        raise SignatureError(f"models.{model.name}: no signature can be written: {error}") from error
+    uri = signature_uri(model.model.uri)
+    content["artifact_sha256"] = runtime.artifact_sha256
+    content["baseline"] = _baseline_of(model, runtime.artifact_sha256)
+    signature = parse_signature(uri, dump_signature(content))
+    again = load_signed(model.model, model.features, signature)
+    verify(again, signature, tolerance=model.model.tolerance, each_alone=True)
+    store_signature(uri, content)
+    return Signed(signature, rows)
+
+
+def _baseline_of(model: ModelConfig, artifact_sha256: str) -> dict[str, Any] | None:
+    """The baseline that an earlier signature of the same artifact holds."""
+    from dataclasses import asdict
+
+    with contextlib.suppress(SignatureError):
+        baseline = baseline_in_signature(model.model.uri)
+        if baseline is not None and baseline.artifact_sha256 == artifact_sha256:
+            return asdict(baseline)
+    return None
+
+
+def _as_in_training(spec: InputSpec, rows: pa.RecordBatch) -> Any:
+    """The rows as pandas would have read them all at once: integers with NULLs among them are float64."""
+    columns = []
+    for column in spec.columns:
+        is_split = column.splits and rows.column(column.name).null_count > 0
+        becomes = "object" if column.dtype == "bool" else "float64"
+        columns.append(replace(column, dtype=becomes) if is_split else column)
+    return replace(spec, columns=tuple(columns)).build(rows)
+
+
+def _first(batches: Iterator[pa.RecordBatch], limit: int) -> Iterator[pa.RecordBatch]:
+    left = limit
+    for batch in batches:
+        yield batch.slice(0, left)
+        left -= min(left, batch.num_rows)
+        if left == 0:
+            return
+
+
+def _read(file: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    readers: dict[str, Any] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+        ".json": lambda path: pd.read_json(path, orient="records"),
+        ".jsonl": lambda path: pd.read_json(path, orient="records", lines=True),
+    }
+    reader = readers.get(file.suffix.lower())
+    if reader is None:
+        raise SignatureError(f"'{file}' is none of {', '.join(readers)}; give rows in one of these formats")
+    try:
+        return reader(file)
+    except FileNotFoundError as error:
+        raise SignatureError(f"'{file}' does not exist; name a file with rows of training") from error
+    except Exception as error:  # whatever the library says of a file that it cannot read
+        raise SignatureError(f"'{file}' cannot be read: {type(error).__name__}: {error}") from error

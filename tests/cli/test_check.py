@@ -1,0 +1,152 @@
+"""`mlops check --connect` of several models: each is looked at, and what its signature has to say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_plugin.cli import main
+from mlops_plugin.formats.signature.signature_writer import write_signature
+from support.workshop import FEATURES, Workshop
+
+Captured = pytest.CaptureFixture[str]
+
+
+class Failing:
+    """Raises at the first question, whatever it is."""
+
+    n_features_in_ = 3
+
+    def predict(self, rows: Any) -> Any:
+        raise ModuleNotFoundError(f"a library of its own, for {len(rows)} rows")
+
+
+class Unprintable:
+    """Cannot even be looked at."""
+
+    def predict(self, rows: Any) -> Any:
+        return np.ones(len(rows))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise RuntimeError(f"no {name}")
+
+
+class Sampling:
+    n_features_in_ = 3
+
+    def predict(self, rows: Any) -> Any:
+        return np.random.default_rng().normal(size=len(rows))
+
+
+def add_joblib(workshop: Workshop, name: str, model: Any, **changes: Any) -> Path:
+    file = workshop.folder / f"{name}.joblib"
+    joblib.dump(model, file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    artifact = {"format": "joblib", "uri": file.name, "sha256": sha256}
+    workshop.add_model(name, model=artifact, features=list(FEATURES), **changes)
+    return file
+
+
+def training_rows() -> pd.DataFrame:
+    return pd.DataFrame(np.random.default_rng(1).normal(size=(80, 3)), columns=list(FEATURES))
+
+
+def sign(workshop: Workshop) -> Path:
+    write_signature(workshop.classifier, training_rows(), workshop.folder / "churn.skops")
+    return workshop.folder / "churn.skops.signature.json"
+
+
+@pytest.mark.parametrize("model", [Failing(), Unprintable()])
+def test_a_model_that_raises_hides_no_other(workshop: Workshop, capsys: Captured, model: Any) -> None:
+    workshop.models.clear()
+    add_joblib(workshop, "first", model)
+    workshop.add_model("second", source={"query": "SELECT id, a, b, c FROM nowhere"})
+    main(["check", "--connect"])
+    printed = capsys.readouterr()
+    assert "models.first.source" in printed.out
+    assert "WRONG models.second.source" in printed.out
+    assert "Traceback" not in printed.out + printed.err
+    assert printed.err == ""
+
+
+def test_a_model_without_a_signature_gets_one_line_of_advice(workshop: Workshop, capsys: Captured) -> None:
+    assert main(["check", "--connect"]) == 0
+    assert capsys.readouterr().out.count("mlops sign churn") == 1
+
+
+def test_a_signed_model_is_asked_its_golden_rows(workshop: Workshop, capsys: Captured) -> None:
+    sign(workshop)
+    assert main(["check", "--connect"]) == 0
+    printed = capsys.readouterr().out
+    assert "ok    models.churn.signature: the answers to 50 golden rows" in printed
+    assert "note" not in printed
+
+
+def test_another_answer_than_in_training_is_a_problem(workshop: Workshop, capsys: Captured) -> None:
+    file = sign(workshop)
+    content = json.loads(file.read_text())
+    then = content["golden"]["answers"]["predict"][6][0]
+    other = "stays" if then == "leaves" else "leaves"
+    content["golden"]["answers"]["predict"][6][0] = other
+    file.write_text(json.dumps(content))
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr().out
+    assert "WRONG models.churn.signature" in printed
+    assert f"golden row 7, column 'prediction': expected '{other}', found '{then}'" in printed
+
+
+def test_the_least_difference_counts_with_tolerance_0(workshop: Workshop, capsys: Captured) -> None:
+    file = sign(workshop)
+    content = json.loads(file.read_text())
+    first = content["golden"]["answers"]["predict_proba"][0]
+    first[0] = float(np.nextafter(first[0], 2))
+    file.write_text(json.dumps(content))
+    assert main(["check", "--connect"]) == 0
+    workshop.add_model("churn", model={"format": "skops", "uri": "churn.skops", "tolerance": 0})
+    assert main(["check", "--connect"]) == 1
+    assert "golden row 1, column 'probability_" in capsys.readouterr().out
+
+
+def test_answers_that_are_not_compared_are_said(workshop: Workshop, capsys: Captured) -> None:
+    file = add_joblib(workshop, "sampling", Sampling())
+    write_signature(Sampling(), training_rows().to_numpy(), file, names=FEATURES)
+    assert main(["check", "--connect", "sampling"]) == 0
+    printed = capsys.readouterr().out
+    assert "prediction is not compared for any golden row: another answer each time" in printed
+
+
+def test_libraries_of_training_that_are_others_are_said(workshop: Workshop, capsys: Captured) -> None:
+    file = sign(workshop)
+    content = json.loads(file.read_text())
+    content["libraries"]["sklearn"] = "1.0.2"
+    file.write_text(json.dumps(content))
+    assert main(["check", "--connect"]) == 0
+    assert "scikit-learn 1.0.2, here " in capsys.readouterr().out
+
+
+def test_a_column_of_another_kind_than_in_training_is_a_problem(workshop: Workshop, capsys: Captured) -> None:
+    sign(workshop)
+    query = "SELECT id, a, b, CAST(c AS TEXT) AS c FROM customers"
+    workshop.add_model("churn", source={"query": query})
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr().out
+    assert "WRONG models.churn.features" in printed
+    assert "column 'c': found string, but the model was trained on number" in printed
+
+
+def test_check_writes_nothing(workshop: Workshop) -> None:
+    sign(workshop)
+    before = {path: path.read_bytes() for path in workshop.folder.rglob("*") if path.is_file()}
+    main(["check", "--connect"])
+    after = {path: path.read_bytes() for path in workshop.folder.rglob("*") if path.is_file()}
+    assert {path.name for path in after} - {path.name for path in before} <= {"airflow.cfg"}
+    assert all(after[path] == before[path] for path in before if path.suffix != ".cfg")

@@ -1,0 +1,225 @@
+"""A signature as it is read: pins, files that are none, and the table that it describes."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.config.schema import ArtifactConfig
+from mlops_plugin.errors import ArtifactChanged, FeatureError, SignatureError
+from mlops_plugin.formats.model_input import InputSpec
+from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch
+from mlops_plugin.formats.signature.signature import parse_signature, read_signature, require_made_for
+from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature, write_signature
+from mlops_plugin.formats.signature.signed_input import check_query, input_spec
+from mlops_plugin.formats.signature.versions import changed_libraries
+
+ROWS = pd.DataFrame(
+    {
+        "city": pd.Series(["Rome", None, "Oslo"], dtype=object),
+        "spend": [1.5, np.nan, 2**60],
+        "visits": [1, 300, -(2**63)],
+        "size": pd.Categorical(["S", "L", "S"], categories=["S", "M", "L"], ordered=True),
+        "since": pd.to_datetime(["2026-01-01 00:00:00.123456", None, "2026-03-29 02:30:00.0"]).astype(
+            "datetime64[ns]"
+        ),
+        "member": [True, False, True],
+    }
+)
+
+
+class Constant:
+    def predict(self, rows: Any) -> Any:
+        return np.ones(len(rows))
+
+
+def content(rows: Any = ROWS, **options: Any) -> dict[str, Any]:
+    return make_signature(Constant(), rows, **options)
+
+
+def signature_of(rows: Any = ROWS, **options: Any) -> Any:
+    return parse_signature("m.signature.json", dump_signature(content(rows, **options)))
+
+
+def artifact(folder: Path, **settings: Any) -> ArtifactConfig:
+    return ArtifactConfig(format="skops", uri=str(folder / "m.skops"), **settings)
+
+
+def test_a_model_without_a_signature_has_none(tmp_path: Path) -> None:
+    assert read_signature(artifact(tmp_path)) is None
+
+
+def test_the_pinned_signature_is_read_and_another_is_refused(tmp_path: Path) -> None:
+    sha256 = write_signature(Constant(), ROWS, tmp_path / "m.skops")
+    found = read_signature(artifact(tmp_path, signature_sha256=sha256))
+    assert found is not None
+    assert found.sha256 == sha256
+    with pytest.raises(ArtifactChanged, match=sha256):
+        read_signature(artifact(tmp_path, signature_sha256="0" * 64))
+
+
+def test_a_pinned_signature_that_is_gone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SignatureError, match="does not exist"):
+        read_signature(artifact(tmp_path, signature_sha256="0" * 64))
+
+
+def test_a_signature_of_another_artifact_is_refused() -> None:
+    found = parse_signature("s", dump_signature(content() | {"artifact_sha256": "a" * 64}))
+    require_made_for(found, "a" * 64)
+    with pytest.raises(SignatureError, match="another artifact"):
+        require_made_for(found, "b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": "something"}, "format"),
+        ({"version": 2}, "version"),
+        ({"outputs": []}, "outputs"),
+        ({"golden": {"origin": "training", "rows": [[1]], "answers": {}, "alone": True}}, "golden row"),
+        ({"input": {"container": "pickle", "columns": []}}, "container"),
+    ],
+)
+def test_a_file_that_is_no_signature_is_refused_with_the_place(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(SignatureError, match=says):
+        parse_signature("s", json.dumps(content() | change).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff"])
+def test_bytes_that_are_no_json_object_are_refused(data: bytes) -> None:
+    with pytest.raises(SignatureError):
+        parse_signature("s", data)
+
+
+@pytest.mark.parametrize("value", [{"pickle": "x"}, [1]])
+def test_a_cell_of_an_unknown_type_is_refused(value: Any) -> None:
+    changed = content()
+    changed["golden"]["rows"][0][0] = value
+    with pytest.raises(SignatureError):
+        parse_signature("s", json.dumps(changed).encode())
+
+
+def test_golden_rows_become_what_a_database_gives() -> None:
+    batch = golden_batch(signature_of())
+    assert [str(kind) for kind in batch.schema.types] == [
+        "string",
+        "double",
+        "int64",
+        "string",
+        "timestamp[us]",
+        "bool",
+    ]
+    rows = sorted(batch.to_pylist(), key=lambda row: row["visits"])
+    assert [row["city"] for row in rows] == ["Oslo", "Rome", None]
+    assert [row["spend"] for row in rows] == [2.0**60, 1.5, None]
+    assert [str(row["since"]) for row in rows] == [
+        "2026-03-29 02:30:00",
+        "2026-01-01 00:00:00.123456",
+        "None",
+    ]
+
+
+def test_the_table_of_golden_rows_is_that_of_training() -> None:
+    signature = signature_of()
+    built = input_spec(signature).build(golden_batch(signature))
+    order = built["visits"].argsort().to_numpy()
+    expected = ROWS.iloc[ROWS["visits"].argsort().to_numpy()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(built.iloc[order].reset_index(drop=True), expected)
+    assert built["city"].tolist().count(None) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "container", "dtype"),
+    [
+        (np.ones((3, 2), dtype=np.float32), ["a", "b"], "matrix", np.dtype("float32")),
+        (np.ones((3, 2)), ["a", "b"], "matrix", np.dtype("float64")),
+        (np.array([["a", 1], ["b", 2]], dtype=object), ["a", "b"], "matrix", np.dtype(object)),
+        (np.array([["a", "c"], ["b", "d"]]), ["a", "b"], "matrix", np.dtype(object)),
+    ],
+)
+def test_a_matrix_is_one_again(rows: Any, names: list[str], container: str, dtype: Any) -> None:
+    signature = signature_of(rows, names=names)
+    spec = input_spec(signature)
+    built = spec.build(golden_batch(signature))
+    assert isinstance(spec, InputSpec)
+    assert (spec.container, built.dtype, built.shape[1]) == (container, dtype, 2)
+
+
+@pytest.mark.parametrize(
+    "categories",
+    [["S", "M"], [1, 2, 3], [0.5, 1.5], [True, False], [datetime(2026, 1, 1), datetime(2026, 1, 2)]],
+)
+def test_categories_of_any_type_are_those_of_training(categories: list[Any]) -> None:
+    rows = pd.DataFrame({"c": pd.Categorical(categories[:2], categories=categories, ordered=True)})
+    signature = signature_of(rows)
+    built = input_spec(signature).build(golden_batch(signature))["c"]
+    assert built.cat.categories.tolist() == rows["c"].cat.categories.tolist()
+    assert built.cat.ordered
+    assert sorted(built.astype(object)) == sorted(rows["c"].astype(object))
+
+
+@pytest.mark.parametrize("holder", [list, np.array, pd.Series])
+def test_documents_are_texts_again(holder: Any) -> None:
+    texts = ["good film", "bad film"]
+    signature = signature_of(holder(texts), names=["review"])
+    assert sorted(input_spec(signature).build(golden_batch(signature))) == sorted(texts)
+
+
+def test_rows_are_read_in_the_types_of_a_query_if_those_have_room() -> None:
+    rows = pd.DataFrame({"n": [1, 300, 2], "x": [0.5, 1.0, 1.1]})
+    usual = golden_batch(signature_of(rows))
+    kinds = pa.schema([("x", pa.decimal128(4, 1)), ("n", pa.uint8())])
+    batch, places = as_read(usual, kinds)
+    assert {row["n"] for row in batch.to_pylist()} == {1, 2}
+    assert len(places) == 2
+    assert batch.schema.field("n").type == pa.uint8()
+    assert as_read(usual, pa.schema([("x", pa.float32()), ("n", pa.int64())]))[0].num_rows == 2  # not 1.1
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("city", pa.int64()),
+        ("spend", pa.string()),
+        ("visits", pa.timestamp("us")),
+        ("since", pa.int64()),
+        ("member", pa.string()),
+    ],
+)
+def test_a_column_of_another_kind_is_refused_with_its_name_and_a_cast(name: str, found: pa.DataType) -> None:
+    with pytest.raises(FeatureError, match=re.escape(f"'{name}': found {found}")) as refused:
+        check_query(signature_of(), pa.schema([(name, found)]))
+    assert f"CAST({name} AS" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("spend", pa.decimal128(10, 2)),
+        ("visits", pa.int16()),
+        ("visits", pa.null()),
+        ("since", pa.date32()),
+        ("since", pa.string()),
+        ("member", pa.int8()),
+        ("city", pa.dictionary(pa.int8(), pa.string())),
+        ("else", pa.string()),
+    ],
+)
+def test_a_column_that_can_become_that_of_training_passes(name: str, found: pa.DataType) -> None:
+    check_query(signature_of(), pa.schema([(name, found)]))
+
+
+def test_libraries_that_changed_are_named_with_both_versions() -> None:
+    then = {"python": "3.9.1", "sklearn": "1.0.2", "numpy": np.__version__}
+    found = changed_libraries(parse_signature("s", dump_signature(content() | {"libraries": then})))
+    assert found[0].startswith("Python 3.9.1, here 3.")
+    assert found[1].startswith("scikit-learn 1.0.2, here ")
+    assert len(found) == 2
