@@ -1,10 +1,10 @@
-"""Makes the demo: four small models under include/models/ with their baselines, and a source database.
+"""Makes the demo: four small models under include/models/ with their signatures, and a source database.
 
     python include/make_demo.py --sqlite PATH      the source is a SQLite file
     python include/make_demo.py --connection ID    the source is a mysql, postgres or sqlite connection
     python include/make_demo.py --retrain          train again, and print the hashes that config.yaml may pin
 
-Each data set comes with scikit-learn. One half trains the model and makes its baseline; the other
+Each data set comes with scikit-learn. One half trains the model, and its signature tells of it; the other
 half, which the model has never seen, becomes a table named like the model: `id` (its row in the data set,
 from 1), `observed_at` (UTC), the features, and `truth`. What exists already is left alone, so running it
 again is harmless and quick.
@@ -18,7 +18,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 HERE = Path(__file__).resolve().parent
 FIRST_OBSERVED = datetime(2026, 1, 1)  # UTC; databases store it without a zone
+GOLDEN_ROWS = 20
 BETWEEN_CASES = timedelta(minutes=10)
 SQLALCHEMY_DRIVERS = {"mysql": "mysql+mysqlconnector", "postgres": "postgresql+psycopg2", "sqlite": "sqlite"}
 # MySQL and PostgreSQL have a type for times; SQLite keeps the text, which sorts and compares the same.
@@ -152,12 +153,25 @@ def train(demo: Demo, models: Path) -> None:
     unfinished.replace(models / demo.file)
 
 
+def load(file: Path) -> Any:
+    """The model in a file that this script has written."""
+    if file.suffix == ".skops":
+        import skops.io
+
+        return skops.io.load(file, trusted=skops.io.get_untrusted_types(file=file))
+    import joblib
+
+    return joblib.load(file)
+
+
 def describe(demo: Demo, models: Path) -> None:
-    """Write the baseline of the training half beside the model's file."""
+    """Write the signature beside the model's file: golden rows and the baseline of the training half."""
     import pyarrow as pa
 
     sys.path.insert(0, str(HERE.parent / "plugins"))  # where Airflow finds the package, too
-    from mlops_plugin.pipeline.validation.baseline import make_baseline, write_baseline
+    from mlops_plugin.formats.signature.signature_writer import write_signature
+    from mlops_plugin.formats.signature.storing import add_to_signature
+    from mlops_plugin.pipeline.validation.baseline import make_baseline
 
     seen, known, _, _ = split(demo)
     file = models / demo.file
@@ -168,12 +182,14 @@ def describe(demo: Demo, models: Path) -> None:
         origin=f"the half of scikit-learn's {demo.name} that it was trained on",
         classes=None if known.dtype.kind == "f" else sorted(set(known.tolist())),
     )
-    write_baseline(baseline, str(baseline_file(demo, models)))
+    write_signature(load(file), seen, file, rows=GOLDEN_ROWS)
+    add_to_signature(str(signature_file(demo, models)), asdict(baseline))
+    signature_file(demo, models).chmod(0o644)  # the data are public
 
 
-def baseline_file(demo: Demo, models: Path) -> Path:
-    """Where the contract and the Showroom look for it."""
-    return models / f"{demo.file}.baseline.json"
+def signature_file(demo: Demo, models: Path) -> Path:
+    """Where dispatches, the contract and the Showroom look for it."""
+    return models / f"{demo.file}.signature.json"
 
 
 def fill(demo: Demo, source: sa.Engine) -> int:
@@ -246,7 +262,7 @@ def main() -> None:
             print(
                 f"{demo.name}: trained, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}  {demo.file}"
             )
-        if options.retrain or not baseline_file(demo, options.models).exists():
+        if options.retrain or not signature_file(demo, options.models).exists():
             describe(demo, options.models)
     if options.sqlite:
         options.sqlite.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from mlops_plugin.config.loader import load_config
 from mlops_plugin.formats.runtime import artifact_sha256, load_runtime
+from mlops_plugin.formats.signature.signature import read_signature
+from mlops_plugin.pipeline.validation.baseline import read_baseline_beside
 from support.servers import ServerDatabase
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,21 @@ def test_each_model_is_good_on_its_source(demo: Path, name: str, made: str) -> N
     found = runtime.predict(pa.RecordBatch.from_pylist(rows))
     measure, least = GOOD[name]
     assert measure([row["truth"] for row in rows], found.column("prediction").to_pylist()) > least
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("made", ["committed", "just trained"])
+def test_each_model_has_a_signature_with_golden_rows_and_a_baseline(demo: Path, name: str, made: str) -> None:
+    artifact = CONFIG.model(name).model
+    if made == "just trained":
+        artifact = artifact.model_copy(update={"uri": str(demo / "models" / Path(artifact.uri).name)})
+    signature = read_signature(artifact)
+    assert signature is not None
+    assert signature.artifact_sha256 == artifact_sha256(artifact.uri)
+    assert len(signature.golden.rows) == 20
+    assert signature.golden.unstable == {}
+    assert read_baseline_beside(artifact.uri).rows > 80
+    assert Path(signature.uri).stat().st_mode & 0o4  # the container's user reads it, too
 
 
 @pytest.mark.parametrize("name", MODELS)
