@@ -21,15 +21,7 @@ CHANGES = [
     # Midnight itself is skipped there.
     ("America/Sao_Paulo", datetime(2018, 11, 2, tzinfo=UTC), datetime(2018, 2, 15, tzinfo=UTC)),
 ]
-SCHEDULES = [
-    "@hourly",
-    "@daily",
-    "30 2 * * *",
-    "*/15 * * * *",
-    "*/20 2 * * *",
-    "*/30 0-4 * * *",
-    "0 1,2,3 * * *",
-]
+SCHEDULES = ["@hourly", "@daily", "30 2 * * *", "*/20 2 * * *", "*/30 0-4 * * *"]
 
 
 def scheduled(model: Any, first: datetime) -> list[Interval]:

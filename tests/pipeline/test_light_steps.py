@@ -1,4 +1,4 @@
-"""A step loads what it works with: only `infer` needs scikit-learn and pandas, a second of loading."""
+"""A step loads what it needs: only `infer` scikit-learn and pandas, only `collect` the SQL parser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ model = loaded.model("churn")
 dispatch = Dispatch(id=sys.argv[2], model=model, origin="terminal")
 deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
 run_step(sys.argv[1], dispatch, deployment, query=lambda: model.source.query)
-print(sorted({"pandas", "sklearn", "scipy", "skops"} & set(sys.modules)))
+print(sorted({"pandas", "sklearn", "scipy", "skops", "sqlglot"} & set(sys.modules)))
 """
 
 
@@ -41,9 +41,11 @@ def test_only_infer_loads_pandas_and_scikit_learn(
     workshop.connections |= dict.fromkeys(("source", "sink"), mariadb_database.airflow_uri("odbc"))
     dispatch = workshop.dispatch()
     light = {step: loaded_by(step, dispatch, workshop) for step in ("collect", "log")}
-    assert "sklearn" in loaded_by("infer", dispatch, workshop)
+    by_infer = loaded_by("infer", dispatch, workshop)
+    assert "sklearn" in by_infer
+    assert "sqlglot" not in by_infer
     light["persist"] = loaded_by("persist", dispatch, workshop)
-    assert light == dict.fromkeys(("collect", "log", "persist"), "[]")
+    assert light == {"collect": "['sqlglot']", "log": "[]", "persist": "[]"}
     assert mariadb_database.rows("SELECT id FROM churn_predictions ORDER BY id") == [(1,), (2,)]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from mlops_plugin.cli.dispatch import dispatch_in_terminal
 from mlops_plugin.errors import EmptyInterval, TemplateError
+from mlops_plugin.pipeline.reading.cursor_values import from_moment
 from mlops_plugin.pipeline.rendering import render
 from support.airflow_process import REPOSITORY
 from support.ways_in import WayIn
@@ -154,3 +155,11 @@ def test_a_query_of_an_interval_without_length_is_refused(workshop: Workshop) ->
         dispatch_in_terminal(workshop.model(), workshop.deployment)
     dispatch_in_terminal(workshop.model(), workshop.deployment, interval=(FIRST, SECOND))
     assert [record.state for record in workshop.records()] == ["succeeded", "failed"]
+
+
+def test_a_backfill_takes_a_time_without_a_zone_as_the_models() -> None:
+    moment = datetime(2026, 3, 1, 3, tzinfo=UTC)  # midnight in Sao Paulo
+    assert from_moment(moment, "timestamp", "America/Sao_Paulo") == datetime(2026, 3, 1)
+    assert from_moment(moment, "date", "America/Sao_Paulo") == date(2026, 3, 1)
+    assert from_moment(moment, "date", "UTC") == date(2026, 3, 2)
+    assert from_moment(moment, "timestamp with time zone", "America/Sao_Paulo") == moment
