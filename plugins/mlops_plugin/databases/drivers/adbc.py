@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.connections import ConnectionSpec, database_file
 from mlops_plugin.databases.database import OpenDatabase, ReadOptions
 from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
 from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.errors import DatabaseError
 
 
 class AdbcDatabase(OpenDatabase):
@@ -66,3 +67,27 @@ class AdbcDatabase(OpenDatabase):
 
     def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return driver_errors(self._spec, doing, self._error)
+
+
+class AdbcFile(AdbcDatabase):
+    """A database that is one file. A file that does not exist is made by the first write only."""
+
+    def __init__(self, spec: ConnectionSpec, options: ReadOptions, engine: Engine) -> None:
+        super().__init__(spec, options, engine)
+        self._path = database_file(spec)
+        if self._path is None or self._path.exists():
+            self._open()
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
+        self._open()
+        super().execute(statement, parameters)
+
+    def _open(self) -> None:
+        """Connect, unless that is done."""
+        raise NotImplementedError
+
+    def _require_file(self, doing: str) -> None:
+        if self._connection is None:
+            raise DatabaseError(
+                self.conn_id, doing, f"there is no file {self._path}; check the path in the connection"
+            )

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_plugin.connections import ConnectionSpec, database_file
+from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
-from mlops_plugin.databases.drivers.adbc import AdbcDatabase
+from mlops_plugin.databases.drivers.adbc import AdbcFile
 from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
 from mlops_plugin.databases.drivers.row_stream import require_names, stream
 from mlops_plugin.databases.engines.duckdb import NAMES, place
@@ -81,15 +81,12 @@ def disconnect(connection: Any) -> None:
         connection.close()
 
 
-class DuckdbDatabase(AdbcDatabase):
-    """A `Database` over adbc_driver_duckdb. A file that does not exist is made by the first write only."""
+class DuckdbDatabase(AdbcFile):
+    """A `Database` over adbc_driver_duckdb."""
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
         load_driver(spec, "adbc_driver_duckdb.dbapi", "duckdb")
         super().__init__(spec, options, DUCKDB)
-        self._path = database_file(spec)
-        if self._path is None or self._path.exists():
-            self._open()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         query = question_marks(bare(query, self.engine.name))
@@ -114,10 +111,6 @@ class DuckdbDatabase(AdbcDatabase):
         query = question_marks(bare(query, self.engine.name))
         self._require_file("describing the query")
         return pa.schema([(column.name, _arrow_type(column)) for column in self._described(query, ())])
-
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        self._open()
-        super().execute(statement, parameters)
 
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         self._open()
@@ -187,12 +180,6 @@ class DuckdbDatabase(AdbcDatabase):
         if column.type_name.startswith("ENUM"):
             return f"{self.engine.as_text(name)} AS {name}"
         return name
-
-    def _require_file(self, doing: str) -> None:
-        if self._connection is None:
-            raise DatabaseError(
-                self.conn_id, doing, f"there is no file {self._path}; check the path in the connection"
-            )
 
 
 class _Watched:

@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from mlops_plugin.connections import ConnectionSpec, database_file
+from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
-from mlops_plugin.databases.drivers.adbc import AdbcDatabase
+from mlops_plugin.databases.drivers.adbc import AdbcFile
 from mlops_plugin.databases.drivers.driver_errors import load_driver
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
 from mlops_plugin.databases.engines.registry import SQLITE
@@ -36,15 +36,12 @@ _TYPES = {"integer": pa.int64(), "real": pa.float64(), "text": pa.string(), "blo
 _SEEDS = {pa.int64(): "0", pa.float64(): "0.5", pa.string(): "''", pa.binary(): "x''"}
 
 
-class SqliteDatabase(AdbcDatabase):
-    """A `Database` over adbc_driver_sqlite. A file that does not exist is made by the first write only."""
+class SqliteDatabase(AdbcFile):
+    """A `Database` over adbc_driver_sqlite."""
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
         self._connect = load_driver(spec, "adbc_driver_sqlite.dbapi", "adbc-driver-sqlite").connect
         super().__init__(spec, options, SQLITE)
-        self._path = database_file(spec)
-        if self._path is None or self._path.exists():
-            self._open()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         query = question_marks(bare(query, self.engine.name))
@@ -97,10 +94,6 @@ class SqliteDatabase(AdbcDatabase):
         self._names(query, ())  # in brackets, equal names are no longer equal
         return self._value_types(f"SELECT * FROM (\n{query}\n) LIMIT 1000", ())
 
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        self._open()
-        super().execute(statement, parameters)
-
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         self._open()
         stored = [pa.field(field.name, stored_type(field.type)) for field in batches.schema]
@@ -134,12 +127,6 @@ class SqliteDatabase(AdbcDatabase):
                 cursor.fetchall()
             self._connection.rollback()
             undo.pop_all()
-
-    def _require_file(self, doing: str) -> None:
-        if self._connection is None:
-            raise DatabaseError(
-                self.conn_id, doing, f"there is no file {self._path}; check the path in the connection"
-            )
 
     def _value_types(self, query: str, parameters: Sequence[object]) -> pa.Schema:
         """The Arrow type of each column that holds every value of it."""

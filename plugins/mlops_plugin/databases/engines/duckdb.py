@@ -66,13 +66,8 @@ class Duckdb(Engine):
     # Every transaction sees the data as it was when it began; NULL comes last, in both directions.
     snapshot = ("SELECT 1",)
     utc_session = "SET TimeZone = 'UTC'"
+    has_limit = True
     supports_upsert = True
-
-    def limit(self, rows: int) -> str:
-        return f"LIMIT {rows:d}"
-
-    def any_rows(self, rows: int) -> str:
-        return self.limit(rows)
 
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"CAST(HASH(CONCAT_WS('|', {', '.join(columns)})) % {count:d} AS BIGINT)"

@@ -83,6 +83,7 @@ class Engine:
 
     # Queries
     orders_subqueries: ClassVar[bool] = True  # takes an ORDER BY without a limit in a subquery
+    has_limit: ClassVar[bool] = False  # LIMIT, which needs no ORDER BY
     null_order: ClassVar[Literal["least", "greatest"] | None] = None  # how NULL sorts; None: not known
     like_wildcards: ClassVar[str] = "%_"
     # Statements that begin a transaction in which all queries see the same data; none: not known.
@@ -171,11 +172,11 @@ class Engine:
 
     def limit(self, rows: int) -> str:
         """The end of a query with ORDER BY that returns its first rows."""
-        return f"OFFSET 0 ROWS FETCH FIRST {rows:d} ROWS ONLY"
+        return f"LIMIT {rows:d}" if self.has_limit else f"OFFSET 0 ROWS FETCH FIRST {rows:d} ROWS ONLY"
 
     def any_rows(self, rows: int) -> str:
         """The end of a query without ORDER BY that returns some of its rows."""
-        return f"ORDER BY 1 {self.limit(rows)}"
+        return self.limit(rows) if self.has_limit else f"ORDER BY 1 {self.limit(rows)}"
 
     def exact_text(self, value: str) -> str:
         """SQL for the text of a value of any type, with no digit lost."""

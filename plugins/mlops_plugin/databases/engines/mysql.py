@@ -63,6 +63,7 @@ class Mysql(Engine):
     cast_types = ("SIGNED", "DATE", "DATETIME(6)", "DATETIME(6)")
     double_type = "DOUBLE"
     text_type = "CHAR"
+    has_limit = True
     null_order = "least"
     snapshot = (
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
@@ -88,12 +89,6 @@ class Mysql(Engine):
         if widest >= _KEY_LENGTH:
             return types
         return [kind.replace(f"({_KEY_LENGTH})", f"({widest})") for kind in types]
-
-    def limit(self, rows: int) -> str:
-        return f"LIMIT {rows:d}"
-
-    def any_rows(self, rows: int) -> str:
-        return self.limit(rows)
 
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"MOD(CRC32(CONCAT_WS('|', {', '.join(columns)})), {count:d})"

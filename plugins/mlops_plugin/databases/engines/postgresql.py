@@ -47,6 +47,7 @@ class Postgresql(Engine):
     stores_infinity = True
     stores_nul = False  # and over ODBC the rest of the text would be lost
     text_type = "TEXT"
+    has_limit = True
     null_order = "greatest"
     snapshot = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",)
     utc_session = "SET TIME ZONE 'UTC'"
@@ -55,12 +56,6 @@ class Postgresql(Engine):
     def write_time(self, value: datetime) -> str:
         # A column without a zone drops the offset, one with a zone needs it.
         return self.as_plain(value).isoformat(" ")
-
-    def limit(self, rows: int) -> str:
-        return f"LIMIT {rows:d}"
-
-    def any_rows(self, rows: int) -> str:
-        return self.limit(rows)
 
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"MOD(ABS(CAST(HASHTEXT(CONCAT_WS('|', {', '.join(columns)})) AS BIGINT)), {count:d})"

@@ -42,17 +42,12 @@ class Sqlite(Engine):
     values_have_types = True
     double_type = "REAL"
     text_type = "TEXT"
+    has_limit = True
     null_order = "least"
     supports_upsert = True
 
     def fold_table(self, identifier: str) -> str:
         return identifier.casefold()
-
-    def limit(self, rows: int) -> str:
-        return f"LIMIT {rows:d}"
-
-    def any_rows(self, rows: int) -> str:
-        return self.limit(rows)
 
     def exact_text(self, value: str) -> str:
         # As TEXT, a real would have 15 digits; even with 17, some come out as a neighbour.
