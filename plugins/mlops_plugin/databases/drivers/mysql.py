@@ -176,7 +176,7 @@ class MysqlDatabase(OpenDatabase):
         # Not close(): it would first say goodbye to a server that may still be sending rows.
         with contextlib.suppress(self._error, OSError):
             self._connection.shutdown()
-            self._connection.close()  # what shutdown leaves open where the server has gone
+            self._connection.close()  # what shutdown leaves open if the server has gone
 
     def _cursor(self) -> Any:
         self._finish_reading()

@@ -1,4 +1,4 @@
-"""The columns of a MySQL result: their Arrow types, and values read strictly; `databases.mysql` asks here."""
+"""The columns of a MySQL result: their Arrow types, and values read strictly; `mysql` asks here."""
 
 from __future__ import annotations
 

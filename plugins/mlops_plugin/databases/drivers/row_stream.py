@@ -42,7 +42,7 @@ def rows_at_once(columns: int, batch_rows: int) -> int:
 
 
 def require_names(conn_id: str, names: Iterable[str]) -> None:
-    """Raise `DatabaseError` where two columns of a query share a name, or one has none."""
+    """Raise `DatabaseError` if two columns of a query share a name, or one has none."""
     seen: set[str] = set()
     for name in names:
         if not name or name in seen:

@@ -39,7 +39,7 @@ class Merge:
         return f"INSERT INTO {self.table} ({columns}) SELECT {staged} FROM {self.stage} s WHERE 1 = 1"
 
     def insert_on_conflict(self) -> str:
-        """`insert`, where a row whose key is there already is updated."""
+        """`insert`, but a row whose key is there already is updated."""
         return (
             f"{self.insert} ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {self.assignments('excluded')}"
         )

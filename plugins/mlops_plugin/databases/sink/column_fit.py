@@ -2,7 +2,7 @@
 
 Engines round, cut and convert without an error: MySQL a double in a FLOAT or an INT, PostgreSQL a time in a
 `timestamp(0)`, SQLite a text that looks like a number. What types alone tell is refused here, by every
-dispatch and by `mlops check --connect`; what depends on the value is left to `databases.value_checks`.
+dispatch and by `mlops check --connect`; what depends on the value is left to `value_checks`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def alteration(engine: Engine, table: TableName, field: pa.Field, *, is_key: boo
 
 
 def _loss(engine: Engine, column: TableColumn, field: pa.Field) -> str | None:
-    """What the column does to values of this type, as in "which rounds ..."; None where it takes them."""
+    """What the column does to values of this type, as in "which rounds ..."; None if it takes them."""
     kind = value_kind(field.type)
     if column.kind == UNJUDGED:
         return None

@@ -1,6 +1,6 @@
 """The predictions table before rows go in: is it there, has it the columns, and how it is created.
 
-`databases.sink` asks at every dispatch, `mlops check --connect` in advance.
+`writer` asks at every dispatch, `mlops check --connect` in advance.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def create_table(
     schema: pa.Schema,
     is_searched_by_key: bool = False,
 ) -> None:
-    """Create the table and commit; harmless where another dispatch creates it at the same moment."""
+    """Create the table and commit; harmless if another dispatch creates it at the same moment."""
     database.commit()
     statement = create_statement(
         database.engine, sink, key=key, schema=schema, is_searched_by_key=is_searched_by_key

@@ -1,4 +1,4 @@
-"""One dispatch's rows on their way into a table: what `databases.sink` and `databases.upsert` share."""
+"""One dispatch's rows on their way into a table: what `writer` and `upsert` share."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class SinkWrite:
         )
 
     def refuse_duplicates(self, table: str, condition: str = "1 = 1") -> None:
-        """Raise `KeyColumnError` with a sample where rows of a table share their key."""
+        """Raise `KeyColumnError` with a sample if rows of a table share their key."""
         key = ", ".join(self.quoted(self.key))
         # As text: the user's column may have a type that no Arrow type holds, a NUMERIC without digits.
         texts = ", ".join(

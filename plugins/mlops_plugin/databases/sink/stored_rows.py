@@ -1,6 +1,6 @@
 """A dispatch's rows in the form in which an engine stores them, each value checked on its way.
 
-`databases.sink` writes these; nothing is rounded, cut or turned into NULL without an error.
+`writer` writes these; nothing is rounded, cut or turned into NULL without an error.
 """
 
 from __future__ import annotations

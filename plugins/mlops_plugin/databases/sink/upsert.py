@@ -1,6 +1,6 @@
 """Mode upsert: a dispatch's rows go into a temporary table, and from there into the sink, by key.
 
-`databases.sink` calls it within its transaction.
+`writer` calls it within its transaction.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _count(write: SinkWrite, merge: Merge) -> int:
 
 
 def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:
-    """Raise `KeyColumnError` where a staged key would take the place of another one's row.
+    """Raise `KeyColumnError` if a staged key would take the place of another one's row.
 
     A collation may take 'Ann' for 'ann', or 'a' for 'a ' (MySQL's do, all but one): the row of the one would
     silently become the row of the other.

@@ -1,4 +1,4 @@
-"""Values that a column would change although it takes others of their type; `databases.stored_rows` asks.
+"""Values that a column would change although it takes others of their type; `stored_rows` asks.
 
 A text too long, a fraction of a second too fine, an integer that no double has: engines cut and round them,
 some even in their strict modes. Each check is vectorised, a millisecond or less for 50,000 rows.
@@ -20,7 +20,7 @@ from mlops_plugin.databases.sink.column_fit import alteration
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError
 
-# True where a value would be changed; None where none would.
+# True for each value that would be changed; None if none would.
 _Changed = Callable[[pa.Array], "pa.Array | None"]
 _MOST_EXACT = {"float64": 2**53, "real": 2**53, "float32": 2**24}
 _MOMENTS = frozenset({"time", "timestamp", "timestamp_utc"})
@@ -37,7 +37,7 @@ class _Rule:
 
     loss: str
     changed: _Changed
-    remedy: str | None = None  # where another type of column would not do
+    remedy: str | None = None  # if another type of column would not do
 
 
 @dataclass(frozen=True)

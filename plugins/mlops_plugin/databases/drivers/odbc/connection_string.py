@@ -18,7 +18,7 @@ _GIVEN_DRIVER = re.compile(r"(?:^|;)\s*driver\s*=\s*(\{[^}]*\}|[^;]*)", re.IGNOR
 def connection_string(spec: ConnectionSpec) -> str:
     """The string to connect with; ends with a semicolon and holds the password.
 
-    Raises `ConnectionUnusable` where the connection names neither driver nor data source.
+    Raises `ConnectionUnusable` if the connection names neither driver nor data source.
     """
     extra = _lower(spec)
     given = str(extra.get("connection_string") or "").strip().rstrip(";")
@@ -32,7 +32,7 @@ def connection_string(spec: ConnectionSpec) -> str:
 
 
 def driver_name(spec: ConnectionSpec) -> str | None:
-    """The driver that the connection asks for, without braces; None where it names a data source only."""
+    """The driver that the connection asks for, without braces; None if it names a data source only."""
     extra = _lower(spec)
     if extra.get("driver"):
         return str(extra["driver"]).strip(" {}")

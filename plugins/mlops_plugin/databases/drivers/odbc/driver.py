@@ -197,7 +197,7 @@ class OdbcDatabase(OpenDatabase):
         try:
             columns = self._manager.columns(query)
         except OdbcError:
-            # Running it gives the better words where the query is wrong, and rows where the driver
+            # Running it gives the better words if the query is wrong, and rows if the driver
             # describes only what has run.
             return None
         if not columns:
@@ -297,7 +297,7 @@ class OdbcDatabase(OpenDatabase):
         return tuple(name for name in names if name is not None) if names else None
 
     def _check_values(self, query: str, parameters: Sequence[object], column: OdbcColumn) -> None:
-        """Look for values that a driver would silently change, where the type alone does not tell."""
+        """Look for values that a driver would silently change, if the type alone does not tell."""
         source = self._described_column(column)
         self._rules.delivered_type(source, column)
         for values in self._rules.unreadable(source, column):
@@ -308,7 +308,7 @@ class OdbcDatabase(OpenDatabase):
 
 
 def _undescribed(fetched: pa.DataType, announced: pa.DataType) -> pa.DataType:
-    """The type to hand on where nothing but arrow-odbc's first choice is known."""
+    """The type to hand on if nothing but arrow-odbc's first choice is known."""
     if pa.types.is_decimal(fetched):
         return announced
     if pa.types.is_string(fetched):

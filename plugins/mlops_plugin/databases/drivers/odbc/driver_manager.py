@@ -68,11 +68,11 @@ class DriverManager:
         return self._info(_INFO_DRIVER_NAME)
 
     def driver_version(self) -> tuple[int, ...]:
-        """(3, 1, 15) where the driver says 03.01.0015."""
+        """(3, 1, 15) if the driver says 03.01.0015."""
         return tuple(int(part) for part in re.findall(r"\d+", self._info(_INFO_DRIVER_VERSION))[:3])
 
     def identifier_quote(self) -> str:
-        """What stands around a quoted name; empty where the engine has no such thing."""
+        """What stands around a quoted name; empty if the engine has no such thing."""
         return self._info(_INFO_IDENTIFIER_QUOTE).strip()
 
     def columns(self, query: str) -> tuple[OdbcColumn, ...]:

@@ -1,4 +1,4 @@
-"""Says what to install where ODBC itself or a driver of it is missing."""
+"""Says what to install if ODBC itself or a driver of it is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def library_missing(spec: ConnectionSpec) -> DriverMissing:
 
 
 def driver_missing(spec: ConnectionSpec, says: str) -> MlopsError | None:
-    """The error to raise instead where the driver manager `says` that it found no driver; else None."""
+    """The error to raise instead if the driver manager `says` that it found no driver; else None."""
     name = driver_name(spec)
     if "Can't open lib" not in says and "State: IM002" not in says:
         return None
