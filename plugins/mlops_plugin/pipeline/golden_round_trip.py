@@ -38,10 +38,7 @@ def verify_round_trip(
     from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch
     from mlops_plugin.pipeline.validation.contract import Contract
 
-    source = model.source
-    with contextlib.closing(
-        deployment.database(source.connection, max_text_bytes=source.max_text_bytes)
-    ) as database:
+    with contextlib.closing(deployment.source(model)) as database:
         rows = database.describe(query)
         batch, places = as_read(golden_batch(signature), rows)
         kept = _with_room(database, query, batch, rows) if places else []
