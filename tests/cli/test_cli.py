@@ -176,6 +176,14 @@ def test_dispatch_reads_the_interval_that_is_asked_for(workshop: Workshop) -> No
     assert len(workshop.predictions()) == 5
 
 
+def test_an_interval_without_an_offset_is_in_the_models_time_zone(workshop: Workshop) -> None:
+    workshop.add_model("churn", timezone="America/Sao_Paulo")
+    assert main(["dispatch", "churn", "--interval", "2026-01-02", "2026-01-03T00:00:00Z"]) == 0
+    (record,) = workshop.records()
+    assert str(record.data_interval_start) == "2026-01-02 03:00:00+00:00"
+    assert str(record.data_interval_end) == "2026-01-03 00:00:00+00:00"
+
+
 def test_failed_dispatch_fails_the_command_with_one_clear_line(workshop: Workshop, capsys: Captured) -> None:
     workshop.add_model("churn", source={"query": "SELECT id, a, b FROM customers"})
     assert main(["dispatch", "churn"]) == 1

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from mlops_plugin.errors import EventStoreError, MlopsError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
+    from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.pipeline.deployment import Deployment
 
 
@@ -69,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         type=_moment,
         metavar=("START", "END"),
-        help="data interval for the query, ISO 8601 (default: the last complete one of the schedule)",
+        help="data interval for the query, ISO 8601; without an offset in the model's timezone (default: the "
+        "last complete one of the schedule)",
     )
     dispatch.add_argument(
         "--quarantined", action="store_true", help="dispatch only the rows whose keys are in quarantine"
@@ -147,7 +150,7 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"'{text}' is not a time; write e.g. 2026-01-31T06:00:00+00:00"
         ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment
 
 
 def _use_local_environment() -> None:
@@ -196,12 +199,19 @@ def _sign(options: argparse.Namespace) -> int:
     return 0
 
 
+def _in_zone(moment: datetime, model: ModelConfig) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(model.timezone))
+
+
 def _dispatch(options: argparse.Namespace) -> int:
     from mlops_plugin.cli.dispatch import dispatch_in_terminal
 
     loaded = _load(options)
     model = loaded.model(options.model)
-    interval = tuple(options.interval) if options.interval else None
+    interval = None
+    if options.interval:
+        start, end = (_in_zone(moment, model) for moment in options.interval)
+        interval = (start, end)
     # Ended by the system: like Ctrl-C, so that the dispatch is recorded as failed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     dispatch_in_terminal(
