@@ -83,9 +83,9 @@ def test_a_file_url_loads_like_a_path(tmp_path: Path, regression: Any) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for uri in (str(tmp_path / "none"), (tmp_path / "none").as_uri()):
-        with pytest.raises(ArtifactError, match="none' does not exist"):
+        with pytest.raises(ArtifactError, match="none'"):
             load(uri, sha256="0" * 64)
-        with pytest.raises(ArtifactError, match="none' does not exist"):
+        with pytest.raises(ArtifactError, match="none'"):
             artifact_sha256(uri)
 
 
@@ -97,7 +97,7 @@ def test_a_directory_is_no_model(tmp_path: Path) -> None:
 def test_an_unknown_storage_is_named() -> None:
     with pytest.raises(ArtifactError, match="Protocol not known: nosuch"):
         load("nosuch://bucket/model", sha256="0" * 64)
-    with pytest.raises(DriverMissing, match=r"needs a library: .*gcsfs"):
+    with pytest.raises(DriverMissing, match="gcsfs"):
         load("gs://bucket/model", sha256="0" * 64)
 
 
@@ -105,7 +105,7 @@ def test_what_a_storage_says_in_its_own_way_is_an_error_of_the_artifact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(ArtifactError, match=r"'s3://bucket/model' cannot be read: .*credentials"):
+    with pytest.raises(ArtifactError, match=r"'s3://bucket/model'.*credentials"):
         load("s3://bucket/model", sha256="0" * 64)
 
 
@@ -119,9 +119,7 @@ def test_an_empty_file_is_refused(tmp_path: Path, kind: str) -> None:
 def test_a_file_cut_short_is_refused_wherever_it_ends(tmp_path: Path, regression: Any, kind: str) -> None:
     content = saved(regression, kind)
     for part in range(1, 20):
-        with pytest.raises(
-            ArtifactError, match=f"cannot be loaded as {kind}: .*; check that the file is complete"
-        ):
+        with pytest.raises(ArtifactError, match=kind):
             load(written(tmp_path / "model", content[: len(content) * part // 20]), kind)
 
 
@@ -136,19 +134,19 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, kind: str, content:
 def test_a_zip_that_is_no_skops_file_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model", "w") as file:
         file.writestr("readme.txt", "hello")
-    with pytest.raises(ArtifactError, match="cannot be loaded as skops"):
+    with pytest.raises(ArtifactError, match="skops"):
         load(tmp_path / "model", "skops")
 
 
 @pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
 def test_what_cannot_predict_is_no_model(tmp_path: Path, regression: Any, kind: str) -> None:
     path = written(tmp_path / "model", saved({"model": regression}, kind))
-    with pytest.raises(ArtifactError, match=r"holds a builtins\.dict, which has no `predict`"):
+    with pytest.raises(ArtifactError, match=r"builtins\.dict.*`predict`"):
         load(path, kind)
 
 
 def test_a_class_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="has no `predict`"):
+    with pytest.raises(ArtifactError, match="`predict`"):
         load(written(tmp_path / "model", pickle.dumps(LogisticRegression)), "pickle")
 
 
@@ -178,14 +176,12 @@ class Touch:
 def test_nothing_in_a_file_runs_without_the_right_pin(tmp_path: Path, kind: str) -> None:
     proof = tmp_path / "it-ran"
     path = written(tmp_path / "model", pickle.dumps(Touch(proof)))
-    with pytest.raises(ArtifactError, match="pin it with `sha256:`"):
+    with pytest.raises(ArtifactError, match="`sha256:`"):
         load(path, kind, sha256=None)
-    with pytest.raises(
-        ArtifactError, match=f"is not the pinned one: its SHA-256 is {artifact_sha256(str(path))}"
-    ):
+    with pytest.raises(ArtifactError, match=artifact_sha256(str(path))):
         load(path, kind, sha256="0" * 64)
     assert not proof.exists()
-    with pytest.raises(ArtifactError, match="has no `predict`"):
+    with pytest.raises(ArtifactError, match="`predict`"):
         load(path, kind)
     assert proof.exists()  # so the file would have run
 
@@ -199,14 +195,14 @@ def test_a_pinned_skops_file_is_verified_too(tmp_path: Path, regression: Any) ->
 
 def test_types_in_a_skops_file_are_trusted_by_the_configuration_only(tmp_path: Path, forest: Any) -> None:
     path = written(tmp_path / "model", saved(forest, "skops"))
-    with pytest.raises(ArtifactError, match=f"not trusted: {TREE}; .*add them to `trusted:`"):
+    with pytest.raises(ArtifactError, match=f"{TREE}; .*`trusted:`"):
         load(path, "skops")
     assert load(path, "skops", trusted=(TREE,)).features == COLUMNS
 
 
 def test_a_skops_file_cannot_bring_a_function_along(tmp_path: Path, regression: Any) -> None:
     content = zipped(saved(regression, "skops"), b'"LogisticRegression"', b'"OsSystem"')
-    with pytest.raises(ArtifactError, match=r"not trusted: .*OsSystem"):
+    with pytest.raises(ArtifactError, match="OsSystem"):
         load(written(tmp_path / "model", content), "skops")
 
 
@@ -217,9 +213,7 @@ def test_another_release_of_scikit_learn_is_refused_and_both_are_named(
     import sklearn
 
     old = other_version(regression, kind, b"0.24.2")
-    with pytest.raises(
-        ArtifactError, match=f"saved with scikit-learn 0.24.2, here runs {sklearn.__version__}"
-    ):
+    with pytest.raises(ArtifactError, match=f"0.24.2.*{sklearn.__version__}"):
         load(written(tmp_path / "model", old), kind)
 
 
@@ -234,14 +228,12 @@ def test_another_bug_fix_release_of_scikit_learn_is_fine(tmp_path: Path, regress
 
 def test_a_module_that_is_not_installed_is_named(tmp_path: Path) -> None:
     content = b"cnot_installed_anywhere.models\nChurn\n."
-    with pytest.raises(
-        ArtifactError, match=r"needs the module 'not_installed_anywhere', which is not installed here"
-    ):
+    with pytest.raises(ArtifactError, match="'not_installed_anywhere'"):
         load(written(tmp_path / "model", content), "pickle")
 
 
 def test_a_class_of_the_training_script_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"cannot be loaded as pickle: AttributeError: .*MyModel"):
+    with pytest.raises(ArtifactError, match=r"pickle.*AttributeError.*MyModel"):
         load(written(tmp_path / "model", b"c__main__\nMyModel\n."), "pickle")
 
 

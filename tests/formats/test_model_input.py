@@ -101,7 +101,7 @@ def test_a_number_is_found_among_categories_of_another_width(arrow: pa.DataType)
 
 
 def test_an_unknown_category_is_refused_or_missing_as_the_column_says() -> None:
-    with pytest.raises(FeatureError, match="'new' is none of the 1 categories"):
+    with pytest.raises(FeatureError, match=r"'new'.*\b1\b"):
         build(pa.array(["new"]), "category", categories=("old",))
     assert build(pa.array(["new"]), "category", categories=("old",), unknown="missing").isna().all()
 
@@ -123,7 +123,7 @@ def test_a_column_of_another_kind_is_refused_by_the_schema_alone(column: pa.Arra
 
 
 def test_a_missing_value_that_training_did_not_know_is_refused() -> None:
-    with pytest.raises(FeatureError, match="1 in 'x' are NULL"):
+    with pytest.raises(FeatureError, match="1 in 'x'"):
         build(pa.array([1, None]), "int64", missing="refused")
 
 

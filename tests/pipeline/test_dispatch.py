@@ -350,5 +350,5 @@ def test_timeout_ends_a_step_that_waits_inside_a_driver(workshop: Workshop) -> N
 
 def test_error_of_the_source_is_not_blamed_on_staging(workshop: Workshop) -> None:
     workshop.add_model("churn", source={"query": "SELECT id, CAST(x'ff' AS TEXT) AS a, b, c FROM customers"})
-    with pytest.raises(UnsupportedType, match="column 'a' of type text holds text that is not UTF-8"):
+    with pytest.raises(UnsupportedType, match=r"'a' of type text.*UTF-8"):
         workshop.run(workshop.dispatch())

@@ -152,7 +152,7 @@ def test_sorting_is_by_any_column_and_the_key_decides(way: WayIn, workshop: Work
         assert _ids(cases, is_descending=True, page_rows=3) == [60, 59, 58]
         assert _ids(cases, search="1", sort="id", is_descending=True)[:2] == [51, 41]
         assert _ids(cases, sort="name", page_rows=2)[:1] in ([1], [9])  # what an umlaut is, collations say
-        with pytest.raises(CaseError, match="no column 'size; DROP TABLE things'"):
+        with pytest.raises(CaseError, match="'size; DROP TABLE things'"):
             cases.page(CaseView(sort="size; DROP TABLE things"))
 
 
@@ -176,7 +176,7 @@ def test_chosen_cases_are_found_by_key(way: WayIn, workshop: Workshop) -> None:
     with _cases(way, _model(workshop)) as cases:
         rows = cases.chosen([("3",), (50,)]).read_all().to_pylist()
         assert [(int(row["id"]), row["name"]) for row in rows] == [(3, "Name 003"), (50, "Name 050")]
-        with pytest.raises(CaseError, match=r"of 2 chosen cases 1 are not .*: 999;"):
+        with pytest.raises(CaseError, match=r"\b2 .*\b1 .*: 999;"):
             cases.chosen([(3,), (999,)])
         with pytest.raises(CaseError, match="at least one"):
             cases.chosen([])
@@ -203,7 +203,7 @@ def test_without_a_query_of_its_own_the_showroom_shows_the_sources(workshop: Wor
 def test_cases_without_the_key_are_refused(workshop: Workshop) -> None:
     model = _model(workshop, cases="SELECT a FROM customers")
     with (
-        pytest.raises(KeyColumnError, match=r"showroom\.cases: the query returns no key column id"),
+        pytest.raises(KeyColumnError, match=r"showroom\.cases: .*\bid\b"),
         open_cases(model, workshop.deployment),
     ):
         pass

@@ -107,7 +107,7 @@ def test_a_value_that_the_model_refuses_is_shown_as_rejected_where_there_is_a_co
 
 
 def test_a_failure_is_on_record(showroom: Showroom, workshop: Workshop) -> None:
-    with pytest.raises(CaseError, match=r"of 2 chosen cases 1 are not .*: 77"):
+    with pytest.raises(CaseError, match=r"\b2 .*\b1 .*: 77"):
         _run(showroom, workshop, Wanted(keys=[(1,), (77,)]))
     (record,) = workshop.records()
     assert (record.state, record.origin, record.requested_by) == ("failed", "showroom", "ada")

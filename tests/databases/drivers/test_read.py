@@ -216,7 +216,7 @@ def test_missing_data_source_and_missing_driver_name_are_said() -> None:
         open_database(ConnectionSpec("c", "odbc", extra={"dsn": "nowhere"}))
     with pytest.raises(ConnectionUnusable, match="names no ODBC driver"):
         open_database(ConnectionSpec("c", "odbc", host="h"))
-    with pytest.raises(ConnectionUnusable, match="of type 'http'"):
+    with pytest.raises(ConnectionUnusable, match="'http'"):
         open_database(ConnectionSpec("c", "http", host="h"))
 
 
@@ -224,7 +224,7 @@ def test_missing_sqlite_file_is_an_error_and_stays_missing(tmp_path: Path) -> No
     path = tmp_path / "nothing.db"
     with open_database(ConnectionSpec("c", "sqlite", host=str(path))) as database:
         assert database.columns(TableName("t")) is None
-        with pytest.raises(DatabaseError, match=r"there is no file .*nothing\.db"):
+        with pytest.raises(DatabaseError, match=r"nothing\.db"):
             database.read("SELECT 1", batch_rows=1)
     assert not path.exists()
     other = tmp_path / "no.db"

@@ -119,9 +119,7 @@ def test_a_text_without_room_names_every_column_that_may_hold_it(mariadb: Server
     query = "SELECT REPEAT('x', 5000) AS a, 1 AS b, REPEAT('y', 4999) AS c"
     with (
         open_database(spec_of(mariadb.new_database(), "odbc")) as database,
-        pytest.raises(
-            UnsupportedType, match=r"'a' of type \w+ or 'c' of type \w+ holds a value of 5000 bytes"
-        ),
+        pytest.raises(UnsupportedType, match=r"'a' of type \w+ or 'c' of type \w+ .*\b5000 bytes"),
     ):
         database.read(query, batch_rows=1).read_all()
 

@@ -175,7 +175,7 @@ def test_users_numeric_column_takes_whole_numbers_and_no_others_unnoticed(
         rows = pa.table({"n": [7, None], "m": pa.array([2**64 - 1, 0], pa.uint64())})
         assert database.insert(_T, rows.to_reader()) == 2
         database.commit()
-        with pytest.raises(UnsupportedType, match=r"'n' of the table is a NUMERIC.*DOUBLE PRECISION"):
+        with pytest.raises(UnsupportedType, match=r"'n'.*NUMERIC.*DOUBLE PRECISION"):
             database.insert(_T, pa.table({"n": [0.1]}).to_reader())
     assert way.rows("SELECT n, m FROM t") == [(Decimal(7), Decimal(2**64 - 1)), (None, Decimal(0))]
 
@@ -188,7 +188,7 @@ def test_a_number_that_mysql_does_not_have_is_refused_with_its_column(
     way.execute("CREATE TABLE t (score DOUBLE)")
     with (
         way.open() as database,
-        pytest.raises(DatabaseError, match=r"column 'score'.*no NaN and no infinity"),
+        pytest.raises(DatabaseError, match=r"'score'.*NaN"),
     ):
         database.insert(_T, pa.table({"score": [0.5, None, value]}).to_reader())
     assert way.rows("SELECT * FROM t") == []

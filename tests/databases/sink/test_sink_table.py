@@ -30,7 +30,7 @@ def create_own(way: WayIn, key: str, more: str = "", end: str = "") -> None:
 def test_a_missing_table_is_refused_with_a_statement_that_creates_it(way: WayIn, mode: Mode) -> None:
     label = pa.array(["a", "b"])
     table = predictions([1, 2], label=label)
-    with pytest.raises(SinkError, match="connection 'way': there is no table predictions") as refused:
+    with pytest.raises(SinkError, match=r"'way'.*\bpredictions\b") as refused:
         way.write(table, mode, create=False)
 
     way.execute(str(refused.value).split(":\n", 1)[1])
@@ -42,7 +42,7 @@ def test_missing_columns_are_refused_all_at_once_with_statements_that_add_them(
 ) -> None:
     way.write(predictions([1]), mode)
     table = predictions([2], dispatch="d2", label=pa.array(["a"]), probability_yes=pa.array([0.5]))
-    with pytest.raises(SinkError, match="no column 'label', 'probability_yes'") as refused:
+    with pytest.raises(SinkError, match="'label', 'probability_yes'") as refused:
         way.write(table, mode, dispatch="d2")
 
     for statement in str(refused.value).splitlines()[1:]:
@@ -118,7 +118,7 @@ def test_a_second_unique_key_never_updates_another_row(way: WayIn) -> None:
 @pytest.mark.parametrize("mode", ["append", "replace"])
 def test_a_key_twice_is_refused_in_a_users_table_without_a_unique_key(way: WayIn, mode: Mode) -> None:
     create_own(way, "id INTEGER")
-    with pytest.raises(KeyColumnError, match="id = 7 comes 2 times"):
+    with pytest.raises(KeyColumnError, match=r"id = 7 .*\b2\b"):
         way.write(predictions([1, 7, 2, 3, 4, 7]), mode)
 
     assert way.stored("id") == []
@@ -126,7 +126,7 @@ def test_a_key_twice_is_refused_in_a_users_table_without_a_unique_key(way: WayIn
 
 def test_append_to_a_table_made_for_upsert_says_what_its_unique_key_needs(way: WayIn) -> None:
     way.write(predictions([1, 2]), "upsert")
-    with pytest.raises(KeyColumnError, match="has to include dispatch_id"):
+    with pytest.raises(KeyColumnError, match="dispatch_id"):
         way.write(predictions([2, 3], dispatch="d2"), "append", dispatch="d2")
 
 
@@ -165,7 +165,7 @@ def test_unique_keys_are_found_and_partial_ones_told_apart(way: WayIn) -> None:
 @pytest.mark.parametrize("engine", ["MyISAM", "Aria"])
 def test_a_mysql_engine_without_transactions_is_refused(mariadb_way: WayIn, engine: str, mode: Mode) -> None:
     create_own(mariadb_way, "id INTEGER PRIMARY KEY", end=f" ENGINE={engine}")
-    with pytest.raises(SinkError, match=f"{engine}, which has no transactions.*ENGINE=InnoDB"):
+    with pytest.raises(SinkError, match=f"{engine}.*ENGINE=InnoDB"):
         mariadb_way.write(predictions([1]), mode)
 
 
@@ -183,14 +183,14 @@ def test_keys_that_the_users_collation_takes_for_one_are_refused(
     mariadb_way: WayIn,
 ) -> None:
     create_own(mariadb_way, "id VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY")
-    with pytest.raises(KeyColumnError, match=r"would hold a key \(id\) twice: .*Duplicate entry"):
+    with pytest.raises(KeyColumnError, match=r"\(id\).*Duplicate entry"):
         mariadb_way.write(predictions(["a", "A"]), "upsert")
 
 
 def test_keys_that_sqlite_takes_for_one_are_refused(tmp_path: Path) -> None:
     way = sqlite_way(tmp_path)
     create_own(way, "id TEXT COLLATE NOCASE PRIMARY KEY")
-    with pytest.raises(SinkError, match="2 rows were sent to predictions, but 1 arrived"):
+    with pytest.raises(SinkError, match=r"\b2 rows .*predictions.* 1 "):
         way.write(predictions(["a", "A"]), "upsert")
 
     assert way.stored("id") == []

@@ -292,7 +292,7 @@ def test_every_column_that_would_change_values_is_named_at_once(way: WayIn) -> N
         f"CREATE TABLE predictions (id INTEGER PRIMARY KEY, prediction {real}, score {real}, "
         f"dispatch_id VARCHAR(36), model VARCHAR(99), artifact_sha256 CHAR(64), predicted_at {moment})"
     )
-    with pytest.raises(MlopsError, match="table predictions would change values") as error:
+    with pytest.raises(MlopsError, match="table predictions") as error:
         way.write(predictions([1], score=pa.array([0.1])), "append")
     named = re.findall(r"^column '(\w+)' is", str(error.value), re.MULTILINE)
     assert named == ["prediction", "score", *(["predicted_at"] if way.engine != "sqlite" else [])]
@@ -301,7 +301,7 @@ def test_every_column_that_would_change_values_is_named_at_once(way: WayIn) -> N
 def test_the_statement_in_the_error_mends_the_table(way: WayIn) -> None:
     if way.engine == "sqlite":
         way.execute(f"CREATE TABLE predictions (id INTEGER, score TEXT, {_provenance(way)})")
-        with pytest.raises(MlopsError, match='make a new table with "score" DOUBLE PRECISION'):
+        with pytest.raises(MlopsError, match='"score" DOUBLE PRECISION'):
             way.write(predictions([1], score=pa.array([0.1])), "append")
         return
     kinds = {"mysql": "FLOAT", "postgres": "REAL", "duckdb": "FLOAT"}

@@ -228,7 +228,7 @@ def test_null_among_rows_that_are_not_new_is_noticed(workshop: Workshop) -> None
     arrive(workshop, (1, 10))
     collected(workshop)
     arrive(workshop, (2, None))
-    with pytest.raises(CursorError, match="is NULL"):
+    with pytest.raises(CursorError, match="NULL"):
         collected(workshop)
 
 
@@ -359,7 +359,7 @@ def test_a_threshold_that_fails_a_dispatch_fails_the_next_one_too(
 ) -> None:
     rejects(workshop, monkeypatch, error_threshold=0)
     for _ in range(2):
-        with pytest.raises(ThresholdError, match="1 of 2 rows were rejected"):
+        with pytest.raises(ThresholdError, match="1 of 2 rows"):
             collected(workshop)
 
 

@@ -112,7 +112,7 @@ def test_rows_from_the_mark_less_the_lag_are_read_and_no_others(
     assert predicted(database) == [1, 2, 3, 4, 5]
     assert mark(workshop) == (expected, kind)
     arrive(database, 7)
-    with pytest.raises(CursorError, match="'changed' is NULL in 1 of"):
+    with pytest.raises(CursorError, match=r"'changed'.*NULL.*\b1 of"):
         collected(workshop)
 
 
@@ -140,7 +140,7 @@ def test_type_that_changes_under_the_mark_is_refused(place: Place) -> None:
     collected(workshop)
     database.execute("DROP TABLE arrivals")
     create(database, "BIGINT", "DATE")
-    with pytest.raises(CursorError, match="values of type date, but the high-water mark is the integer 5"):
+    with pytest.raises(CursorError, match=r"\bdate\b.*\binteger 5\b"):
         collected(workshop)
 
 
@@ -149,7 +149,7 @@ def test_other_types_are_refused_before_any_row_is_read(place: Place, kind: str)
     workshop, database = place
     create(database, "BIGINT", kind)
     predict(workshop, cursor={"column": "changed"})
-    with pytest.raises(CursorError, match="a cursor is a timestamp, a date or an integer"):
+    with pytest.raises(CursorError, match=r"timestamp.*date.*integer"):
         collected(workshop)
 
 

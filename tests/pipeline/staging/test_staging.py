@@ -85,14 +85,14 @@ def test_truncated_file_is_a_clear_error(tmp_path: Path) -> None:
     shelf = Shelf(str(tmp_path))
     file, _ = shelf.put("collect", SCHEMA, batches(2))
     os.truncate(tmp_path / file.name, 100)
-    with pytest.raises(StagingError, match=r"100 bytes where .* were written"), shelf.rows(file) as rows:
+    with pytest.raises(StagingError, match=r"\b100 bytes"), shelf.rows(file) as rows:
         rows.read_all()
 
 
 @pytest.mark.usefixtures("no_more_space")
 def test_full_disk_is_a_clear_error_and_leaves_no_file(tmp_path: Path) -> None:
     shelf = Shelf(str(tmp_path / "shelf"))
-    with pytest.raises(StagingError, match=r"writing .* failed: .*File too large"):
+    with pytest.raises(StagingError, match="File too large"):
         shelf.put("collect", SCHEMA, batches(2000, rows=500))
     assert list((tmp_path / "shelf").iterdir()) == []
 

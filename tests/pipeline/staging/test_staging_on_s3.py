@@ -95,7 +95,7 @@ def test_an_object_that_came_back_changed_is_not_read(s3: S3Server) -> None:
     store, path = s3fs.S3FileSystem(skip_instance_cache=True), f"{BUCKET}/changed/{_SHELF}/{file.name}"
     written = store.cat_file(path)
     store.pipe_file(path, written.replace((2).to_bytes(8, "little"), (6).to_bytes(8, "little")))
-    with pytest.raises(StagingError, match=f"{file.name} is damaged"), shelf.rows(file) as rows:
+    with pytest.raises(StagingError, match=file.name), shelf.rows(file) as rows:
         rows.read_all()
 
 
@@ -116,7 +116,7 @@ def test_a_bucket_that_is_missing_is_said_and_not_made(s3: S3Server) -> None:
         lambda: shelf.put_note("collect", {}),
         lambda: shelf.put("collect", _ROWS.schema, _ROWS.to_batches()),
     ):
-        with pytest.raises(StagingError, match=r"misspelt.*bucket does not exist.*staging\.url"):
+        with pytest.raises(StagingError, match=r"misspelt.*staging\.url"):
             put()
     assert not s3fs.S3FileSystem(skip_instance_cache=True).exists("misspelt")
 

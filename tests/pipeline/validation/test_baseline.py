@@ -143,9 +143,7 @@ def test_an_own_entry_that_contradicts_the_baseline_is_said(workshop: Workshop) 
     workshop.add_model("churn", input={"baseline": True})
     assert main(["baseline", "churn"]) == 0
     workshop.add_model("churn", input={"baseline": True, "columns": {"a": {"max": -1000}}})
-    with pytest.raises(
-        ContractError, match=r"columns\.a: together with the baseline it says min .* is above max"
-    ):
+    with pytest.raises(ContractError, match=r"columns\.a: .*\bmin .*\bmax"):
         workshop.run_steps(workshop.dispatch(), "collect")
 
 
@@ -154,9 +152,7 @@ def test_a_baseline_of_another_artifact_is_refused(workshop: Workshop) -> None:
     assert main(["baseline", "churn"]) == 0
     file = workshop.folder / "churn.skops.baseline.json"
     file.write_text(file.read_text().replace(workshop_sha(workshop), "f" * 64))
-    with pytest.raises(
-        ContractError, match=r"made for another artifact .* make it anew: mlops baseline churn"
-    ):
+    with pytest.raises(ContractError, match=r"artifact .*mlops baseline churn"):
         workshop.run(workshop.dispatch())
 
 

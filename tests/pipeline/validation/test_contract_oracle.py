@@ -252,5 +252,5 @@ def test_a_rule_that_no_value_could_keep_is_said_before_any_is_read(
 
 def test_a_column_that_the_query_does_not_give_is_named_with_the_nearest() -> None:
     contract = Contract("churn", {"ag": ColumnContract(nullable=False)})
-    with pytest.raises(ContractError, match=r"no column 'ag' \(did you mean 'age'\?\); it returns id, age"):
+    with pytest.raises(ContractError, match=r"'ag'.*'age'.*\bid, age"):
         contract.bind(pa.schema([("id", pa.int64()), ("age", pa.int64())]))

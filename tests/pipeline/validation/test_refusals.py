@@ -104,5 +104,5 @@ def test_many_rows_that_are_refused_alike_are_told_with_few_questions(tmp_path: 
 def test_rows_that_are_refused_in_too_many_ways_fail_with_advice(tmp_path: Path) -> None:
     runtime = trained("forest", tmp_path)
     batch = pa.RecordBatch.from_pydict({"a": [1e300] * 2000, "b": [1.0] * 2000})
-    with pytest.raises(FeatureError, match=r"could not be told apart .* say in `input:` what is wrong"):
+    with pytest.raises(FeatureError, match="`input:`"):
         predict_each(runtime, batch)

@@ -72,7 +72,7 @@ def test_or_is_quarantined_where_the_configuration_says_so(workshop: Workshop) -
 
 def test_a_class_that_the_model_does_not_have_fails_the_dispatch(workshop: Workshop) -> None:
     odd(workshop, OddClassifier())
-    with pytest.raises(ContractError, match=r"answers a class that it does not have \(2\)"):
+    with pytest.raises(ContractError, match=r"class.*\(2\)"):
         workshop.run(workshop.dispatch())
 
 

@@ -99,7 +99,7 @@ def test_a_threshold_is_rows_or_a_share_of_those_collected(
 
 def test_without_a_contract_a_null_fails_the_dispatch_as_ever(workshop: Workshop) -> None:
     workshop.in_source("UPDATE customers SET b = NULL WHERE id = 2")
-    with pytest.raises(FeatureError, match="refuses NULL"):
+    with pytest.raises(FeatureError, match="NULL"):
         workshop.run(workshop.dispatch())
     assert tables(workshop) == set()
 
@@ -187,21 +187,21 @@ def test_a_column_that_may_fail_the_dispatch_does_and_stores_nothing(workshop: W
     workshop.in_source("UPDATE customers SET a = 1e9 WHERE id = 2")
     rule = {"max": 100, "on_violation": "fail"}
     workshop.add_model("churn", input={"columns": {"a": rule}}, error_threshold="100%")
-    with pytest.raises(ContractError, match=r"columns\.a: above 100 in 1 of 5 rows, first 1000000000\.0"):
+    with pytest.raises(ContractError, match=r"columns\.a: .*\b100 .*\b1 of 5 rows.* 1000000000\.0"):
         workshop.run(workshop.dispatch())
     assert tables(workshop) == set()
 
 
 def test_a_contract_about_a_missing_column_fails_at_collect(workshop: Workshop) -> None:
     workshop.add_model("churn", input={"columns": {"aa": {"min": 0}}})
-    with pytest.raises(ContractError, match=r"no column 'aa' \(did you mean 'a'\?\)"):
+    with pytest.raises(ContractError, match=r"'aa'.*'a'"):
         workshop.run_steps(workshop.dispatch(), "collect")
 
 
 def test_a_dry_run_judges_and_stores_no_record(workshop: Workshop) -> None:
     workshop.in_source("UPDATE customers SET a = NULL WHERE id = 2")
     workshop.add_model("churn", input=RANGE)
-    with pytest.raises(ThresholdError, match="a dry run stores none"):
+    with pytest.raises(ThresholdError, match="dry run"):
         workshop.run(workshop.dispatch(is_dry_run=True))
     assert tables(workshop) == set()
 
@@ -248,7 +248,7 @@ def test_whatever_the_rows_each_is_in_the_sink_or_in_quarantine_and_the_accounts
 
 def test_a_baseline_of_another_artifact_is_refused(workshop: Workshop, tmp_path: Path) -> None:
     workshop.add_model("churn", input={"baseline": True})
-    with pytest.raises(ContractError, match=r"churn\.skops\.baseline\.json' does not exist; make it with"):
+    with pytest.raises(ContractError, match=r"churn\.skops\.baseline\.json'.*mlops baseline"):
         workshop.run(workshop.dispatch())
 
 
