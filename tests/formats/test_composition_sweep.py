@@ -26,6 +26,7 @@ from support.ways_in import WayIn, spec_of, sqlite_way
 
 EXAMPLES = 170  # on each of three engines
 SHARE_REFUSED = 0.03
+SHARE_OF_LAST_BITS = 0.02  # linear models whose parts stack their columns in another memory order
 SIZES = (1, 7, ROWS)
 SOME = {1: 2, 7: 1}  # of many batches, as many
 Answers = list[list[Any]]
@@ -70,11 +71,16 @@ def test_a_composition_answers_as_in_the_notebook(table: MixedTable) -> None:
     sweep()
     assert tried.total() >= (LONGER or EXAMPLES) * 0.9
     assert tried["refused"] <= SHARE_REFUSED * tried.total(), tried
+    assert tried["last bit"] <= SHARE_OF_LAST_BITS * tried.total(), tried
     assert tried["same"] >= 0.9 * tried.total(), tried
 
 
 def compare(composition: Composition, model: Any, table: MixedTable) -> str:
-    """`same`; `refused` if the product refuses what the model answers, `both` if both refuse."""
+    """`same`, or how the product's answers are not the model's own.
+
+    `last bit`: numbers that differ by rounding only; `refused`: the product refuses what the model answers;
+    `both`: both refuse.
+    """
     features = tuple(composition.features)
     outcome = "same"
     for way, by_size in table.batches.items():
@@ -91,9 +97,12 @@ def compare(composition: Composition, model: Any, table: MixedTable) -> str:
                 except MlopsError:
                     outcome = "both" if expected is None else "refused"
                     continue
+                if expected is not None and is_same(found, expected, model, rows, runtime._specs[0]):
+                    continue
                 # Writing the model down takes longer than asking it.
-                if expected is None or not is_same(found, expected, model, rows, runtime._specs[0]):
+                if expected is None or not are_close(found, expected, rtol=1e-13):
                     pytest.fail(f"{way}, batches of {size}: {found} is not {expected}: {composition}")
+                outcome = "last bit"
     return outcome
 
 
@@ -120,12 +129,12 @@ def laid_out(rows: pd.DataFrame, spec: InputSpec) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def are_close(found: Answers, expected: Answers) -> bool:
+def are_close(found: Answers, expected: Answers, *, rtol: float = 1e-6) -> bool:
     if len(found) != len(expected):
         return False
     for ours, theirs in zip(found, expected, strict=True):
         numbers = [isinstance(value, float) for value in theirs]
-        if all(numbers) and not np.allclose(ours, theirs, rtol=1e-6, atol=1e-9, equal_nan=True):
+        if all(numbers) and not np.allclose(ours, theirs, rtol=rtol, atol=rtol / 1000, equal_nan=True):
             return False
         if not all(numbers) and ours != theirs:
             return False
