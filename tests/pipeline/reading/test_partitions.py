@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mlops_plugin.config.schema import PartitionsConfig
 from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.selection import narrowed
+from mlops_plugin.databases.sql_text import question_marks
 from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError, ThresholdError
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
@@ -35,7 +36,7 @@ class InMemory:
     """As much of a `Database` as planning needs, over rows that a property test makes up."""
 
     conn_id = "memory"
-    dialect = engine_named("sqlite")
+    engine = engine_named("sqlite")
 
     def __init__(self, values: Sequence[Any]) -> None:
         self._connection = sqlite3.connect(":memory:")
@@ -46,7 +47,7 @@ class InMemory:
         return pa.schema([("id", pa.int64()), ("v", pa.int64())])
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[Any] = ()) -> pa.RecordBatchReader:
-        rows = self._connection.execute(query, tuple(parameters)).fetchall()
+        rows = self._connection.execute(question_marks(query), tuple(parameters)).fetchall()
         return pa.table({"first": [row[0] for row in rows]}).to_reader(batch_rows)
 
     def close(self) -> None:
