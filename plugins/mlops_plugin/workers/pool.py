@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_plugin.errors import MlopsError, ServingError
 from mlops_plugin.formats.artifact import artifact_sha256
+from mlops_plugin.formats.signature.signature import read_content, signature_uri
 from mlops_plugin.workers.patience import Patience
 from mlops_plugin.workers.process import ModelProcess
 
@@ -40,7 +42,7 @@ class _Place:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     process: ModelProcess | None = None
-    version: tuple[str, str] = ("", "")  # hashes of artifact and configuration
+    version: tuple[str, str, str] = ("", "", "")  # hashes of artifact, signature and configuration
     used_at: float = 0.0
     loading_since: float | None = None
     error: str | None = None
@@ -59,12 +61,14 @@ class ModelPool:
 
     def artifact_sha256(self, model: ModelConfig) -> str:
         """SHA-256 of the model's file as it is now; a local file is read again only if it changed."""
-        uri = model.model.uri
+        return self._sha256(model.model.uri, artifact_sha256)
+
+    def _sha256(self, uri: str, compute: Callable[[str], str]) -> str:
         stamp = _stamp(uri)
         known = self._hashes.get(uri)
         if stamp is not None and known is not None and known[0] == stamp:
             return known[1]
-        sha256 = artifact_sha256(uri)
+        sha256 = compute(uri)
         # A file that is written just now may change again within the clock's resolution.
         if stamp is not None and stamp == _stamp(uri) and time.time_ns() - stamp[0] > 2_000_000_000:
             self._hashes[uri] = (stamp, sha256)
@@ -145,7 +149,8 @@ class ModelPool:
 
     def _loaded(self, model: ModelConfig, place: _Place, patience: Patience) -> ModelProcess:
         self._require_open()  # it may have been closed while this caller waited
-        version = (self.artifact_sha256(model), model.config_hash())
+        signature = self._sha256(signature_uri(model.model.uri), _content_sha256)
+        version = (self.artifact_sha256(model), signature, model.config_hash())
         if place.process is not None and not place.process.is_ended and place.version == version:
             return place.process
         patience.lose()  # loading takes longer than a moment
@@ -161,7 +166,7 @@ class ModelPool:
             raise
         finally:
             place.loading_since = None
-        place.version = (place.process.artifact_sha256, version[1])
+        place.version = (place.process.artifact_sha256, *version[1:])
         return place.process
 
     def _make_room(self, asking: _Place) -> None:
@@ -186,6 +191,12 @@ class ModelPool:
                     "serving.workers"
                 )
             asking.loading_since = time.monotonic()  # counts from here on
+
+
+def _content_sha256(uri: str) -> str:
+    """SHA-256 of a small file; '' if there is none."""
+    content = read_content(uri)
+    return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
 def _runs(place: _Place) -> bool:

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
-from mlops_plugin.errors import ArtifactError, DriverMissing, FeatureError, MlopsError, ServingError
+from mlops_plugin.errors import (
+    ArtifactChanged,
+    ArtifactError,
+    DriverMissing,
+    FeatureError,
+    GoldenRowMismatch,
+    MlopsError,
+    ServingError,
+    SignatureError,
+)
 from mlops_plugin.workers.confinement import WHOLE
 from mlops_plugin.workers.last_words import LastWords
 from mlops_plugin.workers.messages import (
@@ -266,6 +275,19 @@ class ModelProcess:
         )
 
 
+# Errors of loading and predicting that keep their type on the way to the caller.
+_KEPT: dict[str, type[MlopsError]] = {
+    kept.__name__: kept
+    for kept in (
+        ArtifactChanged,
+        ArtifactError,
+        DriverMissing,
+        FeatureError,
+        GoldenRowMismatch,
+        ServingError,
+        SignatureError,
+    )
+}
 _Expected = TypeVar("_Expected", Loaded, Learned, Predicted)
 
 
@@ -279,27 +301,27 @@ def _expect(kind: type[_Expected], answer: Answer) -> _Expected:
 def _local_artifact(uri: str) -> Iterator[Path | None]:
     """A remote artifact as a file that lasts while the model is loaded; None for a local one.
 
-    The model's process has no network and no credentials, so the caller fetches the file.
+    The model's process has no network and no credentials, so the caller fetches the file and its signature.
     """
     if "://" not in uri:
         yield None
         return
     from mlops_plugin.formats.artifact import open_artifact
+    from mlops_plugin.formats.signature.signature import read_content, signature_uri
 
     with tempfile.TemporaryDirectory(prefix="mlops-artifact-") as folder:
         path = Path(folder) / (Path(uri.partition("?")[0]).name or "artifact")
         with open_artifact(uri) as source, path.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
+        if (signature := read_content(signature_uri(uri))) is not None:
+            Path(signature_uri(str(path))).write_bytes(signature)
         yield path
 
 
 def _raised(model: str, kind: str, message: str, memory_mb: int) -> MlopsError:
     """An error of the worker as the same error here."""
-    known: dict[str, type[MlopsError]] = {
-        kept.__name__: kept for kept in (ArtifactError, FeatureError, DriverMissing, ServingError)
-    }
-    if kind in known:
-        return known[kind](message)
+    if kind in _KEPT:
+        return _KEPT[kind](message)
     # numpy has a MemoryError of its own, and a runtime may have wrapped any of them.
     if "MemoryError" in kind:
         return ServingError(
