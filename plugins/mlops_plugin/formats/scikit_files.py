@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 Features = tuple[str, ...] | None
 
 
-_MISSING_IN_MAIN = re.compile(r"attribute '(\w+)' on <module '__main__'|'__main__' has no attribute '(\w+)'")
+# A module that was started with `-m` is called by its own name.
+_MISSING_IN_MAIN = re.compile(
+    r"attribute '(\w+)' on <module '(?:__main__|[\w.]+\.__main__|mlops_plugin\.workers\.worker)'"
+    r"|'__main__' has no attribute '(\w+)'"
+)
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
 
