@@ -206,6 +206,7 @@ def test_a_shelf_of_the_version_before_checksums_is_read(workshop: Workshop) -> 
     folder = workshop.home / "staging" / "churn" / dispatch.id
     workshop.run_steps(dispatch, "collect", "log")
     _as_before_checksums(folder, "collect")
+    _name_only_the_files(folder)
     workshop.run_steps(dispatch, "infer")
     _as_before_checksums(folder, "infer")
     workshop.run_steps(dispatch, "persist")
@@ -222,3 +223,11 @@ def _as_before_checksums(folder: Path, step: str) -> None:
     kept = {name: value for name, value in note.items() if not name.endswith(("blocks", "crc32"))}
     assert len(kept) < len(note)
     (folder / f"{step}.json").write_text(json.dumps(kept))
+
+
+def _name_only_the_files(folder: Path) -> None:
+    """The note of `log` as it was then: it named the files, and pinned nothing else of them."""
+    note = json.loads((folder / "log.json").read_text())
+    kept = {name: value for name, value in note.items() if name not in ("parts", "crc32")}
+    assert len(kept) == len(note) - 2
+    (folder / "log.json").write_text(json.dumps(kept))
