@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import skops.io
 from sklearn import datasets
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - makes them known
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import all_estimators
 
@@ -34,6 +35,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ClassifierChain": {"estimator": LogisticRegression()},
     "FixedThresholdClassifier": {"estimator": LogisticRegression()},
     "GridSearchCV": {"estimator": LogisticRegression(), "param_grid": {"C": [0.1, 1.0]}},
+    "HalvingGridSearchCV": {
+        "estimator": LogisticRegression(),
+        "param_grid": {"C": [0.1, 1.0]},
+        "random_state": 0,
+    },
+    "HalvingRandomSearchCV": {
+        "estimator": LogisticRegression(),
+        "param_distributions": {"C": [0.1, 1.0]},
+        "random_state": 0,
+    },
     "IsotonicRegression": {"out_of_bounds": "clip"},
     "LocalOutlierFactor": {"novelty": True},
     "MultiOutputClassifier": {"estimator": LogisticRegression()},

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from mlops_plugin.errors import ArtifactChanged, SignatureError
+from mlops_plugin.formats.artifact import open_artifact
 from mlops_plugin.formats.signature.cells import decode_cell
 
 if TYPE_CHECKING:
@@ -141,7 +142,11 @@ def read_signature(artifact: ArtifactConfig) -> Signature | None:
     Raises `ArtifactChanged` for another file than the pinned one, `SignatureError` for one it cannot read.
     """
     uri = signature_uri(artifact.uri)
-    content = read_content(uri)
+    try:
+        content = read_content(uri)
+    except SignatureError:
+        with open_artifact(artifact.uri):  # a storage that does not answer for it either says why
+            raise
     pin = artifact.signature_sha256
     if content is None:
         if pin is None:
