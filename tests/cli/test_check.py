@@ -78,6 +78,17 @@ def test_a_model_that_raises_hides_no_other(workshop: Workshop, capsys: Captured
     assert printed.err == ""
 
 
+def test_a_refused_query_is_one_problem_of_a_model_that_is_not_ok(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    source = {"query": "SELECT id, a, b, c FROM customers LIMIT 2", "cursor": {"column": "id"}}
+    workshop.add_model("second", source=source)
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count("LIMIT 2") == 1
+    assert "1 of 2 models OK; 1 problem\n" in printed
+
+
 def test_a_model_without_a_signature_gets_one_line_of_advice(workshop: Workshop, capsys: Captured) -> None:
     assert main(["check", "--connect"]) == 0
     assert capsys.readouterr().out.count("mlops sign churn") == 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mlops_plugin.errors import ConfigError, Problem
+from mlops_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
@@ -30,46 +30,57 @@ def check_models(
 
     wanted = names or [*loaded.config.models, *loaded.broken]
     sound: list[ModelConfig] = []
-    problems: list[Problem] = []
+    problems: list[str] = []
     for name in wanted:
         try:
             sound.append(loaded.model(name))
         except ConfigError as error:
-            problems += error.problems
+            problems += map(str, error.problems)
+    wrong: set[str] = set()
     for model in sound:
-        problems += find_problems(model)
+        if found := [str(problem) for problem in find_problems(model)]:
+            wrong.add(model.name)
+            problems += found
     for problem in problems:
         print(problem)
     failed = len(problems)
     if deployment is not None:
-        failed += sum(_print_finding(finding) for finding in _findings(sound, deployment, is_round_trip))
+        for name, finding in _findings(sound, deployment, is_round_trip):
+            if finding.problem in problems:
+                continue  # the text of the query alone has shown it
+            if _print_finding(finding):
+                failed += 1
+                wrong.add(name)
     count = "no problems" if not failed else "1 problem" if failed == 1 else f"{failed} problems"
-    print(f"{loaded.path}: {len(sound)} of {len(wanted)} models OK; {count}")
+    well = sum(model.name not in wrong for model in sound)
+    print(f"{loaded.path}: {well} of {len(wanted)} models OK; {count}")
     return failed
 
 
 def _findings(
     models: Sequence[ModelConfig], deployment: Deployment, is_round_trip: bool
-) -> Iterator[Finding]:
+) -> Iterator[tuple[str, Finding]]:
+    """Each finding with the name of its model; '' for what all models share."""
     from mlops_plugin.pipeline.inspection import inspect_events, inspect_model
     from mlops_plugin.pipeline.rendering import render
 
     now = datetime.now(UTC)
-    yield inspect_events(deployment)
+    yield "", inspect_events(deployment)
     for model in models:
-        yield from inspect_model(
+        found = inspect_model(
             model,
             deployment,
             lambda m: render(m.source.query, m, moment=now),
             is_round_trip=is_round_trip,
         )
+        yield from ((model.name, finding) for finding in found)
 
 
-def _print_finding(finding: Finding) -> int:
-    """Print it; returns 1 for a problem."""
+def _print_finding(finding: Finding) -> bool:
+    """Print it; returns whether it is a problem."""
     word = "WRONG" if finding.problem is not None else "note " if finding.note is not None else "ok   "
     print(f"{word} {finding.subject}: {finding.tried}")
     for said in (finding.problem, finding.note):
         if said is not None:
             print(f"      {said}", flush=True)
-    return int(finding.problem is not None)
+    return finding.problem is not None

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlops_plugin.config.schema import PagesConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition, narrowed
+from mlops_plugin.databases.sql_text import question_marks
 from mlops_plugin.errors import ConfigError, DatabaseError, PartitionError
 from mlops_plugin.pipeline.reading.pages import PageBounds, read_in_pages
 from support.divided_table import fill
@@ -45,7 +46,7 @@ def test_pages_are_together_the_whole_and_do_not_overlap(
         connection.executemany("INSERT INTO t (v) VALUES (?)", [(value,) for value in [*values, *unseen]])
         while not bounds.at_end:
             statement, parameters = narrowed(QUERY, bounds.next_page(), "sqlite")
-            page = connection.execute(statement, parameters).fetchall()
+            page = connection.execute(question_marks(statement), parameters).fetchall()
             bounds.see(len(page))
             found += [row[0] for row in page]
             pages += 1
