@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,11 @@ def test_a_column_of_another_kind_is_refused_with_its_name_and_a_cast(name: str,
 )
 def test_a_column_that_can_become_that_of_training_passes(name: str, found: pa.DataType) -> None:
     check_query(signature_of(), pa.schema([(name, found)]))
+
+
+def test_a_library_is_found_in_a_package_of_another_name() -> None:
+    then = {"xgboost": version("xgboost-cpu"), "category_encoders": version("category-encoders")}
+    assert changed_libraries(parse_signature("s", dump_signature(content() | {"libraries": then}))) == []
 
 
 def test_libraries_that_changed_are_named_with_both_versions() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 from mlops_plugin.formats.signature.signature import Signature
 
@@ -20,15 +20,17 @@ def changed_libraries(signature: Signature) -> list[str]:
             is_same = then.split(".")[:2] == now.split(".")[:2]
         else:
             name = _PACKAGES.get(module, module)
-            now = _version(name)
+            now = _version(name, module)
             is_same = then == now
         if not is_same:
             changed.append(f"{name} {then}, here {now}")
     return changed
 
 
-def _version(package: str) -> str:
+def _version(package: str, module: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "none"
+        # A package of another name may hold the module: xgboost-cpu holds xgboost.
+        packages = packages_distributions().get(module, ())
+        return next((version(name) for name in packages), "none")
