@@ -149,7 +149,7 @@ def advance_mark(
     if not dispatch.moves_mark or cursor is None or increment is None:
         return None
     greatest, kind = increment.greatest_value, increment.kind
-    if greatest is None or kind is None or increment.column != cursor.column:  # or it was configured anew
+    if greatest is None or kind is None or increment.column != cursor.column:  # another column is set
         return None
 
     def move(newest: HighWaterMark | None) -> str | None:
