@@ -112,14 +112,7 @@ def test_what_the_file_mounts_and_the_image_copies_exists() -> None:
         for volume in service.get("volumes", ())
         if volume.startswith("./")
     }
-    copied = {
-        word
-        for line in (CHECKOUT / "Dockerfile").read_text().splitlines()
-        if line.startswith("COPY ")
-        for word in line.split()[1:-1]
-        if not word.startswith("--")
-    }
-    missing = [path for path in sources | copied if not (CHECKOUT / path).exists()]
+    missing = [path for path in sources | _copied() if not (CHECKOUT / path).exists()]
     assert not missing
 
 
@@ -127,6 +120,18 @@ def test_interpolation_follows_compose() -> None:
     assert interpolate("$${A} ${A} ${B:-x} ${A:-x}", {"A": "1"}) == "${A} 1 x 1"
     with pytest.raises(ValueError, match="B: say it"):
         interpolate("${B:?say it}", {"B": ""})
+
+
+
+def _copied() -> set[str]:
+    """The files and folders of the checkout that the image holds."""
+    return {
+        word
+        for line in (CHECKOUT / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ")
+        for word in line.split()[1:-1]
+        if not word.startswith("--")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,7 @@ def database(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 def host(tmp_path_factory: pytest.TempPathFactory, database: Server, env: dict[str, str]) -> Host:
     """This machine with the `init` service done, twice: it may be repeated."""
     home = tmp_path_factory.mktemp("opt-airflow")
-    for name in ("dags", "plugins", "include", "docker"):
+    for name in {path.split("/")[0] for path in _copied()}:
         (home / name).symlink_to(CHECKOUT / name)
     api = free_port()
     ports = {
