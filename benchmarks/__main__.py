@@ -1,7 +1,7 @@
 """Runs benchmarks, all or those that are named: `make bench`, `make bench PART="data_plane growing"`.
 
 Options behind the names go to each of them: `make bench PART="data_plane --repeat 1"`. With --quick they take
-little data and keep nothing. Afterwards docs/performance.md is written anew.
+little data and keep nothing. Afterwards docs/performance.md is written again.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from itertools import takewhile
 
 from benchmarks import (
     contract,
-    data_plane,
     dispatches,
     growing,
     monitor,
     orchestration,
     parsing,
-    performance_page,
     probes,
     showroom,
 )
+from benchmarks.data_plane import steps
+from benchmarks.report import performance_page
 
 PARTS = {
     "parsing": parsing.main,
-    "data_plane": data_plane.main,
+    "data_plane": steps.main,
     "growing": growing.main,
     "contract": contract.main,
     "orchestration": orchestration.main,

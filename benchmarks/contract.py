@@ -27,7 +27,7 @@ import yaml
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.results import Result, result, show, store
+from benchmarks.report.results import Result, result, show, store
 from benchmarks.warehouse import SERVER_OPTIONS, Spent
 from mlops_plugin.config.loader import load_config
 from mlops_plugin.config.schema import ColumnContract, ModelConfig

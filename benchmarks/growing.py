@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks.results import Result, result, show, store
+from benchmarks.report.results import Result, result, show, store
 from benchmarks.warehouse import Spent, Warehouse, open_warehouse
 
 MODEL = "LogisticRegression"

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from benchmarks import results
+from benchmarks.report import results
 from benchmarks.warehouse import Spent
 from mlops_plugin.events.migrating import upgrade
 from support.airflow_process import REPOSITORY, RunningAirflow, running_airflow

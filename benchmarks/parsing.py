@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import results
+from benchmarks.report import results
 from benchmarks.warehouse import Spent
 
 REPOSITORY = Path(__file__).resolve().parent.parent

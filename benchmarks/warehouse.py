@@ -1,6 +1,6 @@
 """A private MariaDB with rows to predict, trained models and a deployment over it, for `data_plane`.
 
-Every run happens in a process of its own (`data_plane_step`) and leaves its seconds, the CPU seconds of
+Every run happens in a process of its own (`data_plane.step`) and leaves its seconds, the CPU seconds of
 itself and of the server, and its peak memory.
 """
 
@@ -191,7 +191,7 @@ class Warehouse:
         return self.side_by_side([task], warm=warm)
 
     def _run(self, task: Mapping[str, Any], *, warm: bool) -> Spent:
-        command = [sys.executable, "-m", "benchmarks.data_plane_step", "--task", json.dumps(task)]
+        command = [sys.executable, "-m", "benchmarks.data_plane.step", "--task", json.dumps(task)]
         done = subprocess.run(
             [*command, *(["--warm"] if warm else [])],
             env=self._environment,

@@ -1,6 +1,6 @@
 """The only reader of Airflow connections; everyone else receives a `ConnectionSpec`.
 
-Beside them stand the two settings of Airflow that the Monitor and the pages need.
+Beside them stand Airflow's masking of secrets and the two settings that the Monitor and the pages need.
 """
 
 from __future__ import annotations
@@ -121,6 +121,13 @@ def get_connection(conn_id: str) -> ConnectionSpec:
         schema=connection.schema or None,
         extra=dict(extra),
     )
+
+
+def without_secrets(query: str) -> str:
+    """The query as records may keep it: what Airflow knows to be secret is masked, as in its own views."""
+    from airflow.sdk._shared.secrets_masker import redact  # no public name of its own
+
+    return str(redact(query))
 
 
 def airflow_port() -> int:

@@ -1,4 +1,4 @@
-"""docs/performance.md and its plots say what benchmarks/results.json says."""
+"""docs/performance.md and its plots say what benchmarks/report/results.json says."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.performance_page import PAGE, PLOTS, render
-from benchmarks.results import Result, load, result, store
+from benchmarks.report.performance_page import PAGE, PLOTS, render
+from benchmarks.report.results import Result, load, result, store
 from benchmarks.warehouse import Spent
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ def test_the_page_is_made_of_the_results_that_are_kept() -> None:
     made = render(load())
     assert {path.name for path in PLOTS.iterdir()} == {path.name for path in made} - {PAGE.name}
     stale = [path.name for path, content in made.items() if path.read_text(encoding="utf-8") != content]
-    assert stale == [], "run: PYTHONPATH=plugins:tests .venv/bin/python -m benchmarks.performance_page"
+    assert stale == [], "run: PYTHONPATH=plugins:tests .venv/bin/python -m benchmarks.report.performance_page"
 
 
 def test_every_result_stands_on_the_page() -> None:

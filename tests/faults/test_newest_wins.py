@@ -23,10 +23,10 @@ from mlops_plugin.cli.dispatch import dispatch_in_terminal
 from mlops_plugin.errors import MlopsError, ThresholdError
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
+from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
-from mlops_plugin.pipeline.rendering import render
+from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
-from mlops_plugin.pipeline.step_record import Attempt
 from support.workshop import FEATURES, Workshop
 
 READ: tuple[Step, ...] = ("collect", "log", "infer")
@@ -257,7 +257,7 @@ PAUSED = """
 import os, pickle, signal, sys
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.runner import run_step
-from mlops_plugin.pipeline.step_record import Attempt
+from mlops_plugin.pipeline.recording.step_record import Attempt
 
 class Paused(Deployment):
     def database(self, conn_id, **settings):

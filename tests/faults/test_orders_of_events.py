@@ -13,9 +13,9 @@ from mlops_plugin.errors import SinkError, TrySuperseded
 from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
-from mlops_plugin.pipeline.step_record import Attempt
 from support.workshop import Workshop
 
 QUERY = "SELECT id, a, b, c FROM customers"

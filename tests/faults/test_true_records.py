@@ -14,10 +14,10 @@ import pytest
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchIdentity, Step
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from mlops_plugin.pipeline.process_identity import ProcessIdentity
-from mlops_plugin.pipeline.reconciliation import close_abandoned, close_failed_run, close_removed
+from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
+from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_failed_run, close_removed
+from mlops_plugin.pipeline.recording.step_record import PROCESS
 from mlops_plugin.pipeline.runner import run_step
-from mlops_plugin.pipeline.step_record import PROCESS
 from support.rejected_rows import RANGE, again, ids, quarantined
 from support.servers import ServerDatabase
 from support.severing_proxy import severing_proxy

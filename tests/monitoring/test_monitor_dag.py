@@ -16,7 +16,7 @@ import yaml
 from local_stack import processes
 from mlops_plugin.config.loader import load_config, load_settings
 from mlops_plugin.errors import ConfigError
-from mlops_plugin.events.probes import ProbeHistory
+from mlops_plugin.events.health.probes import ProbeHistory
 from mlops_plugin.orchestration.monitor_dag import build_monitor_dags
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server, free_port

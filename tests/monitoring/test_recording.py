@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from mlops_plugin.config.schema import NotifierConfig
 from mlops_plugin.errors import NotifierUnusable
 from mlops_plugin.events import tables
-from mlops_plugin.events.notices import Notices
-from mlops_plugin.events.probes import ProbeHistory
+from mlops_plugin.events.health.notices import Notices
+from mlops_plugin.events.health.probes import ProbeHistory
 from mlops_plugin.monitoring.recording import FindDags, Round, record_round
 from mlops_plugin.orchestration.notification import check_notifiers, notify_all
 from support.servers import free_port

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlops_plugin.pipeline.data_intervals import interval_end
+from mlops_plugin.orchestration.data_intervals import interval_end
 from support.workshop import Workshop
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)

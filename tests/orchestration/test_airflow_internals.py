@@ -18,8 +18,8 @@ USED_BY = {
     r"airflow\.models\b": "orchestration/dag_states.py",
     r"airflow\.api_fastapi\.common": "orchestration/dag_states.py",
     r"airflow\.api_fastapi\.(app|auth|core_api)": "web/access.py",
-    r"airflow\.sdk\._shared": "pipeline/rendering.py",
-    r"airflow\.sdk\.execution_time\.context": "pipeline/rendering.py",
+    r"airflow\.sdk\._shared": "connections.py",
+    r"airflow\.sdk\.execution_time\.context": "orchestration/rendering.py",
     r"airflow\.providers\.fab\.auth_manager\.cli_commands": "orchestration/roles.py",
 }
 
@@ -105,5 +105,5 @@ def test_secrets_can_be_masked_outside_of_a_task() -> None:
     try:
         from airflow.sdk._shared.secrets_masker import redact
     except ImportError:
-        pytest.fail("Airflow's secrets masker has moved: see pipeline/rendering.py")
+        pytest.fail("Airflow's secrets masker has moved: see connections.py")
     assert callable(redact)

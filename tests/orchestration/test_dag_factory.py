@@ -12,8 +12,8 @@ from airflow.sdk import Asset, CronDataIntervalTimetable, DeltaDataIntervalTimet
 
 from mlops_plugin.errors import ConfigError, TemplateError
 from mlops_plugin.orchestration.dag_factory import build_dag, build_dags, raise_broken_models
-from mlops_plugin.pipeline.data_intervals import interval_at
-from mlops_plugin.pipeline.rendering import render
+from mlops_plugin.orchestration.data_intervals import interval_at
+from mlops_plugin.orchestration.rendering import render
 from support.workshop import Workshop
 
 NOON = datetime(2026, 3, 1, 12, 34, tzinfo=UTC)

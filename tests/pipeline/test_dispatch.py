@@ -24,8 +24,8 @@ from mlops_plugin.errors import (
     UnsupportedType,
 )
 from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
-from mlops_plugin.pipeline.step_record import Attempt
 from support.workshop import Workshop
 
 

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.sinks import TableSink
 from mlops_plugin.pipeline.staging.notes import require_logged
 from mlops_plugin.pipeline.staging.records import Accounts
 from mlops_plugin.pipeline.staging.shelf import unchecked, unheard
+from mlops_plugin.pipeline.writing.sinks import TableSink
 from support.sinks import MODES, Mode
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import Workshop

@@ -14,7 +14,7 @@ import pytest
 from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.errors import ServingError
 from mlops_plugin.events.records import DispatchRecord, summarise
-from mlops_plugin.pipeline.reconciliation import close_abandoned
+from mlops_plugin.pipeline.recording.reconciliation import close_abandoned
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.workers.patience import longest_silence

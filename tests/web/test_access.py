@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord
 from mlops_plugin.events.store import EventStore
 from support.airflow_process import REPOSITORY, RunningAirflow, airflow_environment, running_airflow
 from support.event_stories import new_identity

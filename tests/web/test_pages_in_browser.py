@@ -17,8 +17,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Error, Frame, Page, Request, Response, expect
 
 from mlops_plugin.errors import MlopsError
+from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from support.airflow_process import RunningAirflow, airflow_environment, running_airflow
 from support.event_stories import new_identity

@@ -61,8 +61,8 @@ def _findings(
     models: Sequence[ModelConfig], deployment: Deployment, is_round_trip: bool
 ) -> Iterator[tuple[str, Finding]]:
     """Each finding with the name of its model; '' for what all models share."""
+    from mlops_plugin.orchestration.rendering import render
     from mlops_plugin.pipeline.inspection import inspect_events, inspect_model
-    from mlops_plugin.pipeline.rendering import render
 
     now = datetime.now(UTC)
     yield "", inspect_events(deployment)

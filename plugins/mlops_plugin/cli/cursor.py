@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mlops_plugin.cli.dispatch import terminal_user
 from mlops_plugin.events.marks import mark_history, newest_mark
+from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.reading.mark_keeping import cursor_of, mark_words, set_by_hand
-from mlops_plugin.pipeline.rendering import render
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig

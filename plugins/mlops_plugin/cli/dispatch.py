@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mlops_plugin.events.records import Step
-from mlops_plugin.pipeline.data_intervals import interval_at
+from mlops_plugin.orchestration.data_intervals import interval_at
+from mlops_plugin.orchestration.rendering import render, require_interval
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
-from mlops_plugin.pipeline.reconciliation import close_abandoned
-from mlops_plugin.pipeline.rendering import render, require_interval
+from mlops_plugin.pipeline.recording.reconciliation import close_abandoned
+from mlops_plugin.pipeline.recording.step_reports import PersistReport, StepReport
 from mlops_plugin.pipeline.runner import run_dispatch
-from mlops_plugin.pipeline.step_reports import PersistReport, StepReport
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -244,7 +244,7 @@ def _cursor(options: argparse.Namespace) -> int:
 
 
 def _baseline(options: argparse.Namespace) -> int:
-    from mlops_plugin.pipeline.rendering import render
+    from mlops_plugin.orchestration.rendering import render
     from mlops_plugin.pipeline.validation.baseline_making import baseline_uri, make_from_query
 
     loaded = _load(options)

@@ -16,7 +16,7 @@ def sign_in_terminal(
 ) -> None:
     """Sign with the rows of a file, or else of a query (None: the model's own); print what was written."""
     from mlops_plugin.formats.signature.comparison import not_compared
-    from mlops_plugin.pipeline.rendering import render
+    from mlops_plugin.orchestration.rendering import render
     from mlops_plugin.pipeline.signing import sign_with_file, sign_with_query
 
     if file is not None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.config.schema import Config, MonitorConfig
-from mlops_plugin.events.incidents import Change, Thresholds
+from mlops_plugin.events.health.incidents import Change, Thresholds
+from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.events.latest import latest_dispatches
-from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.monitoring.board import Reading, probe_all

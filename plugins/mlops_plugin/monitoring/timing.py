@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from mlops_plugin.config.schema import Config
-from mlops_plugin.events.incidents import Sighting, Thresholds
+from mlops_plugin.events.health.incidents import Sighting, Thresholds
 from mlops_plugin.monitoring.model_state import DagSeen, model_state
 
 ON_TIME = "on time"

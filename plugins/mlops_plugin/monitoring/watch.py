@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mlops_plugin.events.probes import Span
+from mlops_plugin.events.health.probes import Span
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.monitoring.background import Background
 from mlops_plugin.monitoring.board import ProbeBoard

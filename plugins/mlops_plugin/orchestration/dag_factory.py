@@ -94,7 +94,7 @@ def predictions_asset(model: ModelConfig) -> Asset:
 
 def close_dispatch(context: Any) -> None:
     """Called by Airflow when a run fails: closes a dispatch whose tasks could not record that themselves."""
-    from mlops_plugin.pipeline.reconciliation import close_failed_run
+    from mlops_plugin.pipeline.recording.reconciliation import close_failed_run
 
     operator = context["dag"].get_task("log")  # never a mapped task
     close_failed_run(operator.model, context["run_id"], context.get("reason"), operator.deployment())

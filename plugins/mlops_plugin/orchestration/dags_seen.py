@@ -15,7 +15,7 @@ from airflow.sdk import timezone
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import DispatchRecord
-from mlops_plugin.pipeline.data_intervals import interval_end
+from mlops_plugin.orchestration.data_intervals import interval_end
 
 _AHEAD = timedelta(days=36_500)  # no run has a logical date beyond it
 _BACKFILL = "backfill"

@@ -43,11 +43,11 @@ class ProbeOperator(BaseOperator):
         from airflow.sdk.exceptions import AirflowException
 
         from mlops_plugin.connections import get_connection
-        from mlops_plugin.events.notices import Notices
+        from mlops_plugin.events.health.notices import Notices
         from mlops_plugin.events.store import EventStore
         from mlops_plugin.monitoring.recording import record_round
         from mlops_plugin.orchestration.notification import check_notifiers, notify_all
-        from mlops_plugin.pipeline.reconciliation import close_abandoned, close_removed
+        from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_removed
         from mlops_plugin.workers.patience import longest_silence
 
         loaded = load_config(Path(self.config_file))

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlops_plugin.config.schema import NotifierConfig
 from mlops_plugin.errors import NotifierUnusable
-from mlops_plugin.events.notices import Notice, Notices
+from mlops_plugin.events.health.notices import Notice, Notices
 
 _GIVEN_UP_AFTER = timedelta(days=1)
 

@@ -14,8 +14,8 @@ from airflow.sdk import BaseOperator
 
 from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
 from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError, TemplateMistake
-from mlops_plugin.pipeline.data_intervals import Interval, interval_at, without_gap
-from mlops_plugin.pipeline.rendering import interval_context, require_interval, time_writer
+from mlops_plugin.orchestration.data_intervals import Interval, interval_at, without_gap
+from mlops_plugin.orchestration.rendering import interval_context, require_interval, time_writer
 
 if TYPE_CHECKING:
     from mlops_plugin.events.records import Step
@@ -77,9 +77,8 @@ class StepOperator(BaseOperator):
         """
         from airflow.sdk.exceptions import AirflowFailException
 
-        from mlops_plugin.pipeline.dispatch import dispatch_of_run
+        from mlops_plugin.pipeline.recording.step_record import Attempt, is_final
         from mlops_plugin.pipeline.runner import run_step
-        from mlops_plugin.pipeline.step_record import Attempt, is_final
 
         task_instance = context["ti"]
         dispatch = dispatch_of_run(self.model, context)
@@ -175,7 +174,7 @@ class QueryOperator(StepOperator):
         """Close dispatches of the model whose runs ended without recording it."""
         from airflow.sdk.exceptions import AirflowException
 
-        from mlops_plugin.pipeline.reconciliation import close_forgotten
+        from mlops_plugin.pipeline.recording.reconciliation import close_forgotten
 
         def has_run(dag_id: str, run_id: str, states: list[str]) -> bool:
             return bool(context["ti"].get_dr_count(dag_id, run_ids=[run_id], states=states))
@@ -218,3 +217,25 @@ def _set_dates(context: Any, model: ModelConfig) -> Interval:
     interval = interval_at(model, moment) if end is None else without_gap(model, (start, end))
     context.update(interval_context(model, moment, interval))
     return interval
+
+
+def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
+    """The dispatch that a task works on; `context` is the task's, as Airflow made it."""
+    from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id, origin_of
+
+    dag_run, params = context["dag_run"], context["params"]
+    start, end = context.get("data_interval_start"), context.get("data_interval_end")
+    origin = origin_of(getattr(dag_run.run_type, "value", dag_run.run_type))
+    return Dispatch(
+        id=dispatch_id(dag_run.dag_id, dag_run.run_id),
+        model=model,
+        origin=origin,
+        requested_by=dag_run.triggering_user_name,
+        dag_id=dag_run.dag_id,
+        run_id=dag_run.run_id,
+        data_interval=None if start is None or end is None else without_gap(model, (start, end)),
+        row_limit=params.get("row_limit"),
+        is_dry_run=bool(params.get("dry_run", False)),
+        is_quarantined=bool(params.get("quarantined", False)),
+        reads_own_interval=origin == "backfill",
+    )

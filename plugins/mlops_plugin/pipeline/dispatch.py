@@ -9,11 +9,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import DispatchIdentity, Origin, Step
-from mlops_plugin.pipeline.data_intervals import without_gap
 
 STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")
 # Those that work on one partition at a time, if a dispatch has any; `plan` comes before them all.
@@ -91,23 +89,3 @@ def new_dispatch_id() -> str:
 def origin_of(run_type: str) -> Origin:
     """A DAG run's type (scheduled, manual, backfill, asset_triggered...) as an origin."""
     return _ORIGIN_OF_RUN_TYPE.get(run_type, "manual")
-
-
-def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
-    """The dispatch that a task works on; `context` is the task's, as Airflow made it."""
-    dag_run, params = context["dag_run"], context["params"]
-    start, end = context.get("data_interval_start"), context.get("data_interval_end")
-    origin = origin_of(getattr(dag_run.run_type, "value", dag_run.run_type))
-    return Dispatch(
-        id=dispatch_id(dag_run.dag_id, dag_run.run_id),
-        model=model,
-        origin=origin,
-        requested_by=dag_run.triggering_user_name,
-        dag_id=dag_run.dag_id,
-        run_id=dag_run.run_id,
-        data_interval=None if start is None or end is None else without_gap(model, (start, end)),
-        row_limit=params.get("row_limit"),
-        is_dry_run=bool(params.get("dry_run", False)),
-        is_quarantined=bool(params.get("quarantined", False)),
-        reads_own_interval=origin == "backfill",
-    )

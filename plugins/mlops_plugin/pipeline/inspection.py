@@ -205,7 +205,7 @@ def _plan_pages(model: ModelConfig, wanted: PagesConfig, deployment: Deployment,
 
 def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
     from mlops_plugin.databases.sink.predictions_table import check_table
-    from mlops_plugin.pipeline.provenance import predictions_schema
+    from mlops_plugin.pipeline.writing.provenance import predictions_schema
 
     schema = predictions_schema([rows.field(column) for column in model.key], outputs)
     with contextlib.closing(deployment.database(model.sink.connection)) as database:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.connections import without_secrets
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
@@ -19,13 +20,12 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition, plan_partitions
 from mlops_plugin.pipeline.reading.source import QuerySource, open_database, open_source
-from mlops_plugin.pipeline.rendering import without_secrets
-from mlops_plugin.pipeline.sinks import NoSink, Sink, TableSink
+from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt
+from mlops_plugin.pipeline.recording.step_reports import PlanReport, StepReport
 from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
-from mlops_plugin.pipeline.step_record import ONLY_TRY, Attempt
-from mlops_plugin.pipeline.step_reports import PlanReport, StepReport
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers
+from mlops_plugin.pipeline.writing.sinks import NoSink, Sink, TableSink
 
 
 def run_step(

@@ -27,12 +27,8 @@ from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.increment import Increment, advance_mark
 from mlops_plugin.pipeline.reading.order import open_in_order, take_order
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
-from mlops_plugin.pipeline.sinks import Sink
-from mlops_plugin.pipeline.staging.notes import planned_partition, require_logged
-from mlops_plugin.pipeline.staging.records import Accounts, Collected
-from mlops_plugin.pipeline.staging.shelf import Shelf
-from mlops_plugin.pipeline.step_record import ONLY_TRY, Attempt, recorded
-from mlops_plugin.pipeline.step_reports import (
+from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt, recorded
+from mlops_plugin.pipeline.recording.step_reports import (
     CollectReport,
     InferReport,
     LogReport,
@@ -40,6 +36,10 @@ from mlops_plugin.pipeline.step_reports import (
     PlanReport,
     StepReport,
 )
+from mlops_plugin.pipeline.staging.notes import planned_partition, require_logged
+from mlops_plugin.pipeline.staging.records import Accounts, Collected
+from mlops_plugin.pipeline.staging.shelf import Shelf
+from mlops_plugin.pipeline.writing.sinks import Sink
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

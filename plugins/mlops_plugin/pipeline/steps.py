@@ -19,11 +19,9 @@ from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissi
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
-from mlops_plugin.pipeline.provenance import with_provenance
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.key_range import KeyRange
 from mlops_plugin.pipeline.reading.partitions import Partition
-from mlops_plugin.pipeline.sinks import Predictions, Sink
 from mlops_plugin.pipeline.staging.notes import (
     all_collected,
     persisted_before,
@@ -47,6 +45,8 @@ from mlops_plugin.pipeline.staging.staged_rows import predicted_rows, rejected_r
 from mlops_plugin.pipeline.validation.rejections import RejectedRows, Rejections, merged_reasons
 from mlops_plugin.pipeline.validation.signed_model import require_signature_fits
 from mlops_plugin.pipeline.validation.threshold import is_within_threshold, require_within_threshold
+from mlops_plugin.pipeline.writing.provenance import with_provenance
+from mlops_plugin.pipeline.writing.sinks import Predictions, Sink
 
 _COLLECTED, _PREDICTED, _REJECTED = "collect", "infer", "rejected"  # files of rows on a shelf
 

@@ -18,8 +18,8 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.sql_text import mark
 from mlops_plugin.errors import CaseError, KeyColumnError
+from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.pipeline.rendering import render
 from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place
 from mlops_plugin.serving.case_values import text_of, typed_value
 

@@ -18,8 +18,8 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
+from mlops_plugin.pipeline.recording.step_reports import LogReport, PersistReport, StepReport
 from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
-from mlops_plugin.pipeline.step_reports import LogReport, PersistReport, StepReport
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.chosen_rows import ChosenSource

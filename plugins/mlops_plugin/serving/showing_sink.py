@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.databases.sink.write_request import Written
-from mlops_plugin.pipeline.provenance import without_provenance
-from mlops_plugin.pipeline.sinks import Predictions
 from mlops_plugin.pipeline.validation.rejections import RejectedRows
+from mlops_plugin.pipeline.writing.provenance import without_provenance
+from mlops_plugin.pipeline.writing.sinks import Predictions
 
 
 @dataclass(frozen=True)

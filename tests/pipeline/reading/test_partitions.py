@@ -22,9 +22,9 @@ from mlops_plugin.databases.sql_text import question_marks
 from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError, ThresholdError
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
+from mlops_plugin.pipeline.recording.step_record import Attempt
+from mlops_plugin.pipeline.recording.step_reports import whole_report
 from mlops_plugin.pipeline.runner import run_step
-from mlops_plugin.pipeline.step_record import Attempt
-from mlops_plugin.pipeline.step_reports import whole_report
 from support.divided_table import fill
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import Workshop

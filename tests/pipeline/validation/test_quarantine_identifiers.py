@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.pipeline.predictions import first_rejections
 from mlops_plugin.pipeline.validation.quarantine import Quarantine
 from mlops_plugin.pipeline.validation.rejections import Refused, RejectedRows, Rejections
+from mlops_plugin.pipeline.writing.predictions import first_rejections
 from support.hostile_names import MISREAD, NAMES
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import FEATURES, Workshop

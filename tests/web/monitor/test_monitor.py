@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord
+from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord
 from support.airflow_process import RunningAirflow
 from support.listeners import deaf_listener
 from support.servers import free_port

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from mlops_plugin.events.probes import Span
+from mlops_plugin.events.health.probes import Span
 from mlops_plugin.web.monitor.bars import availability_bars, day_bars, describe_latency, latency_bars
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig
+from mlops_plugin.connections import without_secrets
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition, is_ordered, narrowed, shown
 from mlops_plugin.events.store import EventStore
@@ -20,7 +21,6 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.increment import Increment, choose_increment
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
-from mlops_plugin.pipeline.rendering import without_secrets
 
 if TYPE_CHECKING:
     from mlops_plugin.pipeline.validation.quarantine import Quarantine

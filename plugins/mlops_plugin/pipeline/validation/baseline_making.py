@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.config.schema import BASELINE_SUFFIX, ModelConfig
+from mlops_plugin.connections import without_secrets
 from mlops_plugin.errors import ArtifactError, ContractError
 from mlops_plugin.formats.runtime import Runtime, load_runtime
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
 from mlops_plugin.formats.signature.storing import add_to_signature
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.pipeline.rendering import without_secrets
 from mlops_plugin.pipeline.validation.baseline import (
     Baseline,
     make_baseline,

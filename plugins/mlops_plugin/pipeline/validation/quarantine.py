@@ -21,10 +21,10 @@ from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
-from mlops_plugin.pipeline.provenance import stored_time
 from mlops_plugin.pipeline.staging.shelf import unchecked
 from mlops_plugin.pipeline.validation.baseline import read_baseline
 from mlops_plugin.pipeline.validation.rejections import RejectedRows, key_texts
+from mlops_plugin.pipeline.writing.provenance import stored_time
 
 RECORD_NUMBER = "record_number"  # counts from 1 in each dispatch
 _COPIED = ("column_name", "reason", "value")

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
 from mlops_plugin.events.records import Kind, Origin, State, Step
-from mlops_plugin.pipeline.predictions import first_predictions
-from mlops_plugin.pipeline.step_reports import whole_report
+from mlops_plugin.pipeline.recording.step_reports import whole_report
+from mlops_plugin.pipeline.writing.predictions import first_predictions
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatches.filters import DispatchPageQuery, DispatchQuery, write_cursor
 from mlops_plugin.web.error_status import refusals

@@ -18,7 +18,7 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.formatting import format_duration
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.reading.mark_keeping import mark_words
-from mlops_plugin.pipeline.step_reports import whole_report
+from mlops_plugin.pipeline.recording.step_reports import whole_report
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.badges import badge_of
 from mlops_plugin.web.dispatches.api import COUNT_LIMIT

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.records import DispatchRecord
-from mlops_plugin.pipeline.predictions import FirstRows, first_predictions, first_rejections
+from mlops_plugin.pipeline.writing.predictions import FirstRows, first_predictions, first_rejections
 from mlops_plugin.web.dispatches.api import PREDICTION_ROWS, PREDICTIONS_TIMEOUT_S
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.visible import Visible

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
-from mlops_plugin.pipeline.step_reports import whole_report
+from mlops_plugin.pipeline.recording.step_reports import whole_report
 
 # Outcomes of a try. A try whose process was killed could not record its end.
 RUNNING, SUCCEEDED, FAILED, LOST = "running", "succeeded", "failed", "no end recorded"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from mlops_plugin.events.probes import Span, added_up
+from mlops_plugin.events.health.probes import Span, added_up
 from mlops_plugin.formatting import format_availability, format_latency
 from mlops_plugin.web import svg
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from mlops_plugin.events.incidents import IncidentState
-from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
+from mlops_plugin.events.health.incidents import IncidentState
+from mlops_plugin.events.health.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.formatting import format_availability, format_latency, format_period
 from mlops_plugin.monitoring.recording import model_of, model_target
 from mlops_plugin.monitoring.targets import targets_of

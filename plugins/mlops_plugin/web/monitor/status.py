@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.config.schedules import AssetSchedule, CronSchedule, FixedSchedule
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.events.health.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.events.latest import latest_dispatches
-from mlops_plugin.events.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.formatting import format_distance, format_period
 from mlops_plugin.monitoring.board import Reading

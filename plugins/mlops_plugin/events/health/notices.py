@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
-from mlops_plugin.events.incidents import Change
+from mlops_plugin.events.health.incidents import Change
 from mlops_plugin.events.store import EventStore
 
 _N = tables.notices.c

@@ -23,8 +23,8 @@ from mlops_plugin.events.fencing import TRY_ID, TryToken
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.process_identity import ProcessIdentity
-from mlops_plugin.pipeline.step_reports import StepReport
+from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
+from mlops_plugin.pipeline.recording.step_reports import StepReport
 
 PROCESS = "process"  # in the details of a "started" event
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id
-from mlops_plugin.pipeline.reconciliation import close_abandoned, close_failed_run, close_forgotten
+from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_failed_run, close_forgotten
 from support.workshop import Workshop
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from mlops_plugin.cli.dispatch import dispatch_in_terminal
 from mlops_plugin.errors import EmptyInterval, TemplateError
+from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.reading.cursor_values import from_moment
-from mlops_plugin.pipeline.rendering import render
 from support.airflow_process import REPOSITORY
 from support.ways_in import WayIn
 from support.workshop import Workshop

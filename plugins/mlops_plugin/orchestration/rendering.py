@@ -14,7 +14,7 @@ from mlops_plugin.config.schedules import UTC_NAME
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.connections import get_connection
 from mlops_plugin.errors import EmptyInterval, TemplateError
-from mlops_plugin.pipeline.data_intervals import Interval, interval_at
+from mlops_plugin.orchestration.data_intervals import Interval, interval_at
 
 if TYPE_CHECKING:
     from mlops_plugin.databases.engines.engine import Engine
@@ -66,13 +66,6 @@ def render(
             f"models.{model.name}.{path}: {error}; without a DAG run, a query knows data_interval_start, "
             "data_interval_end, logical_date, ds, ts, params, macros, conn and var"
         ) from error
-
-
-def without_secrets(query: str) -> str:
-    """The query as records may keep it: what Airflow knows to be secret is masked, as in its own views."""
-    from airflow.sdk._shared.secrets_masker import redact  # no public name of its own
-
-    return str(redact(query))
 
 
 def interval_context(model: ModelConfig, moment: datetime, interval: Interval) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from mlops_plugin.events.records import DispatchIdentity, DispatchRecord
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import dispatch_id, origin_of
-from mlops_plugin.pipeline.process_identity import ProcessIdentity
-from mlops_plugin.pipeline.step_record import PROCESS
+from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
+from mlops_plugin.pipeline.recording.step_record import PROCESS
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def _rows_left(model: ModelConfig, dispatch_id: str, store: EventStore, deployme
     started = (event for event in store.events(dispatch_id) if event.step == "persist")
     if next(started, None) is None:
         return ""
-    from mlops_plugin.pipeline.predictions import count_predictions
+    from mlops_plugin.pipeline.writing.predictions import count_predictions
 
     try:
         rows = count_predictions(deployment, model, dispatch_id, timeout_s=_COUNTING_S)

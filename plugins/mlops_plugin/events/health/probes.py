@@ -13,7 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
-from mlops_plugin.events.incidents import (
+from mlops_plugin.events.health.incidents import (
     Change,
     Incident,
     Observer,
@@ -22,7 +22,7 @@ from mlops_plugin.events.incidents import (
     forget_incidents,
     incidents_of,
 )
-from mlops_plugin.events.notices import add_notices, forget_notices
+from mlops_plugin.events.health.notices import add_notices, forget_notices
 from mlops_plugin.events.records import clean, first_line
 from mlops_plugin.events.store import EventStore
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlops_plugin.events.incidents import Change, Sighting, Thresholds
-from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
+from mlops_plugin.events.health.incidents import Change, Sighting, Thresholds
+from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.events.store import EventStore
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -5,7 +5,7 @@ unless the process is asked to have it loaded (`--warm`), as a worker that forks
 is JSON: seconds, CPU seconds of this process, its peak memory in MB (VmHWM), and for the peer how many of
 the seconds went into importing libraries.
 
-    python -m benchmarks.data_plane_step --task '{"what": "step", "step": "collect", ...}' [--warm]
+    python -m benchmarks.data_plane.step --task '{"what": "step", "step": "collect", ...}' [--warm]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 WARM = {
-    "ordinary": ("benchmarks.data_plane_peer",),
+    "ordinary": ("benchmarks.data_plane.peer",),
     "floor": ("arrow_odbc", "pyarrow"),
 }
 
@@ -41,7 +41,7 @@ def run_step(task: dict[str, Any]) -> float:
     from mlops_plugin.pipeline import runner
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.dispatch import Dispatch
-    from mlops_plugin.pipeline.step_record import Attempt
+    from mlops_plugin.pipeline.recording.step_record import Attempt
 
     loaded = load_config(Path(task["config"]), only=task["model"])
     model = loaded.model(task["model"])
@@ -55,7 +55,7 @@ def run_step(task: dict[str, Any]) -> float:
 def run_ordinary(task: dict[str, Any]) -> float:
     """The script that people write."""
     began = time.perf_counter()
-    from benchmarks.data_plane_peer import load_model, predict_table
+    from benchmarks.data_plane.peer import load_model, predict_table
 
     import_s = time.perf_counter() - began
     model = load_model(task["artifact"], task["trusted"])
@@ -65,7 +65,7 @@ def run_ordinary(task: dict[str, Any]) -> float:
 
 def run_floor(task: dict[str, Any]) -> float:
     """Only reading, or only writing, by the driver that the dispatch uses."""
-    from benchmarks.data_plane_floor import read, write
+    from benchmarks.data_plane.floor import read, write
 
     if task["floor"] == "read":
         read(task["odbc"], task["query"])

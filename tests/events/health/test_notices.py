@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from mlops_plugin.events.notices import Notice, Notices
-from mlops_plugin.events.probes import Findings, ProbeHistory, ProbeRecord
+from mlops_plugin.events.health.notices import Notice, Notices
+from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord
 from mlops_plugin.events.store import EventStore
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

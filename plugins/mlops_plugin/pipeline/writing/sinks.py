@@ -18,9 +18,9 @@ from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import CommitUncertain, MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.provenance import stored_time
 from mlops_plugin.pipeline.staging.shelf import OnRows
 from mlops_plugin.pipeline.validation.rejections import RejectedRows
+from mlops_plugin.pipeline.writing.provenance import stored_time
 
 # A server may still be committing when the connection that asked for it is gone.
 _ANSWER_WAITS_S = (0.0, 0.5, 2.0)

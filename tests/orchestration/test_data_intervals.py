@@ -11,7 +11,7 @@ from airflow.sdk import timezone
 from airflow.timetables.base import TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from mlops_plugin.pipeline.data_intervals import Interval, interval_at, interval_end, without_gap
+from mlops_plugin.orchestration.data_intervals import Interval, interval_at, interval_end, without_gap
 from support.workshop import Workshop
 
 # (zone, a day or two before the clocks go forward, the same before they go back)

@@ -1,6 +1,6 @@
 """Writes docs/performance.md and its plots: the text of performance.txt, the figures of results.json.
 
-python -m benchmarks.performance_page
+python -m benchmarks.report.performance_page
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.contract import IN_ONE_PROCESS
-from benchmarks.data_plane import DISPATCH, FLOORS, LOADED, PARTITIONED, STEPS
+from benchmarks.data_plane.steps import DISPATCH, FLOORS, LOADED, PARTITIONED, STEPS
 from benchmarks.growing import BY_PARTITIONS, BY_SIZE, IN_PAGES
-from benchmarks.plots import Points, line_plot
-from benchmarks.results import Result, load
+from benchmarks.report.plots import Points, line_plot
+from benchmarks.report.results import Result, load
 from benchmarks.warehouse import MODELS
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = DOCS / "performance.md"
 PLOTS = DOCS / "performance"
 TEXT = Path(__file__).with_name("performance.txt")

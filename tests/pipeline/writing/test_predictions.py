@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlops_plugin.errors import ConnectionUnusable, DatabaseError
-from mlops_plugin.pipeline.predictions import first_predictions
+from mlops_plugin.pipeline.writing.predictions import first_predictions
 from support.ways_in import WayIn
 from support.workshop import Workshop
 

@@ -11,8 +11,8 @@ import pytest
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.records import Step
+from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
-from mlops_plugin.pipeline.step_record import Attempt
 from support.workshop import Workshop
 
 STEPS: tuple[Step, ...] = ("collect", "log", "infer", "persist")

@@ -5,7 +5,7 @@ way (pandas over SQLAlchemy and mysqlclient) whole and in chunks, the dispatch's
 their own with staging and event store, and reading alone and writing alone. Prints medians, and keeps each as
 soon as it is measured.
 
-    python -m benchmarks.data_plane [--rows 1000000] [--repeat 3] [--models LogisticRegression] [--quick]
+    python -m benchmarks.data_plane.steps [--rows 1000000] [--repeat 3] [--models NAME] [--quick]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 import arrow_odbc
 import pyarrow as pa
 
-from benchmarks.results import Result, result, show, store
+from benchmarks.report.results import Result, result, show, store
 from benchmarks.warehouse import MODELS, TABLE, Spent, Warehouse, open_warehouse, peer_driver
 
 CHUNK_ROWS = 50_000

@@ -1,0 +1,1 @@
+"""What was measured last, and docs/performance.md, which is made of it."""

@@ -1,0 +1,1 @@
+"""What the Monitor records: probes, incidents, and who was notified of them."""

@@ -1,0 +1,1 @@
+"""Where `persist` puts predictions, what it adds to them, and how they are read back."""
