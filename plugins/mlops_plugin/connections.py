@@ -6,21 +6,13 @@ Beside them stand Airflow's masking of secrets and the two settings that the Mon
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from mlops_plugin.errors import ConnectionUnusable
-
-_SECRET_KEY = re.compile(r"pass|pwd|secret|token|credential|private|api_?key|access_?key", re.IGNORECASE)
-# In a connection string or URL that stands in extra: PWD=..., PASSWORD={...}, //user:password@
-_SECRET_IN_TEXT = re.compile(
-    r"(?:pass\w*|pwd|secret|token)\s*=\s*(?:\{((?:[^}]|\}\})*)\}|([^;&\s]+))|//[^:/@\s]*:([^@\s]+)@",
-    re.IGNORECASE,
-)
+from mlops_plugin.masking import learn, secrets_in, without
 
 
 @dataclass(frozen=True)
@@ -36,27 +28,14 @@ class ConnectionSpec:
     schema: str | None = None  # database name
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def redact(self, text: str) -> str:
-        """`text` (a driver's message) without this connection's secrets."""
-        for secret in sorted(self._spellings(), key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Its password, and what its extra says is secret."""
+        return (*([self.password] if self.password else []), *secrets_in(self.extra))
 
-    def _spellings(self) -> set[str]:
-        # As typed, as a URL writes it, and as a connection string or an SQL literal does.
-        return {
-            spelling
-            for secret in _secrets(self.password, self.extra)
-            for spelling in (
-                secret,
-                quote(secret),
-                quote(secret, safe=""),
-                quote_plus(secret),
-                secret.replace("}", "}}"),
-                secret.replace("'", "''"),
-                repr(secret)[1:-1],
-            )
-        }
+    def redact(self, text: str) -> str:
+        """`text` (a driver's message) without this connection's secrets, and without all that are known."""
+        return without(self.secrets, text)
 
 
 def airflow_home() -> Path:
@@ -111,7 +90,7 @@ def get_connection(conn_id: str) -> ConnectionSpec:
             f"connection '{conn_id}': extra is not a JSON object; write e.g. "
             '{"driver": "MariaDB Unicode"}'
         )
-    return ConnectionSpec(
+    spec = ConnectionSpec(
         conn_id=conn_id,
         conn_type=connection.conn_type or "",
         host=connection.host or None,
@@ -121,13 +100,39 @@ def get_connection(conn_id: str) -> ConnectionSpec:
         schema=connection.schema or None,
         extra=dict(extra),
     )
+    learn(spec.secrets)
+    return spec
 
 
-def without_secrets(query: str) -> str:
-    """The query as records may keep it: what Airflow knows to be secret is masked, as in its own views."""
-    from airflow.sdk._shared.secrets_masker import redact  # no public name of its own
+class WatchedAccessor:
+    """Airflow's `conn`, `var.value` or `var.json` of a template; the secrets that it hands out become known.
 
-    return str(redact(query))
+    Airflow's masker learns them too, but not the short ones, and of an extra not its parts.
+    """
+
+    def __init__(self, accessor: Any) -> None:
+        self._accessor = accessor
+
+    def __getattr__(self, name: str) -> Any:
+        return self._learned(name, getattr(self._accessor, name))
+
+    def get(self, name: str, *default: Any, **named_default: Any) -> Any:
+        """The same, with a default."""
+        return self._learned(name, self._accessor.get(name, *default, **named_default))
+
+    def _learned(self, name: str, found: Any) -> Any:
+        if hasattr(found, "extra") and hasattr(found, "password"):  # a connection
+            learn(secrets_in({"password": found.password}))
+            learn(secrets_in(found.extra))
+        else:
+            learn(secrets_in({name: found}))
+        return found
+
+
+def watched_secrets(context: Mapping[str, Any]) -> dict[str, Any]:
+    """What takes the place of `conn` and `var` among the names of a template."""
+    variables = {kind: WatchedAccessor(accessor) for kind, accessor in context["var"].items()}
+    return {"conn": WatchedAccessor(context["conn"]), "var": variables}
 
 
 def airflow_port() -> int:
@@ -149,20 +154,3 @@ def _malformed(conn_id: str) -> ConnectionUnusable:
         f"the Airflow connection '{conn_id}' cannot be read: its URI or JSON is not well-formed; percent-"
         "encode special characters in a URI (e.g. '@' as %40), or write it as JSON"
     )
-
-
-def _secrets(password: str | None, extra: object) -> Iterator[str]:
-    if password:
-        yield password
-    if isinstance(extra, Mapping):
-        for key, value in extra.items():
-            if isinstance(value, str) and value and _SECRET_KEY.search(str(key)):
-                yield value
-            else:
-                yield from _secrets(None, value)
-    elif isinstance(extra, (list, tuple)):
-        for value in extra:
-            yield from _secrets(None, value)
-    elif isinstance(extra, str):
-        for match in _SECRET_IN_TEXT.finditer(extra):
-            yield next(group for group in match.groups() if group is not None) or "\0"

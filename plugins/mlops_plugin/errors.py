@@ -1,7 +1,7 @@
 """Every error that this project raises on purpose, in one hierarchy.
 
 Each message says what failed, where, what was found and what to do. It never holds a password: the
-connection id stands for the connection.
+connection id stands for the connection, and what a driver or a library quotes is masked.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mlops_plugin.masking import masked
+
 
 class MlopsError(Exception):
     """Root of the hierarchy; `str()` of it may be shown to an operator."""
 
     # Whether a retry fails in the same way until a person changes something.
     is_final: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        # Here, and not where it was raised: a secret may have become known since.
+        return masked(super().__str__())
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+        return masked(f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}")
 
 
 class ConfigError(MlopsError):

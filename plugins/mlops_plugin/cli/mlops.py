@@ -10,12 +10,14 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from mlops_plugin.cli.masked_output import masked_output
 from mlops_plugin.errors import EventStoreError, MlopsError
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `mlops` command; returns its exit status."""
     options = _parser().parse_args(arguments)
     _use_local_environment()
+    with masked_output():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         status: int = options.run(options)
     except MlopsError as error:
@@ -36,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mlops: interrupted", file=sys.stderr)
         return 130
+    except Exception:  # noqa: BLE001 -- a fault of ours: printed as Python prints it, but masked
+        print(traceback.format_exc(), end="", file=sys.stderr)
+        return 1
     return status
 
 
@@ -263,9 +273,14 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _db_upgrade(options: argparse.Namespace) -> int:
-    from mlops_plugin.events.migrating import upgrade
+    from mlops_plugin.cli.known_secrets import learn_secrets_of
+    from mlops_plugin.events.migrating import current, upgrade
+    from mlops_plugin.events.tables import SCHEMA_VERSION
 
-    with _deployment(_load(options)).event_store() as store:
+    loaded = _load(options)
+    with _deployment(loaded).event_store() as store:
+        if current(store.address) not in (None, SCHEMA_VERSION):
+            learn_secrets_of(loaded.config)  # migrations clean what earlier versions have stored
         print(f"event store ({store.address}): version {upgrade(store.address)}")
     return 0
 

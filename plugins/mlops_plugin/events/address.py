@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec, database_file
 from mlops_plugin.errors import ConnectionUnusable, EventStoreError
+from mlops_plugin.masking import masked
 
 CONNECT_TIMEOUT_S = 10
 TRUSTED_S = 1.0  # a connection that was used so recently is taken to be alive; a write is repeated if not
@@ -68,7 +69,7 @@ class StoreAddress:
         return f"connection '{self.connection.conn_id}'" if self.connection else f"file {self.path}"
 
     def redact(self, text: str) -> str:
-        return self.connection.redact(text) if self.connection else text
+        return self.connection.redact(text) if self.connection else masked(text)
 
     def create_engine(self, *, create_file: bool = False) -> sa.Engine:
         """An engine that has not connected yet. Without `create_file` a missing SQLite file stays missing."""
@@ -169,9 +170,15 @@ def translate_errors(address: StoreAddress, doing: str) -> Iterator[None]:
     try:
         yield
     except sa.exc.StatementError as error:
-        raise _refused(address, doing, str(error.orig or error)) from error
+        message = str(error.orig or error)
+        raise _refused(address, doing, message) from _unless_it_quotes_secrets(address, error)
     except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
-        raise _refused(address, doing, str(error)) from error
+        raise _refused(address, doing, str(error)) from _unless_it_quotes_secrets(address, error)
+
+
+def _unless_it_quotes_secrets(address: StoreAddress, error: Exception) -> Exception | None:
+    # A traceback prints the cause as well.
+    return error if address.redact(str(error)) == str(error) else None
 
 
 def _refused(address: StoreAddress, doing: str, message: str) -> EventStoreError:

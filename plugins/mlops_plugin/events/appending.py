@@ -24,6 +24,9 @@ from mlops_plugin.events.records import (
     summarise,
 )
 from mlops_plugin.events.tables import DISPATCH_ID_CHARS, ERROR_CHARS, NAME_CHARS
+from mlops_plugin.masking import masked, masked_values
+
+_NAMES = frozenset(("columns", "first_key", "last_key", "state"))  # of details: no texts
 
 
 def beginning(identity: DispatchIdentity) -> EventRecord:
@@ -69,9 +72,16 @@ def new_event(
         at=datetime.now(UTC),
         row_count=None,
         seconds=None,
-        error=None if error is None else first_line(error, ERROR_CHARS),
-        details=None if details is None else plain(details),
+        error=None if error is None else first_line(masked(error), ERROR_CHARS),
+        details=None if details is None else _without_secrets(kind, plain(details)),
     )
+
+
+def _without_secrets(kind: Kind, details: dict[str, Any]) -> dict[str, Any]:
+    """All texts but names and keys: a column may be called like a password, and must still be found."""
+    if kind == "started":  # who makes the dispatch, and which
+        return details
+    return {name: item if name in _NAMES else masked_values(item) for name, item in details.items()}
 
 
 def append_event(connection: sa.Connection, event: EventRecord) -> DispatchRecord:

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 from mlops_plugin.events.sql_dialects import keeps_time_zone, long_text_type, utc_time_type
+from mlops_plugin.masking import masked
 
-SCHEMA_VERSION = "0008"  # the newest revision in migrations/versions
+SCHEMA_VERSION = "0009"  # the newest revision in migrations/versions
 VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may share a database with others
 
 DISPATCH_ID_CHARS = 36
@@ -70,6 +71,32 @@ class JsonText(sa.types.TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+class MaskedError(sa.types.TypeDecorator[str]):
+    """An error on one line, without secrets: as it is stored, and as it is read, when more may be known."""
+
+    impl = sa.String(ERROR_CHARS)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else masked(value)[:ERROR_CHARS]
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else masked(value)
+
+
+class MaskedText(sa.types.TypeDecorator[str]):
+    """The same without a practical limit: a query, or an address."""
+
+    impl = LongText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else masked(value)
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else masked(value)
+
+
 metadata = sa.MetaData()
 
 # Binary collation: model `Churn` is not model `churn`, and all engines sort ids alike.
@@ -106,10 +133,10 @@ dispatches = sa.Table(
     sa.Column("first_key", JsonText),
     sa.Column("last_key", JsonText),
     sa.Column("artifact_sha256", sa.String(64)),
-    sa.Column("artifact_uri", LongText),
+    sa.Column("artifact_uri", MaskedText),
     sa.Column("config_sha256", sa.String(64)),
-    sa.Column("query", LongText),
-    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Column("query", MaskedText),
+    sa.Column("error", MaskedError),
     # One for each combination of filters (`reading.passing` names it): every list is read newest first from
     # the end of one of these, so that any page costs the same.
     sa.Index("mlops_dispatch_newest", "created_at", "dispatch_id"),
@@ -141,7 +168,7 @@ events = sa.Table(
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("row_count", sa.BigInteger),  # `rows` is a reserved word in MySQL 8
     sa.Column("seconds", sa.Double),
-    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Column("error", MaskedError),
     sa.Column("details", JsonText),
     sa.Index("mlops_event_dispatch", "dispatch_id", "id"),
     sa.Index("mlops_event_model", "model", "at", "id"),
@@ -158,7 +185,7 @@ probes = sa.Table(
     sa.Column("at", UtcTime, primary_key=True),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("seconds", sa.Double),
-    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Column("error", MaskedError),
     sa.Index("mlops_probe_at", "at"),
     **_MYSQL,
 )
@@ -189,7 +216,7 @@ incidents = sa.Table(
     sa.Column("ended_at", UtcTime),
     # The state that followed; also empty for incidents before version 0007.
     sa.Column("ended_as", sa.String(20)),
-    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Column("error", MaskedError),
     sa.Index("mlops_incident_target", "target", "began_at"),
     sa.Index("mlops_incident_ended", "ended_at"),
     sqlite_autoincrement=True,
@@ -218,7 +245,7 @@ notices = sa.Table(
     sa.Column("state_after", sa.String(20), nullable=False),
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("since", UtcTime, nullable=False),
-    sa.Column("error", sa.String(ERROR_CHARS)),
+    sa.Column("error", MaskedError),
     sa.Column("told", JsonText, nullable=False),
     sa.Column("claimed_until", UtcTime),
     sa.Column("settled_at", UtcTime),

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from mlops_plugin.errors import DatabaseError, MlopsError
+from mlops_plugin.masking import masked
 
 State = Literal["up", "partly", "down"]
 Outcome = Literal["ok", "no address", "failed", "refused", "timed out", "unreachable"]
@@ -84,6 +85,7 @@ class Notes:
         with self._lock:
             found = next(step for step in self._open if step[:2] == (name, address))
             self._open.remove(found)
+            said = said and masked(said)
             self._ended.append(Step(name, outcome, time.monotonic() - found[2], said, address))
 
     def add(self, step: Step) -> None:

@@ -17,6 +17,7 @@ from airflow.sdk import DAG, BaseOperator
 from mlops_plugin.config.loader import load_config, load_settings
 from mlops_plugin.config.schedules import FixedSchedule, PeriodicSchedule
 from mlops_plugin.config.schema import MONITOR_DAG_ID, ModelConfig, MonitorConfig
+from mlops_plugin.masking import masked
 
 if TYPE_CHECKING:
     from mlops_plugin.events.records import DispatchRecord
@@ -87,7 +88,7 @@ def _ask_airflow(
     try:
         return find_dags(models, last, now)
     except AirflowRuntimeError as error:
-        failures.append(f"Airflow could not be asked about the timing of the models: {error}")
+        failures.append(f"Airflow could not be asked about the timing of the models: {masked(str(error))}")
         return {}
 
 

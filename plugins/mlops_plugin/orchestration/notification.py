@@ -13,6 +13,7 @@ from typing import Any
 from mlops_plugin.config.schema import NotifierConfig
 from mlops_plugin.errors import NotifierUnusable
 from mlops_plugin.events.health.notices import Notice, Notices
+from mlops_plugin.masking import masked
 
 _GIVEN_UP_AFTER = timedelta(days=1)
 
@@ -80,13 +81,13 @@ def _notify_one(notice: Notice, config: NotifierConfig, index: int, context: Map
         "target": notice.name,
         "before": change.before,
         "after": change.after,
-        "error": change.error or "",
+        "error": masked(change.error or ""),
         "since": change.since,
     }
     try:
         _make(config, index)({**context, **news})
     except Exception as error:  # noqa: BLE001 -- the other notifiers must still run; the task fails afterwards
-        return f"monitor.notify[{index}] ({config.notifier}): {type(error).__name__}: {error}"
+        return masked(f"monitor.notify[{index}] ({config.notifier}): {type(error).__name__}: {error}")
     return None
 
 

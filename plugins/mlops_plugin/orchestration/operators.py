@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.sdk import BaseOperator
 
 from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
+from mlops_plugin.connections import watched_secrets
 from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError, TemplateMistake
 from mlops_plugin.orchestration.data_intervals import Interval, interval_at, without_gap
-from mlops_plugin.orchestration.rendering import interval_context, require_interval, time_writer
+from mlops_plugin.orchestration.rendering import interval_context, require_interval, template_environment
 
 if TYPE_CHECKING:
     from mlops_plugin.events.records import Step
@@ -151,7 +152,8 @@ class QueryOperator(StepOperator):
         from jinja2 import TemplateError as JinjaError
 
         interval = _set_dates(context, self.model)
-        environment = jinja_env.overlay(finalize=time_writer(self.model))
+        context.update(watched_secrets(context))
+        environment = template_environment(jinja_env, self.model)
         try:
             require_interval(self.model, self.query, interval)
             super()._do_render_template_fields(parent, template_fields, context, environment, seen_oids)

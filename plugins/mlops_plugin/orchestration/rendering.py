@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_plugin.config.schedules import UTC_NAME
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.connections import get_connection
+from mlops_plugin.connections import get_connection, watched_secrets
 from mlops_plugin.errors import EmptyInterval, TemplateError
+from mlops_plugin.masking import SHORT, learn, masked
 from mlops_plugin.orchestration.data_intervals import Interval, interval_at
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from mlops_plugin.databases.engines.engine import Engine
 
 _TEMPLATE_SIGNS = ("{{", "{%", "{#")
@@ -58,7 +61,8 @@ def render(
         },
         **interval_context(model, moment, (start, end)),
     }
-    environment = dag.get_template_env().overlay(finalize=time_writer(model))
+    context.update(watched_secrets(context))
+    environment = template_environment(dag.get_template_env(), model)
     try:
         return str(environment.from_string(query).render(context))
     except (JinjaError, AirflowRuntimeError) as error:
@@ -66,6 +70,26 @@ def render(
             f"models.{model.name}.{path}: {error}; without a DAG run, a query knows data_interval_start, "
             "data_interval_end, logical_date, ds, ts, params, macros, conn and var"
         ) from error
+
+
+def template_environment(environment: Environment, model: ModelConfig) -> Environment:
+    """Airflow's environment, with times written for the source; what a filter makes of a secret is one."""
+    ours = environment.overlay(finalize=time_writer(model))
+    ours.filters = {name: _watched_filter(filter) for name, filter in environment.filters.items()}
+    return ours
+
+
+def _watched_filter(filter: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(filter)  # with the mark by which Jinja knows what else it wants
+    def watched(*args: Any, **named: Any) -> Any:
+        made = filter(*args, **named)
+        if isinstance(made, str) and len(made) >= SHORT and made not in args:
+            given = [text for text in args if isinstance(text, str)]
+            if any(masked(text) != text for text in given):
+                learn([made])
+        return made
+
+    return watched
 
 
 def interval_context(model: ModelConfig, moment: datetime, interval: Interval) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.connections import without_secrets
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
@@ -114,7 +113,7 @@ class ConfiguredSource:
                 partitions = plan_partitions(
                     database, rendered, wanted, f"models.{model.name}.source.partitions"
                 )
-        return without_secrets(rendered), partitions
+        return rendered, partitions
 
     @contextlib.contextmanager
     def open(self, partition: Partition) -> Iterator[QuerySource]:

@@ -22,6 +22,7 @@ from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.masking import masked
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.increment import Increment, advance_mark
@@ -168,7 +169,7 @@ class _RunningStep:
         dispatch, store = self._dispatch, self.runner.store
         order = None if dispatch.is_dry_run else take_order(dispatch, store)  # before anything is read
         query, partitions = self.runner.source.plan()
-        steps.plan(query, partitions, self.shelf, order)
+        steps.plan(masked(query), partitions, self.shelf, order)
         return PlanReport(tuple(partition.name for partition in partitions))
 
     def _collect(self) -> CollectReport:
@@ -177,8 +178,9 @@ class _RunningStep:
         open_source = functools.partial(self.runner.source.open, ALL_ROWS)
         with open_in_order(self._dispatch, self.runner.store, open_source) as (source, rows, order):
             read = source.describe()
+            sql = masked(read.sql)
             collected = steps.collect(
-                self._dispatch, read.sql, rows, self.shelf, increment=source.increment, order=order
+                self._dispatch, sql, rows, self.shelf, increment=source.increment, order=order
             )
         return CollectReport(collected.rows, read.to_json(), collected.increment)
 
@@ -188,7 +190,7 @@ class _RunningStep:
             read = source.describe()
             collected = steps.collect(
                 self._dispatch,
-                read.sql,
+                masked(read.sql),
                 source.rows(),
                 self.shelf,
                 increment=source.increment,

@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_plugin.errors import BrokenModel, ConfigError, MlopsError, UnknownModel
+from mlops_plugin.masking import masked
 from mlops_plugin.web.access import Rights, signed_in
 from mlops_plugin.web.error_status import refusals, status_of
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
@@ -83,7 +84,7 @@ def _bad_request(request: Request, error: RequestValidationError) -> Response:
 
 
 def _our_error(request: Request, error: MlopsError) -> Response:
-    # Only ours: their texts are for operators and hold no secret.
+    # Only ours: their texts are for operators, and masked.
     return _answer(request, status_of(error), _text_for(request, error))
 
 
@@ -103,7 +104,7 @@ def _unforeseen(request: Request, _error: Exception) -> Response:
 
 
 def _answer(request: Request, status: int, text: str) -> Response:
-    text, path = printable(text), request.scope["path"]
+    text, path = printable(masked(text)), request.scope["path"]
     wants_page = "text/html" in request.headers.get("accept", "") and "/api/" not in path
     if not wants_page:
         return JSONResponse({"detail": text}, status_code=status)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig
-from mlops_plugin.connections import without_secrets
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition, is_ordered, narrowed, shown
 from mlops_plugin.events.store import EventStore
@@ -43,7 +42,7 @@ class KeyFilter:
 class SourceDescription:
     """What was read, as data; `sql` is the one place that turns it into text for people."""
 
-    statement: str  # rendered, narrowed by all conditions, secrets masked
+    statement: str  # rendered, narrowed by all conditions, with its secrets: the runner masks them
     parameters: tuple[object, ...] = ()
     pages: PagesConfig | None = None
     key_filter: KeyFilter | None = None
@@ -87,7 +86,7 @@ class QuerySource:
 
     def describe(self) -> SourceDescription:
         statement, parameters = self._statement()
-        return SourceDescription(without_secrets(statement), parameters, self.pages, self.key_filter)
+        return SourceDescription(statement, parameters, self.pages, self.key_filter)
 
     def rows(self) -> pa.RecordBatchReader:
         """Start reading. Raises `DatabaseError`, `UnsupportedType` or, for pages, `PartitionError`."""

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.config.schema import BASELINE_SUFFIX, ModelConfig
-from mlops_plugin.connections import without_secrets
 from mlops_plugin.errors import ArtifactError, ContractError
 from mlops_plugin.formats.runtime import Runtime, load_runtime
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
 from mlops_plugin.formats.signature.storing import add_to_signature
+from mlops_plugin.masking import masked
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.validation.baseline import (
     Baseline,
@@ -74,7 +74,7 @@ def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> B
             runtime.features,
             seen.of(sound_rows(bound, rows)),
             artifact_sha256=runtime.artifact_sha256,
-            origin=without_secrets(query),
+            origin=masked(query),
             classes=None,
         )
     baseline = baseline.with_classes(seen.classes)

@@ -1,0 +1,203 @@
+"""Masks secrets in every text that is stored, shown, logged or printed.
+
+Who reads a secret calls `learn`; who hands out a text calls `masked`. What is known holds for the whole
+process, as in Airflow's own secrets masker: an error does not know the connection whose password it quotes.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import json
+import re
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+
+# Airflow masks no shorter ones either. Ours are masked where they stand alone: in a word, they mean nothing.
+SHORT = 5
+_OTHER_CASE = 8  # characters from which a secret is found in the other case, too
+_LINE = 16  # characters from which a line of a secret of several lines (a key file) is one itself
+_ENCODED = 512  # characters up to which base64 and hexadecimal forms are looked for
+_MASKERS = ("airflow.sdk._shared.secrets_masker", "airflow._shared.secrets_masker")
+_SECRET_KEY = re.compile(
+    r"pass|pwd|secret|token|credential|private|bearer|authorization|auth_header|webhook|keyfile|dsn"
+    r"|api_?key|access_?key|account_?key|service_?key|service_account|connection_?string",
+    re.IGNORECASE,
+)
+_KEY_FILE_EDGE = re.compile(r"-----(BEGIN|END) [A-Z ]+-----$")
+# In a connection string or URL: PWD=..., PASSWORD={...}, //user:password@
+_IN_CONNECTION_STRING = re.compile(
+    r"(?:pass\w*|pwd|secret|token)\s*=\s*(?:\{((?:[^}]|\}\})*)\}|([^;&\s]+))|//[^:/@\s]*:([^@\s]+)@",
+    re.IGNORECASE,
+)
+# The same in any text, where nobody has told what is secret. The name is in the first group.
+_ASSIGNED = re.compile(
+    r"(\b(?:password|passwd|pwd)=)(?:\{(?:[^}]|\}\})*\}|'[^']*'|\"[^\"]*\"|[^\s;&,)'\"*{]+)", re.IGNORECASE
+)
+_IN_URL = re.compile(r"(\b\w[\w+.-]*://[^\s:/@'\"]*:)[^\s/@'\"]+(?=@)")
+
+
+class KnownSecrets:
+    """Secrets, and each way in which one is written; several threads may use it at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._secrets: set[str] = set()
+        self._of_airflow: set[str] = set()  # patterns of Airflow's maskers that are known here, or from here
+        self._pattern: re.Pattern[str] | None = None  # None if it has to be made
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know these from now on; Airflow's maskers, which clean its logs and pages, learn them as well."""
+        with self._lock:
+            new = set(secrets) - self._secrets
+            self._secrets |= new
+            if not new:
+                return
+            self._pattern = None
+            told = _worth_telling(new)
+            self._of_airflow |= {re.escape(spelling) for spelling in told}
+        _tell_airflow(told)
+
+    def mask(self, text: str) -> str:
+        """`text` with each known secret, in whichever way it is written, replaced by `MASK`."""
+        self._learn_from_airflow()
+        with self._lock:
+            if self._pattern is None:
+                self._pattern = _pattern_of(self._secrets)
+            pattern = self._pattern
+        return _IN_URL.sub(rf"\1{MASK}", _ASSIGNED.sub(rf"\1{MASK}", pattern.sub(MASK, text)))
+
+    def _learn_from_airflow(self) -> None:
+        """Airflow knows what it has handed to templates, but not how a URL or SQL writes it."""
+        for name in _MASKERS:
+            if (module := sys.modules.get(name)) is None:
+                continue
+            patterns = set(module._secrets_masker().patterns) - self._of_airflow
+            if patterns:
+                self._of_airflow |= patterns
+                for pattern in patterns:
+                    secret = re.sub(r"\\(.)", r"\1", pattern, flags=re.DOTALL)
+                    self.learn([secret, *_secrets_in_text(secret, is_secret=False)])
+
+
+_known = KnownSecrets()
+learn = _known.learn
+masked = _known.mask
+
+
+def masked_values(value: Any) -> Any:
+    """JSON with all its texts masked; names stay."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, Mapping):
+        return {name: masked_values(item) for name, item in value.items()}
+    return [masked_values(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def without(secrets: Iterable[str], text: str) -> str:
+    """`text` without these secrets, which need not be known, and without those that are."""
+    return masked(_pattern_of(secrets).sub(MASK, text))
+
+
+def secrets_in(value: object, *, is_secret: bool = False) -> Iterator[str]:
+    """The secrets in a connection's extra or in a Variable: what a name gives away, at any depth.
+
+    `is_secret`: whether all of it is one, because of the name that it stands under.
+    """
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from secrets_in(item, is_secret=is_secret or is_secret_name(str(name)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secrets_in(item, is_secret=is_secret)
+    elif isinstance(value, str):
+        yield from _secrets_in_text(value, is_secret=is_secret)
+    elif is_secret and isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a value of this name is secret: by our list, or by Airflow's and the deployment's."""
+    if _SECRET_KEY.search(name):
+        return True
+    module = sys.modules.get(_MASKERS[0])
+    return module is not None and bool(module.should_hide_value_for_key(name))
+
+
+def _secrets_in_text(text: str, *, is_secret: bool) -> Iterator[str]:
+    if is_secret and text:
+        yield text
+    if text.lstrip()[:1] in ("{", "["):  # JSON within JSON, e.g. keyfile_dict
+        with contextlib.suppress(ValueError, RecursionError):
+            yield from secrets_in(json.loads(text), is_secret=is_secret)
+    for match in _IN_CONNECTION_STRING.finditer(text):
+        if found := next((group for group in match.groups() if group), None):
+            yield found
+
+
+def _spellings_of(secret: str) -> set[str]:
+    """How a secret is written: as typed, in other syntax, in base64, in the other case."""
+    found = {secret, " ".join(secret.split()), *_in_syntaxes(secret)}
+    found |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= _LINE}
+    if SHORT <= len(secret) <= _ENCODED:
+        data = secret.encode(errors="surrogatepass")
+        found |= {
+            encode(data).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)
+        }
+        found.add(data.hex())
+    if len(secret) >= _OTHER_CASE:
+        found |= {secret.upper(), secret.lower()}
+    return {
+        spelling for spelling in found if spelling not in ("", MASK) and not _KEY_FILE_EDGE.match(spelling)
+    }
+
+
+def _in_syntaxes(secret: str) -> Iterator[str]:
+    """In a URL, a connection string, SQL, JSON, HTML and Python."""
+    data = secret.encode(errors="surrogatepass")
+    for safe in ("/", ""):
+        quoted = quote(data, safe=safe)
+        yield from (quoted, re.sub("%..", lambda code: code[0].lower(), quoted))
+    yield quote_plus(data)
+    yield secret.replace("}", "}}")
+    yield secret.replace("'", "''")
+    yield secret.replace("\\", "\\\\").replace("'", "\\'")
+    yield repr(secret)[1:-1]
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield html.escape(secret)
+
+
+def _pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
+    """Longest first: of two that begin alike, the longer one is there."""
+    spellings = {spelling for secret in secrets for spelling in _spellings_of(secret)}
+    ordered = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
+    return re.compile("|".join(map(_one_pattern, ordered)) or r"(?!)")
+
+
+def _one_pattern(spelling: str) -> str:
+    pattern = re.escape(spelling)
+    if len(spelling) >= SHORT and spelling.lower() != "airflow":
+        return pattern
+    return rf"(?<!\w){pattern}(?!\w)"
+
+
+def _worth_telling(secrets: Iterable[str]) -> list[str]:
+    """What Airflow should mask; it compares with all of them, and refuses short ones with a warning."""
+    spellings = {spelling for secret in secrets for spelling in (secret, *_in_syntaxes(secret))}
+    return sorted(spelling for spelling in spellings if len(spelling) >= SHORT)
+
+
+def _tell_airflow(spellings: Iterable[str]) -> None:
+    if _MASKERS[0] not in sys.modules:
+        return  # who imports it later has its logs cleaned of what Airflow itself has read
+    from airflow.sdk.log import mask_secret
+
+    for spelling in spellings:
+        mask_secret(spelling)
