@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import current, upgrade
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
+from mlops_plugin.masking import learn
 from support.event_stories import connection_of, new_identity
 
 MIGRATIONS = Path(mlops_plugin.events.__file__).parent / "migrations"
@@ -219,3 +222,60 @@ def test_dispatches_of_the_version_before_stay(empty_address: StoreAddress) -> N
         dispatch = store.get("d1")
         assert dispatch is not None
         assert (dispatch.rows_persisted, dispatch.rows_superseded) == (3, 1)
+
+
+PLANTED = "sec ret9"
+AT = datetime(2026, 1, 2, 3, 4, 5, 6)
+
+
+def _plant(address: StoreAddress) -> None:
+    """What an earlier version has stored of a secret."""
+    logged = {"query": f"SELECT '{PLANTED}'", "columns": [{"name": PLANTED}]}
+    dispatch: dict[str, Any] = {"dispatch_id": "d", "model": "churn", "origin": "showroom", "dry_run": True}
+    dispatch |= {"state": "failed", "created_at": AT, "updated_at": AT, "tries": 1}
+    dispatch |= {"query": f"SELECT '{PLANTED}'", "artifact_uri": f"s3://m?key={PLANTED}", "error": PLANTED}
+    event = {"dispatch_id": "d", "model": "churn", "at": AT}
+    started = {"dispatch_id": "d", "requested_by": PLANTED}
+    notice = {"target": "t", "name": "T", "state_before": "up", "state_after": "down", "at": AT, "since": AT}
+    rows = [
+        ("dispatch", dispatch),
+        ("event", {**event, "kind": "logged", "error": "at sec%20ret9", "details": json.dumps(logged)}),
+        ("event", {**event, "kind": "started", "error": None, "details": json.dumps(started)}),
+        ("incident", {"target": "t", "state": "down", "began_at": AT, "error": "PWD=unknown"}),
+        ("notice", {**notice, "error": f"x {PLANTED}", "told": "[]"}),
+    ]
+    probe = {"at": AT, "state": "down", "error": PLANTED}
+    rows += [("probe", {"target": f"t{number}", **probe}) for number in range(2100)]  # several pages
+    engine = address.create_engine().execution_options(writes=True)
+    with engine.begin() as connection:
+        for name, values in rows:
+            table = sa.table(f"mlops_{name}", *map(sa.column, values))
+            connection.execute(sa.insert(table).values(values))
+    engine.dispose()
+
+
+def test_secrets_that_earlier_versions_have_stored_are_masked(empty_address: StoreAddress) -> None:
+    if empty_address.path:
+        empty_address.path.parent.mkdir(parents=True)
+    upgrade(empty_address, "0008")
+    _plant(empty_address)
+    learn([PLANTED])
+    assert upgrade(empty_address) == SCHEMA_VERSION
+    engine = empty_address.create_engine()
+    with engine.connect() as connection:
+
+        def stored(statement: str) -> list[tuple[Any, ...]]:
+            return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+        assert stored("SELECT query, artifact_uri, error FROM mlops_dispatch") == [
+            ("SELECT '***'", "s3://m?key=***", "***")
+        ]
+        logged, started = stored("SELECT error, details FROM mlops_event ORDER BY id")
+        assert logged[0] == "at ***"
+        # A column's name is no text: others look for it.
+        assert json.loads(logged[1]) == {"query": "SELECT '***'", "columns": [{"name": PLANTED}]}
+        assert json.loads(started[1]) == {"dispatch_id": "d", "requested_by": PLANTED}
+        assert stored("SELECT error, COUNT(*) FROM mlops_probe GROUP BY error") == [("***", 2100)]
+        assert stored("SELECT error FROM mlops_incident") == [("PWD=***",)]
+        assert stored("SELECT error FROM mlops_notice") == [("x ***",)]
+    engine.dispose()

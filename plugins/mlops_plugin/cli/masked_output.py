@@ -33,5 +33,5 @@ class MaskedStream:
 def masked_output() -> Iterator[None]:
     """Mask what is written to standard output and standard error inside."""
     out, err = MaskedStream(sys.stdout), MaskedStream(sys.stderr)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield

@@ -5,6 +5,7 @@ The tables are written out here and not taken from `events.tables`: that module 
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op  # noqa: TID253 -- only Alembic itself loads this module
@@ -37,7 +38,7 @@ def upgrade() -> None:
 
 
 def _mask(
-    connection: sa.Connection, table: sa.TableClause, key: list[sa.ColumnClause], texts: Sequence[str]
+    connection: sa.Connection, table: sa.TableClause, key: list[sa.ColumnClause[Any]], texts: Sequence[str]
 ) -> None:
     """Page by page in the order of the key; only rows that change are written."""
     filled = sa.or_(*(table.c[text].is_not(None) for text in texts))
@@ -53,7 +54,7 @@ def _mask(
         rows = connection.execute(page.where(_behind(key, rows[-1]))).mappings().all()
 
 
-def _behind(key: list[sa.ColumnClause], last: sa.RowMapping) -> sa.ColumnElement[bool]:
+def _behind(key: list[sa.ColumnClause[Any]], last: sa.RowMapping) -> sa.ColumnElement[bool]:
     first, *rest = key
     behind = first > last[first.name]
     return sa.or_(behind, sa.and_(first == last[first.name], _behind(rest, last))) if rest else behind

@@ -1,0 +1,151 @@
+"""Each way in which a secret is written is found in a text, and nothing else is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from mlops_plugin.errors import DatabaseError, MlopsError
+from mlops_plugin.masking import KnownSecrets, masked_values, secrets_in
+
+HARD = "p@ss w}rd'/\"\\ü<&>"
+KEY_FILE = """-----BEGIN PRIVATE KEY-----
+MIIEvQIBADANBgkqhkiG9w0B
+AQEFAASCBKcwggSjAgEAAoIB
+-----END PRIVATE KEY-----
+"""
+
+
+def known(*secrets: str) -> KnownSecrets:
+    found = KnownSecrets()
+    found.learn(secrets)
+    return found
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        HARD,
+        quote(HARD),
+        quote(HARD, safe=""),
+        re.sub("%..", lambda code: code[0].lower(), quote(HARD, safe="")),
+        quote_plus(HARD),
+        HARD.replace("}", "}}"),
+        HARD.replace("'", "''"),
+        json.dumps(HARD)[1:-1],
+        json.dumps(HARD, ensure_ascii=False)[1:-1],
+        repr(HARD)[1:-1],
+        HARD.upper(),
+        base64.b64encode(HARD.encode()).decode().rstrip("="),
+        HARD.encode().hex(),
+    ],
+)
+def test_every_spelling_of_a_secret_is_masked(spelling: str) -> None:
+    assert known(HARD).mask(f"near '{spelling}' in line 1") == "near '***' in line 1"
+
+
+def test_a_key_file_is_masked_as_a_whole_on_one_line_and_line_by_line() -> None:
+    secrets = known(KEY_FILE)
+    assert secrets.mask(f"<{KEY_FILE}>") == "<***>"
+    assert secrets.mask(f"<{' '.join(KEY_FILE.split())}>") == "<***>"
+    assert secrets.mask("bad line MIIEvQIBADANBgkqhkiG9w0B") == "bad line ***"
+    assert secrets.mask("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
+
+
+def test_a_short_secret_is_masked_where_it_stands_alone() -> None:
+    secrets = known("pw1", "airflow")
+    assert secrets.mask("'pw1' pw12 xpw1 airflow apache_airflow") == "'***' pw12 xpw1 *** apache_airflow"
+
+
+def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
+    assert known("hunter", "hunter2hunter").mask("hunter2hunter hunter") == "*** ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("DSN=x;UID=me;PWD=unknown1;", "DSN=x;UID=me;PWD=***;"),
+        ("Driver=x;PASSWORD={un;kno}}wn};Port=1", "Driver=x;PASSWORD=***;Port=1"),
+        ("host=h password=unknown1 dbname=d", "host=h password=*** dbname=d"),
+        ("postgresql://me:unknown1@host/d", "postgresql://me:***@host/d"),
+        ("s3://key:unk%2Fnown@bucket/x", "s3://key:***@bucket/x"),
+        ("http://host:8080/a@b", "http://host:8080/a@b"),
+        ("WHERE passwords > 3 AND at = '10:20'", "WHERE passwords > 3 AND at = '10:20'"),
+    ],
+)
+def test_a_password_in_a_connection_string_is_masked_although_nobody_told(text: str, shown: str) -> None:
+    assert known().mask(text) == shown
+    assert known().mask(shown) == shown
+
+
+def test_what_airflow_masks_is_masked_in_every_spelling() -> None:
+    from airflow.sdk.log import mask_secret
+
+    mask_secret("from airflow/1")
+    text = known().mask("from airflow/1 from%20airflow%2F1")
+    assert text == "*** ***"
+
+
+def test_airflow_masks_what_is_known_here() -> None:
+    from airflow.sdk._shared.secrets_masker import redact
+
+    known("to airflow'1")
+    assert redact("to airflow'1 to airflow''1") == "*** ***"
+
+
+def test_masking_many_times_learns_nothing_new() -> None:
+    secrets = known("a secret/1")
+    for _ in range(3):
+        secrets.mask("text")
+    before = len(secrets._secrets)
+    secrets.mask("text")
+    assert len(secrets._secrets) == before
+
+
+def test_the_secrets_of_an_extra_are_those_that_their_names_tell() -> None:
+    extra = {
+        "driver": "MariaDB Unicode",
+        "PWD": "one",
+        "nested": [{"api_key": "two", "pin": 1}],
+        "credentials": {"id": "three", "number": 4},
+        "keyfile_dict": '{"private_key": "five"}',
+        "connect": "DRIVER=x;Password={s}}ix};UID=me",
+        "url": "//me:seven@host",
+        "webhook_url": "https://chat.example/eight",
+    }
+    found = set(secrets_in(extra))
+    assert {"one", "two", "three", "4", "five", "s}}ix", "seven", "https://chat.example/eight"} <= found
+    assert not found & {"MariaDB Unicode", "1", "me", "DRIVER=x;Password={s}}ix};UID=me"}
+
+
+def test_an_error_that_quotes_a_secret_learnt_later_does_not_show_it() -> None:
+    from mlops_plugin.masking import learn
+
+    error = DatabaseError("warehouse", "the query", "near 'learnt too late'")
+    plain = MlopsError("learnt too late")
+    learn(["learnt too late"])
+    assert str(error) == "connection 'warehouse': the query failed: near '***'"
+    assert str(plain) == "***"
+
+
+def test_json_is_masked_in_its_values_and_keeps_its_names() -> None:
+    from mlops_plugin.masking import learn
+
+    learn(["in values"])
+    assert masked_values({"in values": ["in values", 1, None, {"a": "<in values>"}]}) == {
+        "in values": ["***", 1, None, {"a": "<***>"}]
+    }
+
+
+def test_masking_loads_nothing_of_airflow() -> None:
+    code = (
+        "import sys; from mlops_plugin.masking import learn, masked; learn(['hunter22']);"
+        "assert masked('hunter22') == '***'; assert not [m for m in sys.modules if m.startswith('airflow')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
