@@ -156,7 +156,7 @@ def test_staged_notes_hold_no_secret(planted: Workshop) -> None:
     steps: tuple[Step, ...] = ("collect", "log", "infer")
     for step in steps:
         run_step(step, dispatch, planted.deployment, query=lambda: query)
-    assert len(list(planted.home.rglob("*.json"))) == 3
+    assert {path.name for path in planted.home.rglob("*.json")} >= {"collect.json", "log.json", "infer.json"}
     assert_no_file_has_a_secret(planted.folder)
 
 
@@ -172,7 +172,7 @@ def test_a_showroom_run_stores_and_tells_no_secret(planted: Workshop, pool: Mode
         record = store.get(shown.dispatch_id)
     assert record is not None
     assert record.query is not None
-    assert record.query.count("'***'") >= 9
+    assert record.query.count("'***'") == 8  # and one within a URI
     assert "'north' = 'north'" in record.query
     assert_no_file_has_a_secret(planted.folder)
 

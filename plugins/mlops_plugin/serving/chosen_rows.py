@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.selection import shown
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.partitions import Partition
@@ -77,7 +78,7 @@ class ChosenSource:
 
     def _cases(self) -> ChosenRows:
         with open_cases(self._model, self._deployment) as cases:
-            query, _ = cases.chosen_query(self._wanted.keys)
+            query = shown(*cases.chosen_query(self._wanted.keys))
             rows = cases.chosen(self._wanted.keys).read_all()
             if not self._wanted.is_why:
                 return ChosenRows(self._wanted, query, rows)
