@@ -127,7 +127,7 @@ def mlops(workshop: Workshop, *arguments: str) -> subprocess.CompletedProcess[st
         (("db", "upgrade"), 0),
         (("db", "current"), 0),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_no_command_prints_or_stores_a_secret(
     planted: Workshop, arguments: tuple[str, ...], status: int
