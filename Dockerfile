@@ -19,7 +19,15 @@ COPY --chown=airflow:0 docker/init.sh ./docker/
 COPY --chown=airflow:0 local_stack ./local_stack
 COPY --chown=airflow:0 dags ./dags
 COPY --chown=airflow:0 include ./include
-# A named volume takes over the owner of the folder that it covers.
-RUN mkdir -p mlops logs
 
-ENV AIRFLOW__MLOPS__CONFIG_FILE=/opt/airflow/include/config.yaml
+# The code is root's: what runs as airflow, which is in root's group, cannot change it. A named volume takes over
+# the owner of the folder that it covers.
+USER root
+RUN chown root:0 . \
+    && chown -R root:0 pyproject.toml requirements.* README.md LICENSE plugins docker local_stack dags include \
+    && chmod -R go-w . \
+    && install -d -o airflow -g 0 -m 700 mlops logs
+USER airflow
+
+ENV AIRFLOW__MLOPS__CONFIG_FILE=/opt/airflow/include/config.yaml \
+    AIRFLOW_CONFIG=/tmp/airflow.cfg

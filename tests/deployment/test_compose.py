@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +79,80 @@ def test_images_are_pinned() -> None:
         assert any(character.isdigit() for character in tag), image
 
 
-def test_only_the_web_interface_is_published() -> None:
-    published = {name for name, service in load(new_env())["services"].items() if "ports" in service}
-    assert published == {"api-server"}
+def test_only_the_web_interface_is_published_and_to_this_machine_only() -> None:
+    services = load({**new_env(), "MLOPS_PORT": "8081"})["services"]
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"api-server": ["127.0.0.1:8081:8080"]}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+@pytest.mark.parametrize("command", ["sh docker/new-env.sh {}", "sh docker/new-env.sh > {}"])
+def test_only_its_owner_reads_the_secrets(tmp_path: Path, command: str, umask: int) -> None:
+    made = tmp_path / ".env"
+    subprocess.run(
+        ["sh", "-c", command.format(made)], cwd=CHECKOUT, check=True, preexec_fn=lambda: os.umask(umask)
+    )
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert made.read_text().count("_PASSWORD=") == 8
+
+
+def test_new_secrets_do_not_replace_those_that_are_there(tmp_path: Path) -> None:
+    made = tmp_path / ".env"
+    made.write_text("FERNET_KEY=kept")
+    done = subprocess.run(["sh", "docker/new-env.sh", made], cwd=CHECKOUT, check=False, capture_output=True)
+    assert done.returncode != 0
+    assert made.read_text() == "FERNET_KEY=kept"
+
+
+SECRETS_OF = {
+    "mysql": {"MYSQL_ROOT", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SETUP", "DEMO_SOURCE", "DEMO_SINK"},
+    "init": {"FERNET", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SETUP", "DEMO_SOURCE", "DEMO_SINK", "ADMIN"},
+    "api-server": {"FERNET", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SOURCE", "DEMO_SINK", "JWT", "API_SECRET"},
+    "scheduler": {
+        *("FERNET", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SOURCE", "DEMO_SINK", "JWT", "API_SECRET", "REDIS"),
+    },
+    "dag-processor": {"FERNET", "AIRFLOW_DB"},
+    "triggerer": {"FERNET", "AIRFLOW_DB", "API_SECRET"},
+    "redis": {"REDIS"},
+    "worker": {"FERNET", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SOURCE", "DEMO_SINK", "API_SECRET", "REDIS"},
+}
+
+
+@pytest.mark.parametrize("name", SECRETS_OF)
+def test_a_service_gets_the_secrets_that_it_uses_and_no_others(name: str) -> None:
+    env = {key: f"value-of-{key}." for key in new_env()}
+    services = load(env)["services"]
+    assert set(services) == set(SECRETS_OF)
+    given = " ".join(map(str, services[name]["environment"].values()))
+    secrets = {
+        key: re.sub("_(PASSWORD|KEY|SECRET)$", "", key)
+        for key in env
+        if key.endswith(("_PASSWORD", "_KEY", "_SECRET"))
+    }
+    assert {short for key, short in secrets.items() if f"value-of-{key}." in given} == SECRETS_OF[name]
+
+
+def test_services_are_limited_in_what_they_may_do_and_take() -> None:
+    for name, service in load(new_env())["services"].items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"] <= 500, name
+        if name in ("mysql", "redis"):  # their entrypoints change to another account
+            continue
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["read_only"] is True, name
+
+
+def test_the_code_in_the_image_belongs_to_root() -> None:
+    """What is copied is handed to root before the image is done, and airflow owns what volumes cover only."""
+    lines = (CHECKOUT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    last_copy = max(number for number, line in enumerate(lines) if line.startswith("COPY "))
+    (handed,) = (line for line in lines[last_copy:] if line.startswith("RUN chown root:0 ."))
+    owned = handed.partition("chown -R root:0")[2].partition("&&")[0].split()
+    top = {path.split("/")[0] for path in _copied()}
+    assert {path for path in top if not any(fnmatch(path, pattern) for pattern in owned)} == set()
+    assert "chmod -R go-w ." in handed
+    assert [line for line in lines if line.startswith("USER ")][-1] == "USER airflow"
 
 
 def test_every_lasting_service_has_a_healthcheck_and_restarts() -> None:

@@ -69,6 +69,7 @@ class Host:
     ports: Mapping[str, int]  # "mysql:3306" -> the port here
 
     def local(self, text: str) -> str:
+        text = text.replace("/tmp/", f"{self.home}/")
         for address, port in self.ports.items():
             text = text.replace(address, f"127.0.0.1:{port}")
         return text.replace("/opt/airflow", str(self.home))
