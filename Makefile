@@ -70,7 +70,7 @@ lint: environment-dev  ## style, spelling, types and layers
 
 # Keeps every version that still fits; `make lock UPGRADE=--upgrade` moves to the newest ones.
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-build \
-  --override requirements-overrides.txt --custom-compile-command "make lock" $(UPGRADE)
+  --override requirements-overrides.txt --excludes requirements-excludes.txt --custom-compile-command "make lock" $(UPGRADE)
 lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
