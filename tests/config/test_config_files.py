@@ -82,6 +82,28 @@ def test_an_alias_bomb_is_refused_quickly(complain: Complain) -> None:
     assert os.times().user - started < 5
 
 
+@pytest.mark.parametrize(
+    "number",
+    ["9" * 600_000, "0x" + "f" * 600_000, ":".join(["59"] * 200_000), "0" + "7" * 600_000, "1" * 5000],
+)
+def test_a_number_of_hundreds_of_kilobytes_is_refused_unread(complain: Complain, number: str) -> None:
+    (found,) = complain(f"models: {{}}\nserving: {{memory_mb: {number}}}\n")
+    assert found.startswith(f"config.yaml:2: serving.memory_mb: {number[:20]}")
+    assert "is not a valid number" in found
+    assert len(found) < 1000
+
+
+def test_each_of_thousands_of_broken_entries_has_its_line(tmp_path: Path) -> None:
+    count = 5000
+    file = tmp_path / "config.yaml"
+    file.write_text("models:\n" + "".join(f"  m{number}:\n    key: 1\n" for number in range(count)))
+    broken = load_config(file).broken
+    assert len(broken) == count
+    for number in (0, 1, count - 1):
+        lines = {problem.path: problem.line for problem in broken[f"m{number}"]}
+        assert lines[f"models.m{number}.key"] == 3 + 2 * number
+
+
 def test_a_missing_file_says_how_to_name_another(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config\.yaml.*config_file.*AIRFLOW__MLOPS__CONFIG_FILE"):
         load_config(tmp_path / "config.yaml")

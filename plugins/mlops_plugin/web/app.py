@@ -42,7 +42,7 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
         docs_url=None,  # the interactive page loads scripts from another site
         redoc_url=None,
         openapi_url=None,  # served below, to signed-in users only
-        responses=refusals(401, 403, 422, 500, 503),
+        responses=refusals(400, 401, 403, 422, 500, 503),
     )
     app.state.site = site
     app.state.pages = Pages()

@@ -28,7 +28,7 @@ class Refusal(BaseModel):
 
 
 _REFUSALS = {
-    400: "The body is not JSON.",
+    400: "The body is not JSON; in plain text: the request is none, or its address is longer than 64 KB.",
     401: "Nobody is signed in.",
     403: "The user's role lacks a permission, or the request comes from another site.",
     404: "There is nothing of that name, or the user may not read the DAG of its model.",
@@ -60,4 +60,9 @@ def status_of(error: MlopsError) -> int:
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can refuse a request with these statuses."""
-    return {status: {"model": Refusal, "description": _REFUSALS[status]} for status in statuses}
+    answers: dict[int | str, dict[str, Any]] = {
+        status: {"model": Refusal, "description": _REFUSALS[status]} for status in statuses
+    }
+    if 400 in answers:  # the HTTP server before the app answers in its own way
+        answers[400]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    return answers
