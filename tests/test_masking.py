@@ -111,6 +111,8 @@ def test_masking_many_times_learns_nothing_new() -> None:
 def test_the_secrets_of_an_extra_are_those_that_their_names_tell() -> None:
     extra = {
         "driver": "MariaDB Unicode",
+        "dsn": "shop",
+        "connection_string": "DRIVER=y;PWD=nine",
         "PWD": "one",
         "nested": [{"api_key": "two", "pin": 1}],
         "credentials": {"id": "three", "number": 4},
@@ -120,8 +122,18 @@ def test_the_secrets_of_an_extra_are_those_that_their_names_tell() -> None:
         "webhook_url": "https://chat.example/eight",
     }
     found = set(secrets_in(extra))
-    assert {"one", "two", "three", "4", "five", "s}}ix", "seven", "https://chat.example/eight"} <= found
-    assert not found & {"MariaDB Unicode", "1", "me", "DRIVER=x;Password={s}}ix};UID=me"}
+    assert {
+        "one",
+        "two",
+        "three",
+        "4",
+        "five",
+        "s}}ix",
+        "seven",
+        "https://chat.example/eight",
+        "nine",
+    } <= found
+    assert not found & {"MariaDB Unicode", "shop", "1", "me", "DRIVER=x;Password={s}}ix};UID=me"}
 
 
 def test_an_error_that_quotes_a_secret_learnt_later_does_not_show_it() -> None:

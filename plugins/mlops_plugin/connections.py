@@ -129,6 +129,18 @@ class WatchedAccessor:
         return found
 
 
+def learn_variable(name: str) -> bool:
+    """Make known what is secret in an Airflow Variable; False if there is none of that name."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from airflow.sdk.execution_time.context import VariableAccessor
+
+    read = WatchedAccessor(VariableAccessor(deserialize_json=False))
+    try:
+        return read.get(name, None) is not None
+    except AirflowRuntimeError:
+        return False
+
+
 def watched_secrets(context: Mapping[str, Any]) -> dict[str, Any]:
     """What takes the place of `conn` and `var` among the names of a template."""
     variables = {kind: WatchedAccessor(accessor) for kind, accessor in context["var"].items()}

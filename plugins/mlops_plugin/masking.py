@@ -26,11 +26,13 @@ _LINE = 16  # characters from which a line of a secret of several lines (a key f
 _ENCODED = 512  # characters up to which base64 and hexadecimal forms are looked for
 _MASKERS = ("airflow.sdk._shared.secrets_masker", "airflow._shared.secrets_masker")
 _SECRET_KEY = re.compile(
-    r"pass|pwd|secret|token|credential|private|bearer|authorization|auth_header|webhook|keyfile|dsn"
-    r"|api_?key|access_?key|account_?key|service_?key|service_account|connection_?string",
+    r"pass|pwd|secret|token|credential|private|bearer|authorization|auth_header|webhook|keyfile"
+    r"|api_?key|access_?key|account_?key|service_?key|service_account",
     re.IGNORECASE,
 )
 _KEY_FILE_EDGE = re.compile(r"-----(BEGIN|END) [A-Z ]+-----$")
+# Secret for Airflow, but the first is a name, and of the second only the password is.
+_NAMES_OF_ODBC = frozenset(("dsn", "connection_string"))
 # In a connection string or URL: PWD=..., PASSWORD={...}, //user:password@
 _IN_CONNECTION_STRING = re.compile(
     r"(?:pass\w*|pwd|secret|token)\s*=\s*(?:\{((?:[^}]|\}\})*)\}|([^;&\s]+))|//[^:/@\s]*:([^@\s]+)@",
@@ -126,6 +128,8 @@ def is_secret_name(name: str) -> bool:
     """Whether a value of this name is secret: by our list, or by Airflow's and the deployment's."""
     if _SECRET_KEY.search(name):
         return True
+    if name.lower() in _NAMES_OF_ODBC:
+        return False
     module = sys.modules.get(_MASKERS[0])
     return module is not None and bool(module.should_hide_value_for_key(name))
 

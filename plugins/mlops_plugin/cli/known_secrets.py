@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlops_plugin.connections import WatchedAccessor, get_connection
+from mlops_plugin.connections import get_connection, learn_variable
 from mlops_plugin.errors import ConnectionUnusable
 
 if TYPE_CHECKING:
@@ -32,23 +32,13 @@ def learn_secrets_of(config: Config) -> list[str]:
     connections |= _in_environment(_CONNECTION_IN_ENVIRONMENT)
     variables |= _in_environment(_VARIABLE_IN_ENVIRONMENT)
     unread = [name for name in sorted(connections) if not _is_connection_read(name)]
-    return unread + [name for name in sorted(variables) if not _is_variable_read(name)]
+    return unread + [name for name in sorted(variables) if not learn_variable(name)]
 
 
 def _is_connection_read(name: str) -> bool:
     with contextlib.suppress(ConnectionUnusable):
         get_connection(name)
         return True
-    return False
-
-
-def _is_variable_read(name: str) -> bool:
-    from airflow.sdk.exceptions import AirflowRuntimeError
-    from airflow.sdk.execution_time.context import VariableAccessor
-
-    read = WatchedAccessor(VariableAccessor(deserialize_json=False))
-    with contextlib.suppress(AirflowRuntimeError):
-        return read.get(name, None) is not None
     return False
 
 
