@@ -9,7 +9,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "plugins" / "mlops_plugin"
-# `masking.py` tells Airflow's masker what is secret. `config/loader.py` asks Airflow for the place of the configuration file.
+# `masking.py` tells Airflow's masker what is secret.
+# `config/loader.py` asks Airflow for the place of the configuration file.
 OUTSIDE_OF_ORCHESTRATION = {"plugin.py", "connections.py", "masking.py", "web/access.py", "config/loader.py"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

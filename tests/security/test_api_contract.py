@@ -36,7 +36,7 @@ schema = schemathesis.pytest.from_fixture("described")
 @hypothesis.settings(
     max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
-def test_every_answer_is_as_described(case: schemathesis.Case, clients: dict[str, Client]) -> None:  # noqa: F811
+def test_every_answer_is_as_described(case: schemathesis.Case[Any], clients: dict[str, Client]) -> None:  # noqa: F811
     headers = {"authorization": f"Bearer {clients['Admin'].token}"}
     # Which names a model's columns have is not in the document: a valid request may name others (422).
     case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance], timeout=60)

@@ -199,10 +199,10 @@ def test_an_upgrade_masks_what_the_showroom_of_an_earlier_version_has_stored(pla
     assert done.returncode == 0, done.stderr
     queries = planted.records()
     assert [record.query for record in queries] == ["SELECT '***'"] * 5
-    engine = address.create_engine()
-    with engine.connect() as connection:
+    reading = address.create_engine()
+    with reading.connect() as connection:
         stored = connection.execute(sa.text("SELECT query FROM mlops_dispatch")).scalars().all()
-    engine.dispose()
+    reading.dispose()
     assert set(stored) == {"SELECT '***'"}
 
 
