@@ -1,29 +1,41 @@
-"""MySQL and MariaDB without ODBC, through mysql-connector-python: the slow but simple way in."""
+"""MySQL and MariaDB without ODBC: mysql-connector-python logs in, and rows pass in the binary protocol."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import math
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase, ReadOptions
 from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
-from mlops_plugin.databases.drivers.mysql_columns import DECIMALS, MysqlColumn, NoDate, strict_converter
+from mlops_plugin.databases.drivers.mysql_columns import MysqlColumn
+from mlops_plugin.databases.drivers.mysql_protocol.binary_rows import NotADate, read_columns
+from mlops_plugin.databases.drivers.mysql_protocol.parameters import (
+    EncodedRows,
+    encode_rows,
+    encode_values,
+    many_executions,
+    one_execution,
+)
+from mlops_plugin.databases.drivers.mysql_protocol.statements import Prepared, Rows
 from mlops_plugin.databases.drivers.row_stream import require_names, rows_at_once, stream
 from mlops_plugin.databases.engines.registry import MYSQL
-from mlops_plugin.databases.moments import utc_naive
-from mlops_plugin.databases.sql_text import bare, named_marks
+from mlops_plugin.databases.sql_text import bare, named_marks, question_marks
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
 _CONNECT_TIMEOUT_S = 10
-_INSERT_ROWS = 5_000
+_BATCH_BYTES = 2**25  # of rows that are read at once
+# Of one statement that writes: the protocol numbers its marks with 16 bits, and the server bounds its bytes.
+_MOST_MARKS = 2**16 - 1
+_MOST_ROWS = 2_000
+_MOST_BYTES = 2**22
 _NO_SUCH_TABLE = 1146
 
 
@@ -33,12 +45,14 @@ class MysqlDatabase(OpenDatabase):
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
         driver = load_driver(spec, "mysql.connector", "mysql-connector-python")
         super().__init__(spec, options, MYSQL)
+        from mlops_plugin.databases.drivers.mysql_protocol.session import Session
+
         self._is_closed = False
-        self._reading: Any = None  # the cursor of the reader that was handed out last
+        self._reading: Prepared | None = None  # the query whose rows were handed out last
         self._error: type[Exception] = driver.Error
         address = {"unix_socket": spec.extra["unix_socket"]} if "unix_socket" in spec.extra else {}
         with driver_errors(spec, "connecting", self._error, OSError, ValueError):
-            self._connection = driver.connect(
+            self._connection = Session(
                 host=spec.host or "localhost",
                 port=spec.port or 3306,
                 user=spec.login,
@@ -46,39 +60,36 @@ class MysqlDatabase(OpenDatabase):
                 database=spec.schema or "",
                 connection_timeout=_CONNECT_TIMEOUT_S,
                 charset="utf8mb4",
-                converter_class=strict_converter(),
-                use_pure=not driver.HAVE_CEXT,
                 autocommit=False,
                 time_zone="+00:00",
                 **address,
                 **{key: value for key, value in spec.extra.items() if key.startswith("ssl_")},
             )
+            self._statements = self._connection.statements()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         query = bare(query, self.engine.name)
-        scales = self._scales(query, parameters)
-        cursor = self._cursor()
+        self._finish_reading()
         with self._doing("running the query"):
-            self._run(cursor, query, parameters)
-            self._require_rows(cursor)
-        self._reading = cursor
-        columns = [
-            MysqlColumn(self._source_column, description, scale)
-            for description, scale in zip(cursor.description, scales, strict=True)
-        ]
+            prepared = self._prepare(question_marks(query), len(parameters))
+            definitions = self._statements.query(prepared, encode_values(parameters))
+        if not definitions:
+            raise DatabaseError(
+                self.conn_id, "running the query", "the statement returns no rows; write a SELECT"
+            )
+        self._reading = prepared
+        require_names(self.conn_id, [definition.name for definition in definitions])
+        columns = [MysqlColumn(self._source_column, definition) for definition in definitions]
         schema = pa.schema([pa.field(column.source.name, column.type) for column in columns])
 
         def batches() -> Iterator[pa.RecordBatch]:
+            rows = self._statements.rows(rows_at_once(len(columns), batch_rows), _BATCH_BYTES)
             try:
-                while True:
-                    rows = self._fetch(cursor, rows_at_once(len(columns), batch_rows))
-                    if not rows:
-                        return
-                    values = zip(*rows, strict=True)
-                    arrays = [column.array(of_one) for column, of_one in zip(columns, values, strict=True)]
-                    yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+                while (some := self._fetch(rows)) is not None:
+                    yield pa.RecordBatch.from_arrays(_arrays(columns, some), schema=schema)
             finally:
-                self._finish_reading()
+                if self._reading is prepared:
+                    self._finish_reading()
 
         return stream([column.source for column in columns], schema, batches(), batch_rows)
 
@@ -86,48 +97,25 @@ class MysqlDatabase(OpenDatabase):
         query = bare(query, self.engine.name)
         return self.read(f"SELECT * FROM (\n{query}\n) AS described LIMIT 0", batch_rows=1).schema
 
-    def _scales(self, query: str, parameters: Sequence[object]) -> list[int]:
-        """The digits after the point of each column that is a DECIMAL: the driver does not tell them.
+    def _prepare(self, statement: str, marks: int) -> Prepared:
+        prepared = self._statements.prepare(statement)
+        if prepared.marks != marks:
+            self._statements.forget(prepared)
+            raise self._error(f"the statement has {prepared.marks} `?` for {marks} parameters")
+        return prepared
 
-        The server writes a DECIMAL with all its digits, also the zero that stands in for a row here.
-        """
-        with contextlib.closing(self._cursor()) as cursor, self._doing("running the query"):
-            self._run(cursor, f"SELECT * FROM (\n{query}\n) AS described LIMIT 0", parameters)
-            kinds = [column[1] for column in cursor.description]
-            cursor.fetchall()
-            require_names(self.conn_id, [column[0] for column in cursor.description])
-            names = [self.engine.enclose(column[0]) for column in cursor.description]
-            if not any(kind in DECIMALS for kind in kinds):
-                return [0] * len(names)
-            zeros = ", ".join(
-                f"IFNULL({name}, 0)" if kind in DECIMALS else "0"
-                for name, kind in zip(names, kinds, strict=True)
-            )
-            self._run(
-                cursor,
-                f"SELECT {zeros} FROM (SELECT 1 AS one) AS one LEFT JOIN (\n{query}\n) AS described ON FALSE",
-                parameters,
-            )
-            (row,) = cursor.fetchall()
-        return [-int(zero.as_tuple().exponent) if isinstance(zero, Decimal) else 0 for zero in row]
-
-    def _fetch(self, cursor: Any, batch_rows: int) -> list[tuple[Any, ...]]:
-        try:
-            with self._doing("reading rows"):
-                rows: list[tuple[Any, ...]] = cursor.fetchmany(batch_rows)
-        except NoDate as error:
-            source = self._source_column(error.column, "date or time")
-            raise source.refusal(f"holds '{error.value}', which is no date") from error
-        return rows
+    def _fetch(self, rows: Iterator[Rows]) -> Rows | None:
+        with self._doing("reading rows"):
+            return next(rows, None)
 
     def _finish_reading(self) -> None:
         """Take the rest of a result that nobody wants: the connection is good for nothing else before."""
-        cursor, self._reading = self._reading, None
-        with contextlib.suppress(self._error, OSError, NoDate):
-            while cursor is not None and not self._is_closed and cursor.fetchmany(10_000):
-                pass
-            if cursor is not None:
-                cursor.close()
+        prepared, self._reading = self._reading, None
+        if prepared is None or self._is_closed:
+            return
+        with contextlib.suppress(self._error, OSError):
+            self._statements.finish()
+            self._statements.forget(prepared)
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         with contextlib.closing(self._cursor()) as cursor, self._doing("running a statement"):
@@ -135,18 +123,36 @@ class MysqlDatabase(OpenDatabase):
 
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         names = ", ".join(map(self.engine.quote, batches.schema.names))
-        marks = ", ".join(["%s"] * len(batches.schema))
-        statement = f"INSERT INTO {table.quoted(self.engine)} ({names}) VALUES ({marks})"
+        into = f"INSERT INTO {table.quoted(self.engine)} ({names}) VALUES "
+        marks = f"({', '.join('?' * len(batches.schema))})"
         written = 0
-        with contextlib.closing(self._cursor()) as cursor:
-            for batch in batches:
-                for start in range(0, batch.num_rows, _INSERT_ROWS):
-                    part = batch.slice(start, _INSERT_ROWS)
-                    values = [self._values(field, part.column(i)) for i, field in enumerate(part.schema)]
-                    with self._doing(f"writing to {table}"):
-                        cursor.executemany(statement, list(zip(*values, strict=True)))
-                    written += part.num_rows
+        self._finish_reading()
+        for batch in batches:
+            self._require_finite(batch)
+            with self._doing(f"writing to {table}", ValueError):
+                rows = encode_rows(batch, says_null=self._connection.can_bulk)
+                if self._connection.can_bulk:
+                    self._insert_in_bulk(into + marks, rows)
+                else:
+                    self._insert_by_statements(into, marks, rows)
+            written += batch.num_rows
         return written
+
+    def _insert_in_bulk(self, statement: str, rows: EncodedRows) -> None:
+        prepared = self._statements.prepare(statement)
+        for first, behind in _parts(rows, len(rows.is_null)):
+            self._statements.execute_for_each(prepared, many_executions(rows, first, behind))
+        self._statements.forget(prepared)
+
+    def _insert_by_statements(self, into: str, marks: str, rows: EncodedRows) -> None:
+        prepared: dict[int, Prepared] = {}
+        for first, behind in _parts(rows, min(_MOST_ROWS, _MOST_MARKS // rows.is_null.shape[1])):
+            count = behind - first
+            if count not in prepared:
+                prepared[count] = self._statements.prepare(into + ", ".join([marks] * count))
+            self._statements.execute(prepared[count], one_execution(rows, first, behind))
+        for statement in prepared.values():
+            self._statements.forget(statement)
 
     def columns(self, table: TableName) -> tuple[str, ...] | None:
         with contextlib.closing(self._cursor()) as cursor:
@@ -190,23 +196,35 @@ class MysqlDatabase(OpenDatabase):
         else:
             cursor.execute(statement)
 
-    def _require_rows(self, cursor: Any) -> None:
-        if cursor.description is None:
-            raise DatabaseError(
-                self.conn_id, "running the query", "the statement returns no rows; write a SELECT"
-            )
+    def _doing(self, doing: str, *others: type[Exception]) -> contextlib.AbstractContextManager[None]:
+        return driver_errors(self._spec, doing, self._error, OSError, *others)
 
-    def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return driver_errors(self._spec, doing, self._error)
+    def _require_finite(self, batch: pa.RecordBatch) -> None:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column), min_count=0).as_py():
+                raise DatabaseError(
+                    self.conn_id,
+                    f"writing column '{name}'",
+                    "MySQL has no NaN and no infinity, and this column holds one",
+                )
 
-    def _values(self, field: pa.Field, column: pa.Array) -> list[object]:
-        values: list[object] = column.to_pylist()
-        if pa.types.is_floating(field.type) and any(v is not None and not math.isfinite(v) for v in values):  # type: ignore[arg-type]
-            raise DatabaseError(
-                self.conn_id,
-                f"writing column '{field.name}'",
-                "MySQL has no NaN and no infinity, and this column holds one",
-            )
-        if pa.types.is_timestamp(field.type):
-            return [utc_naive(value) if isinstance(value, datetime.datetime) else value for value in values]
-        return values
+
+def _arrays(columns: Sequence[MysqlColumn], rows: Rows) -> list[pa.Array]:
+    arrays: list[pa.Array] = []
+    read = read_columns(rows, [column.kind for column in columns])
+    for column in columns:
+        try:
+            arrays.append(column.exact(next(read)))
+        except NotADate as error:
+            raise column.source.refusal(f"holds '{error}', which is no date") from error
+    return arrays
+
+
+def _parts(rows: EncodedRows, most_rows: int) -> Iterator[tuple[int, int]]:
+    """The rows in parts of so many rows and `_MOST_BYTES` at most, or of one row."""
+    ends = rows.offsets[1:]
+    bounds = [0]
+    while bounds[-1] < len(ends):
+        fitting = np.searchsorted(ends, rows.offsets[bounds[-1]] + _MOST_BYTES, side="right")
+        bounds.append(int(min(max(fitting, bounds[-1] + 1), bounds[-1] + most_rows)))
+    return pairwise(bounds)
