@@ -70,6 +70,7 @@ class Layout:
             )
         try:
             self.local.mkdir(mode=0o700, exist_ok=True)
+            self.local.chmod(0o700)  # of a folder that was there, too
             self.airflow_home.mkdir(exist_ok=True)
             self.logs.mkdir(exist_ok=True)
         except OSError as failure:

@@ -75,6 +75,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
     # While the kernel loads a program, /proc shows no environment, so the process could not be found yet.
     seen_by = time.monotonic() + SEEN_WITHIN_S

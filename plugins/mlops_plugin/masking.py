@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
@@ -48,10 +48,13 @@ _IN_URL = re.compile(r"(\b\w[\w+.-]*://[^\s:/@'\"]*:)[^\s/@'\"]+(?=@)")
 class KnownSecrets:
     """Secrets, and each way in which one is written; several threads may use it at once."""
 
+    # Patterns that Airflow has from here: like its maskers, of the whole process.
+    _told: ClassVar[set[str]] = set()
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._secrets: set[str] = set()
-        self._of_airflow: set[str] = set()  # patterns of Airflow's maskers that are known here, or from here
+        self._of_airflow: set[str] = set()  # patterns of Airflow's maskers that are known here
         self._pattern: re.Pattern[str] | None = None  # None if it has to be made
 
     def learn(self, secrets: Iterable[str]) -> None:
@@ -63,7 +66,7 @@ class KnownSecrets:
                 return
             self._pattern = None
             told = _worth_telling(new)
-            self._of_airflow |= {re.escape(spelling) for spelling in told}
+            self._told |= {re.escape(spelling) for spelling in told}
         _tell_airflow(told)
 
     def mask(self, text: str) -> str:
@@ -80,7 +83,7 @@ class KnownSecrets:
         for name in _MASKERS:
             if (module := sys.modules.get(name)) is None:
                 continue
-            patterns = set(module._secrets_masker().patterns) - self._of_airflow
+            patterns = set(module._secrets_masker().patterns) - self._of_airflow - self._told
             if patterns:
                 self._of_airflow |= patterns
                 for pattern in patterns:

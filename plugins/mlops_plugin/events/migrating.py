@@ -16,6 +16,7 @@ from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.address import StoreAddress, translate_errors
 from mlops_plugin.events.sql_dialects import lock_for_upgrade
 from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE
+from mlops_plugin.private_files import make_private_file, make_private_folder, restrict_file
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -35,7 +36,7 @@ def upgrade(address: StoreAddress, revision: str = "head") -> str:
 
     with translate_errors(address, "upgrading the tables"):
         if address.path is not None:
-            address.path.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(address.path)
         engine = address.create_engine(create_file=True)
         try:
             if address.path is not None:
@@ -72,6 +73,14 @@ def _alembic(connection: sa.Connection) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+def _make_private(path: Path) -> None:
+    """The file and what SQLite keeps beside it, which takes over the file's mode where it is new."""
+    make_private_folder(path.parent, below=path.parent)
+    make_private_file(path)
+    for beside in ("-wal", "-shm"):
+        restrict_file(path.with_name(path.name + beside))
 
 
 def _allow_reading_while_writing(engine: sa.Engine) -> None:

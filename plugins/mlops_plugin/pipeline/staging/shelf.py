@@ -24,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from mlops_plugin.config.schema import StagingConfig
 from mlops_plugin.errors import StagingError
 from mlops_plugin.pipeline.staging.checksums import BlockReader, Blocks, BlockWriter, sealed, unsealed
+from mlops_plugin.private_files import make_private_folder, restrict_file
 
 # Called with the number of rows that were added to a shelf; shows progress.
 OnRows = Callable[[int], None]
@@ -124,6 +125,7 @@ class Shelf:
         with _as_staging_error("writing", path):
             _make_folder(filesystem, root)
             sink = filesystem.open(path, "wb")
+            _keep_others_from(filesystem, path)
         try:
             checked = BlockWriter(sink)
             with _as_staging_error("writing", path):
@@ -174,6 +176,7 @@ class Shelf:
             is_local = isinstance(filesystem, LocalFileSystem)
             written = f"{path}.{uuid.uuid4().hex[:12]}" if is_local else path
             with filesystem.open(written, "w", encoding="utf-8") as file:
+                _keep_others_from(filesystem, written)
                 json.dump(sealed(note), file, ensure_ascii=False, indent=1)
             if is_local:
                 Path(written).replace(path)
@@ -222,10 +225,22 @@ class Shelf:
 
 
 def _make_folder(filesystem: Any, path: str) -> None:
-    """Object stores have no folders: asked for one, they may make a bucket of a misspelt name."""
+    """Object stores have no folders: asked for one, they may make a bucket of a misspelt name.
+
+    On a local disk, those of the model and of the dispatch are private, and what did not exist.
+    """
+    if isinstance(filesystem, LocalFileSystem):
+        make_private_folder(Path(path), below=Path(path).parent.parent)
+        return
     protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else {*filesystem.protocol}
     if not protocols & _OBJECT_STORES:
         filesystem.makedirs(path, exist_ok=True)
+
+
+def _keep_others_from(filesystem: Any, path: str) -> None:
+    """Before anything is written to it."""
+    if isinstance(filesystem, LocalFileSystem):
+        restrict_file(Path(path))
 
 
 def _opened(source: Any, blocks: Blocks | None, path: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
