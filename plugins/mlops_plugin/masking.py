@@ -66,7 +66,7 @@ class KnownSecrets:
                 return
             self._pattern = None
             told = _worth_telling(new)
-            self._told |= {re.escape(spelling) for spelling in told}
+            self._told.update(map(re.escape, told))
         _tell_airflow(told)
 
     def mask(self, text: str) -> str:
