@@ -101,5 +101,8 @@ ATTEMPTS: dict[str, Callable[[Prying], object]] = {
     "share memory by name": lambda _: _call("shmget", 0, ctypes.c_size_t(4096), 0o1600),
     "leave its namespaces": lambda _: _call("unshare", 0x10000000),
     "mount": lambda _: _call("mount", b"none", b"/mnt", b"tmpfs", 0, None),
+    "slow the caller": lambda model: os.setpriority(os.PRIO_PROCESS, model.pid, 19),
+    "keep the caller to one processor": lambda model: os.sched_setaffinity(model.pid, {0}),
+    "keep memory in a file without a name": lambda _: os.ftruncate(os.memfd_create("hoard"), 4096),
     "use io_uring": lambda _: _call("syscall", 425, 8, ctypes.create_string_buffer(120)),
 }

@@ -21,8 +21,10 @@ from mlops_plugin.workers.system_calls import CLONE3, PROCESSORS, Processor
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULESET_VERSION, _PATH_BENEATH = 1, 1
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _PR_SET_DUMPABLE = 38, 22, 2, 4
+_PR_SET_CHILD_SUBREAPER = 36
 _O_PATH = 0o10000000
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+_READ = _READ_FILE | _READ_DIR
 # Rights over files by version of Landlock: what that version can take away.
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _TCP_FROM, _SCOPES_FROM = 4, 6
@@ -49,6 +51,7 @@ _SYSTEM = (
     "/sys/fs/cgroup",
 )
 _OPEN_FILES = 512
+_MODULES = (".py", ".so", ".zip", ".egg", ".pth")
 # Everything that `confine` can take away.
 WHOLE = ("files", "TCP", "signals", "sockets", "new processes and programs", "other processes")
 
@@ -71,37 +74,61 @@ def confine(readable: Iterable[str]) -> list[str]:
     return [*_restrict_files(libc, readable), *_filter_system_calls(libc)]
 
 
-def python_environment() -> list[str]:
-    """The folders that this Python imports from. The folder with Airflow's settings is not among them."""
+def become_reaper() -> None:
+    """Remain the ancestor of what this process starts, so that the caller finds all of it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _python_environment() -> list[tuple[Path, int]]:
+    """The folders that this Python imports from, without Airflow's settings and what lies beside them.
+
+    With each the rights that it needs: to find a module, its folder is listed.
+    """
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().resolve()
-    folders = [*sys.path, sys.prefix, sys.base_prefix, sys.exec_prefix]
-    found = dict.fromkeys(Path(folder).resolve() for folder in folders if folder)
-    return [str(path) for folder in found for path in _without_settings(folder, home)]
+    found = dict.fromkeys(Path(folder).resolve() for folder in sys.path if folder)
+    own = dict.fromkeys(Path(folder).resolve() for folder in (sys.prefix, sys.base_prefix, sys.exec_prefix))
+    whole = [(folder, _READ) for folder in own if not home.is_relative_to(folder)]
+    return [*whole, *(rule for folder in found for rule in _without_settings(folder, home))]
 
 
-def _without_settings(folder: Path, home: Path) -> list[Path]:
-    """The folder, or only the modules in it if it holds Airflow's settings somewhere."""
-    if not home.is_relative_to(folder):
-        return [folder]
+def _without_settings(folder: Path, home: Path) -> list[tuple[Path, int]]:
+    """The folder, or only the modules in it if settings may lie there.
+
+    That is if AIRFLOW_HOME is in it, or right above it: Airflow puts its folders `config`, `dags` and
+    `plugins` on the path, and the first often holds airflow.cfg.
+    """
+    if not home.is_relative_to(folder) and folder.parent != home:
+        return [(folder, _READ)]
     entries = list(folder.iterdir()) if folder.is_dir() else []
-    return [entry for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file()]
+    modules = [entry for entry in entries if entry.suffix in _MODULES or _is_package(entry, home)]
+    return [(folder, _READ_DIR), *((entry, _READ) for entry in modules)]
+
+
+def _is_package(entry: Path, home: Path) -> bool:
+    if not entry.is_dir() or home.is_relative_to(entry):
+        return False
+    # A folder of modules may be a package without `__init__.py`; in AIRFLOW_HOME it may be `config`.
+    return (entry / "__init__.py").is_file() or (entry.parent != home and any(entry.glob("*.py")))
 
 
 def _restrict_files(libc: ctypes.CDLL, readable: Iterable[str]) -> Iterator[str]:
     version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _RULESET_VERSION)
     if version < 1:
         return
-    rights = _FILE_RIGHTS[max(known for known in _FILE_RIGHTS if known <= version)]
+    handled = _FILE_RIGHTS[max(known for known in _FILE_RIGHTS if known <= version)]
     tcp = 0b11 if version >= _TCP_FROM else 0
     scopes = 0b11 if version >= _SCOPES_FROM else 0
     size = 24 if scopes else 16 if tcp else 8
-    attributes = ctypes.create_string_buffer(struct.pack("=QQQ", rights, tcp, scopes)[:size], size)
+    attributes = ctypes.create_string_buffer(struct.pack("=QQQ", handled, tcp, scopes)[:size], size)
     ruleset = libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     if ruleset < 0:
         return
     try:
-        for path in (*_SYSTEM, f"/proc/{os.getpid()}", *python_environment(), *readable):
-            _allow_reading(libc, ruleset, path)
+        for path, allowed in _python_environment():
+            _allow(libc, ruleset, str(path), allowed)
+        for name in (*_SYSTEM, f"/proc/{os.getpid()}", *readable):
+            _allow(libc, ruleset, name, _READ)
         if libc.syscall(_RESTRICT_SELF, ruleset, 0) != 0:
             return
     finally:
@@ -113,13 +140,14 @@ def _restrict_files(libc: ctypes.CDLL, readable: Iterable[str]) -> Iterator[str]
         yield "signals"
 
 
-def _allow_reading(libc: ctypes.CDLL, ruleset: int, path: str) -> None:
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, _O_PATH | os.O_CLOEXEC)
     except OSError:
         return  # nothing there that could be read
     try:
-        rights = _READ_FILE | _READ_DIR if Path(path).is_dir() else _READ_FILE
+        if not Path(path).is_dir():
+            rights = _READ_FILE
         if path == "/dev/null":
             rights |= 1 << 1  # to write as well
         rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, place), 12)
@@ -162,7 +190,7 @@ def _program(processor: Processor, pid: int) -> Iterator[bytes]:
     yield _instruction(_LOAD, _NUMBER)
     yield _instruction(_AT_LEAST, 0x40000000, when_false=1)  # the same calls by other numbers (x32)
     yield _instruction(_RETURN, _REFUSE)
-    for number in sorted(processor.denied):
+    for number in sorted(processor.denied.values()):
         yield _instruction(_EQUALS, number, when_false=1)
         yield _instruction(_RETURN, _REFUSE)
     yield _instruction(_EQUALS, CLONE3, when_false=1)
@@ -174,7 +202,8 @@ def _program(processor: Processor, pid: int) -> Iterator[bytes]:
     for call in (processor.kill, processor.tgkill):
         yield from _when(call, [*_argument(0), _instruction(_EQUALS, pid, when_true=1), _refuse()])
     own = [_instruction(_EQUALS, 0, when_true=2), _instruction(_EQUALS, pid, when_true=1), _refuse()]
-    yield from _when(processor.prlimit64, [*_argument(0), *own])
+    for call in (processor.prlimit64, processor.sched_setaffinity):
+        yield from _when(call, [*_argument(0), *own])
     for call, commands in ((processor.fcntl, _TO_OWNER), (processor.ioctl, _TO_TERMINAL)):
         each = [(_instruction(_EQUALS, command, when_false=1), _refuse()) for command in commands]
         yield from _when(call, [*_argument(1), *(one for pair in each for one in pair)])

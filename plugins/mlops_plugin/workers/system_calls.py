@@ -5,11 +5,12 @@ Numbers: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/uni
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Processor(NamedTuple):
-    """How the kernel knows a processor, and the numbers of its system calls."""
+    """How the kernel knows a processor, and the numbers of its system calls by name."""
 
     audit_arch: int
     clone: int
@@ -18,95 +19,245 @@ class Processor(NamedTuple):
     kill: int
     mmap: int
     prlimit64: int
+    sched_setaffinity: int
     tgkill: int
-    denied: frozenset[int]
+    denied: Mapping[str, int]
 
 
 CLONE3 = 435
 # The same on every processor: io_uring (it would make other calls unseen), signals to and views into other
-# processes, mounts, changed permissions.
-_DENIED_EVERYWHERE = frozenset((424, 425, 426, 427, 428, 429, 430, 431, 432, 433, 434, 438, 440, 442, 452))
+# processes, mounts, changed attributes of files, memory that no limit counts.
+
+_DENIED_EVERYWHERE = {
+    "pidfd_send_signal": 424,
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "pidfd_open": 434,
+    "pidfd_getfd": 438,
+    "process_madvise": 440,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "memfd_secret": 447,
+    "process_mrelease": 448,
+    "fchmodat2": 452,
+    "setxattrat": 463,
+    "removexattrat": 466,
+    "open_tree_attr": 467,
+    "file_setattr": 469,
+}
 
 _X86_64 = {
-    "new processes": (57, 58),  # fork, vfork
-    "new programs": (59, 322),  # execve, execveat
-    # socket, connect, accept, bind, listen, socketpair, accept4
-    "sockets": (41, 42, 43, 49, 50, 53, 288),
-    # ptrace, rt_sigqueueinfo, tkill, rt_tgsigqueueinfo, process_vm_readv, process_vm_writev, kcmp
-    "other processes": (101, 129, 200, 297, 310, 311, 312),
-    # setpriority, sched_setparam, sched_setscheduler, migrate_pages, move_pages
-    "other processes' time": (141, 142, 144, 256, 279),
-    # shmget, shmat, shmctl, semget, semop, semctl, msgget, msgsnd, msgrcv, msgctl, mq_open
-    "shared memory": (29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 240),
-    # chmod, fchmod, chown, fchown, lchown, utime, setxattr (3), removexattr (3), utimes, fchownat, futimesat,
-    # fchmodat, utimensat, truncate: Landlock leaves them alone
-    "attributes of files": (
-        90,
-        91,
-        92,
-        93,
-        94,
-        132,
-        188,
-        189,
-        190,
-        197,
-        198,
-        199,
-        235,
-        260,
-        261,
-        268,
-        280,
-        76,
-    ),
-    # modify_ldt, pivot_root, chroot, acct, mount, umount2, swapon, reboot, iopl, ioperm, init_module,
-    # delete_module, quotactl, kexec_load, add_key, request_key, keyctl, unshare, perf_event_open,
-    # fanotify_init, name_to_handle_at, open_by_handle_at, setns, finit_module, bpf, userfaultfd, personality
-    "the system": (
-        *(154, 155, 161, 163, 165, 166, 167, 169, 172, 173, 175, 176, 179, 246, 248, 249, 250, 272, 298, 300),
-        *(303, 304, 308, 313, 321, 323, 135),
-    ),
+    "new processes": {"fork": 57, "vfork": 58},
+    "new programs": {"execve": 59, "execveat": 322, "uselib": 134},
+    "sockets": {
+        "socket": 41,
+        "socketpair": 53,
+        "connect": 42,
+        "bind": 49,
+        "listen": 50,
+        "accept": 43,
+        "accept4": 288,
+    },
+    "other processes": {
+        "ptrace": 101,
+        "tkill": 200,
+        "rt_sigqueueinfo": 129,
+        "rt_tgsigqueueinfo": 297,
+        "process_vm_readv": 310,
+        "process_vm_writev": 311,
+        "kcmp": 312,
+    },
+    "other processes' time": {
+        "setpriority": 141,
+        "sched_setparam": 142,
+        "sched_setscheduler": 144,
+        "sched_setattr": 314,
+        "ioprio_set": 251,
+        "migrate_pages": 256,
+        "move_pages": 279,
+    },
+    "shared memory": {
+        "shmget": 29,
+        "shmat": 30,
+        "shmctl": 31,
+        "semget": 64,
+        "semop": 65,
+        "semtimedop": 220,
+        "semctl": 66,
+        "msgget": 68,
+        "msgsnd": 69,
+        "msgrcv": 70,
+        "msgctl": 71,
+        "mq_open": 240,
+    },
+    "attributes of files": {
+        "chmod": 90,
+        "fchmod": 91,
+        "fchmodat": 268,
+        "chown": 92,
+        "fchown": 93,
+        "lchown": 94,
+        "fchownat": 260,
+        "utime": 132,
+        "utimes": 235,
+        "futimesat": 261,
+        "utimensat": 280,
+        "truncate": 76,
+        "setxattr": 188,
+        "lsetxattr": 189,
+        "fsetxattr": 190,
+        "removexattr": 197,
+        "lremovexattr": 198,
+        "fremovexattr": 199,
+    },
+    "the system": {
+        "mount": 165,
+        "umount2": 166,
+        "pivot_root": 155,
+        "chroot": 161,
+        "quotactl": 179,
+        "acct": 163,
+        "personality": 135,
+        "unshare": 272,
+        "setns": 308,
+        "kexec_load": 246,
+        "kexec_file_load": 320,
+        "init_module": 175,
+        "finit_module": 313,
+        "delete_module": 176,
+        "reboot": 169,
+        "swapon": 167,
+        "swapoff": 168,
+        "add_key": 248,
+        "request_key": 249,
+        "keyctl": 250,
+        "perf_event_open": 298,
+        "bpf": 321,
+        "userfaultfd": 323,
+        "fanotify_init": 300,
+        "name_to_handle_at": 303,
+        "open_by_handle_at": 304,
+        "lookup_dcookie": 212,
+        "syslog": 103,
+        "vhangup": 153,
+        "sethostname": 170,
+        "setdomainname": 171,
+        "settimeofday": 164,
+        "clock_settime": 227,
+        "adjtimex": 159,
+        "clock_adjtime": 305,
+        "modify_ldt": 154,
+        "iopl": 172,
+        "ioperm": 173,
+    },
 }
+
 _AARCH64 = {
-    "new programs": (221, 281),
-    "sockets": (198, 199, 200, 201, 202, 203, 242),
-    "other processes": (117, 130, 138, 240, 270, 271, 272),
-    "other processes' time": (118, 119, 140, 238, 239),
-    "shared memory": (180, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 196),
-    "attributes of files": (5, 6, 7, 14, 15, 16, 45, 52, 53, 54, 55, 88),
-    "the system": (
-        *(
-            39,
-            40,
-            41,
-            51,
-            60,
-            89,
-            92,
-            97,
-            104,
-            105,
-            106,
-            142,
-            217,
-            218,
-            219,
-            224,
-            241,
-            262,
-            264,
-            265,
-            268,
-            273,
-        ),
-        *(280, 282),
-    ),
+    "new programs": {"execve": 221, "execveat": 281},
+    "sockets": {
+        "socket": 198,
+        "socketpair": 199,
+        "connect": 203,
+        "bind": 200,
+        "listen": 201,
+        "accept": 202,
+        "accept4": 242,
+    },
+    "other processes": {
+        "ptrace": 117,
+        "tkill": 130,
+        "rt_sigqueueinfo": 138,
+        "rt_tgsigqueueinfo": 240,
+        "process_vm_readv": 270,
+        "process_vm_writev": 271,
+        "kcmp": 272,
+    },
+    "other processes' time": {
+        "setpriority": 140,
+        "sched_setparam": 118,
+        "sched_setscheduler": 119,
+        "sched_setattr": 274,
+        "ioprio_set": 30,
+        "migrate_pages": 238,
+        "move_pages": 239,
+    },
+    "shared memory": {
+        "shmget": 194,
+        "shmat": 196,
+        "shmctl": 195,
+        "semget": 190,
+        "semop": 193,
+        "semtimedop": 192,
+        "semctl": 191,
+        "msgget": 186,
+        "msgsnd": 189,
+        "msgrcv": 188,
+        "msgctl": 187,
+        "mq_open": 180,
+    },
+    "attributes of files": {
+        "fchmod": 52,
+        "fchmodat": 53,
+        "fchown": 55,
+        "fchownat": 54,
+        "utimensat": 88,
+        "truncate": 45,
+        "setxattr": 5,
+        "lsetxattr": 6,
+        "fsetxattr": 7,
+        "removexattr": 14,
+        "lremovexattr": 15,
+        "fremovexattr": 16,
+    },
+    "the system": {
+        "mount": 40,
+        "umount2": 39,
+        "pivot_root": 41,
+        "chroot": 51,
+        "quotactl": 60,
+        "acct": 89,
+        "personality": 92,
+        "unshare": 97,
+        "setns": 268,
+        "kexec_load": 104,
+        "kexec_file_load": 294,
+        "init_module": 105,
+        "finit_module": 273,
+        "delete_module": 106,
+        "reboot": 142,
+        "swapon": 224,
+        "swapoff": 225,
+        "add_key": 217,
+        "request_key": 218,
+        "keyctl": 219,
+        "perf_event_open": 241,
+        "bpf": 280,
+        "userfaultfd": 282,
+        "fanotify_init": 262,
+        "name_to_handle_at": 264,
+        "open_by_handle_at": 265,
+        "lookup_dcookie": 18,
+        "syslog": 116,
+        "vhangup": 58,
+        "sethostname": 161,
+        "setdomainname": 162,
+        "settimeofday": 170,
+        "clock_settime": 112,
+        "adjtimex": 171,
+        "clock_adjtime": 266,
+    },
 }
 
 
-def _all(groups: dict[str, tuple[int, ...]]) -> frozenset[int]:
-    return _DENIED_EVERYWHERE | {number for group in groups.values() for number in group}
+def _all(groups: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    return _DENIED_EVERYWHERE | {name: number for group in groups.values() for name, number in group.items()}
 
 
 PROCESSORS = {
@@ -118,6 +269,7 @@ PROCESSORS = {
         kill=62,
         mmap=9,
         prlimit64=302,
+        sched_setaffinity=203,
         tgkill=234,
         denied=_all(_X86_64),
     ),
@@ -129,6 +281,7 @@ PROCESSORS = {
         kill=129,
         mmap=222,
         prlimit64=261,
+        sched_setaffinity=122,
         tgkill=131,
         denied=_all(_AARCH64),
     ),
