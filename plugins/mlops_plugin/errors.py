@@ -215,6 +215,12 @@ class ServingError(MlopsError):
     """A model's process hung, died, or exceeded its limits."""
 
 
+class ServingBusy(ServingError):
+    """Others ask for more than is served at once; the same request may succeed after `retry_after_s`."""
+
+    retry_after_s: ClassVar[int] = 5
+
+
 class CaseError(MlopsError):
     """A request to the Showroom names a case, column or value that does not exist."""
 

@@ -6,6 +6,8 @@ import os
 import pickle
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +20,9 @@ from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.formats.runtime import load_runtime
 from mlops_plugin.workers.pool import ModelPool
 from mlops_plugin.workers.process import ModelProcess
+from mlops_plugin.workers.system_calls import PROCESSORS
+from support.isolated_models import Spawning
+from support.older_kernel import run_on_older_kernel
 from support.prying_models import ATTEMPTS, Prying
 from support.workshop import FEATURES, Workshop
 
@@ -96,3 +101,112 @@ def test_a_confined_model_answers_bit_for_bit_like_a_free_one(workshop: Workshop
             assert confined.predict(rows).equals(free.predict(rows))
     finally:
         pool.close()
+
+
+_IMPORTING = """
+import sys
+from pathlib import Path
+from mlops_plugin.workers.confinement import confine
+
+
+def reads(path):
+    try:
+        return bool(path.read_text())
+    except PermissionError:
+        return False
+
+
+home = Path(sys.argv[1])
+sys.path[:0] = [str(home / "config"), str(home / "dags")]
+confine([])
+import lookup, shop.prices, spaced.names
+readable = [str(path) for path in map(Path, sys.argv[2:]) if reads(path)]
+print(lookup.VALUE, shop.prices.VALUE, spaced.names.VALUE, readable)
+"""
+
+
+def test_modules_of_airflows_folders_are_imported_and_its_settings_are_not_read(tmp_path: Path) -> None:
+    home = tmp_path / "airflow"
+    modules = ("config/lookup.py", "dags/shop/__init__.py", "dags/shop/prices.py", "dags/spaced/names.py")
+    secrets = ("airflow.cfg", "config/airflow.cfg", "config/.env", "dags/passwords.txt")
+    for name in (*modules, *secrets):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("VALUE = 1\n")
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTING, str(home), *(str(home / name) for name in secrets)],
+        env={"AIRFLOW_HOME": str(home), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "1 1 1 []\n", done.stderr
+
+
+def test_both_processors_deny_the_same_calls() -> None:
+    denied = {name: {*processor.denied} for name, processor in PROCESSORS.items()}
+    # Those that ARM64 never had: newer calls do the same there.
+    old = {"fork", "vfork", "uselib", "chmod", "chown", "lchown", "utime", "utimes", "futimesat"}
+    of_x86 = {"modify_ldt", "iopl", "ioperm"}
+    assert denied["x86_64"] - denied["aarch64"] == old | of_x86
+    assert denied["aarch64"] - denied["x86_64"] == set()
+    for processor in PROCESSORS.values():
+        numbers = [*processor.denied.values()]
+        assert len({*numbers}) == len(numbers)
+        rest = processor._asdict().items()
+        looked_at = {value for name, value in rest if name not in ("audit_arch", "denied")}
+        assert looked_at & {*numbers} == set()
+
+
+_ON_OLDER_KERNEL = """
+import sys
+from pathlib import Path
+from mlops_plugin.errors import MlopsError
+from mlops_plugin.pipeline.inspection import inspect_model
+from support.workshop import Workshop
+
+workshop = Workshop.again(Path(sys.argv[1]))
+for finding in inspect_model(workshop.model(), workshop.deployment, lambda model: model.source.query):
+    if finding.subject.endswith(("isolation", ".model")):
+        print(finding.subject, "|", finding.problem, "|", finding.note)
+"""
+
+
+def test_a_kernel_that_confines_nothing_is_named_and_can_be_refused(workshop: Workshop) -> None:
+    (workshop.folder / "churn.pickle").write_bytes(pickle.dumps(workshop.classifier))
+    digest = sha256((workshop.folder / "churn.pickle").read_bytes()).hexdigest()
+    workshop.add_model("churn", model={"format": "pickle", "uri": "churn.pickle", "sha256": digest})
+    done = run_on_older_kernel(_ON_OLDER_KERNEL, str(workshop.folder), **workshop.environment)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line)
+    assert found["models.churn.model"] == "None | None"
+    assert all(each in found["models.churn.model.isolation"] for each in CONFINED)
+    workshop.sections["serving"] = {"require_confinement": True}
+    workshop.write()
+    done = run_on_older_kernel(_ON_OLDER_KERNEL, str(workshop.folder), **workshop.environment)
+    assert "models.churn.model | this kernel cannot keep a model from" in done.stdout
+
+
+_WITH_CHILDREN = """
+import os, sys, time
+from pathlib import Path
+from support.workshop import Workshop
+
+workshop = Workshop.again(Path(sys.argv[1]))
+workshop.run(workshop.dispatch())
+print([int(row["prediction"]) for row in workshop.predictions()][0])
+"""
+
+
+def test_processes_that_a_model_starts_on_such_a_kernel_end_with_it(workshop: Workshop) -> None:
+    content = pickle.dumps(Spawning())
+    (workshop.folder / "churn.pickle").write_bytes(content)
+    artifact = {"format": "pickle", "uri": "churn.pickle", "sha256": sha256(content).hexdigest()}
+    workshop.add_model("churn", model=artifact, features=list(FEATURES))
+    done = run_on_older_kernel(_WITH_CHILDREN, str(workshop.folder), **workshop.environment)
+    assert done.returncode == 0, done.stderr
+    pid = int(done.stdout.splitlines()[-1])
+    assert not Path(f"/proc/{pid}").exists() or _state(pid) == "Z"
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

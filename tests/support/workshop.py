@@ -119,7 +119,8 @@ class Workshop:
     @property
     def deployment(self) -> Deployment:
         config = self.loaded.config
-        return Deployment(config.events, config.staging, self.home)
+        requires = config.serving.require_confinement
+        return Deployment(config.events, config.staging, self.home, requires_confinement=requires)
 
     def model(self, name: str = "churn") -> ModelConfig:
         return self.loaded.config.models[name]

@@ -16,7 +16,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from mlops_plugin.config.schema import ServingConfig
-from mlops_plugin.errors import ArtifactError, FeatureError, ServingError
+from mlops_plugin.errors import ArtifactError, FeatureError, ServingBusy, ServingError
 from mlops_plugin.formats.runtime import load_runtime
 from mlops_plugin.workers.pool import ModelPool
 from support import hostile_models as hostile
@@ -169,13 +169,30 @@ def test_the_model_unused_for_longest_makes_room(workshop: Workshop) -> None:
             _predict(pool, workshop, 1, name)
         states = {name: pool.loading(workshop.model(name)).state for name in ("one", "two", "three")}
         assert states == {"one": "ready", "two": "absent", "three": "ready"}
-        with (
-            pool.runtime(workshop.model("one")),
-            pool.runtime(workshop.model("three")),
-            pytest.raises(ServingError, match=r"all 2 model processes are busy.*serving\.workers"),
-            pool.runtime(workshop.model("two")),
-        ):
-            pass
+    finally:
+        pool.close()
+
+
+def test_a_model_starts_though_all_processes_are_busy_up_to_twice_as_many(workshop: Workshop) -> None:
+    for name in ("one", "two", "three"):
+        workshop.add_model(name)
+    pool = ModelPool(_limits(workers=1))
+
+    def ready() -> list[str]:
+        return [
+            name for name in ("one", "two", "three") if pool.loading(workshop.model(name)).state == "ready"
+        ]
+
+    try:
+        with pool.runtime(workshop.model("one")):
+            with pool.runtime(workshop.model("two")):
+                assert ready() == ["one", "two"]
+                with (
+                    pytest.raises(ServingBusy, match=r"all 2 model processes are busy.*serving\.workers"),
+                    pool.runtime(workshop.model("three")),
+                ):
+                    pass
+            assert ready() == ["one"]
     finally:
         pool.close()
 
@@ -201,16 +218,24 @@ def test_closing_tells_who_waits_for_an_answer(workshop: Workshop) -> None:
     assert "ended with signal SIGKILL" in said[0]
 
 
-def test_a_crowd_is_turned_away_instead_of_taking_every_thread(workshop: Workshop) -> None:
-    _add_hostile(workshop)
-    pool = ModelPool(_limits(timeout="60s"))
-    _predict(pool, workshop, 1)
-    crowd = [threading.Thread(target=_quietly, args=(pool, workshop, hostile.HANGS)) for _ in range(16)]
+def test_four_models_that_hang_do_not_block_a_fifth(workshop: Workshop) -> None:
+    names = [f"hangs_{number}" for number in range(4)]
+    artifact = hostile.save(hostile.Hostile(), workshop.folder / "hostile.pickle")
+    for name in names:
+        workshop.add_model(name, model=artifact, features=list(FEATURES))
+    pool = ModelPool(_limits(timeout="60s", workers=4))
+    crowd = [
+        threading.Thread(target=_quietly, args=(pool, workshop, hostile.HANGS, name))
+        for name in names
+        for _ in range(10)
+    ]
     for one in crowd:
         one.start()
-    _wait(lambda: pool._slots._value == 0)
-    with pytest.raises(ServingError, match="busy with 16 requests"):
-        _predict(pool, workshop, 1)
+    _wait(lambda: all(pool.loading(workshop.model(name)).state == "ready" for name in names))
+    for name in names:
+        with pytest.raises(ServingBusy):
+            _predict(pool, workshop, 1, name)
+    assert _predict(pool, workshop, 3.0, "churn").num_rows == 1
     pool.close()
     for one in crowd:
         one.join(10)
@@ -233,9 +258,9 @@ def _is_asleep(process: Path) -> bool:
     return (process / "stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def _quietly(pool: ModelPool, workshop: Workshop, a: float) -> None:
+def _quietly(pool: ModelPool, workshop: Workshop, a: float, name: str) -> None:
     with contextlib.suppress(ServingError):
-        _predict(pool, workshop, a)
+        _predict(pool, workshop, a, name)
 
 
 def test_closing_ends_every_process(workshop: Workshop) -> None:

@@ -188,7 +188,10 @@ def _load(options: argparse.Namespace) -> LoadedConfig:
 def _deployment(loaded: LoadedConfig) -> Deployment:
     from mlops_plugin.pipeline.deployment import Deployment
 
-    return Deployment.of_airflow(loaded.config.events, loaded.config.staging)
+    config = loaded.config
+    return Deployment.of_airflow(
+        config.events, config.staging, requires_confinement=config.serving.require_confinement
+    )
 
 
 def _check(options: argparse.Namespace) -> int:

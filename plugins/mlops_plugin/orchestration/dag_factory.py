@@ -57,7 +57,8 @@ def build_dag(model: ModelConfig, loaded: LoadedConfig) -> DAG:
         default_args=_task_settings(model),
         on_failure_callback=close_dispatch,
     ) as dag:
-        settings = StepSettings(model, loaded.config.events, loaded.config.staging)
+        config = loaded.config
+        settings = StepSettings(model, config.events, config.staging, config.serving.require_confinement)
         if model.source.partitions is None:
             collect: Any = CollectOperator(task_id="collect", query=model.source.query, settings=settings)
             infer: Any = StepOperator(task_id="infer", settings=settings)

@@ -34,6 +34,7 @@ class StepSettings:
     # Only what every model shares: a copy of the operator must not copy a thousand models.
     events: EventsConfig
     staging: StagingConfig
+    requires_confinement: bool
 
     def __str__(self) -> str:
         return self.model.name
@@ -110,7 +111,10 @@ class StepOperator(BaseOperator):
     def deployment(self) -> Deployment:
         from mlops_plugin.pipeline.deployment import Deployment
 
-        return Deployment.of_airflow(self.settings.events, self.settings.staging)
+        settings = self.settings
+        return Deployment.of_airflow(
+            settings.events, settings.staging, requires_confinement=settings.requires_confinement
+        )
 
     def query_source(self) -> Callable[[], str] | None:
         """Returns the SQL of `collect`; None in other steps."""

@@ -23,11 +23,14 @@ class Deployment:
     events: EventsConfig
     staging_config: StagingConfig
     airflow_home: Path
+    requires_confinement: bool = False  # `serving.require_confinement`
 
     @classmethod
-    def of_airflow(cls, events: EventsConfig, staging: StagingConfig) -> Deployment:
+    def of_airflow(
+        cls, events: EventsConfig, staging: StagingConfig, *, requires_confinement: bool = False
+    ) -> Deployment:
         """The deployment of the Airflow that this process belongs to."""
-        return cls(events, staging, airflow_home())
+        return cls(events, staging, airflow_home(), requires_confinement)
 
     @property
     def staging(self) -> Staging:

@@ -13,6 +13,7 @@ from mlops_plugin.config.schema import ModelConfig, PagesConfig, PartitionsConfi
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
+from mlops_plugin.formats.signature.signature import read_signature
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.golden_round_trip import verify_round_trip
 from mlops_plugin.pipeline.reading.increment import check_column
@@ -20,6 +21,8 @@ from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
 from mlops_plugin.pipeline.reading.query_check import require_usable
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers, require_signature_fits
+from mlops_plugin.workers.isolation import StepModels
+from mlops_plugin.workers.process import ModelProcess
 
 if TYPE_CHECKING:
     from mlops_plugin.formats.runtime import Runtime
@@ -58,13 +61,26 @@ def inspect_model(
 
     `is_round_trip`: also send golden rows through a temporary table of the source.
     """
-    from mlops_plugin.formats.runtime import load_unproven
+    with contextlib.closing(StepModels(must_be_confined=deployment.requires_confinement)) as models:
+        yield from _findings(model, deployment, render, models, is_round_trip=is_round_trip)
 
+
+def _findings(
+    model: ModelConfig,
+    deployment: Deployment,
+    render: Callable[[ModelConfig], str],
+    models: StepModels,
+    *,
+    is_round_trip: bool,
+) -> Iterator[Finding]:
     name = f"models.{model.name}"
     found: dict[str, str] = {}
     with _problem(found, "model"):
-        runtime, signature = load_unproven(model.model, features=model.features)
+        runtime = models.load(model)
+        signature = read_signature(model.model)
     yield _finding(found, name, "model", f"loading {model.model.uri}")
+    if "model" not in found:
+        yield _isolation(model, runtime)
 
     with _problem(found, "source"):
         rows, engine = _describe(model, deployment, render)
@@ -129,6 +145,22 @@ def inspect_model(
         with _problem(found, "quarantine"):
             _look_at_quarantine(model, deployment, rows)
         yield _finding(found, name, "quarantine", f"table {sink.table} on connection '{sink.connection}'")
+
+
+def _isolation(model: ModelConfig, runtime: Runtime) -> Finding:
+    """Where the model runs, and what that keeps it from."""
+    subject = f"models.{model.name}.model.isolation"
+    if not isinstance(runtime, ModelProcess):
+        is_code = model.model.format != "skops"
+        note = "a joblib or pickle file is code: it can use the task's connections and keys"
+        return Finding(subject, "the model runs in the task's process", note=note if is_code else None)
+    missing = runtime.missing_confinement
+    if not missing:
+        return Finding(subject, f"the model runs in a process without {', '.join(runtime.confinement)}")
+    note = (
+        f"this kernel does not keep it from: {', '.join(missing)}; serving.require_confinement refuses that"
+    )
+    return Finding(subject, "the model runs in a process of its own", note=note)
 
 
 def _ask_golden_rows(model: ModelConfig, runtime: Runtime, signature: Signature | None) -> None:

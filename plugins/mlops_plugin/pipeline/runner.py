@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -26,6 +28,9 @@ from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers
 from mlops_plugin.pipeline.writing.sinks import NoSink, Sink, TableSink
 
+if TYPE_CHECKING:
+    from mlops_plugin.workers.isolation import StepModels
+
 
 def run_step(
     step: Step,
@@ -35,11 +40,12 @@ def run_step(
     query: Callable[[], str] | None = None,
     attempt: Attempt = ONLY_TRY,
     on_rows: OnRows = unheard,
+    models: ArtifactFiles | None = None,
 ) -> StepReport:
     """Run one step and record its start and its end in the event store.
 
     `query` returns the rendered SQL, for `plan` and `collect`; `on_rows` hears of every batch that the step
-    has done. Errors are recorded, then raised unchanged.
+    has done; `models` are those of earlier steps, to go on with. Errors are recorded, then raised unchanged.
     """
     shelf = deployment.staging.shelf(dispatch.model.name, dispatch.id, on_rows)
     if attempt.partition is not None:
@@ -50,13 +56,13 @@ def run_step(
             return NoSink(dispatch.model.sink)
         return TableSink(dispatch, deployment, check, on_rows)
 
-    with deployment.event_store() as store:
+    with deployment.event_store() as store, _models(deployment, models) as loaded:
         runner = StepRunner(
             dispatch,
             store,
             shelf,
             ConfiguredSource(dispatch, deployment, store, query),
-            ArtifactFiles(),
+            loaded,
             sink,
             _interruptible,
         )
@@ -79,14 +85,30 @@ def run_dispatch(
         assert isinstance(planned, PlanReport)  # noqa: S101 -- what `plan` returns
         parts = list(range(len(planned.partitions)))
     done: dict[Step, StepReport] = {}
-    for step in STEPS:
-        with watch(step) as on_rows:
-            for part in parts if step in PARTITIONED else [None]:
-                attempt = Attempt(partition=part)
-                done[step] = run_step(
-                    step, dispatch, deployment, query=query, attempt=attempt, on_rows=on_rows
+    with _models(deployment) as models:
+        for step in STEPS:
+            with watch(step) as on_rows:
+                run = functools.partial(
+                    run_step, step, dispatch, deployment, query=query, on_rows=on_rows, models=models
                 )
+                for part in parts if step in PARTITIONED else [None]:
+                    done[step] = run(attempt=Attempt(partition=part))
     return done
+
+
+@contextlib.contextmanager
+def _models(deployment: Deployment, models: ArtifactFiles | None = None) -> Iterator[ArtifactFiles]:
+    """These models, or new ones that end with the work inside, also if its thread was abandoned."""
+    if models is not None:
+        yield models
+        return
+    own = ArtifactFiles(deployment)
+    try:
+        yield own
+    except BaseException:
+        own.kill()
+        raise
+    own.close()
 
 
 @dataclass(frozen=True)
@@ -130,7 +152,11 @@ class ConfiguredSource:
 
 
 class ArtifactFiles:
-    """Models loaded into this process from their artifacts."""
+    """Models loaded from their artifacts, each where `model.isolation` says."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._must_be_confined = deployment.requires_confinement
+        self._loaded: StepModels | None = None
 
     def artifact_sha256(self, model: ModelConfig) -> str:
         from mlops_plugin.formats.artifact import artifact_sha256
@@ -139,13 +165,27 @@ class ArtifactFiles:
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[Runtime]:
-        from mlops_plugin.formats.runtime import load_unproven
+        from mlops_plugin.workers.isolation import StepModels  # most steps load no model
 
-        runtime, _ = load_unproven(model.model, features=model.features)
-        yield runtime
+        self._loaded = self._loaded or StepModels(must_be_confined=self._must_be_confined)
+        try:
+            yield self._loaded.load(model)
+        except BaseException:
+            self._loaded.close()
+            raise
 
     def require_same_answers(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> None:
         require_same_answers(model, runtime, rows)
+
+    def kill(self) -> None:
+        """Kill the models' processes, whatever those are doing; from any thread."""
+        if self._loaded is not None:
+            self._loaded.kill()
+
+    def close(self) -> None:
+        """End the models' processes, once nobody uses them."""
+        if self._loaded is not None:
+            self._loaded.close()
 
 
 def _interruptible(work: Callable[[], StepReport]) -> StepReport:

@@ -2,11 +2,13 @@
 
 The process runs the model's code, so the caller does not trust what arrives: sizes are bounded before
 memory is taken, an answer repeats the number of its request, and columns are rebuilt from plain buffers and
-validated in full before a value is read. Requests come from the caller, so they may hold Arrow IPC streams.
+validated in full before a value is read. Requests come from the caller, so they may hold Arrow IPC streams,
+in the body or, if they are long, in memory that the caller hands over (see `row_memory`).
 """
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import struct
@@ -19,12 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FRAME = struct.Struct("!4sQIQ")  # magic, number of the request, bytes of the header, bytes of the body
+_FRAME = struct.Struct(
+    "!4sQIQ"
+)  # magic, number of the request (at random), bytes of the header, bytes of the body
 _MAGIC = b"mlp1"
 MAX_HEADER_BYTES = 4 << 20  # names of features and outputs, or an error's text
 MAX_REQUEST_BYTES = 1 << 40  # the caller is trusted
 # The types in which a model may answer. Nested and dictionary types are never sent.
 _TYPES = ("bool", "int32", "int64", "float", "double", "string", "large_string", "binary", "date32[day]")
+_OUTPUT_NAME = re.compile(r"(prediction|probability|score)(_.*)?", re.DOTALL)
 _TEXT_BYTES = 4096  # room for each value of a type without a fixed width
 _SLACK_BYTES = 1 << 20
 
@@ -48,28 +53,41 @@ class Column(_Message):
 class Load(_Message):
     """Load this artifact; the first request. `artifact` is an `ArtifactConfig` as JSON.
 
-    `must_be_confined`: refuse to load it where the kernel cannot confine the process in every way.
+    `must_be_confined`: refuse to load it where the kernel cannot confine the process in every way. `is_step`:
+    for a step of a dispatch, which asks golden rows itself and computes on all threads.
     """
 
     kind: Literal["load"] = "load"
     artifact: str
     features: list[str] | None
     must_be_confined: bool
+    is_step: bool = False
     timeout_s: float
 
 
-class Predict(_Message):
-    """Answer the rows in the body, an Arrow IPC stream."""
+class _Rows(_Message):
+    """A request about rows: an Arrow IPC stream in the body, or `shared_bytes` of it in shared memory."""
+
+    shared_bytes: Annotated[int, Field(ge=0)] = 0
+    timeout_s: float
+
+
+class Predict(_Rows):
+    """Answer the rows."""
 
     kind: Literal["predict"] = "predict"
-    timeout_s: float
 
 
-class Learn(_Message):
-    """Learn from the rows in the body, an Arrow IPC stream, with which columns the model answers."""
+class Learn(_Rows):
+    """Learn from the rows, if there are any, with which columns the model answers."""
 
     kind: Literal["learn"] = "learn"
-    timeout_s: float
+
+
+class Check(_Rows):
+    """Say what the model has against rows of this schema."""
+
+    kind: Literal["check"] = "check"
 
 
 class Loaded(_Message):
@@ -79,7 +97,6 @@ class Loaded(_Message):
     kind: Literal["loaded"] = "loaded"
     artifact_sha256: str
     features: list[str]
-    outputs: list[Column]
     confinement: list[str]
 
 
@@ -90,24 +107,36 @@ class Learned(_Message):
     outputs: list[Column]
 
 
+class Checked(_Message):
+    """The model has nothing against such rows."""
+
+    kind: Literal["checked"] = "checked"
+
+
 class Predicted(_Message):
-    """The body holds so many rows. `buffers`: bytes of each buffer of each column, None if it has none."""
+    """The body holds so many rows. `buffers`: bytes of each buffer of each column, None if it has none.
+
+    `keeps_rows`: the model still holds the rows that it was asked about.
+    """
 
     kind: Literal["predicted"] = "predicted"
     rows: Annotated[int, Field(ge=0)]
     buffers: list[list[int | None]]
+    keeps_rows: bool = False
 
 
 class Failed(_Message):
-    """What was asked raised this; the process goes on."""
+    """What was asked raised this; the process goes on. `cause`: the traceback of what the model raised."""
 
     kind: Literal["failed"] = "failed"
     error: str
     message: str
+    cause: str = ""
 
 
-Request = Load | Learn | Predict
-Answer = Loaded | Learned | Predicted | Failed
+RowsRequest = Check | Learn | Predict
+Request = Load | RowsRequest
+Answer = Loaded | Learned | Checked | Predicted | Failed
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
 _ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
 
@@ -124,21 +153,34 @@ class Channel:
         message: Request | Answer,
         body: Sequence[bytes | memoryview] = (),
         deadline: float = 0,
+        handing: Sequence[int] = (),
     ) -> None:
-        """Send one message. Raises `OSError` if the other end is gone or does not take it in time."""
+        """Send one message, and file descriptors `handing` with it.
+
+        Raises `OSError` if the other end is gone or does not take it in time.
+        """
         header = message.model_dump_json().encode()
         parts = [memoryview(part).cast("B") for part in body]
         frame = _FRAME.pack(_MAGIC, number, len(header), sum(part.nbytes for part in parts))
+        first = frame + header
         self._limit(deadline)
-        self._socket.sendall(frame + header)
+        if handing:
+            first = first[socket.send_fds(self._socket, [first], handing) :]
+        self._socket.sendall(first)
         for part in parts:
             self._limit(deadline)
             self._socket.sendall(part)
 
-    def receive_request(self) -> tuple[int, Request, memoryview]:
-        """The next request, however long it takes. Raises `EOFError` once the caller has hung up."""
-        number, header, body = self._receive(0, MAX_REQUEST_BYTES)
-        return number, _REQUEST.validate_json(bytes(header)), body
+    def receive_request(self) -> tuple[int, Request, memoryview, list[int]]:
+        """The next request, however long it takes, and the descriptors that came with it.
+
+        Raises `EOFError` once the caller has hung up.
+        """
+        first, handed, _, _ = socket.recv_fds(self._socket, 1, 1)
+        if not first:
+            raise EOFError
+        number, header, body = self._receive(0, MAX_REQUEST_BYTES, first)
+        return number, _REQUEST.validate_json(bytes(header)), body, handed
 
     def receive_answer(self, number: int, max_body_bytes: int, deadline: float) -> tuple[Answer, memoryview]:
         """The answer to request `number`. Raises `MessageError`, or `EOFError` if the process has ended."""
@@ -159,8 +201,10 @@ class Channel:
     def close(self) -> None:
         self._socket.close()
 
-    def _receive(self, deadline: float, max_body_bytes: int) -> tuple[int, memoryview, memoryview]:
-        frame = self._read(_FRAME.size, deadline)
+    def _receive(
+        self, deadline: float, max_body_bytes: int, first: bytes = b""
+    ) -> tuple[int, memoryview, memoryview]:
+        frame = first + bytes(self._read(_FRAME.size - len(first), deadline))
         magic, number, header_bytes, body_bytes = _FRAME.unpack(frame)
         if magic != _MAGIC:
             raise MessageError("what arrives is no message")
@@ -207,9 +251,16 @@ def describe_outputs(schema: pa.Schema) -> list[Column]:
 
 
 def outputs_schema(columns: Sequence[Column]) -> pa.Schema:
-    """The schema that a process has announced. Raises `MessageError` for a type that no model answers in."""
+    """The schema that a process has announced.
+
+    Raises `MessageError` for a type that no model answers in, and for a name that is no prediction's: it
+    could be that of a key, or of the column that says where a prediction comes from.
+    """
     import pyarrow as pa
 
+    names = [column.name for column in columns]
+    if not names or len({*names}) < len(names) or not all(map(_OUTPUT_NAME.fullmatch, names)):
+        raise MessageError(f"the model announces answers called {', '.join(names) or 'nothing'}")
     if unknown := {column.type for column in columns if not is_sendable(column.type)}:
         raise MessageError(f"the model announces answers of type {', '.join(sorted(unknown))}")
     return pa.schema(
@@ -223,8 +274,6 @@ def is_sendable(kind: str) -> bool:
 
 
 def _type_of(kind: str) -> pa.DataType:
-    import re
-
     import pyarrow as pa
 
     if timestamp := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=([\w/+:-]+))?\]", kind):

@@ -11,17 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlops_plugin.errors import MlopsError, ServingError
+from mlops_plugin.errors import MlopsError, ServingBusy, ServingError
 from mlops_plugin.formats.artifact import artifact_sha256
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
 from mlops_plugin.workers.patience import Patience
 from mlops_plugin.workers.process import ModelProcess
+from mlops_plugin.workers.process_limits import ServingLimits
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig, ServingConfig
 
-# Requests wait in threads that the whole API server shares: a model that hangs must not take them all.
-_MAX_REQUESTS = 16
+# Requests wait in threads that the whole API server shares: models that hang must not take them all, and four
+# of them must leave some for a fifth.
+_MAX_REQUESTS = 20
+_MAX_REQUESTS_OF_ONE = 4
+# A request waits so long for others of the same model, unless it is loading.
+_QUEUE_S = 5.0
+_BUSY_FACTOR = 2  # so many times `serving.workers` may run while all are busy
 
 LoadState = Literal["absent", "loading", "ready", "failed"]
 
@@ -41,6 +47,9 @@ class _Place:
     """One model's process; `lock` is held while it is started or used."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
+    slots: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(_MAX_REQUESTS_OF_ONE)
+    )
     process: ModelProcess | None = None
     version: tuple[str, str, str] = ("", "", "")  # hashes of artifact, signature and configuration
     used_at: float = 0.0
@@ -49,7 +58,10 @@ class _Place:
 
 
 class ModelPool:
-    """At most `limits.workers` processes; a further model replaces the one unused for longest."""
+    """`limits.workers` processes; a further model replaces the one unused for longest.
+
+    If all of them are busy, as many again may be started; they end as soon as they are not.
+    """
 
     def __init__(self, limits: ServingConfig) -> None:
         self.limits = limits
@@ -81,30 +93,48 @@ class ModelPool:
         `patience` is what to do if the model, its other callers, or its loading keep this caller waiting.
         """
         patience = patience or Patience()
-        if not self._slots.acquire(blocking=False):
-            raise ServingError(
-                f"models.{model.name}: models are busy with {_MAX_REQUESTS} requests already; "
-                "try again in a moment"
-            )
-        try:
-            with self._held(model, patience) as place:
-                process = self._loaded(model, place, patience)
-                with process.used_with(patience):
-                    yield process
-        finally:
-            self._slots.release()
+        with self._admitted(model) as place, self._held(model, place, patience):
+            process = self._loaded(model, place, patience)
+            with process.used_with(patience):
+                yield process
+        self._end_surplus()
 
     @contextlib.contextmanager
-    def _held(self, model: ModelConfig, patience: Patience) -> Iterator[_Place]:
+    def _admitted(self, model: ModelConfig) -> Iterator[_Place]:
+        """Count the request; raises `ServingBusy` if there are too many."""
         place = self._place(model.name)
-        wait_s = (self.limits.load_timeout + self.limits.timeout).total_seconds()
-        if not patience.wait(lambda seconds: place.lock.acquire(timeout=seconds), wait_s):
-            raise ServingError(
-                f"models.{model.name}: the model was busy for {wait_s:g} s with what others asked of it; "
-                "try again later"
+        if not place.slots.acquire(blocking=False):
+            raise ServingBusy(
+                f"models.{model.name}: the model is busy with {_MAX_REQUESTS_OF_ONE} requests already; try "
+                "again in a moment"
             )
         try:
-            yield place
+            if not self._slots.acquire(blocking=False):
+                raise ServingBusy(
+                    f"models.{model.name}: models are busy with {_MAX_REQUESTS} requests already; "
+                    "try again in a moment"
+                )
+            try:
+                yield place
+            finally:
+                self._slots.release()
+        finally:
+            place.slots.release()
+
+    @contextlib.contextmanager
+    def _held(self, model: ModelConfig, place: _Place, patience: Patience) -> Iterator[None]:
+        def acquire(seconds: float) -> bool:
+            return place.lock.acquire(timeout=seconds)
+
+        loading_s = self.limits.load_timeout.total_seconds()
+        if not patience.wait(acquire, _QUEUE_S):
+            is_loading = place.loading_since is not None
+            if not is_loading or not patience.wait(acquire, loading_s + _QUEUE_S):
+                raise ServingBusy(
+                    f"models.{model.name}: the model is busy with what others asked of it; try again later"
+                )
+        try:
+            yield
         finally:
             place.used_at = time.monotonic()
             place.lock.release()
@@ -160,7 +190,9 @@ class ModelPool:
         place.error = None
         try:
             self._make_room(place)
-            place.process = ModelProcess.start(model, self.limits)
+            process = ModelProcess(model, ServingLimits(self.limits))
+            process.load()
+            place.process = process
         except MlopsError as error:
             place.error = str(error)
             raise
@@ -171,26 +203,35 @@ class ModelPool:
 
     def _make_room(self, asking: _Place) -> None:
         """Stop the models that were unused for longest until a process can be started."""
+        most = _BUSY_FACTOR * self.limits.workers
         with self._lock:
-            others = [place for place in self._places.values() if place is not asking]
-            running = [place for place in others if place.loading_since is not None or _runs(place)]
-            for place in sorted(running, key=lambda place: place.used_at):
-                if len(running) < self.limits.workers:
-                    break
-                if place.lock.acquire(blocking=False):
-                    try:
-                        if place.process is not None:
-                            place.process.end()
-                            place.process = None
-                            running.remove(place)
-                    finally:
-                        place.lock.release()
-            if len(running) >= self.limits.workers:
-                raise ServingError(
-                    f"all {self.limits.workers} model processes are busy; try again in a moment, or raise "
-                    "serving.workers"
+            if self._shrink(self.limits.workers - 1, asking) >= most:
+                raise ServingBusy(
+                    f"all {most} model processes are busy; try again in a moment, or raise serving.workers"
                 )
             asking.loading_since = time.monotonic()  # counts from here on
+
+    def _end_surplus(self) -> None:
+        """End processes that were started because all others were busy."""
+        with self._lock:
+            self._shrink(self.limits.workers, None)
+
+    def _shrink(self, wanted: int, asking: _Place | None) -> int:
+        """End idle processes, those unused for longest first, while there are more; returns how many run."""
+        others = [place for place in self._places.values() if place is not asking]
+        running = [place for place in others if place.loading_since is not None or _runs(place)]
+        for place in sorted(running, key=lambda place: place.used_at):
+            if len(running) <= wanted:
+                break
+            if place.lock.acquire(blocking=False):
+                try:
+                    if place.process is not None:
+                        place.process.end()
+                        place.process = None
+                        running.remove(place)
+                finally:
+                    place.lock.release()
+        return len(running)
 
 
 def _content_sha256(uri: str) -> str:

@@ -5,35 +5,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
-from mlops_plugin.errors import (
-    ArtifactChanged,
-    ArtifactError,
-    DriverMissing,
-    FeatureError,
-    GoldenRowMismatch,
-    MlopsError,
-    ServingError,
-    SignatureError,
-)
+from mlops_plugin.errors import ArtifactError, ServingError
+from mlops_plugin.formats.artifact import artifact_sha256
 from mlops_plugin.workers.confinement import WHOLE
-from mlops_plugin.workers.last_words import LastWords
+from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
     Answer,
     Channel,
+    Check,
+    Checked,
     Failed,
     Learn,
     Learned,
@@ -43,37 +36,23 @@ from mlops_plugin.workers.messages import (
     Predict,
     Predicted,
     Request,
+    RowsRequest,
     max_answer_bytes,
     outputs_schema,
     unpack_columns,
 )
 from mlops_plugin.workers.patience import Patience
+from mlops_plugin.workers.process_limits import Limits
+from mlops_plugin.workers.row_memory import SMALLEST_BYTES, RowMemory, is_supported, stream_size
+from mlops_plugin.workers.starting import END_TIMEOUT_S, Started, start
 
 if TYPE_CHECKING:
-    from mlops_plugin.config.schema import ModelConfig, ServingConfig
+    from mlops_plugin.config.schema import ModelConfig
 
 _log = logging.getLogger(__name__)
 
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS", "ARROW_IO_THREADS"),
-    "1",
-)
-# What a model's process inherits; everything else may be a secret.
-_ENVIRONMENT = frozenset(
-    ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "AIRFLOW_HOME")
-)
-_ENVIRONMENT_OF_LIBRARIES = (
-    "LC_",
-    "OPENBLAS_",
-    "OMP_",
-    "MKL_",
-    "KMP_",
-    "GOMP_",
-    "SKLEARN_",
-    "PYTHONHASHSEED",
-)
-_END_TIMEOUT_S = 5.0
-_LOADED_BYTES = 0  # an answer to `load` or `learn` has no body
+_NUMBER_BITS = 64
+_NO_BODY = 0  # of an answer to anything but `predict`
 _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 
 
@@ -81,28 +60,29 @@ _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 class ModelProcess:
     """A `Runtime` whose model lives in another process. Used by one caller at a time.
 
-    `confinement`: what the process can no longer reach, in words (see `workers.confinement`).
+    `confinement`: what the process can no longer reach, in words (see `workers.confinement`). `tell` hears
+    what the model prints, up to a limit.
     """
 
     model: ModelConfig
-    limits: ServingConfig
+    limits: Limits
+    tell: Callable[[str], None] | None = None
     artifact_sha256: str = ""
     features: tuple[str, ...] = ()
-    outputs: pa.Schema = field(default_factory=lambda: pa.schema([]))
     confinement: tuple[str, ...] = ()
     load_seconds: float = 0.0
     is_ended: bool = False
-    _requests: int = 0
+    _outputs: pa.Schema | None = None
     _is_released: bool = False
     _patience: Patience = field(default_factory=Patience)
+    _memory: RowMemory = field(default_factory=RowMemory)
+    _checked: pa.Schema | None = None  # the schema of rows that the process has checked last
+    _process: Started | None = None
 
-    @classmethod
-    def start(cls, model: ModelConfig, limits: ServingConfig) -> ModelProcess:
+    def load(self) -> None:
         """Start the process and load the model; raises what loading raises, or `ServingError`."""
-        process = cls(model, limits)
-        with _local_artifact(model.model.uri) as path:
-            process._start(path)
-        return process
+        with _local_artifact(self.model.model.uri) as path:
+            self._start(path)
 
     @property
     def _name(self) -> str:
@@ -110,7 +90,19 @@ class ModelProcess:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._started.popen.pid
+
+    @property
+    def _started(self) -> Started:
+        assert self._process is not None  # noqa: S101 - `load` comes first
+        return self._process
+
+    @property
+    def outputs(self) -> pa.Schema:
+        """The columns that the model answers with."""
+        if self._outputs is None:
+            self._learn(pa.RecordBatch.from_pylist([], schema=pa.schema([])))
+        return self._outputs
 
     @property
     def memory_bytes(self) -> int | None:
@@ -132,101 +124,140 @@ class ModelProcess:
 
     def check(self, rows: pa.Schema) -> None:
         """Raise what the model has against rows of this schema: it is asked about none of them."""
-        self.predict(pa.RecordBatch.from_pylist([], schema=rows))
+        if self._checked is not None and self._checked.equals(rows):
+            return
+        none = self._known(pa.RecordBatch.from_pylist([], schema=rows))
+        answer, _ = self._ask(Check(timeout_s=self.limits.answer_s), none)
+        with self._exchange():
+            _expect(Checked, answer)
+        self._checked = rows
 
     def learn_outputs(self, rows: pa.RecordBatch) -> None:
         """Learn from the first of some rows with which columns the model answers."""
-        request = Learn(timeout_s=self.limits.timeout.total_seconds())
-        content = memoryview(_stream_bytes(self._known(rows.slice(0, _SAMPLE_ROWS))))
-        answer, _ = self._call(request, [content], _LOADED_BYTES)
+        if rows.num_rows:
+            self._checked = None
+            self._learn(self._known(rows.slice(0, _SAMPLE_ROWS)))
+
+    def _learn(self, rows: pa.RecordBatch) -> None:
+        answer, _ = self._ask(Learn(timeout_s=self.limits.answer_s), rows)
         with self._exchange():
-            self.outputs = outputs_schema(_expect(Learned, answer).outputs)
+            self._outputs = outputs_schema(_expect(Learned, answer).outputs)
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """One prediction per row. Raises what the model's runtime raises, or `ServingError`."""
-        timeout_s = self.limits.timeout.total_seconds()
-        content = memoryview(_stream_bytes(self._known(rows)))
-        answer, body = self._call(
-            Predict(timeout_s=timeout_s), [content], max_answer_bytes(self.outputs, rows.num_rows)
+        outputs = self.outputs
+        self._checked = None
+        answer, body = self._ask(
+            Predict(timeout_s=self.limits.answer_s),
+            self._known(rows),
+            max_answer_bytes(outputs, rows.num_rows),
         )
         with self._exchange():
-            return unpack_columns(self.outputs, rows.num_rows, _expect(Predicted, answer), body)
+            predicted = _expect(Predicted, answer)
+            self._checked = rows.schema  # the process checks it, too
+            return unpack_columns(outputs, rows.num_rows, predicted, body)
 
     def _known(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         # The model has no use for other columns, and they may be large.
-        wanted = [name for name in rows.schema.names if name in set(self.features)]
-        return rows.select(wanted) if wanted else rows
+        wanted = set(self.features)
+        names = [name for name in rows.schema.names if name in wanted]
+        return rows.select(names) if len(names) == len(wanted) == len({*names}) else rows
 
     def kill(self) -> None:
         """End the process, whatever it is doing; also from another thread than the one that uses it."""
         self.is_ended = True
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.kill()
 
     def end(self) -> None:
         """End the process and release what it held; for the caller that uses it."""
         self.kill()
         self._is_released = True
-        self._process.wait(_END_TIMEOUT_S)
-        self._channel.close()
+        if self._process is not None:
+            self._process.release()
+            self._channel.close()
+        self._memory.renew()
 
     def _start(self, artifact: Path | None) -> None:
-        ours, theirs = socket.socketpair()
-        self._said = LastWords()
-        command = [sys.executable, "-m", "mlops_plugin.workers.worker"]
-        with theirs:
-            self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(self.limits.memory_mb << 20)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._said.write_end,
-                pass_fds=(theirs.fileno(),),
-                env=_environment(),
-                start_new_session=True,
-            )
-        self._said.listen()
-        self._channel = Channel(ours)
+        self._process = start(self.limits, self.tell)
+        self._channel = Channel(self._process.socket)
         started = time.monotonic()
-        located = (
-            self.model.model
-            if artifact is None
-            else self.model.model.model_copy(update={"uri": str(artifact)})
-        )
-        request = Load(
-            artifact=located.model_dump_json(),
-            features=None if self.model.features is None else list(self.model.features),
-            must_be_confined=self.limits.require_confinement,
-            timeout_s=self.limits.load_timeout.total_seconds(),
-        )
+        found = self.model.model
+        located = found if artifact is None else found.model_copy(update={"uri": str(artifact)})
+        self._located = located.uri
         try:
-            answer, _ = self._call(request, [], _LOADED_BYTES)
+            request = Load(
+                artifact=located.model_dump_json(),
+                features=None if self.model.features is None else list(self.model.features),
+                must_be_confined=self.limits.must_be_confined,
+                is_step=self.limits.is_step,
+                timeout_s=self.limits.load_s,
+            )
+            sha256 = artifact_sha256(located.uri)  # while the process starts
+            answer, _ = self._call(request, [], _NO_BODY)
             with self._exchange():
                 loaded = _expect(Loaded, answer)
-                self.outputs = outputs_schema(loaded.outputs)
+            self._require_same_file(sha256, loaded.artifact_sha256)
+            self.features = tuple(loaded.features)
+            if not self.limits.is_step:
+                _ = self.outputs  # now, while the person waits for loading anyway
         except BaseException:
             self.end()
             raise
-        self.artifact_sha256 = loaded.artifact_sha256
-        self.features = tuple(loaded.features)
+        self.artifact_sha256 = sha256
         self.confinement = tuple(loaded.confinement)
         self.load_seconds = time.monotonic() - started
-        if missing := [each for each in WHOLE if each not in self.confinement]:
+        if missing := self.missing_confinement:
             _log.warning("%s: this kernel does not keep the model from: %s", self._name, ", ".join(missing))
 
+    def _require_same_file(self, sha256: str, told: str) -> None:
+        """The file may have run code by now: what its process says of it is not believed."""
+        if told != sha256:
+            raise ArtifactError(
+                f"{self._name}.model: the artifact {self.model.model.uri} changed while it was loaded "
+                f"(sha256 {sha256[:12]}..., the process says {told[:12]}...); try again"
+            )
+
+    @property
+    def missing_confinement(self) -> list[str]:
+        """What the kernel cannot keep the model from, in words."""
+        return [each for each in WHOLE if each not in self.confinement]
+
+    def _ask(
+        self, request: RowsRequest, rows: pa.RecordBatch, max_bytes: int = _NO_BODY
+    ) -> tuple[Answer, memoryview]:
+        """Send a request about rows: in shared memory if they are many."""
+        size = stream_size(rows)
+        if size < SMALLEST_BYTES or not is_supported():
+            return self._call(request, [memoryview(_stream_bytes(rows))], max_bytes)
+        is_free = False
+        try:
+            handing = [self._memory.fd] if self._memory.put(rows, size) else []
+            shared = request.model_copy(update={"shared_bytes": size})
+            answer, body = self._call(shared, [], max_bytes, handing)
+            is_free = isinstance(answer, Predicted) and not answer.keeps_rows
+        finally:
+            if not is_free:  # the model may hold these rows: the next ones get memory of their own
+                self._memory.renew()
+        return answer, body
+
     def _call(
-        self, request: Request, body: Sequence[memoryview], max_bytes: int
+        self, request: Request, body: Sequence[memoryview], max_bytes: int, handing: Sequence[int] = ()
     ) -> tuple[Answer, memoryview]:
         """Send a request and receive its answer, both before one deadline."""
-        self._requests += 1
+        # Not the next number: the process could have written an answer to that one already.
+        number = secrets.randbits(_NUMBER_BITS)
         with self._exchange():
             deadline = time.monotonic() + request.timeout_s
-            self._channel.send(self._requests, request, body, deadline)
+            if request.timeout_s <= 0:
+                raise TimeoutError
+            self._channel.send(number, request, body, deadline, handing)
             if not self._patience.wait(self._channel.has_answer, deadline - time.monotonic()):
                 raise TimeoutError
-            answer, content = self._channel.receive_answer(self._requests, max_bytes, deadline)
+            answer, content = self._channel.receive_answer(number, max_bytes, deadline)
         if isinstance(answer, Failed):
-            raise _raised(self.model.name, answer.error, answer.message, self.limits.memory_mb)
+            said = answer.message.replace(self._located, self.model.model.uri)
+            raise raised(self.model.name, answer.model_copy(update={"message": said}), self.limits)
         return answer, content
 
     @contextlib.contextmanager
@@ -237,12 +268,7 @@ class ModelProcess:
             yield
         except TimeoutError as error:
             self.end()
-            limits = self.limits
-            raise ServingError(
-                f"{name}: the model did not answer within {limits.timeout.total_seconds():g} s (loading: "
-                f"{limits.load_timeout.total_seconds():g} s), and its process was killed; "
-                "give it fewer rows, or raise serving.timeout or serving.load_timeout"
-            ) from error
+            raise ServingError(f"{name}: {self.limits.too_slow}") from error
         except MessageError as error:
             self.end()
             raise ServingError(
@@ -257,38 +283,22 @@ class ModelProcess:
     def _obituary(self) -> str:
         """How the process ended, and its last words."""
         if self._is_released:
-            return f"models.{self.model.name}: the model's process was killed; try again"
+            return f"{self._name}: the model's process was killed; try again"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_TIMEOUT_S)
-        code = self._process.returncode
+            self._started.popen.wait(END_TIMEOUT_S)
+        code = self._started.popen.returncode
         how = f"exit status {code}"
         if code is None:
             how = "a closed connection"
         elif code < 0:
             how = f"signal {signal.Signals(-code).name}"
         self.end()
-        line = self._said.last_line(_END_TIMEOUT_S)
+        line = self._started.said.last_line(END_TIMEOUT_S)
         words = f"; it printed last: {line}" if line else ""
-        return (
-            f"models.{self.model.name}: the model's process ended with {how}{words}; the next run starts a "
-            f"new one (it may use {self.limits.memory_mb} MB, see serving.memory_mb)"
-        )
+        return f"{self._name}: the model's process ended with {how}{words}; {self.limits.ended}"
 
 
-# Errors of loading and predicting that keep their type on the way to the caller.
-_KEPT: dict[str, type[MlopsError]] = {
-    kept.__name__: kept
-    for kept in (
-        ArtifactChanged,
-        ArtifactError,
-        DriverMissing,
-        FeatureError,
-        GoldenRowMismatch,
-        ServingError,
-        SignatureError,
-    )
-}
-_Expected = TypeVar("_Expected", Loaded, Learned, Predicted)
+_Expected = TypeVar("_Expected", Loaded, Learned, Checked, Predicted)
 
 
 def _expect(kind: type[_Expected], answer: Answer) -> _Expected:
@@ -316,30 +326,6 @@ def _local_artifact(uri: str) -> Iterator[Path | None]:
         if (signature := read_content(signature_uri(uri))) is not None:
             Path(signature_uri(str(path))).write_bytes(signature)
         yield path
-
-
-def _raised(model: str, kind: str, message: str, memory_mb: int) -> MlopsError:
-    """An error of the worker as the same error here."""
-    if kind in _KEPT:
-        return _KEPT[kind](message)
-    # numpy has a MemoryError of its own, and a runtime may have wrapped any of them.
-    if "MemoryError" in kind:
-        return ServingError(
-            f"models.{model}: the model needs more memory than the {memory_mb} MB it may use; give it fewer "
-            "rows, or raise serving.memory_mb"
-        )
-    said = next((f": {line.strip()}" for line in message.splitlines() if line.strip()), "")
-    return ServingError(f"models.{model}: the model raised {kind}{said}")
-
-
-def _environment() -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_OF_LIBRARIES)
-    }
-    path = os.pathsep.join(dict.fromkeys(entry for entry in sys.path if entry))
-    return {**kept, **_ONE_THREAD, "PYTHONPATH": path}
 
 
 def _stream_bytes(rows: pa.RecordBatch) -> pa.Buffer:

@@ -1,4 +1,4 @@
-"""The process in which one model runs; started by `workers.process`, never imported by the API server.
+"""The process in which one model runs; started by `workers.starting`, never imported by its caller.
 
 It answers requests on the socket whose number is its first argument. What the model prints goes to standard
 error, not to the answers.
@@ -6,74 +6,149 @@ error, not to the answers.
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import resource
+import select
 import signal
 import socket
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_plugin.errors import ServingError
-from mlops_plugin.workers.confinement import WHOLE, confine
+from mlops_plugin.workers.confinement import WHOLE, become_reaper, confine
 from mlops_plugin.workers.messages import (
     Answer,
     Channel,
+    Check,
+    Checked,
     Failed,
     Learn,
     Learned,
     Load,
     Loaded,
+    Predicted,
+    RowsRequest,
     describe_outputs,
     pack_columns,
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mlops_plugin.formats.runtime import Runtime
+    from mlops_plugin.workers.row_memory import RowView
 
 _GRACE_S = 5  # the caller kills a process that is too slow; this clock is for when the caller is gone
+_CAUSE_CHARACTERS = 8000
 
 
 def main() -> None:
-    """Load the model that the first request describes, then predict until the caller hangs up."""
+    """Load the model that the first request describes, then answer until the caller hangs up."""
     os.dup2(2, 1)
+    become_reaper()
+    _end_with_the_caller()
     # Data, not address space: libraries reserve gigabytes that they never touch.
-    memory_bytes = int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    runtime: Runtime | None = None
-    while True:
+    if memory_bytes := int(sys.argv[2]):
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    worker = _Worker(Channel(socket.socket(fileno=int(sys.argv[1]))), says_memory=bool(memory_bytes))
+    while worker.answer_one():
+        pass
+
+
+def _end_with_the_caller() -> None:
+    """Be killed as soon as the caller is gone, whatever the model is doing.
+
+    Standard input is a pipe that only the caller can write into, and never does. Not PR_SET_PDEATHSIG, which
+    follows the thread that has started this process.
+    """
+    line = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    if sys.platform != "linux":
+        threading.Thread(target=_wait_for_end, args=(line,), daemon=True, name="caller's end").start()
+        return
+    fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(line, fcntl.F_SETFL, os.O_ASYNC)
+    gone = select.poll()
+    gone.register(line, 0)  # whether it has ended already
+    if gone.poll(0):
+        _wait_for_end(line)
+
+
+def _wait_for_end(line: int) -> None:
+    os.read(line, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Worker:
+    """Answers requests, one after the other."""
+
+    def __init__(self, channel: Channel, *, says_memory: bool) -> None:
+        self._channel = channel
+        self._says_memory = says_memory
+        self._runtime: Runtime | None = None
+        self._rows: RowView | None = None
+
+    def answer_one(self) -> bool:
+        """Wait for a request and answer it; returns False once the caller has hung up."""
         try:
-            number, request, body = channel.receive_request()
+            number, request, body, handed = self._channel.receive_request()
         except EOFError:
-            return
+            return False
         # Not a handler in Python: a model that hangs in native code would never let it run.
         signal.alarm(math.ceil(request.timeout_s) + _GRACE_S)
         answer: Answer
         columns: list[memoryview] = []
         try:
             if isinstance(request, Load):
-                runtime, answer = _load(request)
-            elif isinstance(request, Learn):
-                answer = _learn(runtime, body)
+                self._runtime, answer = _load(request)
             else:
-                answer, columns = _predict(runtime, body)
+                answer, columns = self._about_rows(request, body, handed)
         except Exception as error:  # noqa: BLE001 - whatever a model raises is the caller's to hear
-            # The runtime names what a model raises; that memory is missing is the caller's to say.
-            said = error.__cause__ if isinstance(error.__cause__, MemoryError) else error
-            answer = Failed(error=type(said).__name__, message=str(said))
-        channel.send(number, answer, columns)
+            answer = self._failed(error)
+        self._channel.send(number, answer, columns)
         signal.alarm(0)
+        return True
+
+    def _about_rows(
+        self, request: RowsRequest, body: memoryview, handed: list[int]
+    ) -> tuple[Answer, list[memoryview]]:
+        if self._runtime is None:
+            raise RuntimeError("no model is loaded")
+        if not request.shared_bytes:
+            return _asked(self._runtime, request, body)
+        from mlops_plugin.workers.row_memory import RowView
+
+        self._rows = self._rows or RowView()
+        for fd in handed:
+            self._rows.open(fd)
+        answer, columns = _asked(self._runtime, request, self._rows.lend(request.shared_bytes))
+        if isinstance(answer, Predicted):
+            answer = answer.model_copy(update={"keeps_rows": not self._rows.take_back()})
+        return answer, columns
+
+    def _failed(self, error: Exception) -> Failed:
+        # The runtime names what a model raises; that its memory is limited is the caller's to say.
+        cause = error.__cause__
+        said = cause if isinstance(cause, MemoryError) and self._says_memory else error
+        shown = "" if cause is None else "".join(traceback.format_exception(cause))[-_CAUSE_CHARACTERS:]
+        return Failed(error=type(said).__name__, message=str(said), cause=shown)
 
 
 def _load(request: Load) -> tuple[Runtime, Loaded]:
-    import pyarrow as pa
-
     from mlops_plugin.config.schema import ArtifactConfig
-    from mlops_plugin.formats.runtime import load_runtime
+    from mlops_plugin.formats.native_threads import wait_passively
+    from mlops_plugin.formats.runtime import load_runtime, load_unproven
 
-    pa.set_cpu_count(1)
+    wait_passively()
+    _use_threads(request)
     artifact = ArtifactConfig.model_validate_json(request.artifact)
     # Before the first byte of the model is read. Its sidecar files lie beside it and begin with its name.
     path = Path(artifact.uri)
@@ -84,14 +159,13 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
             f"this kernel cannot keep a model from: {', '.join(missing)}; use Linux 6.12 or later, or set "
             "serving.require_confinement to false"
         )
-    _use_threads_only()
     features = None if request.features is None else tuple(request.features)
-    runtime = load_runtime(artifact, features=features)
+    if request.is_step:
+        runtime, _ = load_unproven(artifact, features=features)
+    else:
+        runtime = load_runtime(artifact, features=features)
     loaded = Loaded(
-        artifact_sha256=runtime.artifact_sha256,
-        features=list(runtime.features),
-        outputs=describe_outputs(runtime.outputs),
-        confinement=confinement,
+        artifact_sha256=runtime.artifact_sha256, features=list(runtime.features), confinement=confinement
     )
     return runtime, loaded
 
@@ -102,34 +176,42 @@ def _escaped(name: str) -> str:
     return glob.escape(name)
 
 
-def _use_threads_only() -> None:
-    """Let models with `n_jobs` use threads: there are no further processes here."""
+def _use_threads(request: Load) -> None:
+    """Let models with `n_jobs` use threads: there will be no further processes here."""
     import joblib
 
+    if request.is_step:
+        joblib.parallel_config(backend="threading")
+        joblib.cpu_count(only_physical_cores=True)  # it asks a program, and remembers what that says
+        return
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
     joblib.parallel_config(backend="threading", n_jobs=1)
 
 
-def _learn(runtime: Runtime | None, body: memoryview) -> Learned:
+def _asked(runtime: Runtime, request: RowsRequest, stream: memoryview) -> tuple[Answer, list[memoryview]]:
     import pyarrow as pa
 
-    if runtime is None:
-        raise RuntimeError("no model is loaded")
-    with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
-        for batch in stream:
-            runtime.learn_outputs(batch)
-    return Learned(outputs=describe_outputs(runtime.outputs))
+    with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
+        if isinstance(request, Check):
+            runtime.check(reader.schema)
+            return Checked(), []
+        if isinstance(request, Learn):
+            for batch in reader:
+                runtime.learn_outputs(batch)
+            return Learned(outputs=describe_outputs(runtime.outputs)), []
+        answers = [runtime.predict(batch) for batch in reader]
+    return pack_columns(_one_batch(answers, runtime.outputs))
 
 
-def _predict(runtime: Runtime | None, body: memoryview) -> tuple[Answer, Any]:
+def _one_batch(answers: list[pa.RecordBatch], outputs: pa.Schema) -> pa.RecordBatch:
     import pyarrow as pa
 
-    if runtime is None:
-        raise RuntimeError("no model is loaded")
-    with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
-        answers = [runtime.predict(batch) for batch in stream]
-    table = pa.Table.from_batches(answers, runtime.outputs).combine_chunks()
-    batches = table.to_batches()
-    return pack_columns(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=runtime.outputs))
+    if len(answers) == 1 and answers[0].schema.equals(outputs):
+        return answers[0]
+    batches: list[Any] = pa.Table.from_batches(answers, outputs).combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=outputs)
 
 
 if __name__ == "__main__":

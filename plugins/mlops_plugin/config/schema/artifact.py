@@ -81,6 +81,13 @@ class ArtifactConfig(Section):
         "Int64, datetime64[ns]).",
         examples=[{"store": "integer", "rate": "float32"}],
     )
+    isolation: Literal["process", "none"] | None = Field(
+        default=None,
+        description="Where a dispatch runs the model. process: in a process of its own, without network, "
+        "keys, connections, other files and programs; none: in the task's process, with all that the task "
+        "may do. null: process for joblib and pickle, none for skops.",
+        examples=["none"],
+    )
     _uri_as_written: str | None = PrivateAttr(default=None)
 
     @field_validator("sha256")
@@ -112,6 +119,11 @@ class ArtifactConfig(Section):
         if trusted and file_format != "skops":
             raise ValueError(f"only for format skops, but the format is {file_format}; remove it")
         return check_unique(trusted)
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether a dispatch runs the model in a process of its own. skops files run no code of their own."""
+        return (self.isolation or ("none" if self.format == "skops" else "process")) == "process"
 
     def located_in(self, folder: Path) -> ArtifactConfig:
         """The same artifact with an absolute path, where `uri` is a path relative to `folder`."""

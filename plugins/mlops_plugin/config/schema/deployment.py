@@ -63,12 +63,13 @@ class ServingConfig(Section):
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=4,
         description="Models kept in memory at once in each process of the API server; the least "
-        "recently used one makes room.",
+        "recently used one makes room. While all of them are busy, as many again may run.",
         examples=[8],
     )
     require_confinement: bool = Field(
         default=False,
-        description="Refuse to load a model where the kernel cannot confine its process in every way "
-        "(Linux before 6.12, other systems); otherwise a warning is logged.",
+        description="Refuse to load a model, in the Showroom and in the process of a dispatch, if the kernel "
+        "cannot confine that process in every way (Linux before 6.12, other systems); otherwise a warning is "
+        "logged.",
         examples=[True],
     )

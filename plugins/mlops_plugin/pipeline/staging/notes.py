@@ -223,6 +223,7 @@ def pinned_settings(model: ModelConfig) -> str:
             "output": True,
             "source": {"partitions"},
             "sink": {"connection", "table", "mode"},
-        }
+        },
+        exclude={"model": {"isolation"}},  # where it runs changes no answer
     )
     return hashlib.sha256(settings.encode()).hexdigest()

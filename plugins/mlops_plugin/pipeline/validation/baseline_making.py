@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import BASELINE_SUFFIX, ModelConfig
 from mlops_plugin.errors import ArtifactError, ContractError
-from mlops_plugin.formats.runtime import Runtime, load_runtime
+from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
 from mlops_plugin.formats.signature.storing import add_to_signature
 from mlops_plugin.masking import masked
@@ -27,6 +27,8 @@ from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
 from mlops_plugin.pipeline.validation.output_check import classes_of
 from mlops_plugin.pipeline.validation.rejections import Refused
 from mlops_plugin.pipeline.validation.screening import accepted
+from mlops_plugin.pipeline.validation.signed_model import require_same_answers
+from mlops_plugin.workers.isolation import StepModels
 
 MAX_CLASSES = 1000
 
@@ -61,7 +63,13 @@ def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> B
     Rows that break the columns' own rules of `input:` are left out. Raises `FeatureError` where the query
     lacks a feature, and whatever reading or loading the model raises.
     """
-    runtime = load_runtime(model.model, features=model.features)
+    with contextlib.closing(StepModels(must_be_confined=deployment.requires_confinement)) as models:
+        runtime = models.load(model)
+        require_same_answers(model, runtime)
+        return _made(model, deployment, query, runtime)
+
+
+def _made(model: ModelConfig, deployment: Deployment, query: str, runtime: Runtime) -> Baseline:
     own = Contract(model.name, model.input.columns if model.input else {})
     source = model.source
     database = deployment.source(model)

@@ -1,0 +1,63 @@
+"""Errors of a model's process as the same errors in its caller; `process` raises them."""
+
+from __future__ import annotations
+
+import re
+
+from mlops_plugin.errors import (
+    ArtifactChanged,
+    ArtifactError,
+    DriverMissing,
+    FeatureError,
+    GoldenRowMismatch,
+    MlopsError,
+    ServingError,
+    SignatureError,
+)
+from mlops_plugin.workers.messages import Failed
+from mlops_plugin.workers.process_limits import Limits
+
+# Errors of loading and predicting that keep their type on the way to the caller.
+_KEPT: dict[str, type[MlopsError]] = {
+    kept.__name__: kept
+    for kept in (
+        ArtifactChanged,
+        ArtifactError,
+        DriverMissing,
+        FeatureError,
+        GoldenRowMismatch,
+        ServingError,
+        SignatureError,
+    )
+}
+_DENIED = re.compile("PermissionError|Permission denied|Operation not permitted")
+
+
+class ModelTraceback(Exception):
+    """What the model raised in its process, as it was printed there."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def raised(model: str, failed: Failed, limits: Limits) -> MlopsError:
+    """What the process says that went wrong, as an error to raise here."""
+    error = _error(model, failed, limits)
+    if failed.cause:
+        error.__cause__ = ModelTraceback(failed.cause)
+    return error
+
+
+def _error(model: str, failed: Failed, limits: Limits) -> MlopsError:
+    kind, message = failed.error, failed.message
+    advice = limits.needs_more if _DENIED.search(message) else ""
+    if kind in _KEPT:
+        return _KEPT[kind](f"{message}{advice}")
+    # numpy has a MemoryError of its own, and a runtime may have wrapped any of them.
+    if "MemoryError" in kind and limits.memory_mb is not None:
+        return ServingError(
+            f"models.{model}: the model needs more memory than the {limits.memory_mb} MB it may use; give it "
+            "fewer rows, or raise serving.memory_mb"
+        )
+    said = next((f": {line.strip()}" for line in message.splitlines() if line.strip()), "")
+    return ServingError(f"models.{model}: the model raised {kind}{said}{advice}")

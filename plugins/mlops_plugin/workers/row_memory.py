@@ -1,0 +1,95 @@
+"""Memory that a model's process reads rows from: written once by the caller, copied by nobody.
+
+Only the caller writes; it never reads, so a process that is not trusted can tell it nothing this way, and the
+memory cannot shrink below what is mapped. Linux has it; elsewhere, and for few rows, the socket carries them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SMALLEST_BYTES = 1 << 16  # fewer are as fast through the socket
+_GRANULE_BYTES = 1 << 20
+
+
+@dataclass
+class RowMemory:
+    """The caller's end. `fd` is for the process that reads."""
+
+    fd: int = -1
+    _map: mmap.mmap | None = None
+
+    def put(self, rows: pa.RecordBatch, size: int) -> bool:
+        """Write rows as an Arrow IPC stream of `size` bytes; returns whether this is new memory."""
+        is_new = self._map is None or len(self._map) < size
+        if is_new:
+            self.renew()
+            self._map = self._made(size)
+        writer = pa.FixedSizeBufferWriter(pa.py_buffer(self._map))
+        with writer, pa.ipc.new_stream(writer, rows.schema) as stream:
+            stream.write_batch(rows)
+        return is_new
+
+    def renew(self) -> None:
+        """Let go of this memory: the process may keep rows in it. Also the last act."""
+        if self._map is not None:
+            os.close(self.fd)
+            # Arrow may not have let go of it yet; it is unmapped with the last reference.
+            self.fd, self._map = -1, None
+
+    def _made(self, size: int) -> mmap.mmap:
+        room = -(-size // _GRANULE_BYTES) * _GRANULE_BYTES
+        self.fd = os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.fd, room)
+        # A process that made it smaller would have the kernel kill the caller.
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+        return mmap.mmap(self.fd, room)
+
+
+@dataclass
+class RowView:
+    """The process's end: maps what the caller has made, to read."""
+
+    _map: mmap.mmap | None = None
+    _lent: memoryview | None = None
+
+    def open(self, fd: int) -> None:
+        """Use this memory from now on."""
+        self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+        os.close(fd)
+
+    def lend(self, size: int) -> memoryview:
+        """The first bytes, for one request."""
+        if self._map is None:
+            raise RuntimeError("no memory was handed over")
+        view = memoryview(self._map)[:size]
+        self._lent = view
+        return view
+
+    def take_back(self) -> bool:
+        """End the request; returns False if the model still holds rows, which must then stay as they are."""
+        view, self._lent = self._lent, None
+        try:
+            if view is not None:
+                view.release()
+        except BufferError:
+            return False
+        return True
+
+
+def is_supported() -> bool:
+    return hasattr(os, "memfd_create") and hasattr(fcntl, "F_ADD_SEALS")
+
+
+def stream_size(rows: pa.RecordBatch) -> int:
+    """Bytes of the rows as an Arrow IPC stream."""
+    sink = pa.MockOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_batch(rows)
+    return int(sink.size())
