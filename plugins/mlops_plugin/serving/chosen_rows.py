@@ -15,7 +15,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.step_runner import Models
-from mlops_plugin.serving.cases import open_cases
+from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.explanation import References, references_of, replaced_rows
 from mlops_plugin.serving.wanted import ROWS_GIVEN, Wanted, changed_rows, given_rows
 
@@ -56,11 +56,19 @@ class ChosenRows:
 class ChosenSource:
     """Finds what a run asks for; `chosen` is what it found."""
 
-    def __init__(self, model: ModelConfig, wanted: Wanted, deployment: Deployment, models: Models) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,
+        wanted: Wanted,
+        deployment: Deployment,
+        models: Models,
+        case_queries: CaseQueries,
+    ) -> None:
         self._model = model
         self._wanted = wanted
         self._deployment = deployment
         self._models = models
+        self._case_queries = case_queries
         self.chosen: ChosenRows | None = None
 
     def plan(self) -> tuple[str, Sequence[Partition]]:
@@ -77,7 +85,7 @@ class ChosenSource:
         return ChosenRows(self._wanted, ROWS_GIVEN, rows)
 
     def _cases(self) -> ChosenRows:
-        with open_cases(self._model, self._deployment) as cases:
+        with self._case_queries.open(self._model, self._deployment) as cases:
             query = shown(*cases.chosen_query(self._wanted.keys))
             rows = cases.chosen(self._wanted.keys).read_all()
             if not self._wanted.is_why:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.recording.step_reports import LogReport, PersistReport, StepReport
 from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
 from mlops_plugin.pipeline.step_runner import StepRunner
+from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.chosen_rows import ChosenSource
 from mlops_plugin.serving.explanation import References
@@ -97,13 +98,14 @@ class Showroom:
     deployment: Deployment
     store: EventStore
     pool: ModelPool
+    case_queries: CaseQueries = field(default_factory=CaseQueries)
 
     def run(self, model: ModelConfig, wanted: Wanted, user: str | None, on_step: OnStep = unwatched) -> Shown:
         """Run the steps and record them; a failure is recorded too, and raised."""
         dispatch = Dispatch(new_dispatch_id(), model, "showroom", requested_by=user, is_dry_run=True)
         journal, sink = Journal(self.store), ShowingSink()
         models = PooledModels(self.pool, journal)
-        source = ChosenSource(model, wanted, self.deployment, models)
+        source = ChosenSource(model, wanted, self.deployment, models, self.case_queries)
         runner = StepRunner(dispatch, journal, MemoryShelf(), source, models, lambda check: sink)  # noqa: ARG005
         try:
             reports = {step: _watched(runner, step, on_step) for step in STEPS}

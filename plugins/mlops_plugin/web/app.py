@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlops_plugin.errors import BrokenModel, ConfigError, MlopsError, UnknownModel
 from mlops_plugin.masking import masked
 from mlops_plugin.web.access import Rights, signed_in
-from mlops_plugin.web.error_status import refusals, status_of
+from mlops_plugin.web.error_status import headers_of, refusals, status_of
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.well_formed import BodyLimit, printable, well_formed
@@ -85,7 +85,9 @@ def _bad_request(request: Request, error: RequestValidationError) -> Response:
 
 def _our_error(request: Request, error: MlopsError) -> Response:
     # Only ours: their texts are for operators, and masked.
-    return _answer(request, status_of(error), _text_for(request, error))
+    answer = _answer(request, status_of(error), _text_for(request, error))
+    answer.headers.update(headers_of(error))
+    return answer
 
 
 def _text_for(request: Request, error: MlopsError) -> str:

@@ -16,6 +16,7 @@ from mlops_plugin.errors import (
     EventStoreError,
     FeatureError,
     MlopsError,
+    ServingBusy,
     ServingError,
     UnknownModel,
 )
@@ -34,6 +35,7 @@ _REFUSALS = {
     404: "There is nothing of that name, or the user may not read the DAG of its model.",
     413: "The body is too large.",
     422: "A parameter or the body is invalid.",
+    429: "The server is busy with other requests of this kind; `Retry-After` says when to try again.",
     500: "The configuration is invalid, or the server failed.",
     503: "A database, a connection or a model's process is not available.",
 }
@@ -48,14 +50,21 @@ _STATUS: tuple[tuple[type[MlopsError], int], ...] = (
     (EventStoreError, 503),
     (ConnectionUnusable, 503),
     (DriverMissing, 503),
+    (ServingBusy, 429),
     (ServingError, 503),
     (ArtifactError, 503),
 )
 
 
 def status_of(error: MlopsError) -> int:
-    """4xx if the request is invalid, 503 if a database or model is away, 500 for a wrong configuration."""
+    """4xx if the request is invalid or one too many, 503 if a database or model is away, 500 for a wrong
+    configuration."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def headers_of(error: MlopsError | None) -> dict[str, str]:
+    """The headers that go with the status."""
+    return {"Retry-After": str(error.retry_after_s)} if isinstance(error, ServingBusy) else {}
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.events.records import Step
-from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView, open_cases
+from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView
 from mlops_plugin.serving.run import as_json
 from mlops_plugin.serving.wanted import MAX_ROWS, Wanted
 from mlops_plugin.web.access import UserName, creates, reads
@@ -102,7 +102,7 @@ def models(seen: VisibleDep) -> list[ModelState]:
     return found
 
 
-@router.get("/models/{name}/cases", responses=refusals(404), dependencies=[reads("Showroom")])
+@router.get("/models/{name}/cases", responses=refusals(404, 429), dependencies=[reads("Showroom")])
 def cases(
     site: SiteDep,
     model: Model,
@@ -114,7 +114,7 @@ def cases(
     page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = 25,
 ) -> CasesPage:
     view = CaseView(search, sort, descending, place_of(after, before), page_rows)
-    with open_cases(model, site.deployment()) as found:
+    with site.case_queries.open(model, site.deployment()) as found:
         page = found.page(view)
     return CasesPage(
         columns=page.rows.column_names,
@@ -127,7 +127,7 @@ def cases(
 @router.post(
     "/models/{name}/runs",
     response_model=RunResult,
-    responses=refusals(400, 404, 413),
+    responses=refusals(400, 404, 413, 429),
     dependencies=[creates("Showroom")],
 )
 def run(seen: VisibleDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:

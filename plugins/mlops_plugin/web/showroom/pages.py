@@ -7,9 +7,9 @@ from fastapi.responses import HTMLResponse
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
-from mlops_plugin.serving.cases import CaseView, open_cases
+from mlops_plugin.serving.cases import CaseView
 from mlops_plugin.web.access import reads
-from mlops_plugin.web.error_status import status_of
+from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.cases import present_cases
@@ -67,12 +67,14 @@ def cases_page(
     view = CaseView(search, sort or None, descending, place_of(after, before))
     pool = site.model_pool()
     table, problem, status = None, None, 200
+    headers: dict[str, str] = {}
     try:
-        with open_cases(model, site.deployment()) as cases:
+        with site.case_queries.open(model, site.deployment()) as cases:
             table = present_cases(model, cases.page(view), view, pool.features(model))
     except MlopsError as error:
         problem, status = str(error), status_of(error)
-    return pages(request).render(
+        headers = headers_of(error)
+    page = pages(request).render(
         request,
         "showroom/model.html",
         status=status,
@@ -84,6 +86,8 @@ def cases_page(
         loading=pool.loading(model),
         steps=list(STEP_WORDS.items()),
     )
+    page.headers.update(headers)
+    return page
 
 
 @router.get("/{name}/state", response_class=HTMLResponse)

@@ -7,7 +7,6 @@ from fastapi.responses import HTMLResponse
 
 from mlops_plugin.formatting import format_value
 from mlops_plugin.serving.case_values import text_of
-from mlops_plugin.serving.cases import open_cases
 from mlops_plugin.serving.explanation import Usual, explain, references_of
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates
@@ -25,7 +24,7 @@ router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[cr
 
 @router.get("/{name}/what-if", response_class=HTMLResponse)
 def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: KeyText) -> HTMLResponse:
-    with open_cases(model, site.deployment()) as cases:
+    with site.case_queries.open(model, site.deployment()) as cases:
         row = cases.chosen([key_of(key)]).read_all()
         with site.model_pool().runtime(model) as runtime:
             features = runtime.features

@@ -38,7 +38,7 @@ RunnableModel = Annotated[ModelConfig, Depends(runnable_model)]
 
 def showroom(site: SiteDep) -> Showroom:
     """What runs models."""
-    return Showroom(site.deployment(), site.event_store(), site.model_pool())
+    return Showroom(site.deployment(), site.event_store(), site.model_pool(), site.case_queries)
 
 
 ShowroomDep = Annotated[Showroom, Depends(showroom)]

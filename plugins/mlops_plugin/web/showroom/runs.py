@@ -18,7 +18,7 @@ from mlops_plugin.errors import MlopsError
 from mlops_plugin.serving.run import Shown, Showroom, StepNews
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates, reads
-from mlops_plugin.web.error_status import status_of
+from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.pages import address, pages
 from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom.results import csv_uri, curl_command, outcomes
@@ -50,7 +50,7 @@ def run_page(
         shown = showroom.run(model, wanted, user, news.append)
     except MlopsError as failure:
         error = failure
-    return pages(request).render(
+    page = pages(request).render(
         request,
         "showroom/run.html",
         status=status_of(error) if error else 200,
@@ -59,6 +59,8 @@ def run_page(
         result=_result_html(request, showroom, model, wanted, shown or _problem(error)),
         steps=ended_steps(news),
     )
+    page.headers.update(headers_of(error))
+    return page
 
 
 def _lines(
