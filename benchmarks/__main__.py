@@ -13,6 +13,7 @@ from benchmarks import (
     contract,
     dispatches,
     growing,
+    isolation,
     monitor,
     orchestration,
     parsing,
@@ -27,13 +28,14 @@ PARTS = {
     "data_plane": steps.main,
     "growing": growing.main,
     "contract": contract.main,
+    "isolation": isolation.main,
     "orchestration": orchestration.main,
     "dispatches": dispatches.main,
     "showroom": showroom.main,
     "probes": probes.main,
     "monitor": monitor.main,
 }
-WITHOUT_QUICK = ("dispatches", "showroom", "probes", "monitor")
+WITHOUT_QUICK = ("isolation", "dispatches", "showroom", "probes", "monitor")
 
 
 def main() -> None:
