@@ -14,6 +14,10 @@ from typing import Any
 from mlops_plugin.errors import ConnectionUnusable
 from mlops_plugin.masking import learn, secrets_in, without
 
+# Airflow's SDK looks for connections in the metadata database only in a process that says it is a server.
+PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+SERVER = "server"
+
 
 @dataclass(frozen=True)
 class ConnectionSpec:
@@ -75,6 +79,7 @@ def get_connection(conn_id: str) -> ConnectionSpec:
     except AirflowNotFoundException as error:
         if variable in os.environ:  # Airflow also reports "not defined" for what it cannot parse
             raise _malformed(conn_id) from None
+        _require_metadata_database(conn_id)
         raise ConnectionUnusable(
             f"there is no Airflow connection '{conn_id}'; add it under Admin > Connections, with "
             f"'airflow connections add {conn_id} ...' or as the environment variable {variable}"
@@ -102,6 +107,22 @@ def get_connection(conn_id: str) -> ConnectionSpec:
     )
     learn(spec.secrets)
     return spec
+
+
+def _require_metadata_database(conn_id: str) -> None:
+    """Raise `ConnectionUnusable` if the metadata database fails: Airflow then says "not defined"."""
+    if os.environ.get(PROCESS_CONTEXT) != SERVER:
+        return
+    from airflow.secrets.metastore import MetastoreBackend
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        MetastoreBackend().get_connection(conn_id)
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).strip()
+        raise ConnectionUnusable(
+            f"connection '{conn_id}' cannot be looked up: Airflow's metadata database fails: {reason}"
+        ) from None
 
 
 class WatchedAccessor:

@@ -17,20 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from mlops_plugin.cli.airflow_context import stored_connections
 from mlops_plugin.cli.masked_output import masked_output
-from mlops_plugin.errors import EventStoreError, MlopsError
+from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
     from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.pipeline.deployment import Deployment
 
+_OF_CHECKOUT = Path("include", "config.yaml")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `mlops` command; returns its exit status."""
     options = _parser().parse_args(arguments)
     _use_local_environment()
-    with masked_output():
+    with stored_connections(), masked_output():
         return _run(options)
 
 
@@ -173,9 +176,15 @@ def _use_local_environment() -> None:
 
 
 def _config_path(options: argparse.Namespace) -> Path:
-    from mlops_plugin.config.loader import find_config_file
+    from mlops_plugin.config.loader import find_config_file, shown_path
 
     path: Path | None = options.config
+    if path is not None and not path.exists():
+        raise ConfigError([Problem(shown_path(path), None, "", "no such file")])
+    # A checkout in which nothing but the packages was installed.
+    is_configured = "AIRFLOW_HOME" in os.environ or "AIRFLOW__MLOPS__CONFIG_FILE" in os.environ
+    if path is None and not is_configured and _OF_CHECKOUT.is_file():
+        return _OF_CHECKOUT.absolute()
     return path or find_config_file()
 
 

@@ -1,0 +1,119 @@
+"""The `mlops` command finds connections wherever Airflow keeps them, as tasks do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlops_plugin.cli.airflow_context import stored_connections
+from mlops_plugin.connections import PROCESS_CONTEXT
+from support.workshop import Workshop
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def mlops(workshop: Workshop, tmp_path: Path) -> Command:
+    """Run `mlops` as a process of its own, with a metadata database; the environment names no connection."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_CONN_")}
+    environment |= {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__MLOPS__CONFIG_FILE": str(workshop.config_file),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+
+    def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        module = "mlops_plugin.cli" if words[0] != "airflow" else "airflow"
+        arguments = words[1:] if words[0] == "airflow" else words
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+
+    return run
+
+
+def _uris(workshop: Workshop) -> dict[str, str]:
+    return {
+        name.removeprefix("AIRFLOW_CONN_").lower(): value
+        for name, value in os.environ.items()
+        if name.startswith("AIRFLOW_CONN_") and str(workshop.folder) in value
+    }
+
+
+def test_connections_of_the_metadata_database_serve_every_command(
+    workshop: Workshop, mlops: Command, tmp_path: Path
+) -> None:
+    before = mlops("check", "--connect")
+    assert before.returncode == 1
+    assert mlops("airflow", "db", "migrate").returncode == 0
+    (tmp_path / "connections.json").write_text(json.dumps(_uris(workshop)))
+    assert mlops("airflow", "connections", "import", "connections.json").returncode == 0
+    for words in (
+        ("db", "upgrade"),
+        ("check", "--connect"),
+        ("dispatch", "churn"),
+        ("cursor",),
+        ("baseline", "churn"),
+    ):
+        done = mlops(*words)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+
+def test_connections_of_a_secrets_backend_serve(workshop: Workshop, mlops: Command, tmp_path: Path) -> None:
+    file = tmp_path / "connections.json"
+    file.write_text(json.dumps(_uris(workshop)))
+    backend = {
+        "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(file)}),
+    }
+    done = mlops("check", "--connect", **backend)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "airflow" / "airflow.db").exists()  # looking makes none
+
+
+def test_metadata_database_that_fails_is_named(mlops: Command, tmp_path: Path) -> None:
+    (tmp_path / "no.db").write_text("this is no database " * 100)
+    done = mlops("check", "--connect", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{tmp_path / 'no.db'}")
+    assert done.returncode == 1
+    assert "file is not a database" in done.stdout
+
+
+def test_only_the_command_is_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "mysql://somewhere")
+    with stored_connections():
+        assert os.environ[PROCESS_CONTEXT] == "server"
+    assert PROCESS_CONTEXT not in os.environ
+
+
+def test_checkout_without_airflow_is_found(workshop: Workshop, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    (checkout / "include").mkdir(parents=True)
+    (checkout / "include" / "config.yaml").write_text(workshop.config_file.read_text())
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment["HOME"] = str(tmp_path)
+    command = [sys.executable, "-m", "mlops_plugin.cli"]
+    done = subprocess.run(
+        [*command, "check"], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "1 of 1 models" in done.stdout, done.stderr
+    wrong = subprocess.run(
+        [*command, "--config", "includ/config.yaml", "check"],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert wrong.returncode == 1
+    assert (wrong.stdout + wrong.stderr).splitlines() == ["mlops: includ/config.yaml: no such file"]
