@@ -193,6 +193,9 @@ def test_a_model_starts_though_all_processes_are_busy_up_to_twice_as_many(worksh
                 ):
                     pass
             assert ready() == ["one"]
+            with pytest.raises(FeatureError), pool.runtime(workshop.model("two")) as runtime:
+                runtime.check(pa.schema([("a", pa.int64())]))
+            assert ready() == ["one"]
     finally:
         pool.close()
 

@@ -93,11 +93,13 @@ class ModelPool:
         `patience` is what to do if the model, its other callers, or its loading keep this caller waiting.
         """
         patience = patience or Patience()
-        with self._admitted(model) as place, self._held(model, place, patience):
-            process = self._loaded(model, place, patience)
-            with process.used_with(patience):
-                yield process
-        self._end_surplus()
+        try:
+            with self._admitted(model) as place, self._held(model, place, patience):
+                process = self._loaded(model, place, patience)
+                with process.used_with(patience):
+                    yield process
+        finally:
+            self._end_surplus()
 
     @contextlib.contextmanager
     def _admitted(self, model: ModelConfig) -> Iterator[_Place]:
