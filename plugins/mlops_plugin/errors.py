@@ -147,6 +147,12 @@ class ArtifactChanged(ArtifactError):
     is_final = True
 
 
+class AnswersOfNeighbours(ArtifactError):
+    """A model without a signature answers about a row by the rows that happen to be beside it."""
+
+    is_final = True
+
+
 class SignatureError(ArtifactError):
     """A model's signature is missing, unreadable, or was made for another artifact."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -14,9 +15,13 @@ from typing import Any
 import joblib
 import pytest
 import skops.io
+import xgboost
+from lightgbm import LGBMRegressor
+from sklearn.cluster import DBSCAN
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import LocalOutlierFactor
 
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactError, DriverMissing
@@ -129,6 +134,51 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, kind: str, content:
     with pytest.raises(ArtifactError) as refused:
         load(written(tmp_path / "model", content), kind)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("written_as", "said"),
+    [("skops", "joblib"), ("skops", "pickle"), ("joblib", "skops"), ("joblib", "pickle")],
+)
+def test_a_file_in_another_format_than_said_is_told_its_own(
+    tmp_path: Path, forest: Any, written_as: str, said: str
+) -> None:
+    with pytest.raises(ArtifactError, match=f"looks like a {written_as} file: write `format: {written_as}`"):
+        load(written(tmp_path / "model", saved(forest, written_as)), said)
+
+
+def test_a_compressed_pickle_is_joblibs(tmp_path: Path, regression: Any) -> None:
+    path = written(tmp_path / "model", gzip.compress(saved(regression, "pickle")))
+    with pytest.raises(ArtifactError, match="write `format: joblib`"):
+        load(path, "pickle")
+    assert load(path, "joblib").features == COLUMNS
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
+def test_a_page_that_was_downloaded_instead_is_named(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ArtifactError, match="page of HTML"):
+        load(written(tmp_path / "model", b"\n<!DOCTYPE html><html>Sign in</html>"), kind)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (DBSCAN().fit([[0.0], [1.0]]), "labels the rows that it is fitted on and no others"),
+        (LocalOutlierFactor(n_neighbors=1).fit([[0.0], [1.0]]), r"novelty=True"),
+        (xgboost.train({}, xgboost.DMatrix([[0.0], [1.0]], [0, 1]), 1), "XGBClassifier"),
+        (LGBMRegressor(), "never fitted"),
+        (xgboost.XGBRegressor(), "never fitted"),
+    ],
+    ids=["clusterer", "detector", "booster", "LightGBM", "XGBoost"],
+)
+def test_what_cannot_predict_new_rows_is_told_what_can(tmp_path: Path, model: Any, found: str) -> None:
+    with pytest.raises(ArtifactError, match=found):
+        load(written(tmp_path / "model", saved(model, "pickle")), "pickle")
+
+
+def test_a_name_that_another_release_of_a_module_had_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"needs 'gone' of the module 'support\.shop_code'"):
+        load(written(tmp_path / "model", b"csupport.shop_code\ngone\n."), "pickle")
 
 
 def test_a_zip_that_is_no_skops_file_is_refused(tmp_path: Path) -> None:

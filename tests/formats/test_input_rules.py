@@ -10,6 +10,7 @@ import category_encoders
 import feature_engine.encoding
 import imblearn.over_sampling
 import imblearn.pipeline
+import lightgbm
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -223,6 +224,43 @@ def test_an_encoder_behind_code_of_the_users_own_tells_that_integers_were_floats
     assert np.round(answers(model, rows), 3).tolist() == [10, 20, 30]
 
 
+@pytest.mark.parametrize(("known", "value"), [(str, 30), (int, "30")])
+def test_a_dict_vectorizer_is_never_given_what_it_would_pass_over(known: Any, value: Any) -> None:
+    records = SHOP.assign(store=SHOP.store.astype(known))[["store", "x"]].to_dict("records")
+    model = make_pipeline(DictVectorizer(), Ridge()).fit(records, SHOP.x)
+    rows = pa.RecordBatch.from_pydict({"store": [value], "x": [1.0]})
+    with pytest.raises(FeatureError, match=r"DictVectorizer knows .* in 'store'"):
+        answers(model, rows, "store", "x")
+
+
+def test_numbers_of_four_bytes_are_rounded_as_a_user_says() -> None:
+    single = SHOP[["x", "store"]].to_numpy(np.float32)
+    model = LinearRegression().fit(single, SHOP.store)
+    said = {"x": "float32", "store": "float32"}
+    assert answers(model, ROWS, "x", "store", dtypes=said) == model.predict(single[:3]).tolist()
+    # One of the two: the matrix of both has eight bytes, of what four could hold.
+    half = np.column_stack([SHOP.x.astype(np.float32), SHOP.store.astype(float)])
+    found = answers(shop_code.Formula(), ROWS, "x", "store", container="matrix", dtypes={"x": "float32"})
+    assert found == (half[:3, 0] * 2.0 + half[:3, 1]).tolist()
+
+
+def test_an_encoder_behind_code_tells_of_each_column_by_its_name() -> None:
+    train = pd.DataFrame({"store": [1.0, 2.0, np.nan] * 20, "number": range(60)})
+    model = make_pipeline(
+        FunctionTransformer(shop_code.as_texts),
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2),
+        LinearRegression(),
+    ).fit(train, SHOP.store)
+    rows = pa.RecordBatch.from_pydict({"store": [1, 2, None], "number": [0, 1, 2]})
+    assert answers(model, rows) == model.predict(train[:3]).tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_documents_reach_a_model_in_a_class_that_keeps_nothing(rows: int) -> None:
+    model = shop_code.TextWrapper(text_pipeline().fit(REVIEWS, LABELS))
+    assert answers(model, TEXTS.slice(0, rows), "review") == LABELS[:rows].tolist()
+
+
 def test_a_user_says_the_type_of_training() -> None:
     steps = [FunctionTransformer(shop_code.as_texts), FunctionTransformer(shop_code.text_lengths)]
     model = make_pipeline(*steps, LinearRegression())
@@ -314,6 +352,15 @@ def test_an_imputer_of_text_before_an_encoder() -> None:
     model = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(), LinearRegression())
     model = model.fit(SHOP[["city"]], SHOP.store)
     assert answers(model, ROWS) == model.predict(SHOP[["city"]][:3]).tolist()
+
+
+@pytest.mark.parametrize("names", [("store", "x"), None], ids=["named", "unnamed"])
+def test_a_booster_of_lightgbm_itself(names: tuple[str, ...] | None) -> None:
+    table = SHOP[["store", "x"]].assign(store=SHOP.store.astype("category") if names else SHOP.store)
+    data = lightgbm.Dataset(table if names else table.to_numpy(), SHOP.x)
+    model = lightgbm.train({"verbose": -1, "num_threads": 1, "min_data_in_leaf": 2}, data, 3)
+    found = answers(model, ROWS, *(() if names else ("store", "x")))
+    assert found == list(model.predict(table[:3]))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -84,6 +84,7 @@ def test_whole_numbers_of_an_array_that_become_fractions_are_refused() -> None:
         ([date(2025, 1, 1), date(2025, 1, 2)], ["2025-01-01", "2025-01-02"]),
         ([Decimal("1.50"), Decimal(2)], ["1.50", "2"]),
         ([-(2**62), 2**62], [-(2**62), 2**62]),
+        ([2**63, 2**63 + 5], [str(2**63), str(2**63 + 5)]),
     ],
     ids=str,
 )
@@ -92,6 +93,32 @@ def test_labels_of_every_type_keep_their_value(labels: list[Any], expected: list
     kind.classes_ = np.array(labels, dtype=object if isinstance(labels[0], date | Decimal) else None)
     kind.n_features_in_ = 1
     assert answers(kind).to_pylist() == [expected[0], expected[1], expected[1]]
+
+
+@pytest.mark.parametrize("labels", [[(1, "a"), (2, "b")], [(1, "a"), (2,)], [("a",), ("b",)]], ids=str)
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_tuple_is_one_label_whatever_the_others_are(labels: list[Any], is_list: bool) -> None:
+    said = dict(enumerate([*labels, (np.str_("c"), np.int64(3))]))
+    found = answers(shop_code.Says({float(row): label for row, label in said.items()}, is_list=is_list))
+    assert found.to_pylist() == [str(labels[0]), str(labels[1]), "('c', 3)"]
+
+
+@pytest.mark.parametrize("answer", [[1, 2], {1}, {"a": 1}, np.zeros(2)], ids=str)
+def test_what_no_column_holds_is_refused(answer: Any) -> None:
+    model = shop_code.Says({0.0: answer, 1.0: [1], 2.0: answer}, is_list=True)
+    with pytest.raises(ArtifactError, match=f"answers a row with a {type(answer).__name__}"):
+        ScikitRuntime("m", "0" * 64, model, ("x",)).predict(ROWS)
+
+
+def test_an_answer_that_leaves_rows_out_is_refused() -> None:
+    class LeavesOut:
+        n_features_in_ = 1
+
+        def predict(self, table: Any) -> Any:
+            return table[table[:, 0] > 0, 0]
+
+    with pytest.raises(ArtifactError, match=r"asked about 3 rows.*shape \(2,\).*leaves rows out"):
+        ScikitRuntime("m", "0" * 64, LeavesOut(), ("x",)).predict(ROWS)
 
 
 def test_outliers_are_labels_with_a_score() -> None:
@@ -185,7 +212,7 @@ def test_a_class_of_the_script_that_saved_the_file_is_named(library: Any, tmp_pa
         "pickle.dump(Mine(), open(sys.argv[1], 'wb'))"
     )
     subprocess.run([sys.executable, "-c", code, str(path), library], check=True)
-    with pytest.raises(ArtifactError, match="needs 'Mine', whose class is in the script"):
+    with pytest.raises(ArtifactError, match="needs 'Mine', which is in the script"):
         load(path, library)
 
 

@@ -31,6 +31,22 @@ def parts_of_moments(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(parts).fillna(-1)
 
 
+def differences(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.diff().fillna(0)
+
+
+def ranks(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.rank(pct=True)
+
+
+def rolling_means(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.rolling(2, min_periods=1).mean()
+
+
+def standardized(frame: pd.DataFrame) -> pd.DataFrame:
+    return (frame - frame.mean()) / (frame.std(ddof=0) + 1)
+
+
 class Cleaner(BaseEstimator, TransformerMixin):  # type: ignore[misc]
     """Reads documents, and keeps none of scikit-learn's conventions."""
 
@@ -125,13 +141,39 @@ class Raises:
 
     n_features_in_ = 1
 
-    def __init__(self, error: type[BaseException], at: float | None = None) -> None:
-        self.error, self.at = error, at
+    def __init__(
+        self, error: type[BaseException], at: float | None = None, *, least_rows: int | None = None
+    ) -> None:
+        """With `least_rows`, it takes as many rows whatever is among them."""
+        self.error, self.at, self.least_rows = error, at, least_rows
 
     def predict(self, table: Any) -> Any:
-        if self.at is None or self.at in np.asarray(table)[:, 0]:
+        is_enough = self.least_rows is not None and len(table) >= self.least_rows
+        if not is_enough and (self.at is None or self.at in np.asarray(table)[:, 0]):
             raise self.error("no")
         return np.zeros(len(table))
+
+
+class Samples:
+    """Another answer each time."""
+
+    n_features_in_ = 2
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+
+    def predict(self, table: Any) -> Any:
+        return self.random.normal(size=len(table))
+
+
+class TextWrapper:
+    """Keeps nothing of the model of texts that it holds."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def predict(self, texts: Any) -> Any:
+        return self.inner.predict(texts)
 
 
 class Panic(BaseException):

@@ -22,12 +22,30 @@ def has_categories(step: Any) -> bool:
     """Whether the estimator was trained on a column of categories."""
     match _package(step):
         case "lightgbm":
-            return bool(step.booster_.pandas_categorical)
+            return bool(_lightgbm_booster(step).pandas_categorical)
         case "xgboost":
             return "c" in (step.get_booster().feature_types or ())
         case "catboost":
             return bool(step.get_cat_feature_indices() or _text_indices(step))
     return False
+
+
+def is_bare_xgboost(model: Any) -> bool:
+    """Whether the model is XGBoost's Booster, which reads a table of its own, a `DMatrix`."""
+    return _package(model) == "xgboost" and not hasattr(model, "get_booster")
+
+
+def names_of_boosting(step: Any) -> tuple[str, ...] | None:
+    """The names of the columns of training, of what keeps them under an attribute of its own."""
+    match _package(step):
+        case "catboost":
+            names, unnamed = tuple(map(str, step.feature_names_ or ())), ""
+        case "lightgbm":
+            names, unnamed = tuple(_lightgbm_booster(step).feature_name()), "Column_"
+        case _:
+            return None
+    # Without names, they number their columns.
+    return None if names == tuple(f"{unnamed}{number}" for number in range(len(names))) else names
 
 
 def column_of_boosting(step: Any, columns: tuple[str, ...], field: pa.Field) -> ColumnSpec | None:
@@ -52,8 +70,13 @@ def column_of_boosting(step: Any, columns: tuple[str, ...], field: pa.Field) -> 
     return ColumnSpec(field.name, "category", "nan", tuple(categories), unknown=unknown)  # type: ignore[arg-type]
 
 
+def _lightgbm_booster(step: Any) -> Any:
+    """The Booster inside of a wrapper of scikit-learn's kind, or the one that the model itself is."""
+    return getattr(step, "booster_", step)
+
+
 def _lightgbm_categories(step: Any, name: str) -> dict[int, list[Any]]:
-    booster = step.booster_
+    booster = _lightgbm_booster(step)
     said = re.search(r"\[categorical_feature: ([\d,]+)\]", booster.model_to_string())
     places = [int(place) for place in said[1].split(",")] if said else []
     if len(places) != len(booster.pandas_categorical):

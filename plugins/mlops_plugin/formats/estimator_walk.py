@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mlops_plugin.formats.boosting import is_boosting, names_of_boosting
+
 Columns = tuple[str, ...]
 
 # Meta-estimators that hand their rows on as they are, and the attribute with the fitted estimators.
@@ -62,15 +64,23 @@ def encoders_in(model: Any) -> Iterator[Any]:
             yield from encoders_in(part)
 
 
+def encoded_texts(model: Any) -> Iterator[tuple[str | None, str]]:
+    """The texts that encoders know, each with the name of its column if the encoder kept it."""
+    for encoder in encoders_in(model):
+        names = getattr(encoder, "feature_names_in_", None)
+        for place, categories in enumerate(encoder.categories_):
+            name = None if names is None else str(names[place])
+            if categories.dtype.kind in "OU":
+                yield from ((name, text) for text in categories.tolist() if isinstance(text, str))
+
+
 def known_names(model: Any) -> Columns | None:
     """The names of the columns of training, of the first estimator that kept them."""
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
         return tuple(str(name) for name in names)
-    if is_catboost(model):
-        names = tuple(str(name) for name in model.feature_names_ or ())
-        # Without names CatBoost numbers its columns.
-        return None if names == tuple(str(number) for number in range(len(names))) else names
+    if is_boosting(model):
+        return names_of_boosting(model)
     inner = [*(_inner(model) or ()), *(step for _, step in getattr(model, "steps", None) or ())]
     return next((names for names in map(known_names, inner[:1]) if names is not None), None)
 
@@ -85,11 +95,6 @@ def is_own(step: Any) -> bool:
 def tells_integers(step: Any) -> bool:
     """Whether 1 and 1.0 may be two things to the estimator, as to code of the user's own."""
     return not is_own(step) or type(step).__name__ in _TELL_INTEGERS
-
-
-def is_catboost(step: Any) -> bool:
-    """Whether CatBoost, which keeps names under an attribute of its own, wrote the estimator."""
-    return type(step).__module__.partition(".")[0] == "catboost"
 
 
 def reads_documents(step: Any) -> bool:

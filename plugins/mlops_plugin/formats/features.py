@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BLOCK_ROWS = 1024
 
@@ -34,16 +31,27 @@ def check_names(features: tuple[str, ...], rows: pa.Schema) -> None:
         )
 
 
-def check_features(features: tuple[str, ...], rows: pa.Schema, *, text: bool) -> None:
-    """Raise `FeatureError` if `rows` lack a feature, have it twice, or hold one that is not a number.
+def check_record(step: Any, field: pa.Field) -> None:
+    """Raise `FeatureError` if a `DictVectorizer` would pass over every value of the column.
 
-    With `text` any type passes: such a model encodes its columns itself.
+    It keeps a number under the column's name, and a text under `name=text`; what it does not know is 0.
     """
-    check_names(features, rows)
-    wrong = [] if text else [rows.field(name) for name in features if not is_number(rows.field(name).type)]
-    if wrong:
-        found = ", ".join(f"'{field.name}' is {field.type}" for field in wrong)
-        raise FeatureError(f"the model reads numbers, but {found}; cast or encode it in the query")
+    known = getattr(step, "vocabulary_", None)
+    if not known:
+        return
+    is_known_number = field.name in known
+    prefix = f"{field.name}{step.separator}"
+    texts = [key.removeprefix(prefix) for key in known if key.startswith(prefix)]
+    if is_text(field.type) and is_known_number and not texts:
+        found, remedy = "numbers", "the number itself"
+    elif is_number(field.type) and texts and not is_known_number:
+        found, remedy = f"texts ({', '.join(map(repr, texts[:3]))})", "CAST(... AS CHAR)"
+    else:
+        return
+    raise FeatureError(
+        f"the model's DictVectorizer knows {found} in '{field.name}', but the query returns {field.type}, "
+        f"which it would pass over; select {remedy}, or train on what the query returns"
+    )
 
 
 def feature_matrix(rows: pa.RecordBatch, features: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -57,17 +65,6 @@ def feature_matrix(rows: pa.RecordBatch, features: tuple[str, ...]) -> np.ndarra
         for position, column in enumerate(columns):
             matrix[block, position] = column[block]
     return matrix
-
-
-def feature_frame(rows: pa.RecordBatch, features: tuple[str, ...]) -> pd.DataFrame:
-    """The features as a DataFrame in the model's order, for models that encode text or pick columns by name.
-
-    Whole-number and boolean columns without NULLs keep their type, with NULLs they are float64; other
-    numbers are float64; the rest is as pandas reads Arrow, with NaN or NaT for NULL.
-    """
-    import pandas as pd
-
-    return pd.DataFrame({name: _as_series(rows.column(name)) for name in features}, columns=list(features))
 
 
 def null_counts(rows: pa.RecordBatch, features: tuple[str, ...]) -> dict[str, int]:
@@ -93,15 +90,6 @@ def as_float64(column: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _as_series(column: pa.Array) -> Any:
-    if isinstance(column, pa.DictionaryArray):
-        column = column.dictionary_decode()
-    keeps_type = pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
-    if is_number(column.type) and not (keeps_type and column.null_count == 0):
-        return as_float64(column)
-    return column.to_pandas()
-
-
 def is_number(kind: pa.DataType) -> bool:
     """Whether a column of this type can be read as float64."""
     types = pa.types
@@ -110,6 +98,13 @@ def is_number(kind: pa.DataType) -> bool:
     # A column of NULLs only has no type of its own in some databases.
     tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
     return any(test(kind) for test in tests)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds texts."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _with_nearest(name: str, others: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from mlops_plugin.formats.boosting import column_of_boosting, has_categories, is
 from mlops_plugin.formats.column_values import ColumnSpec, Missing
 from mlops_plugin.formats.estimator_walk import (
     Reader,
-    encoders_in,
+    encoded_texts,
     input_tag,
     is_own,
     known_names,
@@ -27,7 +27,7 @@ from mlops_plugin.formats.estimator_walk import (
     reads_records,
     tells_integers,
 )
-from mlops_plugin.formats.features import check_names, is_number
+from mlops_plugin.formats.features import check_names, check_record, is_number, is_text
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
 
 _FLOAT = re.compile(r"-?\d+\.0")
@@ -70,7 +70,7 @@ class InputRules:
         )
         self._reads_records = any(reads_records(step) for step in whole)
         self._is_foreign = any(not is_own(step) and not is_boosting(step) for step in whole)
-        self._writes_floats = _writes_floats(model)
+        self._encoded = list(encoded_texts(model))
         self._leads_to_documents = _leads_to_documents(model)
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
             _is_numeric(reader.step) for reader in self._readers
@@ -112,8 +112,10 @@ class InputRules:
         if container in ("documents", "series"):
             return InputSpec(container, tuple(_as_documents(column) for column in columns))
         if container == "matrix" and all(is_number(rows.field(name).type) for name in self._features):
-            is_kept = self._said.dtypes and not all(column.is_numeric for column in columns)
-            return InputSpec("matrix", columns, "object" if is_kept else "float64")
+            if not all(column.is_numeric for column in columns) and self._said.dtypes:
+                return InputSpec("matrix", columns, "object")
+            is_single = all(column.dtype == "float32" for column in columns)
+            return InputSpec("matrix", columns, "float32" if is_single else "float64")
         return spec_of(container, columns)
 
     def _containers(self, rows: pa.Schema) -> list[Container]:
@@ -126,13 +128,15 @@ class InputRules:
         if self._is_named:
             is_plain = self._reads_numbers and not self._said.dtypes
             return ["matrix"] if is_plain and not self._looks_at_names else ["frame"]
-        one_text = len(self._features) == 1 and _is_text(rows.field(self._features[0]).type)
+        one_text = len(self._features) == 1 and is_text(rows.field(self._features[0]).type)
         if one_text and self._leads_to_documents and not self._is_counted:
             # Documents first: a step that reads documents finds names in a DataFrame, and no error.
             return ["documents", "series", "frame"]
         if self._is_counted:
             return ["matrix", "frame"] if self._is_foreign else ["matrix"]
-        return ["frame", "matrix"] if self._is_foreign else ["frame"]
+        if not self._is_foreign:
+            return ["frame"]
+        return ["frame", "matrix", "documents", "series"] if one_text else ["frame", "matrix"]
 
     def _column(self, field: pa.Field) -> ColumnSpec:
         said = (self._said.dtypes or {}).get(field.name)
@@ -143,6 +147,8 @@ class InputRules:
             return ColumnSpec(field.name, "float64", "nan")
         readers = [reader for reader in self._readers if field.name in reader.columns]
         for reader in readers:
+            if reads_records(reader.step):
+                check_record(reader.step, field)
             if (column := column_of_boosting(reader.step, reader.columns, field)) is not None:
                 return column
         if any(reads_documents(reader.step) for reader in readers):
@@ -152,7 +158,16 @@ class InputRules:
             return column
         is_blind = not any(tells_integers(reader.step) for reader in readers)
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
-        return _by_type(field, known.missing, is_float=is_blind or self._writes_floats)
+        return _by_type(field, known.missing, is_float=is_blind or self._writes_floats(field.name))
+
+    def _writes_floats(self, name: str) -> bool:
+        """Whether an encoder knows '1.0' and none '1': whole numbers with NULLs were floats in training.
+
+        An encoder that knows the column by its name tells more than others do.
+        """
+        own = [text for column, text in self._encoded if column == name]
+        known = own or [text for _, text in self._encoded]
+        return any(map(_FLOAT.fullmatch, known)) and not any(map(_WHOLE.fullmatch, known))
 
 
 class _Known:
@@ -174,7 +189,7 @@ class _Known:
         name, arrow = field.name, _plain(field.type)
         is_null = pa.types.is_null(arrow)
         if kind == "text":
-            if not (_is_text(arrow) or is_null):
+            if not (is_text(arrow) or is_null):
                 raise self._mismatch(field, "texts", "CAST(... AS CHAR)")
             return _text(name, self.missing)
         if kind in ("integer", "number", "boolean"):
@@ -270,7 +285,7 @@ def _by_type(field: pa.Field, missing: Missing | None, *, is_float: bool) -> Col
         return ColumnSpec(name, *(("bool", "none") if pa.types.is_boolean(kind) else ("int64", "nan")))
     if is_number(kind):
         return ColumnSpec(name, "float64", "nan")
-    if _is_text(kind):
+    if is_text(kind):
         return _text(name, missing)
     if pa.types.is_timestamp(kind):
         unit = "ns" if kind.unit == "ns" else "us"
@@ -330,19 +345,6 @@ def _looks_at_no_names(first: Any) -> bool:
     return is_own and first.get_params(deep=True).keys() == first.get_params(deep=False).keys()
 
 
-def _writes_floats(model: Any) -> bool:
-    """Whether an encoder knows '1.0' and none knows '1': whole numbers with NULLs were floats in training."""
-    known = [
-        str(value)
-        for encoder in encoders_in(model)
-        for categories in encoder.categories_
-        if categories.dtype.kind in "OU"
-        for value in categories.tolist()
-        if isinstance(value, str)
-    ]
-    return any(_FLOAT.fullmatch(text) for text in known) and not any(map(_WHOLE.fullmatch, known))
-
-
 def _leads_to_documents(model: Any) -> bool:
     """Whether a pipeline of the user's own steps ends up in a text vectorizer."""
     steps = [step for _, step in getattr(model, "steps", None) or ()]
@@ -351,11 +353,6 @@ def _leads_to_documents(model: Any) -> bool:
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = _plain(kind)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_missing(value: Any) -> bool:

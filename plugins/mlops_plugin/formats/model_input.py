@@ -105,7 +105,12 @@ class InputSpec:
                 table[:, place] = _python_values(self._array(rows, column))
             return table
         matrix = feature_matrix(rows, self.names)
-        return matrix.astype(np.float32) if self.matrix_dtype == "float32" else matrix
+        if self.matrix_dtype == "float32":
+            return matrix.astype(np.float32)
+        for place, column in enumerate(self.columns):
+            if column.dtype in ("float16", "float32"):  # rounded before it became a part of the matrix
+                matrix[:, place] = matrix[:, place].astype(column.dtype)
+        return matrix
 
     def _frame(self, rows: pa.RecordBatch) -> Any:
         import pandas as pd

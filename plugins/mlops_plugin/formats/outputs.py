@@ -21,6 +21,7 @@ MAX_NAME_BYTES = 63  # PostgreSQL's limit; MySQL allows 64 characters
 # close may rounding hide which one it is.
 LIKELIEST_CLASS = {"HistGradientBoostingClassifier", "RandomForestClassifier", "ExtraTreesClassifier"}
 CLOSE = 1e-9
+_INT64 = (-(2**63), 2**63 - 1)
 
 Values = np.ndarray[Any, Any]
 
@@ -43,15 +44,42 @@ def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
     predicted = _predict(model, table, probabilities)
     if hasattr(predicted, "toarray"):  # neighbours trained on sparse labels answer with a sparse matrix
         predicted = predicted.toarray()
-    # NumPy would make one type of a list's entries; each keeps its own.
-    is_list = isinstance(predicted, list | tuple)
-    answers = np.asarray(predicted, dtype=object if is_list else None)
+    answers = _single_values(uri, _entries(predicted))
     scores = np.asarray(model.decision_function(table)) if _scores(model) else None
     return Answers(
         predictions=_columns(_counted(uri, "predict", answers, rows)),
         probabilities=probabilities,
         scores=None if scores is None else _counted(uri, "decision_function", scores, rows),
     )
+
+
+def _entries(predicted: Any) -> Values:
+    """What `predict` said as an array: a list's entries keep their types, a tuple is one label."""
+    if not isinstance(predicted, list | tuple):
+        return np.asarray(predicted)
+    # Labels of several parts have as many as they like: next to each other they would look like a matrix.
+    if any(isinstance(entry, tuple) for entry in predicted):
+        answers = np.empty(len(predicted), dtype=object)
+        answers[:] = predicted
+        return answers
+    try:
+        return np.asarray(predicted, dtype=object)
+    except ValueError:  # arrays of several lengths
+        answers = np.empty(len(predicted), dtype=object)
+        answers[:] = predicted
+        return answers
+
+
+def _single_values(uri: str, answers: Values) -> Values:
+    if answers.dtype == object and answers.ndim == 1:
+        for entry in answers.tolist():
+            if isinstance(entry, list | set | frozenset | dict | np.ndarray):
+                raise ArtifactError(
+                    f"the model in '{uri}' answers a row with a {type(entry).__name__} ({str(entry)[:60]}), "
+                    "which no column can hold; let it answer with one label or number for each row, or with "
+                    "the same number of them for every row"
+                )
+    return answers
 
 
 def _probabilities(uri: str, model: Any, table: Any, rows: int) -> list[Values]:
@@ -68,10 +96,16 @@ def _probabilities(uri: str, model: Any, table: Any, rows: int) -> list[Values]:
 def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
     if values.ndim not in (1, 2) or len(values) != rows:
         found = f"an array of shape {values.shape}" if values.ndim else f"one {type(values.item()).__name__}"
+        if values.ndim in (1, 2) and 1 < len(values) < rows:
+            advice = "It leaves rows out: let it answer NaN for them, or leave them out in the query"
+        else:
+            advice = (
+                "If it was trained on texts or on an array, say so: `model: {container: documents}` or "
+                "`model: {container: matrix}`"
+            )
         raise ArtifactError(
             f"the model in '{uri}' was asked about {rows} rows, and its `{method}` answered with {found}; "
-            "a model must answer once for each row. If it was trained on texts or on an array, say so: "
-            "`model: {container: documents}` or `model: {container: matrix}`"
+            f"a model must answer once for each row. {advice}"
         )
     return values
 
@@ -121,7 +155,7 @@ class OutputColumns:
                 said = str(exc).partition("\n")[0]
                 raise ArtifactError(
                     f"the model in '{uri}' answers '{field.name}' with {field.type}, and now with a value "
-                    f"that is none ({said}); let it answer with one type, e.g. an array of floats"
+                    f"that does not fit ({said}); let it answer with one type, e.g. an array of floats"
                 ) from exc
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
@@ -182,6 +216,8 @@ def _prediction_type(model: Any, classes: list[Any] | None, prediction: Values |
         return pa.float64()
     if classes is not None:
         kinds = {type(label) for label in classes}
+        if kinds == {int} and not all(_INT64[0] <= label <= _INT64[1] for label in classes):
+            return pa.string()
         for kind, arrow in ((bool, pa.bool_()), (int, pa.int64()), (float, pa.float64())):
             if kinds == {kind}:
                 return arrow
@@ -245,6 +281,8 @@ def text_of(label: Any) -> str:
     """A label as text."""
     if isinstance(label, bytes):
         return label.decode(errors="backslashreplace")
+    if isinstance(label, tuple):  # NumPy's scalars would say their type
+        return str(tuple(part.item() if isinstance(part, np.generic) else part for part in label))
     return str(label)
 
 

@@ -15,6 +15,7 @@ from mlops_plugin.formats.estimator_walk import known_names
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
 from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec
+from mlops_plugin.formats.neighbours import require_own_answers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
 from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL
 
@@ -48,6 +49,8 @@ class ScikitRuntime:
         self._checked: pa.Schema | None = None
         self._columns: OutputColumns | None = None
         self._are_columns_seen = False  # in answers about real rows
+        self._are_answers_own = spec is not None  # a signature tells of answers that are not
+        self._row_before: pa.RecordBatch | None = None  # if rows come one by one
 
     @property
     def outputs(self) -> pa.Schema:
@@ -97,6 +100,26 @@ class ScikitRuntime:
         self.check(rows.schema)
         if rows.num_rows == 0:  # scikit-learn refuses to predict nothing
             return pa.RecordBatch.from_pylist([], schema=self.outputs)
+        answered = self._answered(rows)
+        if not self._are_answers_own:
+            self._require_own_answers(rows, answered)
+        return answered
+
+    def _require_own_answers(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
+        """Once, as soon as two rows were seen; raises `AnswersOfNeighbours`."""
+        if rows.num_rows == 1:
+            before, self._row_before = self._row_before, rows
+            if before is None or before.schema != rows.schema:
+                return
+            rows = pa.concat_batches([before, rows])
+            try:
+                answered = self._answered(rows)
+            except FeatureError:
+                return  # of rows that are asked one by one, it need not take two at once
+        require_own_answers(self._uri, self._answered, rows, answered)
+        self._are_answers_own = True
+
+    def _answered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         parts = self._parts(rows)
         if self._columns is None:
             self._columns = output_columns(self._model, parts[0][1])
@@ -177,12 +200,14 @@ def _require_fitted(uri: str, model: Any) -> None:
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 
-    if not type(model).__module__.startswith(("sklearn.", "imblearn.")):
+    if not type(model).__module__.startswith(("sklearn.", "imblearn.", "lightgbm.", "xgboost.")):
         return  # a class of the user's own may keep nothing that tells
     try:
         check_is_fitted(model)
     except NotFittedError as exc:
-        raise ArtifactError(f"model file '{uri}' holds a model that was never fitted") from exc
+        raise ArtifactError(
+            f"model file '{uri}' holds a model that was never fitted; fit it, and save it then"
+        ) from exc
     except Exception:  # noqa: BLE001 - an estimator inside cannot tell; `predict` will
         return
 
@@ -230,7 +255,7 @@ def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: BaseException
     infinite = _listed(infinite_counts(rows, features))
     if nulls and re.search("nan|null|none|missing", said, re.IGNORECASE):
         return (
-            f"{REFUSES_NULL}: of {rows.num_rows} rows, {nulls} are NULL; leave such rows "
+            f"{REFUSES_NULL}: of {rows.num_rows} rows, {nulls} are NULL or NaN; leave such rows "
             f"out in the query, fill them with COALESCE, or train with an imputer (the model says: {said})"
         )
     if infinite and "infinity" in said:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.formats.artifact import read_verified
+from mlops_plugin.formats.boosting import is_bare_xgboost
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.formats.skops_import import import_skops_io
@@ -27,6 +28,8 @@ _MISSING_IN_MAIN = re.compile(
     r"attribute '(\w+)' on <module '(?:__main__|[\w.]+\.__main__|mlops_plugin\.workers\.worker)'"
     r"|'__main__' has no attribute '(\w+)'"
 )
+_RENAMED = re.compile(r"attribute '(\w+)' on <module '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'")
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")  # as joblib does: gzip, bz2, xz and lzma, zlib
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
 
@@ -76,7 +79,7 @@ def _load(
     artifact: ArtifactConfig, known: tuple[Features, InputSpec | None], loads: Callable[[bytes], Any]
 ) -> ScikitRuntime:
     content, sha256 = read_verified(artifact)
-    _refuse_lfs_pointer(artifact, content)
+    _refuse_no_model(artifact, content)
     failure: Exception | None = None
     model: Any = None
     with warnings.catch_warnings(record=True) as caught:
@@ -89,23 +92,40 @@ def _load(
             failure = exc
     _refuse_other_version(artifact, caught)
     if failure is not None:
-        raise ArtifactError(_load_failure(artifact, failure)) from failure
-    if isinstance(model, type) or not hasattr(model, "predict"):
-        raise ArtifactError(
-            f"model file '{artifact.uri}' holds a {type(model).__module__}.{type(model).__qualname__}, "
-            "which has no `predict`; save the fitted model itself"
-        )
+        raise ArtifactError(_load_failure(artifact, failure, content)) from failure
+    if (reason := _no_model(model)) is not None:
+        raise ArtifactError(f"model file '{artifact.uri}' holds {reason}")
     features, spec = known
     said = Said(artifact.container, artifact.dtypes)
     return ScikitRuntime(artifact.uri, sha256, model, features, said=said, spec=spec)
 
 
-def _load_failure(artifact: ArtifactConfig, failure: Exception) -> str:
+def _no_model(model: Any) -> str | None:
+    """What is in the file if it is nothing that answers about rows, and what to do."""
+    if isinstance(model, type):
+        return f"the class {model.__qualname__}, whose `predict` needs a fitted model; save one"
+    kind = f"a {type(model).__module__}.{type(model).__qualname__}"
+    if is_bare_xgboost(model):
+        return (
+            f"{kind}, which reads a table of its own; save the model of XGBoost's interface for scikit-learn "
+            "(XGBClassifier, XGBRegressor)"
+        )
+    if hasattr(model, "predict"):
+        return None
+    if hasattr(model, "fit_predict"):
+        return (
+            f"{kind}, which labels the rows that it is fitted on and no others; train one that predicts, "
+            "e.g. LocalOutlierFactor(novelty=True), KMeans, or a classifier of its labels"
+        )
+    return f"{kind}, which has no `predict`; save the fitted model itself"
+
+
+def _load_failure(artifact: ArtifactConfig, failure: Exception, content: bytes) -> str:
     said = str(failure).partition("\n")[0] or "no reason given"
     if missing := _MISSING_IN_MAIN.search(said):
         return (
-            f"model file '{artifact.uri}' needs '{missing[1] or missing[2]}', whose class is in the script "
-            "or notebook that saved the file (`__main__`) and not in the file; move it into a module that is "
+            f"model file '{artifact.uri}' needs '{missing[1] or missing[2]}', which is in the script or "
+            "notebook that saved the file (`__main__`) and not in the file; move it into a module that is "
             "installed here too, import it from there, and save the model again"
         )
     if absent := _absent_part(failure):
@@ -119,10 +139,21 @@ def _load_failure(artifact: ArtifactConfig, failure: Exception) -> str:
             f"model file '{artifact.uri}' needs the module '{failure.name}', which is not installed here; "
             "install what the model was trained with"
         )
-    return (
-        f"model file '{artifact.uri}' cannot be loaded as {artifact.format}: "
-        f"{type(failure).__name__}: {said}; "
+    if renamed := _RENAMED.search(said):
+        name, module = renamed[1] or renamed[4], renamed[2] or renamed[3]
+        return (
+            f"model file '{artifact.uri}' needs '{name}' of the module '{module}', and the release "
+            "of it that is installed here has none; install what the model was trained with"
+        )
+    other = _other_format(artifact, content)
+    remedy = (
         "check that the file is complete and was written in this format"
+        if other is None
+        else f"it looks like a {other} file: write `format: {other}`, or check that it is complete"
+    )
+    return (
+        f"model file '{artifact.uri}' cannot be loaded as {artifact.format}: {type(failure).__name__}: "
+        f"{said}; {remedy}"
     )
 
 
@@ -142,12 +173,33 @@ def _running_sklearn() -> str:
     return str(sklearn.__version__)
 
 
-def _refuse_lfs_pointer(artifact: ArtifactConfig, content: bytes) -> None:
+def _refuse_no_model(artifact: ArtifactConfig, content: bytes) -> None:
+    """What is deployed in the place of a model by mistake."""
     if content.startswith(b"version https://git-lfs.github.com/spec/"):
         raise ArtifactError(
             f"model file '{artifact.uri}' is a Git LFS pointer, not the model itself; fetch the file with "
             "`git lfs pull` where it is deployed from"
         )
+    if content.lstrip()[:1] == b"<":
+        raise ArtifactError(
+            f"model file '{artifact.uri}' is a page of HTML or XML, not a model: a download ended at a login "
+            "or an error; fetch the file again"
+        )
+
+
+def _other_format(artifact: ArtifactConfig, content: bytes) -> str | None:
+    """The format in which a file that cannot be loaded seems to be written."""
+    if content.startswith(b"PK\x03\x04"):
+        found = "skops"
+    elif (
+        content.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")) or b"joblib.numpy_pickle" in content
+    ):
+        found = "joblib"
+    elif content.startswith(b"\x80"):
+        found = "joblib" if artifact.format == "skops" else "pickle"
+    else:
+        return None
+    return None if found == artifact.format or (found, artifact.format) == ("pickle", "joblib") else found
 
 
 def _refuse_other_version(artifact: ArtifactConfig, caught: list[warnings.WarningMessage]) -> None:

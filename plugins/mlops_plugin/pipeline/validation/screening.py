@@ -78,6 +78,7 @@ class Screening:
 
     def _predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The model's answers; a refusal names the first row that the model refuses also alone."""
+        self._runtime.check(rows.schema)  # what is wrong with the columns is no row's fault
         try:
             return self._runtime.predict(rows)
         except FeatureError as error:

@@ -1,0 +1,90 @@
+"""Finds a model whose answer about a row depends on the rows beside it; `ScikitRuntime` asks once.
+
+A rank, a difference to the row before, or a mean over the batch gives other predictions with another
+`batch_rows`, and no error. A signature tells of such a model; without one it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlops_plugin.errors import AnswersOfNeighbours, FeatureError
+
+_SAMPLE_ROWS = 16
+_FEW_ROWS = 4  # of fewer, each is asked alone
+# Libraries that compute with 32 bits, or by blocks, differ by far less; neighbours change much more.
+_TOLERANCE = 1e-4
+# Neighbours change most answers; ties between neighbours of training, say, change few.
+_LEAST_SHARE = 0.25
+
+Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+
+def require_own_answers(uri: str, ask: Ask, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
+    """Ask again about some of these two rows or more; `answered` is what the model said about all of them.
+
+    Raises `AnswersOfNeighbours` if the answers differ. A model that answers otherwise each time, because it
+    samples, passes: its answers are its own.
+    """
+    places, count = _some(rows.num_rows)
+    expected, some = answered.take(places), rows.take(places)
+    try:
+        found = _asked(ask, some, count)
+        if not _is_other(expected, found) or _is_other(found, _asked(ask, some, count)):
+            return
+    except FeatureError:
+        return  # it refuses rows by who is beside them, which `predict` tells when it happens
+    column, place = _first_difference(expected, found)
+    raise AnswersOfNeighbours(
+        f"the model in '{uri}' answers about a row by the rows beside it: '{column}' of one row is "
+        f"{_shown(expected, column, place)} among {rows.num_rows} rows and {_shown(found, column, place)} "
+        f"among {count} of them, so it would depend on `batch_rows` and on the query's order; compute "
+        "differences, ranks and averages over rows in the query, with a window function, or if such answers "
+        "are what you want, write a signature (`mlops sign`), which marks them as not stable"
+    )
+
+
+def _some(rows: int) -> tuple[pa.Int64Array, int]:
+    """The rows to ask again, in this order, and how many of them at once."""
+    if rows < _FEW_ROWS:
+        return pa.array(np.arange(rows)), 1
+    count = min(_SAMPLE_ROWS, rows // 2)
+    return pa.array(np.arange(rows - count, rows)[::-1]), count
+
+
+def _asked(ask: Ask, rows: pa.RecordBatch, count: int) -> pa.RecordBatch:
+    return pa.concat_batches([ask(rows.slice(start, count)) for start in range(0, rows.num_rows, count)])
+
+
+def _is_other(one: pa.RecordBatch, other: pa.RecordBatch) -> bool:
+    return bool(_differing(one, other).any(axis=1).mean() >= _LEAST_SHARE)
+
+
+def _first_difference(one: pa.RecordBatch, other: pa.RecordBatch) -> tuple[str, int]:
+    place, column = np.argwhere(_differing(one, other))[0]
+    return one.schema.names[int(column)], int(place)
+
+
+def _differing(one: pa.RecordBatch, other: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Rows x columns."""
+    return np.column_stack([_differ(*pair) for pair in zip(one.columns, other.columns, strict=True)])
+
+
+def _differ(one: pa.Array, other: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if not pa.types.is_floating(one.type):
+        return np.array([a != b for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True)])
+    numbers, others = (each.to_numpy(zero_copy_only=False) for each in (one, other))
+    finite = np.abs(numbers[np.isfinite(numbers)])
+    scale = np.maximum(np.abs(numbers), np.median(finite) if len(finite) else 0.0)
+    with np.errstate(invalid="ignore"):
+        is_close = np.abs(numbers - others) <= _TOLERANCE * scale
+    is_same = is_close | (numbers == others) | (np.isnan(numbers) & np.isnan(others))
+    return np.asarray(~is_same)
+
+
+def _shown(answers: pa.RecordBatch, column: str, place: int) -> str:
+    return repr(answers.column(column)[place].as_py())
