@@ -121,3 +121,11 @@ def test_more_digits_than_a_decimal_has_are_a_double_for_a_model(
     with way_named(name).open(exact_columns=()) as database:
         rows = database.read(query, batch_rows=1).read_all()
     assert rows.to_pylist() == [{"x": 123456789012345678901234567890.0123456789}]
+
+
+def test_nan_in_a_declared_numeric_offers_a_double_to_a_model(filled: Callable[[str], WayIn]) -> None:
+    query = "SELECT CAST('NaN' AS NUMERIC(10, 2)) AS x"
+    with filled("postgres").open(exact_columns=()) as database:
+        rows = database.read(query, batch_rows=1)
+        with pytest.raises(UnsupportedType, match=r'write CAST\("x" AS DOUBLE PRECISION\) AS "x"'):
+            rows.read_all()

@@ -62,7 +62,10 @@ def _exact(sources: Sequence[SourceColumn], batch: pa.RecordBatch, schema: pa.Sc
             try:
                 column = _cast(column, field.type)
             except pa.ArrowInvalid as error:
-                raise source.refusal(f"holds a value that {field.type} cannot hold: {error}") from error
+                raise source.refusal(
+                    f"holds a value that {field.type} cannot hold: {error}",
+                    is_number=pa.types.is_decimal(field.type),  # NUMERIC's NaN
+                ) from error
         _check_times(source, column)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
