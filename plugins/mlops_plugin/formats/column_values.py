@@ -222,7 +222,10 @@ def _categories(spec: ColumnSpec, column: pa.Array) -> Values:
     is_unknown = (codes < 0) & column.is_valid().to_numpy(zero_copy_only=False)
     if is_unknown.any() and spec.unknown == "refused":
         first = column[int(np.flatnonzero(is_unknown)[0])].as_py()
-        raise ValueError(f"{first!r} is none of the {len(known)} categories of training")
+        raise FeatureError(
+            f"column '{spec.name}': {first!r} is none of the {len(known)} categories of training; leave such "
+            "rows out in the query or with `input:`, or train with it"
+        )
     return pd.Categorical.from_codes(codes, categories=known, ordered=spec.is_ordered)
 
 

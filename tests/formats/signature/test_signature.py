@@ -154,6 +154,15 @@ def test_a_matrix_is_one_again(rows: Any, names: list[str], container: str, dtyp
     assert (spec.container, built.dtype, built.shape[1]) == (container, dtype, 2)
 
 
+@pytest.mark.parametrize("missing", [None, np.nan], ids=str)
+def test_a_missing_text_in_a_matrix_looks_as_in_training(missing: Any) -> None:
+    rows = np.array([["a", 1.0], [missing, 2.0]], dtype=object)
+    signature = signature_of(rows, names=["a", "b"])
+    built = input_spec(signature).build(golden_batch(signature))
+    (found,) = (value for value in built[:, 0] if not isinstance(value, str))
+    assert (found is None) == (missing is None)
+
+
 @pytest.mark.parametrize(
     "categories",
     [["S", "M"], [1, 2, 3], [0.5, 1.5], [True, False], [datetime(2026, 1, 1), datetime(2026, 1, 2)]],

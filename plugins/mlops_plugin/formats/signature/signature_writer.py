@@ -222,8 +222,10 @@ class _Table:
         elif isinstance(data, np.ndarray) and data.ndim == 2:
             self.container = "matrix"
             self.details = {"order": "C" if data.flags.c_contiguous else "F"}
+            # pandas would make texts of its own of objects, and NaN of None among them.
+            values = object if data.dtype == np.dtype(object) else None
             self.columns = [
-                _Column(label, str(data.dtype), pd.Series(data[:, n]))
+                _Column(label, str(data.dtype), pd.Series(data[:, n], dtype=values))
                 for n, label in enumerate(self._labels(data.shape[1]))
             ]
         else:
