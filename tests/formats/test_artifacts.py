@@ -21,6 +21,7 @@ from sklearn.cluster import DBSCAN
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
 
 from mlops_plugin.config.schema import ArtifactConfig
@@ -166,10 +167,16 @@ def test_a_page_that_was_downloaded_instead_is_named(tmp_path: Path, kind: str) 
         (DBSCAN().fit([[0.0], [1.0]]), "labels the rows that it is fitted on and no others"),
         (LocalOutlierFactor(n_neighbors=1).fit([[0.0], [1.0]]), r"novelty=True"),
         (xgboost.train({}, xgboost.DMatrix([[0.0], [1.0]], [0, 1]), 1), "XGBClassifier"),
+        (
+            GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False).fit(
+                [[0.0], [1.0]] * 4, [0, 1] * 4
+            ),
+            "refit=False, which keeps no model",
+        ),
         (LGBMRegressor(), "never fitted"),
         (xgboost.XGBRegressor(), "never fitted"),
     ],
-    ids=["clusterer", "detector", "booster", "LightGBM", "XGBoost"],
+    ids=["clusterer", "detector", "booster", "search", "LightGBM", "XGBoost"],
 )
 def test_what_cannot_predict_new_rows_is_told_what_can(tmp_path: Path, model: Any, found: str) -> None:
     with pytest.raises(ArtifactError, match=found):

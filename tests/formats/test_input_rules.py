@@ -33,7 +33,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, TunedThresholdClassifierCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 from sklearn.svm import LinearSVC
 from xgboost import XGBClassifier, XGBRegressor
@@ -253,6 +253,13 @@ def test_an_encoder_behind_code_tells_of_each_column_by_its_name() -> None:
     ).fit(train, SHOP.store)
     rows = pa.RecordBatch.from_pydict({"store": [1, 2, None], "number": [0, 1, 2]})
     assert answers(model, rows) == model.predict(train[:3]).tolist()
+
+
+@pytest.mark.parametrize("first", ["passthrough", None])
+def test_a_step_that_does_nothing_hides_no_names(first: str | None) -> None:
+    steps = [("nothing", first), ("city", OneHotEncoder()), ("final", LinearRegression())]
+    model = Pipeline(steps).fit(SHOP[["city"]], SHOP.store)
+    assert answers(model, ROWS) == model.predict(SHOP[["city"]][:3]).tolist()
 
 
 @pytest.mark.parametrize("rows", [1, 4])

@@ -81,7 +81,8 @@ def known_names(model: Any) -> Columns | None:
         return tuple(str(name) for name in names)
     if is_boosting(model):
         return names_of_boosting(model)
-    inner = [*(_inner(model) or ()), *(step for _, step in getattr(model, "steps", None) or ())]
+    steps = [step for _, step in getattr(model, "steps", None) or ()]
+    inner = [*(_inner(model) or ()), *(step for step in steps if step is not None and step != "passthrough")]
     return next((names for names in map(known_names, inner[:1]) if names is not None), None)
 
 

@@ -112,6 +112,10 @@ def _no_model(model: Any) -> str | None:
         )
     if hasattr(model, "predict"):
         return None
+    if getattr(model, "refit", True) is False:
+        return (
+            f"{kind} with refit=False, which keeps no model; search with refit=True, or save the model itself"
+        )
     if hasattr(model, "fit_predict"):
         return (
             f"{kind}, which labels the rows that it is fitted on and no others; train one that predicts, "
