@@ -294,6 +294,21 @@ def test_accessors_of_pandas_find_texts_and_moments() -> None:
         assert answers(parts, cast) == parts.predict(signup[4:6]).tolist()
 
 
+def test_an_accessor_that_a_column_does_not_have_is_told_what_to_say() -> None:
+    signup = pd.DataFrame({"signup": pd.date_range("2025-01-01", periods=60, unit="us")})
+    parts = make_pipeline(FunctionTransformer(shop_code.parts_of_moments), LinearRegression())
+    parts.fit(signup, SHOP.x)
+    rows = pa.RecordBatch.from_pydict({"signup": ["2025-01-05", "2025-01-06 00:00:00"]})
+    with pytest.raises(FeatureError, match=r"dtypes: \{NAME: timestamp\}"):
+        answers(parts, rows)
+    found = answers(parts, rows, dtypes={"signup": "timestamp"})
+    assert found == parts.predict(signup[4:6]).tolist()
+    lengths = make_pipeline(FunctionTransformer(shop_code.text_lengths), LinearRegression())
+    lengths.fit(SHOP[["city"]], SHOP.x)
+    with pytest.raises(FeatureError, match="cast it in the query"):
+        answers(lengths, pa.RecordBatch.from_pydict({"city": [1, 2]}))
+
+
 def test_days_that_an_encoder_knows() -> None:
     days = [date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)]
     train = pd.DataFrame({"day": pd.Series(days * 20, dtype=object)})

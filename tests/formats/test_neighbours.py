@@ -47,8 +47,17 @@ def test_a_model_that_looks_at_other_rows_is_refused(step: Any, rows: int) -> No
 def test_it_is_refused_with_batches_of_one_row_too(step: Any) -> None:
     loaded = runtime(of_neighbours(step))
     loaded.predict(ROWS.slice(0, 1))
-    with pytest.raises(AnswersOfNeighbours, match="among 2 rows and"):
+    with pytest.raises(AnswersOfNeighbours, match=r"among 2 rows and .* alone"):
         loaded.predict(ROWS.slice(1, 1))
+
+
+def test_codes_of_the_categories_of_a_batch_are_found_by_a_row_alone() -> None:
+    train = pd.DataFrame({"city": ["Rome", "Oslo", "Bern"] * 8})
+    codes = FunctionTransformer(shop_code.codes_of_categories)
+    model = make_pipeline(codes, LinearRegression()).fit(train, TRAIN.y)
+    rows = pa.RecordBatch.from_pandas(train, preserve_index=False)
+    with pytest.raises(AnswersOfNeighbours, match=r"among 24 rows and .* alone"):
+        ScikitRuntime("m", "0" * 64, model, ("city",)).predict(rows)
 
 
 def test_a_signature_tells_of_answers_that_depend_on_other_rows() -> None:
@@ -70,6 +79,16 @@ def test_a_model_that_looks_at_each_row_by_itself_is_asked_as_before(model: Any)
     for part in (ROWS.slice(0, 1), ROWS):
         found = loaded.predict(part).column(0).to_pylist()
         assert found == model.predict(TRAIN[: part.num_rows]).tolist()
+
+
+def test_a_model_that_squeezes_the_answer_about_one_row_is_served_in_batches() -> None:
+    class Squeezes:
+        n_features_in_ = 2
+
+        def predict(self, table: Any) -> Any:
+            return np.squeeze(table[:, :1])
+
+    assert runtime(Squeezes()).predict(ROWS).column(0).to_pylist() == TRAIN.x.tolist()
 
 
 def test_a_model_that_refuses_the_rows_of_the_second_question_has_answered_the_first() -> None:

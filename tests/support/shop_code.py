@@ -47,6 +47,10 @@ def standardized(frame: pd.DataFrame) -> pd.DataFrame:
     return (frame - frame.mean()) / (frame.std(ddof=0) + 1)
 
 
+def codes_of_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.apply(lambda column: column.astype("category").cat.codes)
+
+
 class Cleaner(BaseEstimator, TransformerMixin):  # type: ignore[misc]
     """Reads documents, and keeps none of scikit-learn's conventions."""
 

@@ -6,16 +6,16 @@ A rank, a difference to the row before, or a mean over the batch gives other pre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.errors import AnswersOfNeighbours, FeatureError
+from mlops_plugin.errors import AnswersOfNeighbours, MlopsError
 
 _SAMPLE_ROWS = 16
-_FEW_ROWS = 4  # of fewer, each is asked alone
+_ALONE = 4  # how many are asked one by one
 # Libraries that compute with 32 bits, or by blocks, differ by far less; neighbours change much more.
 _TOLERANCE = 1e-4
 # Neighbours change most answers; ties between neighbours of training, say, change few.
@@ -30,34 +30,37 @@ def require_own_answers(uri: str, ask: Ask, rows: pa.RecordBatch, answered: pa.R
     Raises `AnswersOfNeighbours` if the answers differ. A model that answers otherwise each time, because it
     samples, passes: its answers are its own.
     """
-    places, count = _some(rows.num_rows)
-    expected, some = answered.take(places), rows.take(places)
+    alone = [[place] for place in sorted(set(np.linspace(0, rows.num_rows - 1, _ALONE).astype(int).tolist()))]
+    count = min(_SAMPLE_ROWS, rows.num_rows // 2)
+    together = [list(range(rows.num_rows - 1, rows.num_rows - count - 1, -1))]
+    for groups in (alone, together):
+        _require_same(uri, ask, (rows, answered), groups)
+
+
+def _require_same(
+    uri: str, ask: Ask, known: tuple[pa.RecordBatch, pa.RecordBatch], groups: Sequence[list[int]]
+) -> None:
+    rows, answered = known
+    expected = pa.concat_batches([answered.take(pa.array(group)) for group in groups])
     try:
-        found = _asked(ask, some, count)
-        if not _is_other(expected, found) or _is_other(found, _asked(ask, some, count)):
+        found = _asked(ask, rows, groups)
+        if not _is_other(expected, found) or _is_other(found, _asked(ask, rows, groups)):
             return
-    except FeatureError:
-        return  # it refuses rows by who is beside them, which `predict` tells when it happens
+    except MlopsError:
+        return  # it takes no row alone, or not in such company; if that matters, `predict` tells
     column, place = _first_difference(expected, found)
+    company = "alone" if len(groups[0]) == 1 else f"among {len(groups[0])} of them"
     raise AnswersOfNeighbours(
         f"the model in '{uri}' answers about a row by the rows beside it: '{column}' of one row is "
         f"{_shown(expected, column, place)} among {rows.num_rows} rows and {_shown(found, column, place)} "
-        f"among {count} of them, so it would depend on `batch_rows` and on the query's order; compute "
+        f"{company}, so it would depend on `batch_rows` and on the query's order; compute "
         "differences, ranks and averages over rows in the query, with a window function, or if such answers "
         "are what you want, write a signature (`mlops sign`), which marks them as not stable"
     )
 
 
-def _some(rows: int) -> tuple[pa.Int64Array, int]:
-    """The rows to ask again, in this order, and how many of them at once."""
-    if rows < _FEW_ROWS:
-        return pa.array(np.arange(rows)), 1
-    count = min(_SAMPLE_ROWS, rows // 2)
-    return pa.array(np.arange(rows - count, rows)[::-1]), count
-
-
-def _asked(ask: Ask, rows: pa.RecordBatch, count: int) -> pa.RecordBatch:
-    return pa.concat_batches([ask(rows.slice(start, count)) for start in range(0, rows.num_rows, count)])
+def _asked(ask: Ask, rows: pa.RecordBatch, groups: Sequence[list[int]]) -> pa.RecordBatch:
+    return pa.concat_batches([ask(rows.take(pa.array(group))) for group in groups])
 
 
 def _is_other(one: pa.RecordBatch, other: pa.RecordBatch) -> bool:

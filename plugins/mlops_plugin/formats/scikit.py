@@ -265,8 +265,17 @@ def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: BaseException
         )
     types = {name: rows.schema.field(name).type for name in features}
     texts = ", ".join(f"'{name}' is {kind}" for name, kind in types.items() if not is_number(kind))
-    facts = [f"NULL: {nulls}" if nulls else "", f"not numbers: {texts}" if texts else ""]
+    facts = [f"NULL: {nulls}" if nulls else "", f"not numbers: {texts}" if texts else "", _advice(said)]
     return "; ".join(filter(None, [f"the model refuses the rows: {type(exc).__name__}: {said}", *facts]))
+
+
+def _advice(said: str) -> str:
+    """What to do if a column has another type than a step of the user's own was written for."""
+    if ".dt accessor" in said:
+        return "if the column was a time in training, say so: `model: {dtypes: {NAME: timestamp}}`"
+    if ".str accessor" in said:
+        return "if the column was text in training, cast it in the query"
+    return ""
 
 
 def _first_line(exc: BaseException) -> str:
