@@ -196,7 +196,6 @@ def test_interpolation_follows_compose() -> None:
         interpolate("${B:?say it}", {"B": ""})
 
 
-
 def _copied() -> set[str]:
     """The files and folders of the checkout that the image holds."""
     return {

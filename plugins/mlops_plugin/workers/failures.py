@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mlops_plugin.errors import (
+    AnswersOfNeighbours,
     ArtifactChanged,
     ArtifactError,
     DriverMissing,
@@ -21,6 +22,7 @@ from mlops_plugin.workers.process_limits import Limits
 _KEPT: dict[str, type[MlopsError]] = {
     kept.__name__: kept
     for kept in (
+        AnswersOfNeighbours,
         ArtifactChanged,
         ArtifactError,
         DriverMissing,
