@@ -89,6 +89,10 @@ class DatabaseError(MlopsError):
         super().__init__(f"connection '{conn_id}': {doing} failed: {driver_says}")
 
 
+class ServerSilent(DatabaseError):
+    """A server has not answered within the limit of a wait; its connection was given up."""
+
+
 class CommitUncertain(DatabaseError):
     """The connection broke while a commit was answered: the database may have committed or not."""
 

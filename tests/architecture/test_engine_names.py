@@ -11,7 +11,8 @@ NAMES = frozenset(("mysql", "mariadb", "postgres", "postgresql", "sqlite", "mssq
 MAY_NAME_ENGINES = (
     "databases/engines/",
     "databases/opening.py",  # chooses the driver of rows by the connection's type
-    "events/address.py",  # chooses the driver of the event store
+    "events/address.py",  # which connections can hold the event store
+    "events/servers/engine.py",  # chooses the driver of the event store
     "events/sql_dialects.py",  # what differs between SQLAlchemy's dialects, for the event store
 )
 

@@ -6,12 +6,13 @@ The steps of the pipeline, `databases.sink` and `mlops check` work against this 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.errors import DatabaseError
+from mlops_plugin.wait_limits import Limits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,11 +29,13 @@ class ReadOptions:
 
     `max_text_bytes` bounds one text value read over ODBC. `exact_columns` are those whose values must arrive
     as they are stored (keys, cursors); a number that no Arrow type holds for sure may arrive as a double in
-    every other column, because a model reads it as one. None: all columns must be exact.
+    every other column, because a model reads it as one. None: all columns must be exact. `limits` bounds its
+    waits.
     """
 
     max_text_bytes: int = 4096
     exact_columns: frozenset[str] | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 class Database(Protocol):
@@ -43,6 +46,7 @@ class Database(Protocol):
 
     conn_id: str
     engine: Engine
+    limits: Limits
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         """Run a query and stream its rows; every value arrives as stored, or `UnsupportedType` is raised.
@@ -101,8 +105,11 @@ def read_rows(database: Database, query: str, parameters: Sequence[object] = ())
 class OpenDatabase:
     """The part of `Database` that is the same for every way in."""
 
+    waits_for_server: ClassVar[bool] = True
+
     def __init__(self, spec: ConnectionSpec, options: ReadOptions, engine: Engine) -> None:
         self.conn_id = spec.conn_id
+        self.limits = options.limits
         self.engine = engine
         self._spec = spec
         self._options = options
@@ -135,6 +142,9 @@ class OpenDatabase:
 
     def close(self) -> None:
         raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Most drivers cannot be interrupted."""
 
     def __enter__(self) -> Self:
         return self

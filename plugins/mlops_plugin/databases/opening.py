@@ -10,6 +10,9 @@ from mlops_plugin.databases.database import Database, ReadOptions
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.engines.registry import engine_named, engine_of_driver
 from mlops_plugin.errors import ConnectionUnusable
+from mlops_plugin.wait_limits import Limits
+
+_LIMITS = Limits()
 
 # Connection type -> module and class. By name, so that a task loads the driver that it uses and no other.
 _DRIVERS: Mapping[str, tuple[str, str]] = {
@@ -34,9 +37,13 @@ def expected_engine(spec: ConnectionSpec) -> Engine | None:
 
 
 def open_database(
-    spec: ConnectionSpec, *, max_text_bytes: int = 4096, exact_columns: Collection[str] | None = None
+    spec: ConnectionSpec,
+    *,
+    max_text_bytes: int = 4096,
+    exact_columns: Collection[str] | None = None,
+    limits: Limits = _LIMITS,
 ) -> Database:
-    """Connect, within about ten seconds; see `ReadOptions`.
+    """Connect; see `ReadOptions`. Every wait for a server ends within its limit, by `ServerSilent`.
 
     Raises `ConnectionUnusable`, `DriverMissing`, or `DatabaseError` with the driver's own words.
     """
@@ -47,6 +54,12 @@ def open_database(
         )
     module, name = _DRIVERS[spec.conn_type.lower()]
     driver = getattr(importlib.import_module(f"mlops_plugin.databases.drivers.{module}"), name)
-    options = ReadOptions(max_text_bytes, None if exact_columns is None else frozenset(exact_columns))
-    database: Database = driver(spec, options)
-    return database
+    exact = None if exact_columns is None else frozenset(exact_columns)
+    options = ReadOptions(max_text_bytes, exact, limits)
+
+    if not driver.waits_for_server:
+        database: Database = driver(spec, options)
+        return database
+    from mlops_plugin.databases.limited_database import LimitedDatabase
+
+    return LimitedDatabase(spec, limits, lambda: driver(spec, options))

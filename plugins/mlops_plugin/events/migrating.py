@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def upgrade(address: StoreAddress, revision: str = "head") -> str:
     with translate_errors(address, "upgrading the tables"):
         if address.path is not None:
             _make_private(address.path)
-        engine = address.create_engine(create_file=True)
+        engine = replace(address, limits=address.limits.of_upgrade()).create_engine(create_file=True)
         try:
             if address.path is not None:
                 _allow_reading_while_writing(engine)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Dialect
+
+from mlops_plugin.wait_limits import StoreLimits
 
 _POSTGRES_LOCK = 0x6D6C6F7073  # "mlops": advisory locks are numbers, shared by all users of the database
 
@@ -53,6 +56,32 @@ def insert_unless_there(connection: sa.Connection, table: sa.Table, values: dict
             insert = mysql.insert(table).values(values)
             # Changes nothing, but unlike INSERT IGNORE it hides no other error and takes the lock at once.
             connection.execute(insert.on_duplicate_key_update({key: insert.inserted[key]}))
+
+
+def session_limits(dialect: Dialect, limits: StoreLimits) -> str | None:
+    """What a new connection says, so that the server itself ends what waits too long; None for nothing.
+
+    MariaDB ends idle transactions; MySQL only idle sessions, of which the pool makes new ones.
+    """
+    if not _is_mysql(dialect):
+        return None
+    lock_s, idle_s = math.ceil(limits.lock_s), math.ceil(limits.idle_s)
+    return (
+        f"SET SESSION innodb_lock_wait_timeout = {lock_s} /*M!100300 , idle_transaction_timeout = {idle_s} */"
+        f" /*!80000 , wait_timeout = {idle_s} */"
+    )
+
+
+def transaction_limits(dialect: Dialect, limits: StoreLimits) -> str | None:
+    """What a transaction that takes locks says first; None for nothing."""
+    if dialect.name != "postgresql":
+        return None
+    milliseconds = {
+        "lock_timeout": limits.lock_s,
+        "statement_timeout": limits.answer_s,
+        "idle_in_transaction_session_timeout": limits.idle_s,
+    }
+    return "; ".join(f"SET LOCAL {name} = {seconds * 1000:.0f}" for name, seconds in milliseconds.items())
 
 
 def lock_for_upgrade(connection: sa.Connection, timeout_s: int) -> bool:

@@ -40,9 +40,11 @@ from mlops_plugin.events.records import (
     log_details,
     summarise,
 )
+from mlops_plugin.wait_limits import StoreLimits
 
 Result = TypeVar("Result")
 
+_LIMITS = StoreLimits()
 _ATTEMPTS = 5  # of a transaction that collides with another
 
 
@@ -59,8 +61,14 @@ class EventStore(EventReading):
         self._schema_is_right = False
 
     @classmethod
-    def open(cls, events: EventsConfig, connection: ConnectionSpec | None, airflow_home: Path) -> EventStore:
-        return cls(StoreAddress.of(events, connection, airflow_home))
+    def open(
+        cls,
+        events: EventsConfig,
+        connection: ConnectionSpec | None,
+        airflow_home: Path,
+        limits: StoreLimits = _LIMITS,
+    ) -> EventStore:
+        return cls(StoreAddress.of(events, connection, airflow_home, limits))
 
     def __enter__(self) -> Self:
         return self

@@ -101,10 +101,10 @@ class DatabaseTarget:
     def address(self) -> str:
         return f"connection {self.conn_id}" + (f", table {self.table}" if self.table else "")
 
-    def probe(self, timeout_s: float, notes: Notes) -> None:  # noqa: ARG002 -- drivers have timeouts of their own
-        from mlops_plugin.monitoring.database_probe import probe_database
+    def probe(self, timeout_s: float, notes: Notes) -> None:
+        from mlops_plugin.monitoring.database_probe import DatabaseProbe
 
-        probe_database(self.conn_id, self.table, self.events, self.airflow_home, notes)
+        DatabaseProbe(self.events, self.airflow_home, notes, timeout_s).of_database(self.conn_id, self.table)
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ class EventStoreTarget:
     def address(self) -> str:
         return f"connection {self.events.connection}" if self.events.connection else "SQLite file"
 
-    def probe(self, timeout_s: float, notes: Notes) -> None:  # noqa: ARG002
-        from mlops_plugin.monitoring.database_probe import probe_event_store
+    def probe(self, timeout_s: float, notes: Notes) -> None:
+        from mlops_plugin.monitoring.database_probe import DatabaseProbe
 
-        probe_event_store(self.events, self.airflow_home, notes)
+        DatabaseProbe(self.events, self.airflow_home, notes, timeout_s).of_event_store()
 
 
 def targets_of(monitor: MonitorConfig, events: EventsConfig, airflow_home: Path) -> tuple[Target, ...]:

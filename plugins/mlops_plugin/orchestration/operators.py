@@ -180,13 +180,17 @@ class QueryOperator(StepOperator):
         """Close dispatches of the model whose runs ended without recording it."""
         from airflow.sdk.exceptions import AirflowException
 
+        from mlops_plugin.interruptible import interruptible
         from mlops_plugin.pipeline.recording.reconciliation import close_forgotten
 
         def has_run(dag_id: str, run_id: str, states: list[str]) -> bool:
             return bool(context["ti"].get_dr_count(dag_id, run_ids=[run_id], states=states))
 
         try:
-            close_forgotten(self.model.name, context["run_id"], self.deployment(), has_run)
+            # The event store may be silent, which must not keep `task_timeout` from ending this task.
+            interruptible(
+                lambda: close_forgotten(self.model.name, context["run_id"], self.deployment(), has_run)
+            )
         except (MlopsError, AirflowException) as error:
             # These are other dispatches; this one must not fail because of them.
             _log.warning("closing dispatches of ended runs failed: %s", error)

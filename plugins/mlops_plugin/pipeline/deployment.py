@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
@@ -14,6 +14,7 @@ from mlops_plugin.errors import ConnectionUnusable
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.staging.shelf import Staging
+from mlops_plugin.wait_limits import Limits
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Deployment:
     staging_config: StagingConfig
     airflow_home: Path
     requires_confinement: bool = False  # `serving.require_confinement`
+    limits: Limits = field(default_factory=Limits)
+
+    def of_dispatch(self, model: ModelConfig) -> Deployment:
+        """The same for a dispatch of a model, whose statements may take as long as its tasks."""
+        return replace(self, limits=self.limits.of_dispatch(model.task_timeout))
 
     @classmethod
     def of_airflow(
@@ -39,7 +45,7 @@ class Deployment:
     def event_store(self) -> EventStore:
         """Open the event store; the caller closes it."""
         connection = get_connection(self.events.connection) if self.events.connection else None
-        return EventStore.open(self.events, connection, self.airflow_home)
+        return EventStore.open(self.events, connection, self.airflow_home, self.limits.store)
 
     def database(
         self, conn_id: str, *, max_text_bytes: int = 4096, exact_columns: Collection[str] | None = None
@@ -47,7 +53,9 @@ class Deployment:
         """Open a database; the caller closes it. See `ReadOptions`."""
         connection = get_connection(conn_id)
         self._refuse_event_store_file(connection)
-        return open_database(connection, max_text_bytes=max_text_bytes, exact_columns=exact_columns)
+        return open_database(
+            connection, max_text_bytes=max_text_bytes, exact_columns=exact_columns, limits=self.limits
+        )
 
     def source(self, model: ModelConfig) -> Database:
         """Open a model's source to read rows for the model; the caller closes it."""

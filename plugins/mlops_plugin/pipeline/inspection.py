@@ -223,7 +223,7 @@ def _describe(
 
 def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, query: str) -> int:
     """Plan the partitions, and prepare the query of each where their SQL is the configuration's own."""
-    with contextlib.closing(deployment.source(model)) as database:
+    with contextlib.closing(deployment.of_dispatch(model).source(model)) as database:
         partitions = plan_partitions(database, query, wanted, f"models.{model.name}.source.partitions")
         for partition in partitions if wanted.predicates else ():
             database.describe(narrowed(query, partition.conditions, database.engine.name)[0])
@@ -231,7 +231,7 @@ def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, 
 
 
 def _plan_pages(model: ModelConfig, wanted: PagesConfig, deployment: Deployment, query: str) -> None:
-    with contextlib.closing(deployment.source(model)) as database:
+    with contextlib.closing(deployment.of_dispatch(model).source(model)) as database:
         plan_pages(database, query, (), wanted, f"models.{model.name}.source.pages")
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +14,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.interruptible import interruptible
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition, plan_partitions
@@ -56,6 +54,7 @@ def run_step(
             return NoSink(dispatch.model.sink)
         return TableSink(dispatch, deployment, check, on_rows)
 
+    deployment = deployment.of_dispatch(dispatch.model)
     with deployment.event_store() as store, _models(deployment, models) as loaded:
         runner = StepRunner(
             dispatch,
@@ -64,7 +63,7 @@ def run_step(
             ConfiguredSource(dispatch, deployment, store, query),
             loaded,
             sink,
-            _interruptible,
+            interruptible,
         )
         return runner.run(step, attempt)
 
@@ -186,21 +185,3 @@ class ArtifactFiles:
         """End the models' processes, once nobody uses them."""
         if self._loaded is not None:
             self._loaded.close()
-
-
-def _interruptible(work: Callable[[], StepReport]) -> StepReport:
-    """Do the work in a thread of its own, so that a timeout or a signal ends the step at once.
-
-    Python handles signals in the main thread, and only between two of its own instructions: a driver that
-    waits for a server would block them. An abandoned thread ends with the process.
-    """
-    outcome: Future[StepReport] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
-            outcome.set_exception(error)
-
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True, name="step").start()
-    return outcome.result()

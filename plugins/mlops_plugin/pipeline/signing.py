@@ -52,7 +52,7 @@ def sign_with_query(model: ModelConfig, deployment: Deployment, query: str, *, s
     runtime = _load(model)
     source = model.source
     own = Contract(model.name, model.input.columns if model.input else {})
-    with contextlib.closing(deployment.source(model)) as database:
+    with contextlib.closing(deployment.of_dispatch(model).source(model)) as database:
         rows = database.read(query, batch_rows=source.batch_rows)
         bound = own.bind(rows.schema)
         schema = bound.schema_of(rows.schema)

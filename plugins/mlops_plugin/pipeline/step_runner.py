@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.interruptible import Execute, at_once
 from mlops_plugin.masking import masked
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.dispatch import Dispatch
@@ -43,7 +44,6 @@ from mlops_plugin.pipeline.staging.shelf import Shelf
 from mlops_plugin.pipeline.writing.sinks import Sink
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 class Description(Protocol):
@@ -88,16 +88,11 @@ class Models(Protocol):
         ...
 
 
-def at_once(work: Callable[[], _T]) -> _T:
-    """Do the work here."""
-    return work()
-
-
 @dataclass(frozen=True)
 class StepRunner:
     """One dispatch, or one partition of it if the shelf is a partition's.
 
-    `sink` makes the sink of `persist` from what to check before a commit. `execute` does a step's work.
+    `sink` makes the sink of `persist` from what to check before a commit. `execute` does all that may wait.
     """
 
     dispatch: Dispatch
@@ -106,18 +101,18 @@ class StepRunner:
     source: Source
     models: Models
     sink: Callable[[Callable[[], None]], Sink]
-    execute: Callable[[Callable[[], StepReport]], StepReport] = at_once
+    execute: Execute = at_once
 
     def run(self, step: Step, attempt: Attempt = ONLY_TRY) -> StepReport:
         """Run one step and record its start and its end; errors are recorded, then raised unchanged."""
         started = time.monotonic()
-        with recorded(step, self.dispatch, self.store, attempt) as record:
+        with recorded(step, self.dispatch, self.store, attempt, self.execute) as record:
             token = record.token
             running = _RunningStep(self, token, replace(self.shelf, before_note=self._fence(token)))
             record.report = report = self.execute(lambda: running.do(step))
         _log.info("%s in %.2f s", _in_words(step, report), time.monotonic() - started)
         if isinstance(report, PersistReport):
-            self._finish(report.accounts, token)
+            self.execute(lambda: self._finish(report.accounts, token))
         return report
 
     def _fence(self, token: TryToken) -> Callable[[], None]:

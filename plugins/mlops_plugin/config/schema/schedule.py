@@ -65,7 +65,10 @@ class ScheduleSettings(Section):
     )
     task_timeout: PositiveDuration | None = Field(
         default=timedelta(hours=1),
-        description="A step that runs longer fails and is retried. null: no limit.",
+        description=(
+            "A step that runs longer fails and is retried; in the terminal, a statement. "
+            "null: no limit (a statement: a day)."
+        ),
         examples=["15m"],
     )
     dispatch_timeout: PositiveDuration | None = Field(

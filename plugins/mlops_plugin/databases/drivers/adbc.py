@@ -72,6 +72,8 @@ class AdbcDatabase(OpenDatabase):
 class AdbcFile(AdbcDatabase):
     """A database that is one file. A file that does not exist is made by the first write only."""
 
+    waits_for_server = False
+
     def __init__(self, spec: ConnectionSpec, options: ReadOptions, engine: Engine) -> None:
         super().__init__(spec, options, engine)
         self._path = database_file(spec)

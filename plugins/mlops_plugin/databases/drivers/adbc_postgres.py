@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,8 +20,9 @@ from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import bare, numbered_marks
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, UnsupportedType
+from mlops_plugin.keepalive import KEEPALIVE_OF_LIBPQ
+from mlops_plugin.wait_limits import Limits
 
-_CONNECT_TIMEOUT_S = 10
 # What libpq takes from extra; PostgresHook's own keys (cursor, iam, ...) are none of its business.
 _LIBPQ_PREFIXES = (
     "ssl",
@@ -46,7 +48,7 @@ class PostgresDatabase(AdbcDatabase):
         driver = load_driver(spec, "adbc_driver_postgresql.dbapi", "adbc-driver-postgresql")
         super().__init__(spec, options, POSTGRESQL)
         with self._doing("connecting"):
-            self._connection = driver.connect(_uri(spec))
+            self._connection = driver.connect(_uri(spec, options.limits))
         # Otherwise NOW(), or a time without a zone, would mean what the server is set to.
         self.execute(str(self.engine.utc_session))
         self.commit()
@@ -163,7 +165,7 @@ def _decimal(column: SourceColumn, typmod: int) -> pa.DataType:
     return pa.decimal128(precision, scale)
 
 
-def _uri(spec: ConnectionSpec) -> str:
+def _uri(spec: ConnectionSpec, limits: Limits) -> str:
     login = quote(spec.login or "", safe="")
     if spec.password:
         login += f":{quote(spec.password, safe='')}"
@@ -171,9 +173,7 @@ def _uri(spec: ConnectionSpec) -> str:
     address = f"[{host}]" if ":" in host else quote(host, safe=",")
     if spec.port:
         address += f":{spec.port}"
-    options = {
-        key: str(value) for key, value in spec.extra.items() if key.lower().startswith(_LIBPQ_PREFIXES)
-    }
-    options.setdefault("connect_timeout", str(_CONNECT_TIMEOUT_S))
+    given = {key: str(value) for key, value in spec.extra.items() if key.lower().startswith(_LIBPQ_PREFIXES)}
+    options = {"connect_timeout": str(math.ceil(limits.connect_s)), **KEEPALIVE_OF_LIBPQ, **given}
     database = quote(spec.schema or "", safe="")
     return f"postgresql://{login}@{address}/{database}?{urlencode(options, quote_via=quote)}"

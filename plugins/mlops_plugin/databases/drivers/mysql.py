@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -30,7 +31,6 @@ from mlops_plugin.databases.sql_text import bare, named_marks, question_marks
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
-_CONNECT_TIMEOUT_S = 10
 _BATCH_BYTES = 2**25  # of rows that are read at once
 # Of one statement that writes: the protocol numbers its marks with 16 bits, and the server bounds its bytes.
 _MOST_MARKS = 2**16 - 1
@@ -58,7 +58,7 @@ class MysqlDatabase(OpenDatabase):
                 user=spec.login,
                 password=spec.password or "",
                 database=spec.schema or "",
-                connection_timeout=_CONNECT_TIMEOUT_S,
+                connection_timeout=math.ceil(options.limits.connect_s),
                 charset="utf8mb4",
                 autocommit=False,
                 time_zone="+00:00",
@@ -183,6 +183,9 @@ class MysqlDatabase(OpenDatabase):
         with contextlib.suppress(self._error, OSError):
             self._connection.shutdown()
             self._connection.close()  # what shutdown leaves open if the server has gone
+
+    def abandon(self) -> None:
+        self._connection.shutdown()  # of the socket: who waits for it wakes up
 
     def _cursor(self) -> Any:
         self._finish_reading()

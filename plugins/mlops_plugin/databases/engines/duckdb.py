@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import ClassVar
 
 from mlops_plugin.databases.database import Database, read_rows
@@ -13,7 +12,6 @@ from mlops_plugin.databases.engines.engine import Engine, IndexColumn
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import DatabaseError
 
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), "int"),
@@ -38,6 +36,7 @@ _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 
 # Of this process: by database and table.
 _writing: dict[tuple[str, ...], threading.Lock] = {}
+_held: dict[int, threading.Lock] = {}  # by the `id` of the database whose dispatch writes
 
 
 class Duckdb(Engine):
@@ -87,22 +86,27 @@ class Duckdb(Engine):
             for part in expressions.strip("[]").split(", "):
                 yield index, part if _NAME.fullmatch(part) else None, False
 
-    @contextmanager
-    def alone(self, database: Database, table: TableName, wait_s: int) -> Iterator[None]:
+    def take_lock(self, database: Database, table: TableName, owner: str, wait_s: float) -> bool:
         """By a lock of this process, which is the only one that has the file open.
 
         Without it the second of two transactions that change a row fails.
         """
+        del owner
         ((name,),) = read_rows(database, "SELECT current_database() AS name")
         database.commit()  # the transaction that writes must see what the dispatch before it has written
         lock = _writing.setdefault((name, *table.parts), threading.Lock())
         if not lock.acquire(timeout=wait_s):
-            doing = f"waiting for another dispatch that writes {table}"
-            raise DatabaseError(database.conn_id, doing, f"no lock within {wait_s} s")
-        try:
-            yield
-        finally:
-            lock.release()
+            return False
+        _held[id(database)] = lock
+        return True
+
+    def release_lock(self, database: Database, table: TableName) -> None:
+        del table
+        _held.pop(id(database)).release()
+
+    def lock_holder(self, database: Database, table: TableName) -> str:
+        del database, table
+        return "another thread of this process"
 
     def stage_name(self, table: TableName, name: str) -> TableName:
         del table

@@ -7,7 +7,6 @@ engine's name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from datetime import date, datetime
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -253,15 +252,27 @@ class Engine:
         del database, table
         return {}
 
-    def alone(self, database: Database, table: TableName, wait_s: int) -> AbstractContextManager[None]:
-        """Let one dispatch at a time write into a table, if its transaction does not see to that."""
-        del database, table, wait_s
-        return nullcontext()
+    def take_lock(self, database: Database, table: TableName, owner: str, wait_s: float) -> bool:
+        """Let one dispatch at a time write into a table; False if another still does after `wait_s`.
 
-    def lock_table(self, table: str, wait_s: int) -> list[str]:
-        """Statements that begin a write so that no other dispatch writes into the (quoted) table."""
-        del table, wait_s
+        Called when nothing was asked for in this transaction; `owner` is how this session shows itself to
+        others. If the session says nothing for `limits.idle_s`, the server ends it, and the lock with it.
+        """
+        del database, table, owner, wait_s
+        return True
+
+    def begin_write(self, table: str) -> list[str]:
+        """Statements that begin a write into the (quoted) table; they lock it if `take_lock` does not."""
+        del table
         return []
+
+    def release_lock(self, database: Database, table: TableName) -> None:
+        """Give back what `take_lock` took and the transaction's end has not given back."""
+
+    def lock_holder(self, database: Database, table: TableName) -> str:
+        """Who holds the lock of a table, in words, as far as the database tells; "" for nobody."""
+        del database, table
+        return ""
 
     def key_bytes(self, value: str) -> str | None:
         """SQL for the bytes of a text that a collation may take for another; None if counting finds it."""

@@ -45,8 +45,7 @@ class Mssql(Engine):
     def alteration(self, table: str, column: str, wanted: str) -> str:
         return f"run ALTER TABLE {table} ALTER COLUMN {column} {wanted}"
 
-    def lock_table(self, table: str, wait_s: int) -> list[str]:
-        del wait_s
+    def begin_write(self, table: str) -> list[str]:
         return [f"DELETE FROM {table} WITH (TABLOCKX) WHERE 1 = 0"]
 
     def key_bytes(self, value: str) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import ClassVar
 
 import pyarrow as pa
@@ -124,32 +125,36 @@ class Mysql(Engine):
             for name, collation, charset in read_rows(database, _COLLATIONS, _place(table))
         }
 
-    @contextmanager
-    def alone(self, database: Database, table: TableName, wait_s: int) -> Iterator[None]:
-        """By a named lock: LOCK TABLES would commit.
+    def take_lock(self, database: Database, table: TableName, owner: str, wait_s: float) -> bool:
+        """By a named lock: LOCK TABLES would commit. The server tells nobody what a session is called.
 
         Without it two deletes may both lock the same empty gap, and both inserts then wait for the other.
         """
-        name = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"
-        query = f"SELECT GET_LOCK({name}, {wait_s:d}) AS is_held"
-        if read_rows(database, query, _place(table)) != [(1,)]:
-            raise DatabaseError(
-                database.conn_id,
-                f"waiting for another dispatch that writes {table}",
-                f"no lock within {wait_s} s",
-            )
-        try:
-            yield
-        finally:
-            with suppress(DatabaseError):  # it ends with the connection anyway
-                read_rows(database, f"SELECT RELEASE_LOCK({name}) AS is_released", _place(table))
-                database.commit()
+        del owner
+        database.execute(f"SET SESSION wait_timeout = {math.ceil(database.limits.idle_s):d}")
+        # Into a variable: a driver may evaluate a query twice, to learn its types.
+        take = f"SELECT GET_LOCK({_LOCK_NAME}, {math.ceil(wait_s):d}) INTO @mlops_lock"
+        database.execute(take, _place(table))
+        return read_rows(database, "SELECT CAST(@mlops_lock AS SIGNED) AS is_held") == [(1,)]
 
-    def lock_table(self, table: str, wait_s: int) -> list[str]:
-        del table, wait_s
+    def release_lock(self, database: Database, table: TableName) -> None:
+        with suppress(DatabaseError):  # it ends with the connection anyway
+            database.execute(f"DO RELEASE_LOCK({_LOCK_NAME})", _place(table))
+            database.execute("SET SESSION wait_timeout = DEFAULT")
+            database.commit()
+
+    def begin_write(self, table: str) -> list[str]:
+        del table
         # A table without STRICT would take a value that does not fit and cut it.
         mode = "CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')"
         return [f"SET SESSION sql_mode = {mode}"]
+
+    def lock_holder(self, database: Database, table: TableName) -> str:
+        database.execute(f"SELECT IS_USED_LOCK({_LOCK_NAME}) INTO @mlops_holder", _place(table))
+        ((holder,),) = read_rows(database, "SELECT CAST(@mlops_holder AS CHAR) AS id")
+        for user, host, command, seconds in read_rows(database, _SESSION):
+            return f"connection {holder} of user {user} from {host}, for {seconds} s in '{command}'"
+        return f"connection {holder}" if holder else ""
 
     def key_bytes(self, value: str) -> str | None:
         return f"CAST({value} AS BINARY)"
@@ -224,6 +229,12 @@ FROM information_schema.statistics s
 LEFT JOIN information_schema.columns c
   ON c.table_schema = s.table_schema AND c.table_name = s.table_name AND c.column_name = s.column_name
 WHERE s.table_schema = COALESCE(?, DATABASE()) AND s.table_name = ? AND s.non_unique = 0
+"""
+_LOCK_NAME = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"
+# Without the privilege PROCESS it shows the sessions of one's own user only.
+_SESSION = """
+SELECT p.user AS who, p.host AS place, p.command AS command, CAST(p.time AS CHAR) AS seconds
+FROM information_schema.processlist p WHERE p.id = @mlops_holder
 """
 _TRANSACTIONS = """
 SELECT t.engine AS engine, e.transactions AS transactions

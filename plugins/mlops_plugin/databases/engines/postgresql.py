@@ -11,6 +11,8 @@ from mlops_plugin.databases.engines.engine import Engine, IndexColumn
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
 from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import DatabaseError
+from mlops_plugin.keepalive import KEEPALIVE_COUNT, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S
 
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("int2", "int4", "int8"), "int"),
@@ -78,8 +80,35 @@ class Postgresql(Engine):
         found = read_rows(database, _TEXTS, [table.quoted(self)])
         return {self.fold(name): "CAST({} AS text)" for (name,) in found}
 
-    def lock_table(self, table: str, wait_s: int) -> list[str]:
-        return [f"SET LOCAL lock_timeout = '{wait_s:d}s'", f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"]
+    def take_lock(self, database: Database, table: TableName, owner: str, wait_s: float) -> bool:
+        limits = database.limits
+        settings = {
+            "application_name": owner,
+            "lock_timeout": _milliseconds(wait_s),
+            "statement_timeout": _milliseconds(limits.statement_s),
+            "idle_in_transaction_session_timeout": _milliseconds(limits.idle_s),
+            # A worker whose host is gone; while rows are copied, a session does not count as idle.
+            "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
+            "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
+            "tcp_keepalives_count": str(KEEPALIVE_COUNT),
+            "tcp_user_timeout": _milliseconds(limits.idle_s),
+        }
+        _set_local(database, settings)
+        try:
+            database.execute(f"LOCK TABLE {table.quoted(self)} IN SHARE ROW EXCLUSIVE MODE")
+        except DatabaseError as error:
+            if not any(sign in error.driver_says for sign in _LOCK_TIMEOUT):
+                raise
+            database.rollback()
+            return False
+        _set_local(database, {"lock_timeout": _milliseconds(limits.lock_s)})
+        return True
+
+    def lock_holder(self, database: Database, table: TableName) -> str:
+        for pid, user, address, name, state, since in read_rows(database, _HOLDERS, [table.quoted(self)]):
+            dispatch = f" ({name})" if name else ""
+            return f"process {pid}{dispatch} of user {user} from {address}, '{state}' since {since}"
+        return ""
 
     def stage_name(self, table: TableName, name: str) -> TableName:
         del table
@@ -87,6 +116,23 @@ class Postgresql(Engine):
 
     def merge(self, merge: Merge) -> list[str]:
         return [merge.insert_on_conflict()] if merge.is_unique else super().merge(merge)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}"
+
+
+def _set_local(database: Database, settings: Mapping[str, str]) -> None:
+    """Set what the server knows of these settings, for this transaction: a pooler may share the session."""
+    values = " ".join("WHEN ? THEN ?" for _ in settings)
+    names = ", ".join("?" for _ in settings)
+    parameters = [part for setting in settings.items() for part in setting]
+    read_rows(
+        database,
+        f"SELECT set_config(name, CASE name {values} END, true) AS value FROM pg_settings"
+        f" WHERE name IN ({names})",
+        [*parameters, *settings],
+    )
 
 
 def _column(name: str, declared: str, type_name: str, of_users: str, modifier: str) -> TableColumn:
@@ -134,6 +180,18 @@ CROSS JOIN LATERAL unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k(attnum,
 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE i.indrelid = to_regclass(?) AND i.indisunique AND i.indisvalid AND i.indimmediate
   AND i.indpred IS NULL AND k.position <= i.indnkeyatts
+"""
+_LOCK_TIMEOUT = ("55P03", "lock timeout")
+_HOLDERS = """
+SELECT CAST(a.pid AS text) AS pid, CAST(a.usename AS text) AS who,
+       COALESCE(host(a.client_addr) || ':' || a.client_port, 'this host') AS address,
+       CAST(a.application_name AS text) AS name, CAST(a.state AS text) AS state,
+       CAST(date_trunc('second', a.state_change) AS text) AS since
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.relation = to_regclass(?) AND l.granted AND a.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+ORDER BY a.state_change
 """
 _TEXTS = (
     "SELECT CAST(attname AS text) AS name FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0"

@@ -94,8 +94,7 @@ class Sqlite(Engine):
         for index, column in read_rows(database, _UNIQUE, _place(table) * 2):
             yield index, column, False
 
-    def lock_table(self, table: str, wait_s: int) -> list[str]:
-        del wait_s
+    def begin_write(self, table: str) -> list[str]:
         # A transaction that begins by reading cannot wait for its turn to write.
         return [f"DELETE FROM {table} WHERE 1 = 0"]
 

@@ -24,13 +24,12 @@ from mlops_plugin.databases.sink.predictions_table import (
 )
 from mlops_plugin.databases.sink.sink_write import SinkWrite
 from mlops_plugin.databases.sink.stored_rows import StoredRows
+from mlops_plugin.databases.sink.table_lock import only_writer
 from mlops_plugin.databases.sink.upsert import upsert
 from mlops_plugin.databases.sink.value_checks import value_checks
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import CommitUncertain, DatabaseError, KeyColumnError, SinkError
-
-LOCK_WAIT_S = 600
 
 
 def write_predictions(database: Database, request: WriteRequest, batches: pa.RecordBatchReader) -> Written:
@@ -64,8 +63,11 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         dispatches = None
     database.commit()
     write = SinkWrite(database, request, StoredRows(batches, key, database.engine, checks), dispatches)
-    with database.engine.alone(database, table, LOCK_WAIT_S), _one_transaction(database):
-        for statement in database.engine.lock_table(write.table, LOCK_WAIT_S):
+    with (
+        only_writer(database, table, request.dispatch_id, request.check),
+        _one_transaction(database),
+    ):
+        for statement in database.engine.begin_write(write.table):
             database.execute(statement)
         request.prepare(database)
         written = _write_in_order(write)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from mlops_plugin.errors import (
 from mlops_plugin.events.fencing import TRY_ID, TryToken
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.interruptible import Execute, at_once
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
 from mlops_plugin.pipeline.recording.step_reports import StepReport
@@ -60,46 +61,70 @@ class TryRecord:
 
 @contextlib.contextmanager
 def recorded(
-    step: Step, dispatch: Dispatch, store: EventStore, attempt: Attempt = ONLY_TRY
+    step: Step,
+    dispatch: Dispatch,
+    store: EventStore,
+    attempt: Attempt = ONLY_TRY,
+    execute: Execute = at_once,
 ) -> Iterator[TryRecord]:
     """Record the start and the end of the work inside; errors are recorded, then raised unchanged.
 
-    Raises `TrySuperseded` if a newer try has registered: before the work, or when it is done.
+    Raises `TrySuperseded` if a newer try has registered: before the work, or when it is done. A failure that
+    cannot be recorded soon is raised without: the task has maybe no time left.
     """
-    token = store.start_step(
-        dispatch.identity, step, attempt.number, partition=attempt.partition, details=_details(attempt)
+    details, part = _details(attempt), attempt.partition
+    token = execute(
+        lambda: store.start_step(dispatch.identity, step, attempt.number, partition=part, details=details)
     )
     record = TryRecord(token)
     started = time.monotonic()
     try:
         yield record
     except BaseException as error:  # whatever ended the step is recorded, and goes on
-        try:
+        seconds = time.monotonic() - started
+        said, closes = _in_words(error), attempt.is_final or is_final(error, step)
+
+        def record_failure() -> None:
             store.step_failed(
                 dispatch.id,
                 step,
                 attempt.number,
-                partition=attempt.partition,
-                seconds=time.monotonic() - started,
-                error=str(error) if isinstance(error, MlopsError) else _named(error),
-                is_final=attempt.is_final or is_final(error, step),
+                partition=part,
+                seconds=seconds,
+                error=said,
+                is_final=closes,
                 token=token,
             )
-        except (EventStoreError, TrySuperseded) as unrecorded:
-            if error is not unrecorded:
-                error.add_note(f"and this failure was not recorded: {unrecorded}")
+
+        _record_in_time(error, record_failure, execute, store.address.limits.record_s)
         raise
-    assert record.report is not None  # noqa: S101 -- the step's last act
-    store.step_succeeded(
-        dispatch.id,
-        step,
-        attempt.number,
-        partition=attempt.partition,
-        rows=record.report.rows,
-        seconds=time.monotonic() - started,
-        details=record.report.to_json(),
-        token=token,
+    report, seconds = record.report, time.monotonic() - started
+    assert report is not None  # noqa: S101 -- the step's last act
+    execute(
+        lambda: store.step_succeeded(
+            dispatch.id,
+            step,
+            attempt.number,
+            partition=part,
+            rows=report.rows,
+            seconds=seconds,
+            details=report.to_json(),
+            token=token,
+        )
     )
+
+
+def _record_in_time(
+    error: BaseException, record: Callable[[], None], execute: Execute, limit_s: float
+) -> None:
+    """Record a failure; if the event store does not take it in time, the error says so."""
+    try:
+        execute(record, limit_s)
+    except (EventStoreError, TrySuperseded) as unrecorded:
+        if error is not unrecorded:
+            error.add_note(f"and this failure was not recorded: {unrecorded}")
+    except TimeoutError:
+        error.add_note(f"and this failure was not recorded: no answer from the event store in {limit_s:g} s")
 
 
 def is_final(error: BaseException, step: Step) -> bool:
@@ -118,6 +143,8 @@ def _details(attempt: Attempt) -> dict[str, Any]:
     return {PROCESS: ProcessIdentity.current().to_json(), **of_airflow}
 
 
-def _named(error: BaseException) -> str:
+def _in_words(error: BaseException) -> str:
     """An error that is not ours means little without its type: `KeyError: 'id'`."""
+    if isinstance(error, MlopsError):
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -72,7 +72,7 @@ def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> B
 def _made(model: ModelConfig, deployment: Deployment, query: str, runtime: Runtime) -> Baseline:
     own = Contract(model.name, model.input.columns if model.input else {})
     source = model.source
-    database = deployment.source(model)
+    database = deployment.of_dispatch(model).source(model)
     with contextlib.closing(database):
         rows = database.read(query, batch_rows=source.batch_rows)
         bound = own.bind(rows.schema)

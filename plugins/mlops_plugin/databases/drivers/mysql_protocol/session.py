@@ -15,6 +15,7 @@ from mysql.connector.network import MySQLSocket, NetworkBrokerPlain
 
 from mlops_plugin.databases.drivers.mysql_protocol.packets import HEADER, Packets
 from mlops_plugin.databases.drivers.mysql_protocol.statements import Statements
+from mlops_plugin.keepalive import keep_alive
 
 _BULK = 4  # of MariaDB's capabilities: a statement can be executed for many rows of parameters
 # A client's first packets are: four bytes of flags, five of others, 23 that are reserved, more.
@@ -37,6 +38,7 @@ class Session(MySQLConnection):
         connected: Any = self._socket and self._socket.sock
         if connected.family != socket.AF_UNIX:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(connected)
         return Statements(Packets(connected))
 
     def _get_connection(self) -> MySQLSocket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,9 +30,9 @@ from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.databases.sql_text import MARK, bare, question_marks
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, QueryError
+from mlops_plugin.keepalive import KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S
 
 _log = logging.getLogger(__name__)
-_CONNECT_TIMEOUT_S = 10
 _INSERT_ROWS = 5_000
 # MariaDB's driver collects a whole result in the client before this version, whatever one asks of it.
 _FIRST_STREAMING = (3, 1, 22)
@@ -52,15 +53,18 @@ class OdbcDatabase(OpenDatabase):
     """
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
-        address = connection_string(spec)
+        address, connect_s = connection_string(spec), math.ceil(options.limits.connect_s)
         if "maria" in (driver_name(spec) or "").lower() and "conn_timeout" not in address.lower():
             # Its driver waits for ever for a server that does not greet, whatever the login timeout says.
-            address += f"CONN_TIMEOUT={_CONNECT_TIMEOUT_S};"
+            address += f"CONN_TIMEOUT={connect_s};"
+        if "maria" in (driver_name(spec) or "").lower() and "read_timeout" not in address.lower():
+            # Waits that were given up end as well, and their threads with them.
+            address += "READ_TIMEOUT={0};WRITE_TIMEOUT={0};".format(math.ceil(options.limits.abandoned_s))
         try:
             import arrow_odbc
 
             with driver_errors(spec, "connecting", OdbcError):
-                self._manager = DriverManager(address, _CONNECT_TIMEOUT_S)
+                self._manager = DriverManager(address, connect_s)
         except OSError as error:
             raise library_missing(spec) from error
         except DatabaseError as error:
@@ -81,18 +85,17 @@ class OdbcDatabase(OpenDatabase):
             address += "NumericAs=12;"
             self._manager.close()
             with driver_errors(spec, "connecting", OdbcError):
-                self._manager = DriverManager(address, _CONNECT_TIMEOUT_S)
+                self._manager = DriverManager(address, connect_s)
             max_text_bytes = options.max_text_bytes
             # Text without a declared length has room for max_text_bytes, not for 255 only.
             address += f"UnknownsAsLongVarchar=1;MaxVarcharSize={max_text_bytes};"
             address += f"MaxLongVarcharSize={max_text_bytes};"
             # Rows come by a cursor; otherwise the client holds all of them.
             address += "UseDeclareFetch=1;Fetch=10000;"
+            address += f"KeepaliveTime={KEEPALIVE_IDLE_S};KeepaliveInterval={KEEPALIVE_INTERVAL_S};"
         with contextlib.ExitStack() as undo, self._doing("connecting"):
             undo.callback(self._manager.close)
-            self._connection: Any = arrow_odbc.connect(
-                address, autocommit=False, login_timeout_sec=_CONNECT_TIMEOUT_S
-            )
+            self._connection: Any = arrow_odbc.connect(address, autocommit=False, login_timeout_sec=connect_s)
             if self.engine.utc_session:
                 self._connection.execute(self.engine.utc_session)
                 self._connection.commit()

@@ -1,0 +1,77 @@
+"""A thread that does the work of one connection, so that whoever waits for it can stop waiting.
+
+Drivers wait for their server in C, some without any limit: nothing can interrupt them. `limited_database`
+uses this.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+_Job = tuple[Callable[[], Any], "Future[Any]"]
+
+
+class Lane:
+    """Does one thing after the other. Once a wait was broken off, it takes no more work."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        # A daemon: a process that ends waits for no server.
+        self._thread = threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True)
+        self._thread.start()
+        self._end = weakref.finalize(self, self._jobs.put, None)
+        self.is_abandoned = False
+
+    def run(self, work: Callable[[], _T], limit_s: float) -> _T:
+        """Do the work there and return its result; raises `LaneBlocked` if it takes longer than the limit."""
+        if threading.current_thread() is self._thread:
+            return work()  # rows that are written may come from the same database
+        if self.is_abandoned:
+            raise LaneBlocked
+        outcome: Future[_T] = Future()
+        self._jobs.put((work, outcome))
+        try:
+            return outcome.result(limit_s)
+        except BaseException as error:
+            if outcome.done():
+                raise
+            # Given up, or interrupted: what the connection will answer some day must reach nobody.
+            self.is_abandoned = True
+            if isinstance(error, TimeoutError):
+                raise LaneBlocked from None
+            raise
+
+    def end(self, last: Callable[[], object], limit_s: float) -> None:
+        """Do the last work and end; abandoned if it takes longer."""
+        if not self._end.alive:
+            return
+        outcome: Future[object] = Future()
+        self._jobs.put((last, outcome))
+        self._end()
+        if self.is_abandoned:
+            return  # it is done whenever the blocked work ends
+        try:
+            outcome.result(limit_s)
+        except TimeoutError:
+            if outcome.done():
+                raise
+
+
+class LaneBlocked(Exception):
+    """What was waited for did not happen within its limit."""
+
+
+def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        work, outcome = job
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            outcome.set_exception(error)
+        del job, work, outcome  # the next job may be long in coming; rows must not be kept for it
