@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.errors import DatabaseError, MlopsError
 from mlops_plugin.masking import KnownSecrets, masked_values, secrets_in
 
@@ -56,6 +57,23 @@ def test_a_key_file_is_masked_as_a_whole_on_one_line_and_line_by_line() -> None:
     assert secrets.mask(f"<{' '.join(KEY_FILE.split())}>") == "<***>"
     assert secrets.mask("bad line MIIEvQIBADANBgkqhkiG9w0B") == "bad line ***"
     assert secrets.mask("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "syntax error near 'f9876-long-password' AND 1' at line 1",  # from the quote within it
+        "syntax error near 'x = ''it's f9876-long-pas' at line 1",  # MySQL cuts after 80 characters
+        'LINE 1: ...f9876-long-password" FROM t',
+        "LINE 1: SELECT 'it's f9876-lon...",
+        "unclosed quotation mark after it's f9876-",
+    ],
+)
+def test_a_part_of_a_secret_that_a_database_quotes_is_masked(said: str) -> None:
+    shown = ConnectionSpec("c", "mysql", password="it's f9876-long-password").redact(said)
+    assert "f9876" not in shown
+    assert "***" in shown
+    assert said.split()[0] in shown
 
 
 def test_a_short_secret_is_masked_where_it_stands_alone() -> None:

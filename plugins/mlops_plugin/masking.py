@@ -24,6 +24,8 @@ SHORT = 5
 _OTHER_CASE = 8  # characters from which a secret is found in the other case, too
 _LINE = 16  # characters from which a line of a secret of several lines (a key file) is one itself
 _ENCODED = 512  # characters up to which base64 and hexadecimal forms are looked for
+_SHORTEST_PART = 6
+_LONGEST_WITH_PARTS = 100  # of a longer one (a key file), lines are looked for
 _MASKERS = ("airflow.sdk._shared.secrets_masker", "airflow._shared.secrets_masker")
 _SECRET_KEY = re.compile(
     r"pass|pwd|secret|token|credential|private|bearer|authorization|auth_header|webhook|keyfile"
@@ -69,6 +71,12 @@ class KnownSecrets:
             self._told.update(map(re.escape, told))
         _tell_airflow(told)
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """As they were learnt."""
+        with self._lock:
+            return frozenset(self._secrets)
+
     def mask(self, text: str) -> str:
         """`text` with each known secret, in whichever way it is written, replaced by `MASK`."""
         self._learn_from_airflow()
@@ -106,8 +114,13 @@ def masked_values(value: Any) -> Any:
 
 
 def without(secrets: Iterable[str], text: str) -> str:
-    """`text` without these secrets, which need not be known, and without those that are."""
-    return masked(_pattern_of(secrets).sub(MASK, text))
+    """What a driver says, without these secrets, which need not be known, and without those that are.
+
+    Databases quote a statement from where they did not understand it, and cut what is long: a secret may
+    begin or end there.
+    """
+    text = masked(_pattern_of(secrets).sub(MASK, text))
+    return _parts_of({*secrets, *_known.secrets}).sub(MASK, text)
 
 
 def secrets_in(value: object, *, is_secret: bool = False) -> Iterator[str]:
@@ -186,6 +199,21 @@ def _pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
     spellings = {spelling for secret in secrets for spelling in _spellings_of(secret)}
     ordered = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
     return re.compile("|".join(map(_one_pattern, ordered)) or r"(?!)")
+
+
+def _parts_of(secrets: Iterable[str]) -> re.Pattern[str]:
+    """The ends of secrets behind a quote, and their beginnings before one or before dots."""
+    ends: set[str] = set()
+    beginnings: set[str] = set()
+    for secret in secrets:
+        if len(secret) <= _LONGEST_WITH_PARTS:
+            ends |= {secret[start:] for start in range(1, len(secret) - _SHORTEST_PART + 1)}
+            beginnings |= {secret[:stop] for stop in range(_SHORTEST_PART, len(secret))}
+    longest_first = [
+        *(rf"(?<=['\"`.]){re.escape(end)}" for end in sorted(ends, key=len, reverse=True)),
+        *(rf"{re.escape(one)}(?=['\"`]|\.\.\.|…|$)" for one in sorted(beginnings, key=len, reverse=True)),
+    ]
+    return re.compile("|".join(longest_first) or r"(?!)")
 
 
 def _one_pattern(spelling: str) -> str:
