@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -325,6 +326,50 @@ def test_lists_show_the_models_whose_dags_one_may_read(door: Door, path: str) ->
         assert "wine" in theirs
         for hidden in ("churn", "gone", "broken"):
             assert hidden not in theirs.replace("broken configuration", "")
+
+
+_ELSEWHERE = (
+    "api/v1/dispatches?model=wine&model=gone",
+    "api/v1/dispatches?model=gone&model=wine",
+    "api/v1/dispatches?model=GONE",
+    "api/v1/dispatches?model=gone%20",
+    "api/v1/dispatches?model=gon%25",
+    "api/v1/dispatches.csv?model=gone&model=wine",
+    "api/v1/dispatches?before={at}~{dispatch}",
+    "dispatches?before={at}~{dispatch}",
+    "dispatches?after={at}~{dispatch}&part=list",
+    "dispatches/{dispatch}%20",
+    "dispatches/{wine}?part=predictions&dispatch_id={dispatch}",
+    "api/v1/dispatches/{wine}/predictions?model=gone",
+    "api/v1/models/wine/history?model=gone",
+    "dispatches/of-run?dag_id=gone&dag_id=wine&run_id=x",
+    "monitor/history?target=MODEL%20gone",
+    "api/v1/monitor/history?target=model%20wine&target=model%20gone",
+    "api/v1/monitor/history?target=model%20gone%20",
+    "showroom/wine/../gone",
+    "showroom/wine%2f..%2fgone",
+    "showroom/%2e%2e/gone",
+    "showroom/wine?model=gone",
+    "showroom?search=gon",
+)
+
+
+@pytest.mark.parametrize("path", _ELSEWHERE)
+def test_no_way_around_shows_what_stands_in_another_teams_records(door: Door, path: str) -> None:
+    if door.one_dag is None:
+        return
+    hidden = door.others["gone"]
+    record = door.clients["token"]["Admin"].get(f"api/v1/dispatches/{hidden}").json
+    at = quote(record["created_at"], safe="")
+    for accept in ("text/html", "application/json"):
+        answer = door.one_dag.get(
+            path.format(at=at, dispatch=hidden, wine=door.others["wine"]), accept=accept
+        )
+        assert answer.status in (200, 404, 422)
+        assert "gone_predictions" not in answer.text
+        assert hidden in path.format(at=at, dispatch=hidden, wine="") or hidden not in answer.text
+        if answer.headers["content-type"] == "application/json" and "api/v1/dispatches?" in path:
+            assert {line["model"] for line in answer.json.get("dispatches", ())} <= {"wine"}
 
 
 def test_counts_are_of_what_one_may_see(door: Door) -> None:
