@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -25,8 +26,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
 
 from mlops_plugin.config.schema import ArtifactConfig
-from mlops_plugin.errors import ArtifactError, DriverMissing
+from mlops_plugin.errors import ArtifactError, BaselineUnreadable, DriverMissing, SignatureError
 from mlops_plugin.formats.runtime import Runtime, artifact_sha256, load_runtime
+from mlops_plugin.formats.signature.signature import read_content
+from mlops_plugin.pipeline.validation.baseline import read_baseline
 
 COLUMNS = ("a", "b", "c", "d")
 TREE = "sklearn.tree._tree.Tree"
@@ -335,3 +338,24 @@ def zipped(content: bytes, old: bytes, new: bytes) -> bytes:
                 text = text.replace(old, new)
             target.writestr(name, text)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero", "large"])
+def test_what_is_no_file_of_bounded_size_is_refused_unread(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(5 << 30)  # it takes no room on the disk
+    path = str(tmp_path / name)
+    for read in (artifact_sha256, lambda uri: load(uri, "skops")):
+        with pytest.raises(ArtifactError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"file '{path}' ")
+
+
+def test_a_sidecar_file_that_is_a_pipe_is_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SignatureError, match="pipe"):
+        read_content(str(tmp_path / "pipe"))
+    with pytest.raises(BaselineUnreadable, match="pipe"):
+        read_baseline(str(tmp_path / "pipe"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from mlops_plugin.errors import ArtifactChanged, ArtifactError, DriverMissing, MlopsError
+
+LARGEST_ARTIFACT = 4 << 30  # bytes; it is held in memory while it is loaded
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -55,7 +58,7 @@ def read_verified(artifact: ArtifactConfig) -> Verified:
 def open_artifact(uri: str) -> Iterator[IO[bytes]]:
     """The file at a path or fsspec URL, for reading. Raises `ArtifactError` if it cannot be read."""
     try:
-        with _open_url(uri) if "://" in uri else Path(uri).open("rb") as file:
+        with _open_url(uri) if "://" in uri else open_regular(uri) as file:
             yield file
     except FileNotFoundError as exc:
         raise ArtifactError(
@@ -71,6 +74,25 @@ def open_artifact(uri: str) -> Iterator[IO[bytes]]:
         raise
     except Exception as exc:  # every storage has a library with errors of its own, botocore's for one
         raise ArtifactError(f"model file '{uri}' cannot be read: {exc}; check `uri:`") from exc
+
+
+def open_regular(path: str) -> IO[bytes]:
+    """A regular file of this machine: a pipe or a device would keep its reader waiting, or never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe opens at once
+    if refusal := _refusal(path, os.fstat(descriptor)):
+        os.close(descriptor)
+        raise refusal
+    return os.fdopen(descriptor, "rb")
+
+
+def _refusal(path: str, status: os.stat_result) -> Exception | None:
+    if stat.S_ISDIR(status.st_mode):
+        return IsADirectoryError(path)
+    if not stat.S_ISREG(status.st_mode):
+        return ArtifactError(f"file '{path}' is a pipe, a socket or a device; name a regular file")
+    if status.st_size > LARGEST_ARTIFACT:
+        return ArtifactError(f"file '{path}' has {status.st_size} bytes; at most {LARGEST_ARTIFACT} are read")
+    return None
 
 
 def _open_url(uri: str) -> IO[bytes]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -21,7 +20,7 @@ from pydantic import (
 )
 
 from mlops_plugin.errors import ArtifactChanged, SignatureError
-from mlops_plugin.formats.artifact import open_artifact
+from mlops_plugin.formats.artifact import open_artifact, open_regular
 from mlops_plugin.formats.signature.cells import decode_cell
 
 if TYPE_CHECKING:
@@ -198,7 +197,8 @@ def read_content(uri: str) -> bytes | None:
     """The bytes at a path or fsspec URL, None if there is no such file."""
     try:
         if "://" not in uri:
-            return Path(uri).read_bytes()
+            with open_regular(uri) as local:
+                return local.read()
         import fsspec
 
         with fsspec.open(uri, "rb") as file:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import BaselineUnreadable, ContractError
+from mlops_plugin.formats.artifact import open_regular
 from mlops_plugin.formats.signature.signature import parse_signature, read_content, signature_uri
 from mlops_plugin.pipeline.validation.column_check import kind_of
 
@@ -94,7 +95,7 @@ def baseline_in_signature(artifact_uri: str) -> Baseline | None:
 def read_baseline(uri: str) -> Baseline:
     """The baseline at a path or fsspec URL; raises `ContractError` if it is missing or no baseline."""
     try:
-        with fsspec.open(uri, "r", encoding="utf-8") as file:
+        with fsspec.open(uri, "rb") if "://" in uri else open_regular(uri) as file:
             content = json.load(file)
     except FileNotFoundError as error:
         raise BaselineUnreadable(f"baseline '{uri}' does not exist; {_ADVICE}") from error
