@@ -152,14 +152,15 @@ class WatchedAccessor:
 
 def learn_variable(name: str) -> bool:
     """Make known what is secret in an Airflow Variable; False if there is none of that name."""
+    from airflow.sdk import Variable
     from airflow.sdk.exceptions import AirflowRuntimeError
-    from airflow.sdk.execution_time.context import VariableAccessor
 
-    read = WatchedAccessor(VariableAccessor(deserialize_json=False))
     try:
-        return read.get(name, None) is not None
+        value = Variable.get(name, default=None)
     except AirflowRuntimeError:
         return False
+    learn(secrets_in({name: value}))
+    return value is not None
 
 
 def watched_secrets(context: Mapping[str, Any]) -> dict[str, Any]:
