@@ -19,11 +19,13 @@ from benchmarks import (
     parsing,
     probes,
     showroom,
+    ways_in,
 )
 from benchmarks.data_plane import steps
 from benchmarks.report import performance_page
 
 PARTS = {
+    "ways_in": ways_in.main,
     "parsing": parsing.main,
     "data_plane": steps.main,
     "growing": growing.main,
