@@ -104,3 +104,16 @@ def test_a_crafted_text_column_is_refused_before_it_is_read(offsets: tuple[int, 
 def test_a_type_that_no_model_answers_in_is_refused(kind: str) -> None:
     with pytest.raises(MessageError):
         outputs_schema([Column(name="prediction", type=kind)])
+
+
+@pytest.mark.parametrize(
+    "names", [["id"], ["dispatch_id"], ["prediction", "prediction"], ["prediction", "model"], []]
+)
+def test_a_column_that_is_no_prediction_is_refused(names: list[str]) -> None:
+    with pytest.raises(MessageError):
+        outputs_schema([Column(name=name, type="double") for name in names])
+
+
+def test_columns_of_every_kind_of_model_are_taken() -> None:
+    names = ["prediction", "prediction_1", "probability_a b\n", "probability_1_2", "score"]
+    assert outputs_schema([Column(name=name, type="double") for name in names]).names == names
