@@ -168,7 +168,13 @@ def test_a_dag_run_renders_as_the_terminal_does(
     workshop.add_model("churn", schedule="@daily", timezone=zone, source={"query": query})
     model = workshop.model()
     interval = interval_at(model, NOON)
-    context: dict[str, Any] = {"dag_run": SimpleNamespace(run_after=NOON), "params": {}}
+    # Airflow's context always has `var` and `conn`.
+    context: dict[str, Any] = {
+        "dag_run": SimpleNamespace(run_after=NOON),
+        "params": {},
+        "var": {},
+        "conn": {},
+    }
     if logical_date is not None:
         dates = {"data_interval_start": interval[0], "data_interval_end": interval[1]}
         context |= {"logical_date": logical_date, **dates}
