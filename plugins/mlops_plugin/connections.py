@@ -164,7 +164,12 @@ def learn_variable(name: str) -> bool:
 
 
 def watched_secrets(context: Mapping[str, Any]) -> dict[str, Any]:
-    """What takes the place of `conn` and `var` among the names of a template."""
+    """What takes the place of `conn` and `var` among the names of a template.
+
+    What the run was started with becomes known at once: a person may have typed a password there.
+    """
+    learn(secrets_in(dict(context.get("params") or {})))
+    learn(secrets_in(getattr(context.get("dag_run"), "conf", None) or {}))
     variables = {kind: WatchedAccessor(accessor) for kind, accessor in context["var"].items()}
     return {"conn": WatchedAccessor(context["conn"]), "var": variables}
 

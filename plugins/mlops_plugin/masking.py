@@ -44,6 +44,10 @@ _IN_CONNECTION_STRING = re.compile(
 _ASSIGNED = re.compile(
     r"(\b(?:password|passwd|pwd)=)(?:\{(?:[^}]|\}\})*\}|'[^']*'|\"[^\"]*\"|[^\s;&,)'\"*{]+)", re.IGNORECASE
 )
+_IN_QUERY_STRING = re.compile(
+    r"([?&](?:\w*token|sig|[\w-]*signature|\w*secret|(?:api|access|account)_?key|password|pwd)=)[^&\s'\"#*]+",
+    re.IGNORECASE,
+)
 _IN_URL = re.compile(r"(\b\w[\w+.-]*://[^\s:/@'\"]*:)[^\s/@'\"]+(?=@)")
 
 
@@ -84,7 +88,10 @@ class KnownSecrets:
             if self._pattern is None:
                 self._pattern = _pattern_of(self._secrets)
             pattern = self._pattern
-        return _IN_URL.sub(rf"\1{MASK}", _ASSIGNED.sub(rf"\1{MASK}", pattern.sub(MASK, text)))
+        text = pattern.sub(MASK, text)
+        for telling in (_ASSIGNED, _IN_QUERY_STRING, _IN_URL):
+            text = telling.sub(rf"\1{MASK}", text)
+        return text
 
     def _learn_from_airflow(self) -> None:
         """Airflow knows what it has handed to templates, but not how a URL or SQL writes it."""

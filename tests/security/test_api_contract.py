@@ -33,7 +33,7 @@ def test_every_answer_is_as_described(
     document = clients["Admin"].get("api/v1/openapi.json").json
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=web_airflow.api.url + document["servers"][0]["url"])
-    headers = {"authorization": f"Bearer {clients['Admin'].token}"}
+    headers = {"Authorization": f"Bearer {clients['Admin'].token}"}
     operations = [cast("Any", found).ok() for found in schema.get_all_operations()]
     assert len(operations) >= OPERATIONS
     for operation in operations:
