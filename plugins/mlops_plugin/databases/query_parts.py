@@ -22,6 +22,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from mlops_plugin.databases.engines.registry import engine_named
+from mlops_plugin.databases.nested_limits import find_nested_limit, limits_rows
 from mlops_plugin.databases.sql_text import MARK
 
 # It warns of statements that it takes as they are, which is what we want.
@@ -72,6 +73,7 @@ class QueryParts:
     verb: str  # its first word, in capitals
     is_understood: bool
     limit: Part | None  # top-level LIMIT, TOP, FETCH or OFFSET
+    nested_limit: str | None  # one of a subquery or CTE that decides which rows the whole query returns
     order: Part | None  # the whole top-level ORDER BY
     order_terms: tuple[OrderTerm, ...]
     question_marks: tuple[Part, ...]  # operators such as JSONB's; no parameters of ours
@@ -89,7 +91,7 @@ def parse_query(query: str, engine: str) -> QueryParts:
     try:
         tokens, text, executed_end = _tokens(text, dialect)
     except SqlglotError:  # e.g. a text without an end: the database says it best
-        return QueryParts(len(text.rstrip().rstrip(";").rstrip()), 1, "", False, None, None, (), ())
+        return QueryParts(len(text.rstrip().rstrip(";").rstrip()), 1, "", False, None, None, None, (), ())
     whole = [token for token in tokens if token.token_type is not TokenType.SEMICOLON]
     statements = _count_statements(tokens)
     end = max(whole[-1].end + 1, executed_end) if whole else 0
@@ -104,6 +106,7 @@ def parse_query(query: str, engine: str) -> QueryParts:
         verb=inner[0].text.upper() if inner else "",
         is_understood=tree is not None,
         limit=limit,
+        nested_limit=None if tree is None else find_nested_limit(tree, dialect),
         order=order,
         order_terms=_order_terms(text, inner, order, tree) if order else (),
         question_marks=tuple(
@@ -179,7 +182,7 @@ def _parse(text: str, dialect: Dialect) -> exp.Expr | None:
 
 def _limit(text: str, top: Sequence[tuple[int, Token]], tree: exp.Expr | None) -> Part | None:
     found = [token for _, token in top if token.token_type in _LIMITS]
-    if tree is not None and not _limits_rows(tree):
+    if tree is not None and not limits_rows(tree):
         return None
     if tree is None:  # `offset` and `top` may be names
         found = [token for token in found if token.token_type in (TokenType.LIMIT, TokenType.FETCH)]
@@ -187,19 +190,6 @@ def _limit(text: str, top: Sequence[tuple[int, Token]], tree: exp.Expr | None) -
         return None
     is_top = found[0].token_type is TokenType.TOP
     return _part(text, found[0], found[0] if is_top else top[-1][1])
-
-
-def _limits_rows(tree: exp.Expr) -> bool:
-    limit, offset = tree.args.get("limit"), tree.args.get("offset")
-    if offset is not None and offset.expression.sql() != "0":
-        return True
-    if limit is None:
-        return False
-    options = limit.args.get("limit_options")
-    count = limit.args.get("expression") or limit.args.get("count")
-    if options is not None and options.args.get("percent"):
-        return count is None or count.sql() != "100"  # TOP 100 PERCENT: a habit of SQL Server's users
-    return count is None or count.sql().upper() not in ("ALL", "NULL")
 
 
 def _order(text: str, inner: Sequence[Token], top: Sequence[tuple[int, Token]]) -> Part | None:

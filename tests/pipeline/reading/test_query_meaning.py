@@ -59,7 +59,7 @@ def stored(workshop: Workshop) -> list[dict[str, Any]]:
         f"SELECT {COLUMNS} FROM t ORDER BY t.b DESC; -- the end",
         f"SELECT {COLUMNS}, -b AS d FROM t ORDER BY -b",
         f"SELECT {COLUMNS} FROM t WHERE id < 9 UNION SELECT {COLUMNS} FROM t WHERE id > 8 ORDER BY b DESC",
-        f"WITH x AS (SELECT * FROM t ORDER BY b LIMIT 50) SELECT {COLUMNS} FROM x ORDER BY 3 DESC",
+        f"WITH x AS (SELECT * FROM t) SELECT {COLUMNS} FROM x ORDER BY 3 DESC",
         "SELECT * FROM t ORDER BY b + 0 DESC",
     ],
 )
@@ -101,11 +101,28 @@ def test_a_limit_of_the_query_is_refused_beside_what_chooses_rows(place: Place, 
     assert workshop.config_file.read_text().splitlines()[(problem.line or 0) - 1].strip().startswith("query:")
 
 
-def test_a_limit_alone_or_within_a_subquery_is_the_users_meaning(place: Place) -> None:
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_limit_in_a_subquery_is_refused_beside_what_chooses_rows(place: Place, setting: str) -> None:
+    workshop, _ = place
+    nested = f"SELECT * FROM ({LIMITED}) x WHERE id <> 2"
+    with pytest.raises(QueryError, match=rf"config\.yaml:\d+: .*'LIMIT 5' in a subquery.*source\.{setting}"):
+        predicted(workshop, nested, **SETTINGS[setting])
+    (problem,) = find_problems(workshop.model())
+    assert problem.path == "models.churn.source.query"
+
+
+@pytest.mark.parametrize("setting", ["cursor", "skip_predicted", "partitions"])
+def test_a_limit_that_looks_up_a_value_loses_no_row(place: Place, setting: str) -> None:
+    workshop, _ = place
+    latest = "(SELECT id FROM t ORDER BY id LIMIT 1)"
+    looked_up = f"SELECT {COLUMNS}, {latest} AS v FROM t WHERE EXISTS (SELECT id FROM t LIMIT 1)"
+    assert len(predicted(workshop, looked_up, **SETTINGS[setting])) == 50
+
+
+def test_a_limit_alone_is_the_users_meaning(place: Place) -> None:
     workshop, _ = place
     assert predicted(workshop, LIMITED) == [1, 2, 3, 4, 5]
-    nested = f"SELECT * FROM ({LIMITED}) x WHERE id <> 2"
-    assert predicted(workshop, nested, cursor={"column": "changed"}) == [1, 3, 4, 5]
+    assert predicted(workshop, f"SELECT * FROM ({LIMITED}) x WHERE id <> 2") == [1, 3, 4, 5]
     text = f"SELECT {COLUMNS} FROM t WHERE 'LIMIT 5' <> 'x' AND id = 9 -- LIMIT 5"
     assert predicted(workshop, text, skip_predicted=True) == [9]
 

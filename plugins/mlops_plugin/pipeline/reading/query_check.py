@@ -70,6 +70,12 @@ def _problem(model: ModelConfig, parts: QueryParts, *, is_source: bool = True) -
             "read; remove it, or remove that setting; `mlops dispatch --limit` and a run's row limit cut off "
             "afterwards"
         )
+    if parts.nested_limit is not None and chooses is not None:
+        return (
+            f"{parts.nested_limit!r} in a subquery cuts off rows before {chooses} chooses among them, so "
+            "some would never be read; remove it, or remove that setting; if these rows are what you "
+            "mean, put the subquery into a view"
+        )
     return None
 
 
