@@ -112,10 +112,37 @@ def test_a_baseline_goes_into_the_signature_and_stays_there(workshop: Workshop, 
     assert signature_of(workshop).baseline == before.baseline
 
 
+def test_a_signature_holds_the_baseline_of_the_rows_that_signed(workshop: Workshop) -> None:
+    file = workshop.folder / "rows.parquet"
+    rows = training_rows()
+    rows.to_parquet(file)
+    assert main(["sign", "churn", "--rows", str(file)]) == 0
+    baseline = signature_of(workshop).baseline
+    assert baseline is not None
+    assert (baseline["rows"], baseline["origin"], baseline["classes"]) == (
+        200,
+        str(file),
+        ["leaves", "stays"],
+    )
+    assert baseline["features"]["a"]["max"] == rows["a"].max()
+    workshop.add_model("churn", input={"baseline": True}, error_threshold=5)
+    workshop.in_source("UPDATE customers SET a = 1000 WHERE id = 1")
+    dispatch = workshop.dispatch()
+    workshop.run(dispatch)
+    assert workshop.record(dispatch.id).rows_rejected == 1
+
+
+def test_made_up_rows_come_without_the_extremes_of_a_baseline(workshop: Workshop) -> None:
+    workshop.add_rows(200)
+    assert main(["sign", "churn", "--synthetic"]) == 0
+    assert signature_of(workshop).baseline is None
+
+
 def test_a_baseline_of_its_own_file_keeps_working_beside_a_signature(workshop: Workshop) -> None:
     assert main(["baseline", "churn"]) == 0
-    assert (workshop.folder / "churn.skops.baseline.json").exists()
-    assert main(["sign", "churn"]) == 0
+    file = workshop.folder / "churn.skops.baseline.json"
+    assert main(["sign", "churn", "--query", "SELECT id, a, b, c FROM customers WHERE id < 3"]) == 0
+    assert signature_of(workshop).baseline == json.loads(file.read_text())
     workshop.add_model("churn", input={"baseline": True})
     assert main(["check", "--connect"]) == 0
 

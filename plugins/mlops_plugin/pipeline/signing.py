@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,8 +21,8 @@ from mlops_plugin.formats.signature.comparison import verify
 from mlops_plugin.formats.signature.signature import Signature, parse_signature, signature_uri
 from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature
 from mlops_plugin.formats.signature.storing import store_signature
-from mlops_plugin.pipeline.validation.baseline import baseline_in_signature
-from mlops_plugin.pipeline.validation.baseline_making import sound_rows
+from mlops_plugin.masking import masked
+from mlops_plugin.pipeline.validation.baseline_making import baseline_of, find_baseline, sound_rows
 from mlops_plugin.pipeline.validation.contract import Contract
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def sign_with_query(model: ModelConfig, deployment: Deployment, query: str, *, s
     if not batch:
         raise SignatureError(f"models.{model.name}: the query returns no rows to sign the model with")
     table = _as_in_training(runtime.spec_for(batch[0]), batch[0])
-    return _sign(model, runtime, table, batch[0].num_rows, synthetic=synthetic)
+    return _sign(model, runtime, table, _Rows(batch[0], masked(query)), synthetic=synthetic)
 
 
 def sign_with_file(model: ModelConfig, file: Path, *, synthetic: bool) -> Signed:
@@ -84,7 +84,7 @@ def sign_with_file(model: ModelConfig, file: Path, *, synthetic: bool) -> Signed
         table = frame.to_numpy()
     elif container in ("documents", "series"):
         table = frame.iloc[:, 0] if container == "series" else frame.iloc[:, 0].tolist()
-    return _sign(model, runtime, table, len(frame), synthetic=synthetic)
+    return _sign(model, runtime, table, _Rows(batch, str(file)), synthetic=synthetic)
 
 
 def _load(model: ModelConfig) -> ScikitRuntime:
@@ -92,30 +92,31 @@ def _load(model: ModelConfig) -> ScikitRuntime:
     return cast("ScikitRuntime", load_signed(model.model, model.features, None))
 
 
-def _sign(model: ModelConfig, runtime: ScikitRuntime, table: Any, rows: int, *, synthetic: bool) -> Signed:
+@dataclass(frozen=True)
+class _Rows:
+    """What a model is signed with, and where it is from: a query or a file."""
+
+    batch: pa.RecordBatch
+    origin: str
+
+
+def _sign(model: ModelConfig, runtime: ScikitRuntime, table: Any, rows: _Rows, *, synthetic: bool) -> Signed:
     try:
         content = make_signature(runtime.model, table, names=runtime.features, synthetic=synthetic)
     except (TypeError, ValueError) as error:
         raise SignatureError(f"models.{model.name}: no signature can be written: {error}") from error
     uri = signature_uri(model.model.uri)
     content["artifact_sha256"] = runtime.artifact_sha256
-    content["baseline"] = _baseline_of(model, runtime.artifact_sha256)
     signature = parse_signature(uri, dump_signature(content))
     again = load_signed(model.model, model.features, signature)
     verify(again, signature, tolerance=model.model.tolerance, each_alone=True)
+    baseline = find_baseline(model, runtime.artifact_sha256)
+    # It holds extremes and texts of single rows, which made-up rows are there to hide.
+    if baseline is None and not synthetic:
+        baseline = baseline_of(again, iter([rows.batch]), rows.origin)
+    content["baseline"] = None if baseline is None else asdict(baseline)
     store_signature(uri, content)
-    return Signed(signature, rows)
-
-
-def _baseline_of(model: ModelConfig, artifact_sha256: str) -> dict[str, Any] | None:
-    """The baseline that an earlier signature of the same artifact holds."""
-    from dataclasses import asdict
-
-    with contextlib.suppress(SignatureError):
-        baseline = baseline_in_signature(model.model.uri)
-        if baseline is not None and baseline.artifact_sha256 == artifact_sha256:
-            return asdict(baseline)
-    return None
+    return Signed(parse_signature(uri, dump_signature(content)), rows.batch.num_rows)
 
 
 def _as_in_training(spec: InputSpec, rows: pa.RecordBatch) -> Any:

@@ -77,21 +77,26 @@ def _made(model: ModelConfig, deployment: Deployment, query: str, runtime: Runti
         rows = database.read(query, batch_rows=source.batch_rows)
         bound = own.bind(rows.schema)
         runtime.check(bound.schema_of(rows.schema))
-        seen = _Classes(runtime)
-        baseline = make_baseline(
-            runtime.features,
-            seen.of(sound_rows(bound, rows)),
-            artifact_sha256=runtime.artifact_sha256,
-            origin=masked(query),
-            classes=None,
-        )
-    baseline = baseline.with_classes(seen.classes)
+        baseline = baseline_of(runtime, sound_rows(bound, rows), masked(query))
     uri = baseline_uri(model)
     if uri == signature_uri(model.model.uri):
         add_to_signature(uri, asdict(baseline))
     else:
         write_baseline(baseline, uri)
     return baseline
+
+
+def baseline_of(runtime: Runtime, rows: Iterator[pa.RecordBatch], origin: str) -> Baseline:
+    """What these rows look like, and which classes the model may predict."""
+    seen = _Classes(runtime)
+    baseline = make_baseline(
+        runtime.features,
+        seen.of(rows),
+        artifact_sha256=runtime.artifact_sha256,
+        origin=origin,
+        classes=None,
+    )
+    return baseline.with_classes(seen.classes)
 
 
 def sound_rows(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
