@@ -23,7 +23,7 @@ from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.staging.notes import require_logged
-from mlops_plugin.pipeline.staging.records import Accounts
+from mlops_plugin.pipeline.staging.records import Accounts, Judge
 from mlops_plugin.pipeline.staging.shelf import unchecked, unheard
 from mlops_plugin.pipeline.writing.sinks import TableSink
 from support.sinks import MODES, Mode
@@ -145,6 +145,7 @@ class Echo:
 
     outputs: pa.Schema
     artifact_sha256: str = _SHA256
+    signature_sha256: str | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ def _run(dispatch: Dispatch, way: WayIn, deployment: Deployment, columns: list[s
     query = f"SELECT id, {', '.join(columns)} FROM source"
     with way.open() as database:
         steps.collect(dispatch, query, database.read(query, batch_rows=10), shelf)
-    steps.log(dispatch, _SHA256, shelf)
+    steps.log(dispatch, Judge(_SHA256, None), shelf)
     logged = require_logged(dispatch.model, shelf)
     with shelf.rows(logged.parts[0].staged) as rows:
         outputs = pa.schema(list(rows.schema)[1:])

@@ -127,6 +127,14 @@ class InputSpec:
         return pd.DataFrame(columns, columns=list(self.names), index=index)
 
 
+@dataclass(frozen=True)
+class SignedSpec:
+    """The table that a signature describes, and the SHA-256 (64 hex digits) of the signature's file."""
+
+    spec: InputSpec
+    sha256: str
+
+
 def spec_of(container: Container, columns: Iterable[ColumnSpec]) -> InputSpec:
     """A specification; a matrix with a column that is no number holds Python objects."""
     columns = tuple(columns)

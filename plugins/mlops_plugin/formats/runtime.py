@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_plugin.config.schema import ArtifactConfig
-    from mlops_plugin.formats.model_input import InputSpec
+    from mlops_plugin.formats.model_input import SignedSpec
     from mlops_plugin.formats.signature.signature import Signature
 
 __all__ = ["REFUSES_INFINITE", "REFUSES_NULL", "Runtime", "artifact_sha256", "load_runtime"]
@@ -33,6 +33,10 @@ class Runtime(Protocol):
     @property
     def artifact_sha256(self) -> str:
         """SHA-256 (64 hex digits) of the very bytes that were loaded."""
+
+    @property
+    def signature_sha256(self) -> str | None:
+        """SHA-256 of the signature by which the model's table is built; None: by the rules for none."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -59,7 +63,7 @@ class Runtime(Protocol):
         """
 
 
-Loader = Callable[["ArtifactConfig", "tuple[str, ...] | None", "InputSpec | None"], Runtime]
+Loader = Callable[["ArtifactConfig", "tuple[str, ...] | None", "SignedSpec | None"], Runtime]
 
 # Resolved on use: a deployment needs only the libraries of the formats it serves.
 LOADERS = {
@@ -101,9 +105,10 @@ def load_signed(
     """Load a model that reads what this signature says, whatever lies beside its file; None: by the rules."""
     spec = None
     if signature is not None:
+        from mlops_plugin.formats.model_input import SignedSpec
         from mlops_plugin.formats.signature.signed_input import input_spec
 
-        spec = input_spec(signature)
+        spec = SignedSpec(input_spec(signature), signature.sha256)
     wait_passively()
     with collector_resting():
         loader = cast(Loader, resolve_name(LOADERS[artifact.format]))

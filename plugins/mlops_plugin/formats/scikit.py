@@ -14,7 +14,7 @@ from mlops_plugin.errors import ArtifactError, FeatureError, MlopsError
 from mlops_plugin.formats.estimator_walk import known_names
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
 from mlops_plugin.formats.input_rules import InputRules, Said
-from mlops_plugin.formats.model_input import InputSpec
+from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import require_own_answers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
 from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL
@@ -35,13 +35,15 @@ class ScikitRuntime:
         features: tuple[str, ...] | None,
         *,
         said: Said | None = None,
-        spec: InputSpec | None = None,
+        signed: SignedSpec | None = None,
     ) -> None:
-        """`said` is what the configuration says of the input; `spec`, from a signature, tells all of it."""
+        """`said` is what the configuration says of the input; `signed`, from a signature, tells all of it."""
         _require_fitted(uri, model)
         self._uri = uri
         self.artifact_sha256 = artifact_sha256
         self._model = model
+        spec = None if signed is None else signed.spec
+        self.signature_sha256 = None if signed is None else signed.sha256
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
         self._rules = None if spec is not None else InputRules(model, self.features, said or Said())
         self._given = spec

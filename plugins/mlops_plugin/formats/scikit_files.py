@@ -18,7 +18,7 @@ from mlops_plugin.formats.skops_import import import_skops_io
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
-    from mlops_plugin.formats.model_input import InputSpec
+    from mlops_plugin.formats.model_input import SignedSpec
 
 Features = tuple[str, ...] | None
 
@@ -33,7 +33,9 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")  # as joblib does: gz
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
 
-def load_skops(artifact: ArtifactConfig, features: Features, spec: InputSpec | None = None) -> ScikitRuntime:
+def load_skops(
+    artifact: ArtifactConfig, features: Features, signed: SignedSpec | None = None
+) -> ScikitRuntime:
     """Load a skops file; only scikit-learn's own types and those under `trusted:` may be in it."""
     skops_io = import_skops_io()
     from skops.io.exceptions import UntrustedTypesFoundException
@@ -49,21 +51,25 @@ def load_skops(artifact: ArtifactConfig, features: Features, spec: InputSpec | N
                 "if you know where the file comes from, review them and add them to `trusted:`"
             ) from exc
 
-    return _load(artifact, (features, spec), loads)
+    return _load(artifact, (features, signed), loads)
 
 
-def load_joblib(artifact: ArtifactConfig, features: Features, spec: InputSpec | None = None) -> ScikitRuntime:
+def load_joblib(
+    artifact: ArtifactConfig, features: Features, signed: SignedSpec | None = None
+) -> ScikitRuntime:
     """Load what `joblib.dump` wrote, compressed or not; the file must be pinned by `sha256:`."""
     import joblib
 
     _require_pin(artifact)
-    return _load(artifact, (features, spec), lambda content: joblib.load(io.BytesIO(content)))
+    return _load(artifact, (features, signed), lambda content: joblib.load(io.BytesIO(content)))
 
 
-def load_pickle(artifact: ArtifactConfig, features: Features, spec: InputSpec | None = None) -> ScikitRuntime:
+def load_pickle(
+    artifact: ArtifactConfig, features: Features, signed: SignedSpec | None = None
+) -> ScikitRuntime:
     """Load what `pickle.dump` wrote; the file must be pinned by `sha256:`."""
     _require_pin(artifact)
-    return _load(artifact, (features, spec), lambda content: pickle.loads(content))  # noqa: S301 - pinned by hash
+    return _load(artifact, (features, signed), lambda content: pickle.loads(content))  # noqa: S301 - pinned by hash
 
 
 def _require_pin(artifact: ArtifactConfig) -> None:
@@ -76,7 +82,7 @@ def _require_pin(artifact: ArtifactConfig) -> None:
 
 
 def _load(
-    artifact: ArtifactConfig, known: tuple[Features, InputSpec | None], loads: Callable[[bytes], Any]
+    artifact: ArtifactConfig, known: tuple[Features, SignedSpec | None], loads: Callable[[bytes], Any]
 ) -> ScikitRuntime:
     content, sha256 = read_verified(artifact)
     _refuse_no_model(artifact, content)
@@ -95,9 +101,9 @@ def _load(
         raise ArtifactError(_load_failure(artifact, failure, content)) from failure
     if (reason := _no_model(model)) is not None:
         raise ArtifactError(f"model file '{artifact.uri}' holds {reason}")
-    features, spec = known
+    features, signed = known
     said = Said(artifact.container, artifact.dtypes)
-    return ScikitRuntime(artifact.uri, sha256, model, features, said=said, spec=spec)
+    return ScikitRuntime(artifact.uri, sha256, model, features, said=said, signed=signed)
 
 
 def _no_model(model: Any) -> str | None:

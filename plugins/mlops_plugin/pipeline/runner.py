@@ -162,6 +162,11 @@ class ArtifactFiles:
 
         return artifact_sha256(model.model.uri)
 
+    def signature_sha256(self, model: ModelConfig) -> str | None:
+        from mlops_plugin.formats.signature.signature import signature_sha256
+
+        return signature_sha256(model.model)
+
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[Runtime]:
         from mlops_plugin.workers.isolation import StepModels  # most steps load no model

@@ -39,7 +39,7 @@ from mlops_plugin.pipeline.recording.step_reports import (
     StepReport,
 )
 from mlops_plugin.pipeline.staging.notes import planned_partition, require_logged
-from mlops_plugin.pipeline.staging.records import Accounts, Collected
+from mlops_plugin.pipeline.staging.records import Accounts, Collected, Judge
 from mlops_plugin.pipeline.staging.shelf import Shelf
 from mlops_plugin.pipeline.writing.sinks import Sink
 
@@ -80,6 +80,10 @@ class Models(Protocol):
     """Where a dispatch's model comes from."""
 
     def artifact_sha256(self, model: ModelConfig) -> str: ...
+
+    def signature_sha256(self, model: ModelConfig) -> str | None:
+        """That of the signature beside the artifact; None: it has none."""
+        ...
 
     def runtime(self, model: ModelConfig) -> AbstractContextManager[Runtime]: ...
 
@@ -196,10 +200,13 @@ class _RunningStep:
         return CollectReport(collected.rows, report, collected.increment)
 
     def _log(self) -> LogReport:
-        sha256 = self.runner.models.artifact_sha256(self._dispatch.model)
-        entry = _log_entry(self._dispatch, steps.log(self._dispatch, sha256, self.shelf), sha256)
+        model = self._dispatch.model
+        judge = Judge(self.runner.models.artifact_sha256(model), self.runner.models.signature_sha256(model))
+        entry = _log_entry(
+            self._dispatch, steps.log(self._dispatch, judge, self.shelf), judge.artifact_sha256
+        )
         self.runner.store.log(self._dispatch.id, entry, self.token)
-        return LogReport(entry.rows, sha256, entry.config_sha256)
+        return LogReport(entry.rows, judge.artifact_sha256, entry.config_sha256, judge.signature_sha256)
 
     def _infer(self) -> InferReport:
         with self.runner.models.runtime(self._dispatch.model) as runtime:

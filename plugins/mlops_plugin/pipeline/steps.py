@@ -35,6 +35,7 @@ from mlops_plugin.pipeline.staging.records import (
     Accounts,
     Collected,
     ColumnType,
+    Judge,
     Logged,
     Persisted,
     Planned,
@@ -124,13 +125,13 @@ def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> pa.Schema:
     return rows if contract is None else contract.bind(rows).schema_of(rows)
 
 
-def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
-    """Pin rows, artifact and configuration for the steps that follow; returns the rows, partitions as one.
+def log(dispatch: Dispatch, judge: Judge, shelf: Shelf) -> Collected:
+    """Pin rows, artifact, signature and configuration for the steps that follow; returns the rows as one.
 
     Raises `ArtifactError` if rows were left out because of predictions by another artifact.
     """
     collected = all_collected(dispatch.model, shelf)
-    skipped = collected.whole.skipped_artifact
+    skipped, artifact_sha256 = collected.whole.skipped_artifact, judge.artifact_sha256
     if skipped is not None and skipped != artifact_sha256:
         raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after its "
@@ -138,7 +139,7 @@ def log(dispatch: Dispatch, artifact_sha256: str, shelf: Shelf) -> Collected:
             f"{artifact_sha256[:12]}...); clear 'collect' and what follows it in Airflow"
         )
     files = tuple(part.file for part in collected.parts)
-    logged = Logged(files, artifact_sha256, pinned_settings(dispatch.model), collected.parts)
+    logged = Logged(files, artifact_sha256, pinned_settings(dispatch.model), collected.parts, judge)
     put_note(logged, shelf)
     return collected.whole
 
@@ -154,12 +155,7 @@ def infer(
     """
     logged = require_logged(dispatch.model, shelf)
     collected = require_part(dispatch.model, logged, shelf)
-    if logged.artifact_sha256 != runtime.artifact_sha256:
-        raise ArtifactChanged(
-            f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after it "
-            f"was logged (sha256 {logged.artifact_sha256[:12]}..., now {runtime.artifact_sha256[:12]}...); "
-            "clear 'log' and what follows it in Airflow to dispatch with the new one"
-        )
+    _require_same_judge(dispatch.model, logged, runtime)
     predicted = _predict(dispatch, runtime, collected, shelf, on_checked)
     if predicted.rows + predicted.rejected != collected.rows:
         raise AccountingError(
@@ -168,6 +164,22 @@ def infer(
         )
     put_note(predicted, shelf)
     return predicted
+
+
+def _require_same_judge(model: ModelConfig, logged: Logged, runtime: Runtime) -> None:
+    """Raise `ArtifactChanged` if the model, or the signature by which it reads, is not the logged one."""
+    changed, before, now = "", logged.artifact_sha256, runtime.artifact_sha256
+    if before != now:
+        changed = f"artifact {model.model.uri}"
+    elif logged.judge is not None and logged.judge.signature_sha256 != runtime.signature_sha256:
+        changed = f"signature beside {model.model.uri}"
+        before, now = logged.judge.signature_sha256 or "none", runtime.signature_sha256 or "none"
+    if changed:
+        raise ArtifactChanged(
+            f"models.{model.name}.model: the {changed} changed after it was logged (sha256 "
+            f"{before[:12]}..., now {now[:12]}...); clear 'log' and what follows it in Airflow to dispatch "
+            "with the new one"
+        )
 
 
 def _predict(

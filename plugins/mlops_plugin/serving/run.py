@@ -82,6 +82,9 @@ class PooledModels:
     def artifact_sha256(self, model: ModelConfig) -> str:
         return self.pool.artifact_sha256(model)
 
+    def signature_sha256(self, model: ModelConfig) -> str | None:
+        return self.pool.signature_sha256(model)
+
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:
         with self.pool.runtime(model, Patience(self.journal.try_flush)) as runtime:

@@ -96,6 +96,7 @@ class Loaded(_Message):
 
     kind: Literal["loaded"] = "loaded"
     artifact_sha256: str
+    signature_sha256: str | None
     features: list[str]
     confinement: list[str]
 

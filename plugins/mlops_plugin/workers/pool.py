@@ -75,6 +75,10 @@ class ModelPool:
         """SHA-256 of the model's file as it is now; a local file is read again only if it changed."""
         return self._sha256(model.model.uri, artifact_sha256)
 
+    def signature_sha256(self, model: ModelConfig) -> str | None:
+        """SHA-256 of the signature beside it as it is now, None if there is none."""
+        return self._sha256(signature_uri(model.model.uri), _content_sha256) or None
+
     def _sha256(self, uri: str, compute: Callable[[str], str]) -> str:
         stamp = _stamp(uri)
         known = self._hashes.get(uri)
@@ -181,8 +185,7 @@ class ModelPool:
 
     def _loaded(self, model: ModelConfig, place: _Place, patience: Patience) -> ModelProcess:
         self._require_open()  # it may have been closed while this caller waited
-        signature = self._sha256(signature_uri(model.model.uri), _content_sha256)
-        version = (self.artifact_sha256(model), signature, model.config_hash())
+        version = (self.artifact_sha256(model), self.signature_sha256(model) or "", model.config_hash())
         if place.process is not None and not place.process.is_ended and place.version == version:
             return place.process
         patience.lose()  # loading takes longer than a moment

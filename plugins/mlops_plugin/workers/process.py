@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, ServingError
 from mlops_plugin.formats.artifact import artifact_sha256
+from mlops_plugin.formats.signature.signature import read_content, signature_sha256, signature_uri
 from mlops_plugin.workers.confinement import WHOLE
 from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
@@ -68,6 +69,7 @@ class ModelProcess:
     limits: Limits
     tell: Callable[[str], None] | None = None
     artifact_sha256: str = ""
+    signature_sha256: str | None = None
     features: tuple[str, ...] = ()
     confinement: tuple[str, ...] = ()
     load_seconds: float = 0.0
@@ -194,27 +196,30 @@ class ModelProcess:
                 timeout_s=self.limits.load_s,
             )
             sha256 = artifact_sha256(located.uri)  # while the process starts
+            # Whether it is the pinned one, the process says.
+            signature = signature_sha256(located.model_copy(update={"signature_sha256": None}))
             answer, _ = self._call(request, [], _NO_BODY)
             with self._exchange():
                 loaded = _expect(Loaded, answer)
-            self._require_same_file(sha256, loaded.artifact_sha256)
+            self._require_same_file("artifact", sha256, loaded.artifact_sha256)
+            self._require_same_file("signature of", signature or "none", loaded.signature_sha256 or "none")
             self.features = tuple(loaded.features)
             if not self.limits.is_step:
                 _ = self.outputs  # now, while the person waits for loading anyway
         except BaseException:
             self.end()
             raise
-        self.artifact_sha256 = sha256
+        self.artifact_sha256, self.signature_sha256 = sha256, signature
         self.confinement = tuple(loaded.confinement)
         self.load_seconds = time.monotonic() - started
         if missing := self.missing_confinement:
             _log.warning("%s: this kernel does not keep the model from: %s", self._name, ", ".join(missing))
 
-    def _require_same_file(self, sha256: str, told: str) -> None:
+    def _require_same_file(self, which: str, sha256: str, told: str) -> None:
         """The file may have run code by now: what its process says of it is not believed."""
         if told != sha256:
             raise ArtifactError(
-                f"{self._name}.model: the artifact {self.model.model.uri} changed while it was loaded "
+                f"{self._name}.model: the {which} {self.model.model.uri} changed while it was loaded "
                 f"(sha256 {sha256[:12]}..., the process says {told[:12]}...); try again"
             )
 
@@ -317,7 +322,6 @@ def _local_artifact(uri: str) -> Iterator[Path | None]:
         yield None
         return
     from mlops_plugin.formats.artifact import open_artifact
-    from mlops_plugin.formats.signature.signature import read_content, signature_uri
 
     with tempfile.TemporaryDirectory(prefix="mlops-artifact-") as folder:
         path = Path(folder) / (Path(uri.partition("?")[0]).name or "artifact")

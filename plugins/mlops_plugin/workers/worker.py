@@ -165,7 +165,10 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
     else:
         runtime = load_runtime(artifact, features=features)
     loaded = Loaded(
-        artifact_sha256=runtime.artifact_sha256, features=list(runtime.features), confinement=confinement
+        artifact_sha256=runtime.artifact_sha256,
+        signature_sha256=runtime.signature_sha256,
+        features=list(runtime.features),
+        confinement=confinement,
     )
     return runtime, loaded
 

@@ -26,7 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 
 from mlops_plugin.errors import GoldenRowMismatch
 from mlops_plugin.formats.artifact import artifact_sha256
-from mlops_plugin.formats.model_input import InputSpec
+from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.formats.signature.golden_rows import golden_batch
 from mlops_plugin.formats.signature.signature import read_signature
@@ -187,7 +187,7 @@ def prepared(workshop: Workshop, fault: Fault) -> tuple[Any, ScikitRuntime, Any]
     assert signature is not None
     sound = input_spec(signature)
     spec = fault.spec(sound.container, sound.columns, sound.matrix_dtype)
-    runtime = fault.runtime(str(file), sha256, model, None, spec=spec)
+    runtime = fault.runtime(str(file), sha256, model, None, signed=SignedSpec(spec, signature.sha256))
     runtime.learn_outputs(golden_batch(signature))
     return dispatch, runtime, workshop.deployment.staging.shelf("m", dispatch.id)
 

@@ -140,6 +140,17 @@ def read_signature(artifact: ArtifactConfig) -> Signature | None:
 
     Raises `ArtifactChanged` for another file than the pinned one, `SignatureError` for one it cannot read.
     """
+    content = _pinned_content(artifact)
+    return None if content is None else parse_signature(signature_uri(artifact.uri), content)
+
+
+def signature_sha256(artifact: ArtifactConfig) -> str | None:
+    """SHA-256 of the signature beside a model's file, None if there is none; raises like `read_signature`."""
+    content = _pinned_content(artifact)
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _pinned_content(artifact: ArtifactConfig) -> bytes | None:
     uri = signature_uri(artifact.uri)
     try:
         content = read_content(uri)
@@ -160,7 +171,7 @@ def read_signature(artifact: ArtifactConfig) -> Signature | None:
             f"signature '{uri}' is not the pinned one: its SHA-256 is {found}, `signature_sha256:` says "
             f"{pin}; restore the file, or pin the new one if you know where it comes from"
         )
-    return parse_signature(uri, content)
+    return content
 
 
 def require_made_for(signature: Signature, artifact_sha256: str) -> None:

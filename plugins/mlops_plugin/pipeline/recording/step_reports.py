@@ -59,6 +59,7 @@ class LogReport:
     rows: int
     artifact_sha256: str
     config_sha256: str
+    signature_sha256: str | None = None  # of the signature beside the artifact, if there is one
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -68,17 +68,26 @@ class Collected:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """The model that predicts: hashes of its artifact and of the signature beside it, None if it has none."""
+
+    artifact_sha256: str
+    signature_sha256: str | None
+
+
+@dataclass(frozen=True)
 class Logged:
     """What `log` pinned: the later steps read these very files and refuse anything else.
 
     `settings`: see `notes.pinned_settings`. `parts` is what was collected, one for each partition; notes of
-    earlier versions have only the files' names.
+    earlier versions have only the files' names, and no `judge`.
     """
 
     collected: tuple[str, ...]
     artifact_sha256: str
     settings: str
     parts: tuple[Collected, ...] = ()
+    judge: Judge | None = None
 
     @property
     def is_partitioned(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_plugin.errors import FeatureError
+from mlops_plugin.errors import ArtifactChanged, FeatureError
 from mlops_plugin.formats.signature.signature import Signature, read_signature
 
 if TYPE_CHECKING:
@@ -33,9 +33,15 @@ def require_signature_fits(model: ModelConfig, rows: pa.Schema) -> Signature | N
 def require_same_answers(model: ModelConfig, runtime: Runtime, rows: pa.Schema | None = None) -> None:
     """Ask the golden rows again, in the types of `rows`, or else in the usual ones.
 
-    Raises `GoldenRowMismatch` for another answer.
+    Raises `GoldenRowMismatch` for another answer, and `ArtifactChanged` if the signature is no longer the
+    one by which the model was loaded.
     """
     signature = read_signature(model.model)
+    if (None if signature is None else signature.sha256) != runtime.signature_sha256:
+        raise ArtifactChanged(
+            f"models.{model.name}.model: the signature beside {model.model.uri} changed while its golden "
+            "rows were asked; try again"
+        )
     if signature is not None:
         from mlops_plugin.formats.signature.comparison import verify
 
