@@ -167,6 +167,12 @@ class GoldenRowMismatch(ArtifactError):
     is_final = True
 
 
+class InputUndecided(ArtifactError):
+    """A model's answers depend on the type of a column, and nothing tells which type training had."""
+
+    is_final = True
+
+
 class FeatureError(MlopsError):
     """The rows do not have the features that the model expects."""
 

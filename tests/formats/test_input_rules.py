@@ -38,7 +38,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from sklearn.svm import LinearSVC
 from xgboost import XGBClassifier, XGBRegressor
 
-from mlops_plugin.errors import FeatureError
+from mlops_plugin.errors import FeatureError, InputUndecided
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.scikit import ScikitRuntime
 from support import shop_code
@@ -275,9 +275,84 @@ def test_a_user_says_the_type_of_training() -> None:
     rows = pa.RecordBatch.from_pydict({"store": [1, 20, None]})
     expected = model.predict(pd.DataFrame({"store": [1.0, 20.0, np.nan]})).tolist()
     assert answers(model, rows, dtypes={"store": "number"}) == expected
-    assert answers(model, rows) != expected
+    assert answers(model, rows, dtypes={"store": "integer"}) != expected
     with pytest.raises(FeatureError, match="names shop, but"):
         runtime(model, dtypes={"shop": "number"})
+
+
+@pytest.mark.parametrize("column", [[1.0, 20.0, np.nan], [1, 20, 3]], ids=["floats", "integers"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_nothing_tells_is_refused_if_the_answer_depends_on_it(column: list[Any], size: int) -> None:
+    steps = [FunctionTransformer(shop_code.as_texts), FunctionTransformer(shop_code.text_lengths)]
+    model = make_pipeline(*steps, LinearRegression()).fit(pd.DataFrame({"store": column * 20}), SHOP.store)
+    rows = pa.RecordBatch.from_pydict({"store": [1, 20, 3], "x": [1, 2, 3]}).slice(0, size)
+    with pytest.raises(InputUndecided, match=r"'store'.*dtypes: \{store: integer\}.*signature"):
+        answers(model, rows)
+
+
+@pytest.mark.parametrize("column", [[1.0, 20.0, np.nan], [1, 20, 3]], ids=["floats", "integers"])
+def test_what_nothing_tells_is_answered_if_no_answer_depends_on_it(column: list[Any]) -> None:
+    doubles = FunctionTransformer(shop_code.squares)
+    model = make_pipeline(doubles, SimpleImputer(), LinearRegression())
+    train = pd.DataFrame({"store": column * 20})
+    model = model.fit(train, SHOP.store)
+    rows = pa.RecordBatch.from_pydict({"store": [1, 20, None]})
+    expected = model.predict(pd.DataFrame({"store": [1.0, 20.0, np.nan]}))
+    for size in (1, 2, 3):
+        assert answers(model, rows.slice(0, size)) == pytest.approx(expected[:size].tolist(), rel=1e-12)
+
+
+def test_one_column_that_nothing_tells_is_named_among_others() -> None:
+    parts = [
+        (
+            "texts",
+            make_pipeline(*map(FunctionTransformer, (shop_code.as_texts, shop_code.text_lengths))),
+            ["n"],
+        ),
+        ("squares", FunctionTransformer(shop_code.squares), ["store"]),
+    ]
+    train = pd.DataFrame({"n": [1.0, 20.0, np.nan] * 20, "store": SHOP.store})
+    model = make_pipeline(ColumnTransformer(parts), LinearRegression()).fit(train, SHOP.store)
+    rows = pa.RecordBatch.from_pydict({"n": [1, 20], "store": [3, 4]})
+    with pytest.raises(InputUndecided, match=r"training had 'n': "):
+        answers(model, rows)
+    assert len(answers(model, rows, dtypes={"n": "number"})) == 2
+
+
+def test_a_model_that_takes_integers_only_was_trained_on_them() -> None:
+    model = make_pipeline(FunctionTransformer(shop_code.bits), LinearRegression()).fit(
+        SHOP[["store"]], SHOP.x
+    )
+    assert answers(model, ROWS) == model.predict(SHOP[["store"]][:3]).tolist()
+
+
+def test_an_array_of_integers_is_one_if_the_answer_depends_on_it() -> None:
+    rows = pa.RecordBatch.from_pydict({"a": [2**60 + 1, 5], "b": [1, 1]})
+    with pytest.raises(InputUndecided, match=r"'a'"):
+        answers(shop_code.LastDigit(), rows, "a", "b")
+    said = {"a": "integer", "b": "integer"}
+    assert answers(shop_code.LastDigit(), rows, "a", "b", container="matrix", dtypes=said) == [7.0, 5.0]
+    assert answers(shop_code.LastDigit(), rows.slice(1), "a", "b") == [5.0]
+    floats = pa.RecordBatch.from_pydict({"a": [1.5, 5.0], "b": [1, 1]})
+    assert answers(shop_code.LastDigit(), floats, "a", "b") == [1.5, 5.0]
+
+
+def test_a_model_that_never_answers_the_same_twice_is_not_taken_for_undecided() -> None:
+    noise = FunctionTransformer(shop_code.with_noise)
+    model = make_pipeline(noise, LinearRegression()).fit(SHOP[["store"]], SHOP.store)
+    assert len(answers(model, ROWS)) == 3
+
+
+@pytest.mark.parametrize("missing", [[], [np.nan]], ids=["integers", "floats"])
+def test_an_imputer_tells_what_it_was_fitted_on(missing: list[float]) -> None:
+    train = pd.DataFrame({"store": [1, 2, *missing] * 20})
+    imputer = SimpleImputer(strategy="constant", fill_value=7).set_output(transform="pandas")
+    texts = FunctionTransformer(shop_code.as_texts)
+    model = make_pipeline(imputer, texts, FunctionTransformer(shop_code.text_lengths), LinearRegression())
+    model = model.fit(train, range(len(train)))
+    rows = pa.RecordBatch.from_pydict({"store": [1, 20]})
+    expected = model.predict(pd.DataFrame({"store": [1, 20]}).astype(train.store.dtype)).tolist()
+    assert answers(model, rows) == expected
 
 
 def test_accessors_of_pandas_find_texts_and_moments() -> None:

@@ -22,6 +22,18 @@ def products(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(product=frame[first] * frame[second])
 
 
+def digits(frame: pd.DataFrame) -> pd.DataFrame:
+    return text_lengths(as_texts(frame))
+
+
+def bits(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame & 3
+
+
+def with_noise(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame + np.random.default_rng().normal(size=frame.shape)
+
+
 def text_lengths(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: frame[name].str.len().fillna(0) for name in frame.columns})
 
@@ -102,6 +114,13 @@ class Formula:
 
     def predict(self, table: Any) -> Any:
         return table[:, 0] * 2.0 + table[:, 1]
+
+
+class LastDigit:
+    """Loses what it looks for if its numbers are floats."""
+
+    def predict(self, table: Any) -> Any:
+        return [float(value % 10) for value in table[:, 0]]
 
 
 class RowByRow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,6 +47,7 @@ class ColumnSpec:
     categories: tuple[Any, ...] | None = None
     is_ordered: bool = False
     unknown: Literal["refused", "missing"] = "refused"  # a category that training did not have
+    is_undecided: bool = False  # training may have had it as `otherwise` says
 
     def __post_init__(self) -> None:
         _kind_of(self)
@@ -55,6 +56,12 @@ class ColumnSpec:
     def splits(self) -> bool:
         """Whether rows without a value must be asked in a table of their own."""
         return self.missing != "refused" and _kind_of(self) in ("integer", "bool")
+
+    def otherwise(self) -> ColumnSpec:
+        """The column as pandas has it if NULLs are among its integers or booleans."""
+        if _kind_of(self) == "integer":
+            return replace(self, dtype="float64", missing="nan", is_undecided=False)
+        return replace(self, dtype="object", missing="none", is_undecided=False)
 
     @property
     def is_plain_float(self) -> bool:
@@ -197,7 +204,7 @@ def _objects(spec: ColumnSpec, column: pa.Array) -> Values:
 
 def _instants(spec: ColumnSpec, column: pa.Array) -> Values:
     unit, zone = _INSTANT.findall(spec.dtype)[0]
-    zone = zone or None
+    zone = re.sub(r"^UTC(?=[+-])", "", zone) or None  # pandas's word for an offset, in Arrow's
     found = getattr(column.type, "tz", None)
     if pa.types.is_timestamp(column.type) and (found is None) != (zone is None):
         has, wants = ("a", "none") if found else ("no", "one")

@@ -64,9 +64,14 @@ def encoders_in(model: Any) -> Iterator[Any]:
             yield from encoders_in(part)
 
 
-def encoded_texts(model: Any) -> Iterator[tuple[str | None, str]]:
-    """The texts that encoders know, each with the name of its column if the encoder kept it."""
+def encoded_texts(model: Any, direct: Sequence[Any]) -> Iterator[tuple[str | None, str]]:
+    """The texts that encoders know, each with the name of its column if the encoder kept it.
+
+    `direct` are left out: encoders that read columns themselves know the texts of these.
+    """
     for encoder in encoders_in(model):
+        if any(encoder is step for step in direct):
+            continue
         names = getattr(encoder, "feature_names_in_", None)
         for place, categories in enumerate(encoder.categories_):
             name = None if names is None else str(names[place])

@@ -5,9 +5,8 @@ docs/models.md describes them to users. They never look at a row.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,8 @@ from mlops_plugin.formats.estimator_walk import (
 )
 from mlops_plugin.formats.features import check_names, check_record, is_number, is_text
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
+from mlops_plugin.formats.undecided import imputed_as, written_as
 
-_FLOAT = re.compile(r"-?\d+\.0")
-_WHOLE = re.compile(r"-?\d+")
 # What people write in `model: {dtypes: ...}` instead of NumPy's names.
 PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
     "integer": ("int64", "nan"),
@@ -70,7 +68,7 @@ class InputRules:
         )
         self._reads_records = any(reads_records(step) for step in whole)
         self._is_foreign = any(not is_own(step) and not is_boosting(step) for step in whole)
-        self._encoded = list(encoded_texts(model))
+        self._encoded = list(encoded_texts(model, [reader.step for reader in self._readers]))
         self._leads_to_documents = _leads_to_documents(model)
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
             _is_numeric(reader.step) for reader in self._readers
@@ -90,8 +88,10 @@ class InputRules:
         own that keeps none of scikit-learn's conventions. Raises `FeatureError` if no table is right.
         """
         check_names(self._features, rows)
-        columns = tuple(self._column(rows.field(name)) for name in self._features)
-        found = [self._spec(container, columns, rows) for container in self._containers(rows)]
+        columns = tuple(self._column(rows.field(name), rows) for name in self._features)
+        found = [
+            spec for container in self._containers(rows) for spec in self._specs_in(container, columns, rows)
+        ]
         found[0].check(rows)
         return found
 
@@ -108,15 +108,28 @@ class InputRules:
                 row[name] = "text"
         return row
 
-    def _spec(self, container: Container, columns: tuple[ColumnSpec, ...], rows: pa.Schema) -> InputSpec:
+    def _specs_in(
+        self, container: Container, columns: tuple[ColumnSpec, ...], rows: pa.Schema
+    ) -> Iterator[InputSpec]:
         if container in ("documents", "series"):
-            return InputSpec(container, tuple(_as_documents(column) for column in columns))
-        if container == "matrix" and all(is_number(rows.field(name).type) for name in self._features):
-            if not all(column.is_numeric for column in columns) and self._said.dtypes:
-                return InputSpec("matrix", columns, "object")
+            yield InputSpec(container, tuple(_as_documents(column) for column in columns))
+        elif container == "matrix" and all(is_number(rows.field(name).type) for name in self._features):
+            yield from self._matrices(columns)
+        else:
+            yield spec_of(container, columns)
+
+    def _matrices(self, columns: tuple[ColumnSpec, ...]) -> Iterator[InputSpec]:
+        """Arrays of numbers; of integers first, if all are and code of the user's own may tell."""
+        is_said = set(self._features) <= set(self._said.dtypes or ())
+        if all(column.is_undecided or (is_said and column.splits) for column in columns):
+            yield InputSpec("matrix", columns, None)
+            if is_said:
+                return
+        if self._said.dtypes and not all(column.is_numeric for column in columns):
+            yield InputSpec("matrix", columns, "object")
+        else:
             is_single = all(column.dtype == "float32" for column in columns)
-            return InputSpec("matrix", columns, "float32" if is_single else "float64")
-        return spec_of(container, columns)
+            yield InputSpec("matrix", columns, "float32" if is_single else "float64")
 
     def _containers(self, rows: pa.Schema) -> list[Container]:
         if self._said.container is not None:
@@ -138,7 +151,7 @@ class InputRules:
             return ["frame"]
         return ["frame", "matrix", "documents", "series"] if one_text else ["frame", "matrix"]
 
-    def _column(self, field: pa.Field) -> ColumnSpec:
+    def _column(self, field: pa.Field, rows: pa.Schema) -> ColumnSpec:
         said = (self._said.dtypes or {}).get(field.name)
         if said is not None:
             dtype, missing = PLAIN_DTYPES.get(said, (said, _usual_missing(said)))
@@ -157,17 +170,12 @@ class InputRules:
         if (column := known.column(field)) is not None:
             return column
         is_blind = not any(tells_integers(reader.step) for reader in readers)
+        is_foreign = any(not is_own(reader.step) for reader in readers)
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
-        return _by_type(field, known.missing, is_float=is_blind or self._writes_floats(field.name))
-
-    def _writes_floats(self, name: str) -> bool:
-        """Whether an encoder knows '1.0' and none '1': whole numbers with NULLs were floats in training.
-
-        An encoder that knows the column by its name tells more than others do.
-        """
-        own = [text for column, text in self._encoded if column == name]
-        known = own or [text for _, text in self._encoded]
-        return any(map(_FLOAT.fullmatch, known)) and not any(map(_WHOLE.fullmatch, known))
+        told = written_as(self._encoded, field.name) or imputed_as(readers, rows, is_foreign=is_foreign)
+        column = _by_type(field, known.missing, is_float=is_blind or told == "f")
+        # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none.
+        return replace(column, is_undecided=is_foreign and told is None and column.splits)
 
 
 class _Known:

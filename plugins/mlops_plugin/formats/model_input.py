@@ -27,14 +27,14 @@ __all__ = ["ColumnSpec", "Container", "InputSpec"]
 class InputSpec:
     """The table that a model reads.
 
-    `frame` is a pandas DataFrame; `matrix` a C-ordered array of `matrix_dtype` (float64, float32 or object);
+    `frame` is a pandas DataFrame; `matrix` a C-ordered array of `matrix_dtype` (None: that of its columns);
     `documents` a list with the texts of exactly one column, `series` the same as a pandas Series; `records` a
     list of dictionaries; `polars` and `arrow` are tables of these libraries.
     """
 
     container: Container
     columns: tuple[ColumnSpec, ...]
-    matrix_dtype: Literal["float64", "float32", "object"] = "float64"
+    matrix_dtype: Literal["float64", "float32", "object"] | None = "float64"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,9 +48,12 @@ class InputSpec:
                 f"the model reads documents, which come from exactly one text column; found "
                 f"{len(self.columns)}: {', '.join(self.names)}; set `features:` to that column"
             )
-        is_of_floats = self.container == "matrix" and self.matrix_dtype != "object"
-        read = [ColumnSpec(name, "float64") for name in self.names] if is_of_floats else self.columns
+        read = [ColumnSpec(name, "float64") for name in self.names] if self._is_of_floats else self.columns
         check_columns(read, rows)
+
+    @property
+    def _is_of_floats(self) -> bool:
+        return self.container == "matrix" and self.matrix_dtype in ("float64", "float32")
 
     def build(self, rows: pa.RecordBatch) -> Any:
         """The model's table of these rows, whose schema `check` has passed.
@@ -83,7 +86,7 @@ class InputSpec:
         NumPy's integers and booleans know no missing value. Rows that miss such a value get a table of
         their own, so that what the other rows are asked does not depend on who is beside them.
         """
-        if self.container == "matrix" and self.matrix_dtype != "object":
+        if self._is_of_floats:
             return None
         splitting = [column for column in self.columns if column.splits]
         missing = [rows.column(column.name).is_null() for column in splitting]
@@ -104,6 +107,10 @@ class InputSpec:
             for place, column in enumerate(self.columns):
                 table[:, place] = _python_values(self._array(rows, column))
             return table
+        if self.matrix_dtype is None:
+            return np.ascontiguousarray(
+                np.column_stack([self._array(rows, column) for column in self.columns])
+            )
         matrix = feature_matrix(rows, self.names)
         if self.matrix_dtype == "float32":
             return matrix.astype(np.float32)

@@ -11,6 +11,7 @@ from mlops_plugin.errors import (
     DriverMissing,
     FeatureError,
     GoldenRowMismatch,
+    InputUndecided,
     MlopsError,
     ServingError,
     SignatureError,
@@ -28,6 +29,7 @@ _KEPT: dict[str, type[MlopsError]] = {
         DriverMissing,
         FeatureError,
         GoldenRowMismatch,
+        InputUndecided,
         ServingError,
         SignatureError,
     )

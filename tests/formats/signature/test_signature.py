@@ -142,6 +142,9 @@ def test_the_table_of_golden_rows_is_that_of_training() -> None:
     [
         (np.ones((3, 2), dtype=np.float32), ["a", "b"], "matrix", np.dtype("float32")),
         (np.ones((3, 2)), ["a", "b"], "matrix", np.dtype("float64")),
+        (np.full((3, 2), 2**60 + 1), ["a", "b"], "matrix", np.dtype("int64")),
+        (np.ones((3, 2), dtype=np.uint8), ["a", "b"], "matrix", np.dtype("uint8")),
+        (np.array([[True, False], [False, True]]), ["a", "b"], "matrix", np.dtype(bool)),
         (np.array([["a", 1], ["b", 2]], dtype=object), ["a", "b"], "matrix", np.dtype(object)),
         (np.array([["a", "c"], ["b", "d"]]), ["a", "b"], "matrix", np.dtype(object)),
     ],

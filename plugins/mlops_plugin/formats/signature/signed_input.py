@@ -66,10 +66,12 @@ def input_spec(signature: Signature) -> InputSpec:
     if container != "matrix":
         return InputSpec(container, columns)
     dtypes = {column.dtype for column in signed.columns}
-    has_numbers = all(column.kind in ("boolean", "integer", "number") for column in signed.columns)
-    matrix_dtype = "float32" if dtypes == {"float32"} else "float64"
-    matrix_dtype = matrix_dtype if has_numbers and "object" not in dtypes else "object"
-    return InputSpec("matrix", columns, matrix_dtype)  # type: ignore[arg-type]
+    kinds = {column.kind for column in signed.columns}
+    if not kinds <= {"boolean", "integer", "number"} or "object" in dtypes:
+        return InputSpec("matrix", columns, "object")
+    if "number" not in kinds:
+        return InputSpec("matrix", columns, None)
+    return InputSpec("matrix", columns, "float32" if dtypes == {"float32"} else "float64")
 
 
 def check_query(signature: Signature, rows: pa.Schema) -> None:
