@@ -1,4 +1,4 @@
-"""Draws pipelines of scikit-learn's own parts over the columns of a `MixedTable`."""
+"""Draws pipelines of scikit-learn's own parts over the columns of a mixed table."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from sklearn import (
     preprocessing,
     tree,
 )
+from sklearn.base import clone
 from sklearn.pipeline import FeatureUnion, make_pipeline
 
 from support import shop_code
-from support.mixed_table import MixedTable
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Part = tuple[str, Any, Any]  # of a ColumnTransformer
@@ -99,8 +99,12 @@ class Composition:
     container: str  # frame, matrix or documents
     answers: Any  # one for each row of the table; None if it learns without
 
+    @property
+    def reads_moments(self) -> bool:
+        return any(name.startswith("moment") for name in self.features)
+
     def fitted(self, frame: pd.DataFrame) -> Any:
-        return self.model.fit(self.table(frame), self.answers)
+        return clone(self.model).fit(self.table(frame), self.answers)
 
     def table(self, frame: pd.DataFrame) -> Any:
         """What a notebook hands over of these rows: columns of training, arrays in C order."""
@@ -116,8 +120,8 @@ class Composition:
 
 
 @st.composite
-def compositions(draw: Draw, table: MixedTable) -> Composition:
-    """A model of any shape over columns of the table."""
+def compositions(draw: Draw, frame: pd.DataFrame) -> Composition:
+    """A model of any shape over columns of a mixed table, of which `frame` has the numbers."""
     shape = draw(st.sampled_from(["columns"] * 6 + ["numbers", "numbers", "documents", "encoder", "union"]))
     kind = draw(st.sampled_from(["classifier", "classifier", "regressor", "other"]))
     container = "frame"
@@ -132,7 +136,7 @@ def compositions(draw: Draw, table: MixedTable) -> Composition:
         features = _some(draw, choice, 3)
         first = _encoder(draw)
     else:
-        parts = _parts(draw, table)
+        parts = _parts(draw)
         features = sorted({name for _, _, columns in parts for name in _listed(columns)})
         first = compose.ColumnTransformer(parts, sparse_threshold=0, remainder="drop")
         if shape == "union":
@@ -144,15 +148,14 @@ def compositions(draw: Draw, table: MixedTable) -> Composition:
         model = make_pipeline(first, _wrapped(draw, kind, final))
     else:
         model = _wrapped(draw, kind, make_pipeline(first, final))
-    if draw(st.integers(0, 9)) == 0 and kind != "other":
+    if draw(st.integers(0, 9)) == 7 and kind != "other":
         model = model_selection.GridSearchCV(model, {}, cv=2)
-    return Composition(model, features, container, _answers(draw, kind, table))
+    return Composition(model, features, container, _answers(draw, kind, frame))
 
 
-def _parts(draw: Draw, table: MixedTable) -> list[Part]:
+def _parts(draw: Draw) -> list[Part]:
     makers = [_number_part, _text_part, _flag_part, _own_text_part, _document_part, _integer_part]
-    if table.has_dates:
-        makers += [_day_part, _moment_part]
+    makers += [_day_part, _moment_part]
     chosen = draw(st.lists(st.sampled_from(makers), min_size=1, max_size=4, unique=True))
     return [(f"part{number}", *make(draw)) for number, make in enumerate(chosen)]
 
@@ -174,7 +177,7 @@ def _number_steps(draw: Draw, names: list[str]) -> list[Any]:
 
 def _integer_part(draw: Draw) -> tuple[Any, Any]:
     """Integers to code that tells 1 from 1.0, or multiplies narrow numbers."""
-    names = _some(draw, ("tiny", "small", "whole", "big"), 2, least=2)
+    names = _some(draw, _INTEGERS, 2, least=2)
     if draw(st.booleans()):
         return preprocessing.FunctionTransformer(shop_code.products), names
     encoder = preprocessing.OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -255,8 +258,7 @@ def _wrapped(draw: Draw, kind: str, model: Any) -> Any:
     return draw(st.sampled_from(makers[kind]))()
 
 
-def _answers(draw: Draw, kind: str, table: MixedTable) -> Any:
-    frame = table.frame
+def _answers(draw: Draw, kind: str, frame: pd.DataFrame) -> Any:
     if kind == "other":
         return None
     if kind == "regressor":
