@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from mlops_plugin.errors import EmptyInterval, TemplateError
 from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.reading.cursor_values import from_moment
 from support.airflow_process import REPOSITORY
-from support.ways_in import WayIn
+from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import Workshop
 
 FIRST, SECOND, THIRD = (datetime(2026, 3, 1, hour, tzinfo=UTC) for hour in (5, 6, 7))
@@ -24,6 +25,7 @@ TIMES = {
     "2026-03-01 06:00:00": False,
 }
 WITH_FRACTIONS = {"2026-03-01 05:00:00.000001": True, "2026-03-01 05:59:59.999999": True}
+KNOW_ZONES = ("postgres", "duckdb")  # their TIMESTAMP WITH TIME ZONE compares with local times
 BETWEEN = "{0} >= '{{{{ data_interval_start }}}}' AND {0} < '{{{{ data_interval_end }}}}'"
 BY_DAY = "{0} >= '{{{{ data_interval_start.date() }}}}' AND {0} < '{{{{ data_interval_end.date() }}}}'"
 
@@ -32,7 +34,7 @@ def columns(way: WayIn) -> dict[str, str]:
     """Name and type of each kind of column that holds times."""
     if way.engine == "sqlite":
         return {"t": "TEXT"}
-    if way.engine == "postgres":
+    if way.engine in KNOW_ZONES:
         return {"t": "TIMESTAMP", "tz": "TIMESTAMP WITH TIME ZONE"}
     return {"t": "DATETIME(6)", "tz": "TIMESTAMP(6)"}
 
@@ -46,6 +48,12 @@ def selected(
     with way.open() as database:
         found: list[int] = database.read(rendered, batch_rows=10).read_all().column("id").to_pylist()
     return found
+
+
+@pytest.fixture(params=(*WAYS_IN, "duckdb"))
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
+    """Every way into a database in turn, DuckDB's file among them."""
+    return way_in(request.param, request, tmp_path)
 
 
 @pytest.fixture
@@ -76,13 +84,13 @@ def test_in_a_time_zone_times_without_a_zone_are_local(source: WayIn, workshop: 
     zone = ["SET time_zone = '+00:00'"] if source.engine == "mysql" else []
     for number, time in enumerate(TIMES):
         utc = datetime.fromisoformat(time) + timedelta(hours=3)
-        instant = f"{utc}+00" if source.engine == "postgres" else f"{utc}"
+        instant = f"{utc}+00" if source.engine in KNOW_ZONES else f"{utc}"
         source.execute(
             *zone, f"INSERT INTO times VALUES ({number}, '{time}'" + f", '{instant}'" * (len(kinds) - 1) + ")"
         )
     interval = (FIRST + timedelta(hours=3), SECOND + timedelta(hours=3))
     assert selected(source, workshop, BETWEEN.format("t"), interval) == [1, 2]
-    if source.engine == "postgres":
+    if source.engine in KNOW_ZONES:
         assert selected(source, workshop, BETWEEN.format("tz"), interval) == [1, 2]
     if source.engine == "mysql":  # a TIMESTAMP holds an instant, compared in UTC
         in_utc = BETWEEN.format("tz").replace(" }}", ".in_timezone('UTC') }}")

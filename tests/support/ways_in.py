@@ -145,7 +145,8 @@ def _in_duckdb(spec: ConnectionSpec, *statements: tuple[str, Any]) -> list[tuple
                     columns = cursor.fetch_arrow_table().columns
                     rows = [*zip(*(column.to_pylist() for column in columns), strict=True)]
                 else:
-                    cursor.executemany(statement, [tuple(row) for row in many])
+                    for row in many:  # it binds one at a time
+                        cursor.execute(statement, tuple(row))
         connection.commit()
     finally:
         disconnect(connection)
