@@ -92,7 +92,7 @@ def test_a_composition_answers_as_in_the_notebook(tables: list[MixedTable]) -> N
     assert tried.over["sqlite"] > 0.7 * EXAMPLES, str(tried)
     assert tried.over["odbc-sqlite"] > 0.3 * EXAMPLES, str(tried)
     assert tried.refusals.total() <= SHARE_REFUSED * tried.batches, str(tried)
-    assert 0 < tried.undecided <= SHARE_UNDECIDED * tried.batches, str(tried)
+    assert tried.undecided <= SHARE_UNDECIDED * tried.batches, str(tried)
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import ClassVar
 
 from mlops_plugin.databases.database import Database, read_rows
@@ -67,6 +68,10 @@ class Duckdb(Engine):
     utc_session = "SET TimeZone = 'UTC'"
     has_limit = True
     supports_upsert = True
+
+    def write_time(self, value: datetime) -> str:
+        # As in PostgreSQL: a column without a zone drops the offset, one with a zone needs it.
+        return self.as_plain(value).isoformat(" ")
 
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"CAST(HASH(CONCAT_WS('|', {', '.join(columns)})) % {count:d} AS BIGINT)"
