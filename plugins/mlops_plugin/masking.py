@@ -40,15 +40,18 @@ _IN_CONNECTION_STRING = re.compile(
     r"(?:pass\w*|pwd|secret|token)\s*=\s*(?:\{((?:[^}]|\}\})*)\}|([^;&\s]+))|//[^:/@\s]*:([^@\s]+)@",
     re.IGNORECASE,
 )
-# The same in any text, where nobody has told what is secret. The name is in the first group.
+# The same in any text, where nobody has told what is secret. The name is in the first group. Lengths are
+# bounded: a text of a request may be made to keep the pattern busy.
 _ASSIGNED = re.compile(
-    r"(\b(?:password|passwd|pwd)=)(?:\{(?:[^}]|\}\})*\}|'[^']*'|\"[^\"]*\"|[^\s;&,)'\"*{]+)", re.IGNORECASE
-)
-_IN_QUERY_STRING = re.compile(
-    r"([?&](?:\w*token|sig|[\w-]*signature|\w*secret|(?:api|access|account)_?key|password|pwd)=)[^&\s'\"#*]+",
+    r"(\b(?:password|passwd|pwd)=)"
+    r"(?:\{(?:[^}]|\}\}){0,200}\}|'[^']{0,200}'|\"[^\"]{0,200}\"|[^\s;&,)'\"*{]+)",
     re.IGNORECASE,
 )
-_IN_URL = re.compile(r"(\b\w[\w+.-]*://[^\s:/@'\"]*:)[^\s/@'\"]+(?=@)")
+_IN_QUERY_STRING = re.compile(
+    r"([?&](?:\w{0,40}token|sig|[\w-]{0,40}signature|\w{0,40}secret|(?:api|access|account)_?key|password|pwd)=)[^&\s'\"#*]+",
+    re.IGNORECASE,
+)
+_IN_URL = re.compile(r"(\b\w[\w+.-]{0,30}://[^\s:/@'\"]{0,200}:)[^\s/@'\"]{1,200}(?=@)")
 
 
 class KnownSecrets:
