@@ -1,12 +1,15 @@
-"""The late retry on every engine and way in: source, sink and event store are one database of a server."""
+"""Late and paused tries on every engine and way in: source, sink and event store are one database."""
 
 from __future__ import annotations
 
 import pytest
 
+from mlops_plugin.errors import TrySuperseded
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch
+from support.paused_steps import Paused, step
+from support.rejected_rows import RANGE
 from support.servers import ServerDatabase
 from support.workshop import Workshop
 
@@ -62,3 +65,50 @@ def test_rows_that_only_the_late_dispatch_read_are_written(place: Place) -> None
     workshop.run_steps(late, "persist")
     assert predicted(database) == {1: "leaves", 2: "leaves", 3: "leaves"}
     assert counts(workshop, late) == (1, 2)
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert", "replace"])
+def test_paused_persist_commits_nothing_once_a_newer_try_has_registered(place: Place, mode: str) -> None:
+    workshop, database = place
+    workshop.add_model("churn", sink={"mode": mode})
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, *READ)
+    paused = Paused(lambda on_rows: step(workshop, dispatch, "persist", on_rows=on_rows))
+    with workshop.deployment.event_store() as store:
+        store.start_step(dispatch.identity, "collect", 2)
+    assert isinstance(paused.resume(), TrySuperseded)
+    assert predicted(database) == {}
+    assert workshop.record(dispatch.id).state == "running"
+    workshop.run(dispatch)
+    assert counts(workshop, dispatch) == (3, 0)
+
+
+def test_key_that_was_rejected_later_is_not_released_by_a_dispatch_that_read_it_before(place: Place) -> None:
+    workshop, database = place
+    workshop.add_model("churn", input=RANGE, error_threshold=3)
+    database.execute("UPDATE customers SET a = NULL WHERE id = 1")
+    workshop.run(workshop.dispatch())
+    database.execute("UPDATE customers SET a = 9 WHERE id = 1")
+    repaired = workshop.dispatch(is_quarantined=True)
+    workshop.run_steps(repaired, *READ)
+    database.execute("UPDATE customers SET a = NULL WHERE id = 1")
+    newest = workshop.dispatch()
+    workshop.run(newest)
+    workshop.run_steps(repaired, "persist")
+    found = "SELECT id, dispatch_id FROM churn_predictions_quarantine WHERE released_by IS NULL"
+    assert [(int(key), owner) for key, owner in database.rows(found)] == [(1, newest.id)]
+
+
+def test_key_that_is_released_stays_so_if_an_older_dispatch_persists_again(place: Place) -> None:
+    workshop, database = place
+    workshop.add_model("churn", input=RANGE, error_threshold=3)
+    database.execute("UPDATE customers SET a = NULL WHERE id = 1")
+    older, repaired = workshop.dispatch(), workshop.dispatch(is_quarantined=True)
+    workshop.run(older)
+    database.execute("UPDATE customers SET a = 9 WHERE id = 1")
+    workshop.run(repaired)
+    released = "SELECT released_by FROM churn_predictions_quarantine"
+    assert database.rows(released) == [(repaired.id,)]
+    database.execute("UPDATE customers SET a = NULL WHERE id = 1")
+    workshop.run(older)  # it reads its source again, so it is the newer one now
+    assert database.rows(released) == [(None,)]

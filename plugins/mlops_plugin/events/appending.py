@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +27,8 @@ from mlops_plugin.events.tables import DISPATCH_ID_CHARS, ERROR_CHARS, NAME_CHAR
 from mlops_plugin.masking import masked, masked_values
 
 _NAMES = frozenset(("columns", "first_key", "last_key", "state"))  # of details: no texts
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def beginning(identity: DispatchIdentity) -> EventRecord:
@@ -84,12 +86,23 @@ def _without_secrets(kind: Kind, details: dict[str, Any]) -> dict[str, Any]:
     return {name: item if name in _NAMES else masked_values(item) for name, item in details.items()}
 
 
+def store_now(connection: sa.Connection) -> datetime:
+    """The time by the store's clock, which all workers share."""
+    since_1970: Any = connection.scalar(sa.select(sql_dialects.microseconds_now(connection.dialect)))
+    return _EPOCH + timedelta(microseconds=int(since_1970))
+
+
+def next_moment(connection: sa.Connection, dispatch: DispatchRecord) -> datetime:
+    """The store's time, but not before the dispatch's last event: a clock may be set back."""
+    return max(store_now(connection), dispatch.updated_at)
+
+
 def append_event(connection: sa.Connection, event: EventRecord) -> DispatchRecord:
-    """Append one event and bring the dispatch's row up to date; raises `EventStoreError` without one."""
+    """Append an event of now, and update the dispatch's row; raises `EventStoreError` if there is none."""
     # The row is locked before the event is inserted: the insert alone would share a lock on it, for the
     # foreign key, and two that share it and both want to update would block each other.
     dispatch = locked_dispatch(connection, event.dispatch_id)
-    summary, _ = append_to(connection, dispatch, event)
+    summary, _ = append_to(connection, dispatch, replace(event, at=next_moment(connection, dispatch)))
     return summary
 
 
@@ -133,7 +146,7 @@ def locked_dispatch(connection: sa.Connection, dispatch_id: str) -> DispatchReco
 
 
 def event_id(connection: sa.Connection, event: EventRecord) -> int | None:
-    """The id of this very event if it is recorded; its time to the microsecond tells it from others."""
+    """The id of this very event if it is recorded; its try and its time tell it from others."""
     same = [
         tables.events.c[name] == value if value is not None else tables.events.c[name].is_(None)
         for name, value in (
@@ -141,6 +154,7 @@ def event_id(connection: sa.Connection, event: EventRecord) -> int | None:
             ("step", event.step),
             ("kind", event.kind),
             ("partition_number", event.partition_number),
+            ("try_number", event.try_number),
             ("at", event.at),
         )
     ]
@@ -148,8 +162,10 @@ def event_id(connection: sa.Connection, event: EventRecord) -> int | None:
     return found
 
 
-def has_events(connection: sa.Connection, dispatch_id: str) -> bool:
-    one = sa.select(tables.events.c.id).where(tables.events.c.dispatch_id == dispatch_id).limit(1)
+def has_events(connection: sa.Connection, dispatch_id: str, *, after: int = 0) -> bool:
+    """Whether a dispatch has events, or events with a greater id than `after`."""
+    of_dispatch = tables.events.c.dispatch_id == dispatch_id
+    one = sa.select(tables.events.c.id).where(of_dispatch, tables.events.c.id > after).limit(1)
     return connection.scalar(one) is not None
 
 

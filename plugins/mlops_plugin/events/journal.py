@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
@@ -16,6 +18,7 @@ from mlops_plugin.events.appending import (
     columns_of,
     locked_dispatch,
     new_event,
+    store_now,
     update_dispatch,
 )
 from mlops_plugin.events.fencing import TryToken
@@ -61,13 +64,19 @@ class Journal(EventStore):
 
     def flush(self) -> None:
         """Write what has happened since the last flush, in one transaction."""
-        is_stored, after, pending = self._is_stored, self._dispatch, self._pending
-        if after is None or not pending:
+        is_stored, kept, after = self._is_stored, self._pending, self._dispatch
+        if after is None or not kept:
             return
+        flushed_at = datetime.now(UTC)
 
         def append(connection: sa.Connection) -> None:
+            ahead = store_now(connection) - flushed_at  # by so much the store's clock is ahead of this one
+            pending = [replace(event, at=event.at + ahead) for event in kept]
             if not is_stored:
-                connection.execute(sa.insert(tables.dispatches), columns_of(after))
+                first = summarise(None, pending[0])
+                connection.execute(
+                    sa.insert(tables.dispatches), columns_of(reduce(summarise, pending[1:], first))
+                )
             else:  # as it is now: a process that took this one for dead may have closed it
                 stands = locked_dispatch(connection, after.dispatch_id)
                 update_dispatch(connection, stands, reduce(summarise, pending, stands))

@@ -14,12 +14,13 @@ import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
-from mlops_plugin.events.appending import locked_dispatch
+from mlops_plugin.events.appending import locked_dispatch, store_now
 from mlops_plugin.events.fencing import TryToken, require_newest
 from mlops_plugin.events.records import clean
 from mlops_plugin.events.store import EventStore
 
 _M = tables.marks.c
+_UNDATED = datetime.min.replace(tzinfo=UTC)  # until the store dates it
 _ATTEMPTS = 20  # of a mark whose number another process has taken
 
 
@@ -72,8 +73,9 @@ def move_mark(
         if value is None:
             return None
         generation = newest.generation if newest else 0
-        at = datetime.now(UTC)
-        return HighWaterMark(model, column, value, kind, token.dispatch_id, None, at, generation=generation)
+        return HighWaterMark(
+            model, column, value, kind, token.dispatch_id, None, _UNDATED, generation=generation
+        )
 
     return _append(store, model, moved, token)
 
@@ -86,8 +88,7 @@ def set_mark(
 
     def put(newest: HighWaterMark | None) -> HighWaterMark:
         generation = newest.generation + 1 if newest else 1
-        at = datetime.now(UTC)
-        return HighWaterMark(model, column, value, kind, None, set_by, at, generation=generation)
+        return HighWaterMark(model, column, value, kind, None, set_by, _UNDATED, generation=generation)
 
     mark = _append(store, model, put)
     assert mark is not None  # noqa: S101 -- `put` always gives one
@@ -108,7 +109,7 @@ def _append(
         mark = choose(newest)
         if mark is None:
             return None
-        mark = replace(mark, number=newest.number + 1 if newest else 1)
+        mark = replace(mark, number=newest.number + 1 if newest else 1, at=store_now(connection))
         try:
             connection.execute(sa.insert(tables.marks), dict(vars(mark)))
         except sa.exc.IntegrityError as error:

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
+from mlops_plugin.events.appending import store_now
 from mlops_plugin.events.records import Cursor, DispatchRecord, EventRecord, Origin, State
 
 _FEW_MODELS = 16  # of a restricted filter; more are not read one by one
+_ASKED_AT_ONCE = 500  # dispatches; engines limit a statement's parameters
 _STORED: tuple[Origin, ...] = ("scheduled", "manual", "backfill", "asset", "terminal")
 _D = tables.dispatches.c
 _E = tables.events.c
@@ -82,6 +84,11 @@ class EventReading:
     def read(self, doing: str) -> AbstractContextManager[sa.Connection]:
         """A connection for queries; `doing` describes them in an error."""
         raise NotImplementedError
+
+    def now(self) -> datetime:
+        """The time by the store's clock, by which all events are dated."""
+        with self.read("asking for the time") as connection:
+            return store_now(connection)
 
     def get(self, dispatch_id: str) -> DispatchRecord | None:
         with self.read("reading a dispatch") as connection:
@@ -159,13 +166,24 @@ class EventReading:
 
     def unfinished(self, *, older_than: timedelta, model: str | None = None) -> list[DispatchRecord]:
         """Running dispatches without an event for `older_than`, oldest first."""
-        silent = _D.updated_at <= datetime.now(UTC) - older_than
-        wanted = sa.select(tables.dispatches).where(_D.state == "running", silent)
+        wanted = sa.select(tables.dispatches).where(_D.state == "running")
         if model is not None:
             wanted = wanted.where(_D.model == model)
         wanted = wanted.order_by(_D.created_at, _D.dispatch_id)
         with self.read("listing unfinished dispatches") as connection:
+            if older_than:
+                wanted = wanted.where(_D.updated_at <= store_now(connection) - older_than)
             return [DispatchRecord(**row._mapping) for row in connection.execute(wanted)]
+
+    def in_use(self, dispatch_ids: Sequence[str], *, since: datetime) -> set[str]:
+        """Of some dispatches, those that are running, or of which something was heard since a moment."""
+        found: set[str] = set()
+        with self.read("asking which dispatches are in use") as connection:
+            for start in range(0, len(dispatch_ids), _ASKED_AT_ONCE):
+                some = _D.dispatch_id.in_(dispatch_ids[start : start + _ASKED_AT_ONCE])
+                is_in_use = sa.or_(_D.state == "running", _D.updated_at > since)
+                found |= set(connection.scalars(sa.select(_D.dispatch_id).where(some, is_in_use)))
+        return found
 
 
 def read_page(

@@ -27,6 +27,8 @@ from mlops_plugin.events.appending import (
     insert_unless_there,
     locked_dispatch,
     new_event,
+    next_moment,
+    store_now,
 )
 from mlops_plugin.events.fencing import TryToken, refuse_late_start, require_newest
 from mlops_plugin.events.migrating import check_schema
@@ -93,11 +95,13 @@ class EventStore(EventReading):
         event = beginning(identity)
 
         def begin(connection: sa.Connection) -> DispatchRecord:
-            insert_unless_there(connection, summarise(None, event))
+            insert_unless_there(connection, summarise(None, replace(event, at=store_now(connection))))
             dispatch = locked_dispatch(connection, event.dispatch_id)
-            if dispatch.state == "running" and has_events(connection, event.dispatch_id):
+            is_new = not has_events(connection, event.dispatch_id)
+            if dispatch.state == "running" and not is_new:
                 return dispatch
-            return append_event(connection, event)
+            at = dispatch.created_at if is_new else next_moment(connection, dispatch)
+            return append_to(connection, dispatch, replace(event, at=at))[0]
 
         return self.write("recording the beginning of a dispatch", begin)
 
@@ -120,19 +124,21 @@ class EventStore(EventReading):
             identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=details
         )
 
-        is_repeated = False
+        sent: EventRecord | None = None  # by a transaction of which nobody knows whether it was committed
 
         def start(connection: sa.Connection) -> TryToken:
-            nonlocal is_repeated
-            if is_repeated and (known := event_id(connection, started)) is not None:
+            nonlocal sent
+            if sent is not None and (known := event_id(connection, sent)) is not None:
                 return TryToken(identity.dispatch_id, step, partition, known)
-            is_repeated = True
-            insert_unless_there(connection, summarise(None, begun))
+            insert_unless_there(connection, summarise(None, replace(begun, at=store_now(connection))))
             dispatch = locked_dispatch(connection, identity.dispatch_id)
             refuse_late_start(connection, started)
-            if dispatch.state != "running" or not has_events(connection, identity.dispatch_id):
-                dispatch, _ = append_to(connection, dispatch, begun)
-            _, number = append_to(connection, dispatch, started)
+            is_new = not has_events(connection, identity.dispatch_id)
+            at = dispatch.created_at if is_new else next_moment(connection, dispatch)
+            if is_new or dispatch.state != "running":
+                dispatch, _ = append_to(connection, dispatch, replace(begun, at=at))
+            sent = replace(started, at=at)
+            _, number = append_to(connection, dispatch, sent)
             return TryToken(identity.dispatch_id, step, partition, number)
 
         return self.write(f"recording '{step} started'", start, repeats_lost_commit=True)
@@ -222,13 +228,25 @@ class EventStore(EventReading):
         }
         return self._record(new_event(dispatch_id, "succeeded", details=counts), token=token)
 
-    def reconcile(self, dispatch_id: str, state: Literal["succeeded", "failed"], reason: str) -> bool:
-        """Close a dispatch whose tasks can no longer do it; False if it was closed already."""
+    def reconcile(
+        self,
+        dispatch_id: str,
+        state: Literal["succeeded", "failed"],
+        reason: str,
+        *,
+        last_event: int | None = None,
+    ) -> bool:
+        """Close a dispatch whose tasks can no longer do it; False if it was closed already.
+
+        `last_event` is the id of the newest event that the decision rests on: with a newer one it stays open.
+        """
         error = reason if state == "failed" else None
         event = new_event(dispatch_id, "reconciled", error=error, details={"state": state, "reason": reason})
 
         def reconcile(connection: sa.Connection) -> bool:
             if locked_dispatch(connection, dispatch_id).state != "running":
+                return False
+            if last_event is not None and has_events(connection, dispatch_id, after=last_event):
                 return False
             append_event(connection, event)
             return True
@@ -236,17 +254,20 @@ class EventStore(EventReading):
         return self.write("reconciling a dispatch", reconcile)
 
     def _record(self, *records: EventRecord, token: TryToken | None = None) -> DispatchRecord:
-        is_repeated = False
+        sent: list[EventRecord] = []  # by a transaction of which nobody knows whether it was committed
 
         def append(connection: sa.Connection) -> DispatchRecord:
-            nonlocal is_repeated
-            if is_repeated and event_id(connection, records[-1]) is not None:
-                return locked_dispatch(connection, records[-1].dispatch_id)
-            is_repeated = True
+            nonlocal sent
+            dispatch = locked_dispatch(connection, records[0].dispatch_id)
+            if sent and event_id(connection, sent[-1]) is not None:
+                return dispatch
             if token is not None:
-                locked_dispatch(connection, token.dispatch_id)
                 require_newest(connection, token)
-            return [append_event(connection, event) for event in records][-1]
+            at = next_moment(connection, dispatch)
+            sent = [replace(event, at=at) for event in records]
+            for event in sent:
+                dispatch, _ = append_to(connection, dispatch, event)
+            return dispatch
 
         kind, step = records[0].kind, records[0].step
         doing = f"recording '{step} {kind}'" if step else f"recording 'dispatch {kind}'"

@@ -98,7 +98,9 @@ def close_dispatch(context: Any) -> None:
     from mlops_plugin.pipeline.recording.reconciliation import close_failed_run
 
     operator = context["dag"].get_task("log")  # never a mapped task
-    close_failed_run(operator.model, context["run_id"], context.get("reason"), operator.deployment())
+    run = context.get("dag_run")  # as it was when it failed; Airflow leaves it out if no task has begun
+    clears = None if run is None else run.clear_number
+    close_failed_run(operator.model, context["run_id"], context.get("reason"), operator.deployment(), clears)
 
 
 def _params() -> dict[str, Param]:

@@ -96,6 +96,7 @@ class StepOperator(BaseOperator):
                     task_instance.try_number > task_instance.max_tries,
                     None if self.partition is None else self.partition["number"],
                     str(task_instance.id),
+                    context["dag_run"].clear_number,
                 ),
             )
         except MlopsError as error:

@@ -123,7 +123,7 @@ class ConfiguredSource:
         """Choose the partitions; raises `PartitionError` and `QueryError`."""
         from mlops_plugin.pipeline.reading.query_check import require_usable  # it loads the SQL parser
 
-        self.deployment.staging.sweep()
+        self._sweep()
         model, rendered = self.dispatch.model, self._rendered()
         wanted = model.source.partitions
         partitions = [ALL_ROWS]
@@ -140,9 +140,14 @@ class ConfiguredSource:
     def open(self, partition: Partition) -> Iterator[QuerySource]:
         """Open the source, narrowed to the rows of this dispatch; sweeps the staging of old ones."""
         if self.dispatch.model.source.partitions is None:
-            self.deployment.staging.sweep()
+            self._sweep()
         with open_source(self.dispatch, self.deployment, self.store, self._rendered(), partition) as source:
             yield source
+
+    def _sweep(self) -> None:
+        staging, now = self.deployment.staging, self.store.now()
+        in_use = functools.partial(self.store.in_use, since=now - staging.keep)
+        staging.sweep(now, in_use)
 
     def _rendered(self) -> str:
         if self.query is None:

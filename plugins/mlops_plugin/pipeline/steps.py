@@ -254,9 +254,8 @@ def persist(
     if on_counted is not None:
         on_counted(count, rejected)
     _put_aside(dispatch, sink, logged, predicted, shelf)
-    at = max(datetime.fromisoformat(part.at) for part in predicted)
-    # Nothing is older than a dispatch that an earlier version has collected.
-    order = logged.parts[0].order or Order(0)
+    at = _predicted_at(predicted)
+    order = _order(logged)
     with predicted_rows(predicted, shelf) as rows:
         complete = with_provenance(rows, dispatch, logged.artifact_sha256, at)
         written = sink.write(Predictions(complete, count, logged.artifact_sha256, at, order))
@@ -264,10 +263,19 @@ def persist(
     _require_closed(dispatch, accounts, is_stored=sink.is_stored)
     if dispatch.is_quarantined and sink.is_stored:
         with predicted_rows(predicted, shelf) as rows:
-            sink.release(rows)
+            sink.release(rows, order)
     persisted = Persisted(tuple(part.file for part in predicted), accounts)
     put_note(persisted, shelf)
     return persisted
+
+
+def _order(logged: Logged) -> Order:
+    """Nothing is older than a dispatch that an earlier version has collected."""
+    return logged.parts[0].order or Order(0)
+
+
+def _predicted_at(predicted: Sequence[Predicted]) -> datetime:
+    return max(datetime.fromisoformat(part.at) for part in predicted)
 
 
 def _done_before(
@@ -280,7 +288,8 @@ def _done_before(
     before = persisted_before(predicted, shelf)
     if before is None or not sink.is_stored:
         return before
-    count = sink.count()
+    # Rows of an earlier reading do not count: mode upsert leaves those that this one did not find again.
+    count = sink.count(_predicted_at(predicted))
     if count == before.persisted:
         return before
     if all(shelf.has_rows(part.staged) for part in predicted):
@@ -307,9 +316,13 @@ def _put_aside(
         judged_by = judgement(model, logged.artifact_sha256)
     times = [part.at for part in logged.parts]
     collected_at = None if None in times else min(datetime.fromisoformat(at) for at in times if at)
-    at = max(datetime.fromisoformat(part.at) for part in predicted)
+    at = _predicted_at(predicted)
     with rejected_rows(predicted, shelf) as records:
-        is_stored = sink.quarantine(RejectedRows(records, rejected, at, judged_by, collected_at))
+        is_stored = sink.quarantine(
+            RejectedRows(
+                records, rejected, at, logged.artifact_sha256, _order(logged), judged_by, collected_at
+            )
+        )
     require_within_threshold(
         dispatch,
         collected=collected,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
-from mlops_plugin.databases.sink.write_request import Written
+from mlops_plugin.databases.sink.write_request import Order, Written
 from mlops_plugin.pipeline.validation.rejections import RejectedRows
 from mlops_plugin.pipeline.writing.provenance import without_provenance
 from mlops_plugin.pipeline.writing.sinks import Predictions
@@ -36,7 +37,7 @@ class ShowingSink:
         self.predictions = without_provenance(predictions.rows.read_all())
         return Written(0)
 
-    def count(self) -> int:
+    def count(self, at: datetime) -> int:  # noqa: ARG002 - of the protocol
         return 0
 
     def quarantine(self, rejected: RejectedRows) -> bool:
@@ -45,7 +46,7 @@ class ShowingSink:
             self.rejections = tuple(Rejection(*record.values()) for record in records.to_pylist())
         return False
 
-    def release(self, rows: pa.RecordBatchReader) -> None:
+    def release(self, rows: pa.RecordBatchReader, order: Order) -> None:
         """Nothing was put aside."""
 
     def describe(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id
 from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_failed_run, close_forgotten
+from mlops_plugin.pipeline.recording.step_record import Attempt
+from mlops_plugin.pipeline.runner import run_step
 from support.workshop import Workshop
 
 
@@ -83,6 +85,31 @@ def test_failed_run_whose_collect_never_began_is_recorded_as_failed(workshop: Wo
     record = workshop.record(dispatch_id("churn", "scheduled__x"))
     assert (record.state, record.origin) == ("failed", "scheduled")
     assert "task_failure" in (record.error or "")
+
+
+def test_failure_that_airflow_tells_late_closes_no_try_that_began_after_a_clear(workshop: Workshop) -> None:
+    dispatch = workshop.dispatch()
+    run = Dispatch(dispatch_id("churn", "r"), dispatch.model, "manual", dag_id="churn", run_id="r")
+    run_step(
+        "collect",
+        run,
+        workshop.deployment,
+        query=lambda: run.model.source.query,
+        attempt=Attempt(2, clears=1),
+    )
+    close_failed_run(workshop.model(), "r", "of before the clear", workshop.deployment, 0)
+    assert workshop.record(run.id).state == "running"
+    close_failed_run(workshop.model(), "r", "of after it", workshop.deployment, 1)
+    assert workshop.record(run.id).state == "failed"
+
+
+def test_nothing_is_closed_because_of_what_was_true_before_the_last_event(workshop: Workshop) -> None:
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, "collect")
+    seen, newest = (event.id for event in workshop.events(dispatch.id)[-2:])
+    with workshop.deployment.event_store() as store:
+        assert not store.reconcile(dispatch.id, "failed", "it is silent", last_event=seen)
+        assert store.reconcile(dispatch.id, "failed", "it is silent", last_event=newest)
 
 
 def test_failed_run_whose_dispatch_is_closed_changes_nothing(workshop: Workshop) -> None:

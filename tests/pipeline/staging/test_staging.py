@@ -6,7 +6,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -127,14 +127,26 @@ def age(folder: Path, hours: int) -> None:
         os.utime(path, (then, then))
 
 
+def sweep(staging: Staging, *in_use: str) -> int:
+    return staging.sweep(datetime.now(UTC), lambda asked: {*in_use} & {*asked})
+
+
 def test_sweep_removes_what_is_old_of_any_model_and_keeps_the_rest(tmp_path: Path) -> None:
     staging = Staging(str(tmp_path), timedelta(hours=1))
     for model, dispatch in (("churn", OLD), ("churn", YOUNG), ("removed", OLD)):
         staging.shelf(model, dispatch).put("collect", SCHEMA, batches(1))
     age(tmp_path / "churn" / OLD, 2)
     age(tmp_path / "removed" / OLD, 2)
-    assert staging.sweep() == 2
+    assert sweep(staging) == 2
     assert [path.name for path in tmp_path.glob("*/*")] == [YOUNG]
+
+
+def test_sweep_keeps_the_shelf_of_a_dispatch_that_is_in_use_whatever_its_files_say(tmp_path: Path) -> None:
+    staging = Staging(str(tmp_path), timedelta(hours=1))
+    staging.shelf("churn", OLD).put("collect", SCHEMA, batches(1))
+    age(tmp_path / "churn" / OLD, 2)
+    assert sweep(staging, OLD) == 0
+    assert sweep(staging) == 1
 
 
 def test_sweep_leaves_what_is_no_dispatch(tmp_path: Path) -> None:
@@ -144,19 +156,19 @@ def test_sweep_leaves_what_is_no_dispatch(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
     age(tmp_path, 2)
-    assert staging.sweep() == 0
+    assert sweep(staging) == 0
     assert all(path.exists() for path in others)
 
 
 def test_sweep_knows_the_age_on_a_storage_without_folders(tmp_path: Path) -> None:
     url = f"memory://sweep-{tmp_path.name}"
     Staging(url, timedelta(0)).shelf("churn", OLD).put_note("collect", {})
-    assert Staging(url, timedelta(hours=1)).sweep() == 0
-    assert Staging(url, timedelta(0)).sweep() == 1
+    assert sweep(Staging(url, timedelta(hours=1))) == 0
+    assert sweep(Staging(url, timedelta(0))) == 1
 
 
 def test_sweep_before_anything_was_staged_is_harmless(tmp_path: Path) -> None:
-    assert Staging(str(tmp_path / "none"), timedelta(hours=1)).sweep() == 0
+    assert sweep(Staging(str(tmp_path / "none"), timedelta(hours=1))) == 0
 
 
 def test_relative_folder_is_below_airflow_home(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -104,9 +104,9 @@ def test_what_is_old_is_swept(s3: S3Server) -> None:
     shelf = Staging(url, timedelta(0)).shelf("churn", _SHELF.partition("/")[2])
     shelf.put("collect", _ROWS.schema, _ROWS.to_batches())
     shelf.put_note("collect", {})
-    assert Staging(url, timedelta(hours=1)).sweep() == 0
+    assert Staging(url, timedelta(hours=1)).sweep(datetime.now(UTC), set) == 0
     assert len(s3.objects("swept/")) == 2
-    assert Staging(url, timedelta(0)).sweep() == 1
+    assert Staging(url, timedelta(0)).sweep(datetime.now(UTC), set) == 1
     assert s3.objects("swept/") == []
 
 
@@ -140,10 +140,10 @@ def test_wrong_credentials_are_said_in_the_stores_words(
             monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     shelf = Shelf(f"s3://{BUCKET}/refused/{_SHELF}")
-    tries = {
+    tries: dict[str, Callable[[], object]] = {
         "writing": lambda: shelf.put("collect", _ROWS.schema, _ROWS.to_batches()),
         "reading": lambda: shelf.note("collect"),
-        "sweeping": Staging(f"s3://{BUCKET}/refused", timedelta(0)).sweep,
+        "sweeping": lambda: Staging(f"s3://{BUCKET}/refused", timedelta(0)).sweep(datetime.now(UTC), set),
     }
     for doing, attempt in tries.items():
         with pytest.raises(StagingError, match=f"staging: {doing} .*({says})") as error:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.pipeline.validation.quarantine import Quarantine
 from mlops_plugin.pipeline.validation.rejections import Refused, RejectedRows, Rejections
 from mlops_plugin.pipeline.writing.predictions import first_rejections
@@ -56,11 +57,11 @@ def test_rows_are_kept_found_and_released_under_any_name(connected: WayIn, works
         workshop.add_model("churn", key=[name], quarantine={"table": table}, input=_RULE)
         model, deployment = workshop.model(), workshop.deployment
         first, second, third = (Quarantine(model, dispatch, deployment) for dispatch in ("d1", "d2", "d3"))
-        first.write(RejectedRows(rejected(name, [1, 2, 3]), 3, _AT, "as now", _AT))
+        first.write(RejectedRows(rejected(name, [1, 2, 3]), 3, _AT, "0" * 64, Order(1), "as now", _AT))
         assert sorted(second.keys().to_pylist()) == ["1", "2", "3"], name
         assert sorted(second.keys_judged_by("as now").to_pylist()) == ["1", "2", "3"], name
         predicted = pa.table({name: pa.array([1, 2], pa.int64())})
-        assert second.release(predicted.to_reader()) == 2, name
+        assert second.release(predicted.to_reader(), Order(2)) == 2, name
         assert third.keys().to_pylist() == ["3"], name
         if connected.name != "odbc-sqlite":  # which refuses to read a time
             shown = first_rejections(deployment, model, "d1", limit=10, timeout_s=600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -40,6 +41,7 @@ _COLUMNS = {
     "written_at": _TEXT,
 }
 _NULLABLE = {"interval_end"}
+_ASKED_AT_ONCE = 500  # dispatches; engines limit a statement's parameters
 _NO_RIGHT = re.compile(r"denied|permission|privilege", re.IGNORECASE)
 _KEYS = (("sink_table", "dispatch_id"), ("sink_table", "id"), ("sink_table", "number", "dispatch_id"))
 
@@ -121,7 +123,8 @@ class DispatchesTable:
         """What it means that the table is missing, and what to do."""
         return (
             f"connection '{self.database.conn_id}': there is no table {NAME} beside {self.sink.table}: an "
-            "older dispatch that ends late can replace newer predictions; create it:\n"
+            "older dispatch that ends late can replace newer predictions, or release rows that were rejected "
+            "later; create it:\n"
             f"{self.create_statement()}"
         )
 
@@ -213,6 +216,23 @@ class DispatchesTable:
             f"INSERT INTO {self.name} ({columns}) VALUES ({marks})",
             [value for value in values.values() if isinstance(value, str)],
         )
+
+    def find_newer(self, dispatch_ids: Collection[str], order: Order) -> dict[str, bool]:
+        """Of some dispatches, those that are registered, and whether each counts before `order`."""
+        wanted = sorted(dispatch_ids)
+        found: dict[str, bool] = {}
+        table, owner = map(self.database.engine.quote, ("sink_table", "dispatch_id"))
+        is_newer = f"CASE WHEN {newer(self.database.engine, order)} THEN 1 ELSE 0 END"
+        for start in range(0, len(wanted), _ASKED_AT_ONCE):
+            some = wanted[start : start + _ASKED_AT_ONCE]
+            rows = read_rows(
+                self.database,
+                f"SELECT {owner}, {is_newer} AS is_newer"
+                f" FROM {self.name} WHERE {table} = ? AND {owner} IN ({', '.join('?' * len(some))})",
+                [self.sink_table, *some],
+            )
+            found |= {str(dispatch_id): bool(int(counts_before)) for dispatch_id, counts_before in rows}
+        return found
 
     def forget_others(self, dispatch_id: str) -> None:
         """Remove the dispatches whose rows mode replace has taken out, all but this one.

@@ -54,6 +54,7 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     if columns is None:
         batches, is_empty = _peeked(batches)
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
+            _register_empty(database, request, table)
             return Written(0)
         create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
         columns = table_columns(database, table)
@@ -63,16 +64,26 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         dispatches = None
     database.commit()
     write = SinkWrite(database, request, StoredRows(batches, key, database.engine, checks), dispatches)
-    with (
-        only_writer(database, table, request.dispatch_id, request.check),
-        _one_transaction(database),
-    ):
-        for statement in database.engine.begin_write(write.table):
-            database.execute(statement)
+    with alone_in(database, table, request.dispatch_id, request.check):
         request.prepare(database)
         written = _write_in_order(write)
         request.check()
     return written
+
+
+@contextmanager
+def alone_in(
+    database: Database, table: TableName, dispatch_id: str, check: Callable[[], None]
+) -> Iterator[None]:
+    """One transaction, commits at the end, in which no other dispatch changes the table.
+
+    Begin it with nothing done. Raises as `only_writer` does, and `CommitUncertain` if the answer to the commit
+    is lost.
+    """
+    with only_writer(database, table, dispatch_id, check), _one_transaction(database):
+        for statement in database.engine.begin_write(table.quoted(database.engine)):
+            database.execute(statement)
+        yield
 
 
 def _write_in_order(write: SinkWrite) -> Written:
@@ -92,6 +103,20 @@ def _write_in_order(write: SinkWrite) -> Written:
     if mode == "replace":
         dispatches.forget_others(write.dispatch_id)
     return written
+
+
+def _register_empty(database: Database, request: WriteRequest, table: TableName) -> None:
+    """In mode replace, a dispatch without rows counts as well, although there is no table to empty yet."""
+    if request.registration is None or request.sink.mode != "replace":
+        return
+    dispatches = DispatchesTable(database, request.sink)
+    if not dispatches.ensure():
+        return
+    with database.engine.alone(database, table, LOCK_WAIT_S), _one_transaction(database):
+        standing = dispatches.compare(request.dispatch_id, request.registration)
+        if standing.newer == 0:
+            dispatches.register(request.dispatch_id, request.registration, standing)
+        request.check()
 
 
 def _leave_all(write: SinkWrite) -> Written:

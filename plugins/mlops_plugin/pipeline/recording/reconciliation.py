@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from mlops_plugin.config.durations import format_duration
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
-from mlops_plugin.events.records import DispatchIdentity, DispatchRecord
+from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import dispatch_id, origin_of
 from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
-from mlops_plugin.pipeline.recording.step_record import PROCESS
+from mlops_plugin.pipeline.recording.step_record import CLEARS, PROCESS
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +34,14 @@ _COUNTING_S = 10.0  # so long the sink may take to count a dispatch's rows
 HasRun = Callable[[str, str, list[str]], bool]
 
 
-def close_failed_run(model: ModelConfig, run_id: str, reason: str | None, deployment: Deployment) -> None:
-    """Close the dispatch of a run that Airflow has declared failed, unless it is closed already."""
+def close_failed_run(
+    model: ModelConfig, run_id: str, reason: str | None, deployment: Deployment, clears: int | None = None
+) -> None:
+    """Close the dispatch of a run that Airflow has declared failed, unless it is closed already.
+
+    `clears`: how often its tasks had been cleared by then. Airflow may say so late: a try that began after a
+    further clear goes on.
+    """
     wanted = dispatch_id(model.name, run_id)
     with deployment.event_store() as store:
         dispatch = store.get(wanted)
@@ -44,9 +50,19 @@ def close_failed_run(model: ModelConfig, run_id: str, reason: str | None, deploy
             identity = DispatchIdentity(wanted, model.name, origin_of(run_type), None, model.name, run_id)
             dispatch = store.begin(identity)
         if dispatch.state == "running":
+            events = store.events(wanted)
+            if any(_is_after(event, clears) for event in events):
+                return
             left = _rows_left(model, wanted, store, deployment)
             cause = f"Airflow: the run failed: {reason or 'no reason given'}{left}"
-            store.reconcile(wanted, "failed", cause)
+            last = max((event.id or 0 for event in events), default=0)
+            store.reconcile(wanted, "failed", cause, last_event=last)
+
+
+def _is_after(event: EventRecord, clears: int | None) -> bool:
+    """Whether a try began after a later clear than `clears`."""
+    begun_after = (event.details or {}).get(CLEARS) if event.step and event.kind == "started" else None
+    return clears is not None and begun_after is not None and begun_after > clears
 
 
 def _rows_left(model: ModelConfig, dispatch_id: str, store: EventStore, deployment: Deployment) -> str:
@@ -100,7 +116,7 @@ def _close_if_removed(record: DispatchRecord, store: EventStore) -> bool:
     worker = _last_worker(record, store)
     is_gone = worker.is_gone if worker else None
     if is_gone is None:
-        is_gone = datetime.now(UTC) - record.updated_at >= _SILENT
+        is_gone = store.now() - record.updated_at >= _SILENT
     reason = f"the model '{record.model}' was removed from the configuration while it was dispatched"
     return is_gone and store.reconcile(record.dispatch_id, "failed", reason)
 
@@ -138,7 +154,7 @@ def _close_without_run(
         reason = f"its process {worker.pid} on {worker.host} ended without recording how the dispatch ended"
         return worker.is_gone and store.reconcile(record.dispatch_id, "failed", reason)
     longest = showroom_after if record.origin == "showroom" else _LONGEST_WITHOUT_RUN
-    if datetime.now(UTC) - record.updated_at < longest:
+    if store.now() - record.updated_at < longest:
         return False
     silence = format_duration(longest)
     reason = f"nothing was heard of it for {silence}; its process has ended without a word"

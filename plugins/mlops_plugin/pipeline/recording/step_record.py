@@ -27,7 +27,9 @@ from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
 from mlops_plugin.pipeline.recording.step_reports import StepReport
 
-PROCESS = "process"  # in the details of a "started" event
+# In the details of a "started" event: who makes the try, and after how many clears of its run.
+PROCESS = "process"
+CLEARS = "clears"
 
 # `collect` reads the source again, whose rows may be corrected meanwhile. The steps after it have the rows,
 # the artifact and the configuration that the dispatch has pinned: they find again what they found.
@@ -39,13 +41,15 @@ class Attempt:
     """Which try of a step this is, from 1, and whether Airflow will make another one after it.
 
     `partition` is the part of the rows that it works on, from 0; None means all rows. `id` is Airflow's id of
-    the try, which grows with time; None outside of Airflow.
+    the try, which grows with time, and `clears` how often tasks of its run have been cleared; None outside of
+    Airflow.
     """
 
     number: int = 1
     is_final: bool = True
     partition: int | None = None
     id: str | None = None
+    clears: int | None = None
 
 
 ONLY_TRY = Attempt()
@@ -139,8 +143,9 @@ def is_final(error: BaseException, step: Step) -> bool:
 
 def _details(attempt: Attempt) -> dict[str, Any]:
     """What is recorded with the start of a try: who makes it."""
-    of_airflow = {} if attempt.id is None else {TRY_ID: attempt.id}
-    return {PROCESS: ProcessIdentity.current().to_json(), **of_airflow}
+    of_airflow = {TRY_ID: attempt.id, CLEARS: attempt.clears}
+    known = {name: value for name, value in of_airflow.items() if value is not None}
+    return {PROCESS: ProcessIdentity.current().to_json(), **known}
 
 
 def _in_words(error: BaseException) -> str:

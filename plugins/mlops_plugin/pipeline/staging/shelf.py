@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -57,8 +57,12 @@ class Staging:
         """The shelf of one dispatch; nothing is created before something is put on it."""
         return Shelf(f"{self.url.rstrip('/')}/{model}/{dispatch_id}", on_rows)
 
-    def sweep(self) -> int:
-        """Remove shelves, of any model, that nothing touched for `keep`; returns how many."""
+    def sweep(self, now: datetime, in_use: Callable[[Sequence[str]], Collection[str]]) -> int:
+        """Remove shelves, of any model, that nothing touched for `keep`; returns how many.
+
+        `now` is the event store's time, and `in_use` tells which of some dispatches still need their shelf:
+        a worker whose clock is wrong dates its files wrongly, and must not sweep those of others.
+        """
         with _as_staging_error("sweeping", self.url):
             filesystem, root = fsspec.core.url_to_fs(self.url)
             last_change: dict[str, float] = {}
@@ -68,8 +72,10 @@ class Staging:
                 if _is_uuid(dispatch_id):  # the folder may hold other people's files too
                     shelf = f"{root.rstrip('/')}/{model}/{dispatch_id}"
                     last_change[shelf] = max(last_change.get(shelf, 0.0), _changed_at(info))
-            oldest = time.time() - self.keep.total_seconds()
-            expired = [shelf for shelf, changed in last_change.items() if changed < oldest]
+            oldest = now.timestamp() - self.keep.total_seconds()
+            old = {shelf: shelf.rpartition("/")[2] for shelf, at in last_change.items() if at < oldest}
+            kept = in_use(sorted({*old.values()})) if old else ()
+            expired = [shelf for shelf, dispatch_id in old.items() if dispatch_id not in kept]
             for shelf in expired:
                 with contextlib.suppress(FileNotFoundError):  # another dispatch sweeps too
                     filesystem.rm(shelf, recursive=True)

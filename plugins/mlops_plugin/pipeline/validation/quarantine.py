@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.sink.write_request import WriteRequest
-from mlops_plugin.databases.sink.writer import write_predictions
+from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
+from mlops_plugin.databases.sink.write_request import Order, Registration, WriteRequest
+from mlops_plugin.databases.sink.writer import alone_in, write_predictions
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.staging.shelf import unchecked
@@ -65,26 +66,33 @@ class Quarantine:
     def write(self, rejected: RejectedRows) -> None:
         """Store the dispatch's records in place of those of an earlier try, in one transaction.
 
-        A key that was released since these rows were collected stays released. Raises the same errors as
+        A key that a dispatch released which read its source later stays released. Raises the same errors as
         `databases.sink.writer.write_predictions`.
         """
         released: dict[str, str] = {}
 
         def find_released(database: Database) -> None:
-            released.update(self._released(database, rejected.collected_at))
+            released.update(self._released(database, rejected))
 
         with self._open() as database:
             if not rejected.rows and not self._exists(database):
                 return  # nothing to store, and nothing that an earlier try could have left
             request = WriteRequest(
-                self._sink, (RECORD_NUMBER,), self._dispatch_id, prepare=find_released, check=self._check
+                self._sink,
+                (RECORD_NUMBER,),
+                self._dispatch_id,
+                registration=Registration(
+                    rejected.order, self._model.name, rejected.artifact_sha256, rejected.at
+                ),
+                prepare=find_released,
+                check=self._check,
             )
             write_predictions(database, request, self._completed(rejected, released))
 
-    def _released(self, database: Database, collected_at: datetime | None) -> dict[str, str]:
-        """Of this dispatch's own records, the keys that others released, and who.
+    def _released(self, database: Database, rejected: RejectedRows) -> dict[str, str]:
+        """Of this dispatch's own records, the keys that others released which read later, and who.
 
-        Only of the rows that are written again: a key that was collected again later is judged again.
+        A key that this dispatch has collected again after that is judged again.
         """
         quote = database.engine.quote
         text = database.engine.exact_text(quote("quarantined_at"))  # a driver may not read times
@@ -93,14 +101,19 @@ class Quarantine:
             f" FROM {self._table(database)}"
             f" WHERE {quote('dispatch_id')} = ? AND {quote('released_by')} IS NOT NULL"
         )
-        # To the second: the table may keep no fractions.
-        since = None if collected_at is None else collected_at.replace(microsecond=0)
+        records = read_rows(database, query, [self._dispatch_id])
+        is_newer = self._find_newer(database, {str(by) for _, by, _ in records}, rejected.order)
         found = {}
-        for key_text, dispatch_id, at in read_rows(database, query, [self._dispatch_id]):
-            quarantined_at = stored_time(at)
-            if since is None or quarantined_at is None or quarantined_at >= since:
-                found[str(key_text)] = str(dispatch_id)
+        for key_text, by, at in records:
+            stays = is_newer.get(str(by))
+            if stays if stays is not None else _was_since(at, rejected.collected_at):
+                found[str(key_text)] = str(by)
         return found
+
+    def _find_newer(self, database: Database, dispatch_ids: Collection[str], order: Order) -> dict[str, bool]:
+        """Of dispatches of the quarantine, those that it knows the order of, and whether each is newer."""
+        dispatches = DispatchesTable(database, self._sink)
+        return dispatches.find_newer(dispatch_ids, order) if dispatch_ids and dispatches.exists() else {}
 
     def keys(self) -> pa.StringArray:
         """The keys, as text, that are in quarantine or that this dispatch itself has released.
@@ -142,24 +155,35 @@ class Quarantine:
         # Not DISTINCT: a collation may treat two keys as one.
         return reader.read_all().column(0).cast(pa.string()).unique()
 
-    def release(self, predicted: pa.RecordBatchReader) -> int:
-        """Mark the records of other dispatches whose keys were predicted; returns how many."""
+    def release(self, predicted: pa.RecordBatchReader, order: Order) -> int:
+        """Mark the records of other dispatches whose keys were predicted; returns how many.
+
+        `order` is that of the predictions. What a dispatch has rejected that read its source later stays.
+        """
         key = self._model.key
         known = pa.chunked_array([key_texts(batch, key) for batch in predicted], pa.string())
         with self._open() as database:
             if not len(known) or not self._exists(database):
                 return 0
-            numbers: dict[str, list[int]] = {}
-            for batch in self._open_records(database):
-                texts = batch.column(2).cast(pa.string())
-                for record in batch.filter(pc.is_in(texts, value_set=known)).to_pylist():
-                    dispatch_id, number, _ = record.values()
-                    numbers.setdefault(dispatch_id, []).append(int(number))
-            for dispatch_id, found in numbers.items():
-                self._mark(database, dispatch_id, found)
-            self._check()
-            database.commit()
-        return sum(map(len, numbers.values()))
+            # Numbers of records hold only as long as no dispatch replaces its own.
+            with alone_in(database, TableName.parse(self._sink.table)):
+                numbers = self._records_of(database, known)
+                is_newer = self._find_newer(database, numbers, order)
+                older = {owner: found for owner, found in numbers.items() if not is_newer.get(owner)}
+                for dispatch_id, found in older.items():
+                    self._mark(database, dispatch_id, found)
+                self._check()
+        return sum(map(len, older.values()))
+
+    def _records_of(self, database: Database, known: pa.ChunkedArray) -> dict[str, list[int]]:
+        """The numbers of the records that can be released and have one of these keys, by dispatch."""
+        numbers: dict[str, list[int]] = {}
+        for batch in self._open_records(database):
+            texts = batch.column(2).cast(pa.string())
+            for record in batch.filter(pc.is_in(texts, value_set=known)).to_pylist():
+                dispatch_id, number, _ = record.values()
+                numbers.setdefault(dispatch_id, []).append(int(number))
+        return numbers
 
     def _open_records(self, database: Database) -> pa.RecordBatchReader:
         quote = database.engine.quote
@@ -221,6 +245,14 @@ class Quarantine:
 
     def _exists(self, database: Database) -> bool:
         return database.columns(TableName.parse(self._sink.table)) is not None
+
+
+def _was_since(at: object, collected_at: datetime | None) -> bool:
+    """Whether a record was written after its rows were collected, to the second: a table may keep no more."""
+    quarantined_at = stored_time(at)
+    if collected_at is None or quarantined_at is None:
+        return True
+    return quarantined_at >= collected_at.replace(microsecond=0)
 
 
 def judgement(model: ModelConfig, artifact_sha256: str) -> str:

@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.pipeline.validation.column_check import kind_of
 
 # Column (None: the row as a whole), reason, and how many rows.
@@ -121,15 +122,18 @@ class Rejections:
 
 @dataclass(frozen=True)
 class RejectedRows:
-    """The records of a dispatch's rejected rows (see `Rejections`), and when they were rejected.
+    """The records of a dispatch's rejected rows (see `Rejections`), and when and by whom they were rejected.
 
-    `judged_by`: see `quarantine.judgement`; None if other dispatches must judge these rows again.
-    `collected_at`: when the source was asked for the rows; None if that is not known.
+    `order` is the dispatch's among those of its model. `judged_by`: see `quarantine.judgement`; None if other
+    dispatches must judge these rows again. `collected_at`: when the source was asked for the rows; None if
+    that is not known.
     """
 
     records: pa.RecordBatchReader
     rows: int
     at: datetime
+    artifact_sha256: str
+    order: Order
     judged_by: str | None
     collected_at: datetime | None
 

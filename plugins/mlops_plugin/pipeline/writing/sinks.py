@@ -50,16 +50,16 @@ class Sink(Protocol):
         """Put the predictions in their place, as a whole or not at all."""
         ...
 
-    def count(self) -> int:
-        """How many rows of this dispatch are there now."""
+    def count(self, at: datetime) -> int:
+        """How many of the rows that this dispatch predicted at that time are there now."""
         ...
 
     def quarantine(self, rejected: RejectedRows) -> bool:
         """Put rejected rows aside; False if this dispatch has no quarantine."""
         ...
 
-    def release(self, rows: pa.RecordBatchReader) -> None:
-        """Release the keys of predicted rows from the quarantine."""
+    def release(self, rows: pa.RecordBatchReader, order: Order) -> None:
+        """Release the keys of predicted rows from the quarantine, but for those that were rejected later."""
 
     def describe(self) -> dict[str, Any]:
         """The place, for the record of the step."""
@@ -77,13 +77,13 @@ class NoSink:
     def write(self, predictions: Predictions) -> Written:  # noqa: ARG002 - of the protocol
         return Written(0)
 
-    def count(self) -> int:
+    def count(self, at: datetime) -> int:  # noqa: ARG002 - of the protocol
         return 0
 
     def quarantine(self, rejected: RejectedRows) -> bool:  # noqa: ARG002 - of the protocol
         return False
 
-    def release(self, rows: pa.RecordBatchReader) -> None:
+    def release(self, rows: pa.RecordBatchReader, order: Order) -> None:
         """Nothing was put aside."""
 
     def describe(self) -> dict[str, Any]:
@@ -147,9 +147,9 @@ class TableSink:
                 return rows
         return 0
 
-    def count(self) -> int:
+    def count(self, at: datetime) -> int:
         with self._open() as database:
-            return sum(_count_by_time(database, self.dispatch).values())
+            return _count_by_time(database, self.dispatch).get(at, 0)
 
     def quarantine(self, rejected: RejectedRows) -> bool:
         if not (self.dispatch.model.may_reject or self.dispatch.is_quarantined):
@@ -159,10 +159,10 @@ class TableSink:
         Quarantine(self.dispatch.model, self.dispatch.id, self.deployment, self.check).write(rejected)
         return True
 
-    def release(self, rows: pa.RecordBatchReader) -> None:
+    def release(self, rows: pa.RecordBatchReader, order: Order) -> None:
         from mlops_plugin.pipeline.validation.quarantine import Quarantine
 
-        Quarantine(self.dispatch.model, self.dispatch.id, self.deployment, self.check).release(rows)
+        Quarantine(self.dispatch.model, self.dispatch.id, self.deployment, self.check).release(rows, order)
 
     def describe(self) -> dict[str, Any]:
         sink = self.dispatch.model.sink

@@ -1,0 +1,47 @@
+"""What the model of a story uses, and how it stands in config.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from support.order_oracle import Mode
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the model of a story uses."""
+
+    mode: Mode = "upsert"
+    has_cursor: bool = False
+    skips_predicted: bool = False
+    has_partitions: bool = False
+    has_contract: bool = False
+    uses_interval: bool = False
+
+    @property
+    def are_allowed(self) -> bool:
+        """Whether the product takes them together."""
+        cursor_fits = self.mode == "upsert" and not (self.has_partitions or self.uses_interval)
+        return (cursor_fits or not self.has_cursor) and not (self.skips_predicted and self.mode == "replace")
+
+    def entry(self, threshold: int) -> dict[str, Any]:
+        """The model in config.yaml."""
+        query = "SELECT id, a, b, version FROM customers"
+        if self.uses_interval:
+            query += " WHERE '{{ data_interval_end }}' <> ''"
+        source: dict[str, Any] = {"query": query, "skip_predicted": self.skips_predicted}
+        if self.skips_predicted:
+            source["connection"] = "sink"
+        if self.has_cursor:
+            source["cursor"] = {"column": "version"}
+        if self.has_partitions:
+            source["partitions"] = {"column": "id", "count": 2}
+        contract = {"input": {"columns": {"b": {"type": "number", "nullable": False}}}}
+        return {
+            "model": {"format": "skops", "uri": "echo.skops"},
+            "source": source,
+            "sink": {"mode": self.mode},
+            "error_threshold": threshold,
+            **(contract if self.has_contract else {}),
+        }
