@@ -112,6 +112,7 @@ def _register_empty(database: Database, request: WriteRequest, table: TableName)
     dispatches = DispatchesTable(database, request.sink)
     if not dispatches.ensure():
         return
+    database.commit()
     with database.engine.alone(database, table, LOCK_WAIT_S), _one_transaction(database):
         standing = dispatches.compare(request.dispatch_id, request.registration)
         if standing.newer == 0:

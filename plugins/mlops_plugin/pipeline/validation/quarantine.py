@@ -165,6 +165,7 @@ class Quarantine:
         with self._open() as database:
             if not len(known) or not self._exists(database):
                 return 0
+            database.commit()  # a transaction that has read already would not see what the lock waited for
             # Numbers of records hold only as long as no dispatch replaces its own.
             with alone_in(database, TableName.parse(self._sink.table)):
                 numbers = self._records_of(database, known)
