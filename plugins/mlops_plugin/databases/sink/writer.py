@@ -54,7 +54,7 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     if columns is None:
         batches, is_empty = _peeked(batches)
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
-            _register_empty(database, request, table)
+            _register_empty(database, request)
             return Written(0)
         create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
         columns = table_columns(database, table)
@@ -77,8 +77,8 @@ def alone_in(
 ) -> Iterator[None]:
     """One transaction, commits at the end, in which no other dispatch changes the table.
 
-    Begin it with nothing done. Raises as `only_writer` does, and `CommitUncertain` if the answer to the commit
-    is lost.
+    Begin it with nothing done. Raises as `only_writer` does, and `CommitUncertain` if the answer to its
+    commit is lost.
     """
     with only_writer(database, table, dispatch_id, check), _one_transaction(database):
         for statement in database.engine.begin_write(table.quoted(database.engine)):
@@ -105,7 +105,7 @@ def _write_in_order(write: SinkWrite) -> Written:
     return written
 
 
-def _register_empty(database: Database, request: WriteRequest, table: TableName) -> None:
+def _register_empty(database: Database, request: WriteRequest) -> None:
     """In mode replace, a dispatch without rows counts as well, although there is no table to empty yet."""
     if request.registration is None or request.sink.mode != "replace":
         return
@@ -113,7 +113,7 @@ def _register_empty(database: Database, request: WriteRequest, table: TableName)
     if not dispatches.ensure():
         return
     database.commit()
-    with database.engine.alone(database, table, LOCK_WAIT_S), _one_transaction(database):
+    with alone_in(database, dispatches.table, request.dispatch_id, request.check):
         standing = dispatches.compare(request.dispatch_id, request.registration)
         if standing.newer == 0:
             dispatches.register(request.dispatch_id, request.registration, standing)

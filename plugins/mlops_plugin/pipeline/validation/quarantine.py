@@ -167,7 +167,8 @@ class Quarantine:
                 return 0
             database.commit()  # a transaction that has read already would not see what the lock waited for
             # Numbers of records hold only as long as no dispatch replaces its own.
-            with alone_in(database, TableName.parse(self._sink.table)):
+            table = TableName.parse(self._sink.table)
+            with alone_in(database, table, self._dispatch_id, self._check):
                 numbers = self._records_of(database, known)
                 is_newer = self._find_newer(database, numbers, order)
                 older = {owner: found for owner, found in numbers.items() if not is_newer.get(owner)}
