@@ -132,10 +132,8 @@ class ModelPool:
         def acquire(seconds: float) -> bool:
             return place.lock.acquire(timeout=seconds)
 
-        loading_s = self.limits.load_timeout.total_seconds()
-        if not patience.wait(acquire, _QUEUE_S):
-            is_loading = place.loading_since is not None
-            if not is_loading or not patience.wait(acquire, loading_s + _QUEUE_S):
+        while not patience.wait(acquire, _QUEUE_S):
+            if place.loading_since is None:
                 raise ServingBusy(
                     f"models.{model.name}: the model is busy with what others asked of it; try again later"
                 )
