@@ -89,7 +89,7 @@ def test_a_composition_answers_as_in_the_notebook(tables: list[MixedTable]) -> N
     assert tried.compositions >= EXAMPLES
     assert all(tried.over[way] == tried.compositions for way in TO_SERVERS), str(tried)
     # SQLite keeps times as texts, and its ODBC driver reads integers and texts only.
-    assert tried.over["sqlite"] > 0.7 * EXAMPLES, str(tried)
+    assert tried.over["sqlite"] > 0.5 * EXAMPLES, str(tried)
     assert tried.over["odbc-sqlite"] > 0.3 * EXAMPLES, str(tried)
     assert tried.refusals.total() <= SHARE_REFUSED * tried.batches, str(tried)
     assert tried.undecided <= SHARE_UNDECIDED * tried.batches, str(tried)
