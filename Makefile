@@ -45,16 +45,19 @@ environment:  ## only install: .venv from requirements.txt, with the `mlops` com
 environment-dev:
 	@$(FIND_PYTHON); $(INSTALL) --dev
 
+LINT = for check in "ruff check ." "ruff format --check ." codespell mypy "lint-imports --no-cache"; do \
+  echo "== $$check"; .venv/bin/$$check || status=1; done
 PYTEST = .venv/bin/python -m pytest -n 2 --dist loadfile
 # From Python 3.12 on, sys.monitoring measures coverage at almost no cost; before, tracing doubles the time of
 # tests, so it is left out. Processes that the tests start are not measured.
 COVERAGE = $$(.venv/bin/python -c 'import sys; \
   print("--cov --cov-report=term:skip-covered --cov-report=xml:.coverage/coverage.xml" * (sys.version_info >= (3, 12)))')
-# Every part runs, and the tests' summary comes last, also when an earlier part failed.
+# Every part runs, and the tests' summary comes last, also when an earlier part failed. A line that names $$(MAKE)
+# runs even with `make -n`: keep the tests out of such a line.
 test:  ## install what the tests need and run all checks and tests
 	@.ci/system-packages
 	@$(MAKE) environment-dev
-	@status=0; $(MAKE) lint || status=1; \
+	@status=0; $(LINT); \
 	COVERAGE_CORE=sysmon $(PYTEST) -m "not long" $(COVERAGE) || status=1; exit $$status
 
 # Which tests these are follows from what they use: tests/support/kinds.py.
@@ -65,8 +68,7 @@ test-long: environment-dev  ## soaks, sweeps and many more random examples; an h
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or property" --timeout 7200
 
 lint: environment-dev  ## style, spelling, types and layers
-	@status=0; for check in "ruff check ." "ruff format --check ." codespell mypy "lint-imports --no-cache"; do \
-	  echo "== $$check"; .venv/bin/$$check || status=1; done; exit $$status
+	@status=0; $(LINT); exit $$status
 
 # Keeps every version that still fits; `make lock UPGRADE=--upgrade` moves to the newest ones.
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-build \

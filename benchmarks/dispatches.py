@@ -21,12 +21,12 @@ from functools import partial
 from pathlib import Path
 
 from mlops_plugin.config.schema import EventsConfig
-from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import Cursor, Origin, State
 from mlops_plugin.events.store import EventStore
+from support.event_stories import connection_of
 from support.servers import ServerDatabase, start_mariadb
 
 EVENTS_EACH = 10
@@ -35,7 +35,7 @@ _CHUNK = 50_000
 STATES: tuple[State | None, ...] = (None, "running", "failed")  # counted above the list
 
 # Half of all belong to one model, one in thirty failed, the newest few run, and `rare` only ever succeeds by
-# schedule: whichever filter is combined with which, some combination lets many pass, few, or none.
+# schedule: some combination of filters matches many dispatches, some few, and some none.
 _DISPATCHES = """
 INSERT INTO mlops_dispatch (dispatch_id, model, origin, requested_by, dag_id, run_id, data_interval_start,
   data_interval_end, dry_run, state, created_at, started_at, finished_at, updated_at, tries, rows_collected,
@@ -94,7 +94,7 @@ def fill(database: ServerDatabase, dispatches: int) -> None:
 
 
 def filters() -> Iterator[tuple[str, DispatchFilter]]:
-    """Every combination of model, state, origin and time range, with values that many, few or none have."""
+    """Every combination of model, state, origin and time range, with values that match many, few or none."""
     models = (None, "busy", "model_1", "rare", "gone")
     states: tuple[State | None, ...] = (None, "running", "succeeded", "failed")
     origins: tuple[Origin | None, ...] = (None, "scheduled", "manual", "showroom", "terminal", "asset")
@@ -126,15 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as home, start_mariadb("--innodb-buffer-pool-size=1G") as server:
         database = server.new_database()
-        connection = ConnectionSpec(
-            "events",
-            "mysql",
-            database.host,
-            database.port,
-            database.user,
-            database.password,
-            database.database,
-        )
+        connection = connection_of(database, conn_type="mysql")
         address = StoreAddress.of(EventsConfig(), connection, Path(home))
         upgrade(address)
         began = time.monotonic()

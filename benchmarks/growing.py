@@ -50,7 +50,7 @@ def by_columns(numbers: Sequence[int], rows: int, repeat: int) -> Iterator[Resul
 
 
 def by_partitions(rows: int, repeat: int) -> Iterator[Result]:
-    """One table, in ever more partitions, two side by side."""
+    """One table, in more and more partitions, two side by side."""
     with open_warehouse(rows, models=[MODEL]) as warehouse:
         for count in PARTITIONS:
             name = f"{BY_PARTITIONS}: {count}"

@@ -66,7 +66,7 @@ class Caller:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
 
     def get(self, path: str) -> int:
-        """Bytes of an answer; anything else ends the benchmark."""
+        """Bytes of an answer; any failure ends the benchmark."""
         self._connection.request("GET", path, headers=self._headers)
         answer = self._connection.getresponse()
         said = answer.read()
@@ -104,7 +104,7 @@ def seconds_of_a_round(airflow: RunningAirflow) -> float:
 
 
 def insert_plainly(events: ServerDatabase, models: int) -> None:
-    """What a script would write of a round: a row for each model."""
+    """What a script would record of a round: a row for each model."""
     now = datetime.now(UTC).replace(tzinfo=None)
     with events.connect() as connection, connection.cursor() as cursor:
         cursor.executemany(_PLAIN, [(f"model model_{n}", now, "up") for n in range(models)])

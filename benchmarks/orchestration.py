@@ -39,7 +39,7 @@ with DAG("empty", schedule=None, catchup=False):
         before >> after
 """
 
-# What a deployment puts there that wants tasks to be forked from a process with the libraries loaded.
+# A deployment writes this to have tasks forked from a process with the libraries loaded.
 _PRELOAD = """\
 from mlops_plugin.preload import preload
 
@@ -77,7 +77,7 @@ def proportional_mb(workshop: Workshop) -> float:
     home = f"AIRFLOW_HOME={workshop.home}".encode()
     total_kb = 0
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # processes end while one looks
+        with contextlib.suppress(OSError):  # a process may end meanwhile
             command = (folder / "cmdline").read_bytes()
             is_scheduler = b"scheduler" in command or b"LocalExecutor" in command
             if is_scheduler and home in (folder / "environ").read_bytes().split(b"\0"):

@@ -135,7 +135,7 @@ def write_ways(folder: Path, models: int) -> dict[str, Path]:
 
 
 def measure(folder: Path, dag_file: Path, wanted: str | None) -> tuple[float, int]:
-    """Seconds of CPU that executing a DAG file takes in a fresh interpreter, and how many DAGs came out."""
+    """CPU seconds of executing a DAG file in a fresh interpreter, and how many DAGs it makes."""
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(folder / "airflow"),

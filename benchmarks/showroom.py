@@ -102,7 +102,7 @@ class Service:
     status: int = 200  # of its answers
 
     def ask(self, connection: http.client.HTTPConnection, body: bytes) -> None:
-        """One request; anything but an answer ends the benchmark."""
+        """One request; any failure ends the benchmark."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         connection.request("POST", self.path, body, headers)
         answer = connection.getresponse()

@@ -28,10 +28,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from mlops_plugin.config.schema import EventsConfig
-from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
-from support.servers import Server, ServerDatabase, start_mariadb
+from support.event_stories import connection_of
+from support.servers import Server, start_mariadb
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = {"LogisticRegression": LogisticRegression, "HistGradientBoosting": HistGradientBoostingClassifier}
@@ -119,7 +119,7 @@ class Warehouse:
         self._config.write_text(yaml.safe_dump({**sections, "models": entries}))
 
     def empty(self) -> None:
-        """Leave the table as the first dispatch made it, without rows."""
+        """Leave the table as the first dispatch created it, without rows."""
         self.database.execute(f"TRUNCATE {TABLE}")
 
     def remove(self) -> None:
@@ -247,7 +247,7 @@ class Warehouse:
             skops.io.dump(MODELS[name]().fit(rows, answers), self.artifact(name))
 
     def _open_events(self) -> None:
-        address = StoreAddress.of(EventsConfig(), _spec(self._events), self._folder)
+        address = StoreAddress.of(EventsConfig(), connection_of(self._events), self._folder)
         upgrade(address)
         packages = self._folder / "peer"
         packages.mkdir()
@@ -277,22 +277,10 @@ def peer_driver() -> tuple[str, Path | None]:
     return "pymysql", None
 
 
-def _spec(database: ServerDatabase) -> ConnectionSpec:
-    return ConnectionSpec(
-        "events",
-        "mysql",
-        database.host,
-        database.port,
-        database.user,
-        database.password,
-        database.database,
-    )
-
-
 @contextlib.contextmanager
 def open_warehouse(
     rows: int, columns: int = 20, models: Sequence[str] = tuple(MODELS)
 ) -> Iterator[Warehouse]:
-    """Start the server and fill it; all of it is gone afterwards."""
+    """Start the server and fill it; everything is removed afterwards."""
     with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS) as server:
         yield Warehouse(Path(name), server, rows, columns, models)

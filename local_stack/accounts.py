@@ -31,7 +31,7 @@ def ensure_admin(security: Any, password: str) -> None:
     if user is None:
         role = security.find_role("Admin")
         if not security.add_user(NAME, "The", "Administrator", "admin@localhost", role, password=password):
-            sys.exit("Airflow did not create the user 'admin'; its reason stands above")
+            sys.exit("Airflow did not create the user 'admin'; see its message above")
     elif not check_password_hash(user.password, password):
         security.reset_password(user.id, password)
 

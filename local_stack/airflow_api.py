@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -37,11 +38,18 @@ class ServerFailed(LocalStackError):
 
 
 class AirflowApi:
-    """One Airflow on this machine; `sign_in` comes before everything but `health`."""
+    """One Airflow on this machine; `sign_in` comes before everything but `health`.
 
-    def __init__(self, host: str, port: int) -> None:
+    A request that may be repeated is sent again after each of `pauses_s`, if the server fails or does not
+    answer within `timeout_s`.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, timeout_s: float = TIMEOUT_S, pauses_s: Sequence[float] = _PAUSES_S
+    ) -> None:
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{port}"
+        self._timeout_s, self._pauses_s = timeout_s, pauses_s
         self._token: str | None = None
         # A network proxy cannot reach the user's own machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -85,7 +93,7 @@ class AirflowApi:
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Send a request; retry it if the server fails or is slow and a repetition is harmless."""
-        for pause_s in _PAUSES_S if method in _REPEATABLE else ():
+        for pause_s in self._pauses_s if method in _REPEATABLE else ():
             try:
                 return self._send(method, path, body)
             except (ServerFailed, TimedOut):
@@ -102,14 +110,14 @@ class AirflowApi:
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
-            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
                 result: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as failure:
             words = failure.read(500).decode(errors="replace")
             kind = ServerFailed if failure.code == HTTPStatus.INTERNAL_SERVER_ERROR else LocalStackError
             raise kind(f"{method} {path}: {failure.code} {failure.reason}: {words}") from failure
         except TimeoutError as failure:
-            raise TimedOut(f"{method} {self.url}{path}: no answer within {TIMEOUT_S:g} s") from failure
+            raise TimedOut(f"{method} {self.url}{path}: no answer within {self._timeout_s:g} s") from failure
         except (OSError, ValueError) as failure:
             raise Unreachable(f"{method} {self.url}{path}: {failure}") from failure
         return result

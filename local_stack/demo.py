@@ -25,7 +25,7 @@ ACTIVE = ("queued", "running")
 
 
 def show_demo(api: AirflowApi, layout: Layout, supervisor: Supervisor) -> None:
-    """Dispatch each demo model that never was, wait for all of them, and print where their predictions are.
+    """Dispatch each demo model that has no dispatch yet, wait for all, and print where their predictions are.
 
     Airflow's settings must stand in this process's environment.
     """
@@ -111,7 +111,7 @@ def _trouble(events: EventStore, model: str) -> str:
 
 def _why(events: EventStore, model: str, layout: Layout) -> str:
     newest = events.dispatches(model=model, limit=1)
-    reason = newest[0].error if newest and newest[0].error else "it left no event"
+    reason = newest[0].error if newest and newest[0].error else "it recorded no event"
     logs = layout.airflow_home / "logs" / f"dag_id={model}"
     return f"the dispatch of {model} failed: {reason}\nThe tasks' logs: {logs}"
 

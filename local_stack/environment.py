@@ -18,7 +18,7 @@ KEPT_VARIABLES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")  # a user's own connections a
 
 
 def read_or_make_secrets(layout: Layout) -> dict[str, str]:
-    """Airflow's keys, made once and kept: another Fernet key could not read stored connections."""
+    """Airflow's keys, made once and kept: stored connections cannot be read with another Fernet key."""
     if not layout.secrets.exists():
         made = {
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),

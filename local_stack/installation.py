@@ -1,4 +1,4 @@
-"""Makes `.venv/` from the lock; run by the Makefile with the system's Python, before all else."""
+"""Makes `.venv/` from the lock; the Makefile runs it first, with the system's Python."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def make(layout: Layout, environment: dict[str, str]) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         raise LocalStackError(
-            f"{sys.executable} (Python {version}) cannot make environments: it has no venv module.\n"
+            f"{sys.executable} (Python {version}) cannot create environments: it has no venv module.\n"
             f"On Debian and Ubuntu: apt-get install python{version}-venv. "
             "Or choose another Python: make up PYTHON=/path/to/python3.12"
         )

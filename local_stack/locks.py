@@ -13,7 +13,7 @@ from local_stack.progress import LocalStackError
 
 @contextlib.contextmanager
 def exclusive(path: Path, doing: str) -> Iterator[None]:
-    """Hold a lock file; the kernel lets go of it when the process ends, however that happens.
+    """Hold a lock file; the kernel releases it when the process ends, however it ends.
 
     Raises `LocalStackError`, naming the process that holds it.
     """
@@ -22,7 +22,7 @@ def exclusive(path: Path, doing: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as failure:
             raise LocalStackError(
-                f"{doing} is under way already (process {holder(path)}); wait for it, or interrupt it"
+                f"{doing} is already running (process {holder(path)}); wait for it, or interrupt it"
             ) from failure
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -31,7 +31,7 @@ def exclusive(path: Path, doing: str) -> Iterator[None]:
 
 
 def holder(path: Path) -> int | None:
-    """The process that holds a lock file now; None where nobody does."""
+    """The process that holds a lock file now; None if nobody does."""
     try:
         with path.open("r+") as lock:
             try:

@@ -37,7 +37,7 @@ class Process:
 
     @property
     def is_leader(self) -> bool:
-        """Whether `start` began it, as opposed to what it began in turn (a task, for example)."""
+        """Whether `start` started it, and not one of its children (a task, for example)."""
         try:
             return os.getsid(self.pid) == self.pid
         except ProcessLookupError:
@@ -54,7 +54,7 @@ def find(checkout: Path) -> list[Process]:
 
 
 def components(checkout: Path) -> dict[str, Process]:
-    """The processes that `start` began and that live, by component."""
+    """The living processes that `start` has started, by component."""
     return {process.component: process for process in find(checkout) if process.is_leader}
 
 
@@ -85,7 +85,7 @@ def start(
 
 
 def previous(log: Path) -> Path:
-    """Where `start` keeps the log of the time before."""
+    """Where `start` keeps the log of the previous start."""
     return log.with_suffix(".previous.log")
 
 
@@ -111,14 +111,14 @@ def stop(checkout: Path, tick: Tick, component: str | None = None) -> int:
                 _signal(process, checkout, signal.SIGKILL)
         if waited > TERM_WAIT_S + KILL_WAIT_S:
             pids = ", ".join(str(process.pid) for process in remaining)
-            raise LocalStackError(f"these processes do not end, not even on SIGKILL: {pids}")
+            raise LocalStackError(f"these processes survived SIGKILL: {pids}")
         time.sleep(0.2)
     return len(found)
 
 
 def check_port(host: str, port: int) -> None:
     """Raise `LocalStackError`, naming the holder if it can be known, unless `host:port` is free."""
-    taken = f"port {port} is taken by {{}}; end that, or choose another port: make up PORT={port + 1}"
+    taken = f"port {port} is taken by {{}}; stop it, or choose another port: make up PORT={port + 1}"
     if (holder := listener(port)) is not None:
         raise LocalStackError(taken.format(holder))
     try:
@@ -133,7 +133,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def listener(port: int) -> str | None:
-    """Who listens on a TCP port, IPv4 or IPv6, in words; None where nobody does."""
+    """Who listens on a TCP port, IPv4 or IPv6, in words; None if nobody does."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(PROC / "net" / table, port)}
     if not inodes:
         return None

@@ -1,4 +1,4 @@
-"""Tells a waiting person what happens: steps with their seconds, and commands that write to a log."""
+"""Shows a waiting person what happens: steps with their seconds, and commands that write to a log."""
 
 from __future__ import annotations
 

@@ -27,16 +27,16 @@ UP_ENDS_WITHIN_S = 60.0
 
 
 def up(layout: Layout, host: str, port: int) -> None:
-    """Start Airflow with the demo unless it runs already, and wait for its first dispatches."""
+    """Start Airflow with the demo unless it is running, and wait for its first dispatches."""
     layout.create()
     with locks.exclusive(_lock(layout), "make up"):
         running = processes.components(layout.checkout)
         if set(running) == set(COMPONENTS):
             host, port = _address(running["api-server"])
-            print(f"  Airflow runs already, on port {port}", flush=True)
+            print(f"  Airflow is already running on port {port}", flush=True)
         else:
             if processes.find(layout.checkout):
-                with step("stopping what is left of an earlier start") as tick:
+                with step("stopping the rest of an earlier start") as tick:
                     processes.stop(layout.checkout, tick)
             processes.check_port(host, port)
         stack = stack_environment(layout, host, port)
@@ -53,18 +53,18 @@ def up(layout: Layout, host: str, port: int) -> None:
 
 
 def down(layout: Layout) -> None:
-    """End every process of this checkout's Airflow, and a `make up` that is under way."""
+    """Stop every process of this checkout's Airflow, and a `make up` that is still running."""
     if (pid := locks.holder(_lock(layout))) is not None:
         with step(f"interrupting make up (process {pid})") as tick:
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + UP_ENDS_WITHIN_S
             while locks.holder(_lock(layout)) == pid:
                 if time.monotonic() > deadline:
-                    raise LocalStackError(f"make up (process {pid}) does not end; end it: kill -9 {pid}")
+                    raise LocalStackError(f"make up (process {pid}) does not stop; kill it: kill -9 {pid}")
                 tick("waiting")
                 time.sleep(0.2)
     if not processes.find(layout.checkout):
-        print("  Airflow does not run here", flush=True)
+        print("  Airflow is not running here", flush=True)
         return
     with step("stopping Airflow") as tick:
         processes.stop(layout.checkout, tick)
@@ -74,7 +74,7 @@ def status(layout: Layout) -> bool:
     """Print what runs; returns whether all of it does and is healthy."""
     running = processes.components(layout.checkout)
     if not running:
-        print("  Airflow does not run here; start it: make up")
+        print("  Airflow is not running here; start it: make up")
         return False
     host, port = _address(next(iter(running.values())))
     api = AirflowApi(reachable(host), port)

@@ -1,4 +1,4 @@
-"""Airflow's components while somebody waits for them: one that has ended is started again, once."""
+"""Airflow's components while somebody waits for them: one that stops is restarted once."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Supervisor:
             self._start(component)
 
     def check(self) -> None:
-        """Start again what has ended; raises `LocalStackError` for what ended twice."""
+        """Restart what has stopped; raises `LocalStackError` for what stopped twice."""
         running = processes.components(self._layout.checkout)
         for component in COMMANDS:
             if component not in running and not self._is_alive(component):
                 self._restart(component)
 
     def _is_alive(self, component: str) -> bool:
-        """Whether it was started here and lives, also while its program is loaded: /proc has no mark then."""
+        """Whether it was started here and is alive. While its program is loaded, /proc has no mark of it."""
         process = self.started.get(component)
         return process is not None and process.poll() is None
 
@@ -49,13 +49,13 @@ class Supervisor:
         reason = cause(log)
         if component in self._restarted:
             raise LocalStackError(
-                f"the {component} ended, was started again, and ended again: {reason}\nThe whole log: {log}\n"
-                f"That of the time before: {processes.previous(log)}"
+                f"the {component} stopped, was restarted, and stopped again: {reason}\nThe whole log: {log}\n"
+                f"The log of the first time: {processes.previous(log)}"
             )
         self._restarted.add(component)
-        print(f"\n  the {component} ended: {reason}\n  Its log: {processes.previous(log)}", flush=True)
+        print(f"\n  the {component} stopped: {reason}\n  Its log: {processes.previous(log)}", flush=True)
         with step(f"starting the {component} again") as tick:
-            # What a dead scheduler leaves are tasks, which end by themselves; an API server's hold its port.
+            # A dead scheduler's tasks end by themselves; a dead API server's children hold its port.
             if component != "scheduler":
                 processes.stop(self._layout.checkout, tick, component)
             self._start(component)
@@ -77,4 +77,4 @@ def state_of(layout: Layout, component: str, process: processes.Process | None, 
     if process is not None:
         return f"process {process.pid}, {health}"
     log = log_of(layout, component)
-    return f"has ended: {cause(log)}; its log: {log}" if log.exists() else "does not run"
+    return f"stopped: {cause(log)}; its log: {log}" if log.exists() else "does not run"

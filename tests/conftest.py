@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from support.kinds import kinds
+from support.random_examples import PROFILE, examples
 from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
 from support.ways_in import WAYS_IN, WayIn, way_in
 
@@ -17,8 +17,8 @@ pytest_plugins = ["support.workshop"]
 
 # `ci` takes the same examples each time, so that a test fails because of a change and not by chance.
 # `make test-long` looks for new ones.
-settings.register_profile("long", max_examples=2_000, deadline=None, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.register_profile("long", max_examples=examples(100), deadline=None, print_blob=True)
+settings.load_profile(PROFILE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

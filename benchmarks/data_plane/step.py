@@ -26,7 +26,7 @@ WARM = {
 
 
 def load_libraries(what: str) -> None:
-    """What a process has that was forked from one with the libraries loaded."""
+    """Load what a process has that was forked from one with the libraries loaded."""
     if what == "step":
         from mlops_plugin.preload import preload
 

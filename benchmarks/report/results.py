@@ -68,7 +68,7 @@ def result(
 
 
 def load(path: Path = RESULTS) -> list[Result]:
-    """What was measured last; nothing where nothing was."""
+    """What was measured last, if anything was."""
     return [Result(**entry) for entry in json.loads(path.read_text())] if path.exists() else []
 
 

@@ -44,7 +44,7 @@ _MODULES = (
 def preload(command: Sequence[str] | None = None) -> bool:
     """Import the libraries of a dispatch if this process forks tasks; returns whether it did.
 
-    `command`: the arguments of `airflow`, this process's own where None. What is not installed is left out.
+    `command`: the arguments of `airflow`, this process's own if None. What is not installed is left out.
     """
     arguments = list(sys.argv[1:] if command is None else command)
     if not any(arguments[: len(forks)] == forks for forks in _FORKS_TASKS):

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 
 from mlops_plugin.events.marks import newest_mark
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
@@ -34,14 +33,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Itera
         start_date="2026-01-01",
         source={"query": "SELECT * FROM arrivals", "cursor": cursor},
     )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
-        with running_airflow(workshop) as running:
-            running.wait(lambda: "churn" in running.api.dag_ids(), "parsing")
-            yield running
+    with workshop.ready(), running_airflow(workshop) as running:
+        running.wait(lambda: "churn" in running.api.dag_ids(), "parsing")
+        yield running
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from local_stack import processes
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server, ServerDatabase, free_port
@@ -83,14 +82,9 @@ def airflow(
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{workshop.metadata.sqlalchemy_url()}",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
-        with running_airflow(workshop, settings, workers=2) as running:
-            running.wait(lambda: set(workshop.models) <= set(running.api.dag_ids()), "parsing")
-            yield running
+    with workshop.ready(), running_airflow(workshop, settings, workers=2) as running:
+        running.wait(lambda: set(workshop.models) <= set(running.api.dag_ids()), "parsing")
+        yield running
 
 
 def predictions(database: ServerDatabase, model: str) -> list[tuple[Any, ...]]:

@@ -13,7 +13,6 @@ from urllib.parse import quote
 import pytest
 
 from local_stack import processes
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
@@ -51,14 +50,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Itera
     workshop.add_model("stopped", source={"query": SLOW_QUERY})
     workshop.add_model("unrenderable", source={"query": "SELECT {{ nothing.here }} AS id"})
     workshop.add_model("broken", schedule="every now and then")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
-        with running_airflow(workshop) as running:
-            running.wait(lambda: "by_hand" in running.api.dag_ids(), "parsing")
-            yield running
+    with workshop.ready(), running_airflow(workshop) as running:
+        running.wait(lambda: "by_hand" in running.api.dag_ids(), "parsing")
+        yield running
 
 
 def test_manual_run_predicts_and_is_recorded(airflow: RunningAirflow) -> None:

@@ -79,11 +79,28 @@ def test_every_make_command_in_the_documentation_exists() -> None:
     assert {(page, name) for page, name in named if name not in targets} == set()
 
 
+@pytest.mark.parametrize("target", ["test", "test-fast", "test-long", "lint", "up", "bench"])
+def test_make_only_prints_what_it_would_do_if_asked_to(target: str, tmp_path: Path) -> None:
+    shutil.copy(CHECKOUT / "Makefile", tmp_path)  # a folder without anything that could run
+    printed = subprocess.run(
+        ["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert ".venv/bin/" in printed.stdout
+
+
 def test_continuous_integration_runs_what_a_developer_runs() -> None:
     jobs = yaml.safe_load((CHECKOUT / ".github/workflows/test.yaml").read_text())["jobs"]
     commands = [step.get("run", "") for job in jobs.values() for step in job["steps"]]
     assert [command for command in commands if re.match(r"make test( |$)", command)]
     assert "make test" in (CHECKOUT / ".ci" / "run").read_text()
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their names alone, and collects nothing at all if two are equal."""
+    names = [path.name for path in tracked("tests/*.py") if path.name.startswith("test_")]
+    assert len(names) > 100
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
 
 
 def test_nothing_names_a_folder_of_one_machine() -> None:

@@ -11,16 +11,14 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "plugins" / "mlops_plugin"
 # `masking.py` tells Airflow's masker what is secret.
 # `config/loader.py` asks Airflow for the place of the configuration file.
-# `cli/airflow_context.py` looks for its metadata database.
+# `cli/airflow_context.py` asks it for its metadata database.
 OUTSIDE_OF_ORCHESTRATION = {
-    *(
-        "plugin.py",
-        "connections.py",
-        "masking.py",
-        "web/access.py",
-        "config/loader.py",
-        "cli/airflow_context.py",
-    ),
+    "plugin.py",
+    "connections.py",
+    "masking.py",
+    "web/access.py",
+    "config/loader.py",
+    "cli/airflow_context.py",
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

@@ -252,7 +252,7 @@ def test_cursor_shows_the_mark_and_who_moved_it(workshop: Workshop, capsys: Capt
     incremental(workshop, initial=2)
     workshop.add_model("whole")
     assert main(["cursor"]) == 0
-    assert capsys.readouterr().out == "churn: id: no mark yet; the first dispatch begins at 2\n"
+    assert capsys.readouterr().out == "churn: id: no watermark yet; the first dispatch starts at 2\n"
     assert main(["dispatch", "churn"]) == 0
     capsys.readouterr()
     assert main(["cursor", "churn"]) == 0
@@ -274,7 +274,7 @@ def test_cursor_is_set_and_reset_with_a_record_of_who_did_it(workshop: Workshop,
     first, second, third = capsys.readouterr().out.splitlines()
     assert re.search(r"before: id: read up to 4, since .* set by \w+", first)
     assert re.search(r"before: id: read up to 5, since .* by dispatch ", second)
-    assert re.search(r"churn: id: begins again at the first row, since .* set by \w+", third)
+    assert re.search(r"id: the next dispatch starts again at the first row, since .* set by \w+", third)
     assert main(["dispatch", "churn"]) == 0
     assert len(workshop.predictions()) == 5
 

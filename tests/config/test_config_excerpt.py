@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mlops_plugin.config.excerpt import Excerpts
 from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.errors import ConfigError
+from support.random_examples import examples
 
 Load = Callable[..., LoadedConfig]
 
@@ -155,7 +156,7 @@ def files(draw: st.DrawFn) -> str:
     return "".join(lines)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=files())
 def test_only_agrees_with_the_full_load(load: Load, text: str) -> None:
     try:
@@ -195,13 +196,13 @@ def _loads_or_complains(load: Load, content: str | bytes) -> None:
         assert all(loaded.broken.values())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=damaged_files())
 def test_a_damaged_file_loads_or_complains(load: Load, text: str) -> None:
     _loads_or_complains(load, text.encode(errors="surrogatepass"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(content=st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)))
 def test_any_bytes_load_or_complain(load: Load, content: bytes) -> None:
     _loads_or_complains(load, content)
@@ -218,7 +219,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     where=st.sampled_from(
         [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -85,7 +86,7 @@ def test_the_presets_are_airflows() -> None:
 def test_a_time_zone_is_one_of_the_iana_database() -> None:
     assert check_time_zone("America/Sao_Paulo") == "America/Sao_Paulo"
     for wrong in ("America/Sao Paulo", "Sao_Paulo", "", "/etc/passwd", "../UTC", "localtime", "UTC+3"):
-        with pytest.raises(ValueError, match=r"time zone|differs between machines"):
+        with pytest.raises(ValueError, match=re.escape(f"'{wrong}'")):
             check_time_zone(wrong)
 
 

@@ -26,7 +26,7 @@ def test_a_query_passes_without_blanks_and_semicolons_at_its_end(query: str, che
 
 @pytest.mark.parametrize("query", ["", " \n\t", ";", "; ;"])
 def test_an_empty_query_is_refused(query: str) -> None:
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match=r"SELECT"):
         check_query(query)
 
 
@@ -71,7 +71,7 @@ def test_a_table_name_passes(table: str) -> None:
     "table", ["", ".", "a.", ".a", "a.b.c.d", "a..b", '"a', 'a"b"', "t; DROP TABLE t", " a", "a ", "a\0"]
 )
 def test_what_is_no_table_name_is_refused(table: str) -> None:
-    with pytest.raises(ValueError, match="no table name"):
+    with pytest.raises(ValueError, match=r"'schema\.table'"):
         check_table(table)
 
 

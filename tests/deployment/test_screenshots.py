@@ -1,18 +1,19 @@
-"""The pictures of the README."""
+"""The pictures of the views, each on the page about its view."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 VIEWS = ("showroom", "dispatches", "monitor")
 
 
-def test_readme_shows_every_view_in_light_and_dark() -> None:
-    shown = re.findall(r"docs/images/[\w-]+\.png", (REPOSITORY / "README.md").read_text())
-    assert sorted(shown) == sorted(
-        f"docs/images/{view}-{scheme}.png" for view in VIEWS for scheme in ("light", "dark")
-    )
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_page_about_a_view_shows_it_in_light_and_dark(view: str) -> None:
+    shown = re.findall(r"images/[\w-]+\.png", (DOCS / f"{view}.md").read_text())
+    assert sorted(shown) == [f"images/{view}-dark.png", f"images/{view}-light.png"]
     for image in shown:
-        assert 10_000 < (REPOSITORY / image).stat().st_size < 200_000, image
+        assert 10_000 < (DOCS / image).stat().st_size < 200_000, image

@@ -33,7 +33,7 @@ with EventStore(address) as store:
         if number < len(identities):
             store.begin(identity)
         else:
-            store.step_succeeded(identity.dispatch_id, "infer", number, rows=number, details={"n": number})
+            store.step_succeeded(identity.dispatch_id, "infer", number, rows=number)
 """
 
 

@@ -21,6 +21,7 @@ import mlops_plugin.events
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.events.address import StoreAddress
+from mlops_plugin.events.details.step_reports import Accounts, PersistReport, Place
 from mlops_plugin.events.migrating import current, upgrade
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE, metadata
@@ -217,7 +218,8 @@ def test_dispatches_of_the_version_before_stay(empty_address: StoreAddress) -> N
         assert dispatch is not None
         assert (dispatch.rows_persisted, dispatch.rows_superseded) == (4, None)
         store.step_started("d1", "persist", 2)
-        store.step_succeeded("d1", "persist", 2, rows=3, details={"rows_superseded": 1})
+        report = PersistReport(Accounts(5, 4, 1, 3, superseded=1), Place("sink", "churn_predictions"))
+        store.step_succeeded("d1", "persist", 2, rows=3, report=report)
         store.finish("d1", collected=5, predicted=4, rejected=1, persisted=3, superseded=1)
         dispatch = store.get("d1")
         assert dispatch is not None

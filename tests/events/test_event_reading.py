@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
+from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
@@ -138,26 +139,24 @@ def test_rows_added_meanwhile_do_not_shift_the_pages(store: EventStore) -> None:
     assert [line.dispatch_id for line in second] == [record.dispatch_id for record in records[5:10]]
 
 
-def dispatch(
-    store: EventStore, model: str, reports: list[dict[str, object]], **rest: object
-) -> DispatchRecord:
+def dispatch(store: EventStore, model: str, reports: list[InferReport], **rest: object) -> DispatchRecord:
     """A dispatch that succeeded, its `infer` once for each report."""
     identity = new_identity(model, **rest)  # type: ignore[arg-type]
     store.begin(identity)
     store.log(identity.dispatch_id, new_entry(3))
     for number, report in enumerate(reports, 1):
         store.step_started(identity.dispatch_id, "infer", number)
-        store.step_succeeded(identity.dispatch_id, "infer", number, rows=3, details=report)
+        store.step_succeeded(identity.dispatch_id, "infer", number, rows=3, report=report)
     return store.finish(identity.dispatch_id, collected=3, predicted=3, rejected=0, persisted=3)
 
 
 def test_history_has_the_last_report_of_each_dispatch_oldest_first(store: EventStore) -> None:
-    first = dispatch(store, "churn", [{"n": 1}, {"n": 2}])
+    first = dispatch(store, "churn", [InferReport(1), InferReport(2)])
     silent = dispatch(store, "churn", [])
-    dispatch(store, "other", [{"n": 3}])
+    dispatch(store, "other", [InferReport(3)])
     history = store.history(DispatchFilter(model="churn"))
     assert [(line.dispatch_id, reports) for line, reports in history] == [
-        (first.dispatch_id, [{"n": 2}]),
+        (first.dispatch_id, [InferReport(2)]),
         (silent.dispatch_id, []),
     ]
     assert [line.dispatch_id for line, _ in store.history(DispatchFilter(model="churn"), limit=1)] == [

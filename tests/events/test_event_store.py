@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import tables
+from mlops_plugin.events.details.step_reports import CollectReport, InferReport
 from mlops_plugin.events.records import DispatchRecord, Origin, State, Step
 from mlops_plugin.events.store import EventStore
 from support.event_stories import found, new_entry, new_identity
@@ -70,9 +71,7 @@ def test_a_dispatch_leaves_a_complete_story(store: EventStore) -> None:
     store.log(key, new_entry(3))
     store.step_succeeded(key, "log", 1, seconds=1 / 3)
     store.step_started(key, "infer", 1)
-    store.step_succeeded(
-        key, "infer", 1, rows=2, seconds=0.2, details={"rows_rejected": 1, "batches": [1, 2]}
-    )
+    store.step_succeeded(key, "infer", 1, rows=2, seconds=0.2, report=InferReport(2, rows_rejected=1))
     assert found(store, key).rows_predicted == 2
     assert found(store, key).rows_rejected == 1
     store.step_started(key, "persist", 1)
@@ -96,7 +95,7 @@ def test_a_dispatch_leaves_a_complete_story(store: EventStore) -> None:
         (None, "succeeded"),
     ]  # fmt: skip
     assert events[5].seconds == 1 / 3  # every bit of it
-    assert events[7].details == {"rows_rejected": 1, "batches": [1, 2]}
+    assert events[7].details == InferReport(2, rows_rejected=1)
     assert {event.model for event in events} == {"churn"}
     assert record.started_at == events[1].at
     assert record.finished_at == record.updated_at == events[-1].at
@@ -195,7 +194,7 @@ def test_hostile_text_never_breaks_recording(store: EventStore, text: str) -> No
         query=text, artifact_uri=text, first_key={text: text}, columns=[{"name": text, "type": text}]
     )
     store.log(key, entry)
-    store.step_succeeded(key, "collect", 1, details={text: [text]})
+    store.step_succeeded(key, "collect", 1, report=CollectReport(1, changes={text: [text]}))
     store.step_failed(key, "infer", 1, error=text, is_final=True)
     record = found(store, key)
     assert record.state == "failed"
@@ -232,7 +231,7 @@ def test_a_name_that_cannot_be_stored_is_refused_and_not_cut(
 
 
 def test_a_time_without_zone_is_refused(store: EventStore) -> None:
-    with pytest.raises(EventStoreError, match="has no time zone"):
+    with pytest.raises(EventStoreError, match="data_interval_start 2026-01-01 00:00:00"):
         store.begin(new_identity(data_interval_start=datetime(2026, 1, 1)))
     assert store.dispatches() == []
 
@@ -270,7 +269,8 @@ def test_any_order_of_calls_leaves_a_summary_that_its_events_give(store: EventSt
             case 1:
                 store.step_started(key, step, number)
             case 2:
-                store.step_succeeded(key, step, number, rows=number, details={"rows_rejected": number})
+                report = InferReport(number, rows_rejected=number) if step == "infer" else None
+                store.step_succeeded(key, step, number, rows=number, report=report)
             case 3:
                 store.step_failed(key, step, number, error=f"e{number}", is_final=number > 2)
             case 4:

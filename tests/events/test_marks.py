@@ -1,4 +1,4 @@
-"""High-water marks: appended, never lost between processes, the same on every engine."""
+"""Watermarks: appended, never lost between processes, the same on every engine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from datetime import UTC, datetime
 
 from mlops_plugin.events.address import StoreAddress
-from mlops_plugin.events.marks import HighWaterMark, mark_history, move_mark, newest_mark, set_mark
+from mlops_plugin.events.marks import Watermark, mark_history, move_mark, newest_mark, set_mark
 from mlops_plugin.events.records import DispatchIdentity
 from mlops_plugin.events.store import EventStore
 
 
-def move(store: EventStore, value: str, model: str = "churn") -> HighWaterMark | None:
-    def later(newest: HighWaterMark | None) -> str | None:
+def move(store: EventStore, value: str, model: str = "churn") -> Watermark | None:
+    def later(newest: Watermark | None) -> str | None:
         return value if newest is None or int(newest.value or 0) < int(value) else None
 
     token = store.start_step(DispatchIdentity("d1", "churn", "terminal"), "persist")

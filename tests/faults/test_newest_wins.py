@@ -21,6 +21,8 @@ from sklearn.linear_model import LinearRegression
 
 from mlops_plugin.cli.dispatch import dispatch_in_terminal
 from mlops_plugin.errors import MlopsError, ThresholdError
+from mlops_plugin.events.details.milestones import FinalCounts
+from mlops_plugin.events.details.step_reports import PersistReport
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
 from mlops_plugin.orchestration.rendering import render
@@ -132,8 +134,8 @@ def test_superseded_rows_are_counted_in_the_events(echo: Workshop) -> None:
     persist(echo, older)
     ended = [event for event in echo.events(older.id) if event.kind == "succeeded"]
     assert [event.row_count for event in ended if event.step == "persist"] == [0]
-    assert ended[-1].details is not None
-    assert ended[-1].details["rows_superseded"] == 5
+    assert isinstance(ended[-1].details, FinalCounts)
+    assert ended[-1].details.rows_superseded == 5
 
 
 def test_backfill_of_an_earlier_day_leaves_a_later_days_predictions(days: Workshop) -> None:
@@ -240,7 +242,8 @@ def test_forced_dispatch_replaces_newer_predictions_and_says_so(days: Workshop) 
     forced = days.records("echo")[0]
     assert (forced.rows_persisted, forced.rows_superseded) == (5, 0)
     ended = [event.details for event in days.events(forced.dispatch_id) if event.step == "persist"]
-    assert (ended[-1] or {})["overwrites_newer"] is True
+    assert isinstance(ended[-1], PersistReport)
+    assert ended[-1].place.overwrites_newer
     marked = days.in_sink("SELECT dispatch_id FROM mlops_dispatches WHERE is_forced = 1")
     assert marked == [(forced.dispatch_id,)]
 

@@ -17,6 +17,7 @@ from sklearn.linear_model import LinearRegression
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.pipeline.dispatch import Dispatch
+from support.random_examples import examples
 from support.workshop import FEATURES, Workshop
 
 KEYS = range(1, 4)
@@ -108,7 +109,9 @@ def in_database(echo: Workshop, name: str, *statements: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["upsert", "replace"])
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(acts=st.permutations(HAPPENS))
 def test_sink_ends_with_what_was_read_last(echo: Workshop, mode: str, acts: list[tuple[str, int]]) -> None:
     story = Story(echo, mode)

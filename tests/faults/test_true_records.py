@@ -11,12 +11,12 @@ from datetime import timedelta
 
 import pytest
 
+from mlops_plugin.events.details.milestones import TryStart
+from mlops_plugin.events.details.process_identity import ProcessIdentity
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchIdentity, Step
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
 from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_failed_run, close_removed
-from mlops_plugin.pipeline.recording.step_record import PROCESS
 from mlops_plugin.pipeline.runner import run_step
 from support.rejected_rows import RANGE, again, ids, quarantined
 from support.servers import ServerDatabase
@@ -106,8 +106,7 @@ def test_a_killed_dispatch_of_the_terminal_is_closed_at_once_and_a_living_one_is
     assert done.returncode == -signal.SIGKILL
     living = workshop.dispatch()
     with workshop.deployment.event_store() as store:
-        here = {PROCESS: ProcessIdentity.current().to_json()}
-        store.start_step(living.identity, "collect", details=here)
+        store.start_step(living.identity, "collect", made_by=TryStart(ProcessIdentity.current()))
         workshop.age(living.id, timedelta(days=2))
         assert close_abandoned(store) == 1
     assert workshop.record(killed.id).state == "failed"
@@ -129,22 +128,22 @@ def test_rows_that_a_killed_persist_has_committed_are_named_when_its_run_fails(w
 
 def test_a_dispatch_whose_process_runs_elsewhere_is_closed_after_a_day(workshop: Workshop) -> None:
     dispatch = workshop.dispatch()
-    elsewhere = {PROCESS: {"machine": "other-host/boot/pid", "pid": 1, "began": "5"}}
+    elsewhere = TryStart(ProcessIdentity("other-host/boot/pid", 1, began="5"))
     with workshop.deployment.event_store() as store:
-        store.start_step(dispatch.identity, "collect", details=elsewhere)
+        store.start_step(dispatch.identity, "collect", made_by=elsewhere)
         assert close_abandoned(store) == 0
         workshop.age(dispatch.id, timedelta(days=1))
         assert close_abandoned(store) == 1
 
 
 def test_a_model_that_was_removed_while_it_ran_ends_with_a_reason(workshop: Workshop) -> None:
-    gone = {PROCESS: {**ProcessIdentity.current().to_json(), "began": "0"}}
-    here = {PROCESS: ProcessIdentity.current().to_json()}
+    gone = TryStart(replace(ProcessIdentity.current(), began="0"))
+    here = TryStart(ProcessIdentity.current())
     with workshop.deployment.event_store() as store:
         for name, process in (("d-gone", gone), ("d-working", here), ("d-old", None)):
             identity = DispatchIdentity(name, "removed", "scheduled", dag_id="removed", run_id=name)
-            store.start_step(identity, "collect", details=process)
-        store.start_step(workshop.dispatch().identity, "collect", details=gone)
+            store.start_step(identity, "collect", made_by=process)
+        store.start_step(workshop.dispatch().identity, "collect", made_by=gone)
         assert close_removed(store, {"churn"}) == 1
         workshop.age("d-old", timedelta(minutes=11))
         workshop.age("d-working", timedelta(minutes=11))

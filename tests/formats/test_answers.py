@@ -307,7 +307,7 @@ def test_a_regressor_behind_an_encoder_still_tells_its_outputs(load: Load) -> No
 
 def test_an_unknown_category_is_a_refusal_in_the_models_words(load: Load) -> None:
     runtime = load(make_pipeline(encoded(), LogisticRegression()).fit(table(), CLASSES))
-    with pytest.raises(FeatureError, match="refuses the rows: ValueError: Found unknown categories"):
+    with pytest.raises(FeatureError, match=r"ValueError: .*Atlantis"):
         runtime.predict(batch(table().assign(city="Atlantis")))
 
 
@@ -316,9 +316,7 @@ def test_a_refusal_for_another_reason_is_not_blamed_on_null(load: Load) -> None:
     runtime = load(make_pipeline(*steps).fit(table(), CLASSES))
     holes = table().assign(age=None)
     assert runtime.predict(batch(holes)).num_rows == 60
-    with pytest.raises(
-        FeatureError, match=r"refuses the rows: .*Atlantis.*; NULL: 60 in 'age'; not numbers: 'city'"
-    ):
+    with pytest.raises(FeatureError, match=r"Atlantis.*\b60 in 'age'.*'city'"):
         runtime.predict(batch(holes.assign(city="Atlantis")))
 
 
@@ -377,9 +375,7 @@ class TwiceTheRows:
 
 def test_an_answer_of_the_wrong_shape_is_an_artifact_error(load: Load) -> None:
     runtime = load(TwiceTheRows(), ("age",))
-    with pytest.raises(
-        ArtifactError, match=r"about 60 rows, and its `predict` answered with an array of shape \(120,\)"
-    ):
+    with pytest.raises(ArtifactError, match=r"\b60 rows.*`predict`.*\(120,\)"):
         runtime.predict(batch(FRAME))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -161,9 +162,9 @@ def test_a_frame_of_floats_is_c_ordered() -> None:
 
 def test_documents_are_the_texts_of_one_column() -> None:
     assert InputSpec("documents", (T,)).build(ROWS) == ["a", "b"]
-    with pytest.raises(FeatureError, match="exactly one text column"):
+    with pytest.raises(FeatureError, match=r"\b2: t, x\b"):
         InputSpec("documents", (T, X)).check(ROWS.schema)
-    with pytest.raises(FeatureError, match="reads text, but 'x'"):
+    with pytest.raises(FeatureError, match="'x'"):
         InputSpec("documents", (ColumnSpec("x", "text"),)).check(ROWS.schema)
 
 
@@ -176,5 +177,5 @@ def test_other_containers() -> None:
 
 @pytest.mark.parametrize("dtype", ["integer", "int65", "datetime64[m]", ""])
 def test_a_type_that_nobody_knows_is_no_column(dtype: str) -> None:
-    with pytest.raises(ValueError, match="no type"):
+    with pytest.raises(ValueError, match=re.escape(repr(dtype))):
         ColumnSpec("x", dtype)

@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from local_stack import airflow_api
 from local_stack.airflow_api import AirflowApi
 from local_stack.progress import LocalStackError
 
@@ -17,7 +16,7 @@ SLOW = 0  # in place of a status: no answer at all
 
 
 @contextmanager
-def answering(*statuses: int) -> Iterator[tuple[AirflowApi, list[str]]]:
+def answering(*statuses: int, timeout_s: float = 20.0) -> Iterator[tuple[AirflowApi, list[str]]]:
     """A server that gives these answers in turn, and the requests that it was sent."""
     asked: list[str] = []
 
@@ -41,14 +40,10 @@ def answering(*statuses: int) -> Iterator[tuple[AirflowApi, list[str]]]:
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield AirflowApi("127.0.0.1", server.server_port), asked
+            api = AirflowApi("127.0.0.1", server.server_port, timeout_s=timeout_s, pauses_s=(0.0, 0.0))
+            yield api, asked
         finally:
             server.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_api, "_PAUSES_S", (0.0, 0.0))
 
 
 def test_request_that_changes_nothing_twice_is_repeated_while_the_server_fails() -> None:
@@ -60,9 +55,8 @@ def test_request_that_changes_nothing_twice_is_repeated_while_the_server_fails()
     assert asked == ["PATCH"] * 2
 
 
-def test_server_that_is_too_slow_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_api, "TIMEOUT_S", 0.5)
-    with answering(SLOW, 200) as (api, asked):
+def test_server_that_is_too_slow_once_is_asked_again() -> None:
+    with answering(SLOW, 200, timeout_s=0.5) as (api, asked):
         assert api.runs("wine") == []
     assert asked == ["GET"] * 2
 

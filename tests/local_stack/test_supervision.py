@@ -56,14 +56,14 @@ def test_a_component_that_ended_is_started_again_with_its_cause_told(
     supervisor = fake_airflow(once)
     supervisor.start_all()
     first = dict(supervisor.started)
-    first["scheduler"].wait()  # not until it is seen no more: that is so a moment before it has ended
+    first["scheduler"].wait()  # not until it is no longer seen: that is so a moment before it has ended
     supervisor.check()
     wait_for(layout.logs / "scheduler.log", "scheduler runs")
 
     wait_until(lambda: set(processes.components(layout.checkout)) == set(COMMANDS))
     assert {name for name in COMMANDS if supervisor.started[name] is not first[name]} == {"scheduler"}
     said = capsys.readouterr().out
-    assert f"the scheduler ended: {locked}" in said
+    assert f"the scheduler stopped: {locked}" in said
     assert str(layout.logs / "scheduler.previous.log") in said
     supervisor.check()  # all of them run
     assert capsys.readouterr().out == ""
@@ -135,5 +135,5 @@ def test_status_says_what_has_ended_and_why(
 
     assert stack.status(layout) is False
     said = capsys.readouterr().out
-    assert "scheduler      has ended: MemoryError: too much; its log: " in said
+    assert "scheduler      stopped: MemoryError: too much; its log: " in said
     assert "make up" in said

@@ -50,7 +50,7 @@ def test_up_twice_status_and_down_in_a_copy_with_a_space_in_its_name(tmp_path: P
 
         second = make("up", f"PORT={port}")
         assert second.returncode == 0, second.stdout + second.stderr
-        assert f"runs already, on port {port}" in second.stdout
+        assert f"already running on port {port}" in second.stdout
         assert {process.pid for process in processes.components(checkout).values()} == pids
         for model, rows in expected.items():
             assert f"{model} " in second.stdout

@@ -108,9 +108,8 @@ def test_dates_are_compared_by_the_day(source: WayIn, workshop: Workshop) -> Non
 
 
 def test_every_documented_interval_is_written_in_a_tested_form() -> None:
-    """README, docs and the example: no other form of an interval's bounds than those tested above."""
+    """The docs and the example: no other form of an interval's bounds than those tested above."""
     pages = [
-        REPOSITORY / "README.md",
         REPOSITORY / "include" / "config.yaml",
         *(REPOSITORY / "docs").glob("*.md"),
     ]

@@ -191,7 +191,7 @@ def test_changed_artifact_is_not_used_for_a_dispatch_that_logged_another(worksho
     workshop.run_steps(dispatch, "collect", "log")
     artifact = workshop.folder / "churn.skops"
     artifact.write_bytes(artifact.read_bytes() + b"\0")  # still loads: a zip archive ends where it says
-    with pytest.raises(ArtifactError, match="changed after it was logged"):
+    with pytest.raises(ArtifactError, match=r"churn\.skops"):
         run_step("infer", dispatch, workshop.deployment)
 
 
@@ -214,7 +214,7 @@ def test_sqlite_file_of_the_event_store_is_refused_as_source_and_sink(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, shared: str
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW_CONN_{shared.upper()}", workshop.connections["events"])
-    with pytest.raises(ConnectionUnusable, match="rows and events need a file each"):
+    with pytest.raises(ConnectionUnusable, match=rf"'{shared}'.*events\.db"):
         workshop.run(workshop.dispatch())
 
 
@@ -278,7 +278,7 @@ def test_configuration_that_changed_after_log_is_refused(
 def test_row_limit_does_not_replace_a_table_by_a_few_rows(workshop: Workshop) -> None:
     workshop.add_model("churn", sink={"mode": "replace"})
     workshop.run(workshop.dispatch())
-    with pytest.raises(SinkError, match="would leave nothing else"):
+    with pytest.raises(SinkError, match="churn_predictions"):
         workshop.run(workshop.dispatch(row_limit=1))
     workshop.run(workshop.dispatch(row_limit=1, is_dry_run=True))
     assert len(workshop.predictions()) == 5

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.events.details.step_reports import as_json
 from mlops_plugin.pipeline.distribution import MAX_BINS, MAX_CLASSES, Distribution
 
 
@@ -18,7 +19,7 @@ def of(values: Sequence[Any], kind: pa.DataType, batch_rows: int = 1_000_000) ->
     distribution = Distribution(kind)
     for start in range(0, len(values), batch_rows):
         distribution.see(pa.array(values[start : start + batch_rows], kind))
-    report: dict[str, Any] = json.loads(json.dumps(distribution.report(), allow_nan=False))
+    report: dict[str, Any] = json.loads(json.dumps(as_json(distribution.report()), allow_nan=False))
     return report
 
 

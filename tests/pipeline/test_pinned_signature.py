@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.errors import ArtifactChanged
+from mlops_plugin.events.details.step_reports import LogReport
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.workshop import Workshop
 
@@ -54,11 +55,8 @@ def test_the_signature_is_on_record(workshop: Workshop) -> None:
     assert sha256 == hashlib.sha256(sidecar(workshop).read_bytes()).hexdigest()
     dispatch = workshop.dispatch()
     workshop.run(dispatch)
-    (logged,) = (
-        event for event in workshop.events(dispatch.id) if (event.step, event.kind) == ("log", "succeeded")
-    )
-    assert logged.details is not None
-    assert logged.details["signature_sha256"] == sha256
+    (report,) = [e.details for e in workshop.events(dispatch.id) if isinstance(e.details, LogReport)]
+    assert report.signature_sha256 == sha256
 
 
 def test_a_dispatch_in_flight_of_an_earlier_version_ends(workshop: Workshop) -> None:

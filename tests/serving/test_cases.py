@@ -178,7 +178,7 @@ def test_chosen_cases_are_found_by_key(way: WayIn, workshop: Workshop) -> None:
         assert [(int(row["id"]), row["name"]) for row in rows] == [(3, "Name 003"), (50, "Name 050")]
         with pytest.raises(CaseError, match=r"\b2 .*\b1 .*: 999;"):
             cases.chosen([(3,), (999,)])
-        with pytest.raises(CaseError, match="at least one"):
+        with pytest.raises(CaseError):
             cases.chosen([])
 
 

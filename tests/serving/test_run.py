@@ -11,6 +11,7 @@ import pytest
 
 from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError
+from mlops_plugin.events.details.step_reports import CollectReport, Explained
 from mlops_plugin.events.records import DispatchRecord, summarise
 from mlops_plugin.pipeline.validation.baseline import make_baseline
 from mlops_plugin.pipeline.validation.baseline_making import make_from_query
@@ -23,6 +24,11 @@ from support.workshop import FEATURES, Workshop
 
 def _run(showroom: Showroom, workshop: Workshop, wanted: Wanted) -> Shown:
     return showroom.run(workshop.model(), wanted, "ada")
+
+
+def reports(workshop: Workshop, shown: Shown) -> list[CollectReport]:
+    details = [event.details for event in workshop.events(shown.dispatch_id)]
+    return [report for report in details if isinstance(report, CollectReport)]
 
 
 def test_a_run_predicts_what_a_dag_run_predicts(showroom: Showroom, workshop: Workshop) -> None:
@@ -50,7 +56,7 @@ def test_a_run_leaves_a_dispatch_with_who_what_and_how_long(showroom: Showroom, 
     ended = {event.step: event for event in events if event.step and event.kind == "succeeded"}
     assert list(ended) == ["collect", "log", "infer", "persist"]
     assert all(event.seconds is not None and event.seconds >= 0 for event in ended.values())
-    assert (ended["collect"].details or {})["keys"] == [["2"], ["3"]]
+    assert ended["collect"].details == CollectReport(2, keys=(("2",), ("3",)))
 
 
 def test_what_is_recorded_together_is_what_the_events_add_up_to(
@@ -140,7 +146,7 @@ def test_a_source_that_is_away_is_on_record_in_the_drivers_words(
 
 def test_nothing_is_shown_without_an_event_store(showroom: Showroom, workshop: Workshop) -> None:
     (workshop.folder / "events.db").unlink()
-    with pytest.raises(MlopsError, match="event store"):
+    with pytest.raises(MlopsError, match="mlops db upgrade"):
         showroom.run(workshop.model(), Wanted(keys=[(1,)]), None)
 
 
@@ -150,12 +156,8 @@ def test_what_if_shows_the_case_as_it_is_and_changed(showroom: Showroom, worksho
     assert {name: as_it_is[name] for name in ("id", "c")} == {name: changed[name] for name in ("id", "c")}
     assert (changed["a"], changed["b"]) == (99.0, 99.0)
     assert shown.predictions.to_pylist()[1]["prediction"] == "stays"
-    collected = next(
-        event
-        for event in workshop.events(shown.dispatch_id)
-        if event.step == "collect" and event.kind == "succeeded"
-    )
-    assert (collected.details or {})["changes"] == {"a": "99", "b": "99"}
+    (collected,) = reports(workshop, shown)
+    assert collected.changes == {"a": "99", "b": "99"}
 
 
 @pytest.mark.parametrize(
@@ -230,13 +232,9 @@ def test_an_explanation_is_on_record_as_what_it_is(showroom: Showroom, workshop:
         1 + len(FEATURES),
     )
     assert "-- why: the case, then with one feature at a time as usual in the 5 rows" in str(record.query)
-    (collected,) = [
-        event.details or {}
-        for event in workshop.events(shown.dispatch_id)
-        if (event.step, event.kind) == ("collect", "succeeded")
-    ]
-    assert collected["keys"] == [["1"]]
-    assert collected["why"] == {"references": "cases", "features": list(FEATURES)}
+    (collected,) = reports(workshop, shown)
+    assert collected.keys == (("1",),)
+    assert collected.why == Explained("cases", tuple(FEATURES))
 
 
 def test_an_explanation_takes_its_references_from_the_baseline_of_this_artifact(

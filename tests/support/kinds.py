@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 
 FAST = "MLOPS_TESTS_FAST"
-# What a function that starts something is called, and the marks that a test gets which reaches it.
+# What a function that starts or searches something is called, and the marks of a test that reaches it.
 _STARTERS = {
     "start_mariadb": ("server",),
     "start_postgres": ("server",),
     "start_s3": ("server",),
     "running_airflow": ("airflow", "slow"),
     "sync_playwright": ("browser",),
+    # Hypothesis inside of a test: over a fixture, or as a machine of states.
+    "given": ("property",),
+    "run_state_machine_as_test": ("property",),
 }
 _SERVER_FIXTURES = frozenset(("mariadb", "postgres", "mariadb_database", "postgres_database"))
 # Parts of the names by which a test asks for a fixture while it runs: `odbc-mariadb`, `mysql`, `postgres`.

@@ -12,6 +12,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from mlops_plugin.databases.sink.write_request import Order, Written
+from mlops_plugin.events.details.step_reports import Place as Destination
 from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
@@ -262,5 +263,5 @@ class WatchedSink:
         self._seen.world.oracle.release(self._seen.story)
         point()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Destination:
         return self._sink.describe()

@@ -17,12 +17,12 @@ import adbc_driver_sqlite.dbapi
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
+from mlops_plugin.events.details.step_reports import PlanReport
 from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id, new_dispatch_id
 from mlops_plugin.pipeline.recording.step_record import Attempt
-from mlops_plugin.pipeline.recording.step_reports import PlanReport
 from mlops_plugin.pipeline.runner import ArtifactFiles, ConfiguredSource
 from mlops_plugin.pipeline.staging.shelf import Shelf
 from mlops_plugin.pipeline.step_runner import StepRunner

@@ -17,6 +17,8 @@ FILES = (
     "airflow/test_two_doors.py",
     "config/test_config_excerpt.py",
     "events/test_marks.py",
+    "pipeline/reading/test_cursor_property.py",
+    "pipeline/test_dispatch_round_trip.py",
     "support/test_servers.py",
     "web/showroom/test_showroom_in_browser.py",
 )
@@ -70,6 +72,13 @@ def test_a_property_is_marked(marks: dict[str, set[str]]) -> None:
     tests = of(marks, "config/test_config_excerpt.py")
     assert "property" in tests["test_any_bytes_load_or_complain"]
     assert "property" not in tests["test_one_of_a_thousand_models_costs_a_fraction_of_the_file"]
+
+
+@pytest.mark.parametrize(
+    "file", ["pipeline/test_dispatch_round_trip.py", "pipeline/reading/test_cursor_property.py"]
+)
+def test_a_property_inside_of_a_test_is_marked(marks: dict[str, set[str]], file: str) -> None:
+    assert "property" in set().union(*of(marks, file).values())
 
 
 def test_no_server_starts_in_a_fast_run(monkeypatch: pytest.MonkeyPatch) -> None:

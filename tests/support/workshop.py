@@ -112,6 +112,22 @@ class Workshop:
             **connections,
         }
 
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """This process belongs to the deployment inside."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            yield
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """The same, and the event store has its tables."""
+        with self.entered():
+            with self.deployment.event_store() as store:
+                upgrade(store.address)
+            yield
+
     @property
     def loaded(self) -> LoadedConfig:
         return load_config(self.config_file)
@@ -180,14 +196,11 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
     """A deployment whose connections this process can use."""
     workshop = Workshop(tmp_path)
-    for name, value in workshop.environment.items():
-        monkeypatch.setenv(name, value)
-    with workshop.deployment.event_store() as store:
-        upgrade(store.address)
-    return workshop
+    with workshop.ready():
+        yield workshop
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.error
 import urllib.request
@@ -12,9 +13,8 @@ from typing import Any
 from urllib.parse import urlencode, urljoin
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from mlops_plugin.events.migrating import upgrade
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
 from support.workshop import Workshop
@@ -92,13 +92,35 @@ def web_airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> I
     """Airflow's API server alone over a workshop with one model, `churn`, and a user of each role."""
     workshop = Workshop(tmp_path_factory.mktemp("web"))
     workshop.metadata = postgres.new_database()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
+    with workshop.ready():
+        pass  # tests that look into it themselves enter it again
     with running_airflow(workshop, components=["api-server"], roles=ROLES) as airflow:
         yield airflow
+
+
+@contextlib.contextmanager
+def signed_in(airflow: RunningAirflow, browser: Browser, user: str, **settings: Any) -> Iterator[Page]:
+    """A page of a user."""
+    answer = airflow.api.call("POST", "/auth/token", {"username": user, "password": user})
+    context = browser.new_context(base_url=airflow.api.url, **settings)
+    context.add_cookies([{"name": "_token", "value": answer["access_token"], "url": airflow.api.url}])
+    yield context.new_page()
+    context.close()
+
+
+@contextlib.contextmanager
+def without_errors(page: Page) -> Iterator[Page]:
+    """The page; an error of our scripts inside fails the test."""
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def listen(said: ConsoleMessage) -> None:
+        if said.type == "error" and "/mlops/" in str(said.location):
+            errors.append(said.text)
+
+    page.on("console", listen)
+    yield page
+    assert errors == []
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from urllib.parse import quote
 import pytest
 
 from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.store import EventStore
 from support.airflow_process import REPOSITORY, RunningAirflow, airflow_environment, running_airflow
 from support.event_stories import new_identity
@@ -148,11 +147,7 @@ def door(
 ) -> Iterator[Door]:
     workshop = Workshop(tmp_path_factory.mktemp("access"))
     workshop.metadata = postgres.new_database()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
+    with workshop.ready():
         for name in ("wine", "gone"):
             workshop.add_model(name)
         made = {name: workshop.dispatch(name) for name in ("churn", "wine", "gone")}

@@ -61,9 +61,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterato
         source={"query": "SELECT id, a, b, c, 'stays' AS truth FROM customers ORDER BY id"},
         showroom={"title": "Churn", "truth": "truth", "image": {"width": 3, "height": 1}},
     )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
+    with workshop.entered():
         failed, succeeded = _past(workshop)
         with running_airflow(
             workshop, components=["api-server", "dag-processor"], roles=("Admin", "Viewer")

@@ -9,7 +9,6 @@ from urllib.parse import urljoin
 
 import pytest
 
-from mlops_plugin.events.migrating import upgrade
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
 from support.workshop import Workshop
@@ -26,13 +25,8 @@ def client(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterat
     """A program that calls the server as its proxy does: with the whole path."""
     workshop = Workshop(tmp_path_factory.mktemp("prefix"))
     workshop.metadata = postgres.new_database()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
     settings = {"AIRFLOW__API__BASE_URL": BASE}
-    with running_airflow(workshop, settings, components=["api-server"]) as airflow:
+    with workshop.ready(), running_airflow(workshop, settings, components=["api-server"]) as airflow:
         yield Client(airflow, _token(airflow))
 
 

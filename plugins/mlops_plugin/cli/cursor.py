@@ -1,4 +1,4 @@
-"""`mlops cursor`: shows the models' high-water marks and sets them."""
+"""`mlops cursor`: shows the models' watermarks and sets them."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mlops_plugin.events.details.step_reports import PersistReport, StepReport
 from mlops_plugin.events.records import Step
 from mlops_plugin.orchestration.data_intervals import interval_at
 from mlops_plugin.orchestration.rendering import render, require_interval
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.recording.reconciliation import close_abandoned
-from mlops_plugin.pipeline.recording.step_reports import PersistReport, StepReport
 from mlops_plugin.pipeline.runner import run_dispatch
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _bar(progress: Progress, step: Step) -> Iterator[OnRows]:
         progress.update(task, advance=rows, rate=f"{rate:,.0f}/s")
 
     yield on_rows
-    # `log` handles no rows, but speaks for all of them.
+    # `log` handles no rows; its bar shows all of them.
     done = total or 0 if step == "log" else progress.tasks[task].completed
     progress.update(task, total=done, completed=done)
 

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="list every problem of the configuration")
+    check = commands.add_parser("check", help="list every problem in the configuration")
     check.add_argument("models", nargs="*", metavar="MODEL", help="only these models (default: all)")
     check.add_argument(
         "--connect",
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--round-trip",
         action="store_true",
-        help="as --connect, and send golden rows through a temporary table of the source",
+        help="like --connect, and send golden rows through a temporary table of the source",
     )
     check.set_defaults(run=_check)
 
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     cursor = commands.add_parser("cursor", help="show or set the watermark of models that read only new rows")
     cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last watermarks")
     change = cursor.add_mutually_exclusive_group()
-    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from here on, less the lag")
+    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from VALUE on, minus the lag")
     change.add_argument("--reset", action="store_true", help="the next dispatch starts at `initial`")
     cursor.set_defaults(run=_cursor, complain=cursor.error)
 
@@ -111,19 +111,21 @@ def _parser() -> argparse.ArgumentParser:
     baseline.add_argument(
         "--query",
         metavar="SQL",
-        help="rows to look at, e.g. the training data's (default: the model's query)",
+        help="rows to summarize, e.g. the training data (default: the model's query)",
     )
     baseline.set_defaults(run=_baseline)
 
     sign = commands.add_parser(
-        "sign", help="write a model's signature: what it reads, and rows with its answers"
+        "sign", help="write a model's signature: its input columns, and rows with its answers"
     )
     sign.add_argument("model", metavar="MODEL")
     rows = sign.add_mutually_exclusive_group()
-    rows.add_argument("--rows", type=Path, metavar="FILE", help="rows of training: Parquet, CSV or JSON")
+    rows.add_argument("--rows", type=Path, metavar="FILE", help="training rows: a Parquet, CSV or JSON file")
     rows.add_argument("--query", metavar="SQL", help="rows to choose from (default: the model's query)")
     sign.add_argument(
-        "--synthetic", action="store_true", help="make the rows up: those of the data may be personal"
+        "--synthetic",
+        action="store_true",
+        help="make rows up instead of storing real ones, which may be personal",
     )
     sign.set_defaults(run=_sign)
 
@@ -133,14 +135,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
 
-    database = commands.add_parser("db", help="the event store's tables")
+    database = commands.add_parser("db", help="create or upgrade the event store's tables")
     actions = database.add_subparsers(required=True, metavar="ACTION")
     upgrade = actions.add_parser("upgrade", help="create the tables or bring them up to date; safe to repeat")
     upgrade.set_defaults(run=_db_upgrade)
     current = actions.add_parser("current", help="print the version of the tables")
     current.set_defaults(run=_db_current)
 
-    roles = commands.add_parser("roles", help="who may see and use the views in Airflow")
+    roles = commands.add_parser("roles", help="grant Airflow's roles the right to see and use the views")
     role_actions = roles.add_subparsers(required=True, metavar="ACTION")
     sync = role_actions.add_parser(
         "sync", help="create the views' permissions and grant them to Airflow's roles"

@@ -144,7 +144,7 @@ def parse(text: str) -> Document:
 
 
 class _Composer(yaml.CSafeLoader):
-    """libyaml's composer, with a limit on nesting: it recurses in C, where too deep is a crash."""
+    """libyaml's composer, with a limit on nesting: it recurses in C and would crash."""
 
     _depth = 0
 

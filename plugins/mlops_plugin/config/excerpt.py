@@ -14,8 +14,8 @@ _MODELS_KEY = re.compile(r"""^["']?models["']?[ \t]*:""", re.MULTILINE)
 _TOP_LEVEL = re.compile(r"^[^\s#]", re.MULTILINE)
 _FIRST_ENTRY = re.compile(r"^( +)[^\s#]", re.MULTILINE)
 _HEADER = re.compile(r"""(["']?)([A-Za-z0-9_.\-]+)\1:[ \t]*(?:#.*)?\r?""")
-# What an excerpt could read differently from the whole file: aliases, a second document, quoted texts and
-# lists over several lines (their lines may look like keys), line breaks that only YAML knows.
+# What could mean something else in an excerpt than in the whole file: aliases, a second document, quoted
+# texts and lists over several lines (their lines may look like keys), line breaks that only YAML knows.
 _ALIAS = re.compile(r"(?:[:,\-][ \t]+|[\[{][ \t]*)\*[^\s*/,]|^[ \t]+\*\S+[ \t]*$", re.MULTILINE)
 _STRANGE_TOP_LEVEL = re.compile(r"^(?!\s|#|[A-Za-z_]+:|\Z)", re.MULTILINE)
 _OPEN_VALUE = re.compile(
@@ -40,7 +40,7 @@ class Block:
 
 
 class Excerpts:
-    """A configuration's text, cut into its models; `blocks` is empty where it has no `models:` lines."""
+    """A configuration's text, cut into its models; `blocks` is empty if it has no `models:` lines."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -60,7 +60,7 @@ class Excerpts:
         return self.text[:first] + before + kept + after + self.text[last:]
 
     def faithful(self, name: str) -> str | None:
-        """The text with one model only, if it surely reads as it does in the whole file; else None."""
+        """The text with one model only, if it certainly means the same as in the whole file; else None."""
         found = [block for block in self.blocks if block.name == name]
         if len(found) != 1 or not self._is_regular:
             return None
@@ -68,7 +68,7 @@ class Excerpts:
         return None if _ALIAS.search(excerpt) or _OPEN_VALUE.search(excerpt) else excerpt
 
     def faithful_settings(self) -> str | None:
-        """The text without models, if it surely reads as it does in the whole file; else None."""
+        """The text without models, if it certainly means the same as in the whole file; else None."""
         if not self.blocks or not self._is_regular:
             return None
         excerpt = self.without_models()
@@ -78,8 +78,8 @@ class Excerpts:
     def _is_regular(self) -> bool:
         """Whether the models' lines are cut where YAML would cut them.
 
-        A key inside a quoted text of another model only cuts that one short; but one in the last model
-        could be taken for the end of the section.
+        A key inside a quoted text of another model only cuts that model short. One in the last model could
+        look like the end of the section.
         """
         text, last = self.text, self.blocks[-1]
         return not (
@@ -93,7 +93,7 @@ class Excerpts:
 
 
 def _cut(text: str) -> tuple[tuple[Block, ...], bool]:
-    """The models' lines, and whether some entry was not written as a plain `name:` line."""
+    """The models' lines, and whether an entry is written in any other way than as a plain `name:` line."""
     models = _MODELS.search(text)
     if models is None:
         return (), True

@@ -66,7 +66,7 @@ def find_config_file() -> Path:
 def load_config(path: Path, *, only: str | None = None) -> LoadedConfig:
     """Read, check and complete a configuration file.
 
-    Raises `ConfigError` with everything that is wrong where the file as a whole cannot be used. What is
+    Raises `ConfigError` with everything that is wrong if the file as a whole cannot be used. What is
     wrong with single models is in `broken`. With `only`, just that model is looked at and returned, which is
     cheap in a large file.
     """
@@ -139,7 +139,7 @@ def _may_share_table(model: ModelConfig, text: str) -> bool:
 
 
 def _table_parts(model: ModelConfig) -> tuple[str, str]:
-    """Schema (empty where none is named) and table, without case and quotes.
+    """Schema (empty if none is named) and table, without case and quotes.
 
     Without case, because the engines disagree whether it matters, and overwriting is not undone.
     """

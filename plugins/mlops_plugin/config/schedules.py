@@ -84,7 +84,7 @@ def parse_schedule(value: object) -> Schedule | None:
         raise ValueError(f"not a schedule; {_EXAMPLES}")  # noqa: TRY004 (pydantic reports ValueError only)
     schedule = value.strip()
     if not schedule:
-        raise ValueError("an empty text is no schedule; for manual runs only write null")
+        raise ValueError("an empty text is not a schedule; for manual runs only, write null")
     if schedule.startswith("@"):
         return _parse_preset(schedule)
     if _LOOKS_LIKE_DURATION.fullmatch(schedule):
@@ -130,7 +130,7 @@ def has_whole_hours(name: str) -> bool:
 
 def _check_assets(names: tuple[object, ...]) -> tuple[str, ...]:
     if not names:
-        raise ValueError("the list of asset names is empty; for manual runs only write null")
+        raise ValueError("the list of asset names is empty; for manual runs only, write null")
     checked = []
     for name in names:
         if not isinstance(name, str) or not name.strip() or not name.isascii():

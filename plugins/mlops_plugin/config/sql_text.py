@@ -47,7 +47,7 @@ def check_table(table: str) -> str:
     """A table name in up to three parts. Raises `ValueError` that says how to write one."""
     if not _TABLE.fullmatch(table):
         raise ValueError(
-            f"'{table}' is no table name; write 'table' or 'schema.table', and a part with a dot or a quote "
-            "in double quotes"
+            f"'{table}' is not a table name; write 'table' or 'schema.table', and a part with a dot or a "
+            "quote in double quotes"
         )
     return table

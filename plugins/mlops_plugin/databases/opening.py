@@ -27,7 +27,7 @@ _DRIVERS: Mapping[str, tuple[str, str]] = {
 
 
 def expected_engine(spec: ConnectionSpec) -> Engine | None:
-    """The engine behind a connection, as far as the connection tells it; None if only its server does."""
+    """The engine behind a connection if its settings name it; None if only the server knows."""
     if spec.conn_type.lower() != "odbc":
         return engine_named(spec.conn_type)
     from mlops_plugin.databases.drivers.odbc.connection_string import driver_name

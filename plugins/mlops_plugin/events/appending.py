@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,32 +10,49 @@ import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events import sql_dialects, tables
+from mlops_plugin.events.details.serialization import write_details
 from mlops_plugin.events.records import (
+    Details,
     DispatchIdentity,
     DispatchRecord,
     EventRecord,
     Kind,
+    LogEntry,
     Step,
     clean,
     first_line,
-    identity_details,
-    plain,
     summarise,
 )
 from mlops_plugin.events.tables import DISPATCH_ID_CHARS, ERROR_CHARS, NAME_CHARS
-from mlops_plugin.masking import masked, masked_values
-
-_NAMES = frozenset(("columns", "first_key", "last_key", "state"))  # of details: no texts
+from mlops_plugin.masking import masked
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def beginning(identity: DispatchIdentity) -> EventRecord:
     _check_identity(identity)
-    details = identity_details(identity)
-    for name in ("requested_by", "dag_id", "run_id"):
-        details[name] = details[name] and clean(details[name], NAME_CHARS)
-    return replace(new_event(identity.dispatch_id, "started", details=details), model=identity.model)
+    stored = replace(
+        identity,
+        requested_by=_name(identity.requested_by),
+        dag_id=_name(identity.dag_id),
+        run_id=_name(identity.run_id),
+        data_interval_start=_utc(identity.data_interval_start),
+        data_interval_end=_utc(identity.data_interval_end),
+    )
+    return replace(new_event(identity.dispatch_id, "started", details=stored), model=identity.model)
+
+
+def logged(dispatch_id: str, entry: LogEntry) -> EventRecord:
+    stored: LogEntry = replace(entry, **write_details(entry))
+    return replace(new_event(dispatch_id, "logged", "log", details=stored), row_count=entry.rows)
+
+
+def _name(text: str | None) -> str | None:
+    return text and clean(text, NAME_CHARS)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def _check_identity(identity: DispatchIdentity) -> None:
@@ -61,7 +77,7 @@ def new_event(
     try_number: int | None = None,
     partition: int | None = None,
     error: str | None = None,
-    details: Mapping[str, Any] | None = None,
+    details: Details | None = None,
 ) -> EventRecord:
     return EventRecord(
         id=None,
@@ -75,15 +91,8 @@ def new_event(
         row_count=None,
         seconds=None,
         error=None if error is None else first_line(masked(error), ERROR_CHARS),
-        details=None if details is None else _without_secrets(kind, plain(details)),
+        details=details,
     )
-
-
-def _without_secrets(kind: Kind, details: dict[str, Any]) -> dict[str, Any]:
-    """All texts but names and keys: a column may be called like a password, and must still be found."""
-    if kind == "started":  # who makes the dispatch, and which
-        return details
-    return {name: item if name in _NAMES else masked_values(item) for name, item in details.items()}
 
 
 def store_now(connection: sa.Connection) -> datetime:
@@ -111,8 +120,7 @@ def append_to(
 ) -> tuple[DispatchRecord, int]:
     """Append one event to a dispatch whose row is locked; returns its new row, and the event's id."""
     event = replace(event, model=dispatch.model)
-    values = columns_of(event)
-    del values["id"]
+    values = columns_of_event(event)
     inserted = connection.execute(sa.insert(tables.events).values(values)).inserted_primary_key
     assert inserted is not None  # noqa: S101 -- every engine of the store returns the id of one inserted row
     summary = summarise(dispatch, event)
@@ -120,9 +128,16 @@ def append_to(
     return summary, int(inserted[0])
 
 
-def columns_of(record: DispatchRecord | EventRecord) -> dict[str, Any]:
+def columns_of(record: DispatchRecord) -> dict[str, Any]:
     """A record by column. Not `asdict`: that copies every value in depth, a quarter of a one-row dispatch."""
     return dict(vars(record))
+
+
+def columns_of_event(event: EventRecord) -> dict[str, Any]:
+    """An event by column, without the id, which the store gives."""
+    values = {**vars(event), "details": event.details and write_details(event.details)}
+    del values["id"]
+    return values
 
 
 def update_dispatch(connection: sa.Connection, dispatch: DispatchRecord, summary: DispatchRecord) -> None:
@@ -146,7 +161,7 @@ def locked_dispatch(connection: sa.Connection, dispatch_id: str) -> DispatchReco
 
 
 def event_id(connection: sa.Connection, event: EventRecord) -> int | None:
-    """The id of this very event if it is recorded; its try and its time tell it from others."""
+    """The id of this very event if it is recorded; its time to the microsecond identifies it."""
     same = [
         tables.events.c[name] == value if value is not None else tables.events.c[name].is_(None)
         for name, value in (

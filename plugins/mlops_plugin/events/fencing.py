@@ -6,22 +6,19 @@ while it holds the lock of the dispatch's row. So no clock and no process has to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from mlops_plugin.errors import TrySuperseded
 from mlops_plugin.events import tables
-from mlops_plugin.events.records import EventRecord, Step
+from mlops_plugin.events.details.milestones import TryStart
+from mlops_plugin.events.details.serialization import read_details
+from mlops_plugin.events.records import Details, EventRecord, Step
 
 _ORDER: tuple[Step, ...] = ("plan", "collect", "log", "infer", "persist")
 _PARTITIONED: frozenset[Step] = frozenset({"collect", "infer"})
 _E = tables.events.c
-
-# In the details of a "started" event: an id of the try that grows with time (Airflow's, a UUID of version 7).
-TRY_ID = "try_id"
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def require_newest(connection: sa.Connection, token: TryToken) -> None:
             raise TrySuperseded(
                 f"dispatch {token.dispatch_id}: '{row.step}' was started again (try {row.try_number}, "
                 f"{row.at:%Y-%m-%d %H:%M:%S} UTC) after this try of '{token.step}' had started; this try "
-                "changes nothing more"
+                "changes nothing from here on"
             )
 
 
@@ -77,17 +74,21 @@ def refuse_late_start(connection: sa.Connection, started: EventRecord) -> None:
         .order_by(_E.id.desc())
     )
     for row in connection.execute(later):
-        if not _is_of_new_run(started.details or {}, row.details or {}):
+        registered = read_details(started.step, "started", row.details, None)
+        if not _is_of_new_run(_try_id(started.details), _try_id(registered)):
             raise TrySuperseded(
                 f"dispatch {started.dispatch_id}: try {started.try_number} of '{started.step}' starts after "
                 f"try {row.try_number} has started; it does nothing"
             )
 
 
-def _is_of_new_run(started: Mapping[str, Any], registered: Mapping[str, Any]) -> bool:
+def _is_of_new_run(ours: str | None, registered: str | None) -> bool:
     """Whether tries are counted from 1 again: the run was deleted, and made once more under its old id."""
-    ours = started.get(TRY_ID)
-    return ours is not None and str(registered.get(TRY_ID) or "") < str(ours)
+    return ours is not None and (registered or "") < ours
+
+
+def _try_id(details: Details | None) -> str | None:
+    return details.try_id if isinstance(details, TryStart) else None
 
 
 def _concerns(step: Step, partition: int | None, token: TryToken) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,13 +14,13 @@ from mlops_plugin.events import tables
 from mlops_plugin.events.appending import (
     beginning,
     columns_of,
+    columns_of_event,
     locked_dispatch,
-    new_event,
     store_now,
     update_dispatch,
 )
 from mlops_plugin.events.fencing import TryToken
-from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, Step, summarise
+from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
 from mlops_plugin.events.store import EventStore
 
 
@@ -42,22 +40,11 @@ class Journal(EventStore):
     def begin(self, identity: DispatchIdentity) -> DispatchRecord:
         return self._dispatch or self._record(beginning(identity))
 
-    def start_step(
-        self,
-        identity: DispatchIdentity,
-        step: Step,
-        try_number: int = 1,
-        *,
-        partition: int | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> TryToken:
+    def _register(self, identity: DispatchIdentity, started: EventRecord) -> int:
         """Nobody else works on a new dispatch: its one try of each step needs no place among others."""
         self.begin(identity)
-        started = new_event(
-            identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=details
-        )
         self._record(started)
-        return TryToken(identity.dispatch_id, step, partition, len(self._pending))
+        return len(self._pending)
 
     def require_newest(self, token: TryToken) -> None:
         """It is the only one."""
@@ -80,9 +67,7 @@ class Journal(EventStore):
             else:  # as it is now: a process that took this one for dead may have closed it
                 stands = locked_dispatch(connection, after.dispatch_id)
                 update_dispatch(connection, stands, reduce(summarise, pending, stands))
-            rows = [{**columns_of(event), "model": after.model} for event in pending]
-            for row in rows:
-                del row["id"]
+            rows = [{**columns_of_event(event), "model": after.model} for event in pending]
             connection.execute(sa.insert(tables.events), rows)
 
         self._store.write("recording a dispatch", append)

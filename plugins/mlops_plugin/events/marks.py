@@ -25,7 +25,7 @@ _ATTEMPTS = 20  # of a mark whose number another process has taken
 
 
 @dataclass(frozen=True)
-class HighWaterMark:
+class Watermark:
     """One mark; `value` is None if the model starts again at `source.cursor.initial`.
 
     `generation` counts how often people have set the mark of the model: a dispatch moves the mark only in the
@@ -44,51 +44,49 @@ class HighWaterMark:
 
 
 # Given the current mark, the value to move it to; None to keep it.
-Move = Callable[[HighWaterMark | None], str | None]
+Move = Callable[[Watermark | None], str | None]
 
 
-def newest_mark(store: EventStore, model: str) -> HighWaterMark | None:
+def newest_mark(store: EventStore, model: str) -> Watermark | None:
     """The current mark, or None before the first. Raises `EventStoreError`."""
-    with store.read("reading a high-water mark") as connection:
+    with store.read("reading a watermark") as connection:
         return _newest(connection, model)
 
 
-def mark_history(store: EventStore, model: str, *, limit: int) -> list[HighWaterMark]:
+def mark_history(store: EventStore, model: str, *, limit: int) -> list[Watermark]:
     """The last marks, newest first. Raises `EventStoreError`."""
     wanted = sa.select(tables.marks).where(_M.model == model).order_by(_M.number.desc()).limit(limit)
-    with store.read("reading high-water marks") as connection:
-        return [HighWaterMark(**row._mapping) for row in connection.execute(wanted)]
+    with store.read("reading watermarks") as connection:
+        return [Watermark(**row._mapping) for row in connection.execute(wanted)]
 
 
 def move_mark(
     store: EventStore, model: str, column: str, kind: str, token: TryToken, move: Move
-) -> HighWaterMark | None:
+) -> Watermark | None:
     """A try of a dispatch moves the mark to what `move` returns; returns the new mark, or None if it stays.
 
     Raises `TrySuperseded` if a newer try has registered: then it is that one's to move.
     """
 
-    def moved(newest: HighWaterMark | None) -> HighWaterMark | None:
+    def moved(newest: Watermark | None) -> Watermark | None:
         value = move(newest)
         if value is None:
             return None
         generation = newest.generation if newest else 0
-        return HighWaterMark(
-            model, column, value, kind, token.dispatch_id, None, _UNDATED, generation=generation
-        )
+        return Watermark(model, column, value, kind, token.dispatch_id, None, _UNDATED, generation=generation)
 
     return _append(store, model, moved, token)
 
 
 def set_mark(
     store: EventStore, model: str, column: str, value: str | None, kind: str | None, user: str | None
-) -> HighWaterMark:
+) -> Watermark:
     """A person sets the mark; with `value` None the next dispatch starts from the beginning."""
     set_by = clean(user or "unknown", tables.NAME_CHARS)
 
-    def put(newest: HighWaterMark | None) -> HighWaterMark:
+    def put(newest: Watermark | None) -> Watermark:
         generation = newest.generation + 1 if newest else 1
-        return HighWaterMark(model, column, value, kind, None, set_by, _UNDATED, generation=generation)
+        return Watermark(model, column, value, kind, None, set_by, _UNDATED, generation=generation)
 
     mark = _append(store, model, put)
     assert mark is not None  # noqa: S101 -- `put` always gives one
@@ -98,10 +96,10 @@ def set_mark(
 def _append(
     store: EventStore,
     model: str,
-    choose: Callable[[HighWaterMark | None], HighWaterMark | None],
+    choose: Callable[[Watermark | None], Watermark | None],
     token: TryToken | None = None,
-) -> HighWaterMark | None:
-    def append(connection: sa.Connection) -> HighWaterMark | None:
+) -> Watermark | None:
+    def append(connection: sa.Connection) -> Watermark | None:
         if token is not None:
             locked_dispatch(connection, token.dispatch_id)
             require_newest(connection, token)
@@ -118,12 +116,11 @@ def _append(
 
     for _ in range(_ATTEMPTS):
         try:
-            return store.write("recording a high-water mark", append)
+            return store.write("recording a watermark", append)
         except _NumberTaken:
             continue  # another process was faster: its mark is the newest now
     raise EventStoreError(
-        f"event store: the high-water mark of {model} was changed by others {_ATTEMPTS} times in a row; "
-        "try again"
+        f"event store: the watermark of {model} was changed by others {_ATTEMPTS} times in a row; try again"
     )
 
 
@@ -131,7 +128,7 @@ class _NumberTaken(Exception):
     """Another process has recorded the mark of this number."""
 
 
-def _newest(connection: sa.Connection, model: str) -> HighWaterMark | None:
+def _newest(connection: sa.Connection, model: str) -> Watermark | None:
     wanted = sa.select(tables.marks).where(_M.model == model).order_by(_M.number.desc()).limit(1)
     row = connection.execute(wanted).one_or_none()
-    return None if row is None else HighWaterMark(**row._mapping)
+    return None if row is None else Watermark(**row._mapping)

@@ -5,7 +5,7 @@ Lists are read by key (`Cursor`), never by offset, and counted up to a bound: ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -15,6 +15,8 @@ import sqlalchemy as sa
 
 from mlops_plugin.events import tables
 from mlops_plugin.events.appending import store_now
+from mlops_plugin.events.details.serialization import read_details
+from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.records import Cursor, DispatchRecord, EventRecord, Origin, State
 
 _FEW_MODELS = 16  # of a restricted filter; more are not read one by one
@@ -98,7 +100,7 @@ class EventReading:
         """Everything that happened to a dispatch, in the order of recording."""
         wanted = sa.select(tables.events).where(_E.dispatch_id == dispatch_id).order_by(_E.id)
         with self.read("reading the events of a dispatch") as connection:
-            return [EventRecord(**row._mapping) for row in connection.execute(wanted)]
+            return [_event(row._mapping) for row in connection.execute(wanted)]
 
     def dispatches(
         self,
@@ -156,8 +158,8 @@ class EventReading:
 
     def history(
         self, wanted: DispatchFilter, *, limit: int = 200
-    ) -> list[tuple[DispatchLine, list[Mapping[str, Any]]]]:
-        """The newest `limit` that pass, oldest first, each with the details of its last `infer`.
+    ) -> list[tuple[DispatchLine, list[InferReport]]]:
+        """The newest `limit` that pass, oldest first, each with the reports of its last `infer`.
 
         Dispatches of the Showroom are included only if the filter asks for that origin.
         """
@@ -250,7 +252,7 @@ def read_one(connection: sa.Connection, dispatch_id: str) -> DispatchRecord | No
 
 def read_history(
     connection: sa.Connection, wanted: DispatchFilter, *, limit: int
-) -> list[tuple[DispatchLine, list[Mapping[str, Any]]]]:
+) -> list[tuple[DispatchLine, list[InferReport]]]:
     """The newest dispatches that pass, oldest first, each with what its last `infer` reported by partition.
 
     Dispatches of the Showroom are included only if the filter asks for that origin.
@@ -275,17 +277,24 @@ def _read_stored(
 
 def read_infer_reports(
     connection: sa.Connection, dispatch_ids: Sequence[str]
-) -> dict[str, list[Mapping[str, Any]]]:
-    """The details of each dispatch's last successful `infer`, one for each partition, by dispatch id."""
+) -> dict[str, list[InferReport]]:
+    """The report of each dispatch's last successful `infer`, one for each partition, by dispatch id."""
     query = (
-        sa.select(_E.dispatch_id, _E.partition_number, _E.details)
+        sa.select(_E.dispatch_id, _E.partition_number, _E.details, _E.row_count)
         .where(_E.dispatch_id.in_(dispatch_ids), _E.step == "infer", _E.kind == "succeeded")
         .order_by(_E.dispatch_id, _E.id)
     )
-    found: dict[str, dict[int | None, Mapping[str, Any]]] = {}
+    found: dict[str, dict[int | None, InferReport]] = {}
     for row in connection.execute(query):
-        found.setdefault(row.dispatch_id, {})[row.partition_number] = row.details or {}
+        report = read_details("infer", "succeeded", row.details, row.row_count)
+        if isinstance(report, InferReport):
+            found.setdefault(row.dispatch_id, {})[row.partition_number] = report
     return {dispatch_id: list(reports.values()) for dispatch_id, reports in found.items()}
+
+
+def _event(stored: sa.RowMapping) -> EventRecord:
+    details = read_details(stored["step"], stored["kind"], stored["details"], stored["row_count"])
+    return EventRecord(**{**stored, "details": details})
 
 
 def older_than(query: sa.Select[Any], cursor: Cursor | None) -> sa.Select[Any]:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal, NamedTuple
 
+from mlops_plugin.events.details.milestones import FinalCounts, PartitionCounts, Reconciliation, TryStart
+from mlops_plugin.events.details.step_reports import InferReport, PersistReport, StepReport
+
 Origin = Literal["scheduled", "manual", "backfill", "asset", "showroom", "terminal"]
 State = Literal["running", "succeeded", "failed"]
 Step = Literal["plan", "collect", "log", "infer", "persist"]  # `plan` only if rows are partitioned
@@ -41,6 +44,9 @@ class DispatchIdentity:
     data_interval_end: datetime | None = None  # aware
     dry_run: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
 
 @dataclass(frozen=True)
 class LogEntry:
@@ -54,6 +60,14 @@ class LogEntry:
     artifact_uri: str
     config_sha256: str
     query: str  # as it was run, templates rendered
+
+    def to_json(self) -> dict[str, Any]:
+        """Without `rows`, which the event has in a column of its own."""
+        return {name: value for name, value in vars(self).items() if name != "rows"}
+
+
+# What an event knows beside its columns. Its kind, and for the end of a step the step, decide which it is.
+Details = DispatchIdentity | TryStart | LogEntry | PartitionCounts | StepReport | FinalCounts | Reconciliation
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class EventRecord:
     row_count: int | None
     seconds: float | None
     error: str | None  # first line
-    details: dict[str, Any] | None
+    details: Details | None  # `serialization` writes and reads it
 
 
 @dataclass(frozen=True)
@@ -135,57 +149,54 @@ def summarise(dispatch: DispatchRecord | None, event: EventRecord) -> DispatchRe
 
 
 def _first(event: EventRecord) -> DispatchRecord:
-    if event.details is None or event.kind != "started" or event.step is not None:
-        raise ValueError(f"the first event of dispatch {event.dispatch_id} is not its beginning")
-    identity = dict(event.details)
-    for name in ("data_interval_start", "data_interval_end"):
-        identity[name] = identity[name] and datetime.fromisoformat(identity[name])
+    if not isinstance(event.details, DispatchIdentity):
+        raise ValueError(  # noqa: TRY004 -- an event in a wrong place, no wrong argument
+            f"the first event of dispatch {event.dispatch_id} is not its beginning"
+        )
+    identity = vars(event.details)
     return DispatchRecord(**identity, state="running", created_at=event.at, updated_at=event.at)
 
 
 def _by_dispatch_event(event: EventRecord) -> dict[str, Any]:
-    details = event.details or {}
-    match event.kind:
-        case "started":
+    match event.kind, event.details:
+        case "started", _:
             return {"state": "running", "finished_at": None, "error": None}
-        case "succeeded":
-            return {"state": "succeeded", "finished_at": event.at, "error": None, **details}
-        case "failed":
+        case "succeeded", counts:
+            final = vars(counts) if isinstance(counts, FinalCounts) else {}
+            return {"state": "succeeded", "finished_at": event.at, "error": None, **final}
+        case "failed", _:
             return {"state": "failed", "finished_at": event.at, "error": event.error}
-        case "reconciled":
-            return {"state": details["state"], "finished_at": event.at, "error": event.error}
+        case "reconciled", Reconciliation(state=state):
+            return {"state": state, "finished_at": event.at, "error": event.error}
         case _:
             return {}
 
 
 def _by_step_event(event: EventRecord, step: Step) -> dict[str, Any]:
-    details = event.details or {}
-    match event.kind:
-        case "started":  # also of a cleared task: a closed dispatch is open again
+    match event.kind, event.details:
+        case "started", _:  # also of a cleared task: a closed dispatch is open again
             reopened = {"state": "running", "finished_at": None, "error": None}
             return {**reopened, **dict.fromkeys(_COUNTS[step])}
-        case "logged":
-            return {"rows_collected": event.row_count, **details}
-        case "counted":  # by `persist`, which is the first to see all partitions
-            return details
+        case "logged", LogEntry() as entry:
+            return {"rows_collected": event.row_count, **entry.to_json()}
+        case "counted", PartitionCounts() as counts:  # by `persist`, which is the first to see all partitions
+            return dict(vars(counts))
         # What the partitions of a step counted, the dispatch as a whole adds up.
-        case "succeeded" if _COUNTS[step] and event.partition_number is None:
-            others = ("rows_rejected", "rows_superseded")
-            counted = {name: details[name] for name in others if name in details}
-            return {_COUNTS[step][0]: event.row_count, **counted}
+        case "succeeded", report if _COUNTS[step] and event.partition_number is None:
+            return {_COUNTS[step][0]: event.row_count, **_counted_beside(report)}
         case _:
             return {}
 
 
-def identity_details(identity: DispatchIdentity) -> dict[str, Any]:
-    details: dict[str, Any] = plain(vars(identity))
-    return details
-
-
-def log_details(entry: LogEntry) -> dict[str, Any]:
-    details: dict[str, Any] = plain(vars(entry))
-    del details["rows"]  # the event's own row_count
-    return details
+def _counted_beside(report: Details | None) -> dict[str, int]:
+    """What a step counted beside the rows that it passed on."""
+    match report:
+        case InferReport():
+            return {"rows_rejected": report.rows_rejected}
+        case PersistReport():
+            return {"rows_superseded": report.accounts.superseded}
+        case _:
+            return {}
 
 
 def plain(value: Any) -> Any:

@@ -6,12 +6,12 @@ updated in the transaction that appends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -26,10 +26,13 @@ from mlops_plugin.events.appending import (
     has_events,
     insert_unless_there,
     locked_dispatch,
+    logged,
     new_event,
     next_moment,
     store_now,
 )
+from mlops_plugin.events.details.milestones import FinalCounts, PartitionCounts, Reconciliation, TryStart
+from mlops_plugin.events.details.step_reports import StepReport
 from mlops_plugin.events.fencing import TryToken, refuse_late_start, require_newest
 from mlops_plugin.events.migrating import check_schema
 from mlops_plugin.events.reading import EventReading
@@ -39,7 +42,6 @@ from mlops_plugin.events.records import (
     EventRecord,
     LogEntry,
     Step,
-    log_details,
     summarise,
 )
 from mlops_plugin.wait_limits import StoreLimits
@@ -112,24 +114,27 @@ class EventStore(EventReading):
         try_number: int = 1,
         *,
         partition: int | None = None,
-        details: Mapping[str, Any] | None = None,
+        made_by: TryStart | None = None,
     ) -> TryToken:
         """Register a try of a step, and begin its dispatch or open it again; returns the try's token.
 
         From then on, older tries that pass their tokens can no longer record anything. Raises
         `TrySuperseded` if a later try of the same step has registered before.
         """
-        begun = beginning(identity)
         started = new_event(
-            identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=details
+            identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=made_by
         )
+        return TryToken(identity.dispatch_id, step, partition, self._register(identity, started))
 
+    def _register(self, identity: DispatchIdentity, started: EventRecord) -> int:
+        """Record that a try has started; returns the id of that event."""
+        begun = beginning(identity)
         sent: EventRecord | None = None  # by a transaction of which nobody knows whether it was committed
 
-        def start(connection: sa.Connection) -> TryToken:
+        def start(connection: sa.Connection) -> int:
             nonlocal sent
             if sent is not None and (known := event_id(connection, sent)) is not None:
-                return TryToken(identity.dispatch_id, step, partition, known)
+                return known
             insert_unless_there(connection, summarise(None, replace(begun, at=store_now(connection))))
             dispatch = locked_dispatch(connection, identity.dispatch_id)
             refuse_late_start(connection, started)
@@ -139,9 +144,9 @@ class EventStore(EventReading):
                 dispatch, _ = append_to(connection, dispatch, replace(begun, at=at))
             sent = replace(started, at=at)
             _, number = append_to(connection, dispatch, sent)
-            return TryToken(identity.dispatch_id, step, partition, number)
+            return number
 
-        return self.write(f"recording '{step} started'", start, repeats_lost_commit=True)
+        return self.write(f"recording '{started.step} started'", start, repeats_lost_commit=True)
 
     def require_newest(self, token: TryToken) -> None:
         """Raise `TrySuperseded` if a newer try of this step, or of a step before it, has registered."""
@@ -162,16 +167,15 @@ class EventStore(EventReading):
         partition: int | None = None,
         rows: int | None = None,
         seconds: float | None = None,
-        details: Mapping[str, Any] | None = None,
+        report: StepReport | None = None,
         token: TryToken | None = None,
     ) -> None:
         """`rows`: collected, predicted or persisted.
 
-        `details["rows_rejected"]`: quarantined; `details["rows_superseded"]`: left out for newer predictions.
         With its `token`, a try is refused if a newer one has registered: `TrySuperseded`.
         """
         event = new_event(
-            dispatch_id, "succeeded", step, try_number=try_number, partition=partition, details=details
+            dispatch_id, "succeeded", step, try_number=try_number, partition=partition, details=report
         )
         self._record(replace(event, row_count=rows, seconds=seconds), token=token)
 
@@ -197,14 +201,13 @@ class EventStore(EventReading):
 
     def log(self, dispatch_id: str, entry: LogEntry, token: TryToken | None = None) -> None:
         """Record what was collected."""
-        logged = new_event(dispatch_id, "logged", "log", details=log_details(entry))
-        self._record(replace(logged, row_count=entry.rows), token=token)
+        self._record(logged(dispatch_id, entry), token=token)
 
     def partitions_counted(
         self, dispatch_id: str, *, predicted: int, rejected: int, token: TryToken | None = None
     ) -> None:
         """Record what the partitions of a dispatch add up to, before `persist` judges it."""
-        counts = {"rows_predicted": predicted, "rows_rejected": rejected}
+        counts = PartitionCounts(predicted, rejected)
         self._record(new_event(dispatch_id, "counted", "persist", details=counts), token=token)
 
     def finish(
@@ -219,13 +222,7 @@ class EventStore(EventReading):
         token: TryToken | None = None,
     ) -> DispatchRecord:
         """Close a dispatch as succeeded, with its final counts of rows."""
-        counts = {
-            "rows_collected": collected,
-            "rows_predicted": predicted,
-            "rows_rejected": rejected,
-            "rows_persisted": persisted,
-            "rows_superseded": superseded,
-        }
+        counts = FinalCounts(collected, predicted, rejected, persisted, superseded)
         return self._record(new_event(dispatch_id, "succeeded", details=counts), token=token)
 
     def reconcile(
@@ -241,7 +238,7 @@ class EventStore(EventReading):
         `last_event` is the id of the newest event that the decision rests on: with a newer one it stays open.
         """
         error = reason if state == "failed" else None
-        event = new_event(dispatch_id, "reconciled", error=error, details={"state": state, "reason": reason})
+        event = new_event(dispatch_id, "reconciled", error=error, details=Reconciliation(state, reason))
 
         def reconcile(connection: sa.Connection) -> bool:
             if locked_dispatch(connection, dispatch_id).state != "running":

@@ -21,7 +21,7 @@ VERSION_TABLE = "mlops_alembic_version"  # not Alembic's default: the store may 
 DISPATCH_ID_CHARS = 36
 NAME_CHARS = 250  # as long as Airflow allows a DAG id or a run id
 ERROR_CHARS = 1000
-VALUE_CHARS = 40  # of a high-water mark: a time to the microsecond, or a number of 20 digits
+VALUE_CHARS = 40  # of a watermark: a time to the microsecond, or a number of 20 digits
 TARGET_CHARS = 300  # of what the Monitor probes: a kind, a host of up to 253 characters and a port
 
 
@@ -234,7 +234,7 @@ streaks = sa.Table(
     **_MYSQL,
 )
 
-# A change to notify of; `told` is a JSON list of the notifiers that have received it.
+# A change to notify of; `told` (a name of an earlier version) lists the notifiers that have received it.
 notices = sa.Table(
     "mlops_notice",
     metadata,

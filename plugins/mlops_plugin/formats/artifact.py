@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def artifact_sha256(uri: str) -> str:
     """SHA-256 (64 hex digits) of the file at a path or fsspec URL, in constant memory.
 
-    Raises `ArtifactError` where it cannot be read.
+    Raises `ArtifactError` if it cannot be read.
     """
     with open_artifact(uri) as file:
         digest = hashlib.sha256()
@@ -39,7 +39,7 @@ class Verified(NamedTuple):
 def read_verified(artifact: ArtifactConfig) -> Verified:
     """The file's content, read once: the bytes that are hashed are the bytes that the caller loads.
 
-    Raises `ArtifactError` where it cannot be read, is empty, or is not the file that `sha256` pins.
+    Raises `ArtifactError` if it cannot be read, is empty, or is not the file that `sha256` pins.
     """
     with open_artifact(artifact.uri) as file:
         content = file.read()

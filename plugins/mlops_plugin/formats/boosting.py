@@ -51,7 +51,7 @@ def names_of_boosting(step: Any) -> tuple[str, ...] | None:
 def column_of_boosting(step: Any, columns: tuple[str, ...], field: pa.Field) -> ColumnSpec | None:
     """The column as one of these estimators read it in training; None if it is a number, or of no concern.
 
-    Raises `FeatureError` if the estimator does not tell which categories belong to the column.
+    Raises `FeatureError` if the estimator does not record which categories belong to the column.
     """
     if not is_boosting(step) or not has_categories(step):
         return None
@@ -81,8 +81,8 @@ def _lightgbm_categories(step: Any, name: str) -> dict[int, list[Any]]:
     places = [int(place) for place in said[1].split(",")] if said else []
     if len(places) != len(booster.pandas_categorical):
         raise FeatureError(
-            f"LightGBM does not tell which categories belong to '{name}': {len(places)} categorical columns, "
-            f"{len(booster.pandas_categorical)} lists of categories; train with "
+            f"LightGBM does not record which categories belong to '{name}': {len(places)} categorical "
+            f"columns, {len(booster.pandas_categorical)} lists of categories; train with "
             "`category` columns only, without `categorical_feature`"
         )
     return dict(zip(places, booster.pandas_categorical, strict=True))

@@ -38,7 +38,7 @@ class ColumnSpec:
     `string`: its nullable one; `text`: Python strings in a column of objects) and objects (`date`, `time`,
     `decimal`, `bytes`, `object`). `missing` says how a missing value looks: NaN, None, NaT, pd.NA, or
     that training knew none. For an integer or a boolean, `nan` and `none` mean that rows without the value
-    are asked in a table of their own, where the column is float64 or of objects (`InputSpec.parts`).
+    are asked in a table of their own, in which the column is float64 or of objects (`InputSpec.parts`).
     """
 
     name: str
@@ -85,7 +85,7 @@ def is_readable(spec: ColumnSpec, found: pa.DataType) -> bool:
 
 
 def check_columns(columns: Sequence[ColumnSpec], rows: pa.Schema) -> None:
-    """Raise `FeatureError` with every column of which no value can be what the model reads."""
+    """Raise `FeatureError` with every column that cannot hold what the model reads."""
     wrong = [column for column in columns if not is_readable(column, rows.field(column.name).type)]
     if not wrong:
         return
@@ -132,7 +132,7 @@ def _kind_of(spec: ColumnSpec) -> str:
     for kind, match in _KINDS.items():
         if match(spec.dtype):
             return kind
-    raise ValueError(f"'{spec.dtype}' is no type of a column")
+    raise ValueError(f"'{spec.dtype}' is not the type of a column")
 
 
 def _integers(spec: ColumnSpec, column: pa.Array) -> Values:

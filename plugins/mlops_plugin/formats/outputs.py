@@ -17,7 +17,7 @@ from mlops_plugin.errors import ArtifactError
 # A prediction column says in its metadata which classes the model has: a JSON list.
 CLASSES = b"classes"
 MAX_NAME_BYTES = 63  # PostgreSQL's limit; MySQL allows 64 characters
-# Their `predict` is the class with the highest probability, of each row by itself; only where two are this
+# Their `predict` is the class with the highest probability, of each row by itself; only if two are this
 # close may rounding hide which one it is.
 LIKELIEST_CLASS = {"HistGradientBoostingClassifier", "RandomForestClassifier", "ExtraTreesClassifier"}
 CLOSE = 1e-9
@@ -28,7 +28,7 @@ Values = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says about some rows: arrays with one entry per row, columns where there are several."""
+    """What a model says about some rows: arrays with one entry per row, columns if there are several."""
 
     predictions: list[Values]  # one per output
     probabilities: list[Values]  # rows x classes, one per output; or one for all, rows x outputs
@@ -111,7 +111,7 @@ def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
 
 
 def _predict(model: Any, table: Any, probabilities: list[Values]) -> Any:
-    """What `model.predict` says; where that is the likeliest class, without running trees a second time."""
+    """What `model.predict` says; if that is the likeliest class, without running trees a second time."""
     last = model.steps[-1][1] if getattr(model, "steps", None) else model
     by_probability = type(last).__module__.startswith("sklearn.") and type(last).__name__ in LIKELIEST_CLASS
     if not by_probability or len(probabilities) != 1 or isinstance(model.classes_, list):
@@ -134,7 +134,7 @@ class OutputColumns:
     schema: pa.Schema
 
     def to_arrow(self, uri: str, answers: Answers, rows: int) -> pa.RecordBatch:
-        """The answers as Arrow; raises `ArtifactError` where they have another shape than the columns."""
+        """The answers as Arrow; raises `ArtifactError` if they have another shape than the columns."""
         columns = [*answers.predictions]
         for matrix in answers.probabilities:
             columns += _columns(matrix)
@@ -182,7 +182,7 @@ def output_columns(model: Any, answers: Answers | None) -> OutputColumns:
 
 
 def _labels(model: Any, answers: Answers | None) -> list[list[Any] | None]:
-    """Per output the class labels, or None where an output is no class."""
+    """Per output the class labels, or None if an output is no class."""
     classes = getattr(model, "classes_", None) if _kind(model) != "regressor" else None
     count = len(answers.predictions) if answers else 1
     if isinstance(classes, list):
@@ -287,7 +287,7 @@ def text_of(label: Any) -> str:
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """The names, with `_2`, `_3`... where a database would hold two of them for the same."""
+    """The names, with `_2`, `_3`... if a database would take two of them for the same."""
     taken: set[str] = set()
     result = []
     for name in names:

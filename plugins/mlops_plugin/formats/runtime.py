@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REFUSES_INFINITE", "REFUSES_NULL", "Runtime", "artifact_sha256", "load_runtime"]
 
-# How a `FeatureError` of `predict` begins where it is missing or infinite values that the model refuses.
+# How a `FeatureError` of `predict` begins if the model refuses missing or infinite values.
 REFUSES_NULL = "the model refuses NULL"
 REFUSES_INFINITE = "the model refuses infinite numbers"
 
@@ -53,7 +53,7 @@ class Runtime(Protocol):
         """
 
     def check(self, rows: pa.Schema) -> None:
-        """Raise `FeatureError` where rows of this schema lack a feature or hold one of a wrong type."""
+        """Raise `FeatureError` if rows of this schema lack a feature or hold one of a wrong type."""
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """One prediction per row, in the rows' order; columns that are no feature are ignored.

@@ -2,7 +2,7 @@
 
 While it is imported, skops looks for the module of each of some 300 ufuncs of numpy and scipy, in one loaded
 module after the other: 0.8 s of the processor in a task of Airflow, which has three thousand loaded. Here it
-looks in those of numpy and scipy first, where they are.
+looks in those of numpy and scipy first: they are there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def import_skops_io() -> ModuleType:
 
 
 def near_first(search: Search) -> Search:
-    """A search for an object's module that begins where ufuncs are at home."""
+    """A search for an object's module that begins with numpy's and scipy's."""
 
     def module_of(thing: Any, name: str) -> str:
         if getattr(thing, "__module__", None) is None:

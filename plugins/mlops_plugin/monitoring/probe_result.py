@@ -25,7 +25,7 @@ class Step:
     outcome: Outcome
     seconds: float
     said: str | None = None  # the message of the system or the driver
-    address: str | None = None  # one of several addresses, of which one has to work
+    address: str | None = None  # one of several addresses; one that works is enough
 
     def __str__(self) -> str:
         step = f"{self.name} {self.address}" if self.address else self.name

@@ -19,6 +19,7 @@ from mlops_plugin.orchestration.data_intervals import Interval, interval_at, wit
 from mlops_plugin.orchestration.rendering import interval_context, require_interval, template_environment
 
 if TYPE_CHECKING:
+    from mlops_plugin.events.details.step_reports import StepReport
     from mlops_plugin.events.records import Step
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.dispatch import Dispatch
@@ -73,12 +74,17 @@ class StepOperator(BaseOperator):
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
     def execute(self, context: Any) -> Any:
+        """Run the step; its XCom is the step's report."""
+        return self.run_step(context).to_json()
+
+    def run_step(self, context: Any) -> StepReport:
         """Run the step; an error is recorded in the event store and raised again.
 
         If it is final, Airflow does not retry.
         """
-        from airflow.sdk.exceptions import AirflowFailException
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+        from mlops_plugin.events.details.step_reports import PersistReport
         from mlops_plugin.pipeline.recording.step_record import Attempt, is_final
         from mlops_plugin.pipeline.runner import run_step
 
@@ -105,9 +111,10 @@ class StepOperator(BaseOperator):
             raise AirflowFailException(f"{error} (not retried: it would fail again)") from error
         finally:
             self._is_running = False
-        counted = report.to_json()
-        self._skip_dry_run(dispatch, counted)
-        return counted
+        if isinstance(report, PersistReport) and dispatch.is_dry_run:
+            # Skipped, not succeeded: a success would trigger the DAGs that wait for the asset.
+            raise AirflowSkipException(f"dry run: {report.accounts.predicted} predictions were not written")
+        return report
 
     def deployment(self) -> Deployment:
         from mlops_plugin.pipeline.deployment import Deployment
@@ -129,13 +136,6 @@ class StepOperator(BaseOperator):
                 "Airflow killed the task: its run was marked failed or succeeded, cleared or deleted, or the "
                 "worker shut down"
             )
-
-    def _skip_dry_run(self, dispatch: Dispatch, counted: dict[str, Any]) -> None:
-        if self.step == "persist" and dispatch.is_dry_run:
-            from airflow.sdk.exceptions import AirflowSkipException
-
-            # Skipped, not succeeded: a success would trigger the DAGs that wait for the asset.
-            raise AirflowSkipException(f"dry run: {counted['predicted']} predictions were not written")
 
 
 class QueryOperator(StepOperator):
@@ -200,11 +200,10 @@ class QueryOperator(StepOperator):
 class CollectOperator(QueryOperator):
     """`collect`, of all rows or of one partition."""
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def run_step(self, context: Any) -> StepReport:
         if self.partition is None:
             self.close_forgotten(context)
-        counted: dict[str, Any] = super().execute(context)
-        return counted
+        return super().run_step(context)
 
 
 class PlanOperator(QueryOperator):
@@ -212,7 +211,7 @@ class PlanOperator(QueryOperator):
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
         self.close_forgotten(context)
-        partitions: list[dict[str, Any]] = super().execute(context)["partitions"]
+        partitions: list[dict[str, Any]] = self.run_step(context).to_json()["partitions"]
         return partitions
 
 

@@ -147,7 +147,7 @@ def _engine_of(model: ModelConfig) -> Engine:
     if engine is None and model.timezone != UTC_NAME:
         raise TemplateError(
             f"models.{model.name}: how times of {model.timezone} are written depends on the database, and "
-            f"connection '{connection.conn_id}' does not tell which one it is; add it to its extra, e.g. "
+            f"connection '{connection.conn_id}' does not say which one it is; add it to its extra, e.g. "
             '{"dialect": "postgresql"}'
         )
     return engine or ANSI

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from mlops_plugin.events.details.step_reports import ClassCounts, Counts, NumberCounts
 
 MAX_CLASSES = 50  # further labels are counted together
 MAX_BINS = 64
@@ -32,18 +35,33 @@ class Distribution:
         self._missing += column.null_count
         self._missing += self._counted.see(column.drop_null())
 
-    def report(self) -> dict[str, Any]:
-        """As JSON: `kind` is classes or numbers; `missing` are NULL, NaN and infinite values."""
-        return {**self._counted.report(), "missing": self._missing}
+    def report(self) -> Counts:
+        return replace(self._counted.report(), missing=self._missing)
 
 
-def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The reports of several parts, at least one, as the report of the whole."""
-    filled = [report for report in reports if report["counts"]] or reports[:1]
-    counted: _Numbers | _Classes = _Numbers() if filled[0]["kind"] == "numbers" else _Classes()
-    for report in filled:
-        counted.add(report)
-    return {**counted.report(), "missing": sum(report["missing"] for report in reports)}
+def merge(parts: Sequence[Counts]) -> Counts | None:
+    """The counts of several parts as those of the whole; None if there are no parts."""
+    filled = [part for part in parts if part.counts] or parts[:1]
+    if not filled:
+        return None
+    numbers = [part for part in filled if isinstance(part, NumberCounts)]
+    classes = [part for part in filled if isinstance(part, ClassCounts)]
+    whole = _merge_numbers(numbers) if isinstance(filled[0], NumberCounts) else _merge_classes(classes)
+    return replace(whole, missing=sum(part.missing for part in parts))
+
+
+def _merge_numbers(parts: Sequence[NumberCounts]) -> NumberCounts:
+    counted = _Numbers()
+    for part in parts:
+        counted.add(part)
+    return counted.report()
+
+
+def _merge_classes(parts: Sequence[ClassCounts]) -> ClassCounts:
+    counted = _Classes()
+    for part in parts:
+        counted.add(part)
+    return counted.report()
 
 
 class _Classes:
@@ -60,17 +78,17 @@ class _Classes:
                 self._others += found["counts"]
         return 0
 
-    def add(self, report: dict[str, Any]) -> None:
-        self._others += report["others"]
-        for label, count in report["counts"]:
+    def add(self, part: ClassCounts) -> None:
+        self._others += part.others
+        for label, count in part.counts:
             if label in self._counts or len(self._counts) < MAX_CLASSES:
                 self._counts[label] += count
             else:
                 self._others += count
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> ClassCounts:
         """The labels in the order of their names: the same in every dispatch."""
-        return {"kind": "classes", "counts": sorted(map(list, self._counts.items())), "others": self._others}
+        return ClassCounts(tuple(sorted(self._counts.items())), self._others)
 
 
 class _Numbers:
@@ -93,16 +111,16 @@ class _Numbers:
             self._count(dict(zip(bins.tolist(), counts.tolist(), strict=True)))
         return len(every) - len(values)
 
-    def add(self, report: dict[str, Any]) -> None:
-        if not report["counts"]:
+    def add(self, part: NumberCounts) -> None:
+        if not part.counts or part.low is None or part.high is None:
             return
-        self._low, self._high = min(self._low, report["low"]), max(self._high, report["high"])
-        self._sum += math.inf if report["mean"] is None else report["mean"] * sum(report["counts"])
-        self._widen(report["exponent"])
-        shift = (self._exponent or 0) - report["exponent"]
+        self._low, self._high = min(self._low, part.low), max(self._high, part.high)
+        self._sum += math.inf if part.mean is None else part.mean * sum(part.counts)
+        self._widen(part.exponent)
+        shift = (self._exponent or 0) - part.exponent
         counts: Counter[int] = Counter()
-        for place, count in enumerate(report["counts"]):
-            counts[(report["first"] + place) >> shift] += count
+        for place, count in enumerate(part.counts):
+            counts[(part.first + place) >> shift] += count
         self._count(counts)
 
     def _count(self, counts: Mapping[int, int]) -> None:
@@ -119,20 +137,19 @@ class _Numbers:
             merged[number >> (exponent - self._exponent)] += count
         self._exponent, self._bins = exponent, merged
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> NumberCounts:
         if self._exponent is None:
-            return {"kind": "numbers", "exponent": 0, "first": 0, "counts": []}
+            return NumberCounts((), exponent=0, first=0)
         first, last = min(self._bins), max(self._bins)
         mean = self._sum / self._bins.total()
-        return {
-            "kind": "numbers",
-            "exponent": self._exponent,
-            "first": first,
-            "counts": [self._bins[number] for number in range(first, last + 1)],
-            "low": self._low,
-            "mean": mean if math.isfinite(mean) else None,  # the sum of huge numbers may be infinite
-            "high": self._high,
-        }
+        return NumberCounts(
+            tuple(self._bins[number] for number in range(first, last + 1)),
+            self._exponent,
+            first,
+            low=self._low,
+            mean=mean if math.isfinite(mean) else None,  # the sum of huge numbers may be infinite
+            high=self._high,
+        )
 
 
 def _bin(values: np.ndarray[Any, Any], exponent: int) -> np.ndarray[Any, Any]:

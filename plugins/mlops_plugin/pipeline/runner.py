@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.events.details.step_reports import PlanReport, StepReport
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
@@ -20,7 +21,6 @@ from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition, plan_partitions
 from mlops_plugin.pipeline.reading.source import QuerySource, open_database, open_source
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt
-from mlops_plugin.pipeline.recording.step_reports import PlanReport, StepReport
 from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers

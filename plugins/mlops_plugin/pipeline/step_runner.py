@@ -9,15 +9,24 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import StagingError
+from mlops_plugin.events.details.step_reports import (
+    Accounts,
+    CollectReport,
+    InferReport,
+    LogReport,
+    PersistReport,
+    PlanReport,
+    StepReport,
+)
 from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
@@ -29,17 +38,10 @@ from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.increment import Increment, advance_mark
 from mlops_plugin.pipeline.reading.order import open_in_order, take_order
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
+from mlops_plugin.pipeline.recording.infer_reports import infer_report
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt, recorded
-from mlops_plugin.pipeline.recording.step_reports import (
-    CollectReport,
-    InferReport,
-    LogReport,
-    PersistReport,
-    PlanReport,
-    StepReport,
-)
 from mlops_plugin.pipeline.staging.notes import planned_partition, require_logged
-from mlops_plugin.pipeline.staging.records import Accounts, Collected, Judge
+from mlops_plugin.pipeline.staging.records import Collected, Judge
 from mlops_plugin.pipeline.staging.shelf import Shelf
 from mlops_plugin.pipeline.writing.sinks import Sink
 
@@ -47,12 +49,12 @@ _log = logging.getLogger(__name__)
 
 
 class Description(Protocol):
-    """What was read: `sql` for people, `to_json` for the record of `collect`."""
+    """What was read: `sql` for people, `report` for the record of `collect`."""
 
     @property
     def sql(self) -> str: ...
 
-    def to_json(self) -> Mapping[str, Any]: ...
+    def report(self, rows: int) -> CollectReport: ...
 
 
 class OpenSource(Protocol):
@@ -169,7 +171,7 @@ class _RunningStep:
         order = None if dispatch.is_dry_run else take_order(dispatch, store)  # before anything is read
         query, partitions = self.runner.source.plan()
         steps.plan(masked(query), partitions, self.shelf, order)
-        return PlanReport(tuple(partition.name for partition in partitions))
+        return PlanReport.of([partition.name for partition in partitions])
 
     def _collect(self) -> CollectReport:
         if self.shelf.partition is not None:
@@ -181,7 +183,7 @@ class _RunningStep:
             collected = steps.collect(
                 self._dispatch, sql, rows, self.shelf, increment=source.increment, order=order
             )
-        return CollectReport(collected.rows, read.to_json(), collected.increment)
+        return replace(read.report(collected.rows), increment=collected.increment)
 
     def _collect_partition(self) -> CollectReport:
         planned = planned_partition(self.shelf)
@@ -196,8 +198,8 @@ class _RunningStep:
                 plan_id=planned.plan,
                 order=planned.order,
             )
-        report = {"partition": planned.partition.name, **read.to_json()}
-        return CollectReport(collected.rows, report, collected.increment)
+        report = read.report(collected.rows)
+        return replace(report, partition=planned.partition.name, increment=collected.increment)
 
     def _log(self) -> LogReport:
         model = self._dispatch.model
@@ -214,7 +216,7 @@ class _RunningStep:
             def ask_golden_rows(rows: pa.Schema) -> None:
                 self.runner.models.require_same_answers(self._dispatch.model, runtime, rows)
 
-            return InferReport.of(steps.infer(self._dispatch, runtime, self.shelf, ask_golden_rows))
+            return infer_report(steps.infer(self._dispatch, runtime, self.shelf, ask_golden_rows))
 
     def _persist(self) -> PersistReport:
         dispatch, store = self._dispatch, self.runner.store

@@ -16,6 +16,7 @@ import pyarrow as pa
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
+from mlops_plugin.events.details.step_reports import Accounts
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
@@ -32,7 +33,6 @@ from mlops_plugin.pipeline.staging.notes import (
     require_predicted,
 )
 from mlops_plugin.pipeline.staging.records import (
-    Accounts,
     Collected,
     ColumnType,
     Judge,

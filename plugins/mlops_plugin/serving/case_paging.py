@@ -22,7 +22,7 @@ PLACE_VALUE = "mlops_place_value"
 class Place:
     """A case after which a page begins, or before which it ends if it `is_backwards`.
 
-    `is_null`: whether the sorted column is NULL there. Without a sorted column, or where that is part of the
+    `is_null`: whether the sorted column is NULL there. Without a sorted column, or if that is part of the
     key, the key says all.
     """
 

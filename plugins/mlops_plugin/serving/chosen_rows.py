@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.selection import shown
+from mlops_plugin.events.details.step_reports import CollectReport, Explained
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.partitions import Partition
@@ -42,12 +42,12 @@ class ChosenRows:
             return self.query
         return f"{self.query}\n-- why: the case, then with one feature at a time {self.references}"
 
-    def to_json(self) -> Mapping[str, Any]:
+    def report(self, rows: int) -> CollectReport:
         """What the record of `collect` keeps of the rows."""
+        report = self.wanted.report(rows)
         if self.references is None:
-            return self.wanted.details
-        why = {"references": self.references.origin, "features": list(self.references.usual)}
-        return {**self.wanted.details, "why": why}
+            return report
+        return replace(report, why=Explained(self.references.origin, tuple(self.references.usual)))
 
     def rows(self) -> pa.RecordBatchReader:
         return self.table.to_reader()

@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import EventStoreError
+from mlops_plugin.events.details.step_reports import LogReport, PersistReport, StepReport
 from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
-from mlops_plugin.pipeline.recording.step_reports import LogReport, PersistReport, StepReport
 from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.serving.case_queries import CaseQueries

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 
 from mlops_plugin.databases.sink.write_request import Order, Written
+from mlops_plugin.events.details.step_reports import Place
 from mlops_plugin.pipeline.validation.rejections import RejectedRows
 from mlops_plugin.pipeline.writing.provenance import without_provenance
 from mlops_plugin.pipeline.writing.sinks import Predictions
@@ -49,5 +49,5 @@ class ShowingSink:
     def release(self, rows: pa.RecordBatchReader, order: Order) -> None:
         """Nothing was put aside."""
 
-    def describe(self) -> dict[str, Any]:
-        return {"shown": 0 if self.predictions is None else self.predictions.num_rows}
+    def describe(self) -> Place:
+        return Place(shown=0 if self.predictions is None else self.predictions.num_rows)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import CaseError
+from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.serving.case_paging import Key
 from mlops_plugin.serving.case_values import text_of, typed_value
 
@@ -30,13 +31,10 @@ class Wanted:
     changes: Mapping[str, Any] = field(default_factory=dict)
     is_why: bool = False
 
-    @property
-    def details(self) -> dict[str, Any]:
-        """What the record keeps of it."""
-        details: dict[str, Any] = (
-            {"keys": [list(map(text_of, key)) for key in self.keys]} if self.keys else {}
-        )
-        return {**details, "changes": dict(self.changes)} if self.changes else details
+    def report(self, rows: int) -> CollectReport:
+        """What the record of `collect` keeps of it."""
+        keys = tuple(tuple(map(text_of, key)) for key in self.keys)
+        return CollectReport(rows, keys=keys or None, changes=dict(self.changes) or None)
 
 
 def given_rows(model: ModelConfig, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatchReader:

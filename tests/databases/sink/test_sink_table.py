@@ -203,7 +203,7 @@ def test_a_key_does_not_take_the_place_of_one_that_the_collation_cannot_tell_apa
     create_own(mariadb_way, "id VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY")
     first, second = twins
     mariadb_way.write(predictions([first, "other"]), "upsert")
-    with pytest.raises(KeyColumnError, match="one would take the other's place"):
+    with pytest.raises(KeyColumnError, match=r"\bpredictions\b.*\bid = "):
         mariadb_way.write(predictions([second], dispatch="d2"), "upsert", dispatch="d2")
     mariadb_way.write(predictions([first], dispatch="d3"), "upsert", dispatch="d3")
 
@@ -214,7 +214,7 @@ def test_a_key_does_not_take_the_place_of_one_that_sqlite_cannot_tell_apart(tmp_
     way = sqlite_way(tmp_path)
     create_own(way, "id TEXT COLLATE NOCASE PRIMARY KEY")
     way.write(predictions(["Ann"]), "upsert")
-    with pytest.raises(SinkError, match="a collation that takes two keys for one"):
+    with pytest.raises(SinkError, match=r"\bpredictions\b"):
         way.write(predictions(["ann"], dispatch="d2"), "upsert", dispatch="d2")
 
     assert way.stored("id, dispatch_id") == [("Ann", "d1")]

@@ -68,14 +68,14 @@ def test_the_pinned_signature_is_read_and_another_is_refused(tmp_path: Path) -> 
 
 
 def test_a_pinned_signature_that_is_gone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SignatureError, match="does not exist"):
+    with pytest.raises(SignatureError, match=re.escape(str(tmp_path))):
         read_signature(artifact(tmp_path, signature_sha256="0" * 64))
 
 
 def test_a_signature_of_another_artifact_is_refused() -> None:
     found = parse_signature("s", dump_signature(content() | {"artifact_sha256": "a" * 64}))
     require_made_for(found, "a" * 64)
-    with pytest.raises(SignatureError, match="another artifact"):
+    with pytest.raises(SignatureError, match=r"a{12}.*b{12}|b{12}.*a{12}"):
         require_made_for(found, "b" * 64)
 
 

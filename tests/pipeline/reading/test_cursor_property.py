@@ -16,7 +16,14 @@ from typing import ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
@@ -25,6 +32,7 @@ from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
 from mlops_plugin.pipeline.runner import run_step
+from support.random_examples import examples
 from support.workshop import Workshop
 
 LAG = 10
@@ -194,13 +202,10 @@ def test_each_row_is_predicted_once_whatever_happens(workshop: Workshop) -> None
         upgrade(store.address)
     IncrementalDispatches.template = workshop.folder
 
-    class Machine(IncrementalDispatches):
-        pass
-
-    Machine.TestCase.settings = settings(
-        max_examples=20,
+    tried = settings(
+        max_examples=examples(20),
         stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    Machine.TestCase().runTest()
+    run_state_machine_as_test(IncrementalDispatches, settings=tried)

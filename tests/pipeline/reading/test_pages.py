@@ -18,6 +18,7 @@ from mlops_plugin.databases.sql_text import question_marks
 from mlops_plugin.errors import ConfigError, DatabaseError, PartitionError
 from mlops_plugin.pipeline.reading.pages import PageBounds, read_in_pages
 from support.divided_table import fill
+from support.random_examples import examples
 from support.servers import ServerDatabase
 from support.ways_in import WAYS_IN, WayIn, sqlite_way, way_in
 from support.workshop import Workshop
@@ -27,7 +28,7 @@ ON_SERVERS = [name for name in WAYS_IN if name != "sqlite"]
 numbers = st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-50, 50)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     values=st.lists(numbers, max_size=60),
     unseen=st.lists(numbers, max_size=5),

@@ -20,12 +20,14 @@ from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.databases.sql_text import question_marks
 from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError, ThresholdError
+from mlops_plugin.events.details.step_reports import CollectReport, InferReport
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
+from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.pipeline.recording.step_record import Attempt
-from mlops_plugin.pipeline.recording.step_reports import whole_report
 from mlops_plugin.pipeline.runner import run_step
 from support.divided_table import fill
+from support.random_examples import examples
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import Workshop
 
@@ -76,7 +78,7 @@ ways = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(values=st.lists(numbers, max_size=30), later=st.lists(numbers, max_size=5), wanted=ways)
 def test_partitions_are_together_the_whole_and_do_not_overlap(
     values: list[int | None], later: list[int | None], wanted: PartitionsConfig
@@ -152,9 +154,7 @@ def test_bounds_are_found_without_reading_the_table(request: pytest.FixtureReque
 
 def test_a_column_that_cannot_be_divided_is_refused_by_name(filled: WayIn) -> None:
     with filled.open() as database:
-        with pytest.raises(
-            PartitionError, match=r"p\.column: 'v_text' holds values like .* use hash instead"
-        ):
+        with pytest.raises(PartitionError, match=r"p\.column: 'v_text' .*\bhash\b"):
             plan_partitions(database, "SELECT * FROM t", PartitionsConfig(column="v_text", count=2), "p")
         with pytest.raises(PartitionError, match=r"'nothing'.*'id'"):
             plan_partitions(database, "SELECT * FROM t", PartitionsConfig(column="nothing", count=2), "p")
@@ -230,7 +230,7 @@ def test_a_partitioned_dispatch_has_one_log_entry_and_events_for_each_partition(
     assert [event.kind for event in events if event.step == "log"] == ["started", "logged", "succeeded"]
     ended = [event for event in events if event.step == "collect" and event.kind == "succeeded"]
     assert [(event.partition_number, event.row_count) for event in ended] == [(n, 10) for n in range(4)]
-    assert ended[1].details == {"rows": 10, "partition": "id from 11 to before 21"}
+    assert ended[1].details == CollectReport(10, partition="id from 11 to before 21")
     assert workshop.record(dispatch.id).query == dispatch.model.source.query
 
 
@@ -299,7 +299,7 @@ def test_a_partition_collected_anew_after_the_log_is_not_inferred(workshop: Work
         step(workshop, dispatch, "collect", number)
     step(workshop, dispatch, "log")
     step(workshop, dispatch, "collect", 1)
-    with pytest.raises(StagingError, match="collected again after they were logged"):
+    with pytest.raises(StagingError, match="clear 'log'"):
         step(workshop, dispatch, "infer", 1)
     step(workshop, dispatch, "infer", 0)
 
@@ -312,7 +312,7 @@ def test_partitions_of_two_plans_do_not_mix(workshop: Workshop) -> None:
     workshop.add_rows(40)
     step(workshop, dispatch, "plan")
     step(workshop, dispatch, "collect", 0)
-    with pytest.raises(StagingError, match="planned again after some of them were collected"):
+    with pytest.raises(StagingError, match="clear 'collect'"):
         step(workshop, dispatch, "log")
     with pytest.raises(StagingError, match=r"partition 9 .*\b4\b"):
         step(workshop, dispatch, "collect", 9)
@@ -320,7 +320,7 @@ def test_partitions_of_two_plans_do_not_mix(workshop: Workshop) -> None:
 
 def test_overlapping_predicates_are_refused_before_a_row_is_doubled(workshop: Workshop) -> None:
     dispatch = partitioned(workshop, predicates=["id < 20", "id < 10"])
-    with pytest.raises(KeyColumnError, match="twice"):
+    with pytest.raises(KeyColumnError, match=r"\bid\b"):
         workshop.run(dispatch)
     with sqlite3.connect(workshop.folder / "sink.db") as sink:
         tables = sink.execute("SELECT name FROM sqlite_master WHERE name = 'churn_predictions'").fetchall()
@@ -334,7 +334,7 @@ def test_a_row_limit_is_for_the_dispatch_not_for_each_partition(workshop: Worksh
     workshop.run(dispatch)
     assert len(workshop.predictions()) == 7
     workshop.add_model("churn", source=dict(workshop.models["churn"]["source"]), sink={"mode": "replace"})
-    with pytest.raises(SinkError, match="would leave nothing else"):
+    with pytest.raises(SinkError, match="churn_predictions"):
         workshop.run(workshop.dispatch(row_limit=7))
 
 
@@ -344,6 +344,6 @@ def test_distribution_of_the_parts_is_that_of_the_whole(workshop: Workshop) -> N
     for source in ({}, {"partitions": {"hash": ["id"], "count": 3}}):
         workshop.add_model("churn", source=source)
         workshop.run(dispatch := workshop.dispatch())
-        ended = [e for e in workshop.events(dispatch.id) if e.step == "infer" and e.kind == "succeeded"]
-        reports.append(whole_report([e.details or {} for e in ended]))
+        ended = [e.details for e in workshop.events(dispatch.id) if isinstance(e.details, InferReport)]
+        reports.append(merge_reports(ended))
     assert reports[0] == reports[1]

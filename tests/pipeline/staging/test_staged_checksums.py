@@ -33,7 +33,7 @@ _ROWS = {
     "is_new": pa.array([True, None, False]),
 }
 _BATCH = pa.RecordBatch.from_arrays(list(_ROWS.values()), names=list(_ROWS))
-_DAMAGED = "is damaged: other bytes than were written in block"
+_DAMAGED = r"block \d+"
 
 
 def put(shelf: Shelf, batches: int = 3) -> Staged:
@@ -77,7 +77,7 @@ def test_no_file_that_ends_too_early_is_read(shelf: Shelf) -> None:
     filesystem, path, data = content(shelf, file)
     for size in range(len(data)):
         filesystem.pipe_file(path, data[:size])
-        with pytest.raises(StagingError, match="bytes where"), shelf.rows(file) as rows:
+        with pytest.raises(StagingError, match=r"\b\d+ bytes"), shelf.rows(file) as rows:
             rows.read_all()
 
 

@@ -19,6 +19,7 @@ from mlops_plugin.errors import ContractError
 from mlops_plugin.formats.runtime import artifact_sha256
 from mlops_plugin.pipeline.validation.baseline import Baseline, make_baseline, read_baseline, write_baseline
 from mlops_plugin.pipeline.validation.contract import Contract
+from support.random_examples import examples
 from support.workshop import Workshop
 
 Captured = pytest.CaptureFixture[str]
@@ -75,7 +76,7 @@ def test_quantiles_of_many_rows_are_those_of_a_sample() -> None:
     assert (found.min, found.max) == (values.min(), values.max())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.tuples(

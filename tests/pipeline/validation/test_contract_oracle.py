@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mlops_plugin.config.schema import ColumnContract
 from mlops_plugin.errors import ContractError
 from mlops_plugin.pipeline.validation.contract import Contract
+from support.random_examples import examples
 
 _INTEGERS = {
     pa.int8(): (-(2**7), 2**7 - 1),
@@ -157,7 +158,7 @@ def rules(draw: st.DrawFn, kind: pa.DataType) -> ColumnContract:
         raise
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(st.data())
 def test_every_value_is_judged_as_if_it_were_alone(data: st.DataObject) -> None:
     column = data.draw(columns())
@@ -190,7 +191,7 @@ def test_negative_zero_is_zero(kind: pa.DataType, rule: dict[str, Any]) -> None:
     assert violation.rows.to_pylist() == [False, False, True]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_imputed_values_are_right_and_all_others_stay(data: st.DataObject) -> None:
     values = data.draw(st.lists(st.one_of(st.none(), st.floats(), st.integers(-9, 9).map(float)), min_size=1))

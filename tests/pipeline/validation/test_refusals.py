@@ -22,6 +22,7 @@ from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.runtime import Runtime, load_runtime
 from mlops_plugin.pipeline.validation.refusals import predict_each
+from support.random_examples import examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, of 1e300
 
@@ -67,7 +68,9 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(rows=ROWS)
 def test_rows_are_refused_as_if_asked_about_alone(runtime: Runtime, rows: list[tuple[Any, ...]]) -> None:
     columns = [pa.array([row[place] for row in rows], field.type) for place, field in enumerate(SCHEMA)]

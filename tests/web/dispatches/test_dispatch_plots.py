@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.events.details.milestones import Reconciliation
+from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.events.records import EventRecord, Kind, Step
 from mlops_plugin.formatting import format_number
@@ -109,10 +111,10 @@ def test_shares_of_many_classes_are_summed_up_as_others() -> None:
         assert sum(float(cell.rstrip("%")) for cell in row[1:]) == pytest.approx(100)
 
 
-def report(column: pa.Array) -> dict[str, Any]:
+def report(column: pa.Array) -> InferReport:
     distribution = Distribution(column.type)
     distribution.see(column)
-    return {"rows": len(column), "distribution": distribution.report()}
+    return InferReport(len(column), distribution=distribution.report())
 
 
 def shares_of(chart: Chart | None) -> dict[str, tuple[str, ...]]:
@@ -148,7 +150,7 @@ def test_any_numbers_are_drawn(values: list[float]) -> None:
 
 def test_without_a_distribution_there_is_no_plot() -> None:
     assert distribution_chart(None, None) is None
-    assert distribution_chart({"rows": 3}, report(pa.array(["a"]))) is None
+    assert distribution_chart(InferReport(3), report(pa.array(["a"]))) is None
     assert distribution_chart(report(pa.array([], pa.string())), None) is None
     kinds_differ = shares_of(distribution_chart(report(pa.array(["a"])), report(pa.array([1.0]))))
     assert kinds_differ == {"a": ("100.0%",)}
@@ -170,7 +172,7 @@ def test_history_of_a_regression_shows_its_mean() -> None:
 
 
 def test_history_that_began_without_distributions_shows_those_there_are() -> None:
-    history = [(line(0), None), (line(1), {"rows": 1}), (line(2), report(pa.array(["a"])))]
+    history = [(line(0), None), (line(1), InferReport(1)), (line(2), report(pa.array(["a"])))]
     shares = history_charts(history)[-1]
     assert shares.title == "Share of each class"
     assert len(shares.table.rows) == 1
@@ -214,7 +216,7 @@ def test_tries_are_told_with_their_outcome() -> None:
 def test_a_killed_try_is_no_running_one() -> None:
     retried = list_tries([*RETRIED, event(60, "log", "started", 2)])
     assert [each.outcome for each in retried if each.step == "log"] == [LOST, RUNNING]
-    closed = list_tries([*RETRIED, event(60, None, "reconciled", None, details={"state": "failed"})])
+    closed = list_tries([*RETRIED, event(60, None, "reconciled", None, details=Reconciliation("failed"))])
     assert closed[-1].outcome == LOST
 
 

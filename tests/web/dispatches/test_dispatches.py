@@ -46,9 +46,7 @@ def run(workshop: Workshop, name: str, **changes: object) -> Dispatch:
 
 @pytest.fixture(scope="module")
 def workshop(web_airflow: RunningAirflow) -> Iterator[Workshop]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in web_airflow.workshop.environment.items():
-            patch.setenv(name, value)
+    with web_airflow.workshop.entered():
         yield web_airflow.workshop
 
 
@@ -362,7 +360,7 @@ def test_list_of_a_model_with_a_cursor_says_up_to_where_it_has_read(
     query = "SELECT id, a, b, c FROM customers"
     workshop.add_model("incremental", source={"query": query, "cursor": {"column": "id"}})
     before = client.page("dispatches?model=incremental").text
-    assert "Column id: no mark yet; the first dispatch begins at the first row." in before
+    assert "Column id: no watermark yet; the first dispatch starts at the first row." in before
     dispatch = run(workshop, "incremental")
     after = client.page("dispatches?model=incremental").text
     assert re.search(rf"Column id: read up to \d+, since .* by dispatch {dispatch.id}\.", after)

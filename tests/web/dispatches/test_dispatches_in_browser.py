@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
 from support.workshop import Workshop
+from web.conftest import signed_in, without_errors
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -24,14 +24,9 @@ SOON_MS = 120_000  # as long as a run of Airflow may take to begin and end
 def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[RunningAirflow]:
     workshop = Workshop(tmp_path_factory.mktemp("dispatches"))
     workshop.metadata = postgres.new_database()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
-        with running_airflow(workshop, roles=("Admin",)) as airflow:
-            airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
-            yield airflow
+    with workshop.ready(), running_airflow(workshop, roles=("Admin",)) as airflow:
+        airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
+        yield airflow
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +39,9 @@ def run_id(airflow: RunningAirflow) -> str:
 
 @pytest.fixture
 def page(airflow: RunningAirflow, browser: Browser) -> Iterator[Page]:
-    """A page of a signed-in user in Tokyo; an error of our scripts fails the test."""
-    answer = airflow.api.call("POST", "/auth/token", {"username": "admin", "password": "admin"})
-    context = browser.new_context(timezone_id="Asia/Tokyo", base_url=airflow.api.url)
-    context.add_cookies([{"name": "_token", "value": answer["access_token"], "url": airflow.api.url}])
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-
-    def listen(said: ConsoleMessage) -> None:
-        if said.type == "error" and "/mlops/" in str(said.location):
-            errors.append(said.text)
-
-    page.on("console", listen)
-    yield page
-    assert errors == []
-    context.close()
+    """A page of an administrator in Tokyo."""
+    with signed_in(airflow, browser, "admin", timezone_id="Asia/Tokyo") as page, without_errors(page):
+        yield page
 
 
 def test_run_again_from_the_tab_of_a_run(airflow: RunningAirflow, page: Page, run_id: str) -> None:

@@ -23,9 +23,7 @@ RULE = {"columns": {"a": {"type": "number"}, "id": {"max": 4}}}
 
 @pytest.fixture(scope="module")
 def workshop(web_airflow: RunningAirflow) -> Iterator[Workshop]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in web_airflow.workshop.environment.items():
-            patch.setenv(name, value)
+    with web_airflow.workshop.entered():
         workshop = web_airflow.workshop
         with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
             source.execute("CREATE TABLE texts AS SELECT id, CAST(a AS TEXT) AS a, b, c FROM customers")

@@ -7,12 +7,12 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Frame, Page, expect
+from playwright.sync_api import Browser, Frame, Page, expect
 
-from mlops_plugin.events.migrating import upgrade
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server, free_port
 from support.workshop import Workshop
+from web.conftest import signed_in, without_errors
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -37,38 +37,16 @@ def airflow(
         "databases": [{"connection": "source", "table": "customers"}],
     }
     workshop.write()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in workshop.environment.items():
-            patch.setenv(name, value)
-        with workshop.deployment.event_store() as store:
-            upgrade(store.address)
-        with running_airflow(workshop, roles=("Admin", "Viewer")) as airflow:
-            airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
-            yield airflow
-
-
-def signed_in(airflow: RunningAirflow, browser: Browser, user: str) -> Page:
-    answer = airflow.api.call("POST", "/auth/token", {"username": user, "password": user})
-    context = browser.new_context(base_url=airflow.api.url)
-    context.add_cookies([{"name": "_token", "value": answer["access_token"], "url": airflow.api.url}])
-    return context.new_page()
+    with workshop.ready(), running_airflow(workshop, roles=("Admin", "Viewer")) as airflow:
+        airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
+        yield airflow
 
 
 @pytest.fixture
 def page(airflow: RunningAirflow, browser: Browser) -> Iterator[Page]:
-    """A page of an administrator; an error of our scripts fails the test."""
-    page = signed_in(airflow, browser, "admin")
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-
-    def listen(said: ConsoleMessage) -> None:
-        if said.type == "error" and "/mlops/" in str(said.location):
-            errors.append(said.text)
-
-    page.on("console", listen)
-    yield page
-    assert errors == []
-    page.context.close()
+    """A page of an administrator."""
+    with signed_in(airflow, browser, "admin") as page, without_errors(page):
+        yield page
 
 
 def inside(page: Page) -> Frame:
@@ -113,33 +91,30 @@ def test_a_model_is_resumed_dispatched_and_paused(page: Page, airflow: RunningAi
 
 
 def test_what_is_not_for_a_viewer_is_disabled_and_says_why(airflow: RunningAirflow, browser: Browser) -> None:
-    page = signed_in(airflow, browser, "viewer")
-    monitor = inside(page)
-    for control in (
-        monitor.get_by_role("switch", name="churn is active"),
-        monitor.get_by_role("button", name="Dispatch churn now"),
-    ):
-        expect(control).to_be_disabled()
-        expect(control).to_have_accessible_description(re.compile("Your role may not"))
-    page.context.close()
+    with signed_in(airflow, browser, "viewer") as page:
+        monitor = inside(page)
+        for control in (
+            monitor.get_by_role("switch", name="churn is active"),
+            monitor.get_by_role("button", name="Dispatch churn now"),
+        ):
+            expect(control).to_be_disabled()
+            expect(control).to_have_accessible_description(re.compile("Your role may not"))
 
 
 def test_a_lost_session_is_said(airflow: RunningAirflow, browser: Browser) -> None:
-    page = signed_in(airflow, browser, "admin")
-    monitor = inside(page)
-    page.context.clear_cookies()
-    expect(monitor.locator("#lost")).to_have_text(re.compile("session has ended"), timeout=SOON_MS)
-    page.context.close()
+    with signed_in(airflow, browser, "admin") as page:
+        monitor = inside(page)
+        page.context.clear_cookies()
+        expect(monitor.locator("#lost")).to_have_text(re.compile("session has ended"), timeout=SOON_MS)
 
 
 def test_a_lost_server_is_said_until_it_is_back(airflow: RunningAirflow, browser: Browser) -> None:
-    page = signed_in(airflow, browser, "admin")
-    monitor = inside(page)
-    page.context.set_offline(True)
-    expect(monitor.locator("#lost")).to_have_text(re.compile("cannot be reached"), timeout=SOON_MS)
-    page.context.set_offline(False)
-    expect(monitor.locator("#lost")).to_be_hidden(timeout=SOON_MS)
-    page.context.close()
+    with signed_in(airflow, browser, "admin") as page:
+        monitor = inside(page)
+        page.context.set_offline(True)
+        expect(monitor.locator("#lost")).to_have_text(re.compile("cannot be reached"), timeout=SOON_MS)
+        page.context.set_offline(False)
+        expect(monitor.locator("#lost")).to_be_hidden(timeout=SOON_MS)
 
 
 def test_nothing_is_asked_while_the_tab_is_hidden(page: Page) -> None:

@@ -24,9 +24,7 @@ MODEL = "api/v1/showroom/models/churn"
 
 
 def _record(airflow: RunningAirflow, dispatch_id: str) -> DispatchRecord:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in airflow.workshop.environment.items():
-            patch.setenv(name, value)
+    with airflow.workshop.entered():
         record = _stored(airflow, dispatch_id)
     assert record is not None
     return record

@@ -6,9 +6,10 @@ import csv
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, FrameLocator, Page, expect
+from playwright.sync_api import Browser, FrameLocator, Page, expect
 
 from support.airflow_process import RunningAirflow
+from web.conftest import signed_in, without_errors
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -17,22 +18,9 @@ SOON_MS = 120_000
 
 @pytest.fixture
 def page(web_airflow: RunningAirflow, browser: Browser) -> Iterator[Page]:
-    """A page of a user who may run the Showroom; an error of our scripts fails the test."""
-    sign_in = {"username": "user", "password": "user"}
-    token = str(web_airflow.api.call("POST", "/auth/token", sign_in)["access_token"])
-    context = browser.new_context(base_url=web_airflow.api.url)
-    context.add_cookies([{"name": "_token", "value": token, "url": web_airflow.api.url}])
-    page = context.new_page()
-    errors: list[str] = []
-
-    def listen(said: ConsoleMessage) -> None:
-        if said.type == "error" and "/mlops/" in str(said.location):
-            errors.append(said.text)
-
-    page.on("console", listen)
-    yield page
-    context.close()
-    assert errors == []
+    """A page of a user who may run the Showroom."""
+    with signed_in(web_airflow, browser, "user") as page, without_errors(page):
+        yield page
 
 
 def _showroom(page: Page) -> FrameLocator:

@@ -21,7 +21,7 @@ _DTYPES = (
 def _check_dtype(dtype: str) -> str:
     if not re.fullmatch(_DTYPES, dtype):
         raise ValueError(
-            f"'{dtype}' is no type of a feature; write integer, number, boolean, text, date, timestamp, "
+            f"'{dtype}' is not the type of a feature; write integer, number, boolean, text, date, timestamp, "
             "decimal or bytes, or a type of NumPy or pandas such as float32, Int64 or datetime64[ns]"
         )
     return dtype
@@ -126,7 +126,7 @@ class ArtifactConfig(Section):
         return (self.isolation or ("none" if self.format == "skops" else "process")) == "process"
 
     def located_in(self, folder: Path) -> ArtifactConfig:
-        """The same artifact with an absolute path, where `uri` is a path relative to `folder`."""
+        """The same artifact with an absolute path if `uri` is a path relative to `folder`."""
         if "://" in self.uri:
             return self
         located = self.model_copy(update={"uri": str(folder / self.uri)})

@@ -78,13 +78,13 @@ class CursorConfig(Section):
     )
     lag: Lag = Field(
         default=0,
-        description="How far before the high-water mark a dispatch begins to read, for rows that appear "
+        description="How far before the watermark a dispatch starts to read, for rows that arrive "
         "late: a duration for times and dates, a whole number for whole numbers.",
         examples=["15m", 1000],
     )
     initial: Initial = Field(
         default=None,
-        description="Where the first dispatch begins; `null`: it reads all rows.",
+        description="Where the first dispatch starts; `null`: it reads all rows.",
         examples=["2026-01-31", 500_000],
     )
 

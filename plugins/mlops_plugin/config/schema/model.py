@@ -201,7 +201,7 @@ class ModelConfig(ScheduleSettings):
         return read
 
     def located_in(self, folder: Path) -> ModelConfig:
-        """The same model with the files that it names found from `folder`, where they are relative."""
+        """The same model with the files that it names found from `folder` if they are relative."""
         update: dict[str, object] = {"model": self.model.located_in(folder)}
         if self.input is not None:
             update["input"] = self.input.located_in(folder)

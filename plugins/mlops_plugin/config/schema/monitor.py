@@ -116,7 +116,7 @@ class MonitorConfig(Section):
     failure_threshold: _Threshold = Field(
         default=2,
         description="How many probes of a host or database in a row must fail before an incident begins and "
-        "notifiers are told. The page shows each probe at once.",
+        "notifiers hear of it. The page shows each probe at once.",
         examples=[3],
     )
     success_threshold: _Threshold = Field(

@@ -24,7 +24,7 @@ _KINDS: Mapping[str, str] = {
     "DOUBLE": "float64",
     "DECIMAL": "decimal",
     "VARCHAR": "text",
-    "BLOB": "blob",  # a text that goes into it has its \\x.. taken for bytes
+    "BLOB": "blob",  # it reads \\x.. in a text as bytes
     "DATE": "date",
     "TIMESTAMP WITH TIME ZONE": "timestamp_utc",
     "UUID": "uuid",

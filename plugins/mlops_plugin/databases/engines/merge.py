@@ -1,4 +1,4 @@
-"""What an upsert tells an engine: staged rows on their way from a temporary table into the sink, by key."""
+"""What an upsert needs of an engine: rows of a temporary table are merged into the sink, by key."""
 
 from __future__ import annotations
 

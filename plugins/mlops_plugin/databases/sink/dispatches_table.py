@@ -1,6 +1,6 @@
 """Table `mlops_dispatches` beside the sink: which dispatches wrote into a table, and which of two counts.
 
-`writer` reads it under the sink's lock and writes it in the sink's transaction, so it always tells the truth
+`writer` reads it under the sink's lock and writes it in the sink's transaction, so it is always true
 about the rows. A row of the sink leads here by its `dispatch_id`; rows whose dispatch is not here are older
 than all others.
 """

@@ -22,7 +22,7 @@ _REFUSED_TWICE = re.compile(r"duplicate|unique", re.IGNORECASE)
 class SinkWrite:
     """Where one dispatch's rows go, and what every mode does with them.
 
-    `dispatches` tells which rows of the table are newer; None if none is, or if nothing tells.
+    `dispatches` knows which rows of the table are newer; None if none is, or if that is not recorded.
     """
 
     database: Database

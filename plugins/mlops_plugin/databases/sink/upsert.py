@@ -105,5 +105,5 @@ def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:
         raise KeyColumnError(
             f"connection '{write.database.conn_id}': {write.sink.table} holds the key {column} = {theirs!r}, "
             f"which its collation takes for the {ours!r} of this dispatch: one would take the other's place; "
-            "give the column a collation that tells them apart, or make such keys alike in the query"
+            "give the column a collation under which they differ, or make such keys alike in the query"
         )

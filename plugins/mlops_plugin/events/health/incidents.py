@@ -139,7 +139,7 @@ class Observer:
         del self._lasting[incident.target]
 
     def _lengthened(self, seen: Sighting) -> _Streak:
-        """The sightings in a row that speak for a change, this one included."""
+        """How many sightings in a row point to a change, this one included."""
         streak = self._streaks.get(seen.target)
         if streak is not None and streak.is_usual == seen.is_usual:
             streak = replace(streak, length=streak.length + 1)

@@ -21,7 +21,7 @@ class Duration:
 
 @dataclass(frozen=True)
 class Instant:
-    """A time, and the nanoseconds of its second, of which Python's own keeps six digits."""
+    """A time, and the nanoseconds of its second: Python's own times keep only microseconds."""
 
     moment: datetime
     nanosecond: int

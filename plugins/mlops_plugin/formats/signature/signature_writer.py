@@ -180,7 +180,7 @@ def _files(path: Any) -> tuple[Path, Path]:
 
 
 class _Column:
-    """One column: its name, its label where that is no text, its type as in training, its values."""
+    """One column: its name, its label if that is no text, its type as in training, its values."""
 
     def __init__(self, label: Any, dtype: str, values: pd.Series) -> None:
         self.name, self.label, self.dtype, self.values = str(label), label, dtype, values

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 
 from mlops_plugin.formats.signature.signature import Signature
 
-# A module's name where the package has another.
+# Modules whose package has another name.
 _PACKAGES = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
 
 

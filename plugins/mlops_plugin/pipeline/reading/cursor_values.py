@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from mlops_plugin.config.durations import format_duration
 from mlops_plugin.errors import CursorError
+from mlops_plugin.events.details.step_reports import CursorKind
 
 Value = int | date | datetime
 _LEAST = -(2**63)
-Kind = Literal["integer", "date", "timestamp", "timestamp with time zone"]
+Kind = CursorKind
 # SQLite has no type for times: its texts are parsed as times, with or without a zone.
 Column = Kind | Literal["text"]
 

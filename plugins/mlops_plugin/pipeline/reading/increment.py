@@ -1,4 +1,4 @@
-"""Chooses which rows of its query a dispatch reads, and moves the model's high-water mark.
+"""Chooses which rows of its query a dispatch reads, and moves the model's watermark.
 
 A dispatch reads only new rows (`source.cursor`), only rows without a prediction by the same artifact
 (`source.skip_predicted`), or all rows.
@@ -25,12 +25,14 @@ from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import Condition
 from mlops_plugin.errors import CursorError
+from mlops_plugin.events.details.step_reports import CollectReport, IncrementRead
 from mlops_plugin.events.fencing import TryToken
-from mlops_plugin.events.marks import HighWaterMark, move_mark, newest_mark
+from mlops_plugin.events.marks import Watermark, move_mark, newest_mark
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.cursor_values import (
     Column,
+    Kind,
     Value,
     check_lag,
     column_kind,
@@ -41,7 +43,6 @@ from mlops_plugin.pipeline.reading.cursor_values import (
     serialize,
     subtract_lag,
 )
-from mlops_plugin.pipeline.reading.increment_read import IncrementRead
 
 
 class Increment:
@@ -86,7 +87,7 @@ class Increment:
         if known is not None and not _is_comparable(known, greatest):
             raise CursorError(
                 f"{self._where}.column: '{self._cursor.column}' holds values of type {kind}, but its "
-                f"high-water mark or the rows before are of type {kind_of(known)}; cast it in the query, or "
+                f"watermark or the rows before are of type {kind_of(known)}; cast it in the query, or "
                 "set the mark again with `mlops cursor`"
             )
         check_lag(self._where, self._cursor.lag, kind)
@@ -139,7 +140,7 @@ def choose_increment(dispatch: Dispatch, store: EventStore, database: Database, 
 
 def advance_mark(
     dispatch: Dispatch, store: EventStore, increment: IncrementRead | None, token: TryToken
-) -> HighWaterMark | None:
+) -> Watermark | None:
     """Move the model's mark to the greatest value that a dispatch has persisted, never backwards.
 
     `increment` is the one that was logged with the persisted rows. Returns the mark if it moved. Raises
@@ -148,11 +149,11 @@ def advance_mark(
     cursor = dispatch.model.source.cursor
     if not dispatch.moves_mark or cursor is None or increment is None:
         return None
-    greatest, kind = increment.greatest_value, increment.kind
+    greatest, kind = _stored_value(increment.greatest, increment.kind), increment.kind
     if greatest is None or kind is None or increment.column != cursor.column:  # another column is set
         return None
 
-    def move(newest: HighWaterMark | None) -> str | None:
+    def move(newest: Watermark | None) -> str | None:
         if (newest.generation if newest else 0) != increment.generation:
             return None
         old = _value_of(newest, cursor)
@@ -198,7 +199,7 @@ def _beginning(
         return parse_input(f"{where}.initial", str(cursor.initial), column or supposed), generation
     if column not in (None, kind_of(value)):
         raise CursorError(
-            f"{where}.column: '{cursor.column}' holds values of type {column}, but the high-water mark is "
+            f"{where}.column: '{cursor.column}' holds values of type {column}, but the watermark is "
             f"the {kind_of(value)} {serialize(value)}; set it again: mlops cursor {dispatch.model.name} "
             "--set VALUE, or --reset"
         )
@@ -211,11 +212,15 @@ def _earlier_beginning(
 ) -> tuple[Value | None, int] | None:
     """Where this dispatch started when it collected for the first time; None if it never has."""
     for event in store.events(dispatch.id):
-        if event.step == "collect" and event.kind == "succeeded":
-            stored = (event.details or {}).get("increment")
-            if stored and (increment := IncrementRead.from_json(stored)).column == cursor.column:
-                return increment.first_value, increment.generation
+        increment = event.details.increment if isinstance(event.details, CollectReport) else None
+        if increment is not None and increment.column == cursor.column:
+            return _stored_value(increment.first, increment.kind), increment.generation
     return None
+
+
+def _stored_value(text: str | None, kind: Kind | None) -> Value | None:
+    """A value as `Increment.read` has recorded it."""
+    return None if text is None or kind is None else parse(text, kind)
 
 
 def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, query: str) -> Condition:
@@ -235,7 +240,7 @@ def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, quer
     return between(database.engine, cursor.column, start, end)
 
 
-def _value_of(mark: HighWaterMark | None, cursor: CursorConfig) -> Value | None:
+def _value_of(mark: Watermark | None, cursor: CursorConfig) -> Value | None:
     """The mark's value; None if there is none, or if it belongs to another column."""
     if mark is None or mark.value is None or mark.cursor_column != cursor.column:
         return None

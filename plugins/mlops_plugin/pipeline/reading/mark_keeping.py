@@ -1,4 +1,4 @@
-"""Shows and sets a model's high-water mark for people; `mlops cursor` and the Dispatches view call it."""
+"""Shows and sets a model's watermark for people; `mlops cursor` and the Dispatches view call it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mlops_plugin.config.schema import CursorConfig, ModelConfig
 from mlops_plugin.errors import CursorError
-from mlops_plugin.events.marks import HighWaterMark, set_mark
+from mlops_plugin.events.marks import Watermark, set_mark
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.cursor_values import kind_of, parse_input, serialize
 from mlops_plugin.pipeline.reading.increment import check_column, cursor_path
@@ -17,8 +17,8 @@ def cursor_of(model: ModelConfig) -> CursorConfig:
     """The model's cursor. Raises `CursorError` if it has none."""
     if model.source.cursor is None:
         raise CursorError(
-            f"models.{model.name}: it has no source.cursor, so each dispatch reads all rows of its query and "
-            "there is no high-water mark"
+            f"models.{model.name}: it has no source.cursor: each dispatch reads all rows of its query, and "
+            "there is no watermark"
         )
     return model.source.cursor
 
@@ -30,7 +30,7 @@ def set_by_hand(
     *,
     render: Callable[[ModelConfig], str],
     user: str | None,
-) -> HighWaterMark:
+) -> Watermark:
     """Set the mark to the value in `text`, or with None back to `initial`; the event store keeps who did it.
 
     Raises `CursorError` if the value does not fit the column in the source.
@@ -54,19 +54,19 @@ def set_by_hand(
         )
 
 
-def mark_words(model: ModelConfig, mark: HighWaterMark | None) -> str:
+def mark_words(model: ModelConfig, mark: Watermark | None) -> str:
     """A mark in a sentence, for people; `mark` is None before the first one."""
     cursor = cursor_of(model)
     start = "the first row" if cursor.initial is None else str(cursor.initial)
     if mark is None:
-        return f"{cursor.column}: no mark yet; the first dispatch begins at {start}"
+        return f"{cursor.column}: no watermark yet; the first dispatch starts at {start}"
     who = f"set by {mark.set_by}" if mark.dispatch_id is None else f"by dispatch {mark.dispatch_id}"
     since = f"since {mark.at:%Y-%m-%d %H:%M:%S} UTC, {who}"
     if mark.cursor_column != cursor.column:
         return (
-            f"{cursor.column}: no mark yet, the last one is of column {mark.cursor_column}; the next "
-            f"dispatch begins at {start}"
+            f"{cursor.column}: no watermark yet, the last one is of column {mark.cursor_column}; the next "
+            f"dispatch starts at {start}"
         )
     if mark.value is None:
-        return f"{mark.cursor_column}: begins again at {start}, {since}"
+        return f"{mark.cursor_column}: the next dispatch starts again at {start}, {since}"
     return f"{mark.cursor_column}: read up to {mark.value}, {since}"

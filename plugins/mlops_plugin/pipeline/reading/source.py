@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition, is_ordered, narrowed, shown
+from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
@@ -47,9 +48,9 @@ class SourceDescription:
     pages: PagesConfig | None = None
     key_filter: KeyFilter | None = None
 
-    def to_json(self) -> Mapping[str, Any]:
-        """Nothing that the record does not have already."""
-        return {}
+    def report(self, rows: int) -> CollectReport:
+        """What `collect` reports of it: the record has the rest already."""
+        return CollectReport(rows)
 
     @property
     def sql(self) -> str:

@@ -14,18 +14,18 @@ from datetime import timedelta
 from mlops_plugin.config.durations import format_duration
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
+from mlops_plugin.events.details.milestones import TryStart
+from mlops_plugin.events.details.process_identity import ProcessIdentity
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import dispatch_id, origin_of
-from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
-from mlops_plugin.pipeline.recording.step_record import CLEARS, PROCESS
 
 _log = logging.getLogger(__name__)
 
 # A dispatch without a DAG run (terminal, Showroom) whose process runs elsewhere: no longer running by then.
 _LONGEST_WITHOUT_RUN = timedelta(days=1)
-# Other models' dispatches are looked at only if nothing was heard of them for so long, and not all at once.
+# Other models' dispatches are looked at only if they were silent for so long, and not all at once.
 _SILENT = timedelta(minutes=10)
 _MOST_ASKED = 20
 _COUNTING_S = 10.0  # so long the sink may take to count a dispatch's rows
@@ -61,7 +61,7 @@ def close_failed_run(
 
 def _is_after(event: EventRecord, clears: int | None) -> bool:
     """Whether a try began after a later clear than `clears`."""
-    begun_after = (event.details or {}).get(CLEARS) if event.step and event.kind == "started" else None
+    begun_after = event.details.clears if isinstance(event.details, TryStart) else None
     return clears is not None and begun_after is not None and begun_after > clears
 
 
@@ -93,7 +93,7 @@ def close_forgotten(model: str, current_run_id: str, deployment: Deployment, has
 
 
 def close_abandoned(store: EventStore, showroom_after: timedelta = _LONGEST_WITHOUT_RUN) -> int:
-    """Close dispatches without a DAG run whose process has ended, or of which nothing was heard for a day.
+    """Close dispatches without a DAG run whose process has ended, or that were silent for a day.
 
     The Showroom's after `showroom_after`, which must be longer than a run can take (`workers.patience`).
     """
@@ -106,7 +106,7 @@ def close_removed(store: EventStore, models: Collection[str]) -> int:
     """Close dispatches of models that are not among those of the configuration; returns how many.
 
     One whose process still works on a step is left alone until it has ended. If that cannot be seen from
-    here, until nothing was heard of it for ten minutes.
+    here, until it was silent for ten minutes.
     """
     running = store.unfinished(older_than=timedelta(0))
     return sum(_close_if_removed(record, store) for record in running if record.model not in models)
@@ -125,7 +125,7 @@ def _last_worker(record: DispatchRecord, store: EventStore) -> ProcessIdentity |
     """The process that started the last step of a dispatch; None if that was not recorded."""
     for event in reversed(store.events(record.dispatch_id)):
         if event.step is not None and event.kind == "started":
-            return ProcessIdentity.from_json((event.details or {}).get(PROCESS))
+            return event.details.process if isinstance(event.details, TryStart) else None
     return None
 
 
@@ -148,7 +148,7 @@ def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -
 def _close_without_run(
     record: DispatchRecord, store: EventStore, showroom_after: timedelta = _LONGEST_WITHOUT_RUN
 ) -> bool:
-    # The Showroom's processes keep their runs' events for a moment: silence tells more than the process.
+    # The Showroom's processes keep their runs' events for a moment: only silence shows that one has ended.
     worker = _last_worker(record, store) if record.origin != "showroom" else None
     if worker is not None and worker.is_gone is not None:
         reason = f"its process {worker.pid} on {worker.host} ended without recording how the dispatch ended"
@@ -157,5 +157,5 @@ def _close_without_run(
     if store.now() - record.updated_at < longest:
         return False
     silence = format_duration(longest)
-    reason = f"nothing was heard of it for {silence}; its process has ended without a word"
+    reason = f"nothing was recorded for {silence}: its process ended without recording how the dispatch ended"
     return store.reconcile(record.dispatch_id, "failed", reason)

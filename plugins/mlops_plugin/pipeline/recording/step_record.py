@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from mlops_plugin.errors import (
     AccountingError,
@@ -19,17 +18,14 @@ from mlops_plugin.errors import (
     TrySuperseded,
     UnsupportedType,
 )
-from mlops_plugin.events.fencing import TRY_ID, TryToken
+from mlops_plugin.events.details.milestones import TryStart
+from mlops_plugin.events.details.process_identity import ProcessIdentity
+from mlops_plugin.events.details.step_reports import StepReport
+from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.interruptible import Execute, at_once
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.recording.process_identity import ProcessIdentity
-from mlops_plugin.pipeline.recording.step_reports import StepReport
-
-# In the details of a "started" event: who makes the try, and after how many clears of its run.
-PROCESS = "process"
-CLEARS = "clears"
 
 # `collect` reads the source again, whose rows may be corrected meanwhile. The steps after it have the rows,
 # the artifact and the configuration that the dispatch has pinned: they find again what they found.
@@ -76,9 +72,9 @@ def recorded(
     Raises `TrySuperseded` if a newer try has registered: before the work, or when it is done. A failure that
     cannot be recorded soon is raised without: the task has maybe no time left.
     """
-    details, part = _details(attempt), attempt.partition
+    started_by, part = _start(attempt), attempt.partition
     token = execute(
-        lambda: store.start_step(dispatch.identity, step, attempt.number, partition=part, details=details)
+        lambda: store.start_step(dispatch.identity, step, attempt.number, partition=part, made_by=started_by)
     )
     record = TryRecord(token)
     started = time.monotonic()
@@ -112,7 +108,7 @@ def recorded(
             partition=part,
             rows=report.rows,
             seconds=seconds,
-            details=report.to_json(),
+            report=report,
             token=token,
         )
     )
@@ -141,11 +137,9 @@ def is_final(error: BaseException, step: Step) -> bool:
     return error.is_final or (step == "infer" and isinstance(error, AccountingError))
 
 
-def _details(attempt: Attempt) -> dict[str, Any]:
+def _start(attempt: Attempt) -> TryStart:
     """What is recorded with the start of a try: who makes it."""
-    of_airflow = {TRY_ID: attempt.id, CLEARS: attempt.clears}
-    known = {name: value for name, value in of_airflow.items() if value is not None}
-    return {PROCESS: ProcessIdentity.current().to_json(), **known}
+    return TryStart(ProcessIdentity.current(), attempt.id, attempt.clears)
 
 
 def _in_words(error: BaseException) -> str:

@@ -75,7 +75,7 @@ def _intact(read: Callable[[int], pa.Buffer | bytes], blocks: Blocks, path: str)
 
 def _found(size: int, expected: int) -> str:
     if size != expected:
-        return f"{size} bytes where {expected} were written"
+        return f"{size} bytes, but {expected} were written"
     return "other bytes than were written"
 
 
@@ -101,6 +101,6 @@ def _crc(note: Mapping[str, Any]) -> int:
 
 def _damaged(path: str, found: str) -> StagingError:
     return StagingError(
-        f"staging: {path} is damaged: {found}; clear 'collect' and what follows it in Airflow to dispatch "
-        "anew, and check the disk or the store behind staging.url"
+        f"staging: {path} is damaged: {found}; clear 'collect' and the tasks after it in Airflow to "
+        "dispatch again, and check the disk or the store behind staging.url"
     )

@@ -15,10 +15,10 @@ from typing import TypeVar
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import KeyColumnError, StagingOutdated
+from mlops_plugin.events.details.step_reports import Accounts
 from mlops_plugin.pipeline.reading.key_range import outermost
 from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.staging.records import (
-    Accounts,
     Collected,
     Logged,
     Persisted,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from mlops_plugin.databases.sink.write_request import Order
-from mlops_plugin.pipeline.reading.increment_read import IncrementRead
+from mlops_plugin.events.details.step_reports import Accounts, Counts, IncrementRead
 from mlops_plugin.pipeline.reading.partitions import StoredPartition
 from mlops_plugin.pipeline.staging.checksums import Blocks
 from mlops_plugin.pipeline.staging.shelf import Staged
@@ -33,7 +33,7 @@ class ColumnType:
 
 @dataclass(frozen=True)
 class Planned:
-    """What `plan` left: the partitions in order; `id` tells one plan of a dispatch from the next."""
+    """What `plan` left: the partitions in order; `id` differs from one plan of a dispatch to the next."""
 
     id: str
     query: str
@@ -107,7 +107,7 @@ class Predicted:
     imputed: dict[str, int]  # column -> values replaced
     artifact_sha256: str
     at: str
-    distribution: dict[str, Any]  # of the (first) prediction, see pipeline.distribution
+    distribution: Counts  # of the (first) prediction, see pipeline.distribution
     blocks: Blocks | None = None  # of the file, see staging.checksums
     rejected_blocks: Blocks | None = None
 
@@ -119,21 +119,6 @@ class Predicted:
     def staged_records(self) -> Staged | None:
         """The records of rejected rows; None if there are none."""
         return None if self.rejected_file is None else Staged(self.rejected_file, self.rejected_blocks)
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """Rows of a whole dispatch.
-
-    They add up: collected = predicted + rejected, predicted = persisted + superseded. `superseded` counts the
-    predictions that were left out because the table holds others that count.
-    """
-
-    collected: int
-    predicted: int
-    rejected: int
-    persisted: int
-    superseded: int = 0
 
 
 @dataclass(frozen=True)

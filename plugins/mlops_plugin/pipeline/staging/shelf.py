@@ -195,7 +195,7 @@ class Shelf:
                 f"staging: {self.url}/{self._named(name)}.json does not exist: step '{name}' of this "
                 "dispatch has left nothing here, its files were removed, or this worker does not share the "
                 "folder; clear 'collect' and what follows it in Airflow to dispatch again, and see "
-                "staging.url where workers are on several machines"
+                "staging.url if workers are on several machines"
             )
         return found
 

@@ -27,15 +27,15 @@ VERSION = 1
 MAX_CATEGORIES = 100
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _ADVICE = "make it with: mlops baseline MODEL"
-_SAMPLE_ROWS = 100_000  # of which quantiles are taken; least and greatest value are of all rows
+_SAMPLE_ROWS = 100_000  # for the quantiles; the least and greatest value are those of all rows
 
 
 @dataclass(frozen=True)
 class FeatureBaseline:
     """One feature. `quantiles`: share as text -> value; `categories`: value and count, commonest first, None
-    where it has too many or is a number."""
+    if it has too many or is a number."""
 
-    type: str  # of the contract: integer, number, boolean, text, date, timestamp; '' where all are missing
+    type: str  # of the contract: integer, number, boolean, text, date, timestamp; '' if all are missing
     rows: int
     missing: int
     min: Any = None  # dates in ISO 8601
@@ -63,7 +63,7 @@ class FeatureBaseline:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A whole file. `classes`: what the model may predict, None where that is no class."""
+    """A whole file. `classes`: what the model may predict, None if that is no class."""
 
     artifact_sha256: str
     made_at: str  # ISO 8601, UTC
@@ -115,7 +115,7 @@ def _parsed(uri: str, content: Any) -> Baseline:
 
 
 def write_baseline(baseline: Baseline, uri: str) -> None:
-    """Write it, in place of an earlier one; raises `ContractError` where it cannot be written."""
+    """Write it, in place of an earlier one; raises `ContractError` if it cannot be written."""
     try:
         with fsspec.open(uri, "w", encoding="utf-8") as file:
             json.dump(asdict(baseline), file, indent=1, ensure_ascii=False)

@@ -60,7 +60,7 @@ def find_baseline(model: ModelConfig, artifact_sha256: str) -> Baseline | None:
 def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> Baseline:
     """Run `query` on the source's connection, look at every row, and write the baseline; returns it.
 
-    Rows that break the columns' own rules of `input:` are left out. Raises `FeatureError` where the query
+    Rows that break the columns' own rules of `input:` are left out. Raises `FeatureError` if the query
     lacks a feature, and whatever reading or loading the model raises.
     """
     with contextlib.closing(StepModels(must_be_confined=deployment.requires_confinement)) as models:

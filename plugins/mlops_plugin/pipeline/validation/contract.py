@@ -41,7 +41,7 @@ class Contract:
 
     @classmethod
     def of(cls, model: ModelConfig) -> Contract | None:
-        """The model's contract, None where it has none; raises `ContractError` for an unusable baseline."""
+        """The model's contract, None if it has none; raises `ContractError` for an unusable baseline."""
         if model.input is None:
             return None
         baseline = None
@@ -70,12 +70,12 @@ class Contract:
         return BoundContract(self.model, self.rules)
 
     def require_made_for(self, artifact_sha256: str) -> None:
-        """Raise `ContractError` where the baseline was made for another artifact."""
+        """Raise `ContractError` if the baseline was made for another artifact."""
         made_for = self.baseline.artifact_sha256 if self.baseline else artifact_sha256
         if made_for != artifact_sha256:
             raise ContractError(
                 f"models.{self.model}.input.baseline: it was made for another artifact (sha256 "
-                f"{made_for[:12]}..., the model's is {artifact_sha256[:12]}...); make it anew: "
+                f"{made_for[:12]}..., the model's is {artifact_sha256[:12]}...); make a new one: "
                 f"mlops baseline {self.model}"
             )
 
@@ -152,7 +152,7 @@ def _misfit(found: pa.DataType, rule: ColumnContract) -> str | None:
     )
     bounds = [value for value in (rule.min, rule.max) if value is not None]
     if bounds and comparable not in ("number", "date"):
-        return f"the query gives {found}, which has no range; set type: number where it says one"
+        return f"the query gives {found}, which has no range; set type: number if the column holds numbers"
     if any(isinstance(bound, date) != (comparable == "date") for bound in bounds):
         return f"min and max cannot be compared with {found}; correct them, or cast the column in the query"
     for value in rule.allowed or ():

@@ -1,7 +1,7 @@
 """Finds the rows that a model refuses if it only reports that it refuses the batch.
 
 The model itself is asked: first about one row of each pattern (which values are missing, infinite, and what
-the text is), then, where patterns do not tell, about halves of the batch. It is asked a bounded number of
+the text is), then, if patterns do not decide, about halves of the batch. It is asked a bounded number of
 times; a model that refuses rows in more ways than that fails the dispatch as without a contract.
 """
 
@@ -97,10 +97,10 @@ class _Questions:
         groups, examples = _patterns(rows, self._runtime.features)
         has_text = any(_is_text(rows.schema.field(name).type) for name in self._runtime.features)
         refused = dict(self._search(rows.take(pa.array(examples))))
-        told = {group: said for group, said in refused.items() if _is_of_pattern(said, has_text=has_text)}
+        shared = {group: said for group, said in refused.items() if _is_of_pattern(said, has_text=has_text)}
         # Of the others the example alone: a number that is too large is in no pattern.
         found = {examples[group]: said for group, said in refused.items()}
-        found |= {row: told[group] for row, group in enumerate(groups.tolist()) if group in told}
+        found |= {row: shared[group] for row, group in enumerate(groups.tolist()) if group in shared}
         return found
 
     def by_halving(self, rows: pa.RecordBatch, places: pa.Int64Array) -> dict[int, str]:
@@ -125,7 +125,7 @@ class _Questions:
     def _refusal(self, rows: pa.RecordBatch) -> str | None:
         if self._left == 0:
             raise FeatureError(
-                f"{self._first}; and the rows that it refuses could not be told apart by asking it "
+                f"{self._first}; and the rows that it refuses could not be found by asking it "
                 f"{MOST_QUESTIONS} times; say in `input:` what is wrong with them"
             ) from self._first
         self._left -= 1

@@ -51,7 +51,7 @@ class Refused:
         return cls(column, reason, places, None if values is None else values.take(places))
 
     def within(self, places: pa.Int64Array) -> Refused:
-        """The same for a larger batch, of which the rows so far were those at `places`."""
+        """The same for a larger batch; `places` are the rows of this one in it."""
         return replace(self, places=places.take(self.places))
 
 
@@ -208,8 +208,3 @@ def format_reasons(reasons: Sequence[Reason], most: int = 3) -> str:
         for column, reason, count in reasons[:most]
     ]
     return ", ".join(parts)
-
-
-def details(reasons: Sequence[Reason], most: int = 20) -> list[dict[str, Any]]:
-    """The most frequent reasons as an event keeps them."""
-    return [{"column": column, "reason": reason, "rows": count} for column, reason, count in reasons[:most]]

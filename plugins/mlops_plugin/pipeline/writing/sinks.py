@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.sink.write_request import Order, Registration, WriteRequest, Written
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import CommitUncertain, MlopsError
+from mlops_plugin.events.details.step_reports import Place
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.staging.shelf import OnRows
@@ -30,7 +31,7 @@ _ANSWER_WAITS_S = (0.0, 0.5, 2.0)
 class Predictions:
     """What one dispatch has to write: `rows` with provenance, how many, by which artifact, and when made.
 
-    `order` decides whether they count where other dispatches have predicted the same keys.
+    `order` decides whether they count if other dispatches have predicted the same keys.
     """
 
     rows: pa.RecordBatchReader
@@ -61,7 +62,7 @@ class Sink(Protocol):
     def release(self, rows: pa.RecordBatchReader, order: Order) -> None:
         """Release the keys of predicted rows from the quarantine, but for those that were rejected later."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Place:
         """The place, for the record of the step."""
         ...
 
@@ -86,8 +87,8 @@ class NoSink:
     def release(self, rows: pa.RecordBatchReader, order: Order) -> None:
         """Nothing was put aside."""
 
-    def describe(self) -> dict[str, Any]:
-        return {"connection": self._sink.connection, "table": self._sink.table}
+    def describe(self) -> Place:
+        return Place(self._sink.connection, self._sink.table)
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,9 @@ class TableSink:
 
         Quarantine(self.dispatch.model, self.dispatch.id, self.deployment, self.check).release(rows, order)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Place:
         sink = self.dispatch.model.sink
-        forced = {"overwrites_newer": True} if self.dispatch.overwrites_newer else {}
-        return {"connection": sink.connection, "table": sink.table, **forced}
+        return Place(sink.connection, sink.table, self.dispatch.overwrites_newer)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Database]:

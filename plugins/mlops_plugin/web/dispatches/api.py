@@ -13,14 +13,17 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from mlops_plugin.events.details.serialization import write_details
+from mlops_plugin.events.details.step_reports import ClassCounts, NumberCounts
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
 from mlops_plugin.events.records import Kind, Origin, State, Step
-from mlops_plugin.pipeline.recording.step_reports import whole_report
+from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.pipeline.writing.predictions import first_predictions
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatches.filters import DispatchPageQuery, DispatchQuery, write_cursor
+from mlops_plugin.web.dispatches.plots import distribution_of
 from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.visible import VisibleDep
 
@@ -84,7 +87,9 @@ class Event(_FromRecord):
     row_count: int | None
     seconds: float | None
     error: str | None
-    details: dict[str, Any] | None
+    details: Annotated[
+        dict[str, Any] | None, BeforeValidator(lambda details: details and write_details(details))
+    ]
 
 
 class DispatchDetail(Dispatch):
@@ -104,7 +109,7 @@ class HistoryEntry(BaseModel):
     """A dispatch in a model's history, with how its predictions were distributed (null: not recorded)."""
 
     dispatch: Dispatch
-    distribution: dict[str, Any] | None
+    distribution: ClassCounts | NumberCounts | None
 
 
 class Predictions(BaseModel):
@@ -187,7 +192,7 @@ def show_history(
     return [
         HistoryEntry(
             dispatch=Dispatch.model_validate(line),
-            distribution=(whole_report(reports) or {}).get("distribution"),
+            distribution=distribution_of(merge_reports(reports)),
         )
         for line, reports in seen.site.event_store().history(
             seen.passing(DispatchFilter(model=model)), limit=limit

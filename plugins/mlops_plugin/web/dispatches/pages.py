@@ -18,7 +18,7 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.formatting import format_duration
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.reading.mark_keeping import mark_words
-from mlops_plugin.pipeline.recording.step_reports import whole_report
+from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.badges import badge_of
 from mlops_plugin.web.dispatches.api import COUNT_LIMIT
@@ -76,7 +76,7 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
     charts = []
     if asked.model:
         history = store.history(wanted, limit=HISTORY)
-        charts = history_charts([(line, whole_report(reports)) for line, reports in history])
+        charts = history_charts([(line, merge_reports(reports)) for line, reports in history])
     return pages(request).render(
         request,
         "dispatches/page.html",
@@ -200,7 +200,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "steps": summarise_steps(tries),
         "tries": tries,
         "timeline": timeline(tries, now),
-        "reasons": (report or {}).get("reasons") or [],
+        "reasons": report.reasons if report else (),
         "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
         "changed": _changed(dispatch, previous),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from mlops_plugin.events.details.step_reports import ClassCounts, Counts, InferReport, NumberCounts
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.formatting import format_duration, format_number
 from mlops_plugin.web.charts import Chart, Point, comparison_chart, line_chart, share_chart
 
-Report = Mapping[str, Any] | None  # what `infer` reported; older dispatches have no distribution in it
+Report = InferReport | None
 _BINS = 32  # columns of a histogram; more would be too thin for two series
 MISSING = "no value"
 OTHERS = "others"
@@ -30,13 +30,13 @@ def history_charts(history: Sequence[tuple[DispatchLine, Report]]) -> list[Chart
         over_time("rows", "Rows predicted", lambda line: line.rows_predicted),
     ]
     reports = [(line, distribution_of(report)) for line, report in history]
-    shares = [(line.created_at, _shares(found)) for line, found in reports if _kind(found) == "classes"]
+    shares = [(line.created_at, _shares(found)) for line, found in reports if isinstance(found, ClassCounts)]
     if shares:
         charts.append(share_chart("shares", "Share of each class", shares))
     means = [
-        Point(line.created_at, found.get("mean"), line.state)
+        Point(line.created_at, found.mean, line.state)
         for line, found in reports
-        if found is not None and _kind(found) == "numbers"
+        if isinstance(found, NumberCounts)
     ]
     if means:
         charts.append(line_chart("mean", "Mean prediction", means, format_number))
@@ -49,12 +49,12 @@ def distribution_chart(this: Report, previous: Report) -> Chart | None:
     if found is None or not _total(found):
         return None
     wholes = [("this dispatch", found)]
-    if before is not None and _kind(before) == _kind(found) and _total(before):
+    if before is not None and before.kind == found.kind and _total(before):
         wholes.append(("the one before", before))
-    if _kind(found) == "numbers":
-        labels, counts = _aligned_bins([whole for _, whole in wholes])
+    if isinstance(found, NumberCounts):
+        labels, counts = _aligned_bins([whole for _, whole in wholes if isinstance(whole, NumberCounts)])
     else:
-        labels, counts = _aligned_classes([whole for _, whole in wholes])
+        labels, counts = _aligned_classes([whole for _, whole in wholes if isinstance(whole, ClassCounts)])
     series = [
         (name, [count / _total(whole) for count in column])
         for (name, whole), column in zip(wholes, counts, strict=True)
@@ -62,43 +62,37 @@ def distribution_chart(this: Report, previous: Report) -> Chart | None:
     return comparison_chart("distribution", "Distribution of predictions", labels, series)
 
 
-def distribution_of(report: Report) -> Mapping[str, Any] | None:
-    """The distribution in what `infer` reported, or None."""
-    found = (report or {}).get("distribution")
-    return found if isinstance(found, Mapping) and "counts" in found else None
+def distribution_of(report: Report) -> Counts | None:
+    """The distribution in what `infer` reported; dispatches of earlier versions have none."""
+    return None if report is None else report.distribution
 
 
-def _kind(distribution: Mapping[str, Any] | None) -> str | None:
-    return None if distribution is None else distribution.get("kind")
+def _classes(distribution: ClassCounts) -> dict[str, int]:
+    rest = {OTHERS: distribution.others, MISSING: distribution.missing}
+    return dict(distribution.counts) | {name: count for name, count in rest.items() if count}
 
 
-def _classes(distribution: Mapping[str, Any]) -> dict[str, int]:
-    counts = {str(name): int(count) for name, count in distribution["counts"]}
-    rest = {OTHERS: distribution.get("others", 0), MISSING: distribution.get("missing", 0)}
-    return counts | {name: count for name, count in rest.items() if count}
-
-
-def _total(distribution: Mapping[str, Any]) -> int:
-    if _kind(distribution) == "classes":
+def _total(distribution: Counts) -> int:
+    if isinstance(distribution, ClassCounts):
         return sum(_classes(distribution).values())
-    return int(sum(distribution["counts"]))
+    return sum(distribution.counts)
 
 
-def _shares(distribution: Mapping[str, Any] | None) -> dict[str, float]:
-    counts = _classes(distribution or {"counts": []})
+def _shares(distribution: ClassCounts) -> dict[str, float]:
+    counts = _classes(distribution)
     whole = sum(counts.values()) or 1
     return {name: count / whole for name, count in counts.items()}
 
 
-def _aligned_classes(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[int]]]:
+def _aligned_classes(wholes: Sequence[ClassCounts]) -> tuple[list[str], list[list[int]]]:
     counted = [_classes(whole) for whole in wholes]
     labels = list(dict.fromkeys(name for counts in counted for name in counts))
     return labels, [[counts.get(name, 0) for name in labels] for counts in counted]
 
 
-def _aligned_bins(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[int]]]:
+def _aligned_bins(wholes: Sequence[NumberCounts]) -> tuple[list[str], list[list[int]]]:
     """The same bins for all: those of the coarsest, and coarser if there would be too many."""
-    exponent = max(int(whole["exponent"]) for whole in wholes)
+    exponent = max(whole.exponent for whole in wholes)
     while True:
         counted = [_at(whole, exponent) for whole in wholes]
         first = min(min(counts) for counts in counted)
@@ -111,9 +105,9 @@ def _aligned_bins(wholes: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[
     return labels, [[counts.get(number, 0) for number in numbers] for counts in counted]
 
 
-def _at(distribution: Mapping[str, Any], exponent: int) -> dict[int, int]:
+def _at(distribution: NumberCounts, exponent: int) -> dict[int, int]:
     merged: dict[int, int] = {}
-    for place, count in enumerate(distribution["counts"]):
-        number = (int(distribution["first"]) + place) >> (exponent - int(distribution["exponent"]))
-        merged[number] = merged.get(number, 0) + int(count)
+    for place, count in enumerate(distribution.counts):
+        number = (distribution.first + place) >> (exponent - distribution.exponent)
+        merged[number] = merged.get(number, 0) + count
     return merged

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
+from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
-from mlops_plugin.pipeline.recording.step_reports import whole_report
+from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 
 # Outcomes of a try. A try whose process was killed could not record its end.
 RUNNING, SUCCEEDED, FAILED, LOST = "running", "succeeded", "failed", "no end recorded"
@@ -119,14 +119,12 @@ def summarise_steps(tries: Sequence[Try]) -> list[StepSummary]:
     return found
 
 
-def infer_report_of(events: Sequence[EventRecord]) -> Mapping[str, Any] | None:
+def infer_report_of(events: Sequence[EventRecord]) -> InferReport | None:
     """What the last `infer` that succeeded reported, of all partitions; None before the first."""
     ended = {
-        event.partition_number: event.details
-        for event in events
-        if event.step == "infer" and event.kind == "succeeded" and event.details
+        event.partition_number: event.details for event in events if isinstance(event.details, InferReport)
     }
-    return whole_report(list(ended.values()))
+    return merge_reports(list(ended.values()))
 
 
 def steps_of(tries: Sequence[Try]) -> list[Step]:

@@ -21,7 +21,7 @@ _PACKAGES = (
 
 
 def library_missing(spec: ConnectionSpec) -> DriverMissing:
-    """What to say where libodbc cannot be loaded."""
+    """What to say if libodbc cannot be loaded."""
     return DriverMissing(
         f"connection '{spec.conn_id}': ODBC needs the library libodbc.so.2 of unixODBC, which is not "
         "installed; install it: apt-get install unixodbc (Debian, Ubuntu) or dnf install unixODBC "

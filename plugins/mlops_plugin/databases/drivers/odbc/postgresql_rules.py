@@ -39,7 +39,7 @@ class PostgresqlRules(OdbcRules):
         return super().fetched_type(column, announced)
 
     def rewrite(self, query: str, columns: Sequence[OdbcColumn]) -> str:
-        """As text: infinity, of which psqlodbc makes a day of its own choice; a year's BC, which it drops.
+        """As text: infinity, which psqlodbc turns into some day; a year's BC, which it drops.
 
         A UUID, whose case it changes; 24:00:00, which arrow-odbc takes for midnight; -0.5 as NUMERIC(1,1),
         for whose sign it has no room.

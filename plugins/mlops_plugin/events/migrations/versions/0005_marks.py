@@ -1,4 +1,4 @@
-"""High-water marks: up to where each model has read its source.
+"""Watermarks: up to where each model has read its source.
 
 The table is written out here and not taken from `events.tables`: that module moves on, this version stays.
 """

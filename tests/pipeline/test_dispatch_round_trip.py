@@ -19,13 +19,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlops_plugin.events.details.step_reports import Accounts
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.staging.notes import require_logged
-from mlops_plugin.pipeline.staging.records import Accounts, Judge
+from mlops_plugin.pipeline.staging.records import Judge
 from mlops_plugin.pipeline.staging.shelf import unchecked, unheard
 from mlops_plugin.pipeline.writing.sinks import TableSink
+from support.random_examples import examples
 from support.sinks import MODES, Mode
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import Workshop
@@ -99,7 +101,7 @@ def test_a_value_of_any_type_is_there_again_as_it_was(
 
     # The tables and the server outlive the examples.
     @settings(
-        max_examples=_EXAMPLES,
+        max_examples=examples(_EXAMPLES),
         deadline=None,
         derandomize=True,
         database=None,

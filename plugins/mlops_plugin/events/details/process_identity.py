@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process of one boot of one machine; `began` tells it from a later one with the same number.
+    """A process of one boot of one machine; `began` differs for a later one with the same number.
 
     `machine` is a host's name with, on Linux, its boot and the process's namespace: numbers mean the same
     process only within those.
@@ -30,16 +28,6 @@ class ProcessIdentity:
         """This process. Never kept between calls: a forked child is another one."""
         pid = os.getpid()
         return cls(_machine(), pid, _began(pid))
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any] | None) -> ProcessIdentity | None:
-        """What `to_json` stored; None if nothing was, by an earlier version."""
-        if not stored:
-            return None
-        return cls(str(stored["machine"]), int(stored["pid"]), stored["began"])
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def host(self) -> str:

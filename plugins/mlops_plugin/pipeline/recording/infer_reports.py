@@ -1,0 +1,45 @@
+"""The report of `infer`, made of what it left on the shelf, and the reports of all partitions as one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from mlops_plugin.events.details.step_reports import InferReport, ReasonCount
+from mlops_plugin.pipeline.distribution import merge
+from mlops_plugin.pipeline.staging.records import Predicted
+from mlops_plugin.pipeline.validation.rejections import Reason, merged_reasons
+
+_MOST_REASONS = 20  # that an event keeps, the most frequent ones
+
+
+def infer_report(predicted: Predicted) -> InferReport:
+    """What `infer` reports of the rows that it has predicted."""
+    return InferReport(
+        predicted.rows,
+        predicted.rejected,
+        _counted(predicted.reasons),
+        predicted.imputed,
+        predicted.distribution,
+    )
+
+
+def merge_reports(parts: Sequence[InferReport]) -> InferReport | None:
+    """The reports of all partitions as the report of the whole; None if there are none."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    imputed: Counter[str] = Counter()
+    for part in parts:
+        imputed.update(part.imputed)
+    reasons = ([(found.column, found.reason, found.rows) for found in part.reasons] for part in parts)
+    return InferReport(
+        rows=sum(part.rows for part in parts),
+        rows_rejected=sum(part.rows_rejected for part in parts),
+        reasons=_counted(merged_reasons(reasons)),
+        imputed=dict(imputed),
+        distribution=merge([part.distribution for part in parts if part.distribution is not None]),
+    )
+
+
+def _counted(reasons: Iterable[Reason]) -> tuple[ReasonCount, ...]:
+    return tuple(ReasonCount(*reason) for reason in list(reasons)[:_MOST_REASONS])
