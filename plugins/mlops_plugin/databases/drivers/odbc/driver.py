@@ -76,6 +76,8 @@ class OdbcDatabase(OpenDatabase):
         self._rules = _RULES.get(self.engine, OdbcRules())
         self._has_written = False
         self._collects = False
+        self._to_describe = address
+        self._undescribed: str | None = None  # why the last query's columns could not be described
         if "maodbc" in self._manager.driver_name():
             self._collects = self._manager.driver_version() < _FIRST_STREAMING
             # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
@@ -86,6 +88,7 @@ class OdbcDatabase(OpenDatabase):
             self._manager.close()
             with driver_errors(spec, "connecting", OdbcError):
                 self._manager = DriverManager(address, connect_s)
+            self._to_describe = address
             max_text_bytes = options.max_text_bytes
             # Text without a declared length has room for max_text_bytes, not for 255 only.
             address += f"UnknownsAsLongVarchar=1;MaxVarcharSize={max_text_bytes};"
@@ -110,7 +113,12 @@ class OdbcDatabase(OpenDatabase):
         require_names(self.conn_id, [column.name for column in described or ()])
         for column in described or ():
             self._check_values(query, parameters, column)
-        return self._read(query, batch_rows, parameters, described)
+        reader = self._read(query, batch_rows, parameters, described)
+        if self._undescribed is not None and self.engine in _RULES:
+            # It ran, so it is sound, and this engine's driver describes what is. Types that are guessed from
+            # arrow-odbc's own may lose values.
+            raise DatabaseError(self.conn_id, "describing the query", self._undescribed)
+        return reader
 
     def describe(self, query: str) -> pa.Schema:
         query = bare(query, self.engine.name)
@@ -194,18 +202,29 @@ class OdbcDatabase(OpenDatabase):
 
     def _describe_columns(self, query: str) -> tuple[OdbcColumn, ...] | None:
         """What the driver says about a query's columns, or None where only this transaction could know."""
+        self._undescribed = None
         if self._has_written:
             # The other connection does not see our tables yet, and might wait for our locks for ever.
             return None
         try:
             columns = self._manager.columns(query)
         except OdbcError:
-            # Running it gives the better words if the query is wrong, and rows if the driver
-            # describes only what has run.
-            return None
+            try:
+                columns = self._reconnected().columns(query)
+            except OdbcError as error:
+                # Running it gives the better words if the query is wrong, and rows if the driver
+                # describes only what has run.
+                self._undescribed = self._spec.redact(str(error))
+                return None
         if not columns:
             raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
         return columns
+
+    def _reconnected(self) -> DriverManager:
+        """The connection that describes queries, made again: its server may have ended it while rows came."""
+        self._manager.close()
+        self._manager = DriverManager(self._to_describe, math.ceil(self._options.limits.connect_s))
+        return self._manager
 
     def _read(
         self,

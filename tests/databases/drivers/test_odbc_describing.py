@@ -1,0 +1,60 @@
+"""Over ODBC, a second connection describes the columns of a query; without it, no type is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.opening import open_database
+from mlops_plugin.errors import DatabaseError, UnsupportedType
+from support.servers import Server, ServerDatabase
+from support.ways_in import spec_of
+
+_LARGEST = 2**64 - 1  # what arrow-odbc alone reads as -1
+
+
+@pytest.fixture
+def largest(mariadb: Server) -> Iterator[ServerDatabase]:
+    """A database with a number that must be described, and a user `visitor` who may read it."""
+    database = mariadb.new_database()
+    database.execute(
+        "CREATE TABLE t (n BIGINT UNSIGNED)",
+        f"INSERT INTO t VALUES ({_LARGEST})",
+        "CREATE USER visitor IDENTIFIED BY 'of a day'",
+        f"GRANT SELECT ON {database.database}.* TO visitor",
+    )
+    yield database
+    database.execute("DROP USER IF EXISTS visitor")
+
+
+def _visit(largest: ServerDatabase) -> Database:
+    return open_database(spec_of(largest, "odbc", login="visitor", password="of a day"))
+
+
+def _end_describing(database: Database, largest: ServerDatabase) -> None:
+    """End the visitor's connection that describes, and not the one that reads."""
+    ((own,),) = read_rows(database, "SELECT CAST(CONNECTION_ID() AS SIGNED) AS id")
+    visiting = "SELECT id FROM information_schema.processlist WHERE user = 'visitor'"
+    others = [number for (number,) in largest.rows(visiting) if number != own]
+    assert len(others) == 1
+    largest.execute(f"KILL {others[0]}")
+
+
+def test_connection_that_describes_is_made_again_if_its_server_ended_it(largest: ServerDatabase) -> None:
+    with _visit(largest) as database:
+        _end_describing(database, largest)
+        with pytest.raises(UnsupportedType):
+            database.read("SELECT n FROM t", batch_rows=1)
+        exact = "SELECT CAST(n AS DECIMAL(20, 0)) AS n FROM t"
+        assert [int(n) for (n,) in read_rows(database, exact)] == [_LARGEST]
+
+
+def test_query_that_cannot_be_described_is_not_read(largest: ServerDatabase) -> None:
+    with _visit(largest) as database:
+        _end_describing(database, largest)
+        largest.execute("DROP USER visitor")
+        with pytest.raises(DatabaseError) as error:
+            database.read("SELECT n FROM t", batch_rows=1)
+        assert "describing the query" in str(error.value)
