@@ -89,7 +89,7 @@ def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
     ("text", "shown"),
     [
         ("DSN=x;UID=me;PWD=unknown1;", "DSN=x;UID=me;PWD=***;"),
-        ("Driver=x;PASSWORD={un;kno}}wn};Port=1", "Driver=x;PASSWORD=***;Port=1"),
+        ("Driver=x;PASSWORD={un;kn}}own};Port=1", "Driver=x;PASSWORD=***;Port=1"),
         ("host=h password=unknown1 dbname=d", "host=h password=*** dbname=d"),
         ("postgresql://me:unknown1@host/d", "postgresql://me:***@host/d"),
         ("s3://key:unk%2Fnown@bucket/x", "s3://key:***@bucket/x"),

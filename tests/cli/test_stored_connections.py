@@ -108,7 +108,7 @@ def test_checkout_without_airflow_is_found(workshop: Workshop, tmp_path: Path) -
     )
     assert "1 of 1 models" in done.stdout, done.stderr
     wrong = subprocess.run(
-        [*command, "--config", "includ/config.yaml", "check"],
+        [*command, "--config", "wrong/config.yaml", "check"],
         cwd=checkout,
         env=environment,
         capture_output=True,
@@ -116,4 +116,4 @@ def test_checkout_without_airflow_is_found(workshop: Workshop, tmp_path: Path) -
         check=False,
     )
     assert wrong.returncode == 1
-    assert (wrong.stdout + wrong.stderr).splitlines() == ["mlops: includ/config.yaml: no such file"]
+    assert (wrong.stdout + wrong.stderr).splitlines() == ["mlops: wrong/config.yaml: no such file"]
