@@ -148,20 +148,20 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, kind: str, content:
 def test_a_file_in_another_format_than_said_is_told_its_own(
     tmp_path: Path, forest: Any, written_as: str, said: str
 ) -> None:
-    with pytest.raises(ArtifactError, match=f"looks like a {written_as} file: write `format: {written_as}`"):
+    with pytest.raises(ArtifactError, match=f"`format: {written_as}`"):
         load(written(tmp_path / "model", saved(forest, written_as)), said)
 
 
 def test_a_compressed_pickle_is_joblibs(tmp_path: Path, regression: Any) -> None:
     path = written(tmp_path / "model", gzip.compress(saved(regression, "pickle")))
-    with pytest.raises(ArtifactError, match="write `format: joblib`"):
+    with pytest.raises(ArtifactError, match="`format: joblib`"):
         load(path, "pickle")
     assert load(path, "joblib").features == COLUMNS
 
 
 @pytest.mark.parametrize("kind", ["joblib", "pickle", "skops"])
 def test_a_page_that_was_downloaded_instead_is_named(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(ArtifactError, match="page of HTML"):
+    with pytest.raises(ArtifactError, match="HTML"):
         load(written(tmp_path / "model", b"\n<!DOCTYPE html><html>Sign in</html>"), kind)
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_predict_new_rows_is_told_what_can(tmp_path: Path, model: An
 
 
 def test_a_name_that_another_release_of_a_module_had_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"needs 'gone' of the module 'support\.shop_code'"):
+    with pytest.raises(ArtifactError, match=r"'gone'.*'support\.shop_code'"):
         load(written(tmp_path / "model", b"csupport.shop_code\ngone\n."), "pickle")
 
 

@@ -172,7 +172,7 @@ def test_a_missing_truth_is_what_the_encoder_knows() -> None:
 def test_texts_that_an_encoder_knows_are_not_looked_for_among_numbers() -> None:
     train = SHOP.astype({"store": str})[["store"]]
     model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LinearRegression()).fit(train, SHOP.store)
-    with pytest.raises(FeatureError, match="knows texts in 'store'"):
+    with pytest.raises(FeatureError, match="'store'"):
         answers(model, ROWS)
 
 
@@ -229,7 +229,7 @@ def test_a_dict_vectorizer_is_never_given_what_it_would_pass_over(known: Any, va
     records = SHOP.assign(store=SHOP.store.astype(known))[["store", "x"]].to_dict("records")
     model = make_pipeline(DictVectorizer(), Ridge()).fit(records, SHOP.x)
     rows = pa.RecordBatch.from_pydict({"store": [value], "x": [1.0]})
-    with pytest.raises(FeatureError, match=r"DictVectorizer knows .* in 'store'"):
+    with pytest.raises(FeatureError, match=r"DictVectorizer.*'store'"):
         answers(model, rows, "store", "x")
 
 
@@ -276,7 +276,7 @@ def test_a_user_says_the_type_of_training() -> None:
     expected = model.predict(pd.DataFrame({"store": [1.0, 20.0, np.nan]})).tolist()
     assert answers(model, rows, dtypes={"store": "number"}) == expected
     assert answers(model, rows, dtypes={"store": "integer"}) != expected
-    with pytest.raises(FeatureError, match="names shop, but"):
+    with pytest.raises(FeatureError, match=r"\bshop\b"):
         runtime(model, dtypes={"shop": "number"})
 
 

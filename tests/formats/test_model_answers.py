@@ -106,7 +106,7 @@ def test_a_tuple_is_one_label_whatever_the_others_are(labels: list[Any], is_list
 @pytest.mark.parametrize("answer", [[1, 2], {1}, {"a": 1}, np.zeros(2)], ids=str)
 def test_what_no_column_holds_is_refused(answer: Any) -> None:
     model = shop_code.Says({0.0: answer, 1.0: [1], 2.0: answer}, is_list=True)
-    with pytest.raises(ArtifactError, match=f"answers a row with a {type(answer).__name__}"):
+    with pytest.raises(ArtifactError, match=rf"\b{type(answer).__name__}\b"):
         ScikitRuntime("m", "0" * 64, model, ("x",)).predict(ROWS)
 
 
@@ -117,7 +117,7 @@ def test_an_answer_that_leaves_rows_out_is_refused() -> None:
         def predict(self, table: Any) -> Any:
             return table[table[:, 0] > 0, 0]
 
-    with pytest.raises(ArtifactError, match=r"asked about 3 rows.*shape \(2,\).*leaves rows out"):
+    with pytest.raises(ArtifactError, match=r"\b3 rows.*\(2,\)"):
         ScikitRuntime("m", "0" * 64, LeavesOut(), ("x",)).predict(ROWS)
 
 
@@ -137,7 +137,7 @@ def test_an_answer_is_never_spread_over_rows(answer: Any) -> None:
         def predict(self, _: Any) -> Any:
             return answer
 
-    with pytest.raises(ArtifactError, match="asked about 3 rows"):
+    with pytest.raises(ArtifactError, match=r"\b3 rows"):
         ScikitRuntime("m", "0" * 64, Once(), ("x",)).predict(ROWS)
 
 
@@ -198,7 +198,7 @@ def load(path: Path, file_format: Any = "joblib") -> Any:
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.joblib"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(ArtifactError, match="Git LFS pointer"):
+    with pytest.raises(ArtifactError, match="Git LFS"):
         load(path)
 
 
@@ -212,7 +212,7 @@ def test_a_class_of_the_script_that_saved_the_file_is_named(library: Any, tmp_pa
         "pickle.dump(Mine(), open(sys.argv[1], 'wb'))"
     )
     subprocess.run([sys.executable, "-c", code, str(path), library], check=True)
-    with pytest.raises(ArtifactError, match="needs 'Mine', which is in the script"):
+    with pytest.raises(ArtifactError, match="'Mine'"):
         load(path, library)
 
 
@@ -224,7 +224,7 @@ def test_a_class_of_the_script_that_saved_the_file_is_named(library: Any, tmp_pa
 def test_a_file_of_a_release_that_had_other_modules_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.pickle"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match="saved with another scikit-learn"):
+    with pytest.raises(ArtifactError, match="scikit-learn"):
         load(path, "pickle")
 
 
@@ -234,5 +234,5 @@ def test_a_model_that_was_never_fitted_is_refused(tmp_path: Path) -> None:
     ):
         path = tmp_path / f"{number}.pickle"
         path.write_bytes(pickle.dumps(model))
-        with pytest.raises(ArtifactError, match="never fitted"):
+        with pytest.raises(ArtifactError, match="fitted"):
             load(path, "pickle")

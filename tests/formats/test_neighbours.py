@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from mlops_plugin.errors import AnswersOfNeighbours
+from mlops_plugin.formats.model_input import SignedSpec
 from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.formats.signature.signature import parse_signature
 from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature
@@ -37,7 +38,7 @@ def runtime(model: Any, **more: Any) -> ScikitRuntime:
 )
 @pytest.mark.parametrize("rows", [2, 7, 24])
 def test_a_model_that_looks_at_other_rows_is_refused(step: Any, rows: int) -> None:
-    with pytest.raises(AnswersOfNeighbours, match="'prediction' of one row is"):
+    with pytest.raises(AnswersOfNeighbours, match="'prediction'"):
         runtime(of_neighbours(step)).predict(ROWS.slice(0, rows))
 
 
@@ -47,7 +48,7 @@ def test_a_model_that_looks_at_other_rows_is_refused(step: Any, rows: int) -> No
 def test_it_is_refused_with_batches_of_one_row_too(step: Any) -> None:
     loaded = runtime(of_neighbours(step))
     loaded.predict(ROWS.slice(0, 1))
-    with pytest.raises(AnswersOfNeighbours, match=r"among 2 rows and .* alone"):
+    with pytest.raises(AnswersOfNeighbours, match=r"\b2 rows"):
         loaded.predict(ROWS.slice(1, 1))
 
 
@@ -56,7 +57,7 @@ def test_codes_of_the_categories_of_a_batch_are_found_by_a_row_alone() -> None:
     codes = FunctionTransformer(shop_code.codes_of_categories)
     model = make_pipeline(codes, LinearRegression()).fit(train, TRAIN.y)
     rows = pa.RecordBatch.from_pandas(train, preserve_index=False)
-    with pytest.raises(AnswersOfNeighbours, match=r"among 24 rows and .* alone"):
+    with pytest.raises(AnswersOfNeighbours, match=r"\b24 rows"):
         ScikitRuntime("m", "0" * 64, model, ("city",)).predict(rows)
 
 
@@ -64,7 +65,7 @@ def test_a_signature_tells_of_answers_that_depend_on_other_rows() -> None:
     model = of_neighbours(shop_code.ranks)
     signature = parse_signature("m", dump_signature(make_signature(model, TRAIN)))
     assert signature.golden.unstable["predict"].why == "the answer depends on the other rows"
-    signed = runtime(model, spec=input_spec(signature))
+    signed = runtime(model, signed=SignedSpec(input_spec(signature), signature.sha256))
     assert signed.predict(ROWS).column(0).to_pylist() == model.predict(TRAIN).tolist()
 
 
