@@ -48,6 +48,7 @@ def test_check_connect_tries_everything_a_dispatch_needs(workshop: Workshop, cap
     assert [subject.split()[-1] for subject in tried] == [
         "events",
         "models.churn.model",
+        "models.churn.model.isolation",
         "models.churn.source",
         "models.churn.features",
         "models.churn.sink",
