@@ -25,7 +25,6 @@ from benchmarks.data_plane import steps
 from benchmarks.report import performance_page
 
 PARTS = {
-    "ways_in": ways_in.main,
     "parsing": parsing.main,
     "data_plane": steps.main,
     "growing": growing.main,
@@ -36,6 +35,7 @@ PARTS = {
     "showroom": showroom.main,
     "probes": probes.main,
     "monitor": monitor.main,
+    "ways_in": ways_in.main,
 }
 WITHOUT_QUICK = ("isolation", "dispatches", "showroom", "probes", "monitor")
 
