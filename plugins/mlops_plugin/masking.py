@@ -21,6 +21,7 @@ MASK = "***"
 
 # Airflow masks no shorter ones either. Ours are masked where they stand alone: in a word, they mean nothing.
 SHORT = 5
+_LEAST = 3  # characters; a shorter one says nothing, and masking it would spoil SQL and numbers
 _OTHER_CASE = 8  # characters from which a secret is found in the other case, too
 _LINE = 16  # characters from which a line of a secret of several lines (a key file) is one itself
 _ENCODED = 512  # characters up to which base64 and hexadecimal forms are looked for
@@ -69,7 +70,7 @@ class KnownSecrets:
     def learn(self, secrets: Iterable[str]) -> None:
         """Know these from now on; Airflow's maskers, which clean its logs and pages, learn them as well."""
         with self._lock:
-            new = set(secrets) - self._secrets
+            new = {secret for secret in secrets if len(secret) >= _LEAST} - self._secrets
             self._secrets |= new
             if not new:
                 return

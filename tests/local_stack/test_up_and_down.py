@@ -39,7 +39,7 @@ def test_up_twice_status_and_down_in_a_copy_with_a_space_in_its_name(tmp_path: P
         assert make("status").returncode != 0
         first = up_while_the_triggerer_dies(checkout, port, environment)
         assert first.returncode == 0, first.stdout + first.stderr
-        assert "the triggerer ended: " in first.stdout
+        assert "the triggerer stopped: " in first.stdout
         password = (checkout / ".local" / "admin-password").read_text().strip()
         assert f"http://localhost:{port}" in first.stdout
         assert password not in first.stdout + first.stderr

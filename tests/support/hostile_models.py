@@ -25,8 +25,10 @@ class Hostile:
     _estimator_type = "regressor"
 
     def predict(self, rows: Any) -> Any:
-        values = np.asarray(rows, dtype=float)
-        match int(values[0, 0]):
+        return np.array([self._answer(value) for value in np.asarray(rows, dtype=float)[:, 0]])
+
+    def _answer(self, value: float) -> float:
+        match int(value):
             case 100:
                 time.sleep(3600)
             case 101:
@@ -46,11 +48,11 @@ class Hostile:
             case 106:
                 ctypes.PyDLL(None).sleep(3600)  # holds the interpreter's lock
             case 107:
-                return np.full(len(values), len(list(Path("/proc/self/task").iterdir())))
+                return len(list(Path("/proc/self/task").iterdir()))
             case 108:
                 secrets = [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))]
-                return np.full(len(values), len(secrets))
-        return values[:, 0]
+                return len(secrets)
+        return value
 
 
 class SlowToLoad(Hostile):

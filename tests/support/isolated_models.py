@@ -88,9 +88,15 @@ class Choosy(Placed):
 
 
 class Spawning(Placed):
-    """Starts a process in a session of its own, and answers its id."""
+    """Starts a process in a session of its own, once, and answers its id."""
+
+    pid: int | None = None
 
     def predict(self, rows: Any) -> Any:
+        self.pid = self.pid or self._spawn()
+        return np.full(len(rows), float(self.pid))
+
+    def _spawn(self) -> int:
         command = "import os, time; os.fork() and os._exit(0); os.setsid(); print(os.getpid(), flush=True); "
         child = subprocess.Popen(
             [sys.executable, "-c", f"{command}time.sleep(3600)"],
@@ -100,7 +106,7 @@ class Spawning(Placed):
         assert child.stdout is not None
         pid = int(child.stdout.readline())
         child.wait()
-        return np.full(len(rows), float(pid))
+        return pid
 
 
 class Lying:
@@ -119,7 +125,13 @@ def _lie() -> None:
     while frame.f_code.co_name != "answer_one":
         assert frame.f_back is not None
         frame = frame.f_back
-    told = {"kind": "loaded", "artifact_sha256": "a" * 64, "features": ["a", "b", "c"], "confinement": []}
+    told = {
+        "kind": "loaded",
+        "artifact_sha256": "a" * 64,
+        "signature_sha256": None,
+        "features": ["a", "b", "c"],
+        "confinement": [],
+    }
     header = json.dumps(told).encode()
     os.write(
         int(sys.argv[1]), struct.pack("!4sQIQ", b"mlp1", frame.f_locals["number"], len(header), 0) + header

@@ -235,9 +235,8 @@ class _Loading:
         try:
             return Config.model_validate({**document.value, "models": {}})
         except ValidationError as error:
-            known = set(self.problems)
             found = explain(error, Config, document, self.file)
-            self.problems += [problem for problem in found if problem not in known]
+            self.problems += [problem for problem in found if problem.path not in self._paths]
             self._paths |= {problem.path for problem in found}
             return Config(models={})
 

@@ -97,7 +97,8 @@ def _values(answers: Answers) -> Iterator[Values]:
 def _are_same(one: Values, other: Values) -> bool:
     if one.shape != other.shape:
         return False
-    if one.dtype.kind == "f" and other.dtype.kind == "f":
+    kinds = {one.dtype.kind, other.dtype.kind}
+    if "f" in kinds and kinds <= set("fiub"):  # 5 and 5.0 are one answer
         return bool(np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
     return [str(value) for value in one.ravel()] == [str(value) for value in other.ravel()]
 

@@ -104,9 +104,9 @@ def test_what_is_old_is_swept(s3: S3Server) -> None:
     shelf = Staging(url, timedelta(0)).shelf("churn", _SHELF.partition("/")[2])
     shelf.put("collect", _ROWS.schema, _ROWS.to_batches())
     shelf.put_note("collect", {})
-    assert Staging(url, timedelta(hours=1)).sweep(datetime.now(UTC), set) == 0
+    assert Staging(url, timedelta(hours=1)).sweep(datetime.now(UTC), lambda _: ()) == 0
     assert len(s3.objects("swept/")) == 2
-    assert Staging(url, timedelta(0)).sweep(datetime.now(UTC), set) == 1
+    assert Staging(url, timedelta(0)).sweep(datetime.now(UTC), lambda _: ()) == 1
     assert s3.objects("swept/") == []
 
 
@@ -143,7 +143,9 @@ def test_wrong_credentials_are_said_in_the_stores_words(
     tries: dict[str, Callable[[], object]] = {
         "writing": lambda: shelf.put("collect", _ROWS.schema, _ROWS.to_batches()),
         "reading": lambda: shelf.note("collect"),
-        "sweeping": lambda: Staging(f"s3://{BUCKET}/refused", timedelta(0)).sweep(datetime.now(UTC), set),
+        "sweeping": lambda: Staging(f"s3://{BUCKET}/refused", timedelta(0)).sweep(
+            datetime.now(UTC), lambda _: ()
+        ),
     }
     for doing, attempt in tries.items():
         with pytest.raises(StagingError, match=f"staging: {doing} .*({says})") as error:

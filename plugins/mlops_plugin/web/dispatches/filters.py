@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import Cursor, Origin, State
 
 _MARK = "~"
+_NUMBER = re.compile(r"[-+]?[\d_.]*(e[-+]?\d+)?", re.IGNORECASE)
 
 
 def none_if_empty(value: Any) -> Any:
@@ -34,7 +36,24 @@ def _is_cursor(value: str | None) -> str | None:
     return value
 
 
-Moment = Annotated[datetime | None, BeforeValidator(none_if_empty), AfterValidator(_as_utc)]
+def _no_number(value: Any) -> Any:
+    """Pydantic would take a number for seconds since 1970."""
+    if isinstance(value, str) and value and _NUMBER.fullmatch(value.strip()):
+        raise ValueError("is a number; write a time in ISO 8601, e.g. 2026-01-31T12:00:00Z")
+    return none_if_empty(value)
+
+
+def _or_empty(**described: Any) -> WithJsonSchema:
+    """The description of a field that a form may leave empty."""
+    return WithJsonSchema({"anyOf": [described, {"type": "string", "maxLength": 0}, {"type": "null"}]})
+
+
+Moment = Annotated[
+    datetime | None,
+    BeforeValidator(_no_number),
+    AfterValidator(_as_utc),
+    _or_empty(type="string", format="date-time"),
+]
 CursorText = Annotated[
     Annotated[str, Field(max_length=100)] | None, BeforeValidator(none_if_empty), AfterValidator(_is_cursor)
 ]
@@ -46,12 +65,12 @@ class DispatchQuery(BaseModel):
     model: Annotated[str | None, BeforeValidator(none_if_empty)] = Field(
         None, description="Only of this model.", max_length=250
     )
-    state: Annotated[State | None, BeforeValidator(none_if_empty)] = Field(
-        None, description="Only in this state."
-    )
-    origin: Annotated[Origin | None, BeforeValidator(none_if_empty)] = Field(
-        None, description="Only of this origin."
-    )
+    state: Annotated[
+        State | None, BeforeValidator(none_if_empty), _or_empty(type="string", enum=list(get_args(State)))
+    ] = Field(None, description="Only in this state.")
+    origin: Annotated[
+        Origin | None, BeforeValidator(none_if_empty), _or_empty(type="string", enum=list(get_args(Origin)))
+    ] = Field(None, description="Only of this origin.")
     since: Moment = Field(None, description="Only those that started at this time or later.")
     until: Moment = Field(None, description="Only those that started before this time.")
 
