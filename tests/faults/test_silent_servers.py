@@ -157,8 +157,25 @@ def store_behind(
     return found
 
 
-@pytest.mark.parametrize("moment", ["greeting", "statement"])
-@pytest.mark.parametrize("doing", ["dispatch", "check", "cases", "probe"])
+@pytest.mark.parametrize(
+    ("doing", "moment"),
+    [
+        ("dispatch", "statement"),
+        ("check", "greeting"),
+        ("cases", "statement"),
+        ("probe", "greeting"),
+        # One object holds the limits of all; these waits take minutes together.
+        *(
+            pytest.param(doing, moment, marks=pytest.mark.long)
+            for doing, moment in (
+                ("dispatch", "greeting"),
+                ("check", "statement"),
+                ("cases", "greeting"),
+                ("probe", "statement"),
+            )
+        ),
+    ],
+)
 def test_silent_source_ends_whatever_waits_for_it(behind: Behind, doing: str, moment: str) -> None:
     with silent_proxy(behind.database.host, behind.database.port) as proxy:
         behind.connect("source", proxy)
