@@ -189,7 +189,7 @@ class IncrementalDispatches(RuleBasedStateMachine):
         return [row[0] for row in rows]
 
 
-@pytest.mark.slow
+@pytest.mark.long  # tests/faults/test_any_order.py drives cursors, too, with everything else
 def test_each_row_is_predicted_once_whatever_happens(workshop: Workshop) -> None:
     workshop.add_model(
         "incremental",

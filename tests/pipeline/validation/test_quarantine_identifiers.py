@@ -48,9 +48,14 @@ def rejected(key: str, ids: Sequence[int]) -> pa.RecordBatchReader:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "names", [NAMES[::3], pytest.param(NAMES, marks=pytest.mark.long)], ids=["a third", "all"]
+)
 @pytest.mark.parametrize("connected", [way for names in WAYS_OUT.values() for way in names], indirect=True)
-def test_rows_are_kept_found_and_released_under_any_name(connected: WayIn, workshop: Workshop) -> None:
-    for name in NAMES:
+def test_rows_are_kept_found_and_released_under_any_name(
+    connected: WayIn, names: Sequence[str], workshop: Workshop
+) -> None:
+    for name in names:
         if name in MISREAD.get(connected.name, ()):
             continue
         table = table_named(f"kept {name}")
