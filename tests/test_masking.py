@@ -190,3 +190,13 @@ def test_masking_loads_nothing_of_airflow() -> None:
 def test_a_secret_at_the_end_of_a_text_made_to_keep_the_masker_busy_is_masked(piece: str) -> None:
     text = piece * (200_000 // len(piece)) + " 'a secret'"
     assert "a secret" not in known("a secret").mask(text)  # without bounds it takes minutes
+
+
+def test_what_airflow_knows_is_not_told_to_it_in_other_spellings() -> None:
+    # Airflow forks its parsing processes with what an earlier one told: spellings of spellings would grow.
+    from airflow.sdk._shared.secrets_masker import _secrets_masker
+
+    _secrets_masker().add_mask("p@ss/word of 'airflow'")
+    before = set(_secrets_masker().patterns)
+    assert KnownSecrets().mask("it is p%40ss%2Fword%20of%20%27airflow%27") == "it is ***"
+    assert set(_secrets_masker().patterns) == before

@@ -70,14 +70,17 @@ class KnownSecrets:
     def learn(self, secrets: Iterable[str]) -> None:
         """Know these from now on; Airflow's maskers, which clean its logs and pages, learn them as well."""
         with self._lock:
-            new = {secret for secret in secrets if len(secret) >= _LEAST} - self._secrets
-            self._secrets |= new
-            if not new:
-                return
-            self._pattern = None
-            told = _worth_telling(new)
+            told = _worth_telling(self._add(secrets))
             self._told.update(map(re.escape, told))
         _tell_airflow(told)
+
+    def _add(self, secrets: Iterable[str]) -> set[str]:
+        """Know these, and return those that are new."""
+        new = {secret for secret in secrets if len(secret) >= _LEAST} - self._secrets
+        if new:
+            self._secrets |= new
+            self._pattern = None
+        return new
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -98,7 +101,11 @@ class KnownSecrets:
         return text
 
     def _learn_from_airflow(self) -> None:
-        """Airflow knows what it has handed to templates, but not how a URL or SQL writes it."""
+        """Airflow knows what it has handed to templates, but not how a URL or SQL writes it.
+
+        It is not told these: a process that Airflow forks finds in its masker what an earlier one told, and
+        would tell spellings of spellings, more with each process.
+        """
         for name in _MASKERS:
             if (module := sys.modules.get(name)) is None:
                 continue
@@ -107,7 +114,8 @@ class KnownSecrets:
                 self._of_airflow |= patterns
                 for pattern in patterns:
                     secret = re.sub(r"\\(.)", r"\1", pattern, flags=re.DOTALL)
-                    self.learn([secret, *_secrets_in_text(secret, is_secret=False)])
+                    with self._lock:
+                        self._add([secret, *_secrets_in_text(secret, is_secret=False)])
 
 
 _known = KnownSecrets()
