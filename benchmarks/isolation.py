@@ -183,7 +183,7 @@ def _compare(folder: Path, environment: dict[str, str], what: tuple[str, int, st
         )
         for place in (0, 1)
     )
-    told = {
+    spent = {
         "model": model,
         "rows": rows,
         "libraries": libraries,
@@ -192,7 +192,7 @@ def _compare(folder: Path, environment: dict[str, str], what: tuple[str, int, st
         "cpu_ratio": round(apart.cpu_s / here.cpu_s, 3),
         "load": round(os.getloadavg()[0], 1),
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(spent), flush=True)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,15 @@ print(sorted({"pandas", "sklearn", "scipy", "skops", "sqlglot"} & set(sys.module
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("connection_type", ["odbc", "mysql"])
 def test_only_infer_loads_pandas_and_scikit_learn(
-    workshop: Workshop, mariadb_database: ServerDatabase
+    connection_type: str, workshop: Workshop, mariadb_database: ServerDatabase
 ) -> None:
     mariadb_database.execute(
         "CREATE TABLE customers (id INT PRIMARY KEY, a DOUBLE, b DOUBLE, c DOUBLE)",
         "INSERT INTO customers VALUES (1, 0.5, 0.25, -1), (2, 0.125, 2, 1)",
     )
-    workshop.connections |= dict.fromkeys(("source", "sink"), mariadb_database.airflow_uri("odbc"))
+    workshop.connections |= dict.fromkeys(("source", "sink"), mariadb_database.airflow_uri(connection_type))
     dispatch = workshop.dispatch()
     light = {step: loaded_by(step, dispatch, workshop) for step in ("collect", "log")}
     by_infer = loaded_by("infer", dispatch, workshop)

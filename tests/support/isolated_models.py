@@ -125,14 +125,14 @@ def _lie() -> None:
     while frame.f_code.co_name != "answer_one":
         assert frame.f_back is not None
         frame = frame.f_back
-    told = {
+    claimed = {
         "kind": "loaded",
         "artifact_sha256": "a" * 64,
         "signature_sha256": None,
         "features": ["a", "b", "c"],
         "confinement": [],
     }
-    header = json.dumps(told).encode()
+    header = json.dumps(claimed).encode()
     os.write(
         int(sys.argv[1]), struct.pack("!4sQIQ", b"mlp1", frame.f_locals["number"], len(header), 0) + header
     )

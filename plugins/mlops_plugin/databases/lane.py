@@ -18,7 +18,7 @@ _Job = tuple[Callable[[], Any], "Future[Any]"]
 
 
 class Lane:
-    """Does one thing after the other. Once a wait was broken off, it takes no more work."""
+    """Does one thing after the other. After a wait is abandoned, it accepts no further work."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()

@@ -172,10 +172,10 @@ class InputRules:
         is_blind = not any(tells_integers(reader.step) for reader in readers)
         is_foreign = any(not is_own(reader.step) for reader in readers)
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
-        told = written_as(self._encoded, field.name) or imputed_as(readers, rows, is_foreign=is_foreign)
-        column = _by_type(field, known.missing, is_float=is_blind or told == "f")
+        known_as = written_as(self._encoded, field.name) or imputed_as(readers, rows, is_foreign=is_foreign)
+        column = _by_type(field, known.missing, is_float=is_blind or known_as == "f")
         # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none.
-        return replace(column, is_undecided=is_foreign and told is None and column.splits)
+        return replace(column, is_undecided=is_foreign and known_as is None and column.splits)
 
 
 class _Known:

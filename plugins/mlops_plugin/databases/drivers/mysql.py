@@ -70,7 +70,7 @@ class MysqlDatabase(OpenDatabase):
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         query = bare(query, self.engine.name)
         self._finish_reading()
-        with self._doing("running the query"):
+        with self._doing("running the query", ValueError):
             prepared = self._prepare(question_marks(query), len(parameters))
             definitions = self._statements.query(prepared, encode_values(parameters))
         if not definitions:
@@ -220,6 +220,8 @@ def _arrays(columns: Sequence[MysqlColumn], rows: Rows) -> list[pa.Array]:
             arrays.append(column.exact(next(read)))
         except NotADate as error:
             raise column.source.refusal(f"holds '{error}', which is no date") from error
+        except pa.ArrowInvalid as error:
+            raise column.source.refusal("holds bytes that are no UTF-8") from error
     return arrays
 
 

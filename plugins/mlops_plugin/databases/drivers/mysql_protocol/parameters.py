@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
@@ -15,9 +16,8 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mlops_plugin.databases.moments import holds_other_years
+from mlops_plugin.databases.moments import holds_other_years, utc_naive
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -91,19 +91,58 @@ def many_executions(rows: EncodedRows, first: int, behind: int) -> bytes:
 
 
 def encode_values(values: Sequence[object]) -> bytes:
-    """The parameters of one execution, from Python's values. Raises `ValueError` for an unknown type."""
+    """The parameters of one execution, from Python's values. Raises `ValueError` for an unknown type.
+
+    Not by Arrow: it would load pandas to look at a list.
+    """
     if not values:
         return b""
-    arrays = [pa.array([_of_known_width(value)]) for value in values]
-    batch = pa.RecordBatch.from_arrays(arrays, names=[str(number) for number in range(len(values))])
-    return one_execution(encode_rows(batch, says_null=False), 0, 1)
+    bits = sum(1 << place for place, value in enumerate(values) if value is None)
+    encoded = [_encode_value(value) for value in values]
+    return b"".join(
+        (
+            bits.to_bytes((len(values) + 7) // 8, "little"),
+            _TYPES_FOLLOW,
+            *(bytes(kind) for kind, _ in encoded),
+            *(data for _, data in encoded),
+        )
+    )
 
 
-def _of_known_width(value: object) -> object:
-    """Integers beyond 64 bits as decimals, UUIDs as texts."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return Decimal(value)
-    return str(value) if isinstance(value, UUID) else value
+def _encode_value(value: object) -> tuple[tuple[int, int], bytes]:
+    """A value's type in two bytes, and its bytes; none for None."""
+    match value:
+        case None:
+            return (_TEXT, 0), b""
+        case int() if -(2**63) <= value < 2**63:  # booleans, too
+            return (_LONGLONG, 0), struct.pack("<q", value)
+        case int() | Decimal():
+            return (_DECIMAL, 0), _with_length(str(value).encode())
+        case float():
+            return (_DOUBLE, 0), struct.pack("<d", value)
+        case str() | UUID():
+            return (_TEXT, 0), _with_length(str(value).encode())
+        case bytes():
+            return (_BLOB, 0), _with_length(value)
+        case datetime():
+            at = utc_naive(value)
+            day = struct.pack("<BHBB", 11, at.year, at.month, at.day)
+            return (_DATETIME, 0), day + _clock_bytes(at.time())
+        case date():
+            return (_DATE, 0), struct.pack("<BHBB", 4, value.year, value.month, value.day)
+        case time():
+            return (_TIME, 0), struct.pack("<BBI", 12, 0, 0) + _clock_bytes(value)
+    raise ValueError(f"a value of type {type(value).__name__} has no form in a MySQL statement")
+
+
+def _clock_bytes(clock: time) -> bytes:
+    return struct.pack("<BBBI", clock.hour, clock.minute, clock.second, clock.microsecond)
+
+
+def _with_length(data: bytes) -> bytes:
+    size, mark = next((size, mark) for most, size, mark in _HEADS if len(data) < most)
+    length = len(data).to_bytes(size if mark is None else size - 1, "little")
+    return (b"" if mark is None else bytes((mark,))) + length + data
 
 
 class _Cells(Protocol):
@@ -136,7 +175,7 @@ class _TextCells:
     def __init__(self, kind: int, column: pa.Array) -> None:
         self.kind = bytes((kind, 0))
         self.is_null = _nulls(column)
-        texts = pc.fill_null(column.cast(pa.large_binary()), b"")
+        texts = column.cast(pa.large_binary())
         _, offsets, data = texts.buffers()
         self._offsets = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
         self._data = np.frombuffer(data or b"", np.uint8)
@@ -238,10 +277,15 @@ def _numbers(column: pa.Array, kind: pa.DataType) -> npt.NDArray[Any]:
         column = column.cast(kind)
     if pa.types.is_temporal(kind):
         column = column.view(pa.int32())
-    numbers: npt.NDArray[Any] = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
-    return numbers
+    # By its buffer: Arrow's own ways to fill NULLs load pandas.
+    numbers = _buffer(column, column.type.to_pandas_dtype())
+    return np.where(_nulls(column), 0, numbers).astype(numbers.dtype)
 
 
 def _nulls(column: pa.Array) -> npt.NDArray[np.bool_]:
-    are_null: npt.NDArray[np.bool_] = column.is_null().to_numpy(zero_copy_only=False)
-    return are_null
+    return _buffer(column.is_null().cast(pa.uint8()), np.uint8).view(np.bool_)
+
+
+def _buffer(column: pa.Array, dtype: Any) -> npt.NDArray[Any]:
+    """The numbers of a column as they lie in memory; what a NULL has there means nothing."""
+    return np.frombuffer(column.buffers()[1] or b"", dtype)[column.offset : column.offset + len(column)]
