@@ -47,7 +47,7 @@ environment-dev:
 
 LINT = for check in "ruff check ." "ruff format --check ." codespell mypy "lint-imports --no-cache"; do \
   echo "== $$check"; .venv/bin/$$check || status=1; done
-PYTEST = .venv/bin/python -m pytest -n 2 --dist loadfile
+PYTEST = .venv/bin/python -m pytest -n 3 --dist loadfile
 # From Python 3.12 on, sys.monitoring measures coverage at almost no cost; before, tracing doubles the time of
 # tests, so it is left out. Processes that the tests start are not measured.
 COVERAGE = $$(.venv/bin/python -c 'import sys; \

@@ -17,6 +17,9 @@ HANGS, EXITS, GROWS, PRINTS, RAISES, CRASHES, HANGS_IN_NATIVE_CODE, TELLS_THREAD
     100, 109
 )
 
+HANGING = "hanging"  # the name that its process has by then
+_PR_SET_NAME = 15
+
 
 class Hostile:
     """A regressor that answers `a`, or does what `a` says."""
@@ -30,6 +33,7 @@ class Hostile:
     def _answer(self, value: float) -> float:
         match int(value):
             case 100:
+                ctypes.CDLL(None).prctl(_PR_SET_NAME, HANGING.encode())
                 time.sleep(3600)
             case 101:
                 os._exit(7)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_WAKING_S = 1.0  # longer than a driver takes to notice that its connection was shut down
 _Job = tuple[Callable[[], Any], "Future[Any]"]
 
 
@@ -55,7 +56,10 @@ class Lane:
         self._jobs.put((last, outcome))
         self._end()
         if self.is_abandoned:
-            return  # it is done whenever the blocked work ends
+            # It is done whenever the blocked work ends. A thread that wakes up while Python ends would crash
+            # it inside of a driver, so one that is about to wake up is waited for.
+            self._thread.join(_WAKING_S)
+            return
         try:
             outcome.result(limit_s)
         except TimeoutError:

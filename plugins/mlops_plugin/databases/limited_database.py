@@ -98,6 +98,8 @@ class LimitedDatabase:
             self._reading = None
             self._database.close()
 
+        if self._lane.is_abandoned:  # by an interruption
+            self._abandon()
         self._lane.end(close, self.limits.connect_s)
 
     def __enter__(self) -> Self:
