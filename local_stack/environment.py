@@ -67,6 +67,18 @@ def stack_environment(layout: Layout, host: str, port: int) -> dict[str, str]:
     }
 
 
+def own_variables(layout: Layout) -> dict[str, str]:
+    """The user's own connections and Variables: those of the caller, and of an earlier `make up`."""
+    remembered = _read_env_file(layout) if layout.env_file.exists() else {}
+    given = {**remembered, **os.environ}
+    return {name: value for name, value in given.items() if name.startswith(KEPT_VARIABLES)}
+
+
+def _read_env_file(layout: Layout) -> dict[str, str]:
+    words = shlex.split(layout.env_file.read_text(), comments=True)
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
 def sqlite_connection(path: Path) -> str:
     """An Airflow connection in its JSON form, which allows a space in the path."""
     return json.dumps({"conn_type": "sqlite", "host": str(path)})
@@ -80,12 +92,10 @@ def reachable(host: str) -> str:
 def process_environment(layout: Layout, stack: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment without another Airflow's or Python's settings, plus this stack's."""
     inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AIRFLOW", "PYTHON")) or name.startswith(KEPT_VARIABLES)
+        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))
     }
     inherited.setdefault("PATH", os.defpath)
-    environment = {**inherited, **stack}
+    environment = {**inherited, **own_variables(layout), **stack}
     environment["PATH"] = f"{layout.venv / 'bin'}{os.pathsep}{inherited['PATH']}"
     for name in ("no_proxy", "NO_PROXY"):  # tasks talk to the API server on this machine directly
         environment[name] = ",".join(filter(None, (inherited.get(name), "127.0.0.1", "localhost")))
@@ -100,8 +110,15 @@ def process_environment(layout: Layout, stack: Mapping[str, str]) -> dict[str, s
 
 
 def write_env_file(layout: Layout, stack: Mapping[str, str]) -> None:
-    """`.local/env`, for `. .local/env` in a shell and for the `mlops` command."""
-    lines = ["# Written by `make up`. Use it in a shell:  . .local/env"]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(stack.items())]
+    """`.local/env`, for `. .local/env` in a shell and for the `mlops` command.
+
+    It remembers the user's own connections and Variables for the next `make up`.
+    """
+    lines = [
+        "# Written by `make up`. Use it in a shell:  . .local/env",
+        "# Your own AIRFLOW_CONN_... and AIRFLOW_VAR_... stay here until you remove their lines.",
+    ]
+    variables = {**own_variables(layout), **stack}
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
     lines.append(f'export PATH={shlex.quote(str(layout.venv / "bin"))}:"$PATH"')
     write_private(layout.env_file, "\n".join(lines) + "\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 from local_stack import locks, processes
 from local_stack.airflow_api import COMPONENTS, AirflowApi, Unreachable
 from local_stack.environment import (
+    own_variables,
     process_environment,
     reachable,
     read_or_make_password,
@@ -34,6 +35,7 @@ def up(layout: Layout, host: str, port: int) -> None:
         if set(running) == set(COMPONENTS):
             host, port = _address(running["api-server"])
             print(f"  Airflow is already running on port {port}", flush=True)
+            _tell_unknown_variables(layout, running["api-server"])
         else:
             if processes.find(layout.checkout):
                 with step("stopping the rest of an earlier start") as tick:
@@ -93,6 +95,14 @@ def status(layout: Layout) -> bool:
 
 def _lock(layout: Layout) -> Path:
     return layout.local / "up.lock"
+
+
+def _tell_unknown_variables(layout: Layout, running: processes.Process) -> None:
+    own = own_variables(layout)
+    unknown = sorted(name for name, value in own.items() if running.environment.get(name) != value)
+    if unknown:
+        names = ", ".join(unknown)
+        print(f"  it was started without this {names}: make down, then make up again", flush=True)
 
 
 def _address(process: processes.Process) -> tuple[str, int]:

@@ -244,6 +244,24 @@ def test_folder_set_up_by_make_up_is_used_without_being_told(workshop: Workshop)
     assert "1 of 1 models OK" in done.stdout
 
 
+def test_a_connection_that_the_caller_gives_wins_over_the_remembered_one(workshop: Workshop) -> None:
+    local = workshop.folder / ".local"
+    local.mkdir()
+    variables = {**workshop.environment, "AIRFLOW_CONN_SOURCE": f"sqlite:///{workshop.folder}/other.db"}
+    (local / "env").write_text("".join(f"export {name}='{value}'\n" for name, value in variables.items()))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    for given, status in (({}, 1), ({"AIRFLOW_CONN_SOURCE": workshop.connections["source"]}, 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "mlops_plugin.cli", "check", "--connect"],
+            cwd=workshop.folder,
+            env={**clean, "PYTHONPATH": str(Path(__file__).parents[2] / "plugins"), **given},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+
+
 def incremental(workshop: Workshop, **cursor: object) -> None:
     query = "SELECT id, a, b, c FROM customers"
     workshop.add_model("churn", source={"query": query, "cursor": {"column": "id", **cursor}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import stat
@@ -14,6 +15,7 @@ import pytest
 
 from local_stack import installation
 from local_stack.environment import (
+    KEPT_VARIABLES,
     process_environment,
     read_or_make_password,
     read_or_make_secrets,
@@ -45,7 +47,11 @@ def test_damaged_secrets_are_reported_and_not_replaced(layout: Layout) -> None:
     assert layout.secrets.read_text() == "{"
 
 
-def test_a_shell_and_python_read_the_same_from_the_env_file(layout: Layout) -> None:
+def test_a_shell_and_python_read_the_same_from_the_env_file(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(KEPT_VARIABLES)]:
+        monkeypatch.delenv(name)
     assert local_environment(layout.checkout) is None
     variables = stack_environment(layout, "127.0.0.1", 8081)
     write_env_file(layout, variables)
@@ -73,6 +79,43 @@ def test_another_airflow_of_the_caller_does_not_leak_in(
     assert "PYTHONPATH" not in environment
     assert environment["HOME"] == str(layout.local)
     assert "127.0.0.1" in environment["no_proxy"].split(",")
+
+
+def test_own_connections_and_variables_are_remembered(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = stack_environment(layout, "127.0.0.1", 8080)
+    sales = json.dumps({"conn_type": "sqlite", "host": "/it's here/sales.db"})
+    monkeypatch.setenv("AIRFLOW_CONN_SALES", sales)
+    monkeypatch.setenv("AIRFLOW_VAR_REGION", "north # south\nwest")
+    write_env_file(layout, stack)
+    monkeypatch.delenv("AIRFLOW_CONN_SALES")
+    monkeypatch.setenv("AIRFLOW_VAR_REGION", "south")
+    write_env_file(layout, stack)
+    known = local_environment(layout.checkout)
+    assert known is not None
+    assert known["AIRFLOW_CONN_SALES"] == sales
+    assert known["AIRFLOW_VAR_REGION"] == "south"
+    assert process_environment(layout, stack)["AIRFLOW_CONN_SALES"] == sales
+
+
+def test_a_removed_line_is_forgotten(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = stack_environment(layout, "127.0.0.1", 8080)
+    monkeypatch.setenv("AIRFLOW_CONN_SALES", "sqlite:////sales.db")
+    write_env_file(layout, stack)
+    monkeypatch.delenv("AIRFLOW_CONN_SALES")
+    lines = layout.env_file.read_text().splitlines(keepends=True)
+    layout.env_file.write_text("".join(line for line in lines if "SALES" not in line))
+    assert "AIRFLOW_CONN_SALES" not in process_environment(layout, stack)
+
+
+def test_the_demo_keeps_its_own_connections(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DEMO_SOURCE", "sqlite:////elsewhere.db")
+    stack = stack_environment(layout, "127.0.0.1", 8080)
+    write_env_file(layout, stack)
+    assert (local_environment(layout.checkout) or {})["AIRFLOW_CONN_DEMO_SOURCE"] == stack[
+        "AIRFLOW_CONN_DEMO_SOURCE"
+    ]
 
 
 @pytest.mark.parametrize("name", ["100%", "what?", "a:b", "it's"])

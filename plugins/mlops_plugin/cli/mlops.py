@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.pipeline.deployment import Deployment
 
+_GIVEN = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 _OF_CHECKOUT = Path("include", "config.yaml")
 
 
@@ -169,12 +170,17 @@ def _moment(text: str) -> datetime:
 
 
 def _use_local_environment() -> None:
-    """In a folder that `make up` has set up, use its Airflow, unless the environment names another."""
+    """In a folder that `make up` has set up, use its Airflow, unless the environment names another.
+
+    A connection or Variable that the caller gives wins over the one that `make up` remembers.
+    """
     if "AIRFLOW_HOME" in os.environ:
         return
     from mlops_plugin.cli.local_environment import local_environment
 
-    os.environ.update(local_environment(Path.cwd()) or {})
+    for name, value in (local_environment(Path.cwd()) or {}).items():
+        if not (name in os.environ and name.startswith(_GIVEN)):
+            os.environ[name] = value
 
 
 def _config_path(options: argparse.Namespace) -> Path:
