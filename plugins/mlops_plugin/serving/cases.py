@@ -27,6 +27,7 @@ MAX_PAGE_ROWS = 200
 MAX_CHOSEN = 200
 SAMPLE_ROWS = 500
 _ESCAPE = "!"
+_SERVER_SHARE = 0.9  # of the time that this side waits for a statement
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,8 @@ def open_cases(model: ModelConfig, deployment: Deployment) -> Iterator[Cases]:
         query = render(model.source.query, model, moment=now)
     database = deployment.source(model)
     with contextlib.closing(database):
+        # The server stops first: when only this side gives up, the query goes on there.
+        database.engine.limit_statements(database, _SERVER_SHARE * deployment.limits.statement_s)
         yield Cases(model, database, query)
 
 

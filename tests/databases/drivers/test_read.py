@@ -125,6 +125,26 @@ def test_missing_table_and_wrong_column_are_the_drivers_own_words(way: WayIn) ->
             database.describe(query)
 
 
+# Fails for the last of many rows, when the first have long arrived.
+_FAILS_LATE = {
+    "mysql": "SELECT CAST(seq AS SIGNED) AS id,"
+    " CASE WHEN seq = 150000 THEN (SELECT 1 UNION SELECT 2) ELSE 1 END AS a FROM seq_1_to_150000",
+    "postgres": "SELECT n AS id, 1 / (150000 - n) AS a FROM generate_series(1, 150000) AS t(n)",
+    "sqlite": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 150000)"
+    " SELECT n AS id, CASE WHEN n = 150000 THEN abs(-9223372036854775807 - 1) ELSE 1 END AS a FROM t",
+    "duckdb": "SELECT range AS id, CASE WHEN range = 149999 THEN error('late') ELSE 1 END AS a"
+    " FROM range(150000)",
+}
+
+
+def test_error_after_the_first_rows_is_the_drivers_own_words(way: WayIn) -> None:
+    _fill(way)
+    with way.open() as database, pytest.raises(DatabaseError) as error:
+        database.read(_FAILS_LATE[way.engine], batch_rows=1000).read_all()
+    assert error.value.conn_id == way.spec.conn_id
+    assert error.value.driver_says
+
+
 def test_statement_without_rows_is_no_query(way: WayIn) -> None:
     _fill(way)
     with way.open() as database, pytest.raises(DatabaseError):

@@ -68,6 +68,10 @@ class AdbcDatabase(OpenDatabase):
     def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return driver_errors(self._spec, doing, self._error)
 
+    def _reading_rows(self) -> contextlib.AbstractContextManager[None]:
+        """What goes wrong after the first rows comes through Arrow's stream, as an OSError."""
+        return driver_errors(self._spec, "reading rows", self._error, OSError)
+
 
 class AdbcFile(AdbcDatabase):
     """A database that is one file. A file that does not exist is made by the first write only."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
 from mlops_plugin.databases.drivers.adbc import AdbcFile
-from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
+from mlops_plugin.databases.drivers.driver_errors import load_driver
 from mlops_plugin.databases.drivers.row_stream import require_names, stream
 from mlops_plugin.databases.engines.duckdb import NAMES, place
 from mlops_plugin.databases.engines.registry import DUCKDB
@@ -100,8 +100,7 @@ class DuckdbDatabase(AdbcFile):
             reader = cursor.fetch_record_batch()
 
         def batches() -> Iterator[pa.RecordBatch]:
-            # What goes wrong half-way comes as an OSError.
-            with driver_errors(self._spec, "reading rows", self._error, OSError):
+            with self._reading_rows():
                 yield from reader
             self._finish_reading()
 

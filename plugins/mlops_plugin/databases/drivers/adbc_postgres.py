@@ -65,7 +65,7 @@ class PostgresDatabase(AdbcDatabase):
         schema = self._plain_schema(reader.schema)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with self._doing("reading rows"):
+            with self._reading_rows():
                 yield from reader
             self._finish_reading()
 

@@ -61,7 +61,7 @@ class SqliteDatabase(AdbcFile):
             reader = cursor.fetch_record_batch()
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with self._doing("reading rows"):
+            with self._reading_rows():
                 is_first = True
                 for batch in reader:
                     self._require_text(schema.names, batch)

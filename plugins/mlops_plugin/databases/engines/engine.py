@@ -261,6 +261,9 @@ class Engine:
         del database, table, owner, wait_s
         return True
 
+    def limit_statements(self, database: Database, limit_s: float) -> None:
+        """Have the server itself end a statement of this transaction that takes longer, if it can."""
+
     def begin_write(self, table: str) -> list[str]:
         """Statements that begin a write into the (quoted) table; they lock it if `take_lock` does not."""
         del table

@@ -143,6 +143,12 @@ class Mysql(Engine):
             database.execute("SET SESSION wait_timeout = DEFAULT")
             database.commit()
 
+    def limit_statements(self, database: Database, limit_s: float) -> None:
+        # A comment to the other of the two servers.
+        mariadb = f"/*M!100100 SESSION max_statement_time = {limit_s:.3f} */"
+        mysql = f"/*!50708 SESSION max_execution_time = {limit_s * 1000:.0f} */"
+        database.execute(f"SET {mariadb} {mysql}")
+
     def begin_write(self, table: str) -> list[str]:
         del table
         # A table without STRICT would take a value that does not fit and cut it.

@@ -104,6 +104,9 @@ class Postgresql(Engine):
         _set_local(database, {"lock_timeout": _milliseconds(limits.lock_s)})
         return True
 
+    def limit_statements(self, database: Database, limit_s: float) -> None:
+        _set_local(database, {"statement_timeout": _milliseconds(limit_s)})
+
     def lock_holder(self, database: Database, table: TableName) -> str:
         for pid, user, address, name, state, since in read_rows(database, _HOLDERS, [table.quoted(self)]):
             dispatch = f" ({name})" if name else ""
