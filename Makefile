@@ -23,7 +23,7 @@ endef
 LOCAL = "$$python" -m local_stack
 INSTALL = $(LOCAL).installation $(if $(PYTHON),--this-python)
 
-.PHONY: help up down status test test-fast test-long lint lock screenshots bench environment environment-dev
+.PHONY: help up down status test test-fast test-long soak lint lock screenshots bench environment environment-dev
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1	/p' Makefile | expand -t 24
@@ -66,6 +66,11 @@ test-fast: environment-dev  ## the tests without Airflow, browser and servers, i
 
 test-long: environment-dev  ## soaks, sweeps and many more random examples; an hour or more
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or property" --timeout 7200
+
+FAULTS ?= 100
+soak: environment-dev  ## a real Airflow under FAULTS=100 random faults; SEED=7, EXECUTOR=CeleryExecutor
+	@PYTHONPATH=plugins:tests:. .venv/bin/python -m faults.soak --faults $(FAULTS) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(EXECUTOR),--executor $(EXECUTOR))
 
 lint: environment-dev  ## style, spelling, types and layers
 	@status=0; $(LINT); exit $$status

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +12,9 @@ import pytest
 
 from local_stack import processes
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import RunningAirflow, running_airflow
-from support.servers import Server, ServerDatabase, free_port
+from support.airflow_process import RunningAirflow, queued_again, running_airflow
+from support.redis_broker import celery_settings
+from support.servers import Server, ServerDatabase
 from support.workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -41,22 +40,8 @@ def rows(mariadb: Server) -> ServerDatabase:
 
 
 @pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    port = free_port()
-    server = shutil.which("redis-server")
-    assert server, "redis-server is not installed; .ci/system-packages installs it"
-    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
 def airflow(
-    tmp_path_factory: pytest.TempPathFactory, rows: ServerDatabase, postgres: Server, redis_url: str
+    tmp_path_factory: pytest.TempPathFactory, rows: ServerDatabase, postgres: Server
 ) -> Iterator[RunningAirflow]:
     workshop = Workshop(tmp_path_factory.mktemp("partitioned"))
     workshop.connections = {
@@ -74,15 +59,11 @@ def airflow(
         source = {"query": QUERY, "partitions": partitions}
         workshop.add_model(name, source=source, retries=5, retry_delay="2s", retry_exponential_backoff=False)
     workshop.metadata = postgres.new_database()
-    settings = {
-        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-        "AIRFLOW__CELERY__BROKER_URL": redis_url,
-        # A killed worker may have taken a task from the broker that it had not begun.
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "20",
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
-        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{workshop.metadata.sqlalchemy_url()}",
-    }
-    with workshop.ready(), running_airflow(workshop, settings, workers=2) as running:
+    with (
+        workshop.ready(),
+        celery_settings(workshop) as settings,
+        running_airflow(workshop, settings | queued_again(after_s=20), workers=2) as running,
+    ):
         running.wait(lambda: set(workshop.models) <= set(running.api.dag_ids()), "parsing")
         yield running
 

@@ -52,12 +52,30 @@ with get_application_builder() as builder:
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
 
 
+def queued_again(after_s: int) -> dict[str, str]:
+    """Settings for killed workers that had taken a task and not begun it: else it waits ten minutes."""
+    return {
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": str(after_s),
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "3",
+    }
+
+
 class RunningAirflow:
     """Airflow over a workshop; every caller of its API is an administrator."""
 
-    def __init__(self, workshop: Workshop, port: int) -> None:
+    def __init__(self, workshop: Workshop, port: int, environment: Mapping[str, str]) -> None:
         self.workshop = workshop
         self.api = AirflowApi("127.0.0.1", port)
+        self.environment = environment
+        self._arguments: dict[str, Sequence[str]] = {}
+
+    def start(self, component: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a component, or a killed one again as it was; `arguments` follow `airflow`: else its name."""
+        words = self._arguments.setdefault(component, arguments or (component,))
+        command = [sys.executable, "-m", "airflow", *words]
+        folder = self.workshop.folder
+        log = folder / f"{component}.log"
+        return processes.start(component, command, log, env=self.environment, checkout=folder)
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         return self.api.call(method, f"/api/v2{path}", body)
@@ -155,21 +173,15 @@ def running_airflow(
     _run([*airflow, "db", "migrate"], environment)
     if roles:
         _run([sys.executable, "-c", _MAKE_USERS, *roles], environment)
-    running = RunningAirflow(workshop, port)
-    started = []
+    running = RunningAirflow(workshop, port, environment)
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        for component in components:
-            log = workshop.folder / f"{component}.log"
-            command = [*airflow, component]
-            started.append(
-                processes.start(component, command, log, env=environment, checkout=workshop.folder)
-            )
+        started.extend(running.start(component) for component in components)
         for number in range(workers):
             name = f"worker-{number}"
-            command = [*airflow, "celery", "worker", "--celery-hostname", f"{name}@%h", "--concurrency", "2"]
-            command += ["--skip-serve-logs", "--pid", str(workshop.folder / f"{name}.pid")]
-            log = workshop.folder / f"{name}.log"
-            started.append(processes.start(name, command, log, env=environment, checkout=workshop.folder))
+            arguments = ["celery", "worker", "--celery-hostname", f"{name}@%h", "--concurrency", "2"]
+            arguments += ["--skip-serve-logs", "--pid", str(workshop.folder / f"{name}.pid")]
+            started.append(running.start(name, *arguments))
         running.wait(lambda: _is_healthy(running.api, components), "a healthy Airflow", START_TIMEOUT_S)
         if roles:
             running.api.sign_in("admin")
