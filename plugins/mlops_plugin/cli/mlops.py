@@ -130,6 +130,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     sign.set_defaults(run=_sign)
 
+    serve = commands.add_parser(
+        "serve", help="answer single predictions for programs, in the Open Inference Protocol"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument(
+        "--port", type=_positive, default=8085, metavar="N", help="port to listen on (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--workers",
+        type=_positive,
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        metavar="N",
+        help="processes, each with models of its own (default: one for each core, here %(default)s)",
+    )
+    serve.set_defaults(run=_serve)
+
     schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
     schema.add_argument(
         "--markdown", action="store_true", help="print the reference of all parameters instead"
@@ -282,6 +298,16 @@ def _baseline(options: argparse.Namespace) -> int:
     query = render(options.query or model.source.query, model, moment=datetime.now(UTC))
     baseline = make_from_query(model, _deployment(loaded), query)
     print(f"{baseline_uri(model)}: {len(baseline.features)} features of {baseline.rows:,} rows")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.serve import serve_in_terminal
+
+    # Its processes look for the configuration by themselves.
+    os.environ["AIRFLOW__MLOPS__CONFIG_FILE"] = str(_config_path(options).absolute())
+    _load(options)
+    serve_in_terminal(options.host, options.port, options.workers)
     return 0
 
 

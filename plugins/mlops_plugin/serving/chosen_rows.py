@@ -81,7 +81,9 @@ class ChosenSource:
         yield self.chosen
 
     def _given(self) -> ChosenRows:
-        rows = given_rows(self._model, self._wanted.rows).read_all()
+        rows = self._wanted.table
+        if rows is None:
+            rows = given_rows(self._model, self._wanted.rows).read_all()
         return ChosenRows(self._wanted, ROWS_GIVEN, rows)
 
     def _cases(self) -> ChosenRows:

@@ -20,7 +20,7 @@ MAX_ROWS = 1000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to run on: cases by their `keys`, or `rows` as they are.
+    """What to run on: cases by their `keys`, `rows` as they are, or a `table` of typed rows with their key.
 
     With `changes` each case runs twice, as it is and then with those values. `is_why`: one case runs as it
     is, and then with one feature at a time at its reference value.
@@ -28,6 +28,7 @@ class Wanted:
 
     keys: Sequence[Key] = ()
     rows: Sequence[Mapping[str, Any]] = ()
+    table: pa.Table | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     is_why: bool = False
 

@@ -110,7 +110,7 @@ def creates(resource: Resource) -> Any:
     """Dependency of a route that makes something in `resource`."""
 
     def check(user: GetUserDep) -> None:
-        _require(_may_view(user, "POST", resource), f"use {resource}")
+        _require(may_use(user, resource), f"use {resource}")
 
     return Depends(check)
 
@@ -118,6 +118,11 @@ def creates(resource: Resource) -> Any:
 def require_trigger(rights: Rights, model: str) -> None:
     """Raise 403 unless the user may trigger the model's DAG, which running it is."""
     _require(rights.may_trigger(model), f"trigger the DAG '{model}'")
+
+
+def may_use(user: Any, resource: Resource) -> bool:
+    """Whether the user may make something in `resource`, as `creates` asks."""
+    return _may_view(user, "POST", resource)
 
 
 def _may_view(user: Any, method: Literal["GET", "POST"], resource: Resource) -> bool:

@@ -1,0 +1,39 @@
+"""`mlops serve`: starts the processes of the server for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_plugin.cli.masked_output import masked_output
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_STOP_WITHIN_S = 30  # requests that are being answered have so long to end
+
+
+def serve_in_terminal(host: str, port: int, workers: int) -> None:
+    """Serve until the process is told to end; `workers` processes share the port."""
+    import uvicorn
+
+    uvicorn.run(
+        f"{__name__}:make_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_STOP_WITHIN_S,
+    )
+
+
+def make_app() -> FastAPI:
+    """The app of one process, over the configuration that this Airflow uses."""
+    from mlops_plugin.config.loader import find_config_file
+    from mlops_plugin.inference_server.airflow_gate import AirflowGate
+    from mlops_plugin.inference_server.app import create_app
+    from mlops_plugin.web.shared_site import Site
+
+    masked_output().__enter__()  # until this process ends
+    return create_app(Site(find_config_file()), AirflowGate())

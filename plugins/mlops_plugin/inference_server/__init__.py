@@ -1,0 +1,1 @@
+"""`mlops serve`: single predictions for programs, in the Open Inference Protocol."""

@@ -1,0 +1,89 @@
+"""Who may ask: Airflow's own tokens, judged by its own validator and its auth manager, as in the pages.
+
+What was decided is used for `TRUSTED_S` and then asked again; what cannot be decided is refused with 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+import time
+
+from airflow.api_fastapi.app import get_auth_manager, init_auth_manager
+from jwt import InvalidTokenError
+
+from mlops_plugin.inference_server.gate import Caller, GateClosed, NotSignedIn
+from mlops_plugin.masking import masked
+from mlops_plugin.web.access import Rights, may_use
+
+TRUSTED_S = 1.0  # a revoked token ends within it
+_DECIDED_WITHIN_S = 5.0
+_MOST_KNOWN = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class AirflowGate:
+    """Asks Airflow's auth manager, in a thread of its own: it asks databases and keeps state."""
+
+    def __init__(self) -> None:
+        init_auth_manager()
+        self._known: dict[tuple[bytes, str], tuple[float, Caller]] = {}
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True, name="gate").start()
+
+    async def admit(self, token: str | None, model: str) -> Caller:
+        if not token:
+            raise NotSignedIn("send a token of Airflow: `Authorization: Bearer ...`")
+        place = (hashlib.sha256(token.encode("utf-8", "replace")).digest(), model)
+        known = self._known.get(place)
+        if known is not None and time.monotonic() - known[0] < TRUSTED_S:
+            return known[1]
+        asked_at = time.monotonic()
+        asking = asyncio.run_coroutine_threadsafe(_ask_airflow(token, model), self._loop)
+        try:
+            caller = await asyncio.wait_for(asyncio.wrap_future(asking), _DECIDED_WITHIN_S)
+        except TimeoutError as error:
+            raise GateClosed(
+                f"whether this token may ask was not known within {_DECIDED_WITHIN_S:.0f} s: Airflow's auth "
+                "manager or its database does not answer"
+            ) from error
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[place] = (asked_at, caller)
+        return caller
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+async def _ask_airflow(token: str, model: str) -> Caller:
+    manager = get_auth_manager()
+    try:
+        user = await manager.get_user_from_token(token)
+        rights = Rights(user)
+        return Caller(
+            str(user.get_name()),
+            may_use(user, "Showroom"),
+            rights.may_read(model),
+            rights.may_trigger(model),
+        )
+    except InvalidTokenError as error:
+        _require_keys()
+        raise NotSignedIn("the token is invalid, expired or revoked; get a new one from Airflow") from error
+    except Exception as error:
+        _log.warning("whether a token may ask is not known: %s", masked(str(error)))
+        raise GateClosed(
+            "whether this token may ask cannot be known now: Airflow's auth manager or its database fails; "
+            "see the server's log"
+        ) from error
+
+
+def _require_keys() -> None:
+    """Raise `GateClosed` if tokens look invalid because the keys that verify them could not be fetched."""
+    try:
+        get_auth_manager()._get_token_validator().status()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise GateClosed(f"the keys that verify tokens are missing: {error}") from error

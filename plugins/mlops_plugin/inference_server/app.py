@@ -1,0 +1,202 @@
+"""The routes of the Open Inference Protocol; `mlops serve` makes one app in each of its processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException as RoutingError
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import ConfigError, MlopsError, ServingError
+from mlops_plugin.inference_server.admission import Admission
+from mlops_plugin.inference_server.gate import Gate, GateClosed, NotSignedIn
+from mlops_plugin.inference_server.inference_answers import Answer, answer_of, require_outputs
+from mlops_plugin.inference_server.inference_requests import HEADER_LENGTH, parse, rows_of
+from mlops_plugin.inference_server.model_descriptions import (
+    ModelDescription,
+    ModelDescriptions,
+    checked_columns,
+)
+from mlops_plugin.masking import masked
+from mlops_plugin.serving.run import Showroom
+from mlops_plugin.serving.wanted import Wanted
+from mlops_plugin.web.error_status import headers_of, status_of
+from mlops_plugin.web.shared_site import Site
+from mlops_plugin.web.well_formed import BodyLimit, printable
+
+SERVER_NAME = "mlops"
+_EXTENSIONS = ["binary_tensor_data"]
+
+
+@dataclass(frozen=True)
+class Body:
+    """The body of a request, and the size of its JSON part as the header says it."""
+
+    content: bytes
+    header_length: str | None
+
+
+class InferenceServer:
+    """What the routes of one process share."""
+
+    def __init__(self, site: Site, gate: Gate) -> None:
+        self.site = site
+        self.gate = gate
+        self.descriptions = ModelDescriptions()
+        self.admission = Admission()
+
+    async def model(self, request: Request, name: str) -> tuple[ModelConfig, str]:
+        """The model, and who asks. Unknown and forbidden look the same."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        caller = await self.gate.admit(token.strip() if scheme.lower() == "bearer" else None, name)
+        if not caller.may_run_models:
+            raise HTTPException(403, "your role may not use Showroom, which running models takes")
+        loaded = self.site.loaded()
+        if not caller.may_read or (name not in loaded.config.models and name not in loaded.broken):
+            raise HTTPException(404, f"there is no model '{printable(name)}', or you may not read its DAG")
+        if not caller.may_trigger:
+            raise HTTPException(403, f"your role may not trigger the DAG '{name}', which running it takes")
+        if name in loaded.broken:
+            raise HTTPException(503, f"models.{name}: its configuration is invalid; run: mlops check {name}")
+        return loaded.config.models[name], caller.name
+
+    async def described(self, model: ModelConfig, version: str | None) -> ModelDescription:
+        """The model's description; loads it if it is not loaded."""
+        return await self.admission.run(model.name, lambda: self._describe(model, version))
+
+    def _describe(self, model: ModelConfig, version: str | None) -> ModelDescription:
+        described = self.descriptions.describe(model, self.site.model_pool())
+        if version not in (None, described.version):
+            raise HTTPException(404, f"models.{model.name}: its version now is {described.version}")
+        return described
+
+    async def infer(self, model: ModelConfig, user: str, body: Body, version: str | None) -> Answer:
+        """Ask the model about the rows of a request; its dispatch is recorded before it is answered."""
+        return await self.admission.run(model.name, lambda: self._infer(model, user, body, version))
+
+    def _infer(self, model: ModelConfig, user: str, body: Body, version: str | None) -> Answer:
+        asked = parse(body.content, body.header_length)
+        described = self._describe(model, version)
+        rows = rows_of(asked, model.key, described.features, checked_columns(model))
+        require_outputs(asked.request, [output.name for output in described.outputs])
+        site = self.site
+        showroom = Showroom(site.deployment(), site.event_store(), site.model_pool(), site.case_queries)
+        shown = showroom.run(model, Wanted(table=rows), user)
+        if shown.artifact_sha256 != described.version:
+            raise ServingError(f"models.{model.name}: its artifact changed during this request; ask again")
+        return answer_of(model.name, model.key, asked.request, shown)
+
+
+def create_app(site: Site, gate: Gate) -> FastAPI:
+    """The app over a site; `gate` decides who may ask."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.server = InferenceServer(site, gate)
+        yield
+        app.state.server.admission.close()
+
+    app = FastAPI(
+        title="ML models on Airflow, Open Inference Protocol",
+        version="2",
+        docs_url=None,  # the interactive page loads scripts from another site
+        redoc_url=None,
+        openapi_url="/v2/openapi.json",
+        lifespan=lifespan,
+    )
+    app.add_middleware(BodyLimit)
+    app.add_exception_handler(RoutingError, _http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(MlopsError, _our_error)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _unforeseen)
+    app.add_api_route("/v2/health/live", _live)
+    app.add_api_route("/v2/health/ready", _ready)
+    app.add_api_route("/v2", _server)
+    for place in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        app.add_api_route(place, _metadata)
+        app.add_api_route(f"{place}/ready", _model_ready)
+        app.add_api_route(f"{place}/infer", _infer, methods=["POST"])
+    return app
+
+
+def _shared(request: Request) -> InferenceServer:
+    server: InferenceServer = request.app.state.server
+    return server
+
+
+async def _live() -> dict[str, bool]:
+    return {"live": True}
+
+
+def _ready(request: Request) -> dict[str, bool]:
+    """Whether the configuration can be read and the event store answers: nothing is answered without them."""
+    site = _shared(request).site
+    with site.event_store().read("looking whether it answers"):
+        return {"ready": True}
+
+
+async def _server() -> dict[str, Any]:
+    return {"name": SERVER_NAME, "version": package_version("mlops-plugin"), "extensions": _EXTENSIONS}
+
+
+async def _metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    server = _shared(request)
+    model, _ = await server.model(request, name)
+    described = await server.described(model, version)
+    return {
+        "name": name,
+        "versions": [described.version],
+        "platform": f"mlops_{model.model.format}",
+        "inputs": [{"name": one.name, "datatype": one.datatype, "shape": [-1]} for one in described.inputs],
+        "outputs": [{"name": one.name, "datatype": one.datatype, "shape": [-1]} for one in described.outputs],
+    }
+
+
+async def _model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    server = _shared(request)
+    model, _ = await server.model(request, name)
+    await server.described(model, version)
+    return {"name": name, "ready": True}
+
+
+async def _infer(request: Request, name: str, version: str | None = None) -> Response:
+    server = _shared(request)
+    model, user = await server.model(request, name)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "compressed requests are not supported; send the body as it is")
+    body = Body(await request.body(), request.headers.get(HEADER_LENGTH))
+    answer = await server.infer(model, user, body, version)
+    if answer.json_bytes is None:
+        return Response(answer.content, answer.status, media_type="application/json")
+    headers = {HEADER_LENGTH: str(answer.json_bytes)}
+    return Response(answer.content, answer.status, headers, media_type="application/octet-stream")
+
+
+def _refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": printable(masked(text))}, status, headers)
+
+
+async def _http_error(_request: Request, error: RoutingError) -> Response:
+    return _refusal(error.status_code, str(error.detail))
+
+
+async def _our_error(_request: Request, error: MlopsError) -> Response:
+    if isinstance(error, NotSignedIn):
+        return _refusal(401, str(error), {"WWW-Authenticate": "Bearer"})
+    if isinstance(error, GateClosed):
+        return _refusal(503, str(error))
+    if isinstance(error, ConfigError):
+        text = "the configuration is invalid; an administrator can read why in Airflow's import errors"
+        return _refusal(503, text)
+    status = status_of(error)
+    # The protocol knows no 422 for what is wrong with a request.
+    return _refusal(400 if status == 422 else status, str(error), headers_of(error))
+
+
+async def _unforeseen(_request: Request, _error: Exception) -> Response:
+    return _refusal(500, "the server failed; see its log")

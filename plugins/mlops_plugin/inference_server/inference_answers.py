@@ -1,0 +1,111 @@
+"""What a program is answered: a run's predictions as tensors, in JSON or binary, with the rejected rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.errors import CaseError
+from mlops_plugin.inference_server.inference_requests import InferRequest
+from mlops_plugin.inference_server.tensors import binary_of, json_of, tensor_column
+from mlops_plugin.serving.run import Shown
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An encoded answer; `json_bytes` is the size of its JSON part if binary data follow."""
+
+    status: int
+    content: bytes
+    json_bytes: int | None = None
+
+
+def answer_of(name: str, key: Sequence[str], request: InferRequest, shown: Shown) -> Answer:
+    """The answer to a request; 422 if none of its rows has a prediction.
+
+    Rejected rows are null. An output with such a row is JSON data even if it was asked for in binary, which
+    has no null.
+    """
+    rejected = [vars(rejection) for rejection in shown.rejections]
+    head: dict[str, Any] = {
+        "model_name": name,
+        "model_version": shown.artifact_sha256,
+        **({} if request.id is None else {"id": request.id}),
+        "parameters": {
+            "dispatch_id": shown.dispatch_id,
+            **({"rejected": rejected} if rejected else {}),
+        },
+    }
+    if rejected and not shown.predictions.num_rows:
+        return Answer(422, _json({"error": _reasons(shown), **head}))
+    columns = _columns(shown, key)
+    outputs, binary = [], []
+    for wanted, is_binary in _wanted(request, list(columns)):
+        datatype, column = tensor_column(columns[wanted])
+        output: dict[str, Any] = {"name": wanted, "datatype": datatype, "shape": [len(column)]}
+        if is_binary and not column.null_count:
+            binary.append(binary_of(datatype, column))
+            output["parameters"] = {"binary_data_size": len(binary[-1])}
+        else:
+            output["data"] = json_of(f"output '{wanted}'", column)
+        outputs.append(output)
+    content = _json({**head, "outputs": outputs})
+    if not binary:
+        return Answer(200, content)
+    return Answer(200, b"".join([content, *binary]), len(content))
+
+
+def require_outputs(request: InferRequest, names: Sequence[str]) -> None:
+    """Raise `CaseError` if the request wants an output that the model does not have, or in a form we lack."""
+    wanted = [output.name for output in request.outputs or ()]
+    for output in request.outputs or ():
+        if output.name not in names:
+            raise CaseError(f"the model has no output '{output.name}'; it has {', '.join(names)}")
+        if output.parameters.classification is not None:
+            raise CaseError(f"output '{output.name}': the classification extension is not supported")
+    if len(wanted) != len({*wanted}):
+        raise CaseError("an output is asked for twice; ask for each once")
+
+
+def _wanted(request: InferRequest, names: list[str]) -> list[tuple[str, bool]]:
+    """The outputs to answer with, and whether each is to be binary."""
+    usual = request.parameters.binary_data_output
+    if not request.outputs:
+        return [(name, usual) for name in names]
+    require_outputs(request, names)
+    said = [(output.name, output.parameters.binary_data) for output in request.outputs]
+    return [(name, usual if is_binary is None else is_binary) for name, is_binary in said]
+
+
+def _columns(shown: Shown, key: Sequence[str]) -> dict[str, pa.Array]:
+    """The model's columns with a place for each row of the request."""
+    names = shown.predictions.column_names[len(key) :]
+    table = shown.predictions.select(names).combine_chunks()
+    rejected = {rejection.row for rejection in shown.rejections}
+    if rejected:
+        answered = iter(range(table.num_rows))
+        places = [None if row in rejected else next(answered) for row in range(shown.rows.num_rows)]
+        table = table.take(pa.array(places, pa.int64())).combine_chunks()
+    return {name: _one_array(table.column(name)) for name in table.column_names}
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.array([], column.type)
+
+
+def _reasons(shown: Shown) -> str:
+    found = [
+        f"row {one.row}: {'' if one.column is None else one.column + ': '}{one.reason}"
+        + ("" if one.value is None else f" (found {one.value})")
+        for one in shown.rejections
+    ]
+    more = f"; and {len(found) - 20} more" if len(found) > 20 else ""
+    return "no row has a prediction: " + "; ".join(found[:20]) + more
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -1,0 +1,108 @@
+"""What a program must know of a model to ask it: its inputs and outputs as tensors, and its version."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import FeatureError, MlopsError
+from mlops_plugin.formats.signature.signature import read_signature
+from mlops_plugin.inference_server.tensors import ARROW_TYPES, tensor_column
+from mlops_plugin.pipeline.validation.contract import Contract
+from mlops_plugin.workers.pool import ModelPool
+
+# A signature's kinds; a text becomes a date where the model was trained on dates.
+_DATATYPES = {"boolean": "BOOL", "integer": "INT64", "number": "FP64", "decimal": "FP64"}
+
+
+@dataclass(frozen=True)
+class TensorDescription:
+    """One input or output for each row."""
+
+    name: str
+    datatype: str
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model as it is loaded; `version` is the SHA-256 of its artifact."""
+
+    version: str
+    features: tuple[str, ...]
+    inputs: tuple[TensorDescription, ...]
+    outputs: tuple[TensorDescription, ...]
+
+
+class ModelDescriptions:
+    """Describes models, each version once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[str, ...], ModelDescription]] = {}
+        self._lock = threading.Lock()
+
+    def describe(self, model: ModelConfig, pool: ModelPool) -> ModelDescription:
+        """The model's description; loads it if it is not loaded. Raises what loading raises."""
+        version = (
+            pool.artifact_sha256(model),
+            pool.signature_sha256(model) or "",
+            model.config_hash(),
+        )
+        with self._lock:
+            known = self._known.get(model.name)
+        if known is not None and known[0] == version:
+            return known[1]
+        with pool.runtime(model) as runtime:
+            described = ModelDescription(
+                runtime.artifact_sha256,
+                runtime.features,
+                tuple(_inputs(model, runtime.features, runtime)),
+                tuple(_output(field) for field in runtime.outputs),
+            )
+        with self._lock:
+            self._known[model.name] = ((described.version, *version[1:]), described)
+        return described
+
+
+def checked_columns(model: ModelConfig) -> tuple[str, ...]:
+    """The columns that the model's contract names."""
+    contract = Contract.of(model)
+    return () if contract is None else tuple(contract.rules)
+
+
+class _Checks(Protocol):
+    def check(self, rows: pa.Schema) -> None: ...
+
+
+def _inputs(model: ModelConfig, features: tuple[str, ...], runtime: _Checks) -> Iterator[TensorDescription]:
+    signature = read_signature(model.model)
+    kinds = {column.name: column.kind for column in signature.input.columns} if signature else {}
+    unknown = [name for name in features if name not in kinds]
+    takes_numbers = bool(unknown) and _takes(runtime, {**dict.fromkeys(features, pa.float64())})
+    for name in features:
+        if name in kinds:
+            yield TensorDescription(name, _DATATYPES.get(kinds[name], "BYTES"))
+            continue
+        # A column of NULLs only fits everywhere, so that each feature is tried by itself.
+        alone = {**dict.fromkeys(features, pa.null()), name: pa.float64()}
+        yield TensorDescription(name, "FP64" if takes_numbers or _takes(runtime, alone) else "BYTES")
+
+
+def _takes(runtime: _Checks, columns: dict[str, pa.DataType]) -> bool:
+    try:
+        runtime.check(pa.schema(columns))
+    except FeatureError:
+        return False
+    except MlopsError:
+        return True  # the model has something against all rows; each request hears it
+    return True
+
+
+def _output(field: pa.Field) -> TensorDescription:
+    datatype, _ = tensor_column(pa.array([], field.type))
+    assert datatype in ARROW_TYPES  # noqa: S101 -- what `tensor_column` returns
+    return TensorDescription(field.name, datatype)

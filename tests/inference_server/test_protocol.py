@@ -1,0 +1,198 @@
+"""The routes of the Open Inference Protocol, asked as any of its clients would."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+from typing import Any
+
+import httpx
+import pytest
+
+from inference_server.conftest import infer, outputs, tensor
+from support.workshop import Workshop
+
+A, B, C = tensor("a", "FP64", [1.5, -2]), tensor("b", "FP64", [0, 0.5]), tensor("c", "FP64", [3.25, 1])
+
+
+def test_the_server_says_that_it_lives_is_ready_and_what_it_is(client: httpx.Client) -> None:
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+
+
+def test_metadata_names_inputs_outputs_and_version(client: httpx.Client, workshop: Workshop) -> None:
+    described = client.get("/v2/models/churn").json()
+    assert [(one["name"], one["datatype"], one["shape"]) for one in described["inputs"]] == [
+        (name, "FP64", [-1]) for name in "abc"
+    ]
+    assert [(one["name"], one["datatype"]) for one in described["outputs"]] == [
+        ("prediction", "BYTES"),
+        ("probability_leaves", "FP64"),
+        ("probability_stays", "FP64"),
+    ]
+    (version,) = described["versions"]
+    answer = infer(client, "churn", A, B, C).json()
+    assert answer["model_version"] == version
+    assert client.get(f"/v2/models/churn/versions/{version}/ready").json() == {"name": "churn", "ready": True}
+    assert client.get("/v2/models/churn/versions/1/ready").status_code == 404
+
+
+def test_an_answer_is_on_record_with_who_asked(client: httpx.Client, workshop: Workshop) -> None:
+    answer = infer(client, "churn", A, B, C, id="42").json()
+    assert answer["id"] == "42"
+    record = workshop.record(answer["parameters"]["dispatch_id"])
+    assert (record.origin, record.state, record.requested_by) == ("showroom", "succeeded", "ada")
+    assert (record.rows_collected, record.rows_predicted, record.rows_persisted) == (2, 2, 0)
+    assert record.artifact_sha256 == answer["model_version"]
+
+
+def test_each_form_of_the_same_rows_has_the_same_answer(client: httpx.Client, workshop: Workshop) -> None:
+    expected = outputs(infer(client, "churn", A, B, C))
+    model = workshop.classifier
+    rows = workshop.frame([[1.5, 0, 3.25], [-2, 0.5, 1]])
+    assert expected["prediction"] == model.predict(rows).tolist()
+    assert expected["probability_stays"] == model.predict_proba(rows)[:, 1].tolist()
+    columns = [{**one, "shape": [2, 1], "data": [[value] for value in one["data"]]} for one in (A, B, C)]
+    flat = tensor("features", "FP64", [1.5, 0, 3.25, -2, 0.5, 1], [2, 3])
+    nested = {**flat, "data": [[1.5, 0, 3.25], [-2, 0.5, 1]]}
+    whole = tensor("features", "FP32", [1.5, 0, 3.25, -2, 0.5, 1], [2, 3])
+    for form in ([C, A, B], columns, [flat], [nested], [whole]):
+        assert outputs(infer(client, "churn", *form)) == expected
+
+
+def _binary(client: httpx.Client, head: dict[str, Any], *parts: bytes, **headers: str) -> httpx.Response:
+    start = json.dumps(head).encode()
+    sizes = {"Inference-Header-Content-Length": str(len(start)), **headers}
+    return client.post("/v2/models/churn/infer", content=b"".join([start, *parts]), headers=sizes)
+
+
+def test_binary_tensors_go_both_ways(client: httpx.Client) -> None:
+    head = {
+        "inputs": [
+            {"name": "a", "datatype": "FP64", "shape": [2], "parameters": {"binary_data_size": 16}},
+            {"name": "b", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}},
+            C,
+        ],
+        "outputs": [
+            {"name": "probability_stays", "parameters": {"binary_data": True}},
+            {"name": "probability_leaves"},
+            {"name": "prediction", "parameters": {"binary_data": True}},
+        ],
+    }
+    answer = _binary(client, head, struct.pack("<2d", 1.5, -2), struct.pack("<2f", 0, 0.5))
+    assert answer.status_code == 200, answer.text
+    expected = outputs(infer(client, "churn", A, B, C))
+    size = int(answer.headers["Inference-Header-Content-Length"])
+    stays, leaves, prediction = json.loads(answer.content[:size])["outputs"]
+    assert leaves["data"] == expected["probability_leaves"]
+    assert stays["parameters"] == {"binary_data_size": 16}
+    binary = answer.content[size:]
+    assert [*struct.unpack("<2d", binary[:16])] == expected["probability_stays"]
+    texts = b"".join(struct.pack("<I", len(text)) + text.encode() for text in expected["prediction"])
+    assert binary[16:] == texts
+    assert prediction["parameters"] == {"binary_data_size": len(texts)}
+
+
+def test_all_outputs_are_binary_if_the_request_says_so(client: httpx.Client) -> None:
+    answer = infer(client, "churn", A, B, C, parameters={"binary_data_output": True})
+    size = int(answer.headers["Inference-Header-Content-Length"])
+    found = json.loads(answer.content[:size])["outputs"]
+    assert all("data" not in output for output in found)
+    assert sum(output["parameters"]["binary_data_size"] for output in found) == len(answer.content) - size
+
+
+@pytest.mark.parametrize(
+    ("inputs", "names"),
+    [
+        ([A, B], "'c'"),
+        ([A, B, C, tensor("d", "FP64", [1, 2])], "'d'"),
+        ([A, A, B, C], "'a'"),
+        ([A, B, tensor("c", "FP64", [1])], "'c'"),
+        ([A, B, tensor("c", "FP64", [1], [2])], "'c'"),
+        ([A, B, tensor("c", "FP64", [1, 2, 3, 4], [2, 2])], "'c'"),
+        ([A, B, tensor("c", "FP16", [1, 2])], "FP16"),
+        ([A, B, tensor("c", "FP64", ["1", "2"])], "'1'"),
+        ([A, B, tensor("c", "FP64", [True, False])], "True"),
+        ([A, B, tensor("c", "INT32", [1.0, 2.0])], "1.0"),
+        ([A, B, tensor("c", "INT8", [1, 128])], "INT8"),
+        ([A, B, tensor("c", "UINT8", [-1, 1])], "UINT8"),
+        ([A, B, tensor("c", "FP32", [1e39, 1])], "FP32"),
+        ([A, B, tensor("c", "FP32", [16777217, 1])], "FP32"),
+        ([A, B, tensor("c", "FP64", [2**53 + 1, 1])], "FP64"),
+        ([A, B, tensor("c", "BYTES", ["one", "two"])], "'c'"),
+        ([tensor("features", "FP64", [1.0] * 4, [1, 4])], "features"),
+        ([tensor("features", "FP64", [1.0] * 3, [3])], "features"),
+        ([tensor("features", "FP64", [1.0] * 3, [1, 3]), tensor("a", "FP64", [1])], "'a'"),
+        (
+            [tensor("a", "FP64", [], [0]), tensor("b", "FP64", [], [0]), tensor("c", "FP64", [], [0])],
+            "0 rows",
+        ),
+        ([{**A, "parameters": {"binary_data_size": 16}}, B, C], "'a'"),
+        ([{"name": "a", "datatype": "FP64", "shape": [2]}, B, C], "'a'"),
+        ([{**A, "shape": [-2]}, B, C], "shape"),
+        ([], "inputs"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_name(
+    client: httpx.Client, inputs: list[dict[str, Any]], names: str
+) -> None:
+    answer = infer(client, "churn", *inputs)
+    assert answer.status_code == 400
+    assert [*answer.json()] == ["error"]
+    assert names in answer.json()["error"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'{"inputs": [NaN]}', b"[" * 100_000])
+def test_what_is_no_request_is_refused(client: httpx.Client, body: bytes) -> None:
+    answer = client.post("/v2/models/churn/infer", content=body)
+    assert answer.status_code == 400
+    assert [*answer.json()] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [(16, [b"0" * 15]), (16, [b"0" * 17]), (15, [b"0" * 15]), (-1, [b""]), (1 << 70, [b"0" * 16])],
+)
+def test_binary_data_of_another_size_are_refused(client: httpx.Client, size: int, parts: list[bytes]) -> None:
+    a = {"name": "a", "datatype": "FP64", "shape": [2], "parameters": {"binary_data_size": size}}
+    assert _binary(client, {"inputs": [a, B, C]}, *parts).status_code == 400
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "100000", "²"])
+def test_a_wrong_length_of_the_header_is_refused(client: httpx.Client, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length.encode("latin-1", "replace")}
+    answer = client.post("/v2/models/churn/infer", content=b'{"inputs": []}', headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == 400
+
+
+def test_wrong_outputs_are_refused(client: httpx.Client) -> None:
+    for wanted in ("nothing", "id"):
+        assert infer(client, "churn", A, B, C, outputs=[{"name": wanted}]).status_code == 400
+    top = [{"name": "prediction", "parameters": {"classification": 2}}]
+    assert infer(client, "churn", A, B, C, outputs=top).status_code == 400
+
+
+def test_unknown_models_and_routes_have_the_protocols_error(client: httpx.Client) -> None:
+    for answer in (infer(client, "unknown", A), client.get("/v2/models/unknown"), client.get("/v2/else")):
+        assert answer.status_code == 404
+        assert [*answer.json()] == ["error"]
+    assert client.get("/v2/models/churn/infer").status_code == 405
+
+
+def test_curl_gets_an_answer(client: httpx.Client) -> None:
+    body = json.dumps({"inputs": [A, B, C]})
+    command = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*"]
+    command += ["--header", "Authorization: Bearer ada", "--data", body]
+    done = subprocess.run(
+        [*command, f"{client.base_url}/v2/models/churn/infer"], check=True, capture_output=True
+    )
+    answered = {output["name"]: output["data"] for output in json.loads(done.stdout)["outputs"]}
+    assert answered == outputs(infer(client, "churn", A, B, C))
+
+
+def test_the_description_of_the_api_names_every_route(client: httpx.Client) -> None:
+    paths = client.get("/v2/openapi.json").json()["paths"]
+    assert {"/v2", "/v2/health/live", "/v2/health/ready"} < {*paths}
+    assert [*paths["/v2/models/{name}/infer"]] == ["post"]
