@@ -161,3 +161,102 @@ def test_check_writes_nothing(workshop: Workshop) -> None:
     after = {path: path.read_bytes() for path in workshop.folder.rglob("*") if path.is_file()}
     assert {path.name for path in after} - {path.name for path in before} <= {"airflow.cfg"}
     assert all(after[path] == before[path] for path in before if path.suffix != ".cfg")
+
+
+def line_of(workshop: Workshop, text: str) -> int:
+    lines = workshop.config_file.read_text().split("\n")
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+def test_a_problem_of_connect_has_file_and_line(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", source={"query": "SELECT id, a, b FROM customers"})
+    workshop.add_model("other", model={"format": "skops", "uri": "gone.skops"}, sink={"create": False})
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr().out
+    of_features = line_of(workshop, "query: SELECT id, a, b FROM customers")
+    of_model = line_of(workshop, "uri: gone.skops") - 2
+    assert workshop.config_file.read_text().split("\n")[of_model - 1] == "    model:"
+    for line in (of_features, of_model):
+        assert f"      {workshop.config_file}:{line}: " in printed, (line, printed)
+
+
+@pytest.mark.parametrize(
+    ("showroom", "key", "near"),
+    [
+        ({"truth": "label_", "cases": "SELECT *, 1 AS label FROM customers"}, "truth", "label"),
+        ({"search": ["id", "idx"]}, "search", "id"),
+        ({"cases": "SELECT id FROM nowhere"}, "cases", "FROM nowhere"),
+        ({"cases": "SELECT a FROM customers", "truth": "a"}, "cases", "no key column id"),
+    ],
+)
+def test_a_column_that_the_showroom_lacks_is_found(
+    workshop: Workshop, capsys: Captured, showroom: dict[str, object], key: str, near: str
+) -> None:
+    workshop.add_model("churn", showroom=showroom)
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr().out
+    assert f"WRONG models.churn.showroom.{key}" in printed
+    assert f"{workshop.config_file}:{line_of(workshop, f'    {key}:')}: " in printed
+    assert near in printed
+    assert "0 of 1 models OK; 1 problem\n" in printed
+
+
+def test_a_showroom_that_names_columns_of_its_cases_is_ok(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("churn", showroom={"truth": "a", "search": ["id", "b"]})
+    assert main(["check", "--connect"]) == 0
+    assert "ok    models.churn.showroom: the cases" in capsys.readouterr().out
+
+
+def test_predictions_that_no_model_makes_start_no_model(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("second", schedule=["chrun.predictions"])
+    workshop.add_model("third", schedule=["churn.predictions", "second.predictions", "lake"])
+    assert main(["check"]) == 1
+    printed = capsys.readouterr().out
+    assert f"{workshop.config_file}:{line_of(workshop, '    schedule:')}: models.second.schedule: " in printed
+    assert "did you mean 'churn'?" in printed
+    assert "2 of 3 models OK; 1 problem\n" in printed
+
+
+def test_findings_of_an_unusable_file_are_on_standard_output(workshop: Workshop, capsys: Captured) -> None:
+    workshop.config_file.write_text("models: [")
+    assert main(["check"]) == 1
+    printed = capsys.readouterr()
+    assert f"{workshop.config_file}:" in printed.out
+    assert "1 problem\n" in printed.out
+    assert printed.err == ""
+
+
+def test_text_among_numbers_is_shown_with_its_key_and_a_fix_that_works(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    workshop.in_source("UPDATE customers SET b = 'n/a' WHERE id = 4")
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr().out
+    assert "'n/a', first at id 4" in printed
+    assert 'CAST("b" AS REAL)' not in printed  # it would make 0 of 'n/a'
+    fixed = 'NULLIF("b", \'n/a\') AS "b"'
+    assert fixed in printed
+    workshop.add_model(
+        "churn",
+        source={"query": f"SELECT id, a, {fixed}, c FROM customers"},
+        input={"columns": {"b": {"nullabel_": False}}},
+        error_threshold=1,
+    )
+    assert main(["check", "--connect"]) == 0
+    assert main(["dispatch", "churn"]) == 0
+    assert "1 row: 'b' missing, e.g. NULL of key 4\n" in capsys.readouterr().out
+
+
+def test_numbers_written_as_text_keep_the_offer_of_a_cast(workshop: Workshop, capsys: Captured) -> None:
+    query = "SELECT id, a, CASE id WHEN 2 THEN ' 3.5e0 ' ELSE b END AS b, c FROM customers"
+    workshop.add_model("churn", source={"query": query})
+    assert main(["check", "--connect"]) == 1
+    assert 'write CAST("b" AS REAL) AS "b"' in capsys.readouterr().out
+
+
+def test_another_asset_is_a_note_if_airflow_knows_nobody_who_updates_it(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    workshop.add_model("churn", schedule=["lake"])
+    assert main(["check", "--connect"]) == 0
+    assert "lake" not in capsys.readouterr().out  # there is no Airflow to ask

@@ -160,6 +160,27 @@ def test_dispatch_over_the_quarantine_takes_only_its_rows(workshop: Workshop, ca
     assert [row["id"] for row in workshop.predictions()] == [1, 2, 3, 4]
 
 
+def test_rejected_rows_are_told_with_reason_value_and_key(workshop: Workshop, capsys: Captured) -> None:
+    query = "SELECT id, a, CASE id WHEN 2 THEN 'n/a' WHEN 4 THEN '[b]' ELSE CAST(b AS TEXT) END AS b, c"
+    contract = {"columns": {"b": {"type": "number"}, "id": {"max": 4}}}
+    workshop.add_model("churn", source={"query": f"{query} FROM customers ORDER BY id"}, input=contract)
+    assert main(["dispatch", "churn", "--dry-run"]) == 1
+    assert "  2 rows: 'b' not a number\n" in capsys.readouterr().out  # a dry run stores no values
+    assert main(["dispatch", "churn"]) == 1
+    printed = capsys.readouterr().out
+    assert "  2 rows: 'b' not a number, e.g. 'n/a' of key 2" in printed
+    assert "NULLIF(b, 'n/a')" in printed
+    assert "  1 row: 'id' above 4, e.g. '5' of key 5\n" in printed
+    workshop.add_model(
+        "churn",
+        source={"query": f"{query} FROM customers ORDER BY id DESC"},
+        input=contract,
+        error_threshold=3,
+    )
+    assert main(["dispatch", "churn"]) == 0
+    assert "  2 rows: 'b' not a number, e.g. '[b]' of key 4" in capsys.readouterr().out
+
+
 def test_dry_run_says_that_nothing_was_written(workshop: Workshop, capsys: Captured) -> None:
     assert main(["dispatch", "churn", "--dry-run"]) == 0
     assert "dry run: nothing was written" in capsys.readouterr().out

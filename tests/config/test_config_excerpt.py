@@ -253,7 +253,20 @@ def test_any_value_anywhere_loads_or_complains(load: Load, where: str, value: ob
         ("    owner: [a", "invalid YAML: "),
         ("    owner: a: b", "invalid YAML: mapping values are not allowed"),
         ("    owner: *nobody", "invalid YAML: found undefined alias"),
-        ("    owner: @x", "invalid YAML: found character that cannot start any token"),
+        ("    owner: @x", 'a value that begins with @ needs quotes; write owner: "@x"'),
+        (
+            "    schedule: @hourly # often",
+            'a value that begins with @ needs quotes; write schedule: "@hourly"',
+        ),
+        (
+            "    schedule: */5 * * * *",
+            'a value that begins with * needs quotes; write schedule: "*/5 * * * *"',
+        ),
+        (
+            '    description: %d "new" customers',
+            """a value that begins with % needs quotes; write description: '%d "new" customers'""",
+        ),
+        ("    tags:\n      - `x`", 'a value that begins with ` needs quotes; write "`x`"'),
         ("    owner: " + "[" * 40, "nested more than 30 levels deep"),
     ],
 )

@@ -19,7 +19,7 @@ def stored_connections() -> Iterator[None]:
     Only this process does, and only inside: `workers` hand no such variable on to a model's process. Without
     a metadata database, the first two serve.
     """
-    if PROCESS_CONTEXT in os.environ or not _has_metadata_database():
+    if PROCESS_CONTEXT in os.environ or not has_metadata_database():
         yield
         return
     os.environ[PROCESS_CONTEXT] = SERVER
@@ -29,11 +29,13 @@ def stored_connections() -> Iterator[None]:
         del os.environ[PROCESS_CONTEXT]
 
 
-def _has_metadata_database() -> bool:
+def has_metadata_database() -> bool:
+    """Whether Airflow's settings name a database, and it is there if it is a file."""
     from airflow.sdk.configuration import conf
 
     address = conf.get("database", "sql_alchemy_conn", fallback=None)
     if not address:
         return False
     # Opening a SQLite file that is not there would make an empty one.
-    return not address.startswith(_SQLITE) or Path(address.removeprefix(_SQLITE)).is_file()
+    file = address.removeprefix(_SQLITE).partition("?")[0]
+    return not address.startswith(_SQLITE) or Path(file).is_file()

@@ -10,9 +10,13 @@ from mlops_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
+    from mlops_plugin.config.places import Places
     from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.inspection import Finding
+
+# What a finding is about, if it is not called as the key is.
+_KEYS = {"features": ("source", "query"), "round_trip": ("source", "query"), "signature": ("model",)}
 
 
 def check_models(
@@ -26,7 +30,7 @@ def check_models(
 
     Returns how many problems were found.
     """
-    from mlops_plugin.pipeline.reading.query_check import find_problems
+    from mlops_plugin.config.places import Places
 
     wanted = names or [*loaded.config.models, *loaded.broken]
     sound: list[ModelConfig] = []
@@ -36,9 +40,10 @@ def check_models(
             sound.append(loaded.model(name))
         except ConfigError as error:
             problems += map(str, error.problems)
+    places = Places(loaded)
     wrong: set[str] = set()
     for model in sound:
-        if found := [str(problem) for problem in find_problems(model)]:
+        if found := _problems_of_text(loaded, model, places):
             wrong.add(model.name)
             problems += found
     for problem in problems:
@@ -48,7 +53,7 @@ def check_models(
         for name, finding in _findings(sound, deployment, is_round_trip):
             if finding.problem in problems:
                 continue  # the text of the query alone has shown it
-            if _print_finding(finding):
+            if _print_finding(finding, _place(places, name, finding)):
                 failed += 1
                 wrong.add(name)
     count = "no problems" if not failed else "1 problem" if failed == 1 else f"{failed} problems"
@@ -57,10 +62,24 @@ def check_models(
     return failed
 
 
+def _problems_of_text(loaded: LoadedConfig, model: ModelConfig, places: Places) -> list[str]:
+    """What the configuration alone shows to be wrong with a model that could be read."""
+    from mlops_plugin.config.fed_assets import find_unfed
+    from mlops_plugin.pipeline.reading.query_check import find_problems
+
+    known = {*loaded.config.models, *loaded.broken}
+    unfed = [
+        f"{places.of_model(model.name, ('schedule',))}: models.{model.name}.schedule: {message}"
+        for message in find_unfed(model, known)
+    ]
+    return [*map(str, find_problems(model)), *unfed]
+
+
 def _findings(
     models: Sequence[ModelConfig], deployment: Deployment, is_round_trip: bool
 ) -> Iterator[tuple[str, Finding]]:
     """Each finding with the name of its model; '' for what all models share."""
+    from mlops_plugin.cli.showroom_check import inspect_showroom
     from mlops_plugin.orchestration.rendering import render
     from mlops_plugin.pipeline.inspection import inspect_events, inspect_model
 
@@ -74,13 +93,40 @@ def _findings(
             is_round_trip=is_round_trip,
         )
         yield from ((model.name, finding) for finding in found)
+        yield from ((model.name, finding) for finding in inspect_showroom(model, deployment))
+        yield from ((model.name, finding) for finding in _inspect_assets(model))
 
 
-def _print_finding(finding: Finding) -> bool:
+def _inspect_assets(model: ModelConfig) -> Iterator[Finding]:
+    """Ask Airflow for the assets that no other model updates; nothing if its database is not there."""
+    from mlops_plugin.cli.airflow_knowledge import updated_assets
+    from mlops_plugin.config.fed_assets import foreign_assets
+    from mlops_plugin.pipeline.inspection import Finding
+
+    foreign = foreign_assets(model)
+    updated = updated_assets(foreign) if foreign else None
+    for asset in foreign if updated is not None else ():
+        note = None
+        if asset not in (updated or ()):
+            note = "no task of this Airflow updates it, and nobody ever has: the model would not run"
+        yield Finding(f"models.{model.name}.schedule", f"the asset '{asset}'", note=note)
+
+
+def _place(places: Places, name: str, finding: Finding) -> str:
+    """File and line of what a finding is about."""
+    if not name:
+        return places.of_setting((finding.subject,))
+    part = finding.subject.removeprefix(f"models.{name}.")
+    return places.of_model(name, _KEYS.get(part, tuple(part.split("."))))
+
+
+def _print_finding(finding: Finding, place: str) -> bool:
     """Print it; returns whether it is a problem."""
     word = "WRONG" if finding.problem is not None else "note " if finding.note is not None else "ok   "
     print(f"{word} {finding.subject}: {finding.tried}")
-    for said in (finding.problem, finding.note):
-        if said is not None:
-            print(f"      {said}", flush=True)
+    if finding.problem is not None:
+        is_placed = finding.problem.startswith(f"{place.rpartition(':')[0]}:")
+        print(f"      {finding.problem}" if is_placed else f"      {place}: {finding.problem}")
+    if finding.note is not None:
+        print(f"      {finding.note}", flush=True)
     return finding.problem is not None

@@ -11,6 +11,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mlops_plugin.cli.rejected_rows import print_rejected
+from mlops_plugin.errors import ThresholdError
 from mlops_plugin.events.details.step_reports import PersistReport, StepReport
 from mlops_plugin.events.records import Step
 from mlops_plugin.orchestration.data_intervals import interval_at
@@ -74,9 +76,13 @@ def dispatch_in_terminal(
     console = Console(highlight=False)
     console.print(f"[bold]{model.name}[/bold]  dispatch {dispatch.id}")
     started = time.monotonic()
-    with _progress(console) as progress:
-        reports = run_dispatch(dispatch, deployment, query, lambda step: _bar(progress, step))
-    _print_accounts(console, dispatch, reports, time.monotonic() - started)
+    try:
+        with _progress(console) as progress:
+            reports = run_dispatch(dispatch, deployment, query, lambda step: _bar(progress, step))
+    except ThresholdError:
+        print_rejected(console, dispatch, deployment)
+        raise
+    _print_accounts(console, dispatch, deployment, reports, time.monotonic() - started)
 
 
 def terminal_user() -> str | None:
@@ -118,7 +124,11 @@ def _bar(progress: Progress, step: Step) -> Iterator[OnRows]:
 
 
 def _print_accounts(
-    console: Console, dispatch: Dispatch, reports: Mapping[Step, StepReport], seconds: float
+    console: Console,
+    dispatch: Dispatch,
+    deployment: Deployment,
+    reports: Mapping[Step, StepReport],
+    seconds: float,
 ) -> None:
     report = reports["persist"]
     assert isinstance(report, PersistReport)  # noqa: S101 -- what `persist` returns
@@ -130,9 +140,12 @@ def _print_accounts(
     )
     if accounts.superseded:
         console.print("superseded: the table holds predictions of a newer dispatch; see --overwrite-newer")
-    if accounts.rejected and not dispatch.is_dry_run:
+    if accounts.rejected:
         quarantine = dispatch.model.quarantine_sink
-        console.print(f"rejected: table {quarantine.table}, connection '{quarantine.connection}'")
+        where = "not stored" if dispatch.is_dry_run else f"table {quarantine.table}"
+        where += "" if dispatch.is_dry_run else f", connection '{quarantine.connection}'"
+        console.print(f"rejected: {where}")
+        print_rejected(console, dispatch, deployment)
     sink = dispatch.model.sink
     where = f"table {sink.table}, connection '{sink.connection}'"
     console.print(

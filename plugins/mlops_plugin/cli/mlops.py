@@ -229,8 +229,15 @@ def _deployment(loaded: LoadedConfig) -> Deployment:
 
 def _check(options: argparse.Namespace) -> int:
     from mlops_plugin.cli.check import check_models
+    from mlops_plugin.config.loader import load_config
 
-    loaded = _load(options)
+    path = _config_path(options)
+    try:
+        loaded = load_config(path)
+    except ConfigError as error:  # findings as well: on the same stream
+        count = len(error.problems)
+        print(f"{error}\n{path}: not usable; {'1 problem' if count == 1 else f'{count} problems'}")
+        return 1
     deployment = _deployment(loaded) if options.connect or options.round_trip else None
     failed = check_models(loaded, options.models, deployment, is_round_trip=options.round_trip)
     return 1 if failed else 0

@@ -29,6 +29,9 @@ _KIND = {"int": "number", "float": "number", "bool": "boolean", "null": "null", 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAB_INDENT = re.compile(r"^ *\t+[ \t]*[^\s#]", re.MULTILINE)
 
+# A value whose first character means something else in YAML: @hourly, */5 * * * *, %d, `x`.
+_UNQUOTED = re.compile(r"\s*(?:-\s+)*(?P<key>[\w.\-]+:\s+)?(?P<value>[@`%*&].*?)\s*(?:\s#.*)?$")
+
 _LONGEST_SCALAR = 1000  # characters of a number, a time, a boolean
 
 KeyPath = tuple[str | int, ...]
@@ -70,6 +73,15 @@ class Document:
                 break
             line = _line(key)
         return line
+
+    def first_line_of_text(self, path: KeyPath) -> int | None:
+        """Line (from 1) of the first line of a text whose lines the file has as they are; else None."""
+        node = self.node(path)
+        if not isinstance(node, ScalarNode):
+            return None
+        if node.style == "|":
+            return _line(node) + 1
+        return _line(node) if node.start_mark.line == node.end_mark.line else None
 
     def node(self, path: KeyPath) -> Node | None:
         """What is written at `path`."""
@@ -295,6 +307,12 @@ def _explain_syntax(text: str, error: yaml.YAMLError) -> Unreadable:
     if tab and line is not None and _line_at(text, tab.start()) <= line:
         return Unreadable("the line is indented with a tab; YAML takes spaces", _line_at(text, tab.start()))
     problem = error.problem or "not YAML"
+    written = (text.split("\n")[line - 1 :] or [""])[0] if line is not None else ""
+    if (unquoted := _UNQUOTED.match(written)) and "undefined alias" not in problem:
+        key, value = unquoted["key"] or "", unquoted["value"]
+        quote = "'" if '"' in value else '"'
+        fix = f"{key}{quote}{value}{quote}"
+        return Unreadable(f"a value that begins with {value[0]} needs quotes; write {_shorten(fix)}", line)
     if "single document" in (error.context or ""):
         return Unreadable("a second document begins here (---); keep one", line)
     context = ""

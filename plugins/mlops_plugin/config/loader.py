@@ -266,7 +266,11 @@ class _Loading:
                     self._paths.add(problem.path)
             return
         lines = {f"{section}.{key}": document.line((*where, section, key)) for section, key in _QUERIES}
-        self.models[name] = model.located_in(self.folder).read_from(self.file, lines)
+        first_lines = {
+            f"{section}.{key}": document.first_line_of_text((*where, section, key))
+            for section, key in _QUERIES
+        }
+        self.models[name] = model.located_in(self.folder).read_from(self.file, lines, first_lines)
         self._sink_lines[name] = document.line((*where, "sink", "table"))
 
     def check_shared_tables(self) -> None:

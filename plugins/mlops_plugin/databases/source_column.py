@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from mlops_plugin.errors import UnsupportedType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlops_plugin.databases.engines.engine import Engine
+
+_MOST_WORDS = 3  # of a column, in one message
+_MOST_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,23 @@ class SourceColumn:
             f"connection '{self.conn_id}': column '{self.name}' of type {self.type_name} {reason}; "
             f"write {first} AS {name} in the query{then} (cast the expression itself if {name} names one)"
         )
+
+    def refusal_of_words(self, words: Sequence[str], place: str) -> UnsupportedType:
+        """The error for a column of numbers that also holds `words`; `place`: where the first one is."""
+        name = self.engine.enclose(self.name)
+        shown = ", ".join(map(text_literal, words[:_MOST_WORDS]))
+        more = f" and {len(words) - _MOST_WORDS} more" if len(words) > _MOST_WORDS else ""
+        fix = name
+        for word in words[:_MOST_WORDS]:
+            fix = f"NULLIF({fix}, {text_literal(word)})"
+        return UnsupportedType(
+            f"connection '{self.conn_id}': column '{self.name}' of type {self.type_name} holds text among "
+            f"its numbers: {shown}{more}{f', first at {place}' if place else ''}; if it means a missing "
+            f"value, write {fix} AS {name} in the query (a CAST to a number would make 0 of it)"
+        )
+
+
+def text_literal(value: str) -> str:
+    """A short text as SQL, cut after some characters."""
+    text = value if len(value) <= _MOST_CHARACTERS else value[:_MOST_CHARACTERS] + "..."
+    return "'" + text.replace("'", "''") + "'"

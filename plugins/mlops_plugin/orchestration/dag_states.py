@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.configuration import conf
+from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from fastapi import Depends
@@ -46,6 +48,12 @@ class AirflowState:
         found = self._session.scalars(select(DagModel).where(DagModel.dag_id.in_(wanted)))
         return {dag.dag_id: _state(dag, runs.get(dag.dag_id)) for dag in found}
 
+    def updated_assets(self, names: Collection[str]) -> frozenset[str]:
+        """Those of the assets that a task of some DAG updates, or that have been updated at least once."""
+        is_updated = AssetModel.producing_tasks.any() | AssetModel.id.in_(select(AssetEvent.asset_id))
+        found = self._session.scalars(select(AssetModel.name).where(AssetModel.name.in_(names), is_updated))
+        return frozenset(found)
+
     def _last_runs(self, dag_ids: list[str]) -> dict[str, DagRun]:
         newest = (
             select(DagRun.dag_id, func.max(DagRun.id).label("id"))
@@ -55,6 +63,15 @@ class AirflowState:
         )
         found = self._session.scalars(select(DagRun).join(newest, DagRun.id == newest.c.id))
         return {run.dag_id: run for run in found}
+
+
+@contextlib.contextmanager
+def own_airflow_state() -> Iterator[AirflowState]:
+    """The same outside of a request, in a process that may open Airflow's database."""
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        yield AirflowState(session)
 
 
 def team_of(dag_id: str) -> str | None:

@@ -20,6 +20,7 @@ from mlops_plugin.pipeline.reading.increment import check_column
 from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
 from mlops_plugin.pipeline.reading.query_check import require_usable
+from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers, require_signature_fits
 from mlops_plugin.workers.isolation import StepModels
 from mlops_plugin.workers.process import ModelProcess
@@ -212,7 +213,8 @@ def _describe(
     query = render(model)
     with contextlib.closing(deployment.source(model)) as database:
         require_usable(model, query, database.engine.name)
-        rows = database.describe(query)
+        with query_errors(model, query):
+            rows = database.describe(query)
     missing = [column for column in model.key if column not in rows.names]
     if missing:
         raise KeyColumnError(

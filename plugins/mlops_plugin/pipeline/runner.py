@@ -19,6 +19,7 @@ from mlops_plugin.interruptible import interruptible
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition, plan_partitions
+from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.pipeline.reading.source import QuerySource, open_database, open_source
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt
 from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
@@ -129,7 +130,7 @@ class ConfiguredSource:
         partitions = [ALL_ROWS]
         # A limit is for the dispatch, not for each partition.
         if wanted is not None and self.dispatch.row_limit is None:
-            with open_database(model, self.deployment) as database:
+            with open_database(model, self.deployment) as database, query_errors(model, rendered):
                 require_usable(model, rendered, database.engine.name)
                 partitions = plan_partitions(
                     database, rendered, wanted, f"models.{model.name}.source.partitions"

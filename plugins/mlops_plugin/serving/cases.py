@@ -20,6 +20,7 @@ from mlops_plugin.databases.sql_text import mark
 from mlops_plugin.errors import CaseError, KeyColumnError
 from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place
 from mlops_plugin.serving.case_values import text_of, typed_value
 
@@ -57,7 +58,8 @@ class Cases:
         self._model = model
         self._database = database
         self.query = query.strip().rstrip(";")
-        self.schema = database.describe(self.query)
+        with query_errors(model, self.query, "showroom.cases" if model.showroom.cases else "source.query"):
+            self.schema = database.describe(self.query)
         missing = [name for name in model.key if name not in self.schema.names]
         if missing:
             raise KeyColumnError(

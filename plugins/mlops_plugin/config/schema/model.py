@@ -102,6 +102,7 @@ class ModelConfig(ScheduleSettings):
     # The file that it was read from, and the lines of its queries; for errors.
     _file: str = PrivateAttr(default="")
     _lines: Mapping[str, int | None] = PrivateAttr(default_factory=dict)
+    _first_lines: Mapping[str, int | None] = PrivateAttr(default_factory=dict)
 
     @field_validator("catchup")
     @classmethod
@@ -194,10 +195,22 @@ class ModelConfig(ScheduleSettings):
         """File and line of `source.query` or `showroom.cases`; '' and None for a model of no file."""
         return self._file, self._lines.get(path)
 
-    def read_from(self, file: str, lines: Mapping[str, int | None]) -> ModelConfig:
-        """The same model, which knows where its queries stand."""
+    def line_of_text(self, path: str, line: int, text: str) -> int | None:
+        """Line in the file of a query's line (from 0), if the file has this `text` there.
+
+        A template may have rendered more or fewer lines than it has itself.
+        """
+        query = self.source.query if path == "source.query" else self.showroom.cases or ""
+        written, first = query.split("\n"), self._first_lines.get(path)
+        is_there = first is not None and line < len(written) and written[line].strip() == text
+        return first + line if first is not None and is_there else None
+
+    def read_from(
+        self, file: str, lines: Mapping[str, int | None], first_lines: Mapping[str, int | None]
+    ) -> ModelConfig:
+        """The same model, which knows where its queries stand: the lines of their keys and of their texts."""
         read = self.model_copy()
-        read._file, read._lines = file, lines
+        read._file, read._lines, read._first_lines = file, lines, first_lines
         return read
 
     def located_in(self, folder: Path) -> ModelConfig:

@@ -31,6 +31,8 @@ _BUSY_TIMEOUT_MS = 10_000
 _COLUMNS_AT_ONCE = 900  # two results each, and SQLite returns 2,000 at most
 _MADE_UNIQUE = re.compile(r":\d+$")  # what SQLite adds to the second of two equal names
 _EXACT_IN_DOUBLE = 2**53
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_WORDS_LOOKED_AT = 1000  # different texts of a column that should be numbers
 # Storage classes that a column of one Arrow type may hold, with the value that sets that type.
 _TYPES = {"integer": pa.int64(), "real": pa.float64(), "text": pa.string(), "blob": pa.binary()}
 _SEEDS = {pa.int64(): "0", pa.float64(): "0.5", pa.string(): "''", pa.binary(): "x''"}
@@ -192,6 +194,10 @@ class SqliteDatabase(AdbcFile):
     def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:
         if (low, high) != ("integer", "real"):
             source = self._source_column(name, f"{low} and {high}")
+            words = self._words_among_numbers(query, parameters, name) if high == "text" else []
+            if words and source.is_exact is not True:
+                place = self._place_of_word(query, parameters, name, words[0])
+                raise source.refusal_of_words(words, place)
             raise source.refusal("has no single type", is_number=True)
         quoted = self.engine.enclose(name)
         (found,) = self._rows(
@@ -205,6 +211,31 @@ class SqliteDatabase(AdbcFile):
                 is_number=True,
             )
         return pa.float64()
+
+    def _words_among_numbers(self, query: str, parameters: Sequence[object], name: str) -> list[str]:
+        """Texts of the column that are no numbers: SQLite's CAST would make 0 of each."""
+        quoted = self.engine.enclose(name)
+        found = self._rows(
+            f"SELECT DISTINCT CAST({quoted} AS TEXT) AS word FROM (\n{query}\n)"
+            f" WHERE typeof({quoted}) = 'text' LIMIT {_WORDS_LOOKED_AT}",
+            parameters,
+            "running the query",
+        )
+        return [row["word"] for row in found if not _NUMBER.fullmatch(row["word"])]
+
+    def _place_of_word(self, query: str, parameters: Sequence[object], name: str, word: str) -> str:
+        """Key and cursor of the first row with this text in the column, e.g. `id 4`; '' without a key."""
+        exact = self._options.exact_columns or frozenset()
+        names = [column for column in self._names(query, parameters) if column in exact]
+        if not names:
+            return ""
+        (row,) = self._rows(
+            f"SELECT {', '.join(map(self.engine.enclose, names))} FROM (\n{query}\n)"
+            f" WHERE {self.engine.enclose(name)} = ? LIMIT 1",
+            (*parameters, word),
+            "running the query",
+        )
+        return ", ".join(f"{column} {value}" for column, value in row.items())
 
     def _declared_types(self, query: str, parameters: Sequence[object]) -> dict[str, pa.DataType]:
         """For columns without a value: what their table declares, by SQLite's rules of affinity."""

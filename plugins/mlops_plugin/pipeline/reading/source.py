@@ -21,6 +21,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.increment import Increment, choose_increment
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
+from mlops_plugin.pipeline.reading.query_failure import query_errors
 
 if TYPE_CHECKING:
     from mlops_plugin.pipeline.validation.quarantine import Quarantine
@@ -115,17 +116,22 @@ def open_source(
 ) -> Iterator[QuerySource]:
     """Open the model's source and choose which rows of `query` (rendered) the dispatch reads.
 
-    Raises `CursorError`, `QueryError`, and whatever opening the database or the quarantine raises.
+    Raises `CursorError`, `QueryError`, and whatever opening the database or the quarantine raises. What the
+    database says against the query comes with its line, also while its rows are read.
     """
     from mlops_plugin.pipeline.reading.query_check import require_usable  # it loads the SQL parser
 
     model = dispatch.model
     with open_database(model, deployment) as database:
         require_usable(model, query, database.engine.name)
-        increment = None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query)
+        with query_errors(model, query):
+            increment = (
+                None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query)
+            )
         key_filter = _choose_keys(dispatch, deployment, increment)
         is_limited = dispatch.row_limit is not None
-        yield QuerySource(model, database, query, partition, increment, key_filter, is_limited)
+        with query_errors(model, query):
+            yield QuerySource(model, database, query, partition, increment, key_filter, is_limited)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from mlops_plugin.config.schema import ColumnContract
 
 MISSING = "missing"
 NOT_ALLOWED = "not an allowed value"
-_NOT_OF_TYPE = {
+NOT_OF_TYPE = {
     "integer": "not a whole number",
     "number": "not a number",
     "boolean": "neither true nor false",
@@ -79,7 +79,7 @@ def check_column(name: str, values: pa.Array, rule: ColumnContract) -> tuple[pa.
         found.append(Violation(name, MISSING, values.is_null(nan_is_null=True)))
     if rule.type is not None:
         unread = pc.and_(read.is_null(), values.is_valid())
-        found.append(Violation(name, _NOT_OF_TYPE.get(rule.type, f"no {rule.type}"), unread))
+        found.append(Violation(name, NOT_OF_TYPE.get(rule.type, f"no {rule.type}"), unread))
     outside = [*_outside(name, read, rule)]
     if rule.allowed is not None:
         others = pc.and_(pc.invert(_is_one_of(read, rule.allowed)), pc.invert(read.is_null(nan_is_null=True)))

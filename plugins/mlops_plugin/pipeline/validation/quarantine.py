@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -38,6 +39,7 @@ _ADDED = (
     pa.field("judged_by", pa.string()),  # see `judgement`; NULL if the dispatch failed for its threshold
 )
 _RELEASED_AT_ONCE = 500
+_EXAMPLES_AMONG = 10_000  # records
 _BATCH_ROWS = 50_000
 
 
@@ -45,6 +47,14 @@ def quarantine_schema(key: Sequence[pa.Field]) -> pa.Schema:
     """The columns of a quarantine table."""
     copied = [pa.field(name, pa.string()) for name in _COPIED]
     return pa.schema([*key, pa.field(RECORD_NUMBER, pa.int64(), nullable=False), *copied, *_ADDED])
+
+
+@dataclass(frozen=True)
+class Example:
+    """One rejected row: its key and the value that was refused, both as text."""
+
+    key: str
+    value: str | None
 
 
 class Quarantine:
@@ -154,6 +164,24 @@ class Quarantine:
         )
         # Not DISTINCT: a collation may treat two keys as one.
         return reader.read_all().column(0).cast(pa.string()).unique()
+
+    def examples(self) -> dict[tuple[str | None, str], Example]:
+        """For each column and reason among the dispatch's first records, the first one."""
+        found: dict[tuple[str | None, str], Example] = {}
+        with self._open() as database:
+            if not self._exists(database):
+                return found
+            quote = database.engine.quote
+            columns = ", ".join(map(quote, ("column_name", "reason", "key_text", "value")))
+            rows = read_rows(
+                database,
+                f"SELECT {columns} FROM {self._table(database)} WHERE {quote('dispatch_id')} = ?"
+                f" AND {quote(RECORD_NUMBER)} <= {_EXAMPLES_AMONG} ORDER BY {quote(RECORD_NUMBER)}",
+                [self._dispatch_id],
+            )
+        for column, reason, key, value in rows:
+            found.setdefault((column, reason), Example(key, value))
+        return found
 
     def release(self, predicted: pa.RecordBatchReader, order: Order) -> int:
         """Mark the records of other dispatches whose keys were predicted; returns how many.
