@@ -16,6 +16,7 @@ from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.formats.signature.signature import read_signature
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.golden_round_trip import verify_round_trip
+from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
 from mlops_plugin.pipeline.reading.increment import check_column
 from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
@@ -215,6 +216,7 @@ def _describe(
         require_usable(model, query, database.engine.name)
         with query_errors(model, query):
             rows = database.describe(query)
+            require_comparable_times(model, database, query, at_any_moment=True)
     missing = [column for column in model.key if column not in rows.names]
     if missing:
         raise KeyColumnError(

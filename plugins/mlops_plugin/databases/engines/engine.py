@@ -19,6 +19,7 @@ from mlops_plugin.errors import SinkError, UnsupportedType
 
 if TYPE_CHECKING:
     from mlops_plugin.databases.database import Database
+    from mlops_plugin.databases.engines.sqlite_times import TimeComparison
     from mlops_plugin.databases.engines.table_column import TableColumn
     from mlops_plugin.databases.table_name import TableName
 
@@ -222,6 +223,15 @@ class Engine:
         """The condition that a (quoted) column is at or after `start` and before `end`."""
         (first_mark, first), (end_mark, last) = self.typed_mark(start), self.typed_mark(end)
         return f"{column} >= {first_mark} AND {column} < {end_mark}", (first, last)
+
+    def checked_comparison(self, comparison: str, sides: Sequence[TimeComparison], number: int) -> str | None:
+        """SQL that is a comparison with a moment, but fails for the first value that compares wrongly.
+
+        None: values and moments have types, so they compare rightly or not at all. `comparison` is the text
+        whose comparisons `sides` are (two in a BETWEEN); the failure says `number`.
+        """
+        del comparison, sides, number
+        return None
 
     def alteration(self, table: str, column: str, wanted: str) -> str:
         """What to do so that a (quoted) column of a (quoted) table has another type."""

@@ -12,13 +12,11 @@ import pyarrow as pa
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn
 from mlops_plugin.databases.engines.merge import Merge
+from mlops_plugin.databases.engines.sqlite_times import DATE, FORM, TimeComparison, checked
 from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.table_name import TableName
 
-# Times are text of many forms, and SQLite's functions know milliseconds only.
-_FORM = "%Y-%m-%d %H:%M:%f"
-_DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
 _STEP = timedelta(milliseconds=1)
 
 
@@ -70,17 +68,20 @@ class Sqlite(Engine):
         if isinstance(value, int):
             return f"{column} >= CAST(? AS INTEGER) OR typeof({column}) <> 'integer'", (value,)
         unknown = (
-            f"typeof({column}) <> 'text' OR {column} NOT GLOB '{_DATE}'"
-            f" OR strftime('{_FORM}', {column}) IS NULL"
+            f"typeof({column}) <> 'text' OR {column} NOT GLOB '{DATE}'"
+            f" OR strftime('{FORM}', {column}) IS NULL"
         )
-        return f"strftime('{_FORM}', {column}) >= ? OR {unknown}", (_text(value, -_STEP),)
+        return f"strftime('{FORM}', {column}) >= ? OR {unknown}", (_text(value, -_STEP),)
 
     def within(self, column: str, start: CursorValue, end: CursorValue) -> tuple[str, tuple[object, ...]]:
         """Times are rounded to the millisecond."""
         if not (isinstance(start, date) and isinstance(end, date)):
             return super().within(column, start, end)
-        moment = f"strftime('{_FORM}', {column})"
+        moment = f"strftime('{FORM}', {column})"
         return f"{moment} >= ? AND {moment} < ?", (_text(start, timedelta()), _text(end, timedelta()))
+
+    def checked_comparison(self, comparison: str, sides: Sequence[TimeComparison], number: int) -> str | None:
+        return checked(comparison, sides, number)
 
     def alteration(self, table: str, column: str, wanted: str) -> str:
         del table

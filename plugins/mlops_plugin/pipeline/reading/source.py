@@ -119,12 +119,15 @@ def open_source(
     Raises `CursorError`, `QueryError`, and whatever opening the database or the quarantine raises. What the
     database says against the query comes with its line, also while its rows are read.
     """
-    from mlops_plugin.pipeline.reading.query_check import require_usable  # it loads the SQL parser
+    # They load the SQL parser.
+    from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
+    from mlops_plugin.pipeline.reading.query_check import require_usable
 
     model = dispatch.model
     with open_database(model, deployment) as database:
         require_usable(model, query, database.engine.name)
         with query_errors(model, query):
+            require_comparable_times(model, database, query)
             increment = (
                 None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query)
             )
