@@ -15,6 +15,7 @@ from functools import partial
 
 from mlops_plugin.formats.native_threads import wait_passively
 from mlops_plugin.formats.skops_import import import_skops_io
+from mlops_plugin.workers.starting import start_fork_server
 
 _log = logging.getLogger(__name__)
 
@@ -58,5 +59,6 @@ def preload(command: Sequence[str] | None = None) -> bool:
             if (error.name or "").startswith("mlops_plugin"):
                 raise
             _log.info("not loaded before tasks are forked: %s", error)
+    start_fork_server()
     gc.freeze()  # a collection in a forked process would touch, and so copy, every page of these
     return True

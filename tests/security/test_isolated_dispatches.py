@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
@@ -26,6 +27,7 @@ from mlops_plugin.pipeline.inspection import inspect_model
 from mlops_plugin.pipeline.staging.notes import pinned_settings
 from mlops_plugin.workers.last_words import MOST_TOLD_BYTES
 from support import isolated_models as models
+from support.fork_servers import started_fork_server
 from support.prying_models import ATTEMPTS, Prying
 from support.workshop import FEATURES, Workshop
 
@@ -54,8 +56,15 @@ def port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.fixture(params=["new Python", "forked"])
+def parent(request: pytest.FixtureRequest) -> Iterator[int | None]:
+    """The fork server whose child a model's process is, if any."""
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context(started_fork_server()) if request.param == "forked" else None
+
+
 def test_the_model_of_a_dispatch_is_refused_each_attempt(
-    workshop: Workshop, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch, parent: int | None
 ) -> None:
     monkeypatch.setenv("MY_SECRET", "1")
     target = tmp_path / "elsewhere" / "secret.txt"
@@ -65,7 +74,7 @@ def test_the_model_of_a_dispatch_is_refused_each_attempt(
         source.execute("DELETE FROM customers")
         source.executemany("INSERT INTO customers VALUES (?, ?, 0, 0)", enumerate(range(len(ATTEMPTS)), 1))
     source.close()
-    _add(workshop, Prying(target, os.getpid(), port))
+    _add(workshop, Prying(target, parent or os.getpid(), port))
     workshop.run(workshop.dispatch())
     assert {name for name, answer in zip(ATTEMPTS, _answers(workshop), strict=True) if answer != 0} == set()
     assert target.read_text() == "secret"
@@ -213,7 +222,9 @@ workshop.run(workshop.dispatch())
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_a_model_ends_with_its_task_whatever_it_is_doing(workshop: Workshop, end: signal.Signals) -> None:
+def test_a_model_ends_with_its_task_whatever_it_is_doing(
+    workshop: Workshop, end: signal.Signals, parent: int | None
+) -> None:
     workshop.in_source("UPDATE customers SET a = 100")
     _add(workshop, models.Hanging())
     command = [sys.executable, "-c", _DISPATCH, str(workshop.folder)]
@@ -221,7 +232,7 @@ def test_a_model_ends_with_its_task_whatever_it_is_doing(workshop: Workshop, end
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as task:
         assert task.stderr is not None
         assert any("the model hangs now" in line for line in task.stderr)
-        (worker,) = _workers_of(task.pid)
+        (worker,) = _workers_of(parent or task.pid)
         task.send_signal(end)
         task.wait(30)
         _wait(lambda: not Path(f"/proc/{worker}").exists() or _state(worker) == "Z")
@@ -240,7 +251,12 @@ def _workers_of(pid: int) -> list[int]:
         for thread in Path(f"/proc/{pid}/task").iterdir()
         for child in (thread / "children").read_text().split()
     ]
-    return [child for child in children if b"workers.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    names = b"workers.worker", b"workers.fork_server"
+    return [
+        child
+        for child in children
+        if any(name in Path(f"/proc/{child}/cmdline").read_bytes() for name in names)
+    ]
 
 
 def _state(pid: int) -> str:

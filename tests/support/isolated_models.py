@@ -32,6 +32,13 @@ class Placed:
         LOADED_IN_THIS_PROCESS.append(type(self).__name__)
 
 
+class Drawing(Placed):
+    """Answers a random number."""
+
+    def predict(self, rows: Any) -> Any:
+        return np.random.random(len(rows))
+
+
 class Hanging(Placed):
     """Hangs in native code with the interpreter's lock held, if feature `a` is 100."""
 

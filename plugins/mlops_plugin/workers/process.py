@@ -92,7 +92,7 @@ class ModelProcess:
 
     @property
     def pid(self) -> int:
-        return self._started.popen.pid
+        return self._started.child.pid
 
     @property
     def _started(self) -> Started:
@@ -290,8 +290,8 @@ class ModelProcess:
         if self._is_released:
             return f"{self._name}: the model's process was killed; try again"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._started.popen.wait(END_TIMEOUT_S)
-        code = self._started.popen.returncode
+            self._started.child.wait(END_TIMEOUT_S)
+        code = self._started.child.returncode
         how = f"exit status {code}"
         if code is None:
             how = "a closed connection"

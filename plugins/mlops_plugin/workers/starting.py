@@ -12,21 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops_plugin.workers.environment import environment_of_model
+from mlops_plugin.workers.forking import Child, ForkedChild, fork, start_server
 from mlops_plugin.workers.last_words import LastWords
 from mlops_plugin.workers.process_limits import Limits
 
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS", "ARROW_IO_THREADS"),
-    "1",
-)
-# What a model's process inherits; everything else may be a secret.
-_ENVIRONMENT = frozenset(
-    ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD", "AIRFLOW_HOME")
-)
-_ENVIRONMENT_OF_LIBRARIES = (
-    *("LC_", "OPENBLAS_", "OMP_", "MKL_", "KMP_", "GOMP_", "BLIS_", "NUMEXPR_", "ARROW_", "MALLOC_"),
-    *("LOKY_", "SKLEARN_", "PYTHONHASHSEED", "PYTHONWARNINGS"),
-)
 END_TIMEOUT_S = 5.0
 
 
@@ -34,22 +24,26 @@ END_TIMEOUT_S = 5.0
 class Started:
     """A process, the caller's end of its socket, and what it prints."""
 
-    popen: subprocess.Popen[bytes]
+    child: Child
     socket: socket.socket
     said: LastWords
+    line: int  # the process ends when nobody holds this descriptor any more
 
     def kill(self) -> None:
         """End the process, whatever it is doing, and what it may have started; it may have ended."""
-        if self.popen.poll() is None:
-            for pid in _stopped_family(self.popen.pid):
+        if self.child.poll() is None:
+            for pid in _stopped_family(self.child.pid):
                 _signal(os.kill, pid, signal.SIGKILL)
-            _signal(os.killpg, self.popen.pid, signal.SIGKILL)
+            _signal(os.killpg, self.child.pid, signal.SIGKILL)
 
     def release(self) -> None:
         """Reap the process after `kill`, and hear what it has printed."""
-        self.popen.wait(END_TIMEOUT_S)
-        if self.popen.stdin is not None:
-            self.popen.stdin.close()
+        self.child.wait(END_TIMEOUT_S)
+        if self.line >= 0:
+            os.close(self.line)
+            self.line = -1
+        if isinstance(self.child, ForkedChild):
+            self.child.close()
         self.said.finish(END_TIMEOUT_S)
 
 
@@ -58,21 +52,42 @@ def start(limits: Limits, tell: Callable[[str], None] | None = None) -> Started:
     ours, theirs = socket.socketpair()
     said = LastWords(tell)
     memory_bytes = (limits.memory_mb or 0) << 20
-    with theirs:
-        popen = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlops_plugin.workers.worker"),
-                *(str(theirs.fileno()), str(memory_bytes)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=said.write_end,
-            pass_fds=(theirs.fileno(),),
-            env=_environment(is_one_thread=not limits.is_step),
-            start_new_session=True,
-        )
+    environment = environment_of_model(is_one_thread=not limits.is_step)
+    stdin, line = os.pipe()
+    try:
+        with theirs:
+            child: Child | None = None
+            if limits.is_step:
+                child = fork(environment, memory_bytes, stdin, said.write_end, theirs.fileno())
+            if child is None:
+                child = _start_python(environment, memory_bytes, stdin, said.write_end, theirs.fileno())
+    except BaseException:
+        os.close(line)
+        ours.close()
+        raise
+    finally:
+        os.close(stdin)
     said.listen()
-    return Started(popen, ours, said)
+    return Started(child, ours, said, line)
+
+
+def start_fork_server() -> None:
+    """Have the models of steps that this process forks start quicker; see `workers.fork_server`."""
+    start_server(environment_of_model(is_one_thread=False))
+
+
+def _start_python(
+    environment: dict[str, str], memory_bytes: int, stdin: int, stderr: int, channel: int
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mlops_plugin.workers.worker", str(channel), str(memory_bytes)],
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        pass_fds=(channel,),
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _stopped_family(pid: int) -> list[int]:
@@ -102,15 +117,3 @@ def _children(pid: int) -> list[int]:
 def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         send(pid, number)
-
-
-def _environment(*, is_one_thread: bool) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_OF_LIBRARIES)
-    }
-    path = os.pathsep.join(dict.fromkeys(entry for entry in sys.path if entry))
-    # PYTHONSAFEPATH: the folder where the caller happens to run is no place to import from, or to read.
-    own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-    return {**kept, **(_ONE_THREAD if is_one_thread else {}), **own}

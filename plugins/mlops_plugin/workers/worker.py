@@ -1,4 +1,4 @@
-"""The process in which one model runs; started by `workers.starting`, never imported by its caller.
+"""The process in which one model runs; started by `workers.starting` or forked by `workers.fork_server`.
 
 It answers requests on the socket whose number is its first argument. What the model prints goes to standard
 error, not to the answers.
@@ -47,20 +47,23 @@ _GRACE_S = 5  # the caller kills a process that is too slow; this clock is for w
 _CAUSE_CHARACTERS = 8000
 
 
-def main() -> None:
-    """Load the model that the first request describes, then answer until the caller hangs up."""
+def run(channel: int, memory_bytes: int) -> None:
+    """Load the model that the first request describes, then answer until the caller hangs up.
+
+    `channel` is a socket's descriptor; `memory_bytes` 0 is no limit.
+    """
     os.dup2(2, 1)
     become_reaper()
-    _end_with_the_caller()
+    end_with_the_caller()
     # Data, not address space: libraries reserve gigabytes that they never touch.
-    if memory_bytes := int(sys.argv[2]):
+    if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    worker = _Worker(Channel(socket.socket(fileno=int(sys.argv[1]))), says_memory=bool(memory_bytes))
+    worker = _Worker(Channel(socket.socket(fileno=channel)), says_memory=bool(memory_bytes))
     while worker.answer_one():
         pass
 
 
-def _end_with_the_caller() -> None:
+def end_with_the_caller() -> None:
     """Be killed as soon as the caller is gone, whatever the model is doing.
 
     Standard input is a pipe that only the caller can write into, and never does. Not PR_SET_PDEATHSIG, which
@@ -218,4 +221,4 @@ def _one_batch(answers: list[pa.RecordBatch], outputs: pa.Schema) -> pa.RecordBa
 
 
 if __name__ == "__main__":
-    main()
+    run(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,122 @@
+"""A step's model runs in a process that a server has forked, or in a new Python where there is none."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.errors import ServingError
+from mlops_plugin.workers import forking
+from mlops_plugin.workers.process import ModelProcess
+from mlops_plugin.workers.process_limits import StepLimits
+from support import hostile_models, isolated_models
+from support.fork_servers import started_fork_server, wait_until
+from support.workshop import FEATURES, Workshop
+
+_ROW = pa.record_batch({name: [1.0] for name in FEATURES})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    """A server's process id. It was started where a secret is in the environment."""
+    with started_fork_server() as pid:
+        yield pid
+
+
+def _loaded(workshop: Workshop, model: object) -> ModelProcess:
+    content = pickle.dumps(model)
+    (workshop.folder / "churn.pickle").write_bytes(content)
+    artifact = {"format": "pickle", "uri": "churn.pickle", "sha256": sha256(content).hexdigest()}
+    workshop.add_model("churn", model=artifact, features=list(FEATURES))
+    process = ModelProcess(workshop.model(), StepLimits(None, None, must_be_confined=False))
+    process.load()
+    return process
+
+
+def _parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_model_is_forked_by_a_process_without_secrets(workshop: Workshop, server: int) -> None:
+    process = _loaded(workshop, isolated_models.Placed())
+    assert _parent_of(process.pid) == server
+    assert process.predict(_ROW).to_pylist() == [{"prediction": process.pid}]
+    for pid in (server, process.pid):
+        assert b"s3cret" not in Path(f"/proc/{pid}/environ").read_bytes()
+    process.end()
+    wait_until(lambda: not Path(f"/proc/{process.pid}").exists())
+
+
+def test_confinement_is_that_of_a_new_python(
+    workshop: Workshop, server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked = _loaded(workshop, isolated_models.Placed())
+    monkeypatch.setenv(forking.VARIABLE, "")
+    new = _loaded(workshop, isolated_models.Placed())
+    assert [_parent_of(forked.pid), _parent_of(new.pid)] == [server, os.getpid()]
+    assert forked.confinement == new.confinement
+    forked.end()
+    new.end()
+
+
+@pytest.mark.parametrize(
+    ("deed", "fact"),
+    [
+        (hostile_models.EXITS, r"exit status 7"),
+        (hostile_models.CRASHES, r"SIGSEGV"),
+        (hostile_models.PRINTS, None),
+    ],
+)
+def test_caller_hears_how_the_process_ended(
+    workshop: Workshop, server: int, deed: int, fact: str | None
+) -> None:
+    process = _loaded(workshop, hostile_models.Hostile())
+    assert _parent_of(process.pid) == server
+    rows = pa.record_batch({name: [float(deed)] for name in FEATURES})
+    if fact is None:
+        assert process.predict(rows).num_rows == 1
+        process.end()
+        return
+    with pytest.raises(ServingError, match=fact):
+        process.predict(rows)
+    assert process.is_ended
+
+
+def test_process_answers_and_ends_after_its_server(workshop: Workshop) -> None:
+    with started_fork_server() as server:
+        process = _loaded(workshop, isolated_models.Placed())
+        assert _parent_of(process.pid) == server
+        os.kill(server, signal.SIGKILL)
+        assert process.predict(_ROW).num_rows == 1
+        process.end()
+        wait_until(lambda: not Path(f"/proc/{process.pid}").exists())
+        new = _loaded(workshop, isolated_models.Placed())
+        assert _parent_of(new.pid) == os.getpid()
+        new.end()
+
+
+def test_libraries_that_were_loaded_with_other_settings_are_not_used(
+    workshop: Workshop, server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    process = _loaded(workshop, isolated_models.Placed())
+    assert _parent_of(process.pid) == os.getpid()
+    process.end()
+
+
+def test_forked_processes_draw_different_numbers(workshop: Workshop, server: int) -> None:
+    drawn: set[Any] = set()
+    for _ in range(2):
+        process = _loaded(workshop, isolated_models.Drawing())
+        assert _parent_of(process.pid) == server
+        drawn.add(process.predict(_ROW).column(0)[0].as_py())
+        process.end()
+    assert len(drawn) == 2
