@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import uvicorn
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.inference_server.app import create_app
 from mlops_plugin.inference_server.gate import Caller, NotSignedIn
+from mlops_plugin.inference_server.metrics import Metrics
 from mlops_plugin.web.shared_site import Site
 from support.workshop import Workshop
 
@@ -40,8 +42,8 @@ class Callers:
 def serving(config_file: Path, gate: Callers) -> Iterator[httpx.Client]:
     """A client of a server over this configuration, signed in as ada."""
     site = Site(config_file)
-    app = create_app(site, gate)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with tempfile.TemporaryDirectory() as counts, socket.create_server(("127.0.0.1", 0)) as listener:
+        app = create_app(site, gate, Metrics(Path(counts)))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

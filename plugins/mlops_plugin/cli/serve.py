@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_plugin.cli.masked_output import masked_output
@@ -9,6 +13,7 @@ from mlops_plugin.cli.masked_output import masked_output
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_COUNTS = "_MLOPS_SERVE_COUNTS"  # the folder in which the processes count what they answer
 _STOP_WITHIN_S = 30  # requests that are being answered have so long to end
 
 
@@ -16,16 +21,18 @@ def serve_in_terminal(host: str, port: int, workers: int) -> None:
     """Serve until the process is told to end; `workers` processes share the port."""
     import uvicorn
 
-    uvicorn.run(
-        f"{__name__}:make_app",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_STOP_WITHIN_S,
-    )
+    with tempfile.TemporaryDirectory(prefix="mlops-serve-") as counts:
+        os.environ[_COUNTS] = counts
+        uvicorn.run(
+            f"{__name__}:make_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_WITHIN_S,
+        )
 
 
 def make_app() -> FastAPI:
@@ -33,7 +40,9 @@ def make_app() -> FastAPI:
     from mlops_plugin.config.loader import find_config_file
     from mlops_plugin.inference_server.airflow_gate import AirflowGate
     from mlops_plugin.inference_server.app import create_app
+    from mlops_plugin.inference_server.metrics import Metrics
     from mlops_plugin.web.shared_site import Site
 
     masked_output().__enter__()  # until this process ends
-    return create_app(Site(find_config_file()), AirflowGate())
+    logging.getLogger("mlops_plugin").setLevel(logging.WARNING)  # four lines for each request otherwise
+    return create_app(Site(find_config_file()), AirflowGate(), Metrics(Path(os.environ[_COUNTS])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,15 +11,19 @@ from importlib.metadata import version as package_version
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import ConfigError, MlopsError, ServingError
+from mlops_plugin.events.store import EventStore
 from mlops_plugin.inference_server.admission import Admission
 from mlops_plugin.inference_server.gate import Gate, GateClosed, NotSignedIn
+from mlops_plugin.inference_server.group_commit import GroupCommit
 from mlops_plugin.inference_server.inference_answers import Answer, answer_of, require_outputs
 from mlops_plugin.inference_server.inference_requests import HEADER_LENGTH, parse, rows_of
+from mlops_plugin.inference_server.metrics import MEDIA_TYPE, Metrics
 from mlops_plugin.inference_server.model_descriptions import (
     ModelDescription,
     ModelDescriptions,
@@ -45,11 +51,14 @@ class Body:
 class InferenceServer:
     """What the routes of one process share."""
 
-    def __init__(self, site: Site, gate: Gate) -> None:
+    def __init__(self, site: Site, gate: Gate, metrics: Metrics) -> None:
         self.site = site
         self.gate = gate
+        self.metrics = metrics
         self.descriptions = ModelDescriptions()
         self.admission = Admission()
+        self._lock = threading.Lock()
+        self._commits: tuple[EventStore, GroupCommit] | None = None
 
     async def model(self, request: Request, name: str) -> tuple[ModelConfig, str]:
         """The model, and who asks. Unknown and forbidden look the same."""
@@ -86,19 +95,33 @@ class InferenceServer:
         rows = rows_of(asked, model.key, described.features, checked_columns(model))
         require_outputs(asked.request, [output.name for output in described.outputs])
         site = self.site
-        showroom = Showroom(site.deployment(), site.event_store(), site.model_pool(), site.case_queries)
+        showroom = Showroom(site.deployment(), self._store(), site.model_pool(), site.case_queries)
         shown = showroom.run(model, Wanted(table=rows), user)
         if shown.artifact_sha256 != described.version:
             raise ServingError(f"models.{model.name}: its artifact changed during this request; ask again")
         return answer_of(model.name, model.key, asked.request, shown)
 
+    def count(self) -> str:
+        """The metrics as they stand."""
+        commits = 0 if self._commits is None else self._commits[1].commits
+        self.metrics.stands(commits=commits, running=self.admission.running, waiting=self.admission.waiting)
+        return self.metrics.text()
 
-def create_app(site: Site, gate: Gate) -> FastAPI:
+    def _store(self) -> GroupCommit:
+        """The event store, shared by the requests of this process; another once the configuration says so."""
+        store = self.site.event_store()
+        with self._lock:
+            if self._commits is None or self._commits[0] is not store:
+                self._commits = store, GroupCommit(store)
+            return self._commits[1]
+
+
+def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
     """The app over a site; `gate` decides who may ask."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.server = InferenceServer(site, gate)
+        app.state.server = InferenceServer(site, gate, metrics)
         yield
         app.state.server.admission.close()
 
@@ -111,12 +134,14 @@ def create_app(site: Site, gate: Gate) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(_Timed, metrics=metrics)
     app.add_exception_handler(RoutingError, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(MlopsError, _our_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _unforeseen)
     app.add_api_route("/v2/health/live", _live)
     app.add_api_route("/v2/health/ready", _ready)
     app.add_api_route("/v2", _server)
+    app.add_api_route("/metrics", _metrics, response_class=PlainTextResponse)
     for place in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
         app.add_api_route(place, _metadata)
         app.add_api_route(f"{place}/ready", _model_ready)
@@ -142,6 +167,10 @@ def _ready(request: Request) -> dict[str, bool]:
 
 async def _server() -> dict[str, Any]:
     return {"name": SERVER_NAME, "version": package_version("mlops-plugin"), "extensions": _EXTENSIONS}
+
+
+async def _metrics(request: Request) -> Response:
+    return PlainTextResponse(_shared(request).count(), media_type=MEDIA_TYPE)
 
 
 async def _metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
@@ -171,6 +200,7 @@ async def _infer(request: Request, name: str, version: str | None = None) -> Res
         raise HTTPException(415, "compressed requests are not supported; send the body as it is")
     body = Body(await request.body(), request.headers.get(HEADER_LENGTH))
     answer = await server.infer(model, user, body, version)
+    server.metrics.judged(answer.predicted, answer.rejected)
     if answer.json_bytes is None:
         return Response(answer.content, answer.status, media_type="application/json")
     headers = {HEADER_LENGTH: str(answer.json_bytes)}
@@ -200,3 +230,28 @@ async def _our_error(_request: Request, error: MlopsError) -> Response:
 
 async def _unforeseen(_request: Request, _error: Exception) -> Response:
     return _refusal(500, "the server failed; see its log")
+
+
+class _Timed:
+    """Counts infer requests by their status and how long they took."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].endswith("/infer"):
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def send_seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_seen)
+        finally:
+            self._metrics.answered(status, time.monotonic() - started)

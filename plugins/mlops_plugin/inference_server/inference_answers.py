@@ -17,10 +17,15 @@ from mlops_plugin.serving.run import Shown
 
 @dataclass(frozen=True)
 class Answer:
-    """An encoded answer; `json_bytes` is the size of its JSON part if binary data follow."""
+    """An encoded answer, and how many rows have a prediction.
+
+    `json_bytes` is the size of its JSON part if binary data follow.
+    """
 
     status: int
     content: bytes
+    predicted: int
+    rejected: int
     json_bytes: int | None = None
 
 
@@ -40,8 +45,10 @@ def answer_of(name: str, key: Sequence[str], request: InferRequest, shown: Shown
             **({"rejected": rejected} if rejected else {}),
         },
     }
-    if rejected and not shown.predictions.num_rows:
-        return Answer(422, _json({"error": _reasons(shown), **head}))
+    predicted = shown.predictions.num_rows
+    counts = (predicted, shown.rows.num_rows - predicted)
+    if rejected and not predicted:
+        return Answer(422, _json({"error": _reasons(shown), **head}), *counts)
     columns = _columns(shown, key)
     outputs, binary = [], []
     for wanted, is_binary in _wanted(request, list(columns)):
@@ -55,8 +62,8 @@ def answer_of(name: str, key: Sequence[str], request: InferRequest, shown: Shown
         outputs.append(output)
     content = _json({**head, "outputs": outputs})
     if not binary:
-        return Answer(200, content)
-    return Answer(200, b"".join([content, *binary]), len(content))
+        return Answer(200, content, *counts)
+    return Answer(200, b"".join([content, *binary]), *counts, len(content))
 
 
 def require_outputs(request: InferRequest, names: Sequence[str]) -> None:

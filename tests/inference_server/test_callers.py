@@ -1,0 +1,53 @@
+"""Who may ask: what each kind of caller is answered, and what all are if nobody can be known."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from inference_server.conftest import Callers, infer, tensor
+from mlops_plugin.inference_server.gate import Caller, GateClosed
+from support.workshop import Workshop
+
+INPUTS = [tensor(name, "FP64", [1.0]) for name in "abc"]
+MODEL_ROUTES = ("/v2/models/churn", "/v2/models/churn/ready", "/v2/models/churn/versions/1")
+
+
+@pytest.fixture(autouse=True)
+def _usual_callers(gate: Callers) -> None:
+    gate.known = {"ada": Caller("ada", may_run_models=True, may_read=True, may_trigger=True)}
+    gate.failure = None
+
+
+def test_nobody_is_answered_about_a_model_without_a_token(client: httpx.Client) -> None:
+    anonymous = {"Authorization": ""}
+    for route in MODEL_ROUTES:
+        assert client.get(route, headers=anonymous).status_code == 401
+    refused = client.post("/v2/models/churn/infer", json={"inputs": INPUTS}, headers=anonymous)
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+    cookie = {**anonymous, "Cookie": "_token=ada"}
+    assert client.get("/v2/models/churn", headers=cookie).status_code == 401
+
+
+def test_a_forbidden_model_looks_like_one_that_is_not_there(client: httpx.Client, gate: Callers) -> None:
+    gate.known["ada"] = Caller("ada", may_run_models=True, may_read=False, may_trigger=False)
+    forbidden, unknown = infer(client, "churn", *INPUTS), infer(client, "chorn", *INPUTS)
+    assert (forbidden.status_code, unknown.status_code) == (404, 404)
+    assert forbidden.text == unknown.text.replace("chorn", "churn")
+
+
+def test_running_takes_the_permission_and_the_right_to_trigger(client: httpx.Client, gate: Callers) -> None:
+    for may_run_models, may_trigger in ((False, True), (True, False)):
+        gate.known["ada"] = Caller("ada", may_run_models, may_read=True, may_trigger=may_trigger)
+        assert infer(client, "churn", *INPUTS).status_code == 403
+        assert all(client.get(route).status_code == 403 for route in MODEL_ROUTES)
+
+
+def test_nothing_is_answered_while_nobody_can_be_known(
+    client: httpx.Client, gate: Callers, workshop: Workshop
+) -> None:
+    gate.failure = GateClosed("Airflow's database is away")
+    before = len(workshop.records())
+    assert infer(client, "churn", *INPUTS).status_code == 503
+    assert all(client.get(route).status_code == 503 for route in MODEL_ROUTES)
+    assert len(workshop.records()) == before
