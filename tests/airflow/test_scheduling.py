@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import sqlite3
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 import pytest
 
 from local_stack import processes
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
-from support.workshop import Workshop
+from support.workshop import FEATURES, Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -49,6 +52,10 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Itera
     workshop.add_model("killed_for_good", source={"query": SLOW_QUERY})
     workshop.add_model("stopped", source={"query": SLOW_QUERY})
     workshop.add_model("unrenderable", source={"query": "SELECT {{ nothing.here }} AS id"})
+    content = pickle.dumps(workshop.classifier)
+    (workshop.folder / "pickled.pickle").write_bytes(content)
+    artifact = {"format": "pickle", "uri": "pickled.pickle", "sha256": sha256(content).hexdigest()}
+    workshop.add_model("pickled", model=artifact, features=list(FEATURES))
     workshop.add_model("broken", schedule="every now and then")
     with workshop.ready(), running_airflow(workshop) as running:
         running.wait(lambda: "by_hand" in running.api.dag_ids(), "parsing")
@@ -63,6 +70,18 @@ def test_manual_run_predicts_and_is_recorded(airflow: RunningAirflow) -> None:
     assert (record.dag_id, record.run_id) == ("by_hand", run_id)
     assert record.data_interval_end is not None
     assert len(airflow.workshop.predictions("by_hand_predictions")) == 4
+
+
+def test_pickled_model_runs_without_what_its_task_has(airflow: RunningAirflow) -> None:
+    run_id = airflow.trigger("pickled")
+    assert airflow.wait_for_run("pickled", run_id) == "success", airflow.logs()
+    rows = airflow.workshop.predictions("pickled_predictions")
+    inputs = pd.DataFrame(
+        airflow.workshop.in_source("SELECT a, b, c FROM customers ORDER BY id"), columns=list(FEATURES)
+    )
+    assert [row["prediction"] for row in rows] == airflow.workshop.classifier.predict(inputs).tolist()
+    logs = (airflow.workshop.home / "logs" / "dag_id=pickled").glob("*/task_id=infer/*.log")
+    assert any("pickled runs in a process without files, TCP" in log.read_text() for log in logs)
 
 
 def test_rendered_query_shows_in_airflow_and_in_the_record(airflow: RunningAirflow) -> None:

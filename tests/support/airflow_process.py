@@ -49,6 +49,13 @@ with get_application_builder() as builder:
         found = builder.sm.find_role(role) or limited_to(role.removeprefix("Only-"), role, builder.sm)
         assert builder.sm.add_user(name, name, name, name + "@localhost", found, password=name)
 """
+# Tasks import nothing twice: most of what a task costs otherwise.
+_PRELOAD = """
+from mlops_plugin.preload import preload
+
+__all__ = []
+preload()
+"""
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
 
 
@@ -169,6 +176,10 @@ def running_airflow(
         **({"AIRFLOW__CORE__AUTH_MANAGER": FAB} if roles else {}),
         **(settings or {}),
     }
+    if "scheduler" in components or workers:
+        local_settings = workshop.home / "config" / "airflow_local_settings.py"
+        local_settings.parent.mkdir(parents=True, exist_ok=True)
+        local_settings.write_text(_PRELOAD)
     airflow = [sys.executable, "-m", "airflow"]
     _run([*airflow, "db", "migrate"], environment)
     if roles:
