@@ -16,6 +16,7 @@ COPY --chown=airflow:0 pyproject.toml requirements.in README.md LICENSE ./
 COPY --chown=airflow:0 plugins ./plugins
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 COPY --chown=airflow:0 docker/init.sh ./docker/
+COPY --chown=airflow:0 local_stack/airflow_local_settings.py ./config/
 COPY --chown=airflow:0 local_stack ./local_stack
 COPY --chown=airflow:0 dags ./dags
 COPY --chown=airflow:0 include ./include
@@ -24,7 +25,7 @@ COPY --chown=airflow:0 include ./include
 # the owner of the folder that it covers.
 USER root
 RUN chown root:0 . \
-    && chown -R root:0 pyproject.toml requirements.* README.md LICENSE plugins docker local_stack dags include \
+    && chown -R root:0 pyproject.toml requirements.* README.md LICENSE plugins docker local_stack config dags include \
     && chmod -R go-w . \
     && install -d -o airflow -g 0 -m 700 mlops logs
 USER airflow

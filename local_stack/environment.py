@@ -14,7 +14,9 @@ from pathlib import Path
 from local_stack.layout import Layout, write_private
 from local_stack.progress import LocalStackError
 
-KEPT_VARIABLES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")  # a user's own connections and variables reach Airflow
+# A user's own connections and variables reach Airflow, and the switch of preload.py.
+KEPT_VARIABLES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__MLOPS__PRELOAD")
+LOCAL_SETTINGS = Path(__file__).with_name("airflow_local_settings.py")
 
 
 def read_or_make_secrets(layout: Layout) -> dict[str, str]:
@@ -122,3 +124,13 @@ def write_env_file(layout: Layout, stack: Mapping[str, str]) -> None:
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
     lines.append(f'export PATH={shlex.quote(str(layout.venv / "bin"))}:"$PATH"')
     write_private(layout.env_file, "\n".join(lines) + "\n")
+
+
+def write_local_settings(layout: Layout) -> None:
+    """Airflow's place for code of a deployment; a file of the user's own stays as it is."""
+    ours, path = LOCAL_SETTINGS.read_text(), layout.airflow_home / "config" / LOCAL_SETTINGS.name
+    first_line = ours.partition("\n")[0]
+    if path.exists() and not path.read_text().startswith(first_line):
+        return
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(ours)

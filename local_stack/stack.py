@@ -18,6 +18,7 @@ from local_stack.environment import (
     read_or_make_password,
     stack_environment,
     write_env_file,
+    write_local_settings,
 )
 from local_stack.layout import Layout, write_private
 from local_stack.progress import LocalStackError, run, step
@@ -112,6 +113,7 @@ def _address(process: processes.Process) -> tuple[str, int]:
 
 def _prepare(layout: Layout, environment: Mapping[str, str]) -> None:
     """Databases, demo and user, each made once; the event store's migration is quick and always asked for."""
+    write_local_settings(layout)
     checkout, logs = layout.checkout, layout.logs
     made = layout.airflow_home / "prepared"
     password = read_or_make_password(layout)

@@ -1,7 +1,8 @@
-"""Loads what every dispatch's tasks import into the process that forks them; an option of the deployment.
+"""Loads what every dispatch's tasks import into the process that forks them.
 
-A deployment's `airflow_local_settings.py` calls it. LocalExecutor forks tasks from the scheduler, a Celery
-worker from itself: what is loaded there, no task has to load again. See docs/performance.md.
+A deployment's `airflow_local_settings.py` calls it, that of `make up` and Compose too. LocalExecutor forks
+tasks from the scheduler, a Celery worker from itself: what is loaded there, no task has to load again. See
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from mlops_plugin.formats.importing.skops_import import import_skops_io
 from mlops_plugin.formats.native_threads import wait_passively
-from mlops_plugin.formats.skops_import import import_skops_io
 from mlops_plugin.workers.starting import start_fork_server
 
 _log = logging.getLogger(__name__)
 
+SWITCH = "AIRFLOW__MLOPS__PRELOAD"
+_OFF = ("false", "f", "0", "no", "off", "n")
+
 # Commands of `airflow` whose process forks tasks.
 _FORKS_TASKS = (["scheduler"], ["celery", "worker"])
 _MODULES = (
+    "pandas",
+    "scipy.stats",
     "sqlalchemy.dialects.mysql",
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
@@ -45,20 +52,24 @@ _MODULES = (
 def preload(command: Sequence[str] | None = None) -> bool:
     """Import the libraries of a dispatch if this process forks tasks; returns whether it did.
 
-    `command`: the arguments of `airflow`, this process's own if None. What is not installed is left out.
+    `command`: the arguments of `airflow`, this process's own if None. What cannot be imported is logged and
+    left out: the process starts all the same. `SWITCH` in the environment turns it off.
     """
+    if os.environ.get(SWITCH, "").strip().lower() in _OFF:
+        return False
     arguments = list(sys.argv[1:] if command is None else command)
     if not any(arguments[: len(forks)] == forks for forks in _FORKS_TASKS):
         return False
-    wait_passively()
-    loads: list[Callable[[], object]] = [partial(importlib.import_module, module) for module in _MODULES]
-    for load in [*loads, import_skops_io]:
+    loads: list[Callable[[], object]] = [
+        wait_passively,
+        *(partial(importlib.import_module, module) for module in _MODULES),
+        import_skops_io,
+        start_fork_server,
+    ]
+    for load in loads:
         try:
             load()
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("mlops_plugin"):
-                raise
-            _log.info("not loaded before tasks are forked: %s", error)
-    start_fork_server()
+        except Exception as error:  # noqa: BLE001 - a broken installation must not keep a scheduler from starting
+            _log.warning("not loaded before tasks are forked: %s: %s", type(error).__name__, error)
     gc.freeze()  # a collection in a forked process would touch, and so copy, every page of these
     return True

@@ -155,6 +155,16 @@ def test_the_code_in_the_image_belongs_to_root() -> None:
     assert [line for line in lines if line.startswith("USER ")][-1] == "USER airflow"
 
 
+def test_libraries_are_loaded_where_tasks_run_and_one_variable_turns_it_off() -> None:
+    assert "COPY --chown=airflow:0 local_stack/airflow_local_settings.py ./config/\n" in (
+        CHECKOUT / "Dockerfile"
+    ).read_text(encoding="utf-8")
+    for said, expected in (({}, "true"), ({"AIRFLOW__MLOPS__PRELOAD": "false"}, "false")):
+        services = load({**new_env(), **said})["services"]
+        for name in ("scheduler", "worker"):
+            assert services[name]["environment"]["AIRFLOW__MLOPS__PRELOAD"] == expected
+
+
 def test_every_lasting_service_has_a_healthcheck_and_restarts() -> None:
     for name, service in load(new_env())["services"].items():
         if name != "init":

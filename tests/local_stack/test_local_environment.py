@@ -21,6 +21,7 @@ from local_stack.environment import (
     read_or_make_secrets,
     stack_environment,
     write_env_file,
+    write_local_settings,
 )
 from local_stack.layout import Layout
 from local_stack.progress import LocalStackError, cause, run
@@ -61,6 +62,18 @@ def test_a_shell_and_python_read_the_same_from_the_env_file(
     shell = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert variables.items() <= shell.items()
     assert shell["PATH"].startswith(f"{layout.venv}/bin:")
+
+
+def test_libraries_are_loaded_before_tasks_are_forked(layout: Layout) -> None:
+    settings = layout.airflow_home / "config" / "airflow_local_settings.py"
+    for found in (None, "an older file of make up"):
+        if found is not None:
+            settings.write_text(settings.read_text().partition("\n")[0] + found)
+        write_local_settings(layout)
+        assert "preload()" in settings.read_text()
+    settings.write_text("# of the user's own\n")
+    write_local_settings(layout)
+    assert settings.read_text() == "# of the user's own\n"
 
 
 def test_another_airflow_of_the_caller_does_not_leak_in(

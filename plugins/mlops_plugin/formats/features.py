@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import doubles_of
 from mlops_plugin.errors import FeatureError
 
 BLOCK_ROWS = 1024
@@ -85,9 +86,9 @@ def as_float64(column: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     if isinstance(column, pa.DictionaryArray):
         column = column.dictionary_decode()
     if column.type == pa.float64() and not column.null_count:
-        return column.to_numpy()  # type: ignore[no-any-return]
+        return doubles_of(column)
     # safe=False: an integer beyond 2**53 becomes the nearest float instead of failing the dispatch
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return doubles_of(column.cast(pa.float64(), safe=False))
 
 
 def is_number(kind: pa.DataType) -> bool:

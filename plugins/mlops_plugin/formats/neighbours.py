@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of_numbers, doubles_of
 from mlops_plugin.errors import AnswersOfNeighbours, MlopsError
 
 _SAMPLE_ROWS = 16
@@ -41,7 +42,7 @@ def _require_same(
     uri: str, ask: Ask, known: tuple[pa.RecordBatch, pa.RecordBatch], groups: Sequence[list[int]]
 ) -> None:
     rows, answered = known
-    expected = pa.concat_batches([answered.take(pa.array(group)) for group in groups])
+    expected = pa.concat_batches([answered.take(array_of_numbers(np.array(group))) for group in groups])
     try:
         found = _asked(ask, rows, groups)
         if not _is_other(expected, found) or _is_other(found, _asked(ask, rows, groups)):
@@ -60,7 +61,7 @@ def _require_same(
 
 
 def _asked(ask: Ask, rows: pa.RecordBatch, groups: Sequence[list[int]]) -> pa.RecordBatch:
-    return pa.concat_batches([ask(rows.take(pa.array(group))) for group in groups])
+    return pa.concat_batches([ask(rows.take(array_of_numbers(np.array(group)))) for group in groups])
 
 
 def _is_other(one: pa.RecordBatch, other: pa.RecordBatch) -> bool:
@@ -80,7 +81,7 @@ def _differing(one: pa.RecordBatch, other: pa.RecordBatch) -> np.ndarray[Any, np
 def _differ(one: pa.Array, other: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
     if not pa.types.is_floating(one.type):
         return np.array([a != b for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True)])
-    numbers, others = (each.to_numpy(zero_copy_only=False) for each in (one, other))
+    numbers, others = (doubles_of(each.cast(pa.float64())) for each in (one, other))
     finite = np.abs(numbers[np.isfinite(numbers)])
     scale = np.maximum(np.abs(numbers), np.median(finite) if len(finite) else 0.0)
     with np.errstate(invalid="ignore"):

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of_numbers, array_of_texts
 from mlops_plugin.errors import ArtifactError
+from mlops_plugin.formats.likeliest import predict
 
 # A prediction column says in its metadata which classes the model has: a JSON list.
 CLASSES = b"classes"
 MAX_NAME_BYTES = 63  # PostgreSQL's limit; MySQL allows 64 characters
-# Their `predict` is the class with the highest probability, of each row by itself; only if two are this
-# close may rounding hide which one it is.
-LIKELIEST_CLASS = {"HistGradientBoostingClassifier", "RandomForestClassifier", "ExtraTreesClassifier"}
-CLOSE = 1e-9
 _INT64 = (-(2**63), 2**63 - 1)
 
 Values = np.ndarray[Any, Any]
@@ -41,7 +39,7 @@ def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
     Raises `ArtifactError` if an answer has not one entry for each of `rows`; nothing is ever broadcast.
     """
     probabilities = _probabilities(uri, model, table, rows)
-    predicted = _predict(model, table, probabilities)
+    predicted = predict(model, table, probabilities)
     if hasattr(predicted, "toarray"):  # neighbours trained on sparse labels answer with a sparse matrix
         predicted = predicted.toarray()
     answers = _single_values(uri, _entries(predicted))
@@ -108,23 +106,6 @@ def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
             f"a model must answer once for each row. {advice}"
         )
     return values
-
-
-def _predict(model: Any, table: Any, probabilities: list[Values]) -> Any:
-    """What `model.predict` says; if that is the likeliest class, without running trees a second time."""
-    last = model.steps[-1][1] if getattr(model, "steps", None) else model
-    by_probability = type(last).__module__.startswith("sklearn.") and type(last).__name__ in LIKELIEST_CLASS
-    if not by_probability or len(probabilities) != 1 or isinstance(model.classes_, list):
-        return model.predict(table)
-    (likely,) = probabilities
-    if likely.ndim != 2 or likely.shape[1] < 2:
-        return model.predict(table)
-    predicted = model.classes_.take(np.argmax(likely, axis=1))
-    second, first = np.partition(likely, -2, axis=1)[:, -2:].T
-    (close,) = np.nonzero(first - second < CLOSE)
-    if len(close):
-        predicted[close] = model.predict(table.iloc[close] if hasattr(table, "iloc") else table[close])
-    return predicted
 
 
 @dataclass(frozen=True)
@@ -257,10 +238,10 @@ def _columns(values: Values) -> list[Values]:
 
 def _to_array(column: Values, kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
-        return pa.array([None if label is None else text_of(label) for label in _listed(column)], kind)
+        return array_of_texts([None if label is None else text_of(label) for label in _listed(column)])
     if column.dtype == object:
         return pa.array(_listed(column), kind)
-    return pa.array(np.ascontiguousarray(column)).cast(kind)
+    return array_of_numbers(column).cast(kind)
 
 
 def _listed(values: Values) -> list[Any]:

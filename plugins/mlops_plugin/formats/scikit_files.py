@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.formats.artifact import read_verified
 from mlops_plugin.formats.boosting import is_bare_xgboost
+from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
+from mlops_plugin.formats.importing.skops_import import import_skops_io
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.scikit import ScikitRuntime
-from mlops_plugin.formats.skops_import import import_skops_io
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -91,7 +92,8 @@ def _load(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = loads(content)
+            with lean_sklearn():
+                model = loads(content)
         except ArtifactError:
             raise
         except Exception as exc:  # noqa: BLE001 - the file decides what is raised; it is reported just below

@@ -6,11 +6,26 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from mlops_plugin.arrow_values import row_of
 from mlops_plugin.connections import ConnectionSpec, database_file
 from mlops_plugin.databases.database import OpenDatabase, ReadOptions
 from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
 from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.deferred_modules import deferred, hidden
 from mlops_plugin.errors import DatabaseError
+
+
+def load_adbc(spec: ConnectionSpec, module: str, package: str) -> Any:
+    """`load_driver`, without what ADBC imports to recognize it: Polars, and Arrow's data sets with pandas."""
+    with deferred("pyarrow.dataset"), hidden("polars"):
+        return load_driver(spec, module, package)
+
+
+def bound(parameters: Sequence[object]) -> pa.RecordBatch | None:
+    """Parameters as ADBC binds them; None for none."""
+    return row_of(parameters) if parameters else None
 
 
 class AdbcDatabase(OpenDatabase):
@@ -18,7 +33,7 @@ class AdbcDatabase(OpenDatabase):
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions, engine: Engine) -> None:
         super().__init__(spec, options, engine)
-        self._error: type[Exception] = load_driver(spec, "adbc_driver_manager", "adbc-driver-manager").Error
+        self._error: type[Exception] = load_adbc(spec, "adbc_driver_manager", "adbc-driver-manager").Error
         self._connection: Any = None  # None as long as there is nothing to connect to
         self._reading: Any = None  # the cursor of the reader that was handed out last
 
@@ -45,7 +60,7 @@ class AdbcDatabase(OpenDatabase):
                 self._connection.close()
 
     def _run(self, cursor: Any, statement: str, parameters: Sequence[object]) -> None:
-        cursor.execute(statement, tuple(parameters))
+        cursor.execute(statement, bound(parameters))
 
     def _rows(self, query: str, parameters: Sequence[object], doing: str) -> list[dict[str, Any]]:
         """A small result, complete."""

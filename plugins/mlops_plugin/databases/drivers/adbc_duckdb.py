@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
-from mlops_plugin.databases.drivers.adbc import AdbcFile
-from mlops_plugin.databases.drivers.driver_errors import load_driver
+from mlops_plugin.databases.drivers.adbc import AdbcFile, load_adbc
 from mlops_plugin.databases.drivers.row_stream import require_names, stream
 from mlops_plugin.databases.engines.duckdb import NAMES, place
 from mlops_plugin.databases.engines.registry import DUCKDB
@@ -85,7 +84,7 @@ class DuckdbDatabase(AdbcFile):
     """A `Database` over adbc_driver_duckdb."""
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
-        load_driver(spec, "adbc_driver_duckdb.dbapi", "duckdb")
+        load_adbc(spec, "adbc_driver_duckdb.dbapi", "duckdb")
         super().__init__(spec, options, DUCKDB)
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
-from mlops_plugin.databases.drivers.adbc import AdbcDatabase
-from mlops_plugin.databases.drivers.driver_errors import load_driver
+from mlops_plugin.databases.drivers.adbc import AdbcDatabase, bound, load_adbc
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
 from mlops_plugin.databases.engines.registry import POSTGRESQL
 from mlops_plugin.databases.source_column import SourceColumn
@@ -45,7 +44,7 @@ class PostgresDatabase(AdbcDatabase):
     """A `Database` over adbc_driver_postgresql."""
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
-        driver = load_driver(spec, "adbc_driver_postgresql.dbapi", "adbc-driver-postgresql")
+        driver = load_adbc(spec, "adbc_driver_postgresql.dbapi", "adbc-driver-postgresql")
         super().__init__(spec, options, POSTGRESQL)
         with self._doing("connecting"):
             self._connection = driver.connect(_uri(spec, options.limits))
@@ -95,7 +94,7 @@ class PostgresDatabase(AdbcDatabase):
 
     def _run(self, cursor: Any, statement: str, parameters: Sequence[object]) -> None:
         if parameters:
-            cursor.execute(numbered_marks(statement), tuple(parameters))
+            cursor.execute(numbered_marks(statement), bound(parameters))
         else:
             cursor.execute(statement)
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
-from mlops_plugin.databases.drivers.adbc import AdbcFile
-from mlops_plugin.databases.drivers.driver_errors import load_driver
+from mlops_plugin.databases.drivers.adbc import AdbcFile, bound, load_adbc
 from mlops_plugin.databases.drivers.row_stream import CountedRows, require_names, stream
 from mlops_plugin.databases.engines.registry import SQLITE
 from mlops_plugin.databases.engines.sqlite import declared_type, stored_type
@@ -42,7 +41,7 @@ class SqliteDatabase(AdbcFile):
     """A `Database` over adbc_driver_sqlite."""
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
-        self._connect = load_driver(spec, "adbc_driver_sqlite.dbapi", "adbc-driver-sqlite").connect
+        self._connect = load_adbc(spec, "adbc_driver_sqlite.dbapi", "adbc-driver-sqlite").connect
         super().__init__(spec, options, SQLITE)
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
@@ -59,7 +58,7 @@ class SqliteDatabase(AdbcFile):
             adbc_stmt_kwargs={"adbc.sqlite.query.batch_rows": batch_rows}
         )
         with self._doing("running the query"):
-            cursor.execute(f"SELECT {seeds} UNION ALL SELECT {columns} FROM (\n{query}\n)", tuple(parameters))
+            cursor.execute(f"SELECT {seeds} UNION ALL SELECT {columns} FROM (\n{query}\n)", bound(parameters))
             reader = cursor.fetch_record_batch()
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -171,7 +170,7 @@ class SqliteDatabase(AdbcFile):
 
     def _names(self, query: str, parameters: Sequence[object]) -> list[str]:
         with contextlib.closing(self._cursor()) as cursor, self._doing("running the query"):
-            cursor.execute(f"SELECT * FROM (\n{query}\n) LIMIT 0", tuple(parameters))
+            cursor.execute(f"SELECT * FROM (\n{query}\n) LIMIT 0", bound(parameters))
             names = [column[0] for column in cursor.description]
         try:
             require_names(self.conn_id, (_MADE_UNIQUE.sub("", self.engine.fold(name)) for name in names))
@@ -188,7 +187,7 @@ class SqliteDatabase(AdbcFile):
             contextlib.closing(self._connection.cursor(adbc_stmt_kwargs=one_row)) as cursor,
             self._doing("running the query"),
         ):
-            cursor.execute(query, tuple(parameters))
+            cursor.execute(query, bound(parameters))
             return [column[0] for column in cursor.description]
 
     def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:

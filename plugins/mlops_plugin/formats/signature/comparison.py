@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of
 from mlops_plugin.errors import GoldenRowMismatch, MlopsError
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.formats.signature.cells import is_missing
@@ -54,7 +55,7 @@ def verify(
     verify_batch(runtime, signature, batch, places, tolerance=tolerance, each_alone=each_alone)
     others = sorted(set(range(usual.num_rows)) - set(places))
     if others:
-        left = usual.take(pa.array(others))
+        left = usual.take(array_of(others, pa.int64()))
         verify_batch(runtime, signature, left, others, tolerance=tolerance, each_alone=each_alone)
     return Verified(len(places), len(others))
 
@@ -70,7 +71,7 @@ def verify_batch(
 ) -> None:
     """The same for golden rows that were read from somewhere; `places` says which ones they are."""
     for group in _groups(signature, batch, each_alone):
-        some = batch.take(pa.array(group, pa.int64()))
+        some = batch.take(array_of(group, pa.int64()))
         try:
             answers = runtime.predict(some)
         except MlopsError as error:

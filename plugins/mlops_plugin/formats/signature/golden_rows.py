@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of, array_of_numbers
 from mlops_plugin.formats.signature.cells import Duration, Instant, is_missing
 from mlops_plugin.formats.signature.signature import Signature, SignedColumn
 
@@ -47,7 +48,7 @@ def as_read(batch: pa.RecordBatch, rows: pa.Schema) -> tuple[pa.RecordBatch, lis
         kept &= fits
     places = np.flatnonzero(kept)
     read = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-    return read.take(pa.array(places)), places.tolist()
+    return read.take(array_of_numbers(places)), places.tolist()
 
 
 def _array(column: SignedColumn, cells: Sequence[Any]) -> pa.Array:
@@ -56,7 +57,7 @@ def _array(column: SignedColumn, cells: Sequence[Any]) -> pa.Array:
     match column.kind:
         case "integer":
             is_wide = any(value > 2**63 - 1 for value in present)
-            return pa.array(values, pa.uint64() if is_wide else pa.int64())
+            return array_of(values, pa.uint64() if is_wide else pa.int64())
         case "timestamp":
             return _instants(values)
         case "duration":
@@ -64,11 +65,11 @@ def _array(column: SignedColumn, cells: Sequence[Any]) -> pa.Array:
         case "decimal":
             return pa.array(values, _decimal_type(present))
         case "text":
-            return pa.array([None if value is None else str(value) for value in values], pa.string())
+            return array_of([None if value is None else str(value) for value in values], pa.string())
         case "number":
-            return pa.array([None if value is None else float(value) for value in values], pa.float64())
+            return array_of([None if value is None else float(value) for value in values], pa.float64())
         case kind:
-            return pa.array(values, _SIMPLE[kind])
+            return array_of(values, _SIMPLE[kind])
 
 
 def _instants(values: Sequence[Instant | None]) -> pa.Array:
@@ -76,7 +77,7 @@ def _instants(values: Sequence[Instant | None]) -> pa.Array:
     has_zone = any(value.moment.tzinfo is not None for value in present)
     is_fine = any(value.nanosecond % 1000 for value in present)
     counted = [None if value is None else _nanoseconds(value) // (1 if is_fine else 1000) for value in values]
-    return pa.array(counted, pa.int64()).cast(
+    return array_of(counted, pa.int64()).cast(
         pa.timestamp("ns" if is_fine else "us", "UTC" if has_zone else None)
     )
 
@@ -90,7 +91,7 @@ def _nanoseconds(value: Instant) -> int:
 def _spans(values: Sequence[Duration | None]) -> pa.Array:
     is_fine = any(value is not None and value.nanoseconds % 1000 for value in values)
     counted = [None if value is None else value.nanoseconds // (1 if is_fine else 1000) for value in values]
-    return pa.array(counted, pa.int64()).cast(pa.duration("ns" if is_fine else "us"))
+    return array_of(counted, pa.int64()).cast(pa.duration("ns" if is_fine else "us"))
 
 
 def _decimal_type(values: Sequence[Decimal]) -> pa.DataType:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.arrow_values import array_of
 from mlops_plugin.errors import AccountingError
 from mlops_plugin.formats.outputs import CLASSES
 from mlops_plugin.pipeline.validation.rejections import Refused
@@ -64,8 +66,8 @@ def classes_of(field: pa.Field) -> list[Any] | None:
 def _is_finite(values: pa.Array) -> bool:
     # If the sum is finite, all are; only otherwise are they checked one by one.
     total = pc.sum(values).as_py()
-    return total is None or bool(pc.is_finite(pa.scalar(total)).as_py())
+    return total is None or math.isfinite(total)
 
 
 def _as_values(classes: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    return pa.array([str(label) if pa.types.is_string(kind) else label for label in classes], kind)
+    return array_of([str(label) if pa.types.is_string(kind) else label for label in classes], kind)

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import ContractError, FeatureError
 from mlops_plugin.formats.runtime import Runtime
@@ -107,4 +108,4 @@ def accepted(refused: list[Refused], rows: int) -> pa.Int64Array:
     kept = np.ones(rows, dtype=bool)
     for one in refused:
         kept[one.places.to_numpy(zero_copy_only=False)] = False
-    return pa.array(np.flatnonzero(kept), pa.int64())
+    return array_of_numbers(np.flatnonzero(kept))

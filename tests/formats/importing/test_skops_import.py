@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 _BY_ITSELF = "import skops.io"
 _OURS = """
-from mlops_plugin.formats.skops_import import import_skops_io
+from mlops_plugin.formats.importing.skops_import import import_skops_io
 import_skops_io()
 """
 _NAMES = """

@@ -16,6 +16,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
+
 _SEARCHING = "skops.io._utils"
 _HOMES = ("numpy", "scipy")
 
@@ -27,7 +29,7 @@ def import_skops_io() -> ModuleType:
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), lean_sklearn():
             # What is left of the search reaches Airflow's old modules, which warn at each look.
             warnings.simplefilter("ignore")
             return importlib.import_module("skops.io")

@@ -1,0 +1,1 @@
+"""Importing scikit-learn and skops without what a model does not need."""
