@@ -74,9 +74,16 @@ def test_dag_run_and_terminal_give_equal_predictions_and_events(workshop: Worksh
     run_in(workshop, "-c", _DAG_TEST, str(REPOSITORY / "dags" / "mlops_dags.py"))
     of_the_dag = outcome(workshop)
     (workshop.folder / "sink.db").unlink()
+    workshop.add_model("churn", execution="together")
+    run_in(workshop, "-c", _DAG_TEST, str(REPOSITORY / "dags" / "mlops_dags.py"))
+    of_one_task = outcome(workshop)
+    assert of_one_task["record"].pop("config_sha256") != of_the_dag["record"]["config_sha256"]
+    assert of_one_task == {**of_the_dag, "record": without(of_the_dag["record"], {"config_sha256"})}
+    workshop.add_model("churn")
+    (workshop.folder / "sink.db").unlink()
     shown = run_in(workshop, "-m", "mlops_plugin.cli", "dispatch", "churn", "--limit", "4")
     assert "persisted 4" in shown
     assert len(shown.splitlines()) < 10, shown  # no library's warnings in between
-    assert [record.origin for record in workshop.records()] == ["terminal", "manual"]
+    assert [record.origin for record in workshop.records()] == ["terminal", "manual", "manual"]
     assert outcome(workshop) == of_the_dag
     assert len(of_the_dag["predictions"]) == 4

@@ -34,6 +34,14 @@ def test_four_tasks_run_in_order(workshop: Workshop) -> None:
     }
 
 
+def test_steps_that_run_together_are_one_task(workshop: Workshop) -> None:
+    dag = dag_of(workshop, execution="together", retries=4)
+    assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == {"dispatch": set()}
+    (task,) = dag.tasks
+    assert (task.retries, task.template_fields) == (4, ("query",))
+    assert [asset.name for asset in task.outlets] == ["churn.predictions"]
+
+
 def test_entry_reaches_the_dag(workshop: Workshop) -> None:
     dag = dag_of(
         workshop,

@@ -56,30 +56,42 @@ def require_newest(connection: sa.Connection, token: TryToken) -> None:
 
 
 def refuse_late_start(connection: sa.Connection, started: EventRecord) -> None:
-    """Raise `TrySuperseded` if a later try of the same step, or of the same partition, started before."""
+    """Raise `TrySuperseded` if a later try of the same step, or of the same partition, started before.
+
+    Of a task that runs all steps, also if a later try of a step before it did: it begins with the first.
+    """
     same = (
         _E.partition_number.is_(None)
         if started.partition_number is None
         else _E.partition_number == started.partition_number
     )
     later = (
-        sa.select(_E.try_number, _E.details)
+        sa.select(_E.step, _E.try_number, _E.details)
         .where(
             _E.dispatch_id == started.dispatch_id,
             _E.kind == "started",
-            _E.step == started.step,
+            _E.step.in_(_of_same_task(started)),
             same,
             _E.try_number > started.try_number,
         )
         .order_by(_E.id.desc())
     )
     for row in connection.execute(later):
-        registered = read_details(started.step, "started", row.details, None)
+        registered = read_details(row.step, "started", row.details, None)
         if not _is_of_new_run(_try_id(started.details), _try_id(registered)):
             raise TrySuperseded(
                 f"dispatch {started.dispatch_id}: try {started.try_number} of '{started.step}' starts after "
-                f"try {row.try_number} has started; it does nothing"
+                f"try {row.try_number} of '{row.step}' has started; it does nothing"
             )
+
+
+def _of_same_task(started: EventRecord) -> tuple[Step, ...]:
+    """The steps whose tries are counted with those of this one, up to it."""
+    assert started.step is not None  # noqa: S101 -- a step starts
+    details = started.details
+    if not isinstance(details, TryStart) or details.task is None:
+        return (started.step,)
+    return _ORDER[: _ORDER.index(started.step) + 1]
 
 
 def _is_of_new_run(ours: str | None, registered: str | None) -> bool:

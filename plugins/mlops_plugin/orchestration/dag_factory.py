@@ -15,8 +15,15 @@ from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.config.schedules import AssetSchedule, CronSchedule, FixedSchedule, SpecialSchedule
 from mlops_plugin.config.schema import ModelConfig, PartitionsConfig
 from mlops_plugin.errors import ConfigError
-from mlops_plugin.orchestration.operators import CollectOperator, PlanOperator, StepOperator, StepSettings
+from mlops_plugin.orchestration.operators import (
+    CollectOperator,
+    DispatchOperator,
+    PlanOperator,
+    StepOperator,
+    StepSettings,
+)
 
+DISPATCH_TASK = "dispatch"  # of a model whose steps run together
 # With exponential backoff each delay is this many times the one before.
 _BACKOFF = 2.0
 
@@ -42,7 +49,10 @@ def raise_broken_models(path: Path) -> None:
 
 
 def build_dag(model: ModelConfig, loaded: LoadedConfig) -> DAG:
-    """The DAG of one model: collect >> log >> infer >> persist, after plan if rows are partitioned."""
+    """The DAG of one model: collect >> log >> infer >> persist, after plan if rows are partitioned.
+
+    Or one task that does it all, if the model says so.
+    """
     with DAG(
         dag_id=model.name,
         description=model.description or None,
@@ -59,15 +69,25 @@ def build_dag(model: ModelConfig, loaded: LoadedConfig) -> DAG:
     ) as dag:
         config = loaded.config
         settings = StepSettings(model, config.events, config.staging, config.serving.require_confinement)
-        if model.source.partitions is None:
-            collect: Any = CollectOperator(task_id="collect", query=model.source.query, settings=settings)
-            infer: Any = StepOperator(task_id="infer", settings=settings)
+        if model.execution == "together":
+            query, outlets = model.source.query, [predictions_asset(model)]
+            DispatchOperator(task_id=DISPATCH_TASK, query=query, settings=settings, outlets=outlets)
         else:
-            collect, infer = _mapped(settings, model.source.partitions)
-        log = StepOperator(task_id="log", settings=settings)
-        persist = StepOperator(task_id="persist", settings=settings, outlets=[predictions_asset(model)])
-        collect >> log >> infer >> persist
+            _chain(settings)
     return dag
+
+
+def _chain(settings: StepSettings) -> None:
+    """The steps as a task each."""
+    model = settings.model
+    if model.source.partitions is None:
+        collect: Any = CollectOperator(task_id="collect", query=model.source.query, settings=settings)
+        infer: Any = StepOperator(task_id="infer", settings=settings)
+    else:
+        collect, infer = _mapped(settings, model.source.partitions)
+    log = StepOperator(task_id="log", settings=settings)
+    persist = StepOperator(task_id="persist", settings=settings, outlets=[predictions_asset(model)])
+    collect >> log >> infer >> persist
 
 
 def _mapped(settings: StepSettings, partitions: PartitionsConfig) -> tuple[Any, Any]:
@@ -97,7 +117,8 @@ def close_dispatch(context: Any) -> None:
     """Called by Airflow when a run fails: closes a dispatch whose tasks could not record that themselves."""
     from mlops_plugin.pipeline.recording.reconciliation import close_failed_run
 
-    operator = context["dag"].get_task("log")  # never a mapped task
+    dag = context["dag"]
+    operator = dag.get_task("log" if dag.has_task("log") else DISPATCH_TASK)  # never a mapped task
     run = context.get("dag_run")  # as it was when it failed; Airflow leaves it out if no task has begun
     clears = None if run is None else run.clear_number
     close_failed_run(operator.model, context["run_id"], context.get("reason"), operator.deployment(), clears)

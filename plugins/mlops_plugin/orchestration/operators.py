@@ -5,9 +5,10 @@ Light, like `dag_factory`, which makes them: what a step needs is imported when 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.sdk import BaseOperator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mlops_plugin.events.records import Step
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.dispatch import Dispatch
+    from mlops_plugin.pipeline.recording.step_record import Attempt
+    from mlops_plugin.pipeline.staging.shelf import OnRows
 
 _log = logging.getLogger(__name__)
 
@@ -86,25 +89,19 @@ class StepOperator(BaseOperator):
 
         from mlops_plugin.events.details.step_reports import PersistReport
         from mlops_plugin.pipeline.recording.step_record import Attempt, is_final
-        from mlops_plugin.pipeline.runner import run_step
 
         task_instance = context["ti"]
         dispatch = dispatch_of_run(self.model, context)
+        attempt = Attempt(
+            task_instance.try_number,
+            task_instance.try_number > task_instance.max_tries,
+            None if self.partition is None else self.partition["number"],
+            str(task_instance.id),
+            context["dag_run"].clear_number,
+        )
         self._is_running = True
         try:
-            report = run_step(
-                self.step,
-                dispatch,
-                self.deployment(),
-                query=self.query_source(),
-                attempt=Attempt(
-                    task_instance.try_number,
-                    task_instance.try_number > task_instance.max_tries,
-                    None if self.partition is None else self.partition["number"],
-                    str(task_instance.id),
-                    context["dag_run"].clear_number,
-                ),
-            )
+            report = self.work_on(dispatch, attempt)
         except MlopsError as error:
             if not is_final(error, self.step):
                 raise
@@ -115,6 +112,12 @@ class StepOperator(BaseOperator):
             # Skipped, not succeeded: a success would trigger the DAGs that wait for the asset.
             raise AirflowSkipException(f"dry run: {report.accounts.predicted} predictions were not written")
         return report
+
+    def work_on(self, dispatch: Dispatch, attempt: Attempt) -> StepReport:
+        """What the task does for a dispatch; `self.step` is the step that it is at."""
+        from mlops_plugin.pipeline.runner import run_step
+
+        return run_step(self.step, dispatch, self.deployment(), query=self.query_source(), attempt=attempt)
 
     def deployment(self) -> Deployment:
         from mlops_plugin.pipeline.deployment import Deployment
@@ -204,6 +207,38 @@ class CollectOperator(QueryOperator):
         if self.partition is None:
             self.close_forgotten(context)
         return super().run_step(context)
+
+
+class DispatchOperator(QueryOperator):
+    """All steps one after the other, each recorded as its own; its XCom has the report of each.
+
+    A retry begins with `collect`, as if `collect` and what follows it were cleared.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = "collect"
+        self._reports: Mapping[Step, StepReport] = {}
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        self.close_forgotten(context)
+        self.run_step(context)
+        return {step: report.to_json() for step, report in self._reports.items()}
+
+    def work_on(self, dispatch: Dispatch, attempt: Attempt) -> StepReport:
+        from mlops_plugin.pipeline.runner import run_dispatch
+
+        whole = replace(attempt, task=self.task_id)
+        query = self.query_source()
+        self._reports = run_dispatch(dispatch, self.deployment(), query, self._at, whole)
+        return self._reports["persist"]
+
+    @contextlib.contextmanager
+    def _at(self, step: Step) -> Iterator[OnRows]:
+        from mlops_plugin.pipeline.staging.shelf import unheard
+
+        self.step = step
+        yield unheard
 
 
 class PlanOperator(QueryOperator):

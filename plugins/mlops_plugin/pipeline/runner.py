@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -74,14 +74,17 @@ def run_dispatch(
     deployment: Deployment,
     query: Callable[[], str],
     watch: Callable[[Step], contextlib.AbstractContextManager[OnRows]],
+    attempt: Attempt = ONLY_TRY,
 ) -> dict[Step, StepReport]:
     """Run all steps in this process; `watch` is entered for each and hears of its rows.
+
+    They are one attempt: a later one begins with the first step again.
 
     Returns the report of each step, or of its last partition.
     """
     parts: list[int | None] = [None]
     if dispatch.model.source.partitions is not None:
-        planned = run_step("plan", dispatch, deployment, query=query)
+        planned = run_step("plan", dispatch, deployment, query=query, attempt=attempt)
         assert isinstance(planned, PlanReport)  # noqa: S101 -- what `plan` returns
         parts = list(range(len(planned.partitions)))
     done: dict[Step, StepReport] = {}
@@ -92,7 +95,7 @@ def run_dispatch(
                     run_step, step, dispatch, deployment, query=query, on_rows=on_rows, models=models
                 )
                 for part in parts if step in PARTITIONED else [None]:
-                    done[step] = run(attempt=Attempt(partition=part))
+                    done[step] = run(attempt=replace(attempt, partition=part))
     return done
 
 

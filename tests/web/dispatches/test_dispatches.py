@@ -13,8 +13,9 @@ from urllib.parse import quote
 import pytest
 
 from mlops_plugin.errors import MlopsError
+from mlops_plugin.events.details.milestones import TryStart
 from mlops_plugin.events.store import EventStore
-from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id
+from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, dispatch_id
 from support.airflow_process import RunningAirflow
 from support.event_stories import new_identity
 from support.workshop import Workshop
@@ -267,6 +268,16 @@ def test_each_try_of_a_run_leads_to_its_log_and_each_partition_to_that_of_its_ma
         f"{tasks}/infer/mapped/1?try_number=2",
     }
     assert 'aria-label="Log of infer of partition 1, try 2"' in page
+
+
+def test_steps_of_one_task_lead_to_the_log_of_that_task(client: Client, store: EventStore) -> None:
+    identity = new_identity("whole", dag_id="whole", run_id="r1")
+    for step in STEPS:
+        store.start_step(identity, step, 2, made_by=TryStart(task="dispatch"))
+        store.step_succeeded(identity.dispatch_id, step, 2, rows=5)
+    page = client.page(f"dispatches/{identity.dispatch_id}").text
+    found = re.findall(r'href="([^"]*/tasks/[^"]*)"', page)
+    assert found == ["../../dags/whole/runs/r1/tasks/dispatch?try_number=2"] * 4
 
 
 def test_predictions_are_read_from_the_sink(client: Client, story: Story) -> None:

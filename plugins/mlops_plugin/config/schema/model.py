@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     Field,
@@ -93,6 +93,12 @@ class ModelConfig(ScheduleSettings):
         "dispatch, and none of its predictions are written.",
         examples=[10, "2%"],
     )
+    execution: Literal["steps", "together"] = Field(
+        default="steps",
+        description="Whether each step is a task, or all run together in one task, `dispatch`: a small one "
+        "is over sooner, a retry begins with `collect`, and `task_timeout` is for all steps.",
+        examples=["together"],
+    )
     showroom: ShowroomConfig = Field(
         default_factory=ShowroomConfig,
         description="How cases are shown to people.",
@@ -145,6 +151,13 @@ class ModelConfig(ScheduleSettings):
         if isinstance(self.schedule, AssetSchedule) and own in self.schedule.names:
             message = f"'{own}' is this model's own asset: the model would run forever; remove it"
             raise self._wrong_at(("schedule",), self.schedule.names, message)
+        return self
+
+    @model_validator(mode="after")
+    def _check_execution(self) -> Self:
+        if self.execution == "together" and self.source.partitions is not None:
+            message = "partitions are tasks of their own; write execution: steps, or remove source.partitions"
+            raise self._wrong_at(("execution",), self.execution, message)
         return self
 
     @model_validator(mode="after")

@@ -14,11 +14,13 @@ class TryStart:
     """Who makes a try of a step.
 
     `try_id` is Airflow's id of the try, a UUID of version 7, which grows with time; None outside of Airflow.
+    `task` is the task that runs all steps; None if the step has a task of its own, or none at all.
     """
 
     process: ProcessIdentity | None = None
     try_id: str | None = None
     clears: int | None = None  # how often tasks of its run have been cleared
+    task: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in as_json(self).items() if value is not None}

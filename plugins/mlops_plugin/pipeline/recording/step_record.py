@@ -38,7 +38,7 @@ class Attempt:
 
     `partition` is the part of the rows that it works on, from 0; None means all rows. `id` is Airflow's id of
     the try, which grows with time, and `clears` how often tasks of its run have been cleared; None outside of
-    Airflow.
+    Airflow. `task` is the task if it runs all steps, so that they share the number of the try.
     """
 
     number: int = 1
@@ -46,6 +46,7 @@ class Attempt:
     partition: int | None = None
     id: str | None = None
     clears: int | None = None
+    task: str | None = None
 
 
 ONLY_TRY = Attempt()
@@ -139,7 +140,7 @@ def is_final(error: BaseException, step: Step) -> bool:
 
 def _start(attempt: Attempt) -> TryStart:
     """What is recorded with the start of a try: who makes it."""
-    return TryStart(ProcessIdentity.current(), attempt.id, attempt.clears)
+    return TryStart(ProcessIdentity.current(), attempt.id, attempt.clears, attempt.task)
 
 
 def _in_words(error: BaseException) -> str:

@@ -30,8 +30,11 @@ class Row:
     airflow_logs: str | None
 
 
-def present_line(line: DispatchLine, now: datetime) -> Row:
-    """A dispatch for the list; one that runs shows how long it has been running."""
+def present_line(line: DispatchLine, now: datetime, *, is_one_task: bool = False) -> Row:
+    """A dispatch for the list; one that runs shows how long it has been running.
+
+    If the model's steps are one task now, logs are found from the run's page: they may not have been then.
+    """
     seconds = (now - line.created_at).total_seconds() if line.state == "running" else line.seconds
     run = airflow_run_path(line.dag_id, line.run_id)
     # The step that has not counted its rows is the one that runs or failed.
@@ -47,7 +50,7 @@ def present_line(line: DispatchLine, now: datetime) -> Row:
         rejected=format_count(line.rows_rejected),
         persisted=format_count(line.rows_persisted),
         airflow_run=run,
-        airflow_logs=None if run is None else f"{run}/tasks/{step}",
+        airflow_logs=run if run is None or is_one_task else f"{run}/tasks/{step}",
     )
 
 
@@ -58,12 +61,12 @@ def airflow_run_path(dag_id: str | None, run_id: str | None) -> str | None:
     return f"dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
-def airflow_log_path(run: str | None, step: str, partition: int | None, number: int) -> str | None:
+def airflow_log_path(run: str | None, task: str, partition: int | None, number: int) -> str | None:
     """Airflow's page with the log of one try; `run` is the run's page, a partition's number its map index."""
     if run is None:
         return None
     mapped = "" if partition is None else f"/mapped/{partition}"
-    return f"{run}/tasks/{step}{mapped}?try_number={number}"
+    return f"{run}/tasks/{task}{mapped}?try_number={number}"
 
 
 def count_words(count: Callable[[DispatchFilter], int], wanted: DispatchFilter) -> str:

@@ -62,9 +62,10 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
     lines, is_first = _page(store, asked, wanted)
     now = datetime.now(UTC)
     is_busy = any(line.state == "running" for line in lines)
+    together = {name for name, model in seen.models.items() if model.execution == "together"}
     values: dict[str, Any] = {
         "asked": asked,
-        "rows": [present_line(line, now) for line in lines],
+        "rows": [present_line(line, now, is_one_task=line.model in together) for line in lines],
         "is_busy": is_busy,
         "reason": _why_empty(asked, is_first=is_first),
         "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), wanted),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from mlops_plugin.events.details.milestones import TryStart
 from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
@@ -27,6 +28,7 @@ class Try:
     pass_number: int
     started_at: datetime
     partition: int | None = None
+    task: str | None = None  # Airflow's, if it runs all steps
     outcome: str = RUNNING
     ended_at: datetime | None = None
     rows: int | None = None
@@ -63,7 +65,8 @@ def list_tries(events: Sequence[EventRecord]) -> list[Try]:
                 _lost(found) if found.work == (event.step, event.partition_number) else found
                 for found in tries
             ]
-            tries.append(Try(event.step, number, max(passes, 1), event.at, event.partition_number))
+            task = event.details.task if isinstance(event.details, TryStart) else None
+            tries.append(Try(event.step, number, max(passes, 1), event.at, event.partition_number, task))
         elif event.kind in ("succeeded", "failed"):
             tries = _ended(tries, event, number, max(passes, 1))
     return tries
