@@ -14,11 +14,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from local_stack.progress import LocalStackError
 from mlops_plugin.errors import MlopsError
@@ -35,11 +36,16 @@ from support.workshop import Workshop
 
 _REST_S = 900.0  # so long everything may take to come to rest
 _BETWEEN_S = (0.2, 2.0)
+_STEPS_BETWEEN = 3  # that succeed between two faults, unless it takes too long
+_LONGEST_BETWEEN_S = 15.0
 _CELERY_WORKERS = ("worker-0", "worker-1")
 _QUEUED_AGAIN_S = 120
 # Tasks begin sooner, so more of them meet faults.
 _PRELOAD = "from mlops_plugin.preload import preload\n\n__all__ = []\npreload()\n"
+_ASKED_AGAIN = 10
 _SHOWN = 50  # findings
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -50,6 +56,7 @@ class Tally:
     executor: str
     faults: Counter[str] = field(default_factory=Counter)
     runs: int = 0
+    steps: int = 0
     looks: int = 0
     hangs: list[str] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
@@ -68,7 +75,7 @@ class Tally:
         wrong = [f"{len(found):5} {name}" for name, found in kinds.items()]
         total = (
             f"{self.executor}, seed {self.seed}: {self.faults.total()} faults, {self.runs} dispatches of "
-            f"{len(MODELS)} models, {self.looks} looks at a sink"
+            f"{len(MODELS)} models, {self.steps} steps succeeded, {self.looks} looks at a sink"
         )
         return [total, *done, "", *wrong, *(f"      {line}" for line in [*found.all, *self.hangs][:_SHOWN])]
 
@@ -110,12 +117,17 @@ class Soak:
                 lambda: these.pause_one(these.tasks(), with_its_parent=True), 4
             ),
             **{
-                f"{name.split('-')[0] if 'worker' in name else name} killed": Fault(
-                    lambda name=name: these.kill_component(name)  # type: ignore[misc]
-                )
-                for name in these.components
+                f"{kind} killed": Fault(lambda names=names: these.kill_component(names))  # type: ignore[misc]
+                for kind, names in self._components().items()
             },
         }
+
+    def _components(self) -> dict[str, list[str]]:
+        """By kind; there may be several workers."""
+        kinds = defaultdict(list)
+        for name in self.processes.components:
+            kinds["worker" if name in _CELERY_WORKERS else name].append(name)
+        return kinds
 
     def _faults_around(self) -> dict[str, Fault]:
         servers, disk = self.servers, self.disk
@@ -156,13 +168,24 @@ class Soak:
             if (self.processes.tasks() or not fault.needs_tasks) and fault.happen():
                 self.tally.faults[name] += 1
                 print(f"{self.tally.faults.total():5} {name}", file=sys.stderr, flush=True)
+                self._let_steps_succeed()
             time.sleep(self.choose.uniform(*_BETWEEN_S))
+
+    def _let_steps_succeed(self) -> None:
+        """Faults that follow too fast let nothing end, and then nothing can go wrong."""
+        enough, until = self.watch.count_steps() + _STEPS_BETWEEN, time.monotonic() + _LONGEST_BETWEEN_S
+        while time.monotonic() < until and self.watch.count_steps() < enough:
+            self._go_on()
+            time.sleep(1)
 
     def _go_on(self) -> None:
         self.processes.keep_alive()
         self.processes.resume()
         self.operator.unfinished_terminals()
+        known = len(self.tally.findings.all)
         self.watch.look()
+        if len(self.tally.findings.all) > known:
+            print("\n".join(self.tally.lines), file=sys.stderr, flush=True)
 
     def come_to_rest(self) -> bool:
         """Let everything end, and clear what has failed; False if it does not end."""
@@ -205,13 +228,25 @@ class Soak:
         if not self.come_to_rest():
             return
         airflow = self.processes.airflow
-        last = {model: dispatch_id(model, airflow.trigger(model)) for model in MODELS}
+        last = {
+            model: dispatch_id(model, patiently(lambda model=model: airflow.trigger(model)))  # type: ignore[misc]
+            for model in MODELS
+        }
         if not self.come_to_rest():
             return
         self.tally.runs = sum(len(records_of(self._workshop, model)) for model in MODELS)
         deleted = frozenset(self.operator.deleted)
         end = End(self._workshop, self.operator.customers, self.servers.sinks, last, deleted)
         look(end, self.tally.findings)
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask Airflow again if it does not answer in time: the machine may be busy."""
+    for _ in range(_ASKED_AGAIN):
+        with suppress(LocalStackError):
+            return ask()
+        time.sleep(3)
+    return ask()
 
 
 def soak(
@@ -235,17 +270,17 @@ def soak(
         if workers:
             settings |= stack.enter_context(celery_settings(workshop))
         airflow = stack.enter_context(running_airflow(workshop, settings, workers=len(workers)))
-        airflow.wait(lambda: {*MODELS} <= airflow.api.dag_ids(), "parsing")
+        airflow.wait(lambda: {*MODELS} <= patiently(airflow.api.dag_ids), "parsing")
         processes = SoakedProcesses(airflow, [*COMPONENTS, *workers], choose)
         operator = Operator(airflow, customers, choose)
         stack.callback(operator.stop)
-        watch = Watch(servers.sinks, tally.findings)
+        watch = Watch(servers.sinks, tally.findings, servers.source)
         soaked = Soak(processes, servers, disk, operator, watch, choose, tally)
         for model in MODELS:
-            airflow.trigger(model)
+            patiently(lambda model=model: airflow.trigger(model))  # type: ignore[misc]
         soaked.inflict(faults, time.monotonic() + longest_s)
         soaked.end()
-        tally.looks = watch.looks
+        tally.looks, tally.steps = watch.looks, watch.count_steps()
         if tally.findings.all or tally.hangs:
             keep_tables(folder, servers.sinks)
     return tally

@@ -72,7 +72,9 @@ def test_oracle_finds_nothing_where_nothing_went_wrong_and_each_thing_that_did(e
 
 
 def test_watch_notices_a_prediction_that_goes_back_or_vanishes(mariadb_database: ServerDatabase) -> None:
-    watch = Watch(dict.fromkeys(("sink", "by_odbc", "second"), mariadb_database), Findings())
+    watch = Watch(
+        dict.fromkeys(("sink", "by_odbc", "second"), mariadb_database), Findings(), mariadb_database
+    )
     for name in ("following", "elsewhere"):
         columns = "id INT, prediction DOUBLE, dispatch_id VARCHAR(36)"
         mariadb_database.execute(

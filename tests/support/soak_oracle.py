@@ -46,6 +46,7 @@ class Watch:
 
     sinks: Mapping[str, ServerDatabase]
     found: Findings
+    events: ServerDatabase
     seen: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     looks: int = 0
 
@@ -55,6 +56,12 @@ class Watch:
                 with suppress(Exception):  # the database may be away, the table not made yet
                     self._look_at(name, _predictions(name, self.sinks))
                     self.looks += 1
+
+    def count_steps(self) -> int:
+        """How many steps have succeeded; 0 if the event store is away."""
+        with suppress(Exception):
+            return int(self.events.rows("SELECT COUNT(*) FROM mlops_event WHERE kind = 'succeeded'")[0][0])
+        return 0
 
     def _look_at(self, name: str, rows: Iterable[tuple[int, int, str]]) -> None:
         now, before = {key: version for key, version, _ in rows}, self.seen[name]

@@ -66,8 +66,9 @@ class SoakedProcesses:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
-    def kill_component(self, name: str) -> bool:
-        leader = processes.components(self.airflow.workshop.folder).get(name)
+    def kill_component(self, names: Sequence[str]) -> bool:
+        """One of these; whether it lived."""
+        leader = processes.components(self.airflow.workshop.folder).get(self.choose.choice(names))
         if leader is None:
             return False
         os.kill(leader.pid, signal.SIGKILL)
