@@ -54,6 +54,10 @@ class BrokenModel(ConfigError):
     """The configuration's entry of one model is invalid."""
 
 
+class EntryError(MlopsError):
+    """A new model's entry cannot be proposed, or not be written into the configuration."""
+
+
 class TemplateError(MlopsError):
     """A query's template cannot be rendered."""
 
@@ -149,6 +153,10 @@ class ArtifactChanged(ArtifactError):
     """A model file differs from the one that the configuration or the dispatch pinned."""
 
     is_final = True
+
+
+class UntrustedTypes(ArtifactError):
+    """A skops file holds types that the configuration does not trust; the message lists them."""
 
 
 class AnswersOfNeighbours(ArtifactError):

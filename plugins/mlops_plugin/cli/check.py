@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mlops_plugin.errors import ConfigError
+from mlops_plugin.errors import ConfigError, MlopsError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
@@ -79,7 +79,6 @@ def _findings(
     models: Sequence[ModelConfig], deployment: Deployment, is_round_trip: bool
 ) -> Iterator[tuple[str, Finding]]:
     """Each finding with the name of its model; '' for what all models share."""
-    from mlops_plugin.cli.showroom_check import inspect_showroom
     from mlops_plugin.orchestration.rendering import render
     from mlops_plugin.pipeline.inspection import inspect_events, inspect_model
 
@@ -93,8 +92,36 @@ def _findings(
             is_round_trip=is_round_trip,
         )
         yield from ((model.name, finding) for finding in found)
-        yield from ((model.name, finding) for finding in inspect_showroom(model, deployment))
+        yield from ((model.name, finding) for finding in _inspect_showroom(model, deployment))
         yield from ((model.name, finding) for finding in _inspect_assets(model))
+
+
+def _inspect_showroom(model: ModelConfig, deployment: Deployment) -> Iterator[Finding]:
+    """Describe the cases and look for `truth` and `search` among their columns; nothing if none is named."""
+    from mlops_plugin.config.complaints import suggest
+    from mlops_plugin.pipeline.inspection import Finding
+    from mlops_plugin.serving.cases import open_cases
+
+    showroom = model.showroom
+    if not (showroom.cases or showroom.truth or showroom.search):
+        return
+    subject = f"models.{model.name}.showroom"
+    tried = f"the cases on connection '{model.source.connection}'"
+    try:
+        with open_cases(model, deployment) as cases:
+            columns = cases.columns
+    except MlopsError as error:
+        # Without a query of its own, `source` has the same problem.
+        if showroom.cases:
+            yield Finding(f"{subject}.cases", tried, str(error))
+        return
+    named = [("truth", showroom.truth), *(("search", column) for column in showroom.search)]
+    missing = [(key, column) for key, column in named if column is not None and column not in columns]
+    for key, column in missing:
+        there = f"{suggest(column, columns)}the columns are {', '.join(columns)}"
+        yield Finding(f"{subject}.{key}", tried, f"the cases have no column '{column}'; {there}")
+    if not missing:
+        yield Finding(subject, tried)
 
 
 def _inspect_assets(model: ModelConfig) -> Iterator[Finding]:

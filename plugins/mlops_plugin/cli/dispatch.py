@@ -11,15 +11,16 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mlops_plugin.cli.rejected_rows import print_rejected
-from mlops_plugin.errors import ThresholdError
-from mlops_plugin.events.details.step_reports import PersistReport, StepReport
+from mlops_plugin.errors import MlopsError, ThresholdError
+from mlops_plugin.events.details.step_reports import InferReport, PersistReport, ReasonCount, StepReport
 from mlops_plugin.events.records import Step
 from mlops_plugin.orchestration.data_intervals import interval_at
 from mlops_plugin.orchestration.rendering import render, require_interval
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
+from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.pipeline.recording.reconciliation import close_abandoned
 from mlops_plugin.pipeline.runner import run_dispatch
+from mlops_plugin.pipeline.validation.column_check import NOT_OF_TYPE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.staging.shelf import OnRows
+    from mlops_plugin.pipeline.validation.quarantine import Example
+
+_MOST_REASONS = 10
+_NOT_A_NUMBER = NOT_OF_TYPE["number"]
 
 
 def dispatch_in_terminal(
@@ -80,7 +85,7 @@ def dispatch_in_terminal(
         with _progress(console) as progress:
             reports = run_dispatch(dispatch, deployment, query, lambda step: _bar(progress, step))
     except ThresholdError:
-        print_rejected(console, dispatch, deployment)
+        _print_rejected(console, dispatch, deployment)
         raise
     _print_accounts(console, dispatch, deployment, reports, time.monotonic() - started)
 
@@ -145,9 +150,49 @@ def _print_accounts(
         where = "not stored" if dispatch.is_dry_run else f"table {quarantine.table}"
         where += "" if dispatch.is_dry_run else f", connection '{quarantine.connection}'"
         console.print(f"rejected: {where}")
-        print_rejected(console, dispatch, deployment)
+        _print_rejected(console, dispatch, deployment)
     sink = dispatch.model.sink
     where = f"table {sink.table}, connection '{sink.connection}'"
     console.print(
         f"dry run: nothing was written to {where}" if dispatch.is_dry_run else f"predictions: {where}"
     )
+
+
+def _print_rejected(console: Console, dispatch: Dispatch, deployment: Deployment) -> None:
+    """Print the reasons, if rows were rejected, as the event store and the quarantine have them."""
+    with deployment.event_store() as store:
+        events = store.events(dispatch.id)
+    reports = [event.details for event in events if isinstance(event.details, InferReport)]
+    report = merge_reports(reports)
+    if report is None or not report.reasons:
+        return
+    examples = _examples(dispatch, deployment)
+    for found in report.reasons[:_MOST_REASONS]:
+        console.print(f"  {_line(found, examples)}", markup=False, soft_wrap=True)
+    if len(report.reasons) > _MOST_REASONS:
+        console.print(f"  and {len(report.reasons) - _MOST_REASONS} more reasons")
+
+
+def _examples(dispatch: Dispatch, deployment: Deployment) -> Mapping[tuple[str | None, str], Example]:
+    if dispatch.is_dry_run:  # it stores none
+        return {}
+    from mlops_plugin.pipeline.validation.quarantine import Quarantine
+
+    try:
+        return Quarantine(dispatch.model, dispatch.id, deployment).examples()
+    except MlopsError:  # the reasons say enough, and the dispatch's own outcome must be seen
+        return {}
+
+
+def _line(found: ReasonCount, examples: Mapping[tuple[str | None, str], Example]) -> str:
+    rows = "1 row" if found.rows == 1 else f"{found.rows:,} rows"
+    line = f"{rows}: '{found.column}' {found.reason}" if found.column else f"{rows}: {found.reason}"
+    example = examples.get((found.column, found.reason))
+    if example is None:
+        return line
+    value = "NULL" if example.value is None else repr(example.value)
+    line += f", e.g. {value} of key {example.key}" if found.column else f", e.g. key {example.key}"
+    if found.reason == _NOT_A_NUMBER and example.value is not None:
+        literal = example.value.replace("'", "''")
+        line += f"; if it means a missing value, write NULLIF({found.column}, '{literal}') in the query"
+    return line

@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from mlops_plugin.cli.airflow_context import stored_connections
+from mlops_plugin.cli.arguments import build_parser
 from mlops_plugin.cli.masked_output import masked_output
 from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
 
@@ -32,7 +33,7 @@ _OF_CHECKOUT = Path("include", "config.yaml")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `mlops` command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     _use_local_environment()
     with stored_connections(), masked_output():
         return _run(options)
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        status: int = options.run(options)
+        status = _COMMANDS[options.command](options)
     except MlopsError as error:
         print(f"mlops: {error}", file=sys.stderr)
         return 1
@@ -51,138 +52,6 @@ def _run(options: argparse.Namespace) -> int:
         print(traceback.format_exc(), end="", file=sys.stderr)
         return 1
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mlops", description="Machine-learning models on Airflow, from the terminal."
-    )
-    parser.add_argument(
-        "--config", type=Path, help="config.yaml to use (default: [mlops] config_file of Airflow)"
-    )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    check = commands.add_parser("check", help="list every problem in the configuration")
-    check.add_argument("models", nargs="*", metavar="MODEL", help="only these models (default: all)")
-    check.add_argument(
-        "--connect",
-        action="store_true",
-        help="also open connections, prepare queries, load artifacts, compare columns",
-    )
-    check.add_argument(
-        "--round-trip",
-        action="store_true",
-        help="like --connect, and send golden rows through a temporary table of the source",
-    )
-    check.set_defaults(run=_check)
-
-    dispatch = commands.add_parser("dispatch", help="run a model's steps in this process, without Airflow")
-    dispatch.add_argument("model", metavar="MODEL")
-    dispatch.add_argument("--limit", type=_positive, metavar="N", help="dispatch at most N rows")
-    dispatch.add_argument("--dry-run", action="store_true", help="do everything except write predictions")
-    dispatch.add_argument(
-        "--interval",
-        nargs=2,
-        type=_moment,
-        metavar=("START", "END"),
-        help="data interval for the query, ISO 8601; without an offset in the model's timezone (default: the "
-        "last complete one of the schedule)",
-    )
-    dispatch.add_argument(
-        "--quarantined", action="store_true", help="dispatch only the rows whose keys are in quarantine"
-    )
-    dispatch.add_argument(
-        "--overwrite-newer",
-        action="store_true",
-        help="also replace predictions of rows that were read later, or of a later data interval",
-    )
-    dispatch.set_defaults(run=_dispatch)
-
-    cursor = commands.add_parser("cursor", help="show or set the watermark of models that read only new rows")
-    cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last watermarks")
-    change = cursor.add_mutually_exclusive_group()
-    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from VALUE on, minus the lag")
-    change.add_argument("--reset", action="store_true", help="the next dispatch starts at `initial`")
-    cursor.set_defaults(run=_cursor, complain=cursor.error)
-
-    baseline = commands.add_parser(
-        "baseline", help="record what a model's features look like, for its contract and the Showroom"
-    )
-    baseline.add_argument("model", metavar="MODEL")
-    baseline.add_argument(
-        "--query",
-        metavar="SQL",
-        help="rows to summarize, e.g. the training data (default: the model's query)",
-    )
-    baseline.set_defaults(run=_baseline)
-
-    sign = commands.add_parser(
-        "sign", help="write a model's signature: its input columns, and rows with its answers"
-    )
-    sign.add_argument("model", metavar="MODEL")
-    rows = sign.add_mutually_exclusive_group()
-    rows.add_argument("--rows", type=Path, metavar="FILE", help="training rows: a Parquet, CSV or JSON file")
-    rows.add_argument("--query", metavar="SQL", help="rows to choose from (default: the model's query)")
-    sign.add_argument(
-        "--synthetic",
-        action="store_true",
-        help="make rows up instead of storing real ones, which may be personal",
-    )
-    sign.set_defaults(run=_sign)
-
-    serve = commands.add_parser(
-        "serve", help="answer single predictions for programs, in the Open Inference Protocol"
-    )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument(
-        "--port", type=_positive, default=8085, metavar="N", help="port to listen on (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--workers",
-        type=_positive,
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        metavar="N",
-        help="processes, each with models of its own (default: one for each core, here %(default)s)",
-    )
-    serve.set_defaults(run=_serve)
-
-    schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
-    schema.add_argument(
-        "--markdown", action="store_true", help="print the reference of all parameters instead"
-    )
-    schema.set_defaults(run=_schema)
-
-    database = commands.add_parser("db", help="create or upgrade the event store's tables")
-    actions = database.add_subparsers(required=True, metavar="ACTION")
-    upgrade = actions.add_parser("upgrade", help="create the tables or bring them up to date; safe to repeat")
-    upgrade.set_defaults(run=_db_upgrade)
-    current = actions.add_parser("current", help="print the version of the tables")
-    current.set_defaults(run=_db_current)
-
-    roles = commands.add_parser("roles", help="grant Airflow's roles the right to see and use the views")
-    role_actions = roles.add_subparsers(required=True, metavar="ACTION")
-    sync = role_actions.add_parser(
-        "sync", help="create the views' permissions and grant them to Airflow's roles"
-    )
-    sync.set_defaults(run=_roles_sync)
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of rows; give 1 or more")
-    return number
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a time; write e.g. 2026-01-31T06:00:00+00:00"
-        ) from error
-    return moment
 
 
 def _use_local_environment() -> None:
@@ -199,11 +68,11 @@ def _use_local_environment() -> None:
             os.environ[name] = value
 
 
-def _config_path(options: argparse.Namespace) -> Path:
+def _config_path(options: argparse.Namespace, *, may_be_missing: bool = False) -> Path:
     from mlops_plugin.config.loader import find_config_file, shown_path
 
     path: Path | None = options.config
-    if path is not None and not path.exists():
+    if path is not None and not path.exists() and not may_be_missing:
         raise ConfigError([Problem(shown_path(path), None, "", "no such file")])
     # A checkout in which nothing but the packages was installed.
     is_configured = "AIRFLOW_HOME" in os.environ or "AIRFLOW__MLOPS__CONFIG_FILE" in os.environ
@@ -318,6 +187,21 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _init(options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.init import add_model
+
+    add_model(_config_path(options, may_be_missing=True), options)
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.models import print_models
+
+    loaded = _load(options)
+    print_models(loaded, _deployment(loaded), output=options.output)
+    return 0
+
+
 def _schema(options: argparse.Namespace) -> int:
     from mlops_plugin.config import reference
 
@@ -354,3 +238,19 @@ def _roles_sync(_options: argparse.Namespace) -> int:
 
     print(f"permissions of the views granted to {', '.join(sync_roles())}")
     return 0
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check,
+    "dispatch": _dispatch,
+    "cursor": _cursor,
+    "baseline": _baseline,
+    "sign": _sign,
+    "serve": _serve,
+    "init": _init,
+    "models": _models,
+    "schema": _schema,
+    "db_upgrade": _db_upgrade,
+    "db_current": _db_current,
+    "roles_sync": _roles_sync,
+}

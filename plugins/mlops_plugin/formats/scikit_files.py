@@ -7,9 +7,9 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from mlops_plugin.errors import ArtifactError
+from mlops_plugin.errors import ArtifactError, UntrustedTypes
 from mlops_plugin.formats.artifact import read_verified
 from mlops_plugin.formats.boosting import is_bare_xgboost
 from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
@@ -30,6 +30,7 @@ _MISSING_IN_MAIN = re.compile(
     r"|'__main__' has no attribute '(\w+)'"
 )
 _RENAMED = re.compile(r"attribute '(\w+)' on <module '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'")
+_UNTRUSTED = "contains types that are not trusted: "
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")  # as joblib does: gzip, bz2, xz and lzma, zlib
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
@@ -47,12 +48,26 @@ def load_skops(
         except UntrustedTypesFoundException as exc:
             # What the file holds is asked, never obeyed: what may be loaded, the configuration says.
             unknown = sorted(set(skops_io.get_untrusted_types(data=content)) - set(artifact.trusted))
-            raise ArtifactError(
-                f"model file '{artifact.uri}' contains types that are not trusted: {', '.join(unknown)}; "
+            raise UntrustedTypes(
+                f"model file '{artifact.uri}' {_UNTRUSTED}{', '.join(unknown)}; "
                 "if you know where the file comes from, review them and add them to `trusted:`"
             ) from exc
 
     return _load(artifact, (features, signed), loads)
+
+
+def untrusted_types(error: UntrustedTypes) -> tuple[str, ...]:
+    """The types that it lists; it may come from another process, as text."""
+    listed = Exception.__str__(error).partition(_UNTRUSTED)[2].partition(";")[0]
+    return tuple(listed.split(", "))
+
+
+def format_of(content: bytes) -> Literal["skops", "joblib", "pickle"]:
+    """The format that a file seems to be written in, by its first bytes; nothing of it is loaded."""
+    if content.startswith(b"PK\x03\x04"):
+        return "skops"
+    is_joblib = content.startswith(_COMPRESSED) or b"joblib.numpy_pickle" in content
+    return "joblib" if is_joblib else "pickle"
 
 
 def load_joblib(
@@ -203,9 +218,7 @@ def _other_format(artifact: ArtifactConfig, content: bytes) -> str | None:
     """The format in which a file that cannot be loaded seems to be written."""
     if content.startswith(b"PK\x03\x04"):
         found = "skops"
-    elif (
-        content.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")) or b"joblib.numpy_pickle" in content
-    ):
+    elif content.startswith(_COMPRESSED) or b"joblib.numpy_pickle" in content:
         found = "joblib"
     elif content.startswith(b"\x80"):
         found = "joblib" if artifact.format == "skops" else "pickle"

@@ -15,6 +15,7 @@ from mlops_plugin.errors import (
     MlopsError,
     ServingError,
     SignatureError,
+    UntrustedTypes,
 )
 from mlops_plugin.workers.messages import Failed
 from mlops_plugin.workers.process_limits import Limits
@@ -32,6 +33,7 @@ _KEPT: dict[str, type[MlopsError]] = {
         InputUndecided,
         ServingError,
         SignatureError,
+        UntrustedTypes,
     )
 }
 _DENIED = re.compile("PermissionError|Permission denied|Operation not permitted")

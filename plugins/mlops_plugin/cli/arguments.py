@@ -1,0 +1,185 @@
+"""The options of the `mlops` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; `command` of what it parses is the name of a function of `mlops`."""
+    parser = argparse.ArgumentParser(
+        prog="mlops", description="Machine-learning models on Airflow, from the terminal."
+    )
+    parser.add_argument(
+        "--config", type=Path, help="config.yaml to use (default: [mlops] config_file of Airflow)"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="list every problem in the configuration")
+    check.add_argument("models", nargs="*", metavar="MODEL", help="only these models (default: all)")
+    check.add_argument(
+        "--connect",
+        action="store_true",
+        help="also open connections, prepare queries, load artifacts, compare columns",
+    )
+    check.add_argument(
+        "--round-trip",
+        action="store_true",
+        help="like --connect, and send golden rows through a temporary table of the source",
+    )
+    check.set_defaults(command="check")
+
+    dispatch = commands.add_parser("dispatch", help="run a model's steps in this process, without Airflow")
+    dispatch.add_argument("model", metavar="MODEL")
+    dispatch.add_argument("--limit", type=_positive, metavar="N", help="dispatch at most N rows")
+    dispatch.add_argument("--dry-run", action="store_true", help="do everything except write predictions")
+    dispatch.add_argument(
+        "--interval",
+        nargs=2,
+        type=_moment,
+        metavar=("START", "END"),
+        help="data interval for the query, ISO 8601; without an offset in the model's timezone (default: the "
+        "last complete one of the schedule)",
+    )
+    dispatch.add_argument(
+        "--quarantined", action="store_true", help="dispatch only the rows whose keys are in quarantine"
+    )
+    dispatch.add_argument(
+        "--overwrite-newer",
+        action="store_true",
+        help="also replace predictions of rows that were read later, or of a later data interval",
+    )
+    dispatch.set_defaults(command="dispatch")
+
+    cursor = commands.add_parser("cursor", help="show or set the watermark of models that read only new rows")
+    cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last watermarks")
+    change = cursor.add_mutually_exclusive_group()
+    change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from VALUE on, minus the lag")
+    change.add_argument("--reset", action="store_true", help="the next dispatch starts at `initial`")
+    cursor.set_defaults(command="cursor", complain=cursor.error)
+
+    baseline = commands.add_parser(
+        "baseline", help="record what a model's features look like, for its contract and the Showroom"
+    )
+    baseline.add_argument("model", metavar="MODEL")
+    baseline.add_argument(
+        "--query",
+        metavar="SQL",
+        help="rows to summarize, e.g. the training data (default: the model's query)",
+    )
+    baseline.set_defaults(command="baseline")
+
+    sign = commands.add_parser(
+        "sign", help="write a model's signature: its input columns, and rows with its answers"
+    )
+    sign.add_argument("model", metavar="MODEL")
+    rows = sign.add_mutually_exclusive_group()
+    rows.add_argument("--rows", type=Path, metavar="FILE", help="training rows: a Parquet, CSV or JSON file")
+    rows.add_argument("--query", metavar="SQL", help="rows to choose from (default: the model's query)")
+    sign.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="make rows up instead of storing real ones, which may be personal",
+    )
+    sign.set_defaults(command="sign")
+
+    serve = commands.add_parser(
+        "serve", help="answer single predictions for programs, in the Open Inference Protocol"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument(
+        "--port", type=_positive, default=8085, metavar="N", help="port to listen on (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--workers",
+        type=_positive,
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        metavar="N",
+        help="processes, each with models of its own (default: one for each core, here %(default)s)",
+    )
+    serve.set_defaults(command="serve")
+
+    _add_init(commands)
+
+    models = commands.add_parser("models", help="list the models and their states")
+    models.add_argument(
+        "--output",
+        "-o",
+        choices=("table", "json", "plain"),
+        default="table",
+        help="as Airflow's own commands",
+    )
+    models.set_defaults(command="models")
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
+    schema.add_argument(
+        "--markdown", action="store_true", help="print the reference of all parameters instead"
+    )
+    schema.set_defaults(command="schema")
+
+    database = commands.add_parser("db", help="create or upgrade the event store's tables")
+    actions = database.add_subparsers(required=True, metavar="ACTION")
+    upgrade = actions.add_parser("upgrade", help="create the tables or bring them up to date; safe to repeat")
+    upgrade.set_defaults(command="db_upgrade")
+    current = actions.add_parser("current", help="print the version of the tables")
+    current.set_defaults(command="db_current")
+
+    roles = commands.add_parser("roles", help="grant Airflow's roles the right to see and use the views")
+    role_actions = roles.add_subparsers(required=True, metavar="ACTION")
+    sync = role_actions.add_parser(
+        "sync", help="create the views' permissions and grant them to Airflow's roles"
+    )
+    sync.set_defaults(command="roles_sync")
+    return parser
+
+
+def _add_init(commands: Any) -> None:
+    init = commands.add_parser(
+        "init", help="add a model: read its file and its query, and write its entry into the configuration"
+    )
+    init.add_argument("name", nargs="?", metavar="NAME", help="the model's name, which is also its DAG id")
+    init.add_argument("--model", metavar="FILE", help="the model's file (skops, joblib or pickle)")
+    init.add_argument("--connection", metavar="ID", help="Airflow connection of the rows")
+    init.add_argument("--query", metavar="SQL", help="the SELECT that returns the rows")
+    init.add_argument(
+        "--key", metavar="COLUMNS", help="columns that identify a row, with commas (default: found)"
+    )
+    init.add_argument(
+        "--features",
+        metavar="COLUMNS",
+        help="if the model does not know its columns: in order, with commas",
+    )
+    init.add_argument("--truth", metavar="COLUMN", help="column with the known outcome, for the Showroom")
+    init.add_argument(
+        "--schedule", metavar="WHEN", help="when to dispatch, e.g. @hourly (default: by hand only)"
+    )
+    init.add_argument(
+        "--sink", metavar="ID", help="connection of the predictions (default: that of the rows)"
+    )
+    init.add_argument("--table", metavar="TABLE", help="table of the predictions (default: NAME_predictions)")
+    init.add_argument(
+        "--trust", action="store_true", help="trust the types in a skops file that skops does not know"
+    )
+    init.add_argument("--yes", action="store_true", help="ask nothing: take what is proposed")
+    init.set_defaults(command="init")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of rows; give 1 or more")
+    return number
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a time; write e.g. 2026-01-31T06:00:00+00:00"
+        ) from error
+    return moment

@@ -1,0 +1,209 @@
+"""`mlops init` writes an entry that works, and `mlops models` lists what there is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from mlops_plugin.cli import main
+from support.workshop import FEATURES, Workshop
+
+Captured = pytest.CaptureFixture[str]
+QUERY = "SELECT id, a, b, c\nFROM customers"
+
+
+def init(workshop: Workshop, file: Path, *more: str, query: str = QUERY) -> int:
+    return main(["init", "--model", str(file), "--connection", "source", "--query", query, *more])
+
+
+def test_the_entry_for_a_pinned_file_dispatches(workshop: Workshop, capsys: Captured) -> None:
+    file = workshop.folder / "second.joblib"
+    joblib.dump(workshop.classifier, file)
+    assert init(workshop, file, "--sink", "sink", "--schedule", "@hourly", "--truth", "c") == 0
+    model = workshop.model("second")
+    assert model.model.format == "joblib"
+    assert model.model.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert model.model._uri_as_written == "second.joblib"
+    assert model.key == ("id",)
+    assert model.source.query.strip() == QUERY
+    assert (model.sink.connection, model.sink.table, model.sink.create) == (
+        "sink",
+        "second_predictions",
+        True,
+    )
+    assert (str(model.schedule), model.showroom.truth) == ("@hourly", "c")
+    assert model.input is not None
+    assert {name: rule.nullable for name, rule in model.input.columns.items()} == dict.fromkeys("abc", False)
+    assert main(["check", "--connect", "second"]) == 0
+    assert main(["dispatch", "second"]) == 0
+    assert len(workshop.predictions("second_predictions")) == 5
+
+
+def test_types_of_a_skops_file_are_trusted_only_if_somebody_says_so(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list(FEATURES))
+    file = workshop.folder / "trees.skops"
+    skops.io.dump(HistGradientBoostingClassifier(max_iter=2).fit(rows, rows["a"] > 0), file)
+    before = workshop.config_file.read_bytes()
+    assert init(workshop, file) == 1
+    printed = capsys.readouterr()
+    named = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+    assert named in printed.out
+    assert "--trust" in printed.err
+    assert workshop.config_file.read_bytes() == before
+    assert init(workshop, file, "--trust") == 0
+    assert workshop.model("trees").model.trusted == (named,)
+
+
+def test_missing_values_and_categories_are_in_the_contract(workshop: Workshop) -> None:
+    rows = pd.DataFrame({"b": [1.0, None, 3.0, 4.0], "kind": ["x", "y", "no", "x"]})
+    steps = ColumnTransformer(
+        [("n", SimpleImputer(), ["b"]), ("k", OneHotEncoder(handle_unknown="ignore"), ["kind"])]
+    )
+    file = workshop.folder / "mixed.skops"
+    skops.io.dump(make_pipeline(steps, LogisticRegression()).fit(rows, [0, 1, 0, 1]), file)
+    query = (
+        "SELECT id AS customer_id, NULLIF(b, b * (id = 2)) AS b, CASE id WHEN 1 THEN 'no' "
+        "ELSE 'x' END AS kind FROM customers"
+    )
+    assert init(workshop, file, "--trust", query=query) == 0
+    model = workshop.model("mixed")
+    assert model.key == ("customer_id",)
+    assert model.input is not None
+    rules = model.input.columns
+    assert rules["b"].nullable is None
+    assert (rules["kind"].nullable, set(rules["kind"].allowed or ())) == (False, {"no", "x"})
+    assert main(["dispatch", "mixed", "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "query", "says"),
+    [
+        ((), "SELECT id, a, b FROM customers", "'c'"),
+        ((), "SELECT a, b, c FROM customers", "--key"),
+        ((), "SELECT a, b, c, 1 AS one FROM customers", "more than once"),
+        ((), "SELECT a, b, c, NULL AS id FROM customers", "NULL"),
+        (("--key", "nr"), QUERY, "'nr'"),
+        (("--truth", "nr"), QUERY, "'nr'"),
+        ((), "DELETE FROM customers", "must be a SELECT"),
+        ((), "SELECT id, a, b, c FROM nowhere", "nowhere"),
+        (("--connection", "nobody"), QUERY, "AIRFLOW_CONN_NOBODY"),
+        (("--schedule", "often"), QUERY, "models.fresh.schedule"),
+        (("--model", "gone.skops"), QUERY, "gone.skops"),
+        (("--model", "config.yaml"), QUERY, "config.yaml"),
+        (("churn",), QUERY, "'churn'"),
+    ],
+)
+def test_what_would_not_work_is_not_written(
+    workshop: Workshop,
+    capsys: Captured,
+    more: tuple[str, ...],
+    query: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(workshop.folder)
+    file = workshop.folder / "fresh.skops"
+    skops.io.dump(workshop.classifier, file)
+    before = sorted((path, path.read_bytes()) for path in workshop.folder.glob("*.yaml*"))
+    name = () if more and not more[0].startswith("-") else ("fresh",)
+    assert init(workshop, file, *name, *more, query=query) == 1
+    assert says in capsys.readouterr().err
+    assert sorted((path, path.read_bytes()) for path in workshop.folder.glob("*.yaml*")) == before
+
+
+def test_a_model_without_names_gets_its_features(workshop: Workshop, capsys: Captured) -> None:
+    file = workshop.folder / "bare.joblib"
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    joblib.dump(LogisticRegression().fit(rows, rows[:, 0] > 0), file)
+    assert init(workshop, file) == 1
+    assert "features" in capsys.readouterr().err
+    assert init(workshop, file, "--features", "a, b,c") == 0
+    assert workshop.model("bare").features == ("a", "b", "c")
+
+
+def test_the_file_is_loaded_in_a_process_of_its_own(workshop: Workshop) -> None:
+    file = workshop.folder / "spy.joblib"
+    seen = workshop.folder / "seen"
+    code = (
+        "import joblib, sys\n"
+        "class Spy:\n"
+        "    def __reduce__(self):\n"
+        '        return (exec, (f\'open({sys.argv[2]!r}, "w").write("x")\',))\n'
+        "joblib.dump(Spy(), sys.argv[1])\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(file), str(seen)], check=True)
+    assert init(workshop, file) == 1
+    assert not seen.exists()
+    assert "spy" not in workshop.loaded.config.models
+
+
+def test_a_missing_answer_is_named_where_nobody_can_be_asked(workshop: Workshop) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_plugin.cli", "init", "fresh", "--model", "churn.skops"],
+        cwd=workshop.folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "plugins")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--connection" in done.stderr
+
+
+def test_models_are_listed_with_their_last_dispatch(workshop: Workshop, capsys: Captured) -> None:
+    workshop.add_model("hourly", schedule="@hourly")
+    workshop.add_model("ill", retries=-1)
+    workshop.run(workshop.dispatch())
+    capsys.readouterr()
+    assert main(["models", "--output", "json"]) == 0
+    listed = {row["model"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(listed) == ["churn", "hourly", "ill"]
+    assert (listed["churn"]["last_dispatch"], listed["churn"]["rows"]) == ("succeeded", 5)
+    assert (listed["hourly"]["schedule"], listed["hourly"]["last_dispatch"]) == ("@hourly", None)
+    assert listed["ill"]["health"] == "broken configuration"
+    assert "models.ill.retries" in listed["ill"]["why"]
+    assert {row["paused"] for row in listed.values()} == {None}  # there is no Airflow to ask
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        "model",
+        "|",
+        "paused",
+        "|",
+        "schedule",
+        "|",
+        "last_dispatch",
+        "|",
+        "started",
+        "|",
+        "rows",
+        "|",
+        "health",
+    ]
+    assert lines[2].startswith("churn  | -      | -        | succeeded     | ")
+
+
+def test_models_are_listed_without_an_event_store(workshop: Workshop, capsys: Captured) -> None:
+    (workshop.folder / "events.db").unlink()
+    capsys.readouterr()
+    assert main(["models"]) == 0
+    assert "last dispatches are not known" in capsys.readouterr().out
