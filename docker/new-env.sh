@@ -27,6 +27,7 @@ REDIS_PASSWORD=$(secret)
 
 # Where the web interface is found, and whether the demo is set up (yes or no).
 MLOPS_PORT=8080
+MLOPS_SERVE_PORT=8085
 MLOPS_DEMO=yes
 
 # Several workers: COMPOSE_PROFILES=distributed and MLOPS_EXECUTOR=CeleryExecutor.

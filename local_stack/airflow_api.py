@@ -47,6 +47,7 @@ class AirflowApi:
     def __init__(
         self, host: str, port: int, *, timeout_s: float = TIMEOUT_S, pauses_s: Sequence[float] = _PAUSES_S
     ) -> None:
+        self.host, self.port = host, port
         name = f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{port}"
         self._timeout_s, self._pauses_s = timeout_s, pauses_s

@@ -22,6 +22,7 @@ from local_stack.environment import (
 )
 from local_stack.layout import Layout, write_private
 from local_stack.progress import LocalStackError, run, step
+from local_stack.serve import SERVE, serve_health, serve_port
 from local_stack.supervision import COMMANDS, Supervisor, state_of
 
 HEALTHY_WITHIN_S = 240.0
@@ -33,7 +34,7 @@ def up(layout: Layout, host: str, port: int) -> None:
     layout.create()
     with locks.exclusive(_lock(layout), "make up"):
         running = processes.components(layout.checkout)
-        if set(running) == set(COMPONENTS):
+        if set(running) == set(COMMANDS):
             host, port = _address(running["api-server"])
             print(f"  Airflow is already running on port {port}", flush=True)
             _tell_unknown_variables(layout, running["api-server"])
@@ -42,11 +43,12 @@ def up(layout: Layout, host: str, port: int) -> None:
                 with step("stopping the rest of an earlier start") as tick:
                     processes.stop(layout.checkout, tick)
             processes.check_port(host, port)
+            processes.check_port(host, serve_port(port))
         stack = stack_environment(layout, host, port)
         environment = process_environment(layout, stack)
         api = AirflowApi(reachable(host), port)
         supervisor = Supervisor(layout, environment)
-        if set(running) == set(COMPONENTS):
+        if set(running) == set(COMMANDS):
             _wait_until_healthy(api, layout, supervisor)
         else:
             write_env_file(layout, stack)
@@ -85,13 +87,14 @@ def status(layout: Layout) -> bool:
         health = api.health()
     except LocalStackError as failure:
         health = dict.fromkeys(COMPONENTS, f"not known: {failure}")
+    health[SERVE] = serve_health(reachable(host), serve_port(port))
     for component in COMMANDS:
         state = state_of(layout, component, running.get(component), health[component])
         print(f"  {component:<14} {state}")
-    if set(running) != set(COMPONENTS):
+    if set(running) != set(COMMANDS):
         print("  not everything is running; start it again: make up")
     print(f"  http://localhost:{port}, user admin, password in .local/admin-password")
-    return set(running) == set(COMPONENTS) and set(health.values()) == {"healthy"}
+    return set(running) == set(COMMANDS) and set(health.values()) == {"healthy"}
 
 
 def _lock(layout: Layout) -> Path:
@@ -154,7 +157,8 @@ def _wait_until_healthy(api: AirflowApi, layout: Layout, supervisor: Supervisor)
         while True:
             supervisor.check()
             try:
-                unhealthy = [f"{name} {state}" for name, state in api.health().items() if state != "healthy"]
+                health = {**api.health(), SERVE: serve_health(api.host, serve_port(api.port))}
+                unhealthy = [f"{name} {state}" for name, state in health.items() if state != "healthy"]
             except Unreachable:
                 unhealthy = ["the api-server does not answer yet"]
             if not unhealthy:
@@ -179,4 +183,5 @@ def _show(api: AirflowApi, layout: Layout, environment: Mapping[str, str], super
     finally:
         url = api.url.replace("127.0.0.1", "localhost")
         print(f"\n  Airflow: {url}   user: admin   password: in .local/admin-password")
+        print(f"  Programs ask http://localhost:{serve_port(api.port)}/v2/models/NAME/infer: docs/serving.md")
         print("  Look: make status   Stop: make down   In a shell: . .local/env", flush=True)

@@ -9,13 +9,15 @@ from pathlib import Path
 from local_stack import processes
 from local_stack.layout import Layout
 from local_stack.progress import LocalStackError, cause, step
+from local_stack.serve import SERVE, serve_options
 
 # Logs are files that every component of this machine reads: no log server, and so no further port.
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "api-server": ("api-server",),
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "dag-processor": ("dag-processor",),
-    "triggerer": ("triggerer", "--skip-serve-logs"),
+    "api-server": ("airflow", "api-server"),
+    "scheduler": ("airflow", "scheduler", "--skip-serve-logs"),
+    "dag-processor": ("airflow", "dag-processor"),
+    "triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
+    SERVE: ("mlops", "serve", "--workers", "1"),  # each process has models of its own
 }
 
 
@@ -61,7 +63,10 @@ class Supervisor:
             self._start(component)
 
     def _start(self, component: str) -> None:
-        command = [self._layout.program("airflow"), *COMMANDS[component]]
+        program, *arguments = COMMANDS[component]
+        command = [self._layout.program(program), *arguments]
+        if component == SERVE:
+            command += serve_options(self._environment)
         log = log_of(self._layout, component)
         self.started[component] = processes.start(
             component, command, log, env=self._environment, checkout=self._layout.checkout

@@ -79,10 +79,10 @@ def test_images_are_pinned() -> None:
         assert any(character.isdigit() for character in tag), image
 
 
-def test_only_the_web_interface_is_published_and_to_this_machine_only() -> None:
-    services = load({**new_env(), "MLOPS_PORT": "8081"})["services"]
+def test_only_the_two_servers_are_published_and_to_this_machine_only() -> None:
+    services = load({**new_env(), "MLOPS_PORT": "8081", "MLOPS_SERVE_PORT": "8086"})["services"]
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"api-server": ["127.0.0.1:8081:8080"]}
+    assert published == {"api-server": ["127.0.0.1:8081:8080"], "serve": ["127.0.0.1:8086:8085"]}
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o000])
@@ -108,6 +108,7 @@ SECRETS_OF = {
     "mysql": {"MYSQL_ROOT", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SETUP", "DEMO_SOURCE", "DEMO_SINK"},
     "init": {"FERNET", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SETUP", "DEMO_SOURCE", "DEMO_SINK", "ADMIN"},
     "api-server": {"FERNET", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SOURCE", "DEMO_SINK", "JWT", "API_SECRET"},
+    "serve": {"FERNET", "AIRFLOW_DB", "EVENTS_DB", "JWT"},
     "scheduler": {
         *("FERNET", "AIRFLOW_DB", "EVENTS_DB", "DEMO_SOURCE", "DEMO_SINK", "JWT", "API_SECRET", "REDIS"),
     },
@@ -249,6 +250,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, database: Server, env: dict[s
         "mysql:3306": database.port,
         "api-server:8080": api,
         "localhost:8080": api,
+        "localhost:8085": free_port(),
         "localhost:8974": free_port(),
         "redis:6379": free_port(),
         "worker:8793": free_port(),

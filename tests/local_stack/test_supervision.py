@@ -31,15 +31,17 @@ class FakeAirflow(Protocol):
 
 @pytest.fixture
 def fake_airflow(layout: Layout) -> Iterator[FakeAirflow]:
-    """An `airflow` that says that it runs and sleeps, once the shell lines before have let it."""
+    """`airflow` and `mlops` that say that they run and sleep, once the shell lines before have let them."""
     begun: list[Supervisor] = []
 
     def supervisor(script: str, **environment: str) -> Supervisor:
-        program = Path(layout.program("airflow"))
-        program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_text(f'#!/bin/sh\n{script}\necho "$1 runs"\nexec sleep 600\n')
-        program.chmod(0o755)
-        begun.append(Supervisor(layout, {**os.environ, **environment}))
+        for name in ("airflow", "mlops"):
+            program = Path(layout.program(name))
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.write_text(f'#!/bin/sh\n{script}\necho "$1 runs"\nexec sleep 600\n')
+            program.chmod(0o755)
+        address = {"AIRFLOW__API__HOST": "127.0.0.1", "AIRFLOW__API__PORT": "8080"}
+        begun.append(Supervisor(layout, {**os.environ, **address, **environment}))
         return begun[-1]
 
     yield supervisor

@@ -57,7 +57,7 @@ def test_up_twice_status_and_down_in_a_copy_with_a_space_in_its_name(tmp_path: P
             assert f" {rows} " in second.stdout
         status = make("status")
         assert status.returncode == 0, status.stdout
-        assert status.stdout.count("healthy") == 4
+        assert status.stdout.count("healthy") == 5
 
         down = make("down")
         assert down.returncode == 0, down.stdout + down.stderr

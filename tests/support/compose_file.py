@@ -72,6 +72,8 @@ class Host:
         text = text.replace("/tmp/", f"{self.home}/")
         for address, port in self.ports.items():
             text = text.replace(address, f"127.0.0.1:{port}")
+        # An argument of its own in a command; containers have a network each.
+        text = text.replace("8085", str(self.ports["localhost:8085"]))
         return text.replace("/opt/airflow", str(self.home))
 
     def environment(self, service: Mapping[str, Any]) -> dict[str, str]:
