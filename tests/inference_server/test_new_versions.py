@@ -1,0 +1,69 @@
+"""A new artifact or configuration counts from the next request on, without a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+import skops.io
+from sklearn.linear_model import LogisticRegression
+
+from inference_server.conftest import Callers, infer, outputs, serving, tensor
+from support.workshop import Workshop
+
+ROW = [tensor(name, "FP64", [value]) for name, value in zip("abc", (0.5, -0.25, 2.0), strict=True)]
+
+
+@pytest.fixture
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    workshop = Workshop(tmp_path_factory.mktemp("versions"))
+    with workshop.ready():
+        yield workshop
+
+
+@pytest.fixture
+def client(workshop: Workshop) -> Iterator[httpx.Client]:
+    with serving(workshop.config_file, Callers()) as client:
+        yield client
+
+
+def test_a_new_artifact_answers_the_next_request(client: httpx.Client, workshop: Workshop) -> None:
+    before = infer(client, "churn", *ROW)
+    assert before.status_code == 200
+    old = before.json()["model_version"]
+    rows = workshop.frame(np.random.default_rng(1).normal(size=(50, 3)).tolist())
+    model = LogisticRegression().fit(rows, np.where(rows["c"] > 0, "stays", "leaves"))
+    skops.io.dump(model, workshop.folder / "churn.skops")
+    after = infer(client, "churn", *ROW)
+    expected = model.predict_proba(workshop.frame([[0.5, -0.25, 2.0]]))[:, 1].tolist()
+    assert outputs(after)["probability_stays"] == expected
+    new = after.json()["model_version"]
+    assert new != old
+    assert client.get("/v2/models/churn").json()["versions"] == [new]
+    pinned = client.post(f"/v2/models/churn/versions/{old}/infer", json={"inputs": ROW})
+    assert pinned.status_code == 404
+
+
+def test_a_new_contract_judges_the_next_request(client: httpx.Client, workshop: Workshop) -> None:
+    assert infer(client, "churn", *ROW).status_code == 200
+    workshop.add_model("churn", input={"columns": {"a": {"max": 0.25}}})
+    assert infer(client, "churn", *ROW).status_code == 422
+
+
+def test_a_model_whose_configuration_broke_is_not_answered(client: httpx.Client, workshop: Workshop) -> None:
+    workshop.add_model("other")
+    assert infer(client, "other", *ROW).status_code == 200
+    workshop.add_model("other", retries=-1)
+    assert infer(client, "other", *ROW).status_code == 503
+    assert infer(client, "churn", *ROW).status_code == 200
+
+
+def test_nothing_is_answered_whose_record_is_not_committed(client: httpx.Client, workshop: Workshop) -> None:
+    assert infer(client, "churn", *ROW).status_code == 200
+    (workshop.folder / "events.db").chmod(0o600)
+    with workshop.deployment.event_store() as store, store.read("breaking it") as connection:
+        connection.exec_driver_sql("ALTER TABLE mlops_event RENAME TO gone")
+        connection.commit()
+    assert infer(client, "churn", *ROW).status_code == 503
