@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import subprocess
 from typing import Any
@@ -193,6 +194,11 @@ def test_curl_gets_an_answer(client: httpx.Client) -> None:
 
 
 def test_the_description_of_the_api_names_every_route(client: httpx.Client) -> None:
-    paths = client.get("/v2/openapi.json").json()["paths"]
+    document = client.get("/v2/openapi.json").json()
+    paths = document["paths"]
     assert {"/v2", "/v2/health/live", "/v2/health/ready"} < {*paths}
-    assert [*paths["/v2/models/{name}/infer"]] == ["post"]
+    asked = paths["/v2/models/{name}/infer"]["post"]
+    assert asked["security"] == [{"airflow": []}]
+    assert {"400", "401", "403", "404", "422", "429", "503"} <= {*asked["responses"]}
+    referred = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert {"InferRequest", "InputTensor", "Refusal"} <= referred <= {*document["components"]["schemas"]}

@@ -19,6 +19,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import ConfigError, MlopsError, ServingError
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.inference_server.admission import Admission
+from mlops_plugin.inference_server.api_description import describe_api
 from mlops_plugin.inference_server.gate import Gate, GateClosed, NotSignedIn
 from mlops_plugin.inference_server.group_commit import GroupCommit
 from mlops_plugin.inference_server.inference_answers import Answer, answer_of, require_outputs
@@ -130,7 +131,7 @@ def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
         version="2",
         docs_url=None,  # the interactive page loads scripts from another site
         redoc_url=None,
-        openapi_url="/v2/openapi.json",
+        openapi_url=None,  # served below, with what FastAPI does not know of
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit)
@@ -142,6 +143,7 @@ def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
     app.add_api_route("/v2/health/ready", _ready)
     app.add_api_route("/v2", _server)
     app.add_api_route("/metrics", _metrics, response_class=PlainTextResponse)
+    app.add_api_route("/v2/openapi.json", _openapi, include_in_schema=False)
     for place in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
         app.add_api_route(place, _metadata)
         app.add_api_route(f"{place}/ready", _model_ready)
@@ -167,6 +169,10 @@ def _ready(request: Request) -> dict[str, bool]:
 
 async def _server() -> dict[str, Any]:
     return {"name": SERVER_NAME, "version": package_version("mlops-plugin"), "extensions": _EXTENSIONS}
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(describe_api(request.app))
 
 
 async def _metrics(request: Request) -> Response:
