@@ -38,7 +38,7 @@ def model(name: str) -> str:
         ("schedul: 5m", "schedul", ("'schedule'",)),
         ("xyzzy: 5m", "xyzzy", ()),
         ("name: other", "name", ()),
-        ("execution: task", "execution", ("'steps'", "'together'")),
+        ("execution: task", "execution", ("'task'", "steps", "together")),
         ("retries: '3'", "retries", ("'3'",)),
         ("retries: 3.0", "retries", ("3.0",)),
         ("retries: yes", "retries", ()),

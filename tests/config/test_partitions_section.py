@@ -31,6 +31,13 @@ def test_wrong_partitions_are_refused_in_words(
     assert problem in str(refused.value)
 
 
+def test_partitions_are_tasks_so_the_steps_do_not_run_together(workshop: Workshop) -> None:
+    partitions = {"column": "id", "count": 2}
+    workshop.add_model("churn", source={"partitions": partitions}, execution="together")
+    (problem,) = workshop.loaded.broken["churn"]
+    assert problem.path == "models.churn.execution"
+
+
 def test_a_cursor_does_not_go_with_partitions(workshop: Workshop) -> None:
     workshop.add_model(
         "churn", source={"partitions": {"column": "id", "count": 2}, "cursor": {"column": "id"}}
