@@ -85,6 +85,11 @@ def test_schedule_has_intervals(workshop: Workshop, schedule: str, timetable: ob
     assert dag_of(workshop, schedule=schedule).timetable == timetable
 
 
+def test_airflow_decides_whether_a_new_dag_is_paused(workshop: Workshop) -> None:
+    dag = build_dag(workshop.model(), workshop.loaded)
+    assert dag.is_paused_upon_creation is None
+
+
 def test_schedule_on_assets_names_them(workshop: Workshop) -> None:
     dag = dag_of(workshop, schedule=["other.predictions", "weather"])
     assert list(dag.timetable.asset_condition.objects) == [
