@@ -23,7 +23,7 @@ def test_each_command_of_the_first_model_works(tmp_path: Path) -> None:
         (programs / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "plugins")}
-    commands = []
+    commands: list[str] = []
     for file, language, text in _BLOCK.findall(PAGE.read_text()):
         if language == "python":
             assert file, text

@@ -308,7 +308,8 @@ def _explain_syntax(text: str, error: yaml.YAMLError) -> Unreadable:
         return Unreadable("the line is indented with a tab; YAML takes spaces", _line_at(text, tab.start()))
     problem = error.problem or "not YAML"
     written = (text.split("\n")[line - 1 :] or [""])[0] if line is not None else ""
-    if (unquoted := _UNQUOTED.match(written)) and "undefined alias" not in problem:
+    unquoted = _UNQUOTED.match(written) if len(written) <= _LONGEST_SCALAR else None
+    if unquoted is not None and "undefined alias" not in problem:
         key, value = unquoted["key"] or "", unquoted["value"]
         quote = "'" if '"' in value else '"'
         fix = f"{key}{quote}{value}{quote}"
