@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.sql_text import MARK, bare, mark, named_marks, numbered_marks, question_marks
 from mlops_plugin.errors import DatabaseError
 from support.ways_in import WayIn
@@ -92,15 +93,29 @@ def test_a_query_ends_where_its_engine_says(engine: str, query: str, expected: s
     assert bare(query, engine) == expected
 
 
+def quoted_text(value: object) -> str | None:
+    return f"'{value}'" if isinstance(value, str) else None
+
+
+@pytest.mark.parametrize("value", ["it's", "back\\slash", "\\'", "a ? b $1", "'; DROP TABLE t; --", ""])
+def test_a_text_parameter_arrives_as_it_is(way: WayIn, value: str) -> None:
+    way.execute("CREATE TABLE t (id INTEGER, word VARCHAR(40))")
+    way.fill("t", [(1, value), (2, "other")])
+    with way.open() as database:
+        found = read_rows(database, "SELECT id, '?' AS mark FROM t WHERE word = ?", [value])
+    assert found == [(1, "?")]
+
+
 def test_parameters_are_marked_where_our_own_sql_has_a_question_mark() -> None:
     ours = """SELECT '?', "?", a FROM t WHERE b = ? AND `?` = [?] AND d = ?"""
-    assert numbered_marks(ours) == ours.replace("b = ?", "b = $1").replace("d = ?", "d = $2")
+    wanted = ours.replace("b = ?", "b = $1").replace("d = ?", "d = 'x'")
+    assert numbered_marks(ours, [1, "x"], quoted_text) == (wanted, (1,))
     assert named_marks("SELECT ?, `?`, '?', ?") == "SELECT %(p1)s, `?`, '?', %(p2)s"
 
 
 def test_question_marks_of_a_users_query_stay_beside_marked_parameters() -> None:
     statement = "SELECT * FROM (SELECT a ? 'b', '?' FROM t) q WHERE " + mark('"?" = ?')
-    assert numbered_marks(statement) == statement.replace(MARK, "$1")
+    assert numbered_marks(statement, [1], quoted_text) == (statement.replace(MARK, "$1"), (1,))
     assert question_marks(statement) == statement.replace(MARK, "?")
 
 

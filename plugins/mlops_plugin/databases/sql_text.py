@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable, Sequence
 
 MARK = "\0"  # refused in a query, and in every name
 # What hides a `?` in our own SQL: quoted names and short texts. A user's SQL is never looked through by this.
@@ -33,10 +34,27 @@ def mark(sql: str) -> str:
     return _OWN_PIECES.sub(lambda piece: MARK if piece["mark"] else piece[0], sql)
 
 
-def numbered_marks(statement: str) -> str:
-    """Parameters as `$1`, `$2`, ..., for PostgreSQL."""
-    numbers = itertools.count(1)
-    return re.sub(MARK, lambda _: f"${next(numbers)}", _marked(statement))
+def numbered_marks(
+    statement: str, parameters: Sequence[object], literal: Callable[[object], str | None]
+) -> tuple[str, tuple[object, ...]]:
+    """Parameters as `$1`, `$2`, ..., for PostgreSQL; those of which `literal` makes SQL stand in the text.
+
+    Returns the statement and the other parameters.
+    """
+    if not parameters:
+        return statement, ()
+    given = iter(parameters)
+    bound: list[object] = []
+
+    def written(_: re.Match[str]) -> str:
+        value = next(given)
+        sql = literal(value)
+        if sql is None:
+            bound.append(value)
+            return f"${len(bound)}"
+        return sql
+
+    return re.sub(MARK, written, _marked(statement)), tuple(bound)
 
 
 def named_marks(statement: str) -> str:

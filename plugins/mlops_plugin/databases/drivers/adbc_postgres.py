@@ -93,8 +93,9 @@ class PostgresDatabase(AdbcDatabase):
         return tuple(name for name in names if name is not None) if names else None
 
     def _run(self, cursor: Any, statement: str, parameters: Sequence[object]) -> None:
-        if parameters:
-            cursor.execute(numbered_marks(statement), bound(parameters))
+        statement, others = numbered_marks(statement, parameters, _untyped)
+        if others:
+            cursor.execute(statement, bound(others))
         else:
             cursor.execute(statement)
 
@@ -132,6 +133,14 @@ class PostgresDatabase(AdbcDatabase):
         if isinstance(target.type, pa.BaseExtensionType):
             return target.type.storage_type
         return target.type
+
+
+def _untyped(value: object) -> str | None:
+    """A text as SQL whose type the server finds, as over ODBC: bound by ADBC, it equals no UUID."""
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    escaped = value.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'" if "\\" in value else f"'{escaped}'"
 
 
 def _plain_type(column: SourceColumn, field: pa.Field) -> pa.DataType:

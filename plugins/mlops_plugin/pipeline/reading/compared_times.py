@@ -43,6 +43,7 @@ def require_comparable_times(
     except DatabaseError as error:
         refused = REFUSED.search(str(error))
         if refused is None:
+            database.describe(query)  # if the query itself is wrong, it is named without what we have added
             raise
         side = comparisons[int(refused["number"])].sides[0]
         said = _in_words(side, refused["type"], refused["value"].replace("''", "'"))
