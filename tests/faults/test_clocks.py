@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from mlops_plugin.events.health.incidents import Change
+from mlops_plugin.events.health.notices import Notices, add_notices
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
@@ -16,6 +19,7 @@ from mlops_plugin.pipeline.dispatch import Dispatch
 from support.servers import ServerDatabase
 from support.workshop import Workshop
 
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _STEPS = """
 import sys
 from pathlib import Path
@@ -27,8 +31,48 @@ workshop.run_steps(dispatch, *sys.argv[4:])
 """
 
 
+_CLAIM = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from support.workshop import Workshop
+from mlops_plugin.events.health.notices import Notices
+with Workshop.again(Path(sys.argv[1])).deployment.event_store() as store:
+    notices = Notices(store)
+    (notice,) = notices.waiting()
+    print(notices.claim(notice, timedelta(minutes=5)))
+"""
+_ROUND = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from support.workshop import Workshop
+from mlops_plugin.monitoring.model_state import model_state
+from mlops_plugin.monitoring.recording import record_round
+
+class Dag:
+    is_stale = is_paused = False
+    last_run_state = last_run_id = last_run_after = last_run_start = last_run_end = None
+    next_run_after = next_data_interval_start = next_data_interval_end = None
+
+def find_dags(last, now):
+    hour = timedelta(hours=1)
+    print(model_state(Dag, last["churn"], now, late_after=hour, limit=hour / 2).word)
+    return {}
+
+workshop = Workshop.again(Path(sys.argv[1]))
+with workshop.deployment.event_store() as store:
+    record_round(workshop.loaded, store, workshop.home, find_dags)
+"""
+
+
 def run_at(workshop: Workshop, offset: str, dispatch: Dispatch, *steps: Step) -> None:
     """Steps on a worker whose clock is wrong by `offset`, as in "-1h"."""
+    python_at(offset, _STEPS, str(workshop.folder), dispatch.model.name, dispatch.id, *steps)
+
+
+def python_at(offset: str, code: str, *arguments: str) -> str:
+    """What the code prints in a process whose clock is wrong by `offset`."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     assert library is not None, "apt-get install libfaketime"
     environment = {
@@ -38,8 +82,8 @@ def run_at(workshop: Workshop, offset: str, dispatch: Dispatch, *steps: Step) ->
         "FAKETIME": offset,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    arguments = [str(workshop.folder), dispatch.model.name, dispatch.id, *steps]
-    subprocess.run([sys.executable, "-c", _STEPS, *arguments], env=environment, check=True)
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 @pytest.fixture
@@ -92,3 +136,21 @@ def test_clock_that_is_set_back_ends_no_dispatch_before_it_began(
     assert record.created_at <= record.finished_at
     times = [event.at for event in workshop.events(dispatch.id)]
     assert times == sorted(times)
+
+
+def test_fast_worker_sends_no_notice_that_another_one_has_claimed(shared: Workshop) -> None:
+    change = Change("host a:1", "up", "down", NOON, NOON, None)
+    with shared.deployment.event_store() as store:
+        store.write("a change", lambda connection: add_notices(connection, [change], {}))
+        notices = Notices(store)
+        (notice,) = notices.waiting()
+        assert notices.claim(notice, timedelta(minutes=5))
+        assert python_at("+1h", _CLAIM, str(shared.folder)) == "False\n"
+        notices.release(notice)
+        assert python_at("-1h", _CLAIM, str(shared.folder)) == "True\n"
+        assert not notices.claim(notice, timedelta(minutes=5))
+
+
+def test_fast_monitor_takes_no_running_dispatch_for_overrun(shared: Workshop) -> None:
+    shared.run_steps(shared.dispatch(), "collect")
+    assert python_at("+1h", _ROUND, str(shared.folder)) == "running\n"

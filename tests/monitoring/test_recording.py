@@ -263,7 +263,7 @@ def test_two_tasks_at_once_tell_a_change_once(workshop: Workshop, tmp_path: Path
     fall(workshop, notifier(tmp_path / "told"))
     with workshop.deployment.event_store() as store:
         (notice,) = Notices(store).waiting()
-        assert Notices(store).claim(notice, datetime.now(UTC), timedelta(minutes=5))
+        assert Notices(store).claim(notice, timedelta(minutes=5))
     assert tell_all(workshop) == []
 
     assert not (tmp_path / "told").exists()

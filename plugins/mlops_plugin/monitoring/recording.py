@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from mlops_plugin.config.loader import LoadedConfig
@@ -44,7 +44,7 @@ def record_round(
     monitor = config.monitor
     readings = _probe_twice(config, airflow_home)
     last = latest_dispatches(store, config.models)
-    now = datetime.now(UTC)
+    now = store.now()  # by which dispatches are dated
     names = {reading.target.id: reading.target.name for reading in readings}
     for name in (*config.models, *loaded.broken):
         names[model_target(name)] = names[timing_target(name)] = f"model {name}"
@@ -57,7 +57,7 @@ def record_round(
         watched=names.keys(),
     )
     changes = ProbeHistory(store).record(
-        found, keep_probes=monitor.keep_probes, keep=monitor.keep, now=datetime.now(UTC)
+        found, keep_probes=monitor.keep_probes, keep=monitor.keep, now=store.now()
     )
     return Round(tuple(found.probes), tuple(changes), names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from mlops_plugin.events.health.probes import Span
 from mlops_plugin.events.records import DispatchRecord
@@ -13,10 +14,14 @@ from mlops_plugin.monitoring.board import ProbeBoard
 
 @dataclass(frozen=True)
 class Past:
-    """What the event store knows: each model's last dispatch, and a day's probes of the rest by hour."""
+    """What the event store knows: each model's last dispatch, and a day's probes of the rest by hour.
+
+    `ahead` is by how much its clock is ahead of ours.
+    """
 
     dispatches: Mapping[str, DispatchRecord]
     hours: Sequence[Span]
+    ahead: timedelta
 
 
 @dataclass(frozen=True)

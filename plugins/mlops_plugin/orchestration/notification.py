@@ -7,7 +7,7 @@ import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from mlops_plugin.config.schema import NotifierConfig
@@ -54,7 +54,7 @@ def notify_all(
 
 
 def _settle(notices: Notices, notice: Notice, *, missing: set[str]) -> list[str]:
-    now = datetime.now(UTC)
+    now = notices.now()
     is_too_old = now - notice.change.at > _GIVEN_UP_AFTER
     if not missing or is_too_old:
         notices.settle(notice, now)
@@ -66,7 +66,7 @@ def _settle(notices: Notices, notice: Notice, *, missing: set[str]) -> list[str]
 
 @contextmanager
 def _claimed(notices: Notices, notice: Notice, lease: timedelta) -> Iterator[bool]:
-    is_ours = notices.claim(notice, datetime.now(UTC), lease)
+    is_ours = notices.claim(notice, lease)
     try:
         yield is_ours
     finally:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.databases.sink.write_request import Order, Registration, Written, WriteRequest
+from mlops_plugin.databases.sink.write_request import Order, Registration, WriteRequest, Written
 from mlops_plugin.databases.sink.writer import write_predictions
-from support.sinks import AT, MODES, Mode, predictions, sink_config
+from support.sinks import AT, Mode, predictions, sink_config
 from support.ways_in import WayIn, way_in
 
 FIRST, SECOND = (str(uuid.UUID(int=number)) for number in (1, 2))
@@ -25,11 +25,19 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
 
 
 def write(
-    way: WayIn, dispatch: str, number: int, ids: Sequence[str], value: float, mode: Mode, **wanted: str
+    way: WayIn,
+    dispatch: str,
+    number: int,
+    ids: Sequence[str],
+    value: float,
+    mode: Mode,
+    only_new: str | None = None,
 ) -> Written:
     rows = predictions(pa.array(ids), [value] * len(ids), dispatch=dispatch)
     registration = Registration(Order(number), "churn", "ab" * 32, AT)
-    request = WriteRequest(sink_config(mode), ("id",), dispatch, registration=registration, **wanted)
+    request = WriteRequest(
+        sink_config(mode), ("id",), dispatch, distinct_by_artifact=only_new, registration=registration
+    )
     with way.open() as database:
         return write_predictions(database, request, rows.to_reader())
 
@@ -69,7 +77,7 @@ def test_other_modes_count_what_they_wrote(way: WayIn, mode: Mode) -> None:
 
 def test_an_append_of_each_key_once_leaves_predicted_ones_out(way: WayIn) -> None:
     create(way, "append")
-    assert write(way, OLDER, 1, [FIRST], 0.5, "append", distinct_by_artifact="ab" * 32) == Written(1)
-    again = write(way, NEWER, 2, [FIRST, SECOND], 0.25, "append", distinct_by_artifact="ab" * 32)
+    assert write(way, OLDER, 1, [FIRST], 0.5, "append", only_new="ab" * 32) == Written(1)
+    again = write(way, NEWER, 2, [FIRST, SECOND], 0.25, "append", only_new="ab" * 32)
     assert again == Written(1, 1)
     assert stored(way) == [(FIRST, OLDER, 0.5), (SECOND, NEWER, 0.25)]

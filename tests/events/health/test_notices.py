@@ -43,11 +43,12 @@ def test_one_process_at_a_time_tells_a_notice_until_it_lets_go_or_is_overdue(sto
     notices = Notices(store)
     notice = only(notices)
 
-    assert notices.claim(notice, NOON, LEASE)
-    assert not notices.claim(notice, NOON + LEASE, LEASE)
-    assert notices.claim(notice, NOON + 1.1 * LEASE, LEASE)
+    assert notices.claim(notice, LEASE)
+    assert not notices.claim(notice, LEASE)
     notices.release(notice)
-    assert notices.claim(notice, NOON, LEASE)
+    assert notices.claim(notice, -LEASE)  # it has ended already
+    assert notices.claim(notice, LEASE)
+    assert not notices.claim(notice, LEASE)
 
 
 def test_who_was_told_is_remembered_until_the_notice_is_settled(store: EventStore) -> None:
@@ -59,7 +60,7 @@ def test_who_was_told_is_remembered_until_the_notice_is_settled(store: EventStor
     notices.settle(settled, NOON)
 
     assert notices.waiting() == []
-    assert not notices.claim(settled, NOON, LEASE)
+    assert not notices.claim(settled, LEASE)
 
 
 def test_notices_wait_in_the_order_of_their_changes(store: EventStore) -> None:

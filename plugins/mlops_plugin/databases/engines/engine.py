@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlops_plugin.databases.table_name import TableName
 
 CursorValue = int | date | datetime
+Right = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "TEMPORARY"]
 IndexColumn = tuple[object, str | None, bool]  # index, column, whether the engine generates its values
 _BEYOND_BMP = 0xFFFF
 
@@ -253,6 +254,15 @@ class Engine:
         """One item per column (None for an expression) of each unique index; none if it cannot be asked."""
         del database, table
         return iter(())
+
+    def missing_rights(self, database: Database, table: TableName, rights: Sequence[Right]) -> list[str]:
+        """For each right on a table that the connection's user lacks, the statement that grants it.
+
+        Nothing is changed. CREATE is asked for a table that does not exist, TEMPORARY for one beside it. None
+        for an engine that cannot be asked.
+        """
+        del database, table, rights
+        return []
 
     def require_transactions(self, database: Database, table: TableName) -> None:
         """Raise `SinkError` for a table that keeps half a dispatch."""

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import ClassVar
 
 from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.engines.engine import Engine, IndexColumn
+from mlops_plugin.databases.engines.engine import Engine, IndexColumn, Right
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import DatabaseError
+from mlops_plugin.errors import DatabaseError, SinkError
 from mlops_plugin.keepalive import KEEPALIVE_COUNT, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S
 
 _KINDS: Mapping[str, str] = {
@@ -74,6 +74,37 @@ class Postgresql(Engine):
     def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
         for index, column in read_rows(database, _UNIQUE, [table.quoted(self)]):
             yield index, column, False
+
+    def missing_rights(self, database: Database, table: TableName, rights: Sequence[Right]) -> list[str]:
+        # By the catalogue: to try them would wait for a dispatch that holds the table's lock.
+        missing = []
+        user = self.quote(str(read_rows(database, "SELECT CAST(current_user AS text) AS name")[0][0]))
+        for right in rights:
+            question, parameters, place = self._right(database, table, right)
+            if not read_rows(database, f"SELECT {question} AS is_granted", parameters)[0][0]:
+                missing.append(f"GRANT {right} ON {place} TO {user}")
+        return missing
+
+    def _right(self, database: Database, table: TableName, right: Right) -> tuple[str, list[str], str]:
+        """The question whether the user has a right, its parameters, and what the right is on."""
+        if right == "TEMPORARY":
+            ((name,),) = read_rows(database, "SELECT CAST(current_database() AS text) AS name")
+            return "has_database_privilege(?, 'TEMPORARY')", [name], f"DATABASE {self.quote(name)}"
+        if right == "CREATE":
+            schema = table.schema
+            if schema is None:
+                ((schema,),) = read_rows(database, "SELECT CAST(current_schema() AS text) AS name")
+            if schema is None:
+                raise SinkError(
+                    f"connection '{database.conn_id}': the search path holds no schema that exists, so "
+                    f"{table} cannot be created; name one, e.g. public.{table.name}"
+                )
+            return "has_schema_privilege(?, 'CREATE')", [schema], f"SCHEMA {self.quote(schema)}"
+        name = table.quoted(self)
+        if right == "DELETE":
+            return "has_table_privilege(?, 'DELETE')", [name], name
+        # A right on single columns may be enough.
+        return f"has_any_column_privilege(?, '{right}')", [name], name
 
     def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
         # A UUID or an enum arrives as text, and is compared with none.

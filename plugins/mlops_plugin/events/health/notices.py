@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
+from mlops_plugin.events.appending import store_now
 from mlops_plugin.events.health.incidents import Change
 from mlops_plugin.events.store import EventStore
 
@@ -69,14 +70,19 @@ class Notices:
         with self._store.read("reading notices") as connection:
             return [_notice(row) for row in connection.execute(wanted)]
 
-    def claim(self, notice: Notice, now: datetime, lease: timedelta) -> bool:
-        """Whether this process may send it; no other may until it is released or the lease ends."""
-        free = sa.or_(_N.claimed_until.is_(None), _N.claimed_until < now)
-        this = sa.update(tables.notices).where(_N.id == notice.id, _N.settled_at.is_(None), free)
-        return self._store.write(
-            "claiming a notice",
-            lambda connection: connection.execute(this.values(claimed_until=now + lease)).rowcount == 1,
-        )
+    def claim(self, notice: Notice, lease: timedelta) -> bool:
+        """Whether this process may send it; no other may until it is released or the lease ends.
+
+        By the store's clock: workers whose own clocks differ would both send it.
+        """
+
+        def claim(connection: sa.Connection) -> bool:
+            now = store_now(connection)
+            free = sa.or_(_N.claimed_until.is_(None), _N.claimed_until < now)
+            this = sa.update(tables.notices).where(_N.id == notice.id, _N.settled_at.is_(None), free)
+            return connection.execute(this.values(claimed_until=now + lease)).rowcount == 1
+
+        return self._store.write("claiming a notice", claim)
 
     def remember(self, notice: Notice, notified: Iterable[str]) -> None:
         """Record the notifiers that have received it."""
@@ -85,6 +91,10 @@ class Notices:
     def release(self, notice: Notice) -> None:
         """Release it to the next round."""
         self._update("releasing a notice", notice, claimed_until=None)
+
+    def now(self) -> datetime:
+        """The time by the store's clock, by which changes are dated."""
+        return self._store.now()
 
     def settle(self, notice: Notice, now: datetime) -> None:
         """Close the notice."""

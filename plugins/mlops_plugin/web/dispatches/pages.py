@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
@@ -60,7 +59,7 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
     """The list; with `part=list` only the part that changes while dispatches run."""
     store, wanted = seen.site.event_store(), seen.passing(asked.filter)
     lines, is_first = _page(store, asked, wanted)
-    now = datetime.now(UTC)
+    now = store.now()
     is_busy = any(line.state == "running" for line in lines)
     together = {name for name, model in seen.models.items() if model.execution == "together"}
     values: dict[str, Any] = {
@@ -188,7 +187,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
     events = store.events(dispatch.dispatch_id)
     previous = store.previous(dispatch)
     before = store.events(previous.dispatch_id) if previous else []
-    now = datetime.now(UTC)
+    now = store.now()
     tries = list_tries(events)
     run = airflow_run_path(dispatch.dag_id, dispatch.run_id)
     report = infer_report_of(events)

@@ -99,7 +99,7 @@ def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
     past = watch.past.look(
         lambda: _read_past(site, names, watched), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S
     )
-    known = past.value or Past({}, ())
+    known = past.value or Past({}, (), timedelta(0))
     readings = watch.board.look(
         targets,
         refresh_s=monitor.refresh.total_seconds(),
@@ -118,7 +118,7 @@ def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
     return MonitorStatus(
         at=now,
         refresh_seconds=monitor.refresh.total_seconds(),
-        models=_models(seen, airflow.dags(seen.names), known.dispatches, now),
+        models=_models(seen, airflow.dags(seen.names), known.dispatches, now + known.ahead),
         hosts=[probe for probe in probes if probe.kind == "host"],
         databases=[probe for probe in probes if probe.kind == "database"],
         problem=past.error,
@@ -127,8 +127,9 @@ def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
 
 def _read_past(site: Site, models: Sequence[str], targets: Sequence[str]) -> Past:
     store = site.event_store()
-    since = datetime.now(UTC) - timedelta(hours=24)
-    return Past(latest_dispatches(store, models), ProbeHistory(store).hours(*targets, since=since))
+    now = store.now()
+    hours = ProbeHistory(store).hours(*targets, since=now - timedelta(hours=24))
+    return Past(latest_dispatches(store, models), hours, now - datetime.now(UTC))
 
 
 def _models(
