@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_a_tuple_is_one_label_whatever_the_others_are(labels: list[Any], is_list
     assert found.to_pylist() == [str(labels[0]), str(labels[1]), "('c', 3)"]
 
 
-@pytest.mark.parametrize("answer", [[1, 2], {1}, {"a": 1}, np.zeros(2)], ids=str)
+@pytest.mark.parametrize(
+    "answer", [[1, 2], {1}, {"a": 1}, np.zeros(2), (n for n in "ab"), iter([1]), object(), len], ids=str
+)
 def test_what_no_column_holds_is_refused(answer: Any) -> None:
     model = shop_code.Says({0.0: answer, 1.0: [1], 2.0: answer}, is_list=True)
     with pytest.raises(ArtifactError, match=rf"\b{type(answer).__name__}\b"):
@@ -127,6 +130,46 @@ def test_outliers_are_labels_with_a_score() -> None:
     assert found.schema.names == ["prediction", "score"]
     assert found.column("prediction").to_pylist() == model.predict(X[:3]).tolist()
     assert found.column("score").to_pylist() == model.decision_function(X[:3]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [
+        (lambda rows: (row for row in range(rows)), "one generator;.* list"),
+        (lambda rows: iter([1] * rows), "one list_iterator;.* list"),
+        (lambda rows: map(str, range(rows)), "one map;.* list"),
+        (lambda rows: dict.fromkeys(range(rows), 1), "one dict;.* values"),
+        (lambda _: None, "one NoneType;.* `return`"),
+        (lambda _: "yes", "one str;"),
+        (lambda _: 1.5, "one float;"),
+    ],
+)
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_what_is_no_list_of_answers_is_named_with_its_type(
+    answer: Callable[[int], Any], remedy: str, method: str, rows: int
+) -> None:
+    class Answers:
+        n_features_in_ = 1
+
+        def predict(self, table: Any) -> Any:
+            return np.ones(len(table))
+
+    setattr(Answers, method, lambda _, table: answer(len(table)))
+    with pytest.raises(ArtifactError, match=rf"'churn.joblib'.*`{method}` answered with {remedy}"):
+        ScikitRuntime("churn.joblib", "0" * 64, Answers(), ("x",)).predict(ROWS.slice(0, rows))
+
+
+@pytest.mark.parametrize("answers", [np.arange(3), np.arange(3.0), np.array(["a", "b", "c"])], ids=str)
+def test_what_is_masked_is_no_answer(answers: Any) -> None:
+    class Masks:
+        n_features_in_ = 1
+
+        def predict(self, table: Any) -> Any:
+            return np.ma.masked_array(answers[table[:, 0].astype(int)], mask=table[:, 0] == 1)
+
+    found = runtime(Masks()).predict(ROWS).column("prediction").to_pylist()
+    assert found == [answers[0], None, answers[2]]
 
 
 @pytest.mark.parametrize("answer", [5.0, [1.0], [[1.0], [2.0]], {"a": 1}, np.zeros((3, 1, 1))], ids=str)

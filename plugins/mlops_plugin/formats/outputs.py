@@ -42,6 +42,9 @@ def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
     predicted = predict(model, table, probabilities)
     if hasattr(predicted, "toarray"):  # neighbours trained on sparse labels answer with a sparse matrix
         predicted = predicted.toarray()
+    if isinstance(predicted, np.ma.MaskedArray):  # what is masked has a value all the same
+        mask, predicted = np.ma.getmaskarray(predicted), np.asarray(predicted).astype(object)
+        predicted[mask] = None
     answers = _single_values(uri, _entries(predicted))
     scores = np.asarray(model.decision_function(table)) if _scores(model) else None
     return Answers(
@@ -77,7 +80,17 @@ def _single_values(uri: str, answers: Values) -> Values:
                     "which no column can hold; let it answer with one label or number for each row, or with "
                     "the same number of them for every row"
                 )
+            if _has_no_text(entry):
+                raise ArtifactError(
+                    f"the model in '{uri}' answers a row with a {type(entry).__name__}, whose text would be "
+                    "an address in memory; let it answer with one label or number for each row"
+                )
     return answers
+
+
+def _has_no_text(entry: Any) -> bool:
+    own = {name for base in type(entry).__mro__[:-1] for name in vars(base)}
+    return not own & {"__str__", "__repr__"} or callable(entry) or hasattr(entry, "__next__")
 
 
 def _probabilities(uri: str, model: Any, table: Any, rows: int) -> list[Values]:
@@ -96,6 +109,8 @@ def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
         found = f"an array of shape {values.shape}" if values.ndim else f"one {type(values.item()).__name__}"
         if values.ndim in (1, 2) and 1 < len(values) < rows:
             advice = "It leaves rows out: let it answer NaN for them, or leave them out in the query"
+        elif values.ndim == 0 and (said := _advice(values.item())):
+            advice = said
         else:
             advice = (
                 "If it was trained on texts or on an array, say so: `model: {container: documents}` or "
@@ -106,6 +121,15 @@ def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
             f"a model must answer once for each row. {advice}"
         )
     return values
+
+
+def _advice(answer: Any) -> str | None:
+    """What to change in a method that answers with something else than an array or a list."""
+    if answer is None:
+        return "It returns nothing: end it with `return`"
+    if isinstance(answer, dict):
+        return "Return its values, in the order of the rows"
+    return "Make a list of it, in the order of the rows" if hasattr(answer, "__iter__") else None
 
 
 @dataclass(frozen=True)

@@ -241,34 +241,40 @@ def _plan_pages(model: ModelConfig, wanted: PagesConfig, deployment: Deployment,
 
 def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
     from mlops_plugin.databases.sink.predictions_table import check_table
+    from mlops_plugin.databases.sink.rights import require_rights
     from mlops_plugin.pipeline.writing.provenance import predictions_schema
 
     schema = predictions_schema([rows.field(column) for column in model.key], outputs)
     with contextlib.closing(deployment.database(model.sink.connection)) as database:
-        check_table(
+        columns = check_table(
             database,
             model.sink,
             key=model.key,
             schema=schema,
             is_searched_by_key=model.source.skip_predicted,
         )
+        require_rights(database, model.sink, model.key, exists=columns is not None)
 
 
 def _look_at_order(model: ModelConfig, deployment: Deployment) -> None:
     from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
+    from mlops_plugin.databases.sink.rights import require_order_rights
 
     with contextlib.closing(deployment.database(model.sink.connection)) as database:
         DispatchesTable(database, model.sink).check()
+        require_order_rights(database, model.sink)
 
 
 def _look_at_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Schema) -> None:
     from mlops_plugin.databases.sink.predictions_table import check_table
+    from mlops_plugin.databases.sink.rights import require_quarantine_rights
     from mlops_plugin.pipeline.validation.quarantine import RECORD_NUMBER, quarantine_schema
 
     sink = model.quarantine_sink
     schema = quarantine_schema([rows.field(column) for column in model.key])
     with contextlib.closing(deployment.database(sink.connection)) as database:
-        check_table(database, sink, key=[RECORD_NUMBER], schema=schema)
+        columns = check_table(database, sink, key=[RECORD_NUMBER], schema=schema)
+        require_quarantine_rights(database, sink, exists=columns is not None)
 
 
 @contextlib.contextmanager

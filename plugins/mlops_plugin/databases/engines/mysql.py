@@ -11,7 +11,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn
+from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn, Right
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
 from mlops_plugin.databases.table_name import TableName
@@ -119,6 +119,46 @@ class Mysql(Engine):
                     f"ALTER TABLE {table.quoted(self)} ENGINE=InnoDB"
                 )
 
+    def missing_rights(self, database: Database, table: TableName, rights: Sequence[Right]) -> list[str]:
+        # Roles and wildcards decide as well: only the server knows. No statement changes anything.
+        missing = []
+        for right in rights:
+            try:
+                self._try_right(database, table, right)
+            except DatabaseError as error:
+                if not _DENIED.search(error.driver_says):
+                    raise
+                missing.append(self._grant(database, table, right))
+            finally:
+                database.rollback()
+        return missing
+
+    def _try_right(self, database: Database, table: TableName, right: Right) -> None:
+        name, column = table.quoted(self), self.quote("dispatch_id")
+        statement = {
+            "SELECT": f"DO (SELECT COUNT(*) FROM {name} WHERE 1 = 0)",
+            "INSERT": f"INSERT INTO {name} ({column}) SELECT {column} FROM {name} WHERE 1 = 0",
+            "UPDATE": f"UPDATE {name} SET {column} = {column} WHERE 1 = 0",
+            "DELETE": f"DELETE FROM {name} WHERE 1 = 0",
+            # Rights come before columns, and no table has two of one name.
+            "CREATE": f"CREATE TABLE {name} (a INTEGER, a INTEGER)",
+            "TEMPORARY": f"CREATE TEMPORARY TABLE {name} (a INTEGER, a INTEGER)",
+        }[right]
+        try:
+            database.execute(statement)
+        except DatabaseError as error:
+            if not _AFTER_RIGHTS.search(error.driver_says):
+                raise
+
+    def _grant(self, database: Database, table: TableName, right: Right) -> str:
+        asked = "SELECT CAST(CURRENT_USER() AS CHAR) AS who, COALESCE(?, DATABASE()) AS place"
+        ((user, schema),) = read_rows(database, asked, [table.schema])
+        account, _, host = str(user).rpartition("@")
+        is_beside = right == "TEMPORARY"
+        place = f"{self.quote(schema)}.{'*' if is_beside else self.quote(table.name)}"
+        words = "CREATE TEMPORARY TABLES" if is_beside else right
+        return f"GRANT {words} ON {place} TO '{account}'@'{host}'"
+
     def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
         return {
             self.fold(name): f"CONVERT({{}} USING {charset}) COLLATE {collation}"
@@ -192,6 +232,10 @@ class Mysql(Engine):
             return [f"{merge.insert} ON DUPLICATE KEY UPDATE {merge.assignments('s')}"]
         same_key = merge.key_equals("t", "s")
         return [f"DELETE t FROM {merge.table} t JOIN {merge.staged_keys} s ON {same_key}", merge.insert]
+
+
+_DENIED = re.compile(r"denied", re.IGNORECASE)
+_AFTER_RIGHTS = re.compile(r"duplicate column|default value", re.IGNORECASE)
 
 
 def _place(table: TableName) -> list[str | None]:
