@@ -11,9 +11,13 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from mlops_plugin.cli import main
 from mlops_plugin.formats.signature.signature_writer import write_signature
+from support import shop_code
 from support.workshop import FEATURES, Workshop
 
 Captured = pytest.CaptureFixture[str]
@@ -260,3 +264,23 @@ def test_another_asset_is_a_note_if_airflow_knows_nobody_who_updates_it(
     workshop.add_model("churn", schedule=["lake"])
     assert main(["check", "--connect"]) == 0
     assert "lake" not in capsys.readouterr().out  # there is no Airflow to ask
+
+
+@pytest.mark.parametrize("rows", ["(1, NULL), (2, 3), (3, 20)", None])
+def test_input_that_nothing_tells_is_found_in_the_first_rows(
+    workshop: Workshop, capsys: Captured, rows: str | None
+) -> None:
+    workshop.in_source("CREATE TABLE shops (id INTEGER, store INTEGER)")
+    if rows:
+        workshop.in_source(f"INSERT INTO shops VALUES {rows}")
+    train = pd.DataFrame({"store": [1.0, 20.0, np.nan] * 20})
+    steps = [FunctionTransformer(shop_code.as_texts), FunctionTransformer(shop_code.text_lengths)]
+    model = make_pipeline(*steps, LinearRegression()).fit(train, np.arange(60))
+    workshop.models.clear()
+    add_joblib(workshop, "shops", model, source={"query": "SELECT id, store FROM shops"})
+    entry = workshop.models["shops"] | {"features": None}
+    workshop.add_model("shops", **entry)
+    assert main(["check", "--connect"]) == (1 if rows else 0)
+    assert ("dtypes: {store: integer}" in capsys.readouterr().out) == bool(rows)
+    workshop.add_model("shops", **entry | {"model": entry["model"] | {"dtypes": {"store": "number"}}})
+    assert main(["check", "--connect"]) == 0

@@ -148,6 +148,7 @@ class Echo:
     outputs: pa.Schema
     artifact_sha256: str = _SHA256
     signature_sha256: str | None = None
+    undecided: tuple[str, ...] = ()
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -46,6 +46,13 @@ class Runtime(Protocol):
     def outputs(self) -> pa.Schema:
         """The columns that `predict` returns, also for no rows at all; certain after `learn_outputs`."""
 
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Columns of which nothing tells in which type training had them; known after `check`.
+
+        Rows may still be answered, if no answer depends on it; else `predict` raises `InputUndecided`.
+        """
+
     def learn_outputs(self, rows: pa.RecordBatch) -> None:
         """Learn from some real rows with which columns the model answers; call it before `outputs`.
 

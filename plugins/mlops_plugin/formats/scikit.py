@@ -18,7 +18,7 @@ from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import require_own_answers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
 from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL
-from mlops_plugin.formats.undecided import require_decided
+from mlops_plugin.formats.undecided import require_decided, undecided_of
 
 _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 # What a model raises for want of something outside of the rows; another try may find it.
@@ -65,6 +65,10 @@ class ScikitRuntime:
     def model(self) -> Any:
         """The model itself."""
         return self._model
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for spec in self._specs for name in undecided_of(spec)))
 
     def spec_for(self, rows: pa.RecordBatch) -> InputSpec:
         """The table that the model reads, by some real rows; raises `FeatureError` if it refuses them all."""

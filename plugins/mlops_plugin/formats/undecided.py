@@ -53,17 +53,19 @@ def imputed_as(readers: Sequence[Reader], rows: pa.Schema, *, is_foreign: bool) 
     return None
 
 
+def undecided_of(spec: InputSpec) -> list[str]:
+    """The columns that training may have had in another type."""
+    if spec.container == "matrix" and spec.matrix_dtype is not None:
+        return []
+    return [column.name for column in spec.columns if column.is_undecided]
+
+
 def require_decided(ask: Ask, spec: InputSpec, rows: pa.RecordBatch, answers: Answers) -> None:
     """Raise `InputUndecided` if the model answers `rows` otherwise when a column has its other type.
 
     `answers` are those to `spec`. A model that refuses a column's other type was not trained on it.
     """
-    is_of_floats = spec.container == "matrix" and spec.matrix_dtype is not None
-    doubtful = [
-        column.name
-        for column in (() if is_of_floats else spec.columns)
-        if column.is_undecided and rows.column(column.name).null_count < rows.num_rows
-    ]
+    doubtful = [name for name in undecided_of(spec) if rows.column(name).null_count < rows.num_rows]
     if not doubtful or _answers_alike(ask, spec, doubtful, answers):
         return
     alone = [name for name in doubtful if _answers_alike(ask, spec, [name], answers) is False]

@@ -15,6 +15,7 @@ from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
 from mlops_plugin.formats.signature.signature import read_signature
 from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.first_rows import require_decided_input
 from mlops_plugin.pipeline.golden_round_trip import verify_round_trip
 from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
 from mlops_plugin.pipeline.reading.increment import check_column
@@ -126,6 +127,7 @@ def _findings(
         require_signature_fits(model, checked)
         runtime.check(checked)
         require_same_answers(model, runtime, checked)
+        require_decided_input(model, deployment, render(model), runtime)
     yield _finding(
         found, name, "features", f"the query's columns against the model's {len(runtime.features)}"
     )

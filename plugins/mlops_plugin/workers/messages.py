@@ -109,9 +109,10 @@ class Learned(_Message):
 
 
 class Checked(_Message):
-    """The model has nothing against such rows."""
+    """The model has nothing against such rows. `undecided`: see `Runtime`."""
 
     kind: Literal["checked"] = "checked"
+    undecided: list[str]
 
 
 class Predicted(_Message):

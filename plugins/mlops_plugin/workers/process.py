@@ -78,6 +78,7 @@ class ModelProcess:
     _is_released: bool = False
     _patience: Patience = field(default_factory=Patience)
     _memory: RowMemory = field(default_factory=RowMemory)
+    undecided: tuple[str, ...] = ()
     _checked: pa.Schema | None = None  # the schema of rows that the process has checked last
     _process: Started | None = None
 
@@ -131,7 +132,7 @@ class ModelProcess:
         none = self._known(pa.RecordBatch.from_pylist([], schema=rows))
         answer, _ = self._ask(Check(timeout_s=self.limits.answer_s), none)
         with self._exchange():
-            _expect(Checked, answer)
+            self.undecided = tuple(_expect(Checked, answer).undecided)
         self._checked = rows
 
     def learn_outputs(self, rows: pa.RecordBatch) -> None:

@@ -202,7 +202,7 @@ def _asked(runtime: Runtime, request: RowsRequest, stream: memoryview) -> tuple[
     with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
         if isinstance(request, Check):
             runtime.check(reader.schema)
-            return Checked(), []
+            return Checked(undecided=list(runtime.undecided)), []
         if isinstance(request, Learn):
             for batch in reader:
                 runtime.learn_outputs(batch)

@@ -78,7 +78,7 @@ def test_each_missing_right_is_named_and_the_grants_are_enough(
     assert named == NEEDED[mode] - {"SELECT"}
     admin.execute(*missing)
     assert grants_asked(visitor, mode) == []
-    visitor.write(predictions([2], dispatch="d2"), mode)
+    visitor.write(predictions([2], dispatch="d2"), mode, dispatch="d2")
     assert 2 in [row[0] for row in admin.stored()]
 
 

@@ -9,6 +9,7 @@ import math
 import struct
 import sys
 import uuid
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +19,7 @@ from zoneinfo import ZoneInfo
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,7 @@ from mlops_plugin.formats.signature.signature_writer import (
     make_signature,
     write_signature,
 )
+from mlops_plugin.pipeline.validation.baseline import FeatureBaseline, baseline_in_signature, make_baseline
 
 SHOP = pd.DataFrame(
     {
@@ -49,6 +52,16 @@ class Constant:
 
     def predict(self, rows: Any) -> Any:
         return np.ones(len(rows))
+
+
+class OfColumn:
+    """A model of one of the columns."""
+
+    def __init__(self, model: Any, column: str) -> None:
+        self.model, self.column, self.classes_ = model, column, model.classes_
+
+    def predict(self, rows: Any) -> Any:
+        return self.model.predict(rows[[self.column]])
 
 
 def signed(model: Any, data: Any, **options: Any) -> Signature:
@@ -409,15 +422,61 @@ def test_a_baseline_of_the_same_model_stays_and_that_of_another_goes(tmp_path: P
     file = tmp_path / "m.joblib"
     file.write_bytes(b"one")
     written = tmp_path / "m.joblib.signature.json"
-    for content, expected in ((b"one", {"version": 1}), (b"two", None)):
-        file.write_bytes(content)
+    for content, origin in ((b"one", "a query"), (b"another", "write_signature")):
         write_signature(Constant(), SHOP, file)
         before = json.loads(written.read_text())
-        assert before["baseline"] is None or content == b"one"
-        written.write_text(json.dumps(before | {"baseline": {"version": 1}}))
-        file.write_bytes(content if expected else b"three")
+        written.write_text(json.dumps(before | {"baseline": before["baseline"] | {"origin": "a query"}}))
+        file.write_bytes(content)
         write_signature(Constant(), SHOP, file)
-        assert json.loads(written.read_text())["baseline"] == expected
+        assert json.loads(written.read_text())["baseline"]["origin"] == origin
+
+
+LOOKS = pd.DataFrame(
+    {
+        "city": pd.Series(["Rome", "Oslo", None, "Bern"] * 30, dtype=object),
+        "kind": pd.Series(["a", None, "b", "a"] * 30, dtype="category"),
+        "word": [f"word {number}" for number in range(120)],
+        "spend": [math.nan, math.inf, *np.linspace(-5, 5, 118)],
+        "visits": np.arange(120),
+        "orders": pd.Series([1, None, 3] * 40, dtype="Int64"),
+        "is_new": [True, False, False] * 40,
+        "day": [date(2026, 1, 1 + number % 28) for number in range(120)],
+        "at": pd.date_range("2026-01-01", periods=120, tz="UTC"),
+        "price": [Decimal(number) / 4 for number in range(120)],
+        "nothing": pd.Series([None] * 120, dtype=object),
+        "raw": [b"x"] * 120,
+    }
+)
+
+
+def test_the_baseline_is_the_one_that_the_product_makes_of_the_same_rows(tmp_path: Path) -> None:
+    file = tmp_path / "m.joblib"
+    model = DecisionTreeClassifier(max_depth=1).fit(LOOKS[["visits"]], ["yes", "no"] * 60)
+    file.write_bytes(b"one")
+    write_signature(OfColumn(model, "visits"), LOOKS, file)
+    written = baseline_in_signature(str(file))
+    assert written is not None
+    batches = pa.Table.from_pandas(LOOKS, preserve_index=False).to_batches()
+    expected = make_baseline(LOOKS.columns, batches, artifact_sha256="", origin="", classes=None)
+    assert (written.rows, written.classes) == (120, ["no", "yes"])
+    assert written.artifact_sha256 == hashlib.sha256(b"one").hexdigest()
+    for name, looks in written.features.items():
+        assert replace(looks, categories=as_set(looks)) == replace(
+            expected.features[name], categories=as_set(expected.features[name])
+        )
+        looks.rule()  # what a contract makes of it
+
+
+def as_set(looks: FeatureBaseline) -> Any:
+    """Categories of which as many rows have one as the other are in no order."""
+    return None if looks.categories is None else {tuple(each) for each in looks.categories}
+
+
+def test_made_up_rows_come_without_a_baseline(tmp_path: Path) -> None:
+    file = tmp_path / "m.joblib"
+    file.write_bytes(b"one")
+    write_signature(Constant(), SHOP, file, synthetic=True)
+    assert baseline_in_signature(str(file)) is None
 
 
 def test_the_writer_needs_numpy_and_pandas_only_and_parses_as_python_3_9() -> None:

@@ -31,6 +31,8 @@ VERSION = 1
 SUFFIX = ".signature.json"
 EXACT, SINGLE = 1e-9, 1e-5  # relative differences that are rounding: of 64 bits, of 32 bits
 LONGEST_TEXT = 10_000  # characters; a row with a longer text is no golden row
+MOST_CATEGORIES = 100  # of a column in the baseline
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 FEWEST = 5  # a text that fewer rows than these have in common may name a person: no synthetic row has it
 _LIBRARIES = ("sklearn", "scipy", "polars", "pyarrow", "lightgbm", "xgboost", "catboost", "category_encoders",
               "feature_engine", "imblearn", "skops", "joblib")  # fmt: skip
@@ -66,17 +68,21 @@ def write_signature(
     synthetic: make golden rows up from each column's distribution, if rows of X may not be kept: they may be
         personal data.
 
-    The file can be read by you and your group only, if it holds rows of X. Raises `ValueError` or `TypeError`
-    if there is no signature for such a model or such data.
+    It also holds the baseline: ranges, quantiles and categories of X, for contracts and the Showroom. The
+    file can be read by you and your group only, if it holds rows of X. Raises `ValueError` or `TypeError` if
+    there is no signature for such a model or such data.
     """
     file, artifact = _files(path)
     content = make_signature(model, X, names=names, rows=rows, synthetic=synthetic)
     if artifact.exists():
         content["artifact_sha256"] = hashlib.sha256(artifact.read_bytes()).hexdigest()
+        # It holds extremes and texts of single rows, which made-up rows are there to hide.
+        content["baseline"] = None if synthetic else _baseline(_Table(X, names), content)
     if file.exists():
         before = json.loads(file.read_text(encoding="utf-8"))
         is_same = before.get("artifact_sha256") == content["artifact_sha256"]
-        content["baseline"] = before.get("baseline") if is_same else None
+        if is_same and before.get("baseline"):
+            content["baseline"] = before["baseline"]
     text = dump_signature(content)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.part")
     unfinished.touch(mode=0o644 if synthetic else 0o640)
@@ -587,6 +593,57 @@ def _differences(one: Any, other: Any, kind: str) -> Any:
         differ = np.abs(one - other) / np.where(scale == 0, 1, scale)
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     return np.where(same, 0, np.where(np.isnan(differ), 1, differ)).max(axis=1)
+
+
+# --- what the columns look like ---
+
+
+def _baseline(table: _Table, content: dict[str, Any]) -> dict[str, Any]:
+    """The same as `mlops baseline` makes of these rows."""
+    labels = content["outputs"][0].get("classes") or [None]
+    return {
+        "artifact_sha256": content["artifact_sha256"],
+        "made_at": content["made_at"],
+        "origin": "write_signature",
+        "rows": len(table),
+        "features": {column.name: _looks(column.values) for column in table.columns},
+        "classes": [_classified(label) for label in labels[0]] if labels[0] else None,
+        "version": 1,
+    }
+
+
+def _looks(values: pd.Series) -> dict[str, Any]:
+    missing = values.isna()
+    kind = _kind(values).replace("decimal", "number")
+    kind = kind if kind in ("integer", "number", "boolean", "text", "date", "timestamp") else ""
+    looks: dict[str, Any] = {
+        "type": kind, "rows": len(values), "missing": int(missing.sum()),
+        "min": None, "max": None, "quantiles": None, "categories": None,
+    }  # fmt: skip
+    present = values[~missing]
+    if not len(present) or not kind:
+        return looks
+    if kind in ("text", "boolean"):
+        counts = present.astype(object).map(str if kind == "text" else bool).value_counts()
+        if len(counts) <= MOST_CATEGORIES:
+            looks["categories"] = [[value, int(count)] for value, count in counts.items()]
+        return looks
+    ends = (min(present.tolist()), max(present.tolist()))
+    if kind in ("date", "timestamp"):
+        looks["min"], looks["max"] = (end.isoformat() for end in ends)
+        return looks
+    numbered = [int(end) if kind == "integer" else float(end) for end in ends]
+    looks["min"], looks["max"] = (end if math.isfinite(end) else None for end in numbered)
+    numbers = present.astype(object).map(float).to_numpy(dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    if len(numbers):
+        found = np.quantile(numbers, QUANTILES)
+        looks["quantiles"] = {f"{share:g}": float(value) for share, value in zip(QUANTILES, found)}
+    return looks
+
+
+def _classified(label: Any) -> Any:
+    return label if isinstance(label, (bool, int, float, str)) else str(label)
 
 
 def _estimator_type(model: Any) -> Any:
