@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.events.migrating import upgrade
+from support.airflow_process import running_airflow
 from support.servers import ServerDatabase
 from support.silent_proxy import SilentProxy, silent_proxy
 from support.ways_in import INTO_MARIADB
@@ -21,6 +22,7 @@ from support.workshop import Workshop
 ROOT = Path(__file__).parents[2]
 OUTER_LIMIT_S = 150  # far more than the limits below add up to, far less than for ever
 ON_SERVERS = ("odbc-mariadb", "mysql", "odbc-postgres", "postgres")
+COMMANDS_ON = ("odbc-mariadb", "odbc-postgres", "postgres")
 ENGINES = ("mariadb", "postgres")
 
 # Another process of the workshop's deployment, with limits of seconds; it prints how it ended.
@@ -208,6 +210,69 @@ def test_sink_that_goes_silent_at_commit_ends_the_dispatch(behind: Behind) -> No
     (record,) = behind.workshop.records()
     assert (record.state, failed_steps(behind.workshop)) == ("failed", ["persist"])
     assert behind.database.rows("SELECT count(*) FROM churn_predictions") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "name", ["mysql", *(pytest.param(name, marks=pytest.mark.long) for name in COMMANDS_ON)]
+)
+@pytest.mark.parametrize("words", [("dispatch", "churn"), ("check", "--connect")], ids=" ".join)
+def test_command_in_the_terminal_fails_by_its_limits(
+    name: str,
+    words: tuple[str, ...],
+    request: pytest.FixtureRequest,
+    workshop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database: ServerDatabase = request.getfixturevalue(
+        f"{'mariadb' if name in INTO_MARIADB else 'postgres'}_database"
+    )
+    workshop.add_model("churn", task_timeout="4s")
+    behind = Behind(workshop, database, "odbc" if name.startswith("odbc") else None, monkeypatch)
+    behind.make_customers()
+    with silent_proxy(database.host, database.port) as proxy:
+        behind.connect("source", proxy)
+        proxy.is_silent = words[0] == "check"  # its limit for connecting is the shortest
+        proxy.at = re.compile(b"customers")
+        done = subprocess.run(
+            [sys.executable, "-m", "mlops_plugin.cli", *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": "plugins"},
+            timeout=OUTER_LIMIT_S,
+        )
+        assert proxy.is_silent
+    said = done.stdout if words[0] == "check" else done.stderr
+    assert done.returncode == 1
+    assert "connection 'source'" in said
+    assert "Traceback" not in done.stdout + done.stderr
+    if words[0] == "dispatch":
+        (record,) = workshop.records()
+        assert (record.state, failed_steps(workshop)) == ("failed", ["collect"])
+
+
+@pytest.mark.airflow
+@pytest.mark.long
+def test_task_of_a_real_airflow_fails_by_its_limits(
+    workshop: Workshop, postgres_database: ServerDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.add_model("churn", task_timeout="10s")
+    behind = Behind(workshop, postgres_database, None, monkeypatch)
+    behind.make_customers()
+    with silent_proxy(postgres_database.host, postgres_database.port) as proxy:
+        behind.connect("source", proxy)
+        workshop.connections["source"] = os.environ["AIRFLOW_CONN_SOURCE"]
+        proxy.at = re.compile(b"customers")
+        with running_airflow(workshop) as airflow:
+            airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "parsing")
+            run = airflow.trigger("churn")
+            assert airflow.wait_for_run("churn", run) == "failed"
+            assert airflow.task_states("churn", run)["collect"] == "failed"
+        assert proxy.is_silent
+    (record,) = workshop.records()
+    assert (record.state, failed_steps(workshop)) == ("failed", ["collect"])
+    assert "source" in (record.error or "")
 
 
 @pytest.mark.parametrize(
