@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
+from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id
 from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_failed_run, close_forgotten
 from mlops_plugin.pipeline.recording.step_record import Attempt
@@ -46,10 +49,31 @@ def test_run_that_failed_or_is_gone_fails_its_dispatch(workshop: Workshop) -> No
     assert workshop.record(failed).state == workshop.record(gone).state == "failed"
 
 
-def test_run_that_ended_in_success_does_not_fail_its_dispatch(workshop: Workshop) -> None:
+def test_run_that_was_marked_as_success_before_anything_was_persisted_fails_its_dispatch(
+    workshop: Workshop,
+) -> None:
     begun = begin(workshop)
     assert close(workshop, {"manual__1": "success"}) == 1
-    assert workshop.record(begun).state == "succeeded"
+    record = workshop.record(begun)
+    assert (record.state, record.rows_persisted) == ("failed", None)
+    assert "'persist' has not succeeded" in (record.error or "")
+
+
+@pytest.mark.parametrize(
+    ("cleared", "state", "persisted"), [("log", "succeeded", 5), ("infer", "failed", None)]
+)
+def test_step_that_is_cleared_alone_after_a_success(
+    workshop: Workshop, cleared: Step, state: str, persisted: int | None
+) -> None:
+    """What `persist` wrote still counts if `log` was repeated, and no longer if `infer` was."""
+    identity = dispatch_id("churn", "manual__1")
+    dispatch = Dispatch(identity, workshop.model(), "manual", dag_id="churn", run_id="manual__1")
+    workshop.run_steps(dispatch, "collect", "log", "infer", "persist")
+    with workshop.deployment.event_store() as store:
+        store.step_started(identity, cleared, 2)
+    assert close(workshop, {"manual__1": "success"}) == 1
+    record = workshop.record(identity)
+    assert (record.state, record.rows_persisted) == (state, persisted)
 
 
 def test_current_run_is_left_alone(workshop: Workshop) -> None:

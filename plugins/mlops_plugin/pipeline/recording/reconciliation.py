@@ -135,14 +135,19 @@ def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -
     if has_run(record.dag_id, record.run_id, ["queued", "running"]):
         return False
     if has_run(record.dag_id, record.run_id, ["success"]):
-        return store.reconcile(
-            record.dispatch_id,
-            "succeeded",
-            "Airflow: the run ended in success, by hand or after a cleared task",
-        )
+        return _close_after_success(record, store)
     return store.reconcile(
         record.dispatch_id, "failed", "Airflow: the run failed or was deleted before its tasks could report"
     )
+
+
+def _close_after_success(record: DispatchRecord, store: EventStore) -> bool:
+    """Airflow calls a run a success also if a person has marked it; only `persist` makes a dispatch one."""
+    reason = "Airflow: the run ended in success, by hand or after a cleared task"
+    if record.rows_persisted is not None:
+        return store.reconcile(record.dispatch_id, "succeeded", reason)
+    unmet = "but 'persist' has not succeeded since the last 'infer' began; clear the run to dispatch its rows"
+    return store.reconcile(record.dispatch_id, "failed", f"{reason}, {unmet}")
 
 
 def _close_without_run(
