@@ -67,3 +67,18 @@ def test_nothing_is_answered_whose_record_is_not_committed(client: httpx.Client,
         connection.exec_driver_sql("ALTER TABLE mlops_event RENAME TO gone")
         connection.commit()
     assert infer(client, "churn", *ROW).status_code == 503
+
+
+def test_an_invalid_configuration_is_not_ready_and_strangers_do_not_read_why(
+    client: httpx.Client, workshop: Workshop
+) -> None:
+    workshop.config_file.write_text("models: {secret_name: [}")
+    answer = client.get("/v2/health/ready", headers={"Authorization": ""})
+    assert answer.status_code == 503
+    assert "secret_name" not in answer.text
+    assert str(workshop.folder) not in answer.text
+    refused = infer(client, "churn", *ROW)
+    assert refused.status_code == 503
+    assert "secret_name" not in refused.text
+    workshop.write()
+    assert infer(client, "churn", *ROW).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from inference_server.conftest import infer, tensor
 from support.airflow_process import FAB, RunningAirflow, airflow_environment, running_airflow
@@ -37,13 +40,14 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Itera
 
 
 @contextlib.contextmanager
-def _mlops_serve(workshop: Workshop, workers: int) -> Iterator[httpx.Client]:
+def _mlops_serve(workshop: Workshop, workers: int, **settings: str) -> Iterator[httpx.Client]:
     port = free_port()
     environment = {
         **os.environ,
         **airflow_environment(workshop, port),
         "AIRFLOW__CORE__AUTH_MANAGER": FAB,
         "AIRFLOW__FAB__CACHE_TTL": str(USERS_S),
+        **settings,
     }
     log = workshop.folder / "serve.log"
     command = [sys.executable, "-m", "mlops_plugin.cli", "serve", "--port", str(port)]
@@ -58,7 +62,7 @@ def _mlops_serve(workshop: Workshop, workers: int) -> Iterator[httpx.Client]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-    assert "Traceback" not in log.read_text()
+    assert "Exception in ASGI application" not in log.read_text()
 
 
 def _is_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> bool:
@@ -178,3 +182,25 @@ def test_several_processes_share_the_port(airflow: RunningAirflow) -> None:
         # Whichever process answers has counted for both.
         counted = server.get("/metrics").text
         assert 'mlops_serve_requests_total{status="200"} 4\n' in counted
+
+
+def _signed(key: rsa.RSAPrivateKey, kid: str, user: int) -> str:
+    now = int(time.time())
+    claims = {"sub": str(user), "iat": now, "nbf": now, "exp": now + 60, "aud": "apache-airflow", "jti": "1"}
+    return jwt.encode(claims, key, "RS256", headers={"kid": kid})
+
+
+def test_tokens_of_a_key_set_count_once_the_set_is_there(airflow: RunningAirflow) -> None:
+    metadata = airflow.workshop.metadata
+    assert metadata is not None
+    ((admin,),) = metadata.rows("SELECT id FROM ab_user WHERE username = 'admin'")
+    key, other = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
+    keys = airflow.workshop.folder / "keys.json"
+    with _mlops_serve(airflow.workshop, 1, AIRFLOW__API_AUTH__TRUSTED_JWKS_URL=str(keys)) as server:
+        assert _ask(server, _signed(key, "ours", admin)).status_code == 503  # not 401: it may be valid
+        keys.write_text(json.dumps({"keys": [{**public, "kid": "ours", "alg": "RS256", "use": "sig"}]}))
+        assert _ask(server, _signed(key, "ours", admin)).status_code == 200
+        assert _ask(server, _signed(other, "ours", admin)).status_code == 401
+        assert _ask(server, _signed(key, "theirs", admin)).status_code == 401
+        assert _ask(server, _token(airflow, "admin")).status_code == 401  # signed with the secret

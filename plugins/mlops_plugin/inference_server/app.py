@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -39,6 +40,7 @@ from mlops_plugin.web.well_formed import BodyLimit, printable
 
 SERVER_NAME = "mlops"
 _EXTENSIONS = ["binary_tensor_data"]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,15 @@ async def _live() -> dict[str, bool]:
 def _ready(request: Request) -> dict[str, bool]:
     """Whether the configuration can be read and the event store answers: nothing is answered without them."""
     site = _shared(request).site
-    with site.event_store().read("looking whether it answers"):
-        return {"ready": True}
+    try:
+        with site.event_store().read("looking whether it answers"):
+            return {"ready": True}
+    except MlopsError as error:
+        _log.warning("not ready: %s", error)
+        # Anybody may ask, so that the reason stays in the log.
+        raise HTTPException(
+            503, "the configuration or the event store is not available; see the log"
+        ) from error
 
 
 async def _server() -> dict[str, Any]:
