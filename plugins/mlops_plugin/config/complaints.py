@@ -117,7 +117,7 @@ _LIMITS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": lambda context: f"at least {context['min_length']} character(s)",
     "string_too_long": lambda context: f"at most {context['max_length']} characters",
     "too_short": lambda context: f"at least {context['min_length']} item(s)",
-    "string_pattern_mismatch": lambda _: "text of one line",
+    "string_pattern_mismatch": lambda _: "text on one line",
 }
 
 

@@ -289,7 +289,7 @@ def _explain_key(key: Node) -> str:
         return "the key is empty; write its name before the colon"
     kind = _KIND.get(key.tag.removeprefix(_TAG))
     if kind is None:
-        return f"the key {_shorten(key.value)} has a tag; write plain text"
+        return f"the key {_shorten(key.value)} has a tag; write it as plain text"
     return f"YAML reads the key {key.value} as a {kind}; put it in quotes: '{key.value}'"
 
 

@@ -244,11 +244,11 @@ class _Loading:
         where = ("models", name)
         line = document.line(where)
         if name in self.models:
-            self.add(where, line, "a model of this name stands here twice; keep one")
+            self.add(where, line, "two models have this name; keep one")
         if not _NAME.fullmatch(name):
             self.add(where, line, "a model's name has 1 to 200 of the characters A-Z a-z 0-9 _ . -")
         if name == MONITOR_DAG_ID:
-            self.add(where, line, "the Monitor's own DAG has this name; give the model another one")
+            self.add(where, line, "the Monitor's DAG has this name; give the model another name")
         if not isinstance(entry, dict):
             self.add(where, line, f"found {describe(document.node(where))}, {expected_mapping(ModelConfig)}")
             return

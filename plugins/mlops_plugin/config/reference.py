@@ -30,7 +30,7 @@ _NAMED_PATTERNS = {
     sql_text.TABLE_PATTERN: "table name",
     parameter_types.TIME_PATTERN: "date or time",
     parameter_types.TIME_ZONE_PATTERN: "time zone",
-    parameter_types.LINE_PATTERN: "text of one line",
+    parameter_types.LINE_PATTERN: "text on one line",
     parameter_types.SHA256_PATTERN: "64 hex digits",
     parameter_types.HOST_PATTERN: "host",
     parameter_types.IMPORT_PATTERN: "import path",
@@ -79,7 +79,7 @@ def markdown() -> str:
         inherited = _inherited(section)
         parts += [f"### {title}", ""]
         if inherited:
-            parts += ["Besides these, everything that `defaults` may hold.", ""]
+            parts += ["Also every key of `defaults`.", ""]
         parts += ["| parameter | type | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
         for key, parameter in definition["properties"].items():
             if key not in inherited:

@@ -116,7 +116,7 @@ def check_time_zone(name: str) -> str:
         hint = f"did you mean '{near[0]}'?" if near else "write e.g. UTC or America/Sao_Paulo"
         raise ValueError(f"'{name}' is not a time zone; {hint}") from error
     if name in _OF_THE_MACHINE:
-        raise ValueError(f"'{name}' differs between machines; write e.g. UTC or America/Sao_Paulo")
+        raise ValueError(f"'{name}' depends on the machine; write e.g. UTC or America/Sao_Paulo")
     return name
 
 
@@ -159,7 +159,7 @@ def _parse_preset(schedule: str) -> Schedule:
 @lru_cache(maxsize=256)
 def _check_cron(schedule: str) -> str:
     if len(schedule.split()) != 5:
-        asset = f"; an asset name stands in a list: [{schedule}]" if " " not in schedule else ""
+        asset = f"; write an asset name in a list: [{schedule}]" if " " not in schedule else ""
         raise ValueError(f"'{schedule}' is not a cron expression; {_EXAMPLES}{asset}")
     # 9 ms: only if a cron expression is used. Comes with Airflow.
     from croniter import CroniterError, croniter  # type: ignore[import-untyped]

@@ -21,7 +21,7 @@ _DTYPES = (
 def _check_dtype(dtype: str) -> str:
     if not re.fullmatch(_DTYPES, dtype):
         raise ValueError(
-            f"'{dtype}' is not the type of a feature; write integer, number, boolean, text, date, timestamp, "
+            f"'{dtype}' is not a feature type; write integer, number, boolean, text, date, timestamp, "
             "decimal or bytes, or a type of NumPy or pandas such as float32, Int64 or datetime64[ns]"
         )
     return dtype
@@ -45,20 +45,20 @@ class ArtifactConfig(Section):
     sha256: Sha256 | None = Field(
         default=None,
         description="SHA-256 of the file in 64 hex digits, as `sha256sum FILE` prints it; a file with "
-        "another one is refused. Required for joblib and pickle.",
+        "another hash is refused. Required for joblib and pickle.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
         validate_default=True,
     )
     signature_sha256: Sha256 | None = Field(
         default=None,
-        description="SHA-256 of the signature beside the file, `URI.signature.json`, in 64 hex digits; "
-        "another one, or none, is refused. null: a signature is used if there is one.",
+        description="SHA-256 of the file's signature, `URI.signature.json`, in 64 hex digits; if it "
+        "differs or is missing, the model is refused. null: a signature is used if there is one.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
     )
     tolerance: Annotated[float, Field(ge=0, le=0.001)] | None = Field(
         default=None,
-        description="By how much the numbers that the model answers for its golden rows may differ from "
-        "those in the signature, relatively; 0: not at all. null: 1e-9, and 1e-5 for models that compute "
+        description="The largest relative difference between the numbers that the model answers for its "
+        "golden rows and those in the signature; 0: none. null: 1e-9, and 1e-5 for models that compute "
         "with 32 bits.",
         examples=[0],
     )
@@ -70,22 +70,24 @@ class ArtifactConfig(Section):
     )
     container: Literal["frame", "matrix", "documents"] | None = Field(
         default=None,
-        description="What the model was trained on, if its file does not tell: a DataFrame, an array, or the "
+        description="What the model was trained on, if its file does not record it: a DataFrame, an array, "
+        "or the "
         "texts of one column.",
         examples=["documents"],
     )
     dtypes: dict[Text, Dtype] | None = Field(
         default=None,
-        description="Types of features in training, if its file does not tell: integer, number, boolean, "
+        description="Types of features in training, if the file does not record them: integer, number, "
+        "boolean, "
         "text, date, timestamp, decimal, bytes, or a type of NumPy or pandas (float32, "
         "Int64, datetime64[ns]).",
         examples=[{"store": "integer", "rate": "float32"}],
     )
     isolation: Literal["process", "none"] | None = Field(
         default=None,
-        description="Where a dispatch runs the model. process: in a process of its own, without network, "
-        "keys, connections, other files and programs; none: in the task's process, with all that the task "
-        "may do. null: process for joblib and pickle, none for skops.",
+        description="Where a dispatch runs the model. process: in a separate process, without network, "
+        "keys, connections, other files and programs; none: in the task's process, with all rights of the "
+        "task. null: process for joblib and pickle, none for skops.",
         examples=["none"],
     )
     _uri_as_written: str | None = PrivateAttr(default=None)

@@ -40,7 +40,7 @@ class Config(Section):
         examples=[{"hosts": [{"host": "features.example.org", "port": 443}]}],
     )
     models: dict[str, ModelConfig] = Field(
-        description="The models: the name of each, which is also its DAG id, and its entry.",
+        description="The models, each under its name, which is also its DAG id.",
         examples=[
             {
                 "churn": {

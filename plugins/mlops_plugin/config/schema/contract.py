@@ -166,7 +166,7 @@ class ColumnContract(Section):
     )
     impute: Value = Field(
         default=None,
-        description="What replaces a value with `on_violation: impute`; null makes it missing.",
+        description="What replaces an invalid value with `on_violation: impute`; null makes it missing.",
         examples=[0],
     )
 
@@ -252,17 +252,17 @@ def _sortable(value: Any) -> Any:
 
 
 class InputContract(Section):
-    """`input:` of a model: what its rows must be; the model never sees other rows."""
+    """`input:` of a model: what rows must satisfy; the model never sees other rows."""
 
     columns: dict[ColumnName, ColumnContract] = Field(
         default={},
-        description="Columns of the query, features or not, and what their values must be.",
+        description="Columns of the query, features or not, and which values are valid.",
         examples=[{"age": {"type": "integer", "nullable": False, "min": 0, "max": 120}}],
     )
     baseline: Baseline = Field(
         default=False,
-        description="A file made by `mlops baseline`: every feature must keep its types, ranges and "
-        f"categories. An entry in `columns` wins. true: the file beside the artifact, "
+        description="A file made by `mlops baseline`: each feature must keep its type, range and "
+        f"categories. An entry in `columns` takes precedence. true: the file next to the artifact, "
         f"`ARTIFACT{BASELINE_SUFFIX}`. A path is relative to the folder of this configuration.",
         examples=[True],
     )
@@ -290,7 +290,7 @@ class InputContract(Section):
 
 
 class OutputContract(Section):
-    """`output:` of a model: what happens if it answers with no number or an unknown class."""
+    """`output:` of a model: what happens if it answers NaN, an infinite number or an unknown class."""
 
     on_violation: Literal["reject", "fail"] = Field(
         default="fail",
@@ -310,7 +310,7 @@ class QuarantineConfig(Section):
     )
     table: Table | None = Field(
         default=None,
-        description="The table of rejected rows; null: the sink's with `_quarantine` at its end.",
+        description="The table of rejected rows; null: the sink's table name with `_quarantine` appended.",
         examples=["churn_rejected", "scores.rejected"],
     )
     create: bool | None = Field(

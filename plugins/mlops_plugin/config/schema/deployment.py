@@ -43,7 +43,7 @@ class StagingConfig(Section):
 
 
 class ServingConfig(Section):
-    """`serving:`: what a model may use while it answers in the Showroom, in a process of its own."""
+    """`serving:`: what a model may use while it answers in the Showroom, in a separate process."""
 
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=30),
@@ -63,12 +63,13 @@ class ServingConfig(Section):
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=4,
         description="Models kept in memory at once in each process of the API server; the least "
-        "recently used one makes room. While all of them are busy, as many again may run.",
+        "recently used one is unloaded to make room. While all of them are busy, the same number may run in "
+        "addition.",
         examples=[8],
     )
     require_confinement: bool = Field(
         default=False,
-        description="Refuse to load a model, in the Showroom and in the process of a dispatch, if the kernel "
+        description="Refuse to load a model, in the Showroom and in a dispatch's own process, if the kernel "
         "cannot confine that process in every way (Linux before 6.12, other systems); otherwise a warning is "
         "logged.",
         examples=[True],

@@ -60,8 +60,8 @@ class ModelConfig(ScheduleSettings):
     )
     features: SomeColumnNames | None = Field(
         default=None,
-        description="For a model trained without feature names: its columns, in order. Other models know "
-        "their own.",
+        description="For a model trained without feature names: its columns, in order. Other models store "
+        "them.",
         examples=[["age", "income"]],
     )
     source: SourceConfig = Field(
@@ -74,23 +74,23 @@ class ModelConfig(ScheduleSettings):
     )
     input: InputContract | None = Field(
         default=None,
-        description="What the rows must be; the quarantine takes invalid rows, with the reason.",
+        description="What rows must satisfy; invalid rows go to the quarantine, with the reason.",
         examples=[{"columns": {"age": {"type": "integer", "min": 0, "max": 120}}}],
     )
     output: OutputContract = Field(
         default_factory=OutputContract,
-        description="What happens if the model answers with no number or an unknown class.",
+        description="What happens if the model answers NaN, an infinite number or an unknown class.",
         examples=[{"on_violation": "reject"}],
     )
     quarantine: QuarantineConfig = Field(
         default_factory=QuarantineConfig,
-        description="Where rejected rows go.",
+        description="Where rejected rows are stored.",
         examples=[{"table": "churn_rejected", "create": True}],
     )
     error_threshold: Threshold = Field(
         default=0,
-        description="How many rows, or which share of those collected, may be rejected; more fail the "
-        "dispatch, and none of its predictions are written.",
+        description="How many rows, or what share of the collected rows, may be rejected. If more are, "
+        "the dispatch fails and writes no predictions.",
         examples=[10, "2%"],
     )
     execution: Literal["steps", "together"] = Field(
@@ -101,7 +101,7 @@ class ModelConfig(ScheduleSettings):
     )
     showroom: ShowroomConfig = Field(
         default_factory=ShowroomConfig,
-        description="How cases are shown to people.",
+        description="How the Showroom shows cases.",
         examples=[{"search": ["name"], "truth": "churned"}],
     )
 
@@ -122,7 +122,7 @@ class ModelConfig(ScheduleSettings):
     def _check_timezone(cls, timezone: str, info: ValidationInfo) -> str:
         if isinstance(info.data.get("schedule"), CronSchedule) and not has_whole_hours(timezone):
             raise ValueError(
-                f"the clocks of {timezone} change by a part of an hour, which Airflow's cron schedules do "
+                f"the clocks of {timezone} change by less than an hour, which Airflow's cron schedules do "
                 "not support; write a duration as the schedule, or another time zone"
             )
         return timezone
@@ -247,21 +247,21 @@ class ModelConfig(ScheduleSettings):
             raise self._wrong_at(
                 ("source", "cursor"),
                 source.cursor.column,
-                "partitions are read one after the other, and a row that appears between two of them could "
-                "lie before the mark without having been read; remove partitions, or the cursor",
+                "partitions are read at different times, and a row that appears in between could lie before "
+                "the watermark without having been read; remove partitions, or the cursor",
             )
         if source.skip_predicted and sink.mode == "replace":
             raise self._wrong_at(
                 ("source", "skip_predicted"),
                 True,
                 "mode replace keeps the newest dispatch only, so the skipped rows would lose their "
-                "predictions; write sink.mode: upsert or append, or remove it",
+                "predictions; write sink.mode: upsert or append, or remove skip_predicted",
             )
         if source.skip_predicted and source.connection != sink.connection:
             raise self._wrong_at(
                 ("source", "skip_predicted"),
                 True,
-                "the database compares rows with predictions, so both must be on one connection; found "
+                "the database compares rows with predictions, so both must be on the same connection; found "
                 f"'{source.connection}' for the source and '{sink.connection}' for the sink",
             )
         return self

@@ -43,15 +43,15 @@ class HostConfig(WatchedConfig):
     """One entry of `hosts:`: a TCP port that should accept connections."""
 
     name: Line | None = Field(
-        default=None, description="Name shown; without it host and port.", examples=["Feature service"]
+        default=None, description="Name shown; null: host and port.", examples=["Feature service"]
     )
     host: Host = Field(
-        description="Its name, IPv4 or IPv6 address. Of a name, every address of both families is tried.",
+        description="Its name, IPv4 or IPv6 address. A name is resolved, and each of its addresses is tried.",
         examples=["features.example.org", "192.0.2.10", "2001:db8::10"],
     )
     port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
         default=None,
-        description="Its TCP port; without it the one that Airflow's API server listens on (`[api] port`).",
+        description="Its TCP port; null: the port of Airflow's API server (`[api] port`).",
         examples=[443],
     )
 
@@ -60,16 +60,15 @@ class WatchedDatabaseConfig(WatchedConfig):
     """One entry of `databases:`: an Airflow connection that should lead to a database."""
 
     name: Line | None = Field(
-        default=None, description="Name shown; without it the connection's id.", examples=["Warehouse"]
+        default=None, description="Name shown; null: the connection's id.", examples=["Warehouse"]
     )
     connection: ConnectionId = Field(
-        description="Id of the Airflow connection (types: odbc, mysql, postgres, sqlite).",
+        description="Id of the Airflow connection (types: odbc, mysql, postgres, sqlite, duckdb).",
         examples=["warehouse"],
     )
     table: Table | None = Field(
         default=None,
-        description="A table to ask for its columns, with a query that returns no rows; without it "
-        "connecting is all that is tried.",
+        description="A table to query for its columns, without reading rows; null: the probe only connects.",
         examples=["customers", 'scores."2026.churn"'],
     )
 
@@ -83,7 +82,7 @@ class NotifierConfig(Section):
     )
     arguments: dict[str, Any] = Field(
         default={},
-        description="What the class is made with. Templates may use `target`, `before`, `after`, `error` "
+        description="Arguments of the class. Templates may use `target`, `before`, `after`, `error` "
         "and `since`. No passwords: notifiers take the id of a connection.",
         examples=[{"to": "ops@example.org", "subject": "{{ target }} is {{ after }}"}],
     )
@@ -94,39 +93,39 @@ class MonitorConfig(Section):
 
     refresh: PositiveDuration = Field(
         default=timedelta(seconds=10),
-        description="How often the page refreshes; a younger result is not probed again.",
+        description="How often the page refreshes; a newer result is shown without another probe.",
         examples=["30s"],
     )
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=10),
-        description="The longest a probe may take, whatever it waits for.",
+        description="The longest that a whole probe may take.",
         examples=["5s"],
     )
     late_after: Duration = Field(
         default=timedelta(minutes=5),
-        description="How long after its time a dispatch may start before it is called late.",
+        description="How long after its due time a dispatch may start before it counts as late.",
         examples=["30m"],
     )
     schedule: PeriodicSchedule = Field(
         default=FixedSchedule("5m", timedelta(minutes=5)),
         description="When the DAG `mlops_monitor` probes for the history: a cron expression, a preset or a "
-        "duration. null: no such DAG, hence neither history nor notifications.",
+        "duration. null: no such DAG, so no history and no notifications.",
         examples=["1m", "*/10 * * * *"],
     )
     failure_threshold: _Threshold = Field(
         default=2,
-        description="How many probes of a host or database in a row must fail before an incident begins and "
-        "notifiers hear of it. The page shows each probe at once.",
+        description="How many probes of a host or database must fail in a row before an incident begins and "
+        "notifiers are called. The page shows each probe at once.",
         examples=[3],
     )
     success_threshold: _Threshold = Field(
         default=2,
-        description="How many must succeed in a row before the incident ends.",
+        description="How many probes must succeed in a row before the incident ends.",
         examples=[1],
     )
     keep_probes: PositiveDuration = Field(
         default=timedelta(days=2),
-        description="How long each single result is kept; of older ones, sums per hour remain.",
+        description="How long each result is kept; after that, only sums per hour.",
         examples=["7d"],
     )
     keep: PositiveDuration = Field(
@@ -146,7 +145,7 @@ class MonitorConfig(Section):
     )
     notify: tuple[NotifierConfig, ...] = Field(
         default=(),
-        description="Airflow notifiers to tell when a host, a database, a model's outcome or its timing "
+        description="Airflow notifiers to call when a host, a database, a model's outcome or its timing "
         "(late, missed, overrun) changes.",
         examples=[
             [

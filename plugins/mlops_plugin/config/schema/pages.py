@@ -14,7 +14,7 @@ class PagesConfig(Section):
     """Ranges of a column, read one after the other on one connection, from one snapshot."""
 
     column: ColumnName = Field(
-        description="Column of the query, of numbers, dates or timestamps, best one with an index.",
+        description="Column of the query, of numbers, dates or timestamps, preferably with an index.",
         examples=["id"],
     )
     rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = Field(

@@ -18,30 +18,30 @@ class PartitionsConfig(Section):
 
     column: ColumnName | None = Field(
         default=None,
-        description="Column of the query, of numbers, dates or timestamps: each partition is a range of it, "
-        "equally wide between its least and its greatest value, and bounded by whole numbers.",
+        description="Column of the query, of numbers, dates or timestamps: each partition is a range of it. "
+        "The ranges are equally wide, from its least to its greatest value, and bounded by whole numbers.",
         examples=["id"],
     )
     hash: SomeColumnNames | None = Field(
         default=None,
-        description="Columns of the query, of any type: each partition has the rows whose hash, computed by "
-        "the database, is its number.",
+        description="Columns of the query, of any type: the database computes a hash of each row that "
+        "decides its partition.",
         examples=[["customer", "product"]],
     )
     predicates: tuple[str, ...] | None = Field(
         default=None,
         description="SQL conditions on the query's columns, one for each partition. Rows that meet none of "
-        "them are one more partition.",
+        "them form one more partition.",
         examples=[["region = 'EU'", "region = 'US'"]],
     )
     count: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)] | None = Field(
         default=None,
-        description="How many partitions, for `column` and `hash`; a narrow range makes fewer.",
+        description="How many partitions, for `column` and `hash`; a narrow range gives fewer.",
         examples=[8],
     )
     max_active: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)] | None = Field(
         default=None,
-        description="Partitions of one dispatch that may be worked on at the same time. null: as many as "
+        description="Partitions of one dispatch that may run at the same time. null: as many as "
         "Airflow's pool and executor allow.",
         examples=[4],
     )

@@ -55,7 +55,7 @@ class ScheduleSettings(Section):
         default=2, description="How often a failed step is tried again.", examples=[5]
     )
     retry_delay: Duration = Field(
-        default=timedelta(seconds=30), description="Wait before the first retry.", examples=["1m"]
+        default=timedelta(seconds=30), description="How long to wait before the first retry.", examples=["1m"]
     )
     retry_exponential_backoff: bool = Field(
         default=True, description="Double the wait with each retry.", examples=[False]
@@ -84,6 +84,6 @@ class ScheduleSettings(Section):
     )
     pool: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
         default="default_pool",
-        description="Airflow pool that the steps take a slot of.",
+        description="Airflow pool in which each step takes a slot.",
         examples=["warehouse"],
     )

@@ -22,7 +22,7 @@ class ShowroomConfig(Section):
 
     title: Line | None = Field(
         default=None,
-        description="Name shown in the Showroom; without it the model's name.",
+        description="Name shown in the Showroom; null: the model's name.",
         examples=["Customer churn"],
     )
     cases: Query | None = Field(
@@ -33,7 +33,7 @@ class ShowroomConfig(Section):
     )
     search: ColumnNames = Field(
         default=(),
-        description="Columns that a search looks into; without any, the key.",
+        description="Columns to search; empty: the key.",
         examples=[["id", "name"]],
     )
     truth: ColumnName | None = Field(
