@@ -125,7 +125,7 @@ class OpenDatabase:
             raise DatabaseError(
                 self.conn_id,
                 "beginning a snapshot",
-                f"no way is known to let several queries see the same data on {self.engine.name}",
+                f"{self.engine.name} is not known to let several queries read one snapshot",
             )
         self.rollback()
         for statement in self.engine.snapshot:

@@ -138,7 +138,8 @@ class LimitedDatabase:
             return self._lane.run(work, limit_s)
         except LaneBlocked:
             if was_abandoned:
-                said = f"this connection to {self._server()} was given up before: it had not answered in time"
+                said = f"this connection to {self._server()} was closed earlier, because the server had not "
+                "answered in time"
                 raise ServerSilent(self.conn_id, doing, said) from None
             self._abandon()
             raise ServerSilent(self.conn_id, doing, self._silence(limit_s, doing)) from None
@@ -148,7 +149,7 @@ class LimitedDatabase:
         limit = f"{limit_s:g} s, " + ("task_timeout" if is_task else f"the limit of {doing}")
         return (
             f"no answer from {self._server()} within {limit}; the server is silent or overloaded, or the "
-            "network drops its packets; this connection was given up"
+            "network drops its packets; this connection was closed"
         )
 
     def _server(self) -> str:

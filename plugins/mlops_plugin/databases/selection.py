@@ -67,9 +67,9 @@ def _ordered(query: str, engine: str, *, is_limited: bool) -> tuple[str, str]:
     lost = [term.part.text for term in parts.order_terms if term.outside is None]
     if lost and is_limited:
         raise QueryError(
-            f"ORDER BY {lost[0]}: the query does not return this, so nobody can tell which rows of a part of "
-            "it are the first; select it under a name of its own, e.g. AS sorted_by, and write ORDER BY "
-            "sorted_by, or dispatch without a row limit"
+            f"ORDER BY {lost[0]}: the query does not return this expression, so a limit cannot keep its "
+            "order; select it under another name, e.g. AS sorted_by, and write ORDER BY sorted_by, or "
+            "dispatch without a row limit"
         )
     if not engine_named(engine).orders_subqueries and parts.order is not None and parts.limit is None:
         inner = inner[: parts.order.start] + inner[parts.order.end :]

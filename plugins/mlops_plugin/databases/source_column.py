@@ -43,7 +43,7 @@ class SourceColumn:
         name = self.engine.enclose(self.name)
         exact = instead.format(name) if instead else self.engine.exact_text(name)
         double = self.engine.as_double(name)
-        first, then = exact, f", or {double} if rounding does no harm"
+        first, then = exact, f", or {double} if rounding is acceptable"
         if self.is_exact is True or not is_number:
             then = ""
         elif self.is_feature:
@@ -62,9 +62,9 @@ class SourceColumn:
         for word in words[:_MOST_WORDS]:
             fix = f"NULLIF({fix}, {text_literal(word)})"
         return UnsupportedType(
-            f"connection '{self.conn_id}': column '{self.name}' of type {self.type_name} holds text among "
-            f"its numbers: {shown}{more}{f', first at {place}' if place else ''}; if it means a missing "
-            f"value, write {fix} AS {name} in the query (a CAST to a number would make 0 of it)"
+            f"connection '{self.conn_id}': column '{self.name}' of type {self.type_name} holds text as "
+            f"well as numbers: {shown}{more}{f', first at {place}' if place else ''}; if it means a missing "
+            f"value, write {fix} AS {name} in the query (a CAST to a number would turn it into 0)"
         )
 
 

@@ -41,7 +41,7 @@ _COLUMNS: list[tuple[str, pa.DataType, Any, str | None]] = [
     ("DOUBLE PRECISION", pa.decimal128(38, 2), Decimal("0.01"), "does not hold every number of 38 digits"),
     ("VARCHAR(30)", _TEXT, "züge 🚂 ", None),
     ("CHAR(5)", _TEXT, "abcde", None),
-    ("CHAR(5)", _TEXT, "ab", "change 'ab' in row 1 .* fills up to 5 characters"),
+    ("CHAR(5)", _TEXT, "ab", "change 'ab' in row 1 .* to 5 characters"),
     ("INTEGER", _TEXT, "007", "does not hold every string"),
     ("DATE", pa.date32(), date(2026, 1, 2), None),
     ("DATE", _MOMENT, _FINE, "drops the time of day"),
@@ -59,7 +59,7 @@ _WAYS = {
         *_COLUMNS,
         ("FLOAT", *_REAL[1:]),
         ("VARBINARY(9)", pa.binary(), b"\0a", None),
-        ("BINARY(3)", pa.binary(), b"\0", "fills up to 3 bytes"),
+        ("BINARY(3)", pa.binary(), b"\0", "to 3 bytes"),
     ],
 }
 _CELLS = [

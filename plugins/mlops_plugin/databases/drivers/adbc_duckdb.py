@@ -159,8 +159,9 @@ class DuckdbDatabase(AdbcFile):
             raise DatabaseError(
                 error.conn_id,
                 error.doing,
-                f"another process has the file {self._path} open: DuckDB lets one process at a time write; "
-                f"let it end, or use a server for what runs at the same time\n{error.driver_says}",
+                f"another process has the file {self._path} open: only one process at a time can open a "
+                f"DuckDB file for writing; wait until it ends, or use a database server if dispatches "
+                f"overlap\n{error.driver_says}",
             ) from error
 
     def _described(self, query: str, parameters: Sequence[object]) -> list[SourceColumn]:
@@ -206,7 +207,7 @@ def _arrow_type(column: SourceColumn) -> pa.DataType:
     if declared in _WIDE_NUMBERS:
         if column.is_feature:
             return pa.float64()
-        raise column.refusal("has more digits than an Arrow type holds for sure", is_number=True)
+        raise column.refusal("may have more digits than any Arrow type holds", is_number=True)
     if declared.startswith("DECIMAL(") and not declared.endswith("]"):
         precision, scale = declared.removeprefix("DECIMAL(").rstrip(")").split(",")
         return pa.decimal128(int(precision), int(scale))

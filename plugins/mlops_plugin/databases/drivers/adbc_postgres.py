@@ -126,8 +126,8 @@ class PostgresDatabase(AdbcDatabase):
             if pa.types.is_integer(source):
                 return pa.decimal128(20, 0)
             raise UnsupportedType(
-                f"connection '{self.conn_id}': column '{target.name}' of the table is a NUMERIC, into which "
-                f"values of type {source} are not written exactly; make it a DOUBLE PRECISION: "
+                f"connection '{self.conn_id}': column '{target.name}' of the table is a NUMERIC, which does "
+                f"not store values of type {source} exactly; make it a DOUBLE PRECISION: "
                 f"ALTER COLUMN {self.engine.quote(target.name)} TYPE DOUBLE PRECISION"
             )
         if isinstance(target.type, pa.BaseExtensionType):
@@ -155,7 +155,7 @@ def _plain_type(column: SourceColumn, field: pa.Field) -> pa.DataType:
     if isinstance(field.type, pa.BaseExtensionType) or column.type_name == "oid":
         raise column.refusal("does not arrive as stored")
     if types.is_struct(field.type):
-        raise column.refusal("is a row, which does not arrive as stored")
+        raise column.refusal("is a composite type, which does not arrive as stored")
     if types.is_list(field.type):
         # ADBC makes one dimension of several, and drops the bounds.
         raise column.refusal("is an array, which does not always arrive as stored")

@@ -208,7 +208,7 @@ class MysqlDatabase(OpenDatabase):
                 raise DatabaseError(
                     self.conn_id,
                     f"writing column '{name}'",
-                    "MySQL has no NaN and no infinity, and this column holds one",
+                    "the column holds NaN or infinity, which MySQL cannot store",
                 )
 
 
@@ -219,9 +219,9 @@ def _arrays(columns: Sequence[MysqlColumn], rows: Rows) -> list[pa.Array]:
         try:
             arrays.append(column.exact(next(read)))
         except NotADate as error:
-            raise column.source.refusal(f"holds '{error}', which is no date") from error
+            raise column.source.refusal(f"holds '{error}', which is not a date") from error
         except pa.ArrowInvalid as error:
-            raise column.source.refusal("holds bytes that are no UTF-8") from error
+            raise column.source.refusal("holds text that is not UTF-8") from error
     return arrays
 
 

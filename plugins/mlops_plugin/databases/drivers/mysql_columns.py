@@ -59,7 +59,7 @@ class MysqlColumn:
         if is_set:
             raise self.source.refusal("arrives without its order", instead="CONCAT({0}, '')")
         if kind == "GEOMETRY":
-            raise self.source.refusal("arrives as bytes of its engine's own", instead="ST_AsBinary({0})")
+            raise self.source.refusal("arrives as internal bytes", instead="ST_AsBinary({0})")
         self.kind, self.type = _kind(kind, definition)
 
     def exact(self, array: pa.Array) -> pa.Array:

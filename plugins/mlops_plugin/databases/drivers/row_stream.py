@@ -46,7 +46,7 @@ def require_names(conn_id: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if not name or name in seen:
-            twice = f"it returns two columns '{name}'" if name else "it returns a column without a name"
+            twice = f"it returns two columns named '{name}'" if name else "it returns a column without a name"
             raise DatabaseError(
                 conn_id, "running the query", f"{twice}; give each its own name: SELECT ... AS name"
             )
@@ -91,7 +91,7 @@ def _doubles(texts: pa.Array, wanted: pa.DataType) -> pa.Array:
     # Arrow makes an infinity of a number that is too large.
     is_too_large = pc.and_(pc.is_inf(numbers), pc.invert(pc.match_substring(texts, "inf", ignore_case=True)))
     if pc.any(is_too_large).as_py():
-        raise pa.ArrowInvalid("a number beyond every double")
+        raise pa.ArrowInvalid("a number outside the range of a double")
     return numbers
 
 

@@ -115,14 +115,16 @@ class Engine:
         """One name, quoted. Raises `SinkError` for a name that the engine would refuse or cut short."""
         length = len(identifier.encode() if self.limit_counts_bytes else identifier)
         if not identifier or "\0" in identifier:
-            raise SinkError(f"{identifier!r} is no name for a table or column: it is empty or holds a NUL")
+            raise SinkError(f"{identifier!r} is not a name of a table or column: it is empty or holds a NUL")
         if length > self.name_limit:
             unit = "bytes" if self.limit_counts_bytes else "characters"
             raise SinkError(
                 f"the name {identifier!r} has {length} {unit}; {self.name} allows {self.name_limit}"
             )
         if not self.names_beyond_bmp and any(ord(character) > _BEYOND_BMP for character in identifier):
-            raise SinkError(f"the name {identifier!r} holds a character that {self.name} allows in no name")
+            raise SinkError(
+                f"the name {identifier!r} holds a character that {self.name} does not allow in names"
+            )
         return self.enclose(identifier)
 
     def enclose(self, identifier: str) -> str:
@@ -159,8 +161,8 @@ class Engine:
         precision, scale = digits_of(arrow_type)
         if not 0 <= scale <= precision <= self.max_precision:
             raise UnsupportedType(
-                f"{self.name} has no decimal of {precision} digits, {scale} of them after the point "
-                f"(at most {self.max_precision}); cast it in the query, e.g. to text"
+                f"{self.name} has no decimal of {precision} digits, {scale} of them after the "
+                f"decimal point (at most {self.max_precision}); cast it in the query, e.g. to text"
             )
         return self.column_types[kind].format(precision=precision, scale=scale)
 
@@ -237,7 +239,7 @@ class Engine:
     def alteration(self, table: str, column: str, wanted: str) -> str:
         """What to do so that a (quoted) column of a (quoted) table has another type."""
         del table
-        return f"make it {column} {wanted}, or what this engine calls that"
+        return f"change it to {column} {wanted}, or this engine's name for that type"
 
     def columns_query(self) -> str | None:
         """A query for the column names of the quoted table `?`; no row without the table.

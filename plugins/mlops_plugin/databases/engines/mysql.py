@@ -79,8 +79,8 @@ class Mysql(Engine):
         """Texts share what room the other columns leave: an index takes 3,072 bytes of a row."""
         if len(arrow_types) > _MOST_INDEX_COLUMNS:
             raise SinkError(
-                f"a key of {len(arrow_types)} columns: {self.name} takes {_MOST_INDEX_COLUMNS} in an index "
-                "(mode append adds dispatch_id to them); make one column of several in the query"
+                f"a key of {len(arrow_types)} columns: {self.name} allows {_MOST_INDEX_COLUMNS} in an index "
+                "(mode append adds dispatch_id); combine several into one column in the query"
             )
         types = super().index_types(arrow_types)
         texts = [kind for kind in types if kind == self.column_types["key_text"]]
@@ -115,7 +115,7 @@ class Mysql(Engine):
             if engine is not None and transactions != "YES":
                 raise SinkError(
                     f"connection '{database.conn_id}': table {table} uses the engine {engine}, which has no "
-                    "transactions: a dispatch that fails half-way would stay there; run "
+                    "transactions: rows of a dispatch that fails half-way would remain; run "
                     f"ALTER TABLE {table.quoted(self)} ENGINE=InnoDB"
                 )
 

@@ -85,7 +85,7 @@ class Sqlite(Engine):
 
     def alteration(self, table: str, column: str, wanted: str) -> str:
         del table
-        return f"make a new table with {column} {wanted} (SQLite alters no column's type)"
+        return f"create a new table with {column} {wanted} (SQLite cannot change a column's type)"
 
     def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
         found = read_rows(database, _COLUMNS, _place(table))

@@ -98,7 +98,7 @@ _ROUNDS = {
     ("float32", "decimal"): "rounds a float to its decimal places",
     ("timestamp", "date"): "drops the time of day",
     ("timestamp_utc", "date"): "drops the time of day",
-    ("int", "bool"): "makes every number but 0 the same",
+    ("int", "bool"): "stores every number but 0 as the same value",
 }
 
 
@@ -116,5 +116,5 @@ def _loss_by_affinity(column: TableColumn, kind: str, arrow_type: pa.DataType) -
     if kind in ("float32", "float64") and column.kind == "text":
         return "turns numbers into text with 15 digits"
     if kind == "decimal" and column.kind not in ("text", "none"):
-        return f"makes a double of a {arrow_type}"
+        return f"converts {arrow_type} to a double"
     return None

@@ -122,9 +122,9 @@ class DispatchesTable:
     def missing(self) -> str:
         """What it means that the table is missing, and what to do."""
         return (
-            f"connection '{self.database.conn_id}': there is no table {NAME} beside {self.sink.table}: an "
-            "older dispatch that ends late can replace newer predictions, or release rows that were rejected "
-            "later; create it:\n"
+            f"connection '{self.database.conn_id}': there is no table {NAME} next to {self.sink.table}: an "
+            "older dispatch that ends late can replace newer predictions, or release rows that were "
+            "rejected later; create it:\n"
             f"{self.create_statement()}"
         )
 
@@ -139,8 +139,8 @@ class DispatchesTable:
         if missing:
             names = ", ".join(f"'{name}'" for name in missing)
             raise SinkError(
-                f"connection '{self.database.conn_id}': table {self.name} has no column {names}; drop it and "
-                f"create it again:\n{self.create_statement()}"
+                f"connection '{self.database.conn_id}': table {self.name} has no column {names}; drop the "
+                f"table and create it again:\n{self.create_statement()}"
             )
         return True
 
@@ -179,8 +179,8 @@ class DispatchesTable:
         last_id, own_id, own_number, newer_ones = map(int, found)
         if own_id and own_number > registration.order.number:
             raise StaleTry(
-                f"connection '{self.database.conn_id}': another try of this dispatch read its source later "
-                f"and has written {self.sink.table} already; this try writes nothing"
+                f"connection '{self.database.conn_id}': another try of this dispatch, which read its source "
+                f"later, has already written to {self.sink.table}; this try writes nothing"
             )
         count = 0 if registration.is_forced else newer_ones
         return Standing(own_id or last_id + 1, own_id > 0, count)

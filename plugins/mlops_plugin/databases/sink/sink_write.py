@@ -91,15 +91,15 @@ class SinkWrite:
     def _refuse_count(self, found: int) -> None:
         raise SinkError(
             f"connection '{self.database.conn_id}': {self.rows.count} rows were sent to {self.sink.table}, "
-            f"but {found} arrived; a trigger, a rule, or a collation that takes two keys for one changes them"
+            f"but {found} arrived; check for a trigger, a rule, or a collation that treats two keys as equal"
         )
 
     def _twice(self, found: str) -> str:
-        own = " and its unique key has to include dispatch_id" if self.sink.mode == "append" else ""
+        own = " and its unique key must include dispatch_id" if self.sink.mode == "append" else ""
         key = ", ".join(self.key)
         return (
             f"connection '{self.database.conn_id}': {self.sink.table} would hold a key ({key}) twice: "
-            f"{found}; each key has to be there once per dispatch{own}"
+            f"{found}; each key must occur once per dispatch{own}"
         )
 
     def refuse_duplicates(self, table: str, condition: str = "1 = 1") -> None:
@@ -117,4 +117,4 @@ class SinkWrite:
         parameters = [self.dispatch_id] if "?" in condition else []
         for *values, times in read_rows(self.database, query, parameters):
             sample = ", ".join(f"{name} = {value}" for name, value in zip(self.key, values, strict=True))
-            raise KeyColumnError(self._twice(f"{sample} comes {times} times"))
+            raise KeyColumnError(self._twice(f"{sample} occurs {times} times"))

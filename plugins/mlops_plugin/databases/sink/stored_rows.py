@@ -69,7 +69,7 @@ class StoredRows:
             self._refuse_lost_numbers(stored, field.name)
         if holds_other_years(stored):
             raise SinkError(
-                f"column '{field.name}' holds a date outside the years 1 to 9999, which would not come back; "
+                f"column '{field.name}' holds a date outside the years 1 to 9999, which cannot be read back; "
                 "cast it to text in the query, or leave such rows out"
             )
         if not self._engine.stores_nul and pa.types.is_string(stored.type):
@@ -96,7 +96,7 @@ class StoredRows:
         if has_nul(values) and (row := first_true(pc.match_substring(values, "\0"))) is not None:
             raise SinkError(
                 f"column '{column}' holds a text with a NUL character in row {self.count + row + 1} of the "
-                f"dispatch, which {self._engine.name} cannot store; take it out in the query"
+                f"dispatch, which {self._engine.name} cannot store; remove it in the query"
             )
 
 

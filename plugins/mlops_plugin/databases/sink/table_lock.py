@@ -43,4 +43,4 @@ def _holder(database: Database, table: TableName) -> str:
     found = ""
     with suppress(DatabaseError):  # what is known already must not get lost
         found = database.engine.lock_holder(database, table)
-    return f"it is held by {found}" if found else "the database does not tell who holds it"
+    return f"held by {found}" if found else "the database does not report who holds it"

@@ -104,6 +104,6 @@ def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:
         column, ours, theirs = next(each for each in found if each[1] != each[2])
         raise KeyColumnError(
             f"connection '{write.database.conn_id}': {write.sink.table} holds the key {column} = {theirs!r}, "
-            f"which its collation takes for the {ours!r} of this dispatch: one would take the other's place; "
-            "give the column a collation under which they differ, or make such keys alike in the query"
+            f"which its collation treats as equal to {ours!r} of this dispatch: one would replace the other; "
+            "give the column a collation that distinguishes them, or make such keys equal in the query"
         )

@@ -98,12 +98,12 @@ def _rules(column: TableColumn, kind: str, engine: Engine) -> Iterator[_Rule]:
         yield from _rules_of_texts(column, engine)
     if kind in ("text", "binary") and column.kind == "fixed binary":
         size = column.octets or 0
-        yield _Rule(f"fills up to {size} bytes", _other_size(pc.binary_length, size))
+        yield _Rule(f"pads to {size} bytes", _other_size(pc.binary_length, size))
     if kind == "int" and column.kind in _MOST_EXACT:
         most = _MOST_EXACT[column.kind]
         yield _Rule(f"holds integers up to {most} exactly", _beyond(-most, most))
     if kind == "int" and column.kind == "year":
-        yield _Rule("takes other numbers for 1901 to 2155", _beyond(1901, 2155))
+        yield _Rule("stores only 1901 to 2155 unchanged", _beyond(1901, 2155))
     if kind in _MOMENTS and column.kind in _MOMENTS and column.fraction < 6:
         loss = f"has {column.fraction} digits for the fraction of a second"
         yield _Rule(loss, _finer_than(column.fraction))
@@ -112,12 +112,12 @@ def _rules(column: TableColumn, kind: str, engine: Engine) -> Iterator[_Rule]:
 def _rules_of_texts(column: TableColumn, engine: Engine) -> Iterator[_Rule]:
     size, octets = column.characters, column.octets
     if size is not None and column.kind == "char" and not engine.trims_char:
-        yield _Rule(f"fills up to {size} characters", _other_size(pc.utf8_length, size))
+        yield _Rule(f"pads to {size} characters", _other_size(pc.utf8_length, size))
     elif size is not None:
         # Blanks at the end are cut without an error, strict mode or not.
         yield _Rule(f"has room for {size} characters", _longer_than(size, pc.utf8_length), _LONGER)
         if column.kind == "char":
-            yield _Rule("drops blanks at the end", lambda values: pc.ends_with(values, " "))
+            yield _Rule("drops trailing blanks", lambda values: pc.ends_with(values, " "))
     if octets is not None and column.kind == "text":
         yield _Rule(f"has room for {octets} bytes", _longer_than(octets, pc.binary_length), _LONGER)
     if column.kind == "enum" and engine.folds_enum:
@@ -134,13 +134,13 @@ def _rules_of_texts(column: TableColumn, engine: Engine) -> Iterator[_Rule]:
         "timestamp": f"^{_DAY}[ T]{_CLOCK}{_fraction(column.fraction)}$",
     }
     if column.kind in patterns:
-        yield _Rule(f"writes a {column.kind} in another way", _unlike(patterns[column.kind]))
+        yield _Rule(f"changes how a {column.kind} is written", _unlike(patterns[column.kind]))
 
 
 def _rules_of_affinity(column: TableColumn, kind: str, _engine: Engine) -> Iterator[_Rule]:
     if kind == "text" and column.kind not in ("text", "none"):
         yield _Rule(
-            "makes a number of a text that looks like one",
+            "converts text that looks like a number",
             lambda values: pc.match_substring_regex(values, _SQLITE_NUMBER),
         )
     if kind == "int" and column.kind in _MOST_EXACT:

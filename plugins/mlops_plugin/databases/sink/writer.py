@@ -45,8 +45,8 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     _require_columns(batches.schema, key)
     if sink.mode == "upsert" and not database.engine.supports_upsert:
         raise SinkError(
-            f"connection '{database.conn_id}': this engine is not known well enough for mode upsert; "
-            "use append or replace"
+            f"connection '{database.conn_id}': mode upsert is not supported on this engine; use "
+            "append or replace"
         )
     table = TableName.parse(sink.table)
     searched = request.is_searched_by_key
@@ -198,4 +198,4 @@ def _require_columns(schema: pa.Schema, key: tuple[str, ...]) -> None:
             f"the predictions have no key column {', '.join(repr(name) for name in missing)}"
         )
     if DISPATCH_ID not in schema.names:
-        raise SinkError("the predictions do not say which dispatch they belong to: column 'dispatch_id'")
+        raise SinkError("the predictions have no column 'dispatch_id', which names their dispatch")

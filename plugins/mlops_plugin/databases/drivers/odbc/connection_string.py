@@ -24,7 +24,7 @@ def connection_string(spec: ConnectionSpec) -> str:
     given = str(extra.get("connection_string") or "").strip().rstrip(";")
     if not (given or extra.get("driver") or extra.get("dsn")):
         raise ConnectionUnusable(
-            f"connection '{spec.conn_id}' names no ODBC driver; put one into its extra, "
+            f"connection '{spec.conn_id}' names no ODBC driver; add one to its extra, "
             'e.g. {"driver": "MariaDB Unicode"}, or a data source: {"dsn": "..."}'
         )
     attributes = [f"{key}={_value(value)}" for key, value in _attributes(spec)]

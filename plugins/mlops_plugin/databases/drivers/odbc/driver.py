@@ -135,7 +135,7 @@ class OdbcDatabase(OpenDatabase):
 
         if found := parse_query(query, self.engine.name).question_marks:
             raise QueryError(
-                f"connection '{self.conn_id}': ODBC takes the {found[0].text} in the query for a parameter; "
+                f"connection '{self.conn_id}': ODBC reads the {found[0].text} in the query as a parameter; "
                 "write jsonb_exists(a, b) for a ? b, jsonb_exists_any for ?|, jsonb_exists_all for ?& and "
                 "jsonb_path_exists for @?, or use a connection of type postgres"
             )
@@ -303,8 +303,8 @@ class OdbcDatabase(OpenDatabase):
     def _warn_of_memory(self) -> None:
         version = ".".join(map(str, self._manager.driver_version()))
         _log.warning(
-            "connection '%s': MariaDB's ODBC driver %s holds the whole result in memory, and this has more "
-            "than %s rows; read it in pages (source.pages), install version %s or later, or use a "
+            "connection '%s': MariaDB's ODBC driver %s holds the whole result in memory, and this one has "
+            "more than %s rows; read it in pages (source.pages), install version %s or later, or use a "
             "connection of type mysql",
             self.conn_id,
             version,

@@ -17,11 +17,11 @@ class MysqlRules(OdbcRules):
             case "bit" if column.sql_type != BIT:
                 raise source.refusal("arrives as bytes", instead="CAST({0} AS DECIMAL(20, 0))")
             case "geometry":
-                raise source.refusal("arrives as bytes of its engine's own", instead="ST_AsBinary({0})")
+                raise source.refusal("arrives as internal bytes", instead="ST_AsBinary({0})")
             case "decimal" if column.precision == column.scale:
                 # For the sign and the zero before the point, there is room only if one more digit could be.
                 if column.precision == MOST_DIGITS:
-                    raise source.refusal("with no digit before the point arrives without the last one")
+                    raise source.refusal("without a digit before the point loses its last digit")
                 return pa.decimal128(column.precision, column.scale)
             case "float":
                 return pa.float32()  # what it holds; it is fetched as a double, see `fetched_type`
@@ -62,4 +62,4 @@ class MysqlRules(OdbcRules):
             condition = f"MONTH({name}) = 0 OR DAY({name}) = 0"
         else:
             return []
-        return [Unreadable(condition, "holds zeros for a date, or a time outside one day")]
+        return [Unreadable(condition, "holds a zero date, or a time outside one day")]

@@ -36,8 +36,8 @@ def unreadable_value(
             return _too_long_a_time(columns, schema)
         where = " or ".join(f"'{column.name}' of type {column.type_name}" for column in texts)
         return UnsupportedType(
-            f"connection '{error.conn_id}': column {where} holds a value of {size[1]} bytes, and there is "
-            f"room for {room_bytes}; set max_text_bytes of the source to {size[1]} or more"
+            f"connection '{error.conn_id}': column {where} holds a value of {size[1]} bytes, but at most "
+            f"{room_bytes} are read; set source.max_text_bytes to {size[1]} or more"
         )
     if "invalid UTF-8" in error.driver_says and texts and text_bytes:
         return texts[0].refusal("holds text that is not UTF-8", instead=text_bytes)

@@ -89,4 +89,4 @@ class OdbcRules:
 def _size(column: OdbcColumn) -> str:
     if column.sql_type not in _DECIMALS:  # as psqlodbc announces it, see `NumericAs` in the driver
         return "without a precision"
-    return f"with {column.precision} digits, {column.scale} after the point"
+    return f"with {column.precision} digits, {column.scale} after the decimal point"

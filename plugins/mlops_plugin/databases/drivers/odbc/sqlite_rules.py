@@ -49,11 +49,19 @@ class SqliteRules(OdbcRules):
     def unreadable(self, source: SourceColumn, column: OdbcColumn) -> list[Unreadable]:
         name = source.engine.enclose(column.name)
         if column.sql_type in _INTEGERS:
-            return [Unreadable(f"typeof({name}) NOT IN ('integer', 'null')", "holds what is no integer")]
+            return [
+                Unreadable(
+                    f"typeof({name}) NOT IN ('integer', 'null')", "holds a value that is not an integer"
+                )
+            ]
         return [
-            Unreadable(f"typeof({name}) NOT IN ('text', 'null')", "holds what is no text"),
+            Unreadable(f"typeof({name}) NOT IN ('text', 'null')", "holds a value that is not text"),
             Unreadable(
                 f"length(CAST({name} AS BLOB)) > {column.length}", f"is longer than {column.length} bytes"
             ),
-            Unreadable(f"instr({name}, char(0)) > 0", "holds a NUL, where its driver ends", _BYTES),
+            Unreadable(
+                f"instr({name}, char(0)) > 0",
+                "holds a NUL character, at which the driver cuts it off",
+                _BYTES,
+            ),
         ]
