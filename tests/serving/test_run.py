@@ -181,14 +181,14 @@ def test_rows_of_a_request_need_no_key(showroom: Showroom, workshop: Workshop) -
     ("wanted", "said"),
     [
         (Wanted(), "has 0 rows"),
-        (Wanted(rows=[{"a": 1}, {"a": "one"}]), "do not make columns of one type"),
-        (Wanted(rows=[{"a": 10**400}]), "do not make columns of one type"),
-        (Wanted(rows=[{"a": "\ud800"}]), "do not make columns of one type"),
-        (Wanted(keys=[(10**30,)]), "is no int64"),
-        (Wanted(keys=[("\ud800",)]), "is no int64"),
+        (Wanted(rows=[{"a": 1}, {"a": "one"}]), "cannot be converted to columns"),
+        (Wanted(rows=[{"a": 10**400}]), "cannot be converted to columns"),
+        (Wanted(rows=[{"a": "\ud800"}]), "cannot be converted to columns"),
+        (Wanted(keys=[(10**30,)]), "is not a valid int64"),
+        (Wanted(keys=[("\ud800",)]), "is not a valid int64"),
         (Wanted(keys=[(None,)]), "are not .* among the cases"),
         (Wanted(keys=[(1, 2)]), r"a key has 1 values \(id\), found 2"),
-        (Wanted(keys=[("1 OR 1=1",)]), "'1 OR 1=1' is no int64"),
+        (Wanted(keys=[("1 OR 1=1",)]), "'1 OR 1=1' is not a valid int64"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_told_so(

@@ -46,7 +46,7 @@ class StoreAddress:
             file = database_file(connection, airflow_home)
             if file is None:
                 raise ConnectionUnusable(
-                    f"connection '{connection.conn_id}': the event store cannot be in memory; name a file"
+                    f"connection '{connection.conn_id}': the event store cannot be in memory; set a file"
                 )
             return cls(connection, file, limits)
         if connection.conn_type not in DRIVERS:

@@ -51,7 +51,7 @@ def require_newest(connection: sa.Connection, token: TryToken) -> None:
             raise TrySuperseded(
                 f"dispatch {token.dispatch_id}: '{row.step}' was started again (try {row.try_number}, "
                 f"{row.at:%Y-%m-%d %H:%M:%S} UTC) after this try of '{token.step}' had started; this try "
-                "changes nothing from here on"
+                "makes no more changes"
             )
 
 

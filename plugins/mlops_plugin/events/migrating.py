@@ -98,7 +98,7 @@ def _alone(engine: sa.Engine, address: StoreAddress) -> Iterator[sa.Connection]:
         if not lock_for_upgrade(connection, LOCK_TIMEOUT_S):
             raise EventStoreError(
                 f"event store ({address}): another upgrade has been running for {LOCK_TIMEOUT_S} s; "
-                "wait for it, or end its connection"
+                "wait for it, or close its connection"
             )
         yield connection
         connection.commit()
@@ -138,5 +138,5 @@ def refuse_newer(found: str | None, address: StoreAddress) -> None:
     if found is not None and found > SCHEMA_VERSION:
         raise EventStoreError(
             f"event store ({address}): the tables have version {found}, newer than this code, "
-            f"which knows {SCHEMA_VERSION}; install the version of mlops-plugin that upgraded them"
+            f"which supports {SCHEMA_VERSION}; install the version of mlops-plugin that upgraded them"
         )

@@ -47,8 +47,8 @@ def take_number(store: EventStore, model: str, dispatch_id: str, interval_end: d
         except _NumberTaken:
             continue  # another process was faster; the next number is free
     raise EventStoreError(
-        f"event store: other dispatches of {model} took each number first, {_ATTEMPTS} times in a row; "
-        "try again"
+        f"event store: other dispatches of {model} took the next number first, {_ATTEMPTS} times in a "
+        "row; try again"
     )
 
 

@@ -151,7 +151,7 @@ def summarise(dispatch: DispatchRecord | None, event: EventRecord) -> DispatchRe
 def _first(event: EventRecord) -> DispatchRecord:
     if not isinstance(event.details, DispatchIdentity):
         raise ValueError(  # noqa: TRY004 -- an event in a wrong place, no wrong argument
-            f"the first event of dispatch {event.dispatch_id} is not its beginning"
+            f"the first event of dispatch {event.dispatch_id} is not its start"
         )
     identity = vars(event.details)
     return DispatchRecord(**identity, state="running", created_at=event.at, updated_at=event.at)

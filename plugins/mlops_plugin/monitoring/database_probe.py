@@ -71,7 +71,7 @@ class DatabaseProbe:
                         f"event store ({address}): there is no such file; run: mlops db upgrade"
                     )
                 engine.connect().close()
-            with self.notes.step(QUERY), translate_errors(address, "asking for no rows"):
+            with self.notes.step(QUERY), translate_errors(address, "querying the columns"):
                 if table is None:
                     check_schema(engine, address)
                 else:

@@ -90,7 +90,7 @@ def model_state(
     if not dag.is_paused and (overdue := _overdue(dag, now, period, late_after)):
         return overdue
     if dag.is_paused:
-        return ModelState("paused", "it is not dispatched until you resume it")
+        return ModelState("paused", "paused: no dispatch starts until you resume it")
     return _at_rest(dag, last)
 
 
@@ -121,7 +121,7 @@ def _running(
     took = now - started
     if allowed is not None and took > allowed:
         return ModelState(
-            "overrun", f"running for {format_period(took)}, longer than the {format_period(allowed)} it has"
+            "overrun", f"running for {format_period(took)}, longer than its limit of {format_period(allowed)}"
         )
     late = started - due if due else timedelta(0)
     began_late = f"; it started {format_period(late)} late" if late > late_after else ""
@@ -139,7 +139,7 @@ def _overdue(
         return missed
     if now - due <= late_after:
         return None
-    waits = "queued, and not started" if is_queued else "nothing has started"
+    waits = "queued, but not started" if is_queued else "nothing has started"
     if period is not None and now - due >= period and not is_queued:
         count = (now - due) // period
         times = "one dispatch" if count == 1 else f"{count} dispatches"

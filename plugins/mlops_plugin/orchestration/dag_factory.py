@@ -131,7 +131,7 @@ def _params() -> dict[str, Param]:
             type=["null", "integer"],
             minimum=1,
             title="Row limit",
-            description="Dispatch at most this many rows; empty for all.",
+            description="Dispatch at most this many rows; leave empty for all.",
         ),
         "dry_run": Param(
             False,

@@ -88,7 +88,7 @@ def _ask_airflow(
     try:
         return find_dags(models, last, now)
     except AirflowRuntimeError as error:
-        failures.append(f"Airflow could not be asked about the timing of the models: {masked(str(error))}")
+        failures.append(f"the timing of the models could not be read from Airflow: {masked(str(error))}")
         return {}
 
 

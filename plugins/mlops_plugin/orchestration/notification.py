@@ -60,7 +60,7 @@ def _settle(notices: Notices, notice: Notice, *, missing: set[str]) -> list[str]
         notices.settle(notice, now)
     if missing and is_too_old:
         change = f"{notice.name}: {notice.change.before} -> {notice.change.after}"
-        return [f"{change} of {notice.change.at:%Y-%m-%d %H:%M UTC} is more than a day old and was given up"]
+        return [f"{change} of {notice.change.at:%Y-%m-%d %H:%M UTC} is more than a day old and was dropped"]
     return []
 
 

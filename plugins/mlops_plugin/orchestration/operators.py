@@ -105,7 +105,7 @@ class StepOperator(BaseOperator):
         except MlopsError as error:
             if not is_final(error, self.step):
                 raise
-            raise AirflowFailException(f"{error} (not retried: it would fail again)") from error
+            raise AirflowFailException(f"{error} (not retried, because it would fail again)") from error
         finally:
             self._is_running = False
         if isinstance(report, PersistReport) and dispatch.is_dry_run:

@@ -67,7 +67,7 @@ def render(
         return str(environment.from_string(query).render(context))
     except (JinjaError, AirflowRuntimeError) as error:
         raise TemplateError(
-            f"models.{model.name}.{path}: {error}; without a DAG run, a query knows data_interval_start, "
+            f"models.{model.name}.{path}: {error}; without a DAG run, a query can use data_interval_start, "
             "data_interval_end, logical_date, ds, ts, params, macros, conn and var"
         ) from error
 
@@ -131,9 +131,9 @@ def require_interval(model: ModelConfig, query: str, interval: Interval) -> None
     start, end = interval
     if start >= end and "data_interval_start" in query:
         raise EmptyInterval(
-            f"models.{model.name}.source.query: it reads rows from data_interval_start on, but the data "
-            f"interval of this run is empty: it begins and ends at {start:%Y-%m-%d %H:%M:%S %Z}; give the "
-            "model a schedule with periods, give the run an interval (`mlops dispatch --interval START "
+            f"models.{model.name}.source.query: it reads rows from data_interval_start on, but this "
+            f"run's data interval is empty: it begins and ends at {start:%Y-%m-%d %H:%M:%S %Z}; use a "
+            "schedule with periods, give the run an interval (`mlops dispatch --interval START "
             "END`), or use logical_date in the query"
         )
 
@@ -146,8 +146,8 @@ def _engine_of(model: ModelConfig) -> Engine:
     engine = expected_engine(connection)
     if engine is None and model.timezone != UTC_NAME:
         raise TemplateError(
-            f"models.{model.name}: how times of {model.timezone} are written depends on the database, and "
-            f"connection '{connection.conn_id}' does not say which one it is; add it to its extra, e.g. "
+            f"models.{model.name}: the form of times in {model.timezone} depends on the database, which "
+            f"connection '{connection.conn_id}' does not name; add it to its extra, e.g. "
             '{"dialect": "postgresql"}'
         )
     return engine or ANSI

@@ -18,8 +18,8 @@ def sync_roles() -> list[str]:
     manager = conf.getimport("core", "auth_manager")
     if not hasattr(manager, "security_manager"):
         raise MlopsError(
-            f"[core] auth_manager is {conf.get('core', 'auth_manager')}: it keeps no roles that permissions "
-            "could be granted to; use airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+            f"[core] auth_manager is {conf.get('core', 'auth_manager')}: it has no roles to grant "
+            "permissions to; use airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
         )
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 

@@ -72,7 +72,7 @@ class Deployment:
         if store.is_file_of(connection, self.airflow_home):
             raise ConnectionUnusable(
                 f"connection '{connection.conn_id}': its SQLite file {store.path} holds the event store; "
-                "rows and events need a file each"
+                "use separate files for rows and events"
             )
 
 

@@ -89,7 +89,7 @@ def _findings(
         rows, engine = _describe(model, deployment, render)
     tried = f"the query on connection '{model.source.connection}'"
     if "source" not in found and engine.is_experimental:
-        tried += f" ({engine.name} is experimental: its SQL was never run on a real server)"
+        tried += f" ({engine.name} is experimental: its SQL has not been tested on a real server)"
     yield _finding(found, name, "source", tried)
 
     cursor = model.source.cursor
@@ -143,7 +143,7 @@ def _findings(
     with _problem(found, "sink.order"):
         _look_at_order(model, deployment)
     if "sink.order" in found:  # only worth a line if it weakens a promise
-        yield _finding(found, name, "sink.order", "keeping older dispatches from newer predictions")
+        yield _finding(found, name, "sink.order", "protecting newer predictions from older dispatches")
     if model.may_reject:
         sink = model.quarantine_sink
         with _problem(found, "quarantine"):
@@ -156,15 +156,13 @@ def _isolation(model: ModelConfig, runtime: Runtime) -> Finding:
     subject = f"models.{model.name}.model.isolation"
     if not isinstance(runtime, ModelProcess):
         is_code = model.model.format != "skops"
-        note = "a joblib or pickle file is code: it can use the task's connections and keys"
+        note = "a joblib or pickle file can run any code: it can use the task's connections and keys"
         return Finding(subject, "the model runs in the task's process", note=note if is_code else None)
     missing = runtime.missing_confinement
     if not missing:
         return Finding(subject, f"the model runs in a process without {', '.join(runtime.confinement)}")
-    note = (
-        f"this kernel does not keep it from: {', '.join(missing)}; serving.require_confinement refuses that"
-    )
-    return Finding(subject, "the model runs in a process of its own", note=note)
+    note = f"this kernel cannot block: {', '.join(missing)}; serving.require_confinement refuses that"
+    return Finding(subject, "the model runs in a separate process", note=note)
 
 
 def _ask_golden_rows(model: ModelConfig, runtime: Runtime, signature: Signature | None) -> None:

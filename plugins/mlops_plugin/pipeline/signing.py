@@ -149,7 +149,9 @@ def _read(file: Path) -> pd.DataFrame:
     }
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise SignatureError(f"'{file}' is none of {', '.join(readers)}; give rows in one of these formats")
+        raise SignatureError(
+            f"'{file}' is not one of {', '.join(readers)}; give rows in one of these formats"
+        )
     try:
         return reader(file)
     except FileNotFoundError as error:

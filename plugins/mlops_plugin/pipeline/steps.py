@@ -103,7 +103,7 @@ def _require_collectable(dispatch: Dispatch, rows: pa.Schema) -> None:
     if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
         raise LimitRefused(
             f"models.{model.name}: {sink.table} is written in mode replace: a dispatch of "
-            f"{dispatch.limits} would leave nothing else in it; make it a dry run, or drop the limit"
+            f"{dispatch.limits} would delete all its other rows; make it a dry run, or remove the limit"
         )
     missing = [column for column in model.key if column not in rows.names]
     if missing:
@@ -134,8 +134,8 @@ def log(dispatch: Dispatch, judge: Judge, shelf: Shelf) -> Collected:
     skipped, artifact_sha256 = collected.whole.skipped_artifact, judge.artifact_sha256
     if skipped is not None and skipped != artifact_sha256:
         raise ArtifactChanged(
-            f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after its "
-            f"predictions were left out of the rows (sha256 {skipped[:12]}..., now "
+            f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after rows "
+            f"with its predictions were left out (sha256 {skipped[:12]}..., now "
             f"{artifact_sha256[:12]}...); clear 'collect' and what follows it in Airflow"
         )
     files = tuple(part.file for part in collected.parts)

@@ -51,8 +51,8 @@ class CaseQueries:
             for semaphore, wait_s in ((door.requests, 0), (self._requests, 0), (door.queries, _WAIT_S)):
                 if not semaphore.acquire(timeout=wait_s):
                     raise ServingBusy(
-                        f"models.{model.name}: too many queries for cases run already; try again in a "
-                        "moment. If they are slow, set a quicker query as showroom.cases"
+                        f"models.{model.name}: too many queries for cases are running; try again in a "
+                        "moment. If they are slow, set a faster query as showroom.cases"
                     )
                 held.callback(semaphore.release)
             yield held.enter_context(open_cases(model, deployment))

@@ -39,14 +39,14 @@ def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
         if types.is_binary(kind) or types.is_fixed_size_binary(kind) or types.is_large_binary(kind):
             return bytes.fromhex(value)
     except (ValueError, KeyError, InvalidOperation) as error:
-        raise CaseError(f"column '{name}': '{value}' is no {kind}; correct the value") from error
+        raise CaseError(f"column '{name}': '{value}' is not a valid {kind}; correct the value") from error
     return value
 
 
 def _int64(text: str) -> int:
     value = int(text)
     if not -(2**63) <= value < 2**63:
-        raise ValueError("no driver takes it as a parameter")
+        raise ValueError("no driver accepts it as a parameter")
     return value
 
 

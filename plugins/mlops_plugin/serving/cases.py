@@ -148,7 +148,7 @@ class Cases:
             gone = ", ".join(_shown(key) for key in keys if self.typed_key(key) not in found)
             raise CaseError(
                 f"models.{self._model.name}: of {len(wanted)} chosen cases {len(wanted) - len(found)} are "
-                f"not (or no longer) among the cases: {gone}; load the list of cases again"
+                f"not among the cases, or no longer: {gone}; reload the list of cases"
             )
         return rows.to_reader()
 

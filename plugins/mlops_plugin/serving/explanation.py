@@ -145,7 +145,7 @@ def _outcome(answer: Mapping[str, Any]) -> str:
         return "score"
     if isinstance(answer.get("prediction"), float):
         return "prediction"
-    raise CaseError("this model answers with labels only: there is no number that a feature could move")
+    raise CaseError("this model answers with labels only: there is no number to explain")
 
 
 def _usual(column: pa.ChunkedArray) -> Usual:

@@ -48,7 +48,7 @@ def given_rows(model: ModelConfig, rows: Sequence[Mapping[str, Any]]) -> pa.Reco
         return pa.Table.from_pylist(numbered).to_reader()
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise CaseError(
-            f"the rows of the request do not make columns of one type each: {error}; send each feature as a "
+            f"the rows of the request cannot be converted to columns: {error}; send each feature as a "
             "number, text, true or false, or null, and of the same type in every row"
         ) from error
 
@@ -65,6 +65,6 @@ def changed_rows(rows: pa.Table, changes: Mapping[str, Any]) -> pa.Table:
         try:
             column = pa.array([typed_value(name, value, kind)] * rows.num_rows, kind)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-            raise CaseError(f"column '{name}': {value!r} is no {kind}; correct the value") from error
+            raise CaseError(f"column '{name}': {value!r} is not a valid {kind}; correct the value") from error
         changed = changed.set_column(rows.schema.get_field_index(name), rows.schema.field(name), column)
     return pa.concat_tables([rows, changed])

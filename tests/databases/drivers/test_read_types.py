@@ -78,7 +78,7 @@ def test_value_arrives_as_stored_or_a_cast_that_keeps_it_is_named(
         case TooLong(size, arrow_type):
             with way.open() as database, pytest.raises(UnsupportedType, match="'a' of type") as error:
                 _read(database, "a", number)
-            assert f"set max_text_bytes of the source to {size} or more" in str(error.value)
+            assert f"max_text_bytes to {size} or more" in str(error.value)
             with way.open(max_text_bytes=size) as database:
                 assert _read(database, "a", number) == (arrow_type, _comparable([*row.values.values()]))
         case Refused(cast, values):

@@ -238,7 +238,7 @@ def test_dictionary_columns_are_checked_by_their_values() -> None:
         ({"min": 1}, pa.date32(), "cannot be compared with date32"),
         ({"max": date(2020, 1, 1)}, pa.float64(), "cannot be compared with double"),
         ({"allowed": ("a",)}, pa.int64(), "allowed value 'a' cannot be compared with int64"),
-        ({"on_violation": "impute", "impute": "x"}, pa.int64(), "impute: 'x' is no int64"),
+        ({"on_violation": "impute", "impute": "x"}, pa.int64(), "impute: 'x' is not a valid int64"),
         ({"type": "number"}, pa.binary(), "type is number, but the query gives binary"),
     ],
 )

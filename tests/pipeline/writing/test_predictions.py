@@ -85,4 +85,5 @@ def test_a_silent_sink_is_given_up_in_time_and_only_a_few_wait_for_it(
             first_predictions(deployment, model, OURS, limit=9, timeout_s=0.2)
         said.append(raised.value.driver_says)
     assert said[0] == "no answer within 0.2 s"
-    assert said[-1] == "earlier reads still wait for an answer; try again later"
+    assert said[-1] != said[0]
+    assert "earlier reads" in said[-1]

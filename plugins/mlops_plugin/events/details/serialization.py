@@ -78,8 +78,8 @@ def read_details(
         what = f"'{step} {kind}'" if step else f"'dispatch {kind}'"
         fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
         raise EventStoreError(
-            f"event store: the details of an event {what} cannot be read: {fields}; they were changed by "
-            "hand, or a newer version has written them: upgrade this one"
+            f"event store: the details of an event {what} cannot be read: {fields}; they were edited by "
+            "hand, or written by a newer version: upgrade this one"
         ) from None  # pydantic quotes what was stored, which may hold a secret
     return details
 

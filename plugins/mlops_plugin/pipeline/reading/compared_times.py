@@ -54,8 +54,9 @@ def require_comparable_times(
 def _in_words(side: TimeComparison, kind: str, value: str) -> str:
     found = f"the {kind} {value!r}" if kind != "null" else "a value that SQLite does not read as a time"
     return (
-        f"SQLite has no type for times: it compares {side.value} with {side.moment} by their characters, and "
-        f"{found} would be missed or read twice; {_remedy(side, kind)}"
+        f"SQLite has no type for times: it compares {side.value} with {side.moment} as text, so {found} "
+        "would "
+        f"be missed or read twice; {_remedy(side, kind)}"
     )
 
 
@@ -69,7 +70,7 @@ def _remedy(side: TimeComparison, kind: str) -> str:
     if kind == "text":
         return (
             f"compare datetime({value}) with '{{{{ data_interval_start }}}}' (in_timezone('UTC') if the "
-            "texts have an offset), or days with '{{ data_interval_start.date() }}'; a text that is no time "
-            "in ISO form needs an expression that makes it one"
+            "texts have an offset), or days with '{{ data_interval_start.date() }}'; convert texts that are "
+            "not ISO times with an expression"
         )
-    return "write an expression that makes a text like 2026-01-31 06:00:00 of each value"
+    return "write an expression that converts each value to text like 2026-01-31 06:00:00"

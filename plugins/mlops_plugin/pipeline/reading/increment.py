@@ -78,7 +78,7 @@ class Increment:
         if values.null_count:
             raise CursorError(
                 f"{self._where}.column: '{self._cursor.column}' is NULL in {values.null_count} of "
-                f"{batch.num_rows} rows, which would never count as new; give them a value in the query, "
+                f"{batch.num_rows} rows, which would never be read as new; give them a value in the query, "
                 f"e.g. COALESCE({self._cursor.column}, created_at), or leave them out"
             )
         greatest = _greatest(self._where, values)
@@ -87,8 +87,8 @@ class Increment:
         if known is not None and not _is_comparable(known, greatest):
             raise CursorError(
                 f"{self._where}.column: '{self._cursor.column}' holds values of type {kind}, but its "
-                f"watermark or the rows before are of type {kind_of(known)}; cast it in the query, or "
-                "set the mark again with `mlops cursor`"
+                f"watermark or earlier rows are of type {kind_of(known)}; cast it in the query, or set the "
+                "watermark again with `mlops cursor`"
             )
         check_lag(self._where, self._cursor.lag, kind)
         if self._greatest is None or _instant(self._greatest) < _instant(greatest):
@@ -266,7 +266,7 @@ def _times(where: str, texts: pa.Array) -> pa.Array:
         except pa.ArrowInvalid as error:
             problem = problem or error
     raise CursorError(
-        f"{where}.column: not all of its texts are times of one form, all with a time zone or without: "
+        f"{where}.column: its texts are not all times in the same form, all with or all without a time zone: "
         f"{problem}; write times as 2026-01-31 06:00:00, and correct or leave out the others in the query"
     ) from problem
 

@@ -83,8 +83,8 @@ def open_in_order(
                 return
     raise DispatchesOverlap(
         f"models.{dispatch.model.name}: {_ATTEMPTS} times in a row another dispatch of this model began "
-        "while this one waited for its first row, so nobody can tell whose rows are newer; let fewer run at "
-        "once (max_active_runs), or try again"
+        "while this one waited for its first row, so it is unknown which has the newer rows; let fewer run "
+        "at once (max_active_runs), or try again"
     )
 
 

@@ -60,21 +60,21 @@ def _problem(model: ModelConfig, parts: QueryParts, *, is_source: bool = True) -
         return "a query is one statement, but text follows its ';'; keep one statement"
     if not parts.is_query:
         return (
-            f"a query must be a SELECT, found {parts.verb}; write the SELECT itself, or run this in a job of "
-            "its own and select from the table that it fills"
+            f"a query must be a SELECT, found {parts.verb}; write the SELECT itself, or run this statement "
+            "in "
+            "a separate job and select from the table that it fills"
         )
     chooses = next(_settings_that_choose(model), None) if is_source else None
     if parts.limit is not None and chooses is not None:
         return (
             f"{parts.limit.text!r} cuts off rows before {chooses} chooses among them, so some would never be "
-            "read; remove it, or remove that setting; `mlops dispatch --limit` and a run's row limit cut off "
-            "afterwards"
+            "read; remove it or that setting; `mlops dispatch --limit` and a run's row limit apply afterwards"
         )
     if parts.nested_limit is not None and chooses is not None:
         return (
             f"{parts.nested_limit!r} in a subquery cuts off rows before {chooses} chooses among them, so "
-            "some would never be read; remove it, or remove that setting; if these rows are what you "
-            "mean, put the subquery into a view"
+            "some would never be read; remove it or that setting; if you want only these rows, put the "
+            "subquery into a view"
         )
     return None
 

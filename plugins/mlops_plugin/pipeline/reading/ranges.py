@@ -56,7 +56,7 @@ def as_numbers(least: Any, greatest: Any, what: str, instead: str) -> tuple[int,
         return _number(least), _number(greatest)
     except TypeError:
         raise PartitionError(
-            f"{what} holds values like {str(least)[:50]!r}; ranges need numbers, dates or timestamps; "
+            f"{what} holds values such as {str(least)[:50]!r}; ranges need numbers, dates or timestamps; "
             f"{instead}"
         ) from None
 

@@ -76,7 +76,7 @@ def _rows_left(model: ModelConfig, dispatch_id: str, store: EventStore, deployme
         rows = count_predictions(deployment, model, dispatch_id, timeout_s=_COUNTING_S)
     except MlopsError as error:
         _log.warning("counting the rows of dispatch %s failed: %s", dispatch_id, error)
-        return f"; whether rows of it are in {model.sink.table} could not be asked"
+        return f"; whether {model.sink.table} has rows of it could not be checked"
     return f"; {rows} rows of it are in {model.sink.table}" if rows else ""
 
 
@@ -143,7 +143,7 @@ def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -
 
 def _close_after_success(record: DispatchRecord, store: EventStore) -> bool:
     """Airflow calls a run a success also if a person has marked it; only `persist` makes a dispatch one."""
-    reason = "Airflow: the run ended in success, by hand or after a cleared task"
+    reason = "Airflow: the run ended with success, set by hand or after a cleared task"
     if record.rows_persisted is not None:
         return store.reconcile(record.dispatch_id, "succeeded", reason)
     unmet = "but 'persist' has not succeeded since the last 'infer' began; clear the run to dispatch its rows"
@@ -156,11 +156,15 @@ def _close_without_run(
     # The Showroom's processes keep their runs' events for a moment: only silence shows that one has ended.
     worker = _last_worker(record, store) if record.origin != "showroom" else None
     if worker is not None and worker.is_gone is not None:
-        reason = f"its process {worker.pid} on {worker.host} ended without recording how the dispatch ended"
+        reason = (
+            f"its process {worker.pid} on {worker.host} ended without recording the outcome of the dispatch"
+        )
         return worker.is_gone and store.reconcile(record.dispatch_id, "failed", reason)
     longest = showroom_after if record.origin == "showroom" else _LONGEST_WITHOUT_RUN
     if store.now() - record.updated_at < longest:
         return False
     silence = format_duration(longest)
-    reason = f"nothing was recorded for {silence}: its process ended without recording how the dispatch ended"
+    reason = (
+        f"nothing was recorded for {silence}: its process ended without recording the outcome of the dispatch"
+    )
     return store.reconcile(record.dispatch_id, "failed", reason)

@@ -76,7 +76,7 @@ def _intact(read: Callable[[int], pa.Buffer | bytes], blocks: Blocks, path: str)
 def _found(size: int, expected: int) -> str:
     if size != expected:
         return f"{size} bytes, but {expected} were written"
-    return "other bytes than were written"
+    return "its bytes differ from those written"
 
 
 def sealed(note: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def unsealed(note: dict[str, Any], path: str) -> dict[str, Any]:
     """
     seal = note.pop(_SEAL, None)
     if seal not in (None, _crc(note)):
-        raise _damaged(path, "it is not what was written")
+        raise _damaged(path, "it differs from what was written")
     return note
 
 

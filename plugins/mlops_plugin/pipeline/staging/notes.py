@@ -51,8 +51,8 @@ def read_note(kind: type[_Note], shelf: Shelf) -> _Note:
         return from_json(kind, shelf.note(name))
     except ValueError as error:
         raise StagingOutdated(
-            f"staging: the note of step '{name}' was left by another version of this software; clear "
-            "'collect' and what follows it in Airflow"
+            f"staging: the note of step '{name}' was written by another version of this software; "
+            "clear 'collect' and the tasks after it in Airflow"
         ) from error
 
 
@@ -75,8 +75,8 @@ def planned_partition(shelf: Shelf) -> PlannedPartition:
     planned = read_note(Planned, shelf.whole)
     if shelf.partition is None or shelf.partition >= len(planned.partitions):
         raise StagingOutdated(
-            f"staging: partition {shelf.partition} is not among the {len(planned.partitions)} that were "
-            "planned last; clear 'plan' and what follows it in Airflow"
+            f"staging: partition {shelf.partition} is not among the {len(planned.partitions)} of the "
+            "latest plan; clear 'plan' and what follows it in Airflow"
         )
     return PlannedPartition(planned.id, planned.partitions[shelf.partition].partition(), planned.order)
 
@@ -108,8 +108,8 @@ def all_collected(model: ModelConfig, shelf: Shelf) -> AllCollected:
         )
     if len({part.skipped_artifact for part in parts}) > 1:
         raise StagingOutdated(
-            f"models.{model.name}: the artifact changed while partitions were collected without the rows "
-            "that it has predicted; clear 'plan' and what follows it in Airflow"
+            f"models.{model.name}: the artifact changed while partitions left out the rows that it had "
+            "predicted; clear 'plan' and what follows it in Airflow"
         )
     filled = [part for part in parts if part.rows] or list(parts)
     types = _agreed_types(model, filled)
@@ -198,8 +198,8 @@ def require_predicted(model: ModelConfig, logged: Logged, shelf: Shelf) -> tuple
     for made, part in zip(predicted, logged.parts, strict=True):
         if (made.collected, made.artifact_sha256) != (part.file, logged.artifact_sha256):
             raise StagingOutdated(
-                f"models.{model.name}: the predictions are of other rows or of another artifact than "
-                "those logged last; clear 'infer' and what follows it in Airflow"
+                f"models.{model.name}: the predictions do not belong to the rows and the artifact "
+                "that were logged last; clear 'infer' and what follows it in Airflow"
             )
     return predicted
 

@@ -193,7 +193,7 @@ class Shelf:
         if found is None:
             raise StagingError(
                 f"staging: {self.url}/{self._named(name)}.json does not exist: step '{name}' of this "
-                "dispatch has left nothing here, its files were removed, or this worker does not share the "
+                "dispatch wrote nothing here, its files were removed, or this worker does not share the "
                 "folder; clear 'collect' and what follows it in Airflow to dispatch again, and see "
                 "staging.url if workers are on several machines"
             )

@@ -118,7 +118,7 @@ class BoundContract:
             facts.append(f"{one.reason} in {count} of {len(given)} rows, first {_short(first)}")
         return (
             f"models.{self.model}.input.columns.{found[0].column}: {'; '.join(facts)}; on_violation: "
-            f"{rule.on_violation} ends the dispatch; correct the source, or reject or impute such values"
+            f"{rule.on_violation} fails the dispatch; correct the source, or reject or impute such values"
         )
 
 
@@ -133,7 +133,7 @@ def _merged(model: str, name: str, learned: Mapping[str, Any], own: ColumnContra
         return ColumnContract.model_validate({**learned, **said})
     except ValidationError as error:
         raise ContractError(
-            f"models.{model}.input.columns.{name}: together with the baseline it says "
+            f"models.{model}.input.columns.{name}: combined with the baseline, "
             f"{error.errors()[0]['msg'].removeprefix('Value error, ')}; the baseline has "
             f"{', '.join(f'{key}: {_short(value)}' for key, value in learned.items())}"
         ) from error
@@ -160,7 +160,7 @@ def _misfit(found: pa.DataType, rule: ColumnContract) -> str | None:
             return f"allowed value {_short(value)} cannot be compared with {found}; set a type, or cast it"
     is_imputed = rule.on_violation == "impute" and rule.impute is not None
     if is_imputed and _comparable(rule.impute) != comparable:
-        return f"impute: {_short(rule.impute)} is no {found}; correct it, or cast the column in the query"
+        return f"impute: {_short(rule.impute)} is not a valid {found}; correct it, or cast the column"
     return None
 
 

@@ -125,8 +125,8 @@ class _Questions:
     def _refusal(self, rows: pa.RecordBatch) -> str | None:
         if self._left == 0:
             raise FeatureError(
-                f"{self._first}; and the rows that it refuses could not be found by asking it "
-                f"{MOST_QUESTIONS} times; say in `input:` what is wrong with them"
+                f"{self._first}; the refused rows could not be found in {MOST_QUESTIONS} calls "
+                f"of the model; describe valid rows in `input:`"
             ) from self._first
         self._left -= 1
         try:

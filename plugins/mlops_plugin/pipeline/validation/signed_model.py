@@ -39,8 +39,8 @@ def require_same_answers(model: ModelConfig, runtime: Runtime, rows: pa.Schema |
     signature = read_signature(model.model)
     if (None if signature is None else signature.sha256) != runtime.signature_sha256:
         raise ArtifactChanged(
-            f"models.{model.name}.model: the signature beside {model.model.uri} changed while its golden "
-            "rows were asked; try again"
+            f"models.{model.name}.model: the signature beside {model.model.uri} changed while the model "
+            "answered its golden rows; try again"
         )
     if signature is not None:
         from mlops_plugin.formats.signature.comparison import verify

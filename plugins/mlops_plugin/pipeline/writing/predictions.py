@@ -76,7 +76,9 @@ def _within(sink: SinkConfig, work: Callable[[], _T], timeout_s: float) -> _T:
     """
     doing = f"reading {sink.table}"
     if not _places.acquire(blocking=False):
-        raise DatabaseError(sink.connection, doing, "earlier reads still wait for an answer; try again later")
+        raise DatabaseError(
+            sink.connection, doing, "too many earlier reads are still waiting for an answer; try again later"
+        )
     answers: queue.Queue[_T | MlopsError] = queue.Queue()
 
     def read() -> None:

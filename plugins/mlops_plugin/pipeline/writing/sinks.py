@@ -142,7 +142,7 @@ class TableSink:
                 with self._open() as database:
                     found = _count_by_time(database, self.dispatch)
             except MlopsError as unknown:
-                error.add_note(f"and whether it was committed could not be asked: {unknown}")
+                error.add_note(f"and whether it was committed could not be checked: {unknown}")
                 return 0
             if rows := found.get(predictions.at, 0):
                 return rows
