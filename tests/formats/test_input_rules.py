@@ -478,7 +478,7 @@ def test_categories_of_boosting_are_those_of_training(kind: type[Any], column: s
 def test_a_category_that_xgboost_does_not_know_is_named() -> None:
     table = SHOP[["city", "x"]].astype({"city": "category"})
     model = XGBRegressor(n_estimators=3, enable_categorical=True, n_jobs=1).fit(table, SHOP.x)
-    with pytest.raises(FeatureError, match=r"'city'.*'Lima' is none of the 3 categories"):
+    with pytest.raises(FeatureError, match=r"'city'.*'Lima' .* 3 categories"):
         answers(model, pa.RecordBatch.from_pydict({"city": ["Lima"], "x": [0.5]}))
 
 

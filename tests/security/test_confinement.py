@@ -183,7 +183,7 @@ def test_a_kernel_that_confines_nothing_is_named_and_can_be_refused(workshop: Wo
     workshop.sections["serving"] = {"require_confinement": True}
     workshop.write()
     done = run_on_older_kernel(_ON_OLDER_KERNEL, str(workshop.folder), **workshop.environment)
-    assert "models.churn.model | this kernel cannot keep a model from" in done.stdout
+    assert "models.churn.model | this kernel" in done.stdout
 
 
 _WITH_CHILDREN = """

@@ -24,12 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--connect",
         action="store_true",
-        help="also open connections, prepare queries, load artifacts, compare columns",
+        help="also open connections, prepare queries, load artifacts and compare columns",
     )
     check.add_argument(
         "--round-trip",
         action="store_true",
-        help="like --connect, and send golden rows through a temporary table of the source",
+        help="like --connect, and also write golden rows to a temporary table of the source and read them "
+        "back",
     )
     check.set_defaults(command="check")
 
@@ -42,21 +43,24 @@ def build_parser() -> argparse.ArgumentParser:
         nargs=2,
         type=_moment,
         metavar=("START", "END"),
-        help="data interval for the query, ISO 8601; without an offset in the model's timezone (default: the "
-        "last complete one of the schedule)",
+        help="data interval for the query, in ISO 8601; times without an offset are in the model's timezone "
+        "(default: the last complete interval of the schedule)",
     )
     dispatch.add_argument(
-        "--quarantined", action="store_true", help="dispatch only the rows whose keys are in quarantine"
+        "--quarantined", action="store_true", help="dispatch only rows whose keys are in the quarantine"
     )
     dispatch.add_argument(
         "--overwrite-newer",
         action="store_true",
-        help="also replace predictions of rows that were read later, or of a later data interval",
+        help="also replace predictions of newer dispatches, which read their rows later or have a later "
+        "data interval",
     )
     dispatch.set_defaults(command="dispatch")
 
     cursor = commands.add_parser("cursor", help="show or set the watermark of models that read only new rows")
-    cursor.add_argument("model", nargs="?", metavar="MODEL", help="only this model, with its last watermarks")
+    cursor.add_argument(
+        "model", nargs="?", metavar="MODEL", help="only this model, with its latest watermarks"
+    )
     change = cursor.add_mutually_exclusive_group()
     change.add_argument("--set", metavar="VALUE", help="the next dispatch reads from VALUE on, minus the lag")
     change.add_argument("--reset", action="store_true", help="the next dispatch starts at `initial`")
@@ -74,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     baseline.set_defaults(command="baseline")
 
     sign = commands.add_parser(
-        "sign", help="write a model's signature: its input columns, and rows with its answers"
+        "sign", help="write a model's signature: its input columns, and golden rows with the model's answers"
     )
     sign.add_argument("model", metavar="MODEL")
     rows = sign.add_mutually_exclusive_group()
@@ -83,12 +87,12 @@ def build_parser() -> argparse.ArgumentParser:
     sign.add_argument(
         "--synthetic",
         action="store_true",
-        help="make rows up instead of storing real ones, which may be personal",
+        help="store made-up rows instead of real ones, which may be personal data",
     )
     sign.set_defaults(command="sign")
 
     serve = commands.add_parser(
-        "serve", help="answer single predictions for programs, in the Open Inference Protocol"
+        "serve", help="serve single predictions to programs, in the Open Inference Protocol"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument(
@@ -99,7 +103,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=_positive,
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         metavar="N",
-        help="processes, each with models of its own (default: one for each core, here %(default)s)",
+        help="number of processes, each with its own copy of the models (default: one per core, here "
+        "%(default)s)",
     )
     serve.set_defaults(command="serve")
 
@@ -117,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
     schema.add_argument(
-        "--markdown", action="store_true", help="print the reference of all parameters instead"
+        "--markdown", action="store_true", help="print the reference of all keys as Markdown instead"
     )
     schema.set_defaults(command="schema")
 
@@ -128,7 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
     current = actions.add_parser("current", help="print the version of the tables")
     current.set_defaults(command="db_current")
 
-    roles = commands.add_parser("roles", help="grant Airflow's roles the right to see and use the views")
+    roles = commands.add_parser("roles", help="manage the permissions of Airflow's roles on the views")
     role_actions = roles.add_subparsers(required=True, metavar="ACTION")
     sync = role_actions.add_parser(
         "sync", help="create the views' permissions and grant them to Airflow's roles"
@@ -169,9 +174,12 @@ def _add_init(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of rows; give 1 or more")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
     return number
 
 

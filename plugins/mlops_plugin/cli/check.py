@@ -135,7 +135,7 @@ def _inspect_assets(model: ModelConfig) -> Iterator[Finding]:
     for asset in foreign if updated is not None else ():
         note = None
         if asset not in (updated or ()):
-            note = "no task of this Airflow updates it, and nobody ever has: the model would not run"
+            note = "no task of this Airflow updates it, and it was never updated: the model would not run"
         yield Finding(f"models.{model.name}.schedule", f"the asset '{asset}'", note=note)
 
 

@@ -105,7 +105,7 @@ def _check(options: argparse.Namespace) -> int:
         loaded = load_config(path)
     except ConfigError as error:  # findings as well: on the same stream
         count = len(error.problems)
-        print(f"{error}\n{path}: not usable; {'1 problem' if count == 1 else f'{count} problems'}")
+        print(f"{error}\n{path}: cannot be used; {'1 problem' if count == 1 else f'{count} problems'}")
         return 1
     deployment = _deployment(loaded) if options.connect or options.round_trip else None
     failed = check_models(loaded, options.models, deployment, is_round_trip=options.round_trip)

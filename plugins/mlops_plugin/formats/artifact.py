@@ -44,11 +44,11 @@ def read_verified(artifact: ArtifactConfig) -> Verified:
     with open_artifact(artifact.uri) as file:
         content = file.read()
     if not content:
-        raise ArtifactError(f"model file '{artifact.uri}' is empty; write it again")
+        raise ArtifactError(f"model file '{artifact.uri}' is empty; save the model again")
     found = hashlib.sha256(content).hexdigest()
     if artifact.sha256 is not None and found != artifact.sha256.strip().lower():
         raise ArtifactChanged(
-            f"model file '{artifact.uri}' is not the pinned one: its SHA-256 is {found}, `sha256:` says "
+            f"model file '{artifact.uri}' is not the pinned one: its SHA-256 is {found}, `sha256:` pins "
             f"{artifact.sha256}; restore the file, or pin the new one if you know where it comes from"
         )
     return Verified(content, found)
@@ -67,9 +67,7 @@ def open_artifact(uri: str) -> Iterator[IO[bytes]]:
     except IsADirectoryError as exc:
         raise ArtifactError(f"model file '{uri}' is a directory; `uri:` names the file inside it") from exc
     except PermissionError as exc:
-        raise ArtifactError(
-            f"model file '{uri}' may not be read by this user; check its permissions"
-        ) from exc
+        raise ArtifactError(f"model file '{uri}' cannot be read by this user; check its permissions") from exc
     except MlopsError:
         raise
     except Exception as exc:  # every storage has a library with errors of its own, botocore's for one
@@ -101,4 +99,4 @@ def _open_url(uri: str) -> IO[bytes]:
     try:
         return cast("IO[bytes]", fsspec.open(uri, "rb").open())
     except ImportError as exc:  # fsspec names the package
-        raise DriverMissing(f"model file '{uri}' is on a storage that needs a library: {exc}") from exc
+        raise DriverMissing(f"model file '{uri}' is on storage that needs a library: {exc}") from exc

@@ -107,8 +107,8 @@ def array_of(spec: ColumnSpec, column: pa.Array) -> Values:
     kind = _kind_of(spec)
     if spec.missing == "refused" and column.null_count:
         raise FeatureError(
-            f"{REFUSES_NULL}: of {len(column)} rows, {column.null_count} in '{spec.name}' are NULL, and its "
-            f"{spec.dtype} knew no missing value in training; leave such rows out in the query, or fill them "
+            f"{REFUSES_NULL}: of {len(column)} rows, {column.null_count} in '{spec.name}' are NULL, but its "
+            f"{spec.dtype} had no missing values in training; leave such rows out in the query, or fill them "
             "with COALESCE"
         )
     try:
@@ -132,7 +132,7 @@ def _kind_of(spec: ColumnSpec) -> str:
     for kind, match in _KINDS.items():
         if match(spec.dtype):
             return kind
-    raise ValueError(f"'{spec.dtype}' is not the type of a column")
+    raise ValueError(f"'{spec.dtype}' is not a column type")
 
 
 def _integers(spec: ColumnSpec, column: pa.Array) -> Values:
@@ -208,7 +208,7 @@ def _instants(spec: ColumnSpec, column: pa.Array) -> Values:
     found = getattr(column.type, "tz", None)
     if pa.types.is_timestamp(column.type) and (found is None) != (zone is None):
         has, wants = ("a", "none") if found else ("no", "one")
-        raise ValueError(f"the column has {has} time zone, training had {wants}")
+        raise ValueError(f"the column has {has} time zone, but in training it had {wants}")
     if pa.types.is_string(column.type):
         column = column.cast(pa.timestamp("us", zone))
     wanted = column.cast(pa.timestamp(unit, zone))
@@ -230,8 +230,8 @@ def _categories(spec: ColumnSpec, column: pa.Array) -> Values:
     if is_unknown.any() and spec.unknown == "refused":
         first = column[int(np.flatnonzero(is_unknown)[0])].as_py()
         raise FeatureError(
-            f"column '{spec.name}': {first!r} is none of the {len(known)} categories of training; leave such "
-            "rows out in the query or with `input:`, or train with it"
+            f"column '{spec.name}': {first!r} is not one of the {len(known)} categories of training; leave "
+            "such rows out in the query or with `input:`, or add it to the training data"
         )
     return pd.Categorical.from_codes(codes, categories=known, ordered=spec.is_ordered)
 

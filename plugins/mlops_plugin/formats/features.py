@@ -51,7 +51,7 @@ def check_record(step: Any, field: pa.Field) -> None:
         return
     raise FeatureError(
         f"the model's DictVectorizer knows {found} in '{field.name}', but the query returns {field.type}, "
-        f"which it would pass over; select {remedy}, or train on what the query returns"
+        f"which it would ignore; select {remedy}, or train on what the query returns"
     )
 
 

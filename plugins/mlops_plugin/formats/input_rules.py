@@ -217,7 +217,7 @@ class _Known:
     def _mismatch(self, field: pa.Field, known: str, instead: str) -> FeatureError:
         return FeatureError(
             f"the model's encoder knows {known} in '{field.name}' ({_examples(self._categories)}), but the "
-            f"query returns {field.type}, among which it would find none of them; select {instead}, or train "
+            f"query returns {field.type}, which would match none of them; select {instead}, or train "
             "on what the query returns"
         )
 

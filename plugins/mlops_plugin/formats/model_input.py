@@ -45,7 +45,7 @@ class InputSpec:
         check_names(self.names, rows)
         if self.container in ("documents", "series") and len(self.columns) != 1:
             raise FeatureError(
-                f"the model reads documents, which come from exactly one text column; found "
+                f"the model reads documents, which need exactly one text column; found "
                 f"{len(self.columns)}: {', '.join(self.names)}; set `features:` to that column"
             )
         read = [ColumnSpec(name, "float64") for name in self.names] if self._is_of_floats else self.columns

@@ -52,11 +52,12 @@ def _require_same(
     column, place = _first_difference(expected, found)
     company = "alone" if len(groups[0]) == 1 else f"among {len(groups[0])} of them"
     raise AnswersOfNeighbours(
-        f"the model in '{uri}' answers about a row by the rows beside it: '{column}' of one row is "
+        f"the model in '{uri}' gives a row an answer that depends on the other rows: '{column}' of one row "
+        "is "
         f"{_shown(expected, column, place)} among {rows.num_rows} rows and {_shown(found, column, place)} "
         f"{company}, so it would depend on `batch_rows` and on the query's order; compute "
-        "differences, ranks and averages over rows in the query, with a window function, or if such answers "
-        "are what you want, write a signature (`mlops sign`), which marks them as not stable"
+        "differences, ranks and averages over rows in the query, with a window function, or if you want such "
+        "answers, write a signature (`mlops sign`), which marks them as not stable"
     )
 
 

@@ -77,8 +77,8 @@ def _single_values(uri: str, answers: Values) -> Values:
             if isinstance(entry, list | set | frozenset | dict | np.ndarray):
                 raise ArtifactError(
                     f"the model in '{uri}' answers a row with a {type(entry).__name__} ({str(entry)[:60]}), "
-                    "which no column can hold; let it answer with one label or number for each row, or with "
-                    "the same number of them for every row"
+                    "which no column can hold; make it return one label or number for each row, or the same "
+                    "number of them for every row"
                 )
             if _has_no_text(entry):
                 raise ArtifactError(
@@ -108,12 +108,12 @@ def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
     if values.ndim not in (1, 2) or len(values) != rows:
         found = f"an array of shape {values.shape}" if values.ndim else f"one {type(values.item()).__name__}"
         if values.ndim in (1, 2) and 1 < len(values) < rows:
-            advice = "It leaves rows out: let it answer NaN for them, or leave them out in the query"
+            advice = "It skips rows: make it return NaN for them, or leave them out in the query"
         elif values.ndim == 0 and (said := _advice(values.item())):
             advice = said
         else:
             advice = (
-                "If it was trained on texts or on an array, say so: `model: {container: documents}` or "
+                "If it was trained on texts or on an array, set `model: {container: documents}` or "
                 "`model: {container: matrix}`"
             )
         raise ArtifactError(
@@ -160,7 +160,7 @@ class OutputColumns:
                 said = str(exc).partition("\n")[0]
                 raise ArtifactError(
                     f"the model in '{uri}' answers '{field.name}' with {field.type}, and now with a value "
-                    f"that does not fit ({said}); let it answer with one type, e.g. an array of floats"
+                    f"that does not fit ({said}); make it return one type, e.g. an array of floats"
                 ) from exc
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 

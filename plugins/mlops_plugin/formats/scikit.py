@@ -219,7 +219,7 @@ def _require_fitted(uri: str, model: Any) -> None:
         check_is_fitted(model)
     except NotFittedError as exc:
         raise ArtifactError(
-            f"model file '{uri}' holds a model that was never fitted; fit it, and save it then"
+            f"model file '{uri}' holds a model that was not fitted; fit it before you save it"
         ) from exc
     except Exception:  # noqa: BLE001 - an estimator inside cannot tell; `predict` will
         return
@@ -231,7 +231,7 @@ def _feature_names(uri: str, model: Any, configured: tuple[str, ...] | None) -> 
         if configured is not None and set(configured) != set(names):
             raise FeatureError(
                 f"`features:` says {', '.join(configured)}, but the model in '{uri}' was trained on "
-                f"{', '.join(names)}; leave `features:` out, the model knows its own"
+                f"{', '.join(names)}; remove `features:`, the model stores its own"
             )
         return names
     # CatBoost counts none after loading.
@@ -285,7 +285,7 @@ def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: BaseException
 def _advice(said: str) -> str:
     """What to do if a column has another type than a step of the user's own was written for."""
     if ".dt accessor" in said:
-        return "if the column was a time in training, say so: `model: {dtypes: {NAME: timestamp}}`"
+        return "if the column was a time in training, set `model: {dtypes: {NAME: timestamp}}`"
     if ".str accessor" in said:
         return "if the column was text in training, cast it in the query"
     return ""

@@ -141,7 +141,7 @@ def _no_model(model: Any) -> str | None:
         )
     if hasattr(model, "fit_predict"):
         return (
-            f"{kind}, which labels the rows that it is fitted on and no others; train one that predicts, "
+            f"{kind}, which labels only the rows that it was fitted on; train one that predicts, "
             "e.g. LocalOutlierFactor(novelty=True), KMeans, or a classifier of its labels"
         )
     return f"{kind}, which has no `predict`; save the fitted model itself"
@@ -157,9 +157,9 @@ def _load_failure(artifact: ArtifactConfig, failure: Exception, content: bytes) 
         )
     if absent := _absent_part(failure):
         return (
-            f"model file '{artifact.uri}' was saved with another scikit-learn, here runs "
-            f"{_running_sklearn()}, which has no {absent}; train the model again with it, or install the "
-            "release of training"
+            f"model file '{artifact.uri}' was saved with another version of scikit-learn; "
+            f"version {_running_sklearn()} runs here and has no {absent}; train the model again with it, or "
+            "install the version of training"
         )
     if isinstance(failure, ModuleNotFoundError):
         return (
@@ -169,8 +169,8 @@ def _load_failure(artifact: ArtifactConfig, failure: Exception, content: bytes) 
     if renamed := _RENAMED.search(said):
         name, module = renamed[1] or renamed[4], renamed[2] or renamed[3]
         return (
-            f"model file '{artifact.uri}' needs '{name}' of the module '{module}', and the release "
-            "of it that is installed here has none; install what the model was trained with"
+            f"model file '{artifact.uri}' needs '{name}' of the module '{module}', which the "
+            "installed version lacks; install what the model was trained with"
         )
     other = _other_format(artifact, content)
     remedy = (
@@ -209,8 +209,8 @@ def _refuse_no_model(artifact: ArtifactConfig, content: bytes) -> None:
         )
     if content.lstrip()[:1] == b"<":
         raise ArtifactError(
-            f"model file '{artifact.uri}' is a page of HTML or XML, not a model: a download ended at a login "
-            "or an error; fetch the file again"
+            f"model file '{artifact.uri}' is a page of HTML or XML, not a model: the download returned a "
+            "login or error page; download the file again"
         )
 
 
@@ -237,7 +237,7 @@ def _refuse_other_version(artifact: ArtifactConfig, caught: list[warnings.Warnin
         running = warning.message.current_sklearn_version  # type: ignore[union-attr]
         if saved.split(".")[:2] != running.split(".")[:2]:
             raise ArtifactError(
-                f"model file '{artifact.uri}' was saved with scikit-learn {saved}, here runs {running}: "
-                f"predictions may differ without an error; train it again "
+                f"model file '{artifact.uri}' was saved with scikit-learn {saved}, but version {running} "
+                f"runs here: predictions may differ without an error; train it again "
                 f"with {running}, or install scikit-learn=={saved}"
             )

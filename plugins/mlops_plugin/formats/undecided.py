@@ -108,8 +108,9 @@ def _are_same(one: Values, other: Values) -> bool:
 def _in_words(names: Sequence[str]) -> str:
     columns = ", ".join(f"'{name}'" for name in names)
     return (
-        f"nothing in the model's file tells in which type training had {columns}: whole numbers (booleans), "
+        f"the model's file does not record the type that {columns} had in training: whole numbers "
+        "(booleans), "
         "or the floats (objects) that pandas makes of them if NULLs are among them, and the model's answers "
-        f"differ; say it, `model: {{dtypes: {{{names[0]}: integer}}}}` or `number` (`boolean` or `object`), "
+        f"differ; set `model: {{dtypes: {{{names[0]}: integer}}}}` or `number` (`boolean` or `object`), "
         "or write a signature where the model is trained"
     )

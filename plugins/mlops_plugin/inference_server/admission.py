@@ -55,7 +55,7 @@ class Admission:
     @contextlib.asynccontextmanager
     async def _turn(self, model: str, line: _Line) -> AsyncIterator[None]:
         if line.waiting >= _WAITING_OF_ONE or self.waiting >= _WAITING:
-            raise ServingBusy(f"models.{model}: too many requests wait already; try again in a moment")
+            raise ServingBusy(f"models.{model}: too many requests are waiting; try again in a moment")
         line.waiting += 1
         self.waiting += 1
         try:

@@ -47,7 +47,7 @@ class AirflowGate:
             caller = await asyncio.wait_for(asyncio.wrap_future(asking), _DECIDED_WITHIN_S)
         except TimeoutError as error:
             raise GateClosed(
-                f"whether this token may ask was not known within {_DECIDED_WITHIN_S:.0f} s: Airflow's auth "
+                f"this token could not be checked within {_DECIDED_WITHIN_S:.0f} s: Airflow's auth "
                 "manager or its database does not answer"
             ) from error
         if len(self._known) >= _MOST_KNOWN:
@@ -74,9 +74,9 @@ async def _ask_airflow(token: str, model: str) -> Caller:
         _require_keys()
         raise NotSignedIn("the token is invalid, expired or revoked; get a new one from Airflow") from error
     except Exception as error:
-        _log.warning("whether a token may ask is not known: %s", masked(str(error)))
+        _log.warning("a token could not be checked: %s", masked(str(error)))
         raise GateClosed(
-            "whether this token may ask cannot be known now: Airflow's auth manager or its database fails; "
+            "this token cannot be checked now: Airflow's auth manager or its database fails; "
             "see the server's log"
         ) from error
 

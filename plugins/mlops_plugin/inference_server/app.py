@@ -68,12 +68,14 @@ class InferenceServer:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         caller = await self.gate.admit(token.strip() if scheme.lower() == "bearer" else None, name)
         if not caller.may_run_models:
-            raise HTTPException(403, "your role may not use Showroom, which running models takes")
+            raise HTTPException(403, "your role may not use Showroom, which you need to run models")
         loaded = self.site.loaded()
         if not caller.may_read or (name not in loaded.config.models and name not in loaded.broken):
             raise HTTPException(404, f"there is no model '{printable(name)}', or you may not read its DAG")
         if not caller.may_trigger:
-            raise HTTPException(403, f"your role may not trigger the DAG '{name}', which running it takes")
+            raise HTTPException(
+                403, f"your role may not trigger the DAG '{name}', which you need to run this model"
+            )
         if name in loaded.broken:
             raise HTTPException(503, f"models.{name}: its configuration is invalid; run: mlops check {name}")
         return loaded.config.models[name], caller.name
@@ -85,7 +87,7 @@ class InferenceServer:
     def _describe(self, model: ModelConfig, version: str | None) -> ModelDescription:
         described = self.descriptions.describe(model, self.site.model_pool())
         if version not in (None, described.version):
-            raise HTTPException(404, f"models.{model.name}: its version now is {described.version}")
+            raise HTTPException(404, f"models.{model.name}: its current version is {described.version}")
         return described
 
     async def infer(self, model: ModelConfig, user: str, body: Body, version: str | None) -> Answer:
@@ -101,7 +103,9 @@ class InferenceServer:
         showroom = Showroom(site.deployment(), self._store(), site.model_pool(), site.case_queries)
         shown = showroom.run(model, Wanted(table=rows), user)
         if shown.artifact_sha256 != described.version:
-            raise ServingError(f"models.{model.name}: its artifact changed during this request; ask again")
+            raise ServingError(
+                f"models.{model.name}: its artifact changed during this request; send it again"
+            )
         return answer_of(model.name, model.key, asked.request, shown)
 
     def count(self) -> str:
@@ -166,7 +170,7 @@ def _ready(request: Request) -> dict[str, bool]:
     """Whether the configuration can be read and the event store answers: nothing is answered without them."""
     site = _shared(request).site
     try:
-        with site.event_store().read("looking whether it answers"):
+        with site.event_store().read("checking whether it answers"):
             return {"ready": True}
     except MlopsError as error:
         _log.warning("not ready: %s", error)

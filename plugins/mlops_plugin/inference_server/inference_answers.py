@@ -75,7 +75,7 @@ def require_outputs(request: InferRequest, names: Sequence[str]) -> None:
         if output.parameters.classification is not None:
             raise CaseError(f"output '{output.name}': the classification extension is not supported")
     if len(wanted) != len({*wanted}):
-        raise CaseError("an output is asked for twice; ask for each once")
+        raise CaseError("an output is requested twice; request each once")
 
 
 def _wanted(request: InferRequest, names: list[str]) -> list[tuple[str, bool]]:

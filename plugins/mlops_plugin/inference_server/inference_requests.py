@@ -119,14 +119,14 @@ def _columns(inputs: Sequence[InputTensor], binary: memoryview) -> dict[str, pa.
             raise CaseError(f"{where}: send either `data` or binary data with `binary_data_size`")
         if size is not None:
             if size > len(binary):
-                raise CaseError(f"{where}: binary_data_size is {size}, but {len(binary)} bytes are left")
+                raise CaseError(f"{where}: binary_data_size is {size}, but only {len(binary)} bytes are left")
             columns[tensor.name] = column_of_binary(where, tensor.datatype, binary[:size], count)
             binary = binary[size:]
         else:
             values = _flat(where, tensor.data or [], tensor.shape)
             columns[tensor.name] = column_of_json(where, tensor.datatype, values)
     if len(binary):
-        raise CaseError(f"{len(binary)} bytes of binary data belong to no input; correct the sizes")
+        raise CaseError(f"{len(binary)} bytes of binary data do not belong to any input; correct the sizes")
     return columns
 
 
@@ -195,7 +195,7 @@ def _require_complete(
     missing = [name for name in dict.fromkeys((*features, *checked)) if name not in columns]
     if missing:
         raise CaseError(
-            f"the request lacks the input {_listed(missing)}; send each, with null where it has none"
+            f"the request lacks the input {_listed(missing)}; send each, with null for a missing value"
         )
 
 

@@ -59,7 +59,7 @@ def column_of_json(where: str, datatype: str, values: Sequence[Any]) -> pa.Array
     expected = _PYTHON_TYPES.get(datatype, (str,) if datatype == "BYTES" else (int,))
     for place, value in enumerate(values):
         if value is not None and (type(value) not in expected or not _is_held(datatype, value)):
-            raise CaseError(f"{where}: value {place} is {_short(value)}, which is no {datatype}")
+            raise CaseError(f"{where}: value {place} is {_short(value)}, which is not a valid {datatype}")
     try:
         return pa.array(values, kind)
     except (pa.ArrowException, ValueError, OverflowError) as error:
@@ -110,7 +110,7 @@ def _texts(where: str, content: memoryview, count: int) -> list[str]:
         try:
             texts.append(check_text(bytes(content[at - size : at]).decode()))
         except ValueError as error:
-            raise CaseError(f"{where}: value {len(texts)} is no text in UTF-8: {error}") from error
+            raise CaseError(f"{where}: value {len(texts)} is not UTF-8 text: {error}") from error
     if len(texts) != count or at != len(content):
         raise CaseError(
             f"{where}: {len(content)} bytes do not hold exactly {count} elements of BYTES, each with its "

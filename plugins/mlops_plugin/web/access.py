@@ -77,7 +77,7 @@ async def signed_in(user: GetUserDep, request: Request) -> None:
     request.state.rights = Rights(user)
     if request.method in _UNSAFE and not _is_same_origin(request):
         raise HTTPException(
-            403, "this request comes from another site; open the page in Airflow and try again"
+            403, "this request came from another site; open the page in Airflow and try again"
         )
 
 

@@ -29,13 +29,13 @@ class Refusal(BaseModel):
 
 
 _REFUSALS = {
-    400: "The body is not JSON; in plain text: the request is none, or its address is longer than 64 KB.",
-    401: "Nobody is signed in.",
+    400: "The body is not JSON. In plain text: the request is malformed, or its address exceeds 64 KB.",
+    401: "The user is not signed in.",
     403: "The user's role lacks a permission, or the request comes from another site.",
-    404: "There is nothing of that name, or the user may not read the DAG of its model.",
+    404: "Nothing has that name, or the user may not read the DAG of its model.",
     413: "The body is too large.",
     422: "A parameter or the body is invalid.",
-    429: "The server is busy with other requests of this kind; `Retry-After` says when to try again.",
+    429: "The server is busy with other requests of this kind; `Retry-After` is the time to wait.",
     500: "The configuration is invalid, or the server failed.",
     503: "A database, a connection or a model's process is not available.",
 }

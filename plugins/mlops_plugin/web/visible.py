@@ -20,7 +20,7 @@ from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.web.access import Rights, RightsDep, require_trigger
 from mlops_plugin.web.shared_site import Site, SiteDep
 
-HIDDEN_FAULT = "this entry is in conflict with a model that you may not see; ask an administrator"
+HIDDEN_FAULT = "this entry conflicts with a model that you may not see; ask an administrator"
 
 
 @dataclass(frozen=True)

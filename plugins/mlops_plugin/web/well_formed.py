@@ -23,11 +23,11 @@ _INT64 = range(-(2**63), 2**63)
 def check_text(text: str) -> str:
     """`text` itself; raises `ValueError` if it is not text to a database."""
     if "\0" in text:
-        raise ValueError("text must not have a NUL character; remove it")
+        raise ValueError("text must not contain a NUL character; remove it")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("text must not have half a surrogate pair; send valid Unicode") from None
+        raise ValueError("text must not contain half a surrogate pair; send valid Unicode") from None
     return text
 
 
@@ -76,7 +76,7 @@ def check_fields(fields: Iterable[tuple[str, str]]) -> None:
 async def well_formed(request: Request) -> None:
     """Dependency of the whole app: no text in the address that a database would refuse."""
     if "\0" in request.scope["path"]:
-        raise HTTPException(404, "there is no page of this name")
+        raise HTTPException(404, "there is no page at this address")
     check_fields(request.query_params.multi_items())
 
 

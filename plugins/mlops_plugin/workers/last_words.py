@@ -10,7 +10,7 @@ from collections.abc import Callable
 _KEPT_BYTES = 2000
 MOST_TOLD_BYTES = 64 << 10
 _LINE_BYTES = 2000
-_UNTOLD = "(the model prints more, which is not shown)"
+_UNTOLD = "(further output of the model is not shown)"
 
 
 class LastWords:

@@ -188,7 +188,7 @@ class Channel:
         """The answer to request `number`. Raises `MessageError`, or `EOFError` if the process has ended."""
         found, header, body = self._receive(deadline, max_body_bytes)
         if found != number:
-            raise MessageError(f"the answer to request {number} says that it is for request {found}")
+            raise MessageError(f"the answer to request {number} is marked as one to request {found}")
         try:
             return _ANSWER.validate_json(bytes(header)), body
         except ValueError as error:
@@ -209,7 +209,7 @@ class Channel:
         frame = first + bytes(self._read(_FRAME.size - len(first), deadline))
         magic, number, header_bytes, body_bytes = _FRAME.unpack(frame)
         if magic != _MAGIC:
-            raise MessageError("what arrives is no message")
+            raise MessageError("the bytes received are not a message")
         if header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
             raise MessageError(
                 f"a message of {header_bytes} + {body_bytes} bytes is larger than {MAX_HEADER_BYTES} + "

@@ -135,7 +135,7 @@ class ModelPool:
         while not patience.wait(acquire, _QUEUE_S):
             if place.loading_since is None:
                 raise ServingBusy(
-                    f"models.{model.name}: the model is busy with what others asked of it; try again later"
+                    f"models.{model.name}: the model is busy with other requests; try again later"
                 )
         try:
             yield

@@ -214,7 +214,9 @@ class ModelProcess:
         self.confinement = tuple(loaded.confinement)
         self.load_seconds = time.monotonic() - started
         if missing := self.missing_confinement:
-            _log.warning("%s: this kernel does not keep the model from: %s", self._name, ", ".join(missing))
+            _log.warning(
+                "%s: this kernel cannot block the model's access to: %s", self._name, ", ".join(missing)
+            )
 
     def _require_same_file(self, which: str, sha256: str, told: str) -> None:
         """The file may have run code by now: what its process says of it is not believed."""
@@ -309,7 +311,7 @@ _Expected = TypeVar("_Expected", Loaded, Learned, Checked, Predicted)
 
 def _expect(kind: type[_Expected], answer: Answer) -> _Expected:
     if not isinstance(answer, kind):
-        raise MessageError(f"the process answered '{answer.kind}' to another question")
+        raise MessageError(f"the process sent an answer of kind '{answer.kind}' to another request")
     return answer
 
 

@@ -96,7 +96,7 @@ class StepLimits:
     memory_mb = None
     needs_more = (
         "; the model runs in a process without network, other files and programs: if you trust it with the "
-        "task's, set `model: {isolation: none}`"
+        "task's rights, set `model: {isolation: none}`"
     )
 
     @classmethod
@@ -123,4 +123,4 @@ class StepLimits:
 
     @property
     def ended(self) -> str:
-        return "a retry starts a new one; SIGKILL is often the kernel's answer to missing memory"
+        return "a retry starts a new one; the kernel often sends SIGKILL if memory runs out"

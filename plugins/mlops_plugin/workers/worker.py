@@ -159,7 +159,8 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
     missing = [each for each in WHOLE if each not in confinement]
     if missing and request.must_be_confined:
         raise ServingError(
-            f"this kernel cannot keep a model from: {', '.join(missing)}; use Linux 6.12 or later, or set "
+            f"this kernel cannot block a model's access to: {', '.join(missing)}; use Linux 6.12 or later, "
+            "or set "
             "serving.require_confinement to false"
         )
     features = None if request.features is None else tuple(request.features)

@@ -300,7 +300,8 @@ def test_predictions_of_a_sink_that_is_away_are_a_notice(
     identity = new_identity("sinkless")
     store.begin(identity)
     assert (
-        "stored no predictions yet" in client.page(f"dispatches/{identity.dispatch_id}?part=predictions").text
+        "not stored any predictions yet"
+        in client.page(f"dispatches/{identity.dispatch_id}?part=predictions").text
     )
     store.finish(identity.dispatch_id, collected=1, predicted=1, rejected=0, persisted=1)
     page = client.page(f"dispatches/{identity.dispatch_id}?part=predictions")

@@ -34,7 +34,7 @@ def test_page_counts_superseded_rows_and_says_why_there_are_no_predictions(
     page = client.page(f"dispatches/{late.id}")
     assert page.status == 200
     assert '>Superseded</dt><dd class="number">5</dd>' in page.text
-    assert "It wrote none" in client.page(f"dispatches/{late.id}?part=predictions").text
+    assert "newer dispatch" in client.page(f"dispatches/{late.id}?part=predictions").text
 
 
 def test_api_counts_superseded_rows(client: Client, late: Dispatch) -> None:

@@ -91,7 +91,7 @@ def not_compared(signature: Signature) -> list[str]:
     lines = []
     for method, one in signature.golden.unstable.items():
         rows = "any golden row" if one.rows is None else f"{len(one.rows)} of {total} golden rows"
-        lines.append(f"{_COLUMNS[method]} is not compared for {rows}: {one.why}")
+        lines.append(f"{_COLUMNS[method]} is not compared in {rows}: {one.why}")
     return lines
 
 
@@ -180,7 +180,7 @@ def _advice(signature: Signature) -> str:
     cause = (
         f"libraries differ from those of training ({', '.join(changed)}): install those, or train again"
         if changed
-        else "the model is asked something else here than in training: correct `model:` or the query"
+        else "the model's input here differs from that in training: correct `model:` or the query"
     )
     return f"{cause}; if the new answers are right, write a new signature (mlops sign)"
 

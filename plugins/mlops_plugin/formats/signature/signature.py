@@ -120,7 +120,7 @@ class Signature(_Part):
     def _check_shapes(self) -> Self:
         rows, width = len(self.golden.rows), len(self.input.columns)
         if any(len(row) != width for row in self.golden.rows):
-            raise ValueError(f"a golden row has other than {width} values")
+            raise ValueError(f"a golden row does not have {width} values")
         for output in self.outputs:
             answers = self.golden.answers.get(output.method)
             if answers is None or len(answers) != rows or any(len(row) != output.width for row in answers):
@@ -168,7 +168,7 @@ def _pinned_content(artifact: ArtifactConfig) -> bytes | None:
     found = hashlib.sha256(content).hexdigest()
     if pin is not None and found != pin:
         raise ArtifactChanged(
-            f"signature '{uri}' is not the pinned one: its SHA-256 is {found}, `signature_sha256:` says "
+            f"signature '{uri}' is not the pinned one: its SHA-256 is {found}, `signature_sha256:` pins "
             f"{pin}; restore the file, or pin the new one if you know where it comes from"
         )
     return content
@@ -221,7 +221,7 @@ def read_content(uri: str) -> bytes | None:
         if "://" in uri:  # an object store says so of a file that is missing, too
             return None
         raise SignatureError(
-            f"signature '{uri}' may not be read by this user; give Airflow's user or group read permission"
+            f"signature '{uri}' cannot be read by this user; give Airflow's user or group read permission"
         ) from error
     except Exception as error:  # every storage has a library with errors of its own
         raise SignatureError(f"signature '{uri}' cannot be read: {error}") from error

@@ -174,7 +174,7 @@ def encode_value(value: Any) -> Any:
         return {"uuid" if isinstance(value, uuid.UUID) else "decimal": str(value)}
     if isinstance(value, (bytes, bytearray)):
         return {"bytes": bytes(value).hex()}
-    raise TypeError(f"a value of type {type(value).__name__} cannot be kept in a signature")
+    raise TypeError(f"a value of type {type(value).__name__} cannot be stored in a signature")
 
 
 def _files(path: Any) -> tuple[Path, Path]:
@@ -223,7 +223,7 @@ class _Table:
             ]
         elif hasattr(data, "toarray"):
             raise TypeError(
-                "a sparse matrix cannot be read from a database; give the rows before they were made sparse"
+                "a sparse matrix cannot be read from a database; pass the rows before they were made sparse"
             )
         elif isinstance(data, np.ndarray) and data.ndim == 2:
             self.container = "matrix"
@@ -323,8 +323,8 @@ def _describe(column: _Column) -> dict[str, Any]:
     if described["kind"] == "mixed":
         found = sorted({type(value).__name__ for value in values[~values.isna()].tolist()})
         raise TypeError(
-            f"column '{column.name}' holds {', '.join(found)}; a column of a database holds one of numbers, "
-            "text, true/false, dates, times and bytes: convert it before you train"
+            f"column '{column.name}' holds {', '.join(found)}; a database column holds one kind of value: "
+            "numbers, text, true/false, dates, times or bytes; convert it before you train"
         )
     if not isinstance(column.label, str):
         described["label"] = encode_value(column.label)
@@ -360,7 +360,7 @@ def _choose(model: Any, table: _Table, described: list[dict[str, Any]], limit: i
     for column, facts in zip(table.columns, described):
         usable &= _is_usable(column.values, facts)
     if not usable.any():
-        raise ValueError("X has no row that can be kept: it is empty, or its texts are too long")
+        raise ValueError("X has no row that can be stored: it is empty, or its texts are too long")
     for number, column in enumerate(table.columns):
         for what, places in _shows(column.values, usable, limit):
             for place in places:
@@ -464,7 +464,8 @@ def _drawn(values: pd.Series, count: int, random: Any) -> pd.Series:
         if not common:
             if _kind(values) != "text":
                 raise ValueError(
-                    f"no value of column '{values.name}' is in {FEWEST} rows: it cannot be made up"
+                    f"no value of column '{values.name}' occurs in {FEWEST} rows, so no synthetic values "
+                    "can be drawn"
                 )
             common = ["text", "a longer text", ""]
         found = [common[n % len(common)] for n in random.permutation(count)]

@@ -41,12 +41,14 @@ class _FromRecord(BaseModel):
 class Dispatch(_FromRecord):
     """One execution of a model. Times are UTC; rows are null until a step has counted them."""
 
-    dispatch_id: str = Field(description="Also stands on every row of its predictions.")
+    dispatch_id: str = Field(description="Also stored with each row of its predictions.")
     model: str
     origin: Origin
     state: State
     requested_by: str | None = Field(description="The user who requested it, if any.")
-    dag_id: str | None = Field(description="Airflow's DAG and run; null for showroom and terminal.")
+    dag_id: str | None = Field(
+        description="Airflow's DAG and run; null if the origin is showroom or terminal."
+    )
     run_id: str | None
     data_interval_start: datetime | None
     data_interval_end: datetime | None
@@ -73,7 +75,7 @@ class DispatchPage(BaseModel):
     dispatches: list[Dispatch]
     next: str | None = Field(description="`before` of the next page; null on the last.")
     count: int = Field(description=f"How many match the filter, at most {COUNT_LIMIT}.")
-    is_count_bounded: bool = Field(description="Whether there are more than `count`.")
+    is_count_bounded: bool = Field(description="Whether more than `count` match.")
 
 
 class Event(_FromRecord):

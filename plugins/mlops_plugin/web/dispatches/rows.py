@@ -39,10 +39,14 @@ def _no_predictions(dispatch: DispatchRecord, table: str | None) -> str:
     if dispatch.dry_run:
         return "A dry run stores no predictions."
     if dispatch.rows_persisted == 0 and dispatch.rows_superseded:
-        return "It wrote none: the table holds predictions of a newer dispatch for all of its rows."
+        return "It wrote no predictions: for each of its rows, the table holds that of a newer dispatch."
     if dispatch.rows_persisted == 0:
         return "There were no rows to predict."
-    return "It stored no predictions yet." if dispatch.state == "running" else "It stored no predictions."
+    return (
+        "It has not stored any predictions yet."
+        if dispatch.state == "running"
+        else "It stored no predictions."
+    )
 
 
 def _no_rejections(dispatch: DispatchRecord, table: str | None) -> str:

@@ -50,7 +50,7 @@ def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
         bars += [_bar(x, failed, _HEIGHT - failed, "up"), _bar(x, 0.0, failed, "down")]
     words = "not probed"
     if availability is not None:
-        words = f"{format_availability(availability)} of probes got through in 24 hours"
+        words = f"{format_availability(availability)} of probes succeeded in 24 hours"
     return _strip(bars, len(day), words)
 
 

@@ -45,7 +45,7 @@ class SpanStatus(BaseModel):
     up: int
     partly: int
     down: int
-    seconds_mean: float | None = Field(description="Of the probes that got through.")
+    seconds_mean: float | None = Field(description="Of the probes that succeeded.")
     seconds_max: float
 
 
@@ -61,7 +61,7 @@ class IncidentStatus(BaseModel):
 
 class WindowStatus(BaseModel):
     window: Window
-    availability: float | None = Field(description="Share of probes that got through, 0 to 1.")
+    availability: float | None = Field(description="Share of probes that succeeded, 0 to 1.")
     spans: list[SpanStatus]
 
 
@@ -94,7 +94,7 @@ def past(seen: VisibleDep, target: str) -> _Past:
     may_read = model is None or seen.rights.may_read(model)
     if not may_read or (name is None and not hours):
         raise HTTPException(
-            404, f"nothing is recorded of '{target[:100]}', or it is a model whose DAG you may not read"
+            404, f"nothing is recorded about '{target[:100]}', or it is a model whose DAG you may not read"
         )
     single = history.probes(target, since=now - timedelta(hours=24.5))
     return _Past(

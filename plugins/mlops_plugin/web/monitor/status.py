@@ -31,7 +31,7 @@ _READ_TIMEOUT_S = 10.0
 class LastDispatch(BaseModel):
     dispatch_id: str
     state: Literal["running", "succeeded", "failed"]
-    at: datetime = Field(description="When it ended, or else began.")
+    at: datetime = Field(description="When it ended; when it began if it has not ended.")
     error: str | None
 
 

@@ -86,7 +86,9 @@ def place_of(after: str, before: str) -> Place | None:
         return None
     is_null, *key = key_of(text) or (None,)
     if not isinstance(is_null, bool):
-        raise HTTPException(422, f"'{text[:100]}' is not a place among the cases; start with the first page")
+        raise HTTPException(
+            422, f"'{text[:100]}' is not a position in the list of cases; start with the first page"
+        )
     return Place(tuple(key), is_null, is_backwards=not after)
 
 
