@@ -161,7 +161,7 @@ def test_history_shows_availability_latency_and_incidents(
     assert 'aria-label="Availability, last 7 days: 66.6 % of 3 probes"' in page
     assert "10 min" in page
     assert "removed from the configuration" not in page
-    until_read(client, "66.6 % of probes got through in 24 hours")
+    until_read(client, "66.6 % of probes succeeded in 24 hours")
     assert client.get("api/v1/monitor/history?target=host%20other%3A1").status == 404
 
 

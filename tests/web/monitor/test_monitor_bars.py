@@ -47,7 +47,7 @@ def test_nothing_probed_is_said() -> None:
 
 
 def test_a_day_counts_probes_rather_than_hours() -> None:
-    assert "66.6 % of probes got through in 24 hours" in day_bars([1.0, 0.5], 2 / 3)
+    assert "66.6 % of probes succeeded in 24 hours" in day_bars([1.0, 0.5], 2 / 3)
 
 
 def test_a_label_is_escaped() -> None:
