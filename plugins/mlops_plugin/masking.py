@@ -70,7 +70,7 @@ class KnownSecrets:
     def learn(self, secrets: Iterable[str]) -> None:
         """Know these from now on; Airflow's maskers, which clean its logs and pages, learn them as well."""
         with self._lock:
-            told = _worth_telling(self._add(secrets))
+            told = _worth_masking(self._add(secrets))
             self._told.update(map(re.escape, told))
         _tell_airflow(told)
 
@@ -242,7 +242,7 @@ def _one_pattern(spelling: str) -> str:
     return rf"(?<!\w){pattern}(?!\w)"
 
 
-def _worth_telling(secrets: Iterable[str]) -> list[str]:
+def _worth_masking(secrets: Iterable[str]) -> list[str]:
     """What Airflow should mask; it compares with all of them, and refuses short ones with a warning."""
     spellings = {spelling for secret in secrets for spelling in (secret, *_in_syntaxes(secret))}
     return sorted(spelling for spelling in spellings if len(spelling) >= SHORT)

@@ -29,12 +29,12 @@ def modules() -> tuple[ModuleType, ModuleType, ModuleType]:
 def seen_by(modules: tuple[ModuleType, ModuleType, ModuleType], workshop: Workshop) -> Any:
     """The site for a user who may read these DAGs, and no other that the tests name."""
     access, shared_site, visible = modules
-    the_site = shared_site.Site(workshop.config_file)
+    site_of_request = shared_site.Site(workshop.config_file)
 
     def seen(*readable: str) -> Any:
         names = ("churn", "wine", "gone", "nosuch", "twin", *readable)
         answers = {("GET", name, False): name in readable for name in names}
-        return visible.Visible(the_site, access.Rights(None, answers))
+        return visible.Visible(site_of_request, access.Rights(None, answers))
 
     return seen
 

@@ -53,7 +53,7 @@ class SourceColumn:
             f"write {first} AS {name} in the query{then} (cast the expression itself if {name} names one)"
         )
 
-    def refusal_of_words(self, words: Sequence[str], place: str) -> UnsupportedType:
+    def refusal_of_texts(self, words: Sequence[str], place: str) -> UnsupportedType:
         """The error for a column of numbers that also holds `words`; `place`: where the first one is."""
         name = self.engine.enclose(self.name)
         shown = ", ".join(map(text_literal, words[:_MOST_WORDS]))

@@ -107,12 +107,12 @@ def translate_errors(address: StoreAddress, doing: str) -> Iterator[None]:
         yield
     except sa.exc.StatementError as error:
         message = str(error.orig or error)
-        raise _refused(address, doing, message) from _unless_it_quotes_secrets(address, error)
+        raise _refused(address, doing, message) from _cause_without_secrets(address, error)
     except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
-        raise _refused(address, doing, str(error)) from _unless_it_quotes_secrets(address, error)
+        raise _refused(address, doing, str(error)) from _cause_without_secrets(address, error)
 
 
-def _unless_it_quotes_secrets(address: StoreAddress, error: Exception) -> Exception | None:
+def _cause_without_secrets(address: StoreAddress, error: Exception) -> Exception | None:
     # A traceback prints the cause as well.
     return error if address.redact(str(error)) == str(error) else None
 

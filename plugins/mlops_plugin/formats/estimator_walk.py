@@ -150,13 +150,13 @@ def _walk_steps(at: Reader) -> Iterator[Reader]:
             continue  # samplers leave the rows alone when the pipeline predicts
         here = _with_step(at, step)
         yield from _walk(here)
-        handed_on = _handed_on(here)
+        handed_on = _passed_through(here)
         if handed_on is None:
             return
         at = Reader(at.step, handed_on[0], at.is_series, at.is_complete and handed_on[1])
 
 
-def _handed_on(at: Reader) -> tuple[Columns, bool] | None:
+def _passed_through(at: Reader) -> tuple[Columns, bool] | None:
     """The columns that a step hands on with their values, and whether nothing else stands beside them."""
     step = at.step
     name = type(step).__name__
@@ -175,7 +175,7 @@ def _handed_on(at: Reader) -> tuple[Columns, bool] | None:
         is_all = True
         for transformer, columns, is_series in _branches(at):
             passes = transformer == "passthrough" if isinstance(transformer, str) else None
-            passed = (columns, True) if passes else _handed_on(Reader(transformer, columns, is_series))
+            passed = (columns, True) if passes else _passed_through(Reader(transformer, columns, is_series))
             if passed is None:
                 is_all = False
             else:

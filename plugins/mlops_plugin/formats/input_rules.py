@@ -73,7 +73,7 @@ class InputRules:
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
             _is_numeric(reader.step) for reader in self._readers
         )
-        self._looks_at_names = self._is_named and not _looks_at_no_names(_first_step(model))
+        self._looks_at_names = self._is_named and not _ignores_names(_first_step(model))
         unknown = sorted(set(said.dtypes or ()) - set(features))
         if unknown:
             raise FeatureError(
@@ -343,7 +343,7 @@ def _first_step(model: Any) -> Any:
             return model
 
 
-def _looks_at_no_names(first: Any) -> bool:
+def _ignores_names(first: Any) -> bool:
     """Whether all that an estimator does with names is to compare them with those of its training.
 
     For one row, that takes scikit-learn half of the whole prediction. An estimator of somebody else may do

@@ -58,7 +58,7 @@ class ScikitRuntime:
     @property
     def outputs(self) -> pa.Schema:
         if self._columns is None:
-            self._columns = output_columns(self._model, self._answers_about_nobody())
+            self._columns = output_columns(self._model, self._answers_for_made_up_row())
         return self._columns.schema
 
     @property
@@ -193,7 +193,7 @@ class ScikitRuntime:
                 raise
             raise FeatureError(_refusal(rows, self.features, exc)) from exc
 
-    def _answers_about_nobody(self) -> Answers | None:
+    def _answers_for_made_up_row(self) -> Answers | None:
         """The answers about one made-up row, if the model gives any; real rows correct what they tell.
 
         Only they tell how many outputs a regressor has, before there are rows.

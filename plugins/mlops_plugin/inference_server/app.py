@@ -144,7 +144,7 @@ def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
     app.add_middleware(_Timed, metrics=metrics)
     app.add_exception_handler(RoutingError, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(MlopsError, _our_error)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(Exception, _unexpected_error)
     app.add_api_route("/v2/health/live", _live)
     app.add_api_route("/v2/health/ready", _ready)
     app.add_api_route("/v2", _server)
@@ -247,7 +247,7 @@ async def _our_error(_request: Request, error: MlopsError) -> Response:
     return _refusal(400 if status == 422 else status, str(error), headers_of(error))
 
 
-async def _unforeseen(_request: Request, _error: Exception) -> Response:
+async def _unexpected_error(_request: Request, _error: Exception) -> Response:
     return _refusal(500, "the server failed; see its log")
 
 

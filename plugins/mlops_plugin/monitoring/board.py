@@ -53,10 +53,10 @@ class Attempt:
         except MlopsError:
             pass  # the notes have it
         finally:
-            self._result = self._in_the_end()
+            self._result = self._final_result()
             self._ended.set()
 
-    def _in_the_end(self) -> ProbeResult:
+    def _final_result(self) -> ProbeResult:
         result = self._so_far()
         seconds = time.monotonic() - self._began
         if seconds <= self._timeout_s + _GRACE_S:

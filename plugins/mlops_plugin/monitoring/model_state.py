@@ -91,7 +91,7 @@ def model_state(
         return overdue
     if dag.is_paused:
         return ModelState("paused", "paused: no dispatch starts until you resume it")
-    return _at_rest(dag, last)
+    return _idle_state(dag, last)
 
 
 def last_dispatch(dag: DagSeen | None, last: DispatchRecord | None) -> DispatchRecord | None:
@@ -165,7 +165,7 @@ def _missed_before(
     )
 
 
-def _at_rest(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
+def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
     if dag.last_run_state == "queued":
         return ModelState("waiting", "queued")
     # A run may fail before its first step could record anything, and a terminal's dispatch has no run.

@@ -212,7 +212,7 @@ class CollectOperator(QueryOperator):
 class DispatchOperator(QueryOperator):
     """All steps one after the other, each recorded as its own; its XCom has the report of each.
 
-    A retry begins with `collect`, as if `collect` and what follows it were cleared.
+    A retry begins with `collect`, as if `collect` and the tasks after it were cleared.
     """
 
     def __init__(self, **kwargs: Any) -> None:

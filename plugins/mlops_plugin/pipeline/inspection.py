@@ -138,16 +138,16 @@ def _findings(
         tried = f"{went} of {len(signature.golden.rows)} golden rows through a temporary table"
         yield _finding(found, name, "round_trip", tried)
     with _problem(found, "sink"):
-        _look_at_sink(model, deployment, rows, runtime.outputs)
+        _inspect_sink(model, deployment, rows, runtime.outputs)
     yield _finding(found, name, "sink", f"table {model.sink.table} on connection '{model.sink.connection}'")
     with _problem(found, "sink.order"):
-        _look_at_order(model, deployment)
+        _inspect_order(model, deployment)
     if "sink.order" in found:  # only worth a line if it weakens a promise
         yield _finding(found, name, "sink.order", "protecting newer predictions from older dispatches")
     if model.may_reject:
         sink = model.quarantine_sink
         with _problem(found, "quarantine"):
-            _look_at_quarantine(model, deployment, rows)
+            _inspect_quarantine(model, deployment, rows)
         yield _finding(found, name, "quarantine", f"table {sink.table} on connection '{sink.connection}'")
 
 
@@ -239,7 +239,7 @@ def _plan_pages(model: ModelConfig, wanted: PagesConfig, deployment: Deployment,
         plan_pages(database, query, (), wanted, f"models.{model.name}.source.pages")
 
 
-def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
+def _inspect_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, outputs: pa.Schema) -> None:
     from mlops_plugin.databases.sink.predictions_table import check_table
     from mlops_plugin.databases.sink.rights import require_rights
     from mlops_plugin.pipeline.writing.provenance import predictions_schema
@@ -256,7 +256,7 @@ def _look_at_sink(model: ModelConfig, deployment: Deployment, rows: pa.Schema, o
         require_rights(database, model.sink, model.key, exists=columns is not None)
 
 
-def _look_at_order(model: ModelConfig, deployment: Deployment) -> None:
+def _inspect_order(model: ModelConfig, deployment: Deployment) -> None:
     from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
     from mlops_plugin.databases.sink.rights import require_order_rights
 
@@ -265,7 +265,7 @@ def _look_at_order(model: ModelConfig, deployment: Deployment) -> None:
         require_order_rights(database, model.sink)
 
 
-def _look_at_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Schema) -> None:
+def _inspect_quarantine(model: ModelConfig, deployment: Deployment, rows: pa.Schema) -> None:
     from mlops_plugin.databases.sink.predictions_table import check_table
     from mlops_plugin.databases.sink.rights import require_quarantine_rights
     from mlops_plugin.pipeline.validation.quarantine import RECORD_NUMBER, quarantine_schema

@@ -22,7 +22,7 @@ from mlops_plugin.formats.signature.signature import Signature, parse_signature,
 from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature
 from mlops_plugin.formats.signature.storing import store_signature
 from mlops_plugin.masking import masked
-from mlops_plugin.pipeline.validation.baseline_making import baseline_of, find_baseline, sound_rows
+from mlops_plugin.pipeline.validation.baseline_making import baseline_of, find_baseline, valid_rows
 from mlops_plugin.pipeline.validation.contract import Contract
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def sign_with_query(model: ModelConfig, deployment: Deployment, query: str, *, s
         bound = own.bind(rows.schema)
         schema = bound.schema_of(rows.schema)
         runtime.check(schema)
-        batches = [*_first(sound_rows(bound, rows), MOST_ROWS)]
+        batches = [*_first(valid_rows(bound, rows), MOST_ROWS)]
     batch = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
     if not batch:
         raise SignatureError(f"models.{model.name}: the query returns no rows to sign the model with")

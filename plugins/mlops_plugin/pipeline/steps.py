@@ -136,7 +136,7 @@ def log(dispatch: Dispatch, judge: Judge, shelf: Shelf) -> Collected:
         raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after rows "
             f"with its predictions were left out (sha256 {skipped[:12]}..., now "
-            f"{artifact_sha256[:12]}...); clear 'collect' and what follows it in Airflow"
+            f"{artifact_sha256[:12]}...); clear 'collect' and the tasks after it in Airflow"
         )
     files = tuple(part.file for part in collected.parts)
     logged = Logged(files, artifact_sha256, pinned_settings(dispatch.model), collected.parts, judge)
@@ -177,7 +177,8 @@ def _require_same_judge(model: ModelConfig, logged: Logged, runtime: Runtime) ->
     if changed:
         raise ArtifactChanged(
             f"models.{model.name}.model: the {changed} changed after it was logged (sha256 "
-            f"{before[:12]}..., now {now[:12]}...); clear 'log' and what follows it in Airflow to dispatch "
+            f"{before[:12]}..., now {now[:12]}...); clear 'log' and the tasks after it in Airflow to "
+            "dispatch "
             "with the new one"
         )
 
@@ -247,13 +248,13 @@ def persist(
     `AccountingError` if the rows do not add up.
     """
     predicted = require_predicted(dispatch.model, logged, shelf)
-    if (done := _done_before(dispatch, predicted, sink, shelf)) is not None:
+    if (done := _report_of_earlier_try(dispatch, predicted, sink, shelf)) is not None:
         return Persisted(tuple(part.file for part in predicted), done)
     collected, rejected = (sum(part.rows for part in logged.parts), sum(part.rejected for part in predicted))
     count = sum(part.rows for part in predicted)
     if on_counted is not None:
         on_counted(count, rejected)
-    _put_aside(dispatch, sink, logged, predicted, shelf)
+    _write_quarantine(dispatch, sink, logged, predicted, shelf)
     at = _predicted_at(predicted)
     order = _order(logged)
     with predicted_rows(predicted, shelf) as rows:
@@ -278,7 +279,7 @@ def _predicted_at(predicted: Sequence[Predicted]) -> datetime:
     return max(datetime.fromisoformat(part.at) for part in predicted)
 
 
-def _done_before(
+def _report_of_earlier_try(
     dispatch: Dispatch, predicted: Sequence[Predicted], sink: Sink, shelf: Shelf
 ) -> Accounts | None:
     """The accounts of these very predictions if they were persisted before, as the table has them now.
@@ -298,12 +299,13 @@ def _done_before(
     raise AccountingError(
         f"models.{model.name}: this dispatch persisted {before.persisted} rows, but {count} of them are in "
         f"{model.sink.table} (connection '{model.sink.connection}') now: the others were deleted, or later "
-        "dispatches replaced them; its staged rows are gone: clear 'collect' and what follows it in Airflow "
+        "dispatches replaced them; its staged rows are gone: clear 'collect' and the tasks after it in "
+        "Airflow "
         "to dispatch again"
     )
 
 
-def _put_aside(
+def _write_quarantine(
     dispatch: Dispatch, sink: Sink, logged: Logged, predicted: Sequence[Predicted], shelf: Shelf
 ) -> None:
     """Quarantine the rejected rows; raise `ThresholdError` if there are too many."""
@@ -341,7 +343,7 @@ def _require_closed(dispatch: Dispatch, accounts: Accounts, *, is_stored: bool) 
         f"models.{model.name}: rows do not add up: {accounts.collected} collected, "
         f"{accounts.predicted} predicted, {accounts.rejected} rejected, {accounts.persisted} in "
         f"{model.sink.table} (connection '{model.sink.connection}'), {accounts.superseded} superseded; clear "
-        "'collect' and what follows it in Airflow to dispatch again"
+        "'collect' and the tasks after it in Airflow to dispatch again"
     )
 
 

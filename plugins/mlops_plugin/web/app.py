@@ -51,7 +51,7 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _bad_request)  # type: ignore[arg-type]
     app.add_exception_handler(MlopsError, _our_error)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(Exception, _unexpected_error)
     for router in routers:
         app.include_router(router)
     app.add_api_route("/static/{name:path}", _static, include_in_schema=False)
@@ -99,7 +99,7 @@ def _text_for(request: Request, error: MlopsError) -> str:
     return str(error)
 
 
-def _unforeseen(request: Request, _error: Exception) -> Response:
+def _unexpected_error(request: Request, _error: Exception) -> Response:
     answer = _answer(request, 500, "the server failed; see the log of the API server")
     answer.headers.update(_HEADERS)  # this answer bypasses the middleware that adds them
     return answer

@@ -90,10 +90,10 @@ class Site:
         return self._loaded
 
 
-async def the_site(request: Request) -> Site:
+async def site_of_request(request: Request) -> Site:
     """Dependency: what the app of this request shares."""
     site: Site = request.app.state.site
     return site
 
 
-SiteDep = Annotated[Site, Depends(the_site)]
+SiteDep = Annotated[Site, Depends(site_of_request)]

@@ -49,7 +49,7 @@ _UCRED = struct.Struct("3i")
 
 def main() -> None:
     """Load the libraries, then fork a process for each request, until the starting process is gone."""
-    worker.end_with_the_caller()
+    worker.exit_with_caller()
     listener = socket.socket(fileno=int(sys.argv[1]))
     environment = dict(os.environ)  # some libraries add to it when they are loaded
     for module in _MODULES:
@@ -120,7 +120,7 @@ class _Server:
             return
         pid = os.fork()
         if pid == 0:
-            self._be_the_child(request, descriptors)
+            self._run_child(request, descriptors)
         child = _Child(pid, os.pidfd_open(pid))
         self._children[caller.fileno()] = child
         self._poll.register(child.pidfd, select.POLLIN)
@@ -129,7 +129,7 @@ class _Server:
         except OSError:
             self._forget(caller)
 
-    def _be_the_child(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    def _run_child(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         status = 1
         try:
             for other in (self._listener, *self._callers.values()):

@@ -283,12 +283,12 @@ class ModelProcess:
                 f"{name}: {error}; the model's process was killed, and the next run starts a new one"
             ) from error
         except (OSError, EOFError) as error:
-            raise ServingError(self._obituary()) from error
+            raise ServingError(self._describe_exit()) from error
         except BaseException:
             self.end()
             raise
 
-    def _obituary(self) -> str:
+    def _describe_exit(self) -> str:
         """How the process ended, and its last words."""
         if self._is_released:
             return f"{self._name}: the model's process was killed; try again"

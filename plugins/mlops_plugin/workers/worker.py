@@ -54,7 +54,7 @@ def run(channel: int, memory_bytes: int) -> None:
     """
     os.dup2(2, 1)
     become_reaper()
-    end_with_the_caller()
+    exit_with_caller()
     # Data, not address space: libraries reserve gigabytes that they never touch.
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
@@ -63,7 +63,7 @@ def run(channel: int, memory_bytes: int) -> None:
         pass
 
 
-def end_with_the_caller() -> None:
+def exit_with_caller() -> None:
     """Be killed as soon as the caller is gone, whatever the model is doing.
 
     Standard input is a pipe that only the caller can write into, and never does. Not PR_SET_PDEATHSIG, which

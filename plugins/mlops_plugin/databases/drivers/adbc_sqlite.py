@@ -193,10 +193,10 @@ class SqliteDatabase(AdbcFile):
     def _mixed_type(self, query: str, parameters: Sequence[object], name: str, low: str, high: str) -> Any:
         if (low, high) != ("integer", "real"):
             source = self._source_column(name, f"{low} and {high}")
-            words = self._words_among_numbers(query, parameters, name) if high == "text" else []
+            words = self._texts_among_numbers(query, parameters, name) if high == "text" else []
             if words and source.is_exact is not True:
                 place = self._place_of_word(query, parameters, name, words[0])
-                raise source.refusal_of_words(words, place)
+                raise source.refusal_of_texts(words, place)
             raise source.refusal("has no single type", is_number=True)
         quoted = self.engine.enclose(name)
         (found,) = self._rows(
@@ -211,7 +211,7 @@ class SqliteDatabase(AdbcFile):
             )
         return pa.float64()
 
-    def _words_among_numbers(self, query: str, parameters: Sequence[object], name: str) -> list[str]:
+    def _texts_among_numbers(self, query: str, parameters: Sequence[object], name: str) -> list[str]:
         """Texts of the column that are no numbers: SQLite's CAST would make 0 of each."""
         quoted = self.engine.enclose(name)
         found = self._rows(

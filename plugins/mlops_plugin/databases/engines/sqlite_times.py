@@ -52,12 +52,12 @@ class TimeComparison:
         value, moment = self.value, self.moment
         return (
             f"CASE typeof({value}) WHEN 'null' THEN {_is_null(value)} "
-            f"WHEN 'text' THEN {value} = '' OR {self._is_no_time()} "
+            f"WHEN 'text' THEN {value} = '' OR {self._is_not_time()} "
             f"OR (typeof({moment}) = 'text' AND ({self._texts()})) "
-            f"WHEN 'blob' THEN 0 ELSE {self._is_no_time()} OR {self._numbers()} END"
+            f"WHEN 'blob' THEN 0 ELSE {self._is_not_time()} OR {self._numbers()} END"
         )
 
-    def _is_no_time(self) -> str:
+    def _is_not_time(self) -> str:
         """What is made from the moment may be a name, e.g. of a file."""
         if self.literal is not None:
             return "0"

@@ -134,7 +134,7 @@ def _rules_of_texts(column: TableColumn, engine: Engine) -> Iterator[_Rule]:
         "timestamp": f"^{_DAY}[ T]{_CLOCK}{_fraction(column.fraction)}$",
     }
     if column.kind in patterns:
-        yield _Rule(f"changes how a {column.kind} is written", _unlike(patterns[column.kind]))
+        yield _Rule(f"changes how a {column.kind} is written", _not_matching(patterns[column.kind]))
 
 
 def _rules_of_affinity(column: TableColumn, kind: str, _engine: Engine) -> Iterator[_Rule]:
@@ -167,7 +167,7 @@ def _beyond(least: int, most: int) -> _Changed:
     return lambda values: pc.or_(pc.less(values, least), pc.greater(values, most))
 
 
-def _unlike(pattern: str) -> _Changed:
+def _not_matching(pattern: str) -> _Changed:
     return lambda values: pc.invert(pc.match_substring_regex(values, pattern))
 
 

@@ -432,7 +432,7 @@ def _labels_of(model: Any, table: _Table, places: Any) -> list[Any]:
 def _synthetic(table: _Table, limit: int) -> _Table:
     """Rows of nobody: each column drawn by itself, from what many rows have in common."""
     random = np.random.default_rng(0)
-    drawn = [_drawn(column.values, limit, random) for column in table.columns]
+    drawn = [_draw(column.values, limit, random) for column in table.columns]
     if table.container == "frame":
         frame = pd.DataFrame(dict(enumerate(drawn)))
         frame.columns = table.data.columns
@@ -451,7 +451,7 @@ def _synthetic(table: _Table, limit: int) -> _Table:
     )
 
 
-def _drawn(values: pd.Series, count: int, random: Any) -> pd.Series:
+def _draw(values: pd.Series, count: int, random: Any) -> pd.Series:
     missing = values.isna()
     present = values[~missing]
     counts = (

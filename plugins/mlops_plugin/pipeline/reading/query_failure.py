@@ -39,13 +39,13 @@ def query_errors(model: ModelConfig, query: str, path: str = "source.query") -> 
         is_refusal = type(error) is DatabaseError and error.doing in _OF_A_QUERY
         if not is_refusal or error.conn_id != model.source.connection:
             raise
-        said = _own_words(error.driver_says)
+        said = _strip_query(error.driver_says)
         lines = _find_lines(error.driver_says, query)
         places = [_describe_line(model, query, path, line) for line in lines]
         raise DatabaseError(error.conn_id, error.doing, "; ".join([said, *places])) from error
 
 
-def _own_words(said: str) -> str:
+def _strip_query(said: str) -> str:
     """What the driver says, without our SQL and its line numbers."""
     for noise in (_STATEMENT, _QUOTED_LINE, _LINE_NUMBER, _AROUND):
         said = noise.sub("", said)

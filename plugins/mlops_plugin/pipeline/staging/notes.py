@@ -76,7 +76,7 @@ def planned_partition(shelf: Shelf) -> PlannedPartition:
     if shelf.partition is None or shelf.partition >= len(planned.partitions):
         raise StagingOutdated(
             f"staging: partition {shelf.partition} is not among the {len(planned.partitions)} of the "
-            "latest plan; clear 'plan' and what follows it in Airflow"
+            "latest plan; clear 'plan' and the tasks after it in Airflow"
         )
     return PlannedPartition(planned.id, planned.partitions[shelf.partition].partition(), planned.order)
 
@@ -104,12 +104,12 @@ def all_collected(model: ModelConfig, shelf: Shelf) -> AllCollected:
     if any(part.plan != planned.id for part in parts):
         raise StagingOutdated(
             f"models.{model.name}: partitions were planned again after some of them were collected; clear "
-            "'collect' and what follows it in Airflow"
+            "'collect' and the tasks after it in Airflow"
         )
     if len({part.skipped_artifact for part in parts}) > 1:
         raise StagingOutdated(
             f"models.{model.name}: the artifact changed while partitions left out the rows that it had "
-            "predicted; clear 'plan' and what follows it in Airflow"
+            "predicted; clear 'plan' and the tasks after it in Airflow"
         )
     filled = [part for part in parts if part.rows] or list(parts)
     types = _agreed_types(model, filled)
@@ -142,7 +142,7 @@ def require_logged(model: ModelConfig, shelf: Shelf) -> Logged:
         first = "collect" if model.source.partitions is None else "plan"
         raise StagingOutdated(
             f"models.{model.name}: its key, features, model, input, output, partitions or sink changed in "
-            f"the configuration after this dispatch was logged; clear '{first}' and what follows it in "
+            f"the configuration after this dispatch was logged; clear '{first}' and the tasks after it in "
             "Airflow to dispatch again"
         )
     return logged if logged.parts else replace(logged, parts=_parts_by_name(model, logged, shelf))
@@ -161,7 +161,7 @@ def _parts_by_name(model: ModelConfig, logged: Logged, shelf: Shelf) -> tuple[Co
 def _collected_again(model: ModelConfig) -> StagingOutdated:
     return StagingOutdated(
         f"models.{model.name}: rows were collected again after they were logged; clear 'log' "
-        "and what follows it in Airflow"
+        "and the tasks after it in Airflow"
     )
 
 
@@ -183,7 +183,7 @@ def require_part(model: ModelConfig, logged: Logged, shelf: Shelf) -> Collected:
     if number >= len(logged.parts):
         raise StagingOutdated(
             f"models.{model.name}: partition {number} is not among the {len(logged.parts)} that were logged; "
-            "clear 'log' and what follows it in Airflow"
+            "clear 'log' and the tasks after it in Airflow"
         )
     _require_unchanged(model, logged.parts[number], shelf)
     return logged.parts[number]
@@ -199,7 +199,7 @@ def require_predicted(model: ModelConfig, logged: Logged, shelf: Shelf) -> tuple
         if (made.collected, made.artifact_sha256) != (part.file, logged.artifact_sha256):
             raise StagingOutdated(
                 f"models.{model.name}: the predictions do not belong to the rows and the artifact "
-                "that were logged last; clear 'infer' and what follows it in Airflow"
+                "that were logged last; clear 'infer' and the tasks after it in Airflow"
             )
     return predicted
 

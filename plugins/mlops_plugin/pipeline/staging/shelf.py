@@ -131,7 +131,7 @@ class Shelf:
         with _as_staging_error("writing", path):
             _make_folder(filesystem, root)
             sink = filesystem.open(path, "wb")
-            _keep_others_from(filesystem, path)
+            _restrict_to_owner(filesystem, path)
         try:
             checked = BlockWriter(sink)
             with _as_staging_error("writing", path):
@@ -182,7 +182,7 @@ class Shelf:
             is_local = isinstance(filesystem, LocalFileSystem)
             written = f"{path}.{uuid.uuid4().hex[:12]}" if is_local else path
             with filesystem.open(written, "w", encoding="utf-8") as file:
-                _keep_others_from(filesystem, written)
+                _restrict_to_owner(filesystem, written)
                 json.dump(sealed(note), file, ensure_ascii=False, indent=1)
             if is_local:
                 Path(written).replace(path)
@@ -194,7 +194,7 @@ class Shelf:
             raise StagingError(
                 f"staging: {self.url}/{self._named(name)}.json does not exist: step '{name}' of this "
                 "dispatch wrote nothing here, its files were removed, or this worker does not share the "
-                "folder; clear 'collect' and what follows it in Airflow to dispatch again, and see "
+                "folder; clear 'collect' and the tasks after it in Airflow to dispatch again, and see "
                 "staging.url if workers are on several machines"
             )
         return found
@@ -243,7 +243,7 @@ def _make_folder(filesystem: Any, path: str) -> None:
         filesystem.makedirs(path, exist_ok=True)
 
 
-def _keep_others_from(filesystem: Any, path: str) -> None:
+def _restrict_to_owner(filesystem: Any, path: str) -> None:
     """Before anything is written to it."""
     if isinstance(filesystem, LocalFileSystem):
         restrict_file(Path(path))

@@ -77,7 +77,7 @@ def _made(model: ModelConfig, deployment: Deployment, query: str, runtime: Runti
         rows = database.read(query, batch_rows=source.batch_rows)
         bound = own.bind(rows.schema)
         runtime.check(bound.schema_of(rows.schema))
-        baseline = baseline_of(runtime, sound_rows(bound, rows), masked(query))
+        baseline = baseline_of(runtime, valid_rows(bound, rows), masked(query))
     uri = baseline_uri(model)
     if uri == signature_uri(model.model.uri):
         add_to_signature(uri, asdict(baseline))
@@ -99,7 +99,7 @@ def baseline_of(runtime: Runtime, rows: Iterator[pa.RecordBatch], origin: str) -
     return baseline.with_classes(seen.classes)
 
 
-def sound_rows(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def valid_rows(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     """The rows that keep the contract, as it converts them."""
     for batch in rows:
         checked = contract.check(batch)

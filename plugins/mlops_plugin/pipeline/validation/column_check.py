@@ -71,7 +71,7 @@ def check_column(name: str, values: pa.Array, rule: ColumnContract) -> tuple[pa.
     """
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
-    if _is_plainly_right(values, rule):
+    if _is_obviously_valid(values, rule):
         return values, []
     read = _read_as(values, rule.type)
     found = []
@@ -90,7 +90,7 @@ def check_column(name: str, values: pa.Array, rule: ColumnContract) -> tuple[pa.
     return read, [violation for violation in found if violation.rows.true_count]
 
 
-def _is_plainly_right(values: pa.Array, rule: ColumnContract) -> bool:
+def _is_obviously_valid(values: pa.Array, rule: ColumnContract) -> bool:
     """Whether a glance at a numeric column without NULLs already clears it: one pass for each end."""
     kind = values.type
     is_float = pa.types.is_float64(kind) or pa.types.is_float32(kind)

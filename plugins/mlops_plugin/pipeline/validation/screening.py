@@ -40,7 +40,7 @@ class Screening:
 
     def predict(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """The accepted rows, as they were collected, and the model's predictions for them."""
-        rows, refused = self._contracted(batch)
+        rows, refused = self._apply_contract(batch)
         answered = self._answered(rows, refused)
         wrong = self._output.check(answered.predictions, len(answered.places))
         if wrong and self._model.output.on_violation == "fail":
@@ -53,7 +53,7 @@ class Screening:
         good = accepted(wrong, len(answered.places))
         return batch.take(answered.places.take(good)), answered.predictions.take(good)
 
-    def _contracted(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Refused]]:
+    def _apply_contract(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Refused]]:
         """All rows, as the contract reads them, and those that violate it."""
         if self._contract is None:
             return batch, []

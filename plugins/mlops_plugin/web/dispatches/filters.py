@@ -36,7 +36,7 @@ def _is_cursor(value: str | None) -> str | None:
     return value
 
 
-def _no_number(value: Any) -> Any:
+def _refuse_number(value: Any) -> Any:
     """Pydantic would take a number for seconds since 1970."""
     if isinstance(value, str) and value and _NUMBER.fullmatch(value.strip()):
         raise ValueError("is a number; write a time in ISO 8601, e.g. 2026-01-31T12:00:00Z")
@@ -50,7 +50,7 @@ def _or_empty(**described: Any) -> WithJsonSchema:
 
 Moment = Annotated[
     datetime | None,
-    BeforeValidator(_no_number),
+    BeforeValidator(_refuse_number),
     AfterValidator(_as_utc),
     _or_empty(type="string", format="date-time"),
 ]
