@@ -94,7 +94,7 @@ ROLLED = {
         ({**ROLLED, "last_run_after": ago(hours=3), "next_run_after": ago(minutes=-1)}, LAST, "ok", None),
         ({**ROLLED, "last_run_after": None, "last_run_state": None}, None, "waiting", None),
         ({"last_run_state": "queued", "last_run_after": ago(minutes=1)}, LAST, "waiting", "queued"),
-        ({"last_run_state": "queued"}, LAST, "late", "due 30 min ago, queued, and not started"),
+        ({"last_run_state": "queued"}, LAST, "late", "due 30 min ago, queued, but not started"),
         ({**UNSCHEDULED, "last_run_state": "queued"}, LAST, "late", None),
         # running, overrun
         (

@@ -50,12 +50,12 @@ def _first_rows(model: ModelConfig, deployment: Deployment, query: str) -> pa.Re
 
 def _valid_rows(model: ModelConfig, rows: pa.RecordBatch) -> pa.RecordBatch:
     """Those that keep the model's contract, as it hands them to the model."""
-    from mlops_plugin.pipeline.validation.baseline_making import sound_rows
+    from mlops_plugin.pipeline.validation.baseline_making import valid_rows
     from mlops_plugin.pipeline.validation.contract import Contract
 
     contract = Contract.of(model)
     if contract is None:
         return rows
     reader = pa.RecordBatchReader.from_batches(rows.schema, [rows])
-    (valid,) = sound_rows(contract.bind(rows.schema), reader)
+    (valid,) = valid_rows(contract.bind(rows.schema), reader)
     return valid

@@ -28,7 +28,7 @@ _WHOLE = _FINE.replace(microsecond=0)
 _COLUMNS: list[tuple[str, pa.DataType, Any, str | None]] = [
     ("DOUBLE PRECISION", _DOUBLE, 0.1, None),
     ("DOUBLE PRECISION", _FLOAT, 0.5, None),
-    ("INTEGER", _DOUBLE, 1.0, "which rounds a double to a whole number; make it .* DOUBLE PRECISION"),
+    ("INTEGER", _DOUBLE, 1.0, "which rounds a double to a whole number; .* DOUBLE PRECISION"),
     ("DECIMAL(10,2)", _DOUBLE, 0.5, r"\(10,2\), which rounds a double to its decimal places"),
     ("VARCHAR(30)", _DOUBLE, 0.5, "does not hold every double"),
     ("INTEGER", _LONG, 7, None),

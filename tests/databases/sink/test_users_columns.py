@@ -109,7 +109,7 @@ _POSTGRESQL = [
     UsersColumn("numeric(20,0)", pa.uint64(), 2**64 - 1),
     UsersColumn("double precision", _LONG, 2**53 + 1, "change 9007199254740993 in row 1"),
     UsersColumn("smallint", _LONG, 2**15, "(?i)out of range|not in range"),
-    UsersColumn("boolean", _LONG, 2, "change 2 in row 1"),
+    UsersColumn("boolean", _LONG, 2, "every number but 0 .* BIGINT"),
     UsersColumn("boolean", pa.bool_(), True),
     UsersColumn("integer", pa.bool_(), True),
     UsersColumn("text", _LONG, -(2**63)),
@@ -134,7 +134,7 @@ _POSTGRESQL = [
     UsersColumn("text", _BYTES, b"a", "does not hold every binary"),
 ]
 _SQLITE = [
-    UsersColumn("TEXT", _DOUBLE, 0.1, "turns numbers into text with 15 digits; make a new table"),
+    UsersColumn("TEXT", _DOUBLE, 0.1, "15 digits; .* DOUBLE PRECISION"),
     UsersColumn("INTEGER", _DOUBLE, 0.1),
     UsersColumn("DECIMAL(10,2)", pa.decimal128(10, 2), Decimal("0.10"), "decimal128\\(10, 2\\) to a double"),
     UsersColumn("TEXT", pa.decimal128(10, 2), Decimal("0.10")),
@@ -153,7 +153,7 @@ _DUCKDB = [
     UsersColumn("FLOAT", _FLOAT, 0.5),
     UsersColumn("INTEGER", _DOUBLE, 1.0, "rounds a double to a whole number"),
     UsersColumn("BOOLEAN", _DOUBLE, 1.0, "BOOLEAN, which does not hold every double"),
-    UsersColumn("BOOLEAN", _LONG, 2, "change 2 in row 1"),
+    UsersColumn("BOOLEAN", _LONG, 2, "every number but 0 .* BIGINT"),
     UsersColumn("DECIMAL(10,2)", _DOUBLE, 0.5, "rounds a double to its decimal places"),
     UsersColumn("VARCHAR", _DOUBLE, 0.5, "VARCHAR, which does not hold every double"),
     UsersColumn("DECIMAL(10,2)", pa.decimal128(10, 4), Decimal("1.5000"), "with 4 decimal places to 2"),

@@ -91,7 +91,7 @@ def not_compared(signature: Signature) -> list[str]:
     lines = []
     for method, one in signature.golden.unstable.items():
         rows = "any golden row" if one.rows is None else f"{len(one.rows)} of {total} golden rows"
-        lines.append(f"{_COLUMNS[method]} is not compared in {rows}: {one.why}")
+        lines.append(f"{_COLUMNS[method]} is not compared for {rows}: {one.why}")
     return lines
 
 
