@@ -35,8 +35,37 @@ def interval_at(model: ModelConfig, moment: datetime) -> Interval:
     timetable = _timetable(model)
     if timetable is None:
         return moment, moment
+    if _is_near_a_change(model, moment):
+        return without_gap(model, _last_complete(model, moment))
     found = timetable.infer_manual_data_interval(run_after=timezone.coerce_datetime(moment))
-    return without_gap(model, (found.start, found.end))
+    return found.start, found.end
+
+
+def _is_near_a_change(model: ModelConfig, moment: datetime) -> bool:
+    """Whether the model's clock changes within a day."""
+    if not isinstance(model.schedule, CronSchedule) or model.timezone == UTC_NAME:
+        return False
+    offsets = {
+        (moment + shift).astimezone(ZoneInfo(model.timezone)).utcoffset() for shift in (-_AROUND, _AROUND)
+    }
+    return len(offsets) > 1
+
+
+def _last_complete(model: ModelConfig, moment: datetime) -> Interval:
+    """The last interval of the chain that scheduled runs have.
+
+    In the hours around a change, Airflow infers intervals without a length, or ones that end too early.
+    """
+    from airflow.sdk import timezone
+
+    before = moment - 2 * _AROUND
+    found = _timetable(model).infer_manual_data_interval(run_after=timezone.coerce_datetime(before))
+    last = (found.start, found.end)
+    for interval in _intervals_from(model, before):
+        if interval[1] > moment:
+            break
+        last = interval
+    return last
 
 
 def interval_end(model: ModelConfig, start: datetime) -> datetime | None:
@@ -46,8 +75,9 @@ def interval_end(model: ModelConfig, start: datetime) -> datetime | None:
         return start + period.length
     if period is None:
         return None
-    # The one that ends at `start` is the newest that is complete then.
-    return next((interval[1] for interval in _intervals_from(model, start)), None)
+    # The one that ends at `start` is the newest that is complete then; near a change it is looked for.
+    before = start - 2 * _AROUND if _is_near_a_change(model, start) else start
+    return next((end for _, end in _intervals_from(model, before) if end > start), None)
 
 
 def without_gap(model: ModelConfig, interval: Interval) -> Interval:
