@@ -107,7 +107,7 @@ ROLLED = {
             {"last_run_state": "running", "last_run_start": ago(minutes=61), "next_run_after": ago(hours=1)},
             LAST,
             "overrun",
-            "running for 1 h 1 min, longer than the 1 h it has",
+            "running for 1 h 1 min, longer than its limit of 1 h",
         ),
         ({**UNSCHEDULED, "last_run_state": "running", "last_run_start": ago(days=1)}, LAST, "running", None),
         (UNSCHEDULED, LAST, "ok", None),

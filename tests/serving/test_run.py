@@ -162,7 +162,7 @@ def test_what_if_shows_the_case_as_it_is_and_changed(showroom: Showroom, worksho
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"a": "much"}, "column 'a': 'much' is no double"), ({"nose": 1}, "no column 'nose' to change")],
+    [({"a": "much"}, "column 'a': 'much' is not a valid double"), ({"nose": 1}, "no column 'nose' to change")],
 )
 def test_a_change_that_cannot_be_is_refused(
     showroom: Showroom, workshop: Workshop, changes: dict[str, object], said: str
@@ -186,7 +186,7 @@ def test_rows_of_a_request_need_no_key(showroom: Showroom, workshop: Workshop) -
         (Wanted(rows=[{"a": "\ud800"}]), "cannot be converted to columns"),
         (Wanted(keys=[(10**30,)]), "is not a valid int64"),
         (Wanted(keys=[("\ud800",)]), "is not a valid int64"),
-        (Wanted(keys=[(None,)]), "are not .* among the cases"),
+        (Wanted(keys=[(None,)]), "among the cases"),
         (Wanted(keys=[(1, 2)]), r"a key has 1 values \(id\), found 2"),
         (Wanted(keys=[("1 OR 1=1",)]), "'1 OR 1=1' is not a valid int64"),
     ],
