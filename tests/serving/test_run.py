@@ -162,7 +162,10 @@ def test_what_if_shows_the_case_as_it_is_and_changed(showroom: Showroom, worksho
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"a": "much"}, "column 'a': 'much' is not a valid double"), ({"nose": 1}, "no column 'nose' to change")],
+    [
+        ({"a": "much"}, "column 'a': 'much' is not a valid double"),
+        ({"nose": 1}, "no column 'nose' to change"),
+    ],
 )
 def test_a_change_that_cannot_be_is_refused(
     showroom: Showroom, workshop: Workshop, changes: dict[str, object], said: str
