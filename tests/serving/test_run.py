@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -181,12 +182,27 @@ def test_rows_of_a_request_need_no_key(showroom: Showroom, workshop: Workshop) -
 
 
 @pytest.mark.parametrize(
+    ("missing", "entry"), [("a", {"key": ["a"]}), ("id", {"input": {"columns": {"id": {"nullable": False}}}})]
+)
+def test_a_key_that_model_or_contract_reads_is_never_made_up(
+    showroom: Showroom, workshop: Workshop, missing: str, entry: dict[str, Any]
+) -> None:
+    workshop.add_model("churn", **entry)
+    row = {"id": 1, "a": 1.0, "b": 2.5, "c": 0.0}
+    del row[missing]
+    with pytest.raises(CaseError, match=rf"lack {missing},"):
+        _run(showroom, workshop, Wanted(rows=[row]))
+
+
+@pytest.mark.parametrize(
     ("wanted", "said"),
     [
         (Wanted(), "has 0 rows"),
         (Wanted(rows=[{"a": 1}, {"a": "one"}]), "cannot be converted to columns"),
         (Wanted(rows=[{"a": 10**400}]), "cannot be converted to columns"),
         (Wanted(rows=[{"a": "\ud800"}]), "cannot be converted to columns"),
+        (Wanted(rows=[{"a": 1, "b": 1, "c": 1}, {"a": 1, "c": 1}]), r"1 and 2 .*\bb;"),
+        (Wanted(rows=[{"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 1, "c": 1, "d": 1}]), r"1 and 2 .*\bd;"),
         (Wanted(keys=[(10**30,)]), "is not a valid int64"),
         (Wanted(keys=[("\ud800",)]), "is not a valid int64"),
         (Wanted(keys=[(None,)]), "among the cases"),

@@ -15,6 +15,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.step_runner import Models
+from mlops_plugin.pipeline.validation.contract import Contract
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.explanation import References, references_of, replaced_rows
 from mlops_plugin.serving.wanted import ROWS_GIVEN, Wanted, changed_rows, given_rows
@@ -83,8 +84,14 @@ class ChosenSource:
     def _given(self) -> ChosenRows:
         rows = self._wanted.table
         if rows is None:
-            rows = given_rows(self._model, self._wanted.rows).read_all()
+            rows = given_rows(self._model, self._wanted.rows, self._read_columns).read_all()
         return ChosenRows(self._wanted, ROWS_GIVEN, rows)
+
+    def _read_columns(self) -> set[str]:
+        """The columns that the model or its contract reads."""
+        contract = Contract.of(self._model)
+        with self._models.runtime(self._model) as runtime:
+            return {*runtime.features, *(contract.rules if contract else ())}
 
     def _cases(self) -> ChosenRows:
         with self._case_queries.open(self._model, self._deployment) as cases:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +38,27 @@ class Wanted:
         return CollectReport(rows, keys=keys or None, changes=dict(self.changes) or None)
 
 
-def given_rows(model: ModelConfig, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatchReader:
-    """Rows of a request; if they lack the key, their number (from 1) takes its place."""
+def given_rows(
+    model: ModelConfig, rows: Sequence[Mapping[str, Any]], reads: Callable[[], Collection[str]]
+) -> pa.RecordBatchReader:
+    """Rows of a request; if they lack the key, their number (from 1) takes its place.
+
+    `reads`: the columns that the model or its contract reads. Nothing is made up for those.
+    """
     if not 1 <= len(rows) <= MAX_ROWS:
         raise CaseError(f"the request has {len(rows)} rows; send 1 to {MAX_ROWS}, or keys of cases")
+    for number, row in enumerate(rows, 1):
+        if different := sorted(set(rows[0]).symmetric_difference(row)):
+            raise CaseError(
+                f"rows 1 and {number} of the request differ in {', '.join(different)}; send the same columns "
+                "in every row, null where there is no value"
+            )
     key = [name for name in model.key if name not in rows[0]]
+    if needed := sorted(set(key).intersection(reads() if key else ())):
+        raise CaseError(
+            f"the rows of the request lack {', '.join(needed)}, which the model or its contract reads; send "
+            "that, too"
+        )
     numbered = [{**dict.fromkeys(key, number), **row} for number, row in enumerate(rows, 1)]
     try:
         return pa.Table.from_pylist(numbered).to_reader()
