@@ -105,7 +105,9 @@ def test_a_tuple_is_one_label_whatever_the_others_are(labels: list[Any], is_list
 
 
 @pytest.mark.parametrize(
-    "answer", [[1, 2], {1}, {"a": 1}, np.zeros(2), (n for n in "ab"), iter([1]), object(), len], ids=str
+    "answer",
+    [[1, 2], {1}, {"a": 1}, np.zeros(2), (n for n in "ab"), iter([1]), object(), len],
+    ids=lambda answer: type(answer).__name__,
 )
 def test_what_no_column_holds_is_refused(answer: Any) -> None:
     model = shop_code.Says({0.0: answer, 1.0: [1], 2.0: answer}, is_list=True)
