@@ -243,7 +243,7 @@ def test_text_among_numbers_is_shown_with_its_key_and_a_fix_that_works(
     workshop.add_model(
         "churn",
         source={"query": f"SELECT id, a, {fixed}, c FROM customers"},
-        input={"columns": {"b": {"nullabel_": False}}},
+        input={"columns": {"b": {"nullable": False}}},
         error_threshold=1,
     )
     assert main(["check", "--connect"]) == 0

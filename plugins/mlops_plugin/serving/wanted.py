@@ -18,7 +18,7 @@ ROWS_GIVEN = "rows of the request"  # in place of a query
 MAX_ROWS = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What to run on: cases by their `keys`, `rows` as they are, or a `table` of typed rows with their key.
 

@@ -133,7 +133,8 @@ def cases(
 def run(seen: VisibleDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:
     if bool(asked.keys) == bool(asked.rows):
         raise HTTPException(422, "send either keys of cases or rows of features")
-    wanted = Wanted([tuple(key) for key in asked.keys], asked.rows, asked.changes)
+    keys = [tuple(key) for key in asked.keys]
+    wanted = Wanted(keys=keys, rows=asked.rows, changes=asked.changes)
     # No dependencies and no response model: each would cost a one-row run another thread.
     shown = showroom(seen.site).run(seen.runnable(name), wanted, user)
     result = RunResult(
