@@ -142,7 +142,7 @@ def test_a_fault_of_ours_is_printed_without_the_secrets_that_it_quotes(planted: 
     code = (
         "import sys, argparse; from mlops_plugin.cli import mlops; from mlops_plugin.connections import *\n"
         "def fail(options): raise KeyError(get_connection('vault').password)\n"
-        "mlops._db_current = fail; sys.exit(mlops.main(['db', 'current']))"
+        "mlops._COMMANDS = {'db_current': fail}; sys.exit(mlops.main(['db', 'current']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
