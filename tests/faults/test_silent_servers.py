@@ -201,7 +201,9 @@ def test_sink_that_goes_silent_at_commit_ends_the_dispatch(behind: Behind) -> No
     with silent_proxy(behind.database.host, behind.database.port) as proxy:
         behind.connect("sink", proxy)
         behind.workshop.add_model("churn", task_timeout="20s")
-        proxy.armed_by = re.compile(rb"(INSERT|COPY|MERGE)[^;]*churn_predictions", re.IGNORECASE | re.DOTALL)
+        # A COPY of a query in brackets reads.
+        writes = rb"(INSERT|COPY(?! *\()|MERGE)[^;]*churn_predictions"
+        proxy.armed_by = re.compile(writes, re.IGNORECASE | re.DOTALL)
         proxy.at = re.compile(b"COMMIT", re.IGNORECASE)
         ended, _ = end_of(behind.workshop, "dispatch")
         assert proxy.is_silent
