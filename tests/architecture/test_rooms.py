@@ -12,7 +12,6 @@ PACKAGE = CHECKOUT / "plugins" / "mlops_plugin"
 # `masking.py` tells Airflow's masker what is secret.
 # `config/loader.py` asks Airflow for the place of the configuration file.
 # `cli/airflow_context.py` asks it for its metadata database.
-# `inference_server/airflow_gate.py` asks its auth manager who calls.
 OUTSIDE_OF_ORCHESTRATION = {
     "plugin.py",
     "connections.py",
@@ -20,7 +19,6 @@ OUTSIDE_OF_ORCHESTRATION = {
     "web/access.py",
     "config/loader.py",
     "cli/airflow_context.py",
-    "inference_server/airflow_gate.py",
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

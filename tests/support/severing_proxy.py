@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-_WRITES = re.compile(rb"INSERT INTO|LOAD DATA|COPY ", re.IGNORECASE)
+_WRITES = re.compile(rb"INSERT INTO|LOAD DATA|COPY (?!\()", re.IGNORECASE)  # COPY (SELECT reads
 
 
 @dataclass

@@ -11,12 +11,11 @@ import logging
 import threading
 import time
 
-from airflow.api_fastapi.app import get_auth_manager, init_auth_manager
 from jwt import InvalidTokenError
 
 from mlops_plugin.inference_server.gate import Caller, GateClosed, NotSignedIn
 from mlops_plugin.masking import masked
-from mlops_plugin.web.access import Rights, may_use
+from mlops_plugin.web.access import Rights, may_use, require_token_keys, start_auth_manager, user_of_token
 
 TRUSTED_S = 1.0  # a revoked token ends within it
 _DECIDED_WITHIN_S = 5.0
@@ -29,7 +28,7 @@ class AirflowGate:
     """Asks Airflow's auth manager, in a thread of its own: it asks databases and keeps state."""
 
     def __init__(self) -> None:
-        init_auth_manager()
+        start_auth_manager()
         self._known: dict[tuple[bytes, str], tuple[float, Caller]] = {}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="gate").start()
@@ -60,9 +59,8 @@ class AirflowGate:
 
 
 async def _ask_airflow(token: str, model: str) -> Caller:
-    manager = get_auth_manager()
     try:
-        user = await manager.get_user_from_token(token)
+        user = await user_of_token(token)
         rights = Rights(user)
         return Caller(
             str(user.get_name()),
@@ -84,6 +82,6 @@ async def _ask_airflow(token: str, model: str) -> Caller:
 def _require_keys() -> None:
     """Raise `GateClosed` if tokens look invalid because the keys that verify them could not be fetched."""
     try:
-        get_auth_manager()._get_token_validator().status()  # type: ignore[no-untyped-call]
+        require_token_keys()
     except RuntimeError as error:
         raise GateClosed(f"the keys that verify tokens are missing: {error}") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.app import get_auth_manager, init_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import Depends, HTTPException, Request
@@ -160,3 +160,18 @@ def _scheme_and_host(url: str) -> tuple[str, str]:
     except ValueError:  # not a URL; it may come from the request
         return "", ""
     return parts.scheme, parts.netloc
+
+
+def start_auth_manager() -> None:
+    """Make the auth manager in a process that is not Airflow's API server."""
+    init_auth_manager()
+
+
+async def user_of_token(token: str) -> Any:
+    """The user whom a token of Airflow names; raises `jwt.InvalidTokenError`."""
+    return await get_auth_manager().get_user_from_token(token)
+
+
+def require_token_keys() -> None:
+    """Raise `RuntimeError` if the keys that verify tokens could not be fetched."""
+    get_auth_manager()._get_token_validator().status()  # type: ignore[no-untyped-call]
