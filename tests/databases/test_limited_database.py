@@ -102,7 +102,14 @@ def test_server_that_never_greets_is_given_up(server_way: WayIn) -> None:
     assert doing == "connecting"
 
 
-@pytest.mark.parametrize("doing", ["read", "describe", "execute", "columns", "commit"])
+@pytest.mark.parametrize(
+    "doing",
+    [
+        "read",
+        "commit",
+        *(pytest.param(doing, marks=pytest.mark.long) for doing in ("describe", "execute", "columns")),
+    ],
+)
 def test_server_that_goes_silent_is_given_up(server_way: WayIn, doing: str) -> None:
     server_way.execute("CREATE TABLE silent_here (id INTEGER PRIMARY KEY)")
     query = {

@@ -265,7 +265,9 @@ def host(tmp_path_factory: pytest.TempPathFactory, database: Server, env: dict[s
 
 @pytest.mark.slow
 @pytest.mark.airflow
-@pytest.mark.parametrize("executor", ["LocalExecutor", "CeleryExecutor"])
+@pytest.mark.parametrize(
+    "executor", ["LocalExecutor", pytest.param("CeleryExecutor", marks=pytest.mark.long)]
+)
 def test_the_services_bring_a_dispatch_into_the_database(
     host: Host, database: Server, env: dict[str, str], executor: str
 ) -> None:
