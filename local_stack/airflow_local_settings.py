@@ -11,5 +11,5 @@ try:
     from mlops_plugin.preload import preload
 
     preload()
-except Exception:
+except Exception:  # whatever a broken installation raises: the scheduler has to start
     logging.getLogger(__name__).exception("no libraries are loaded before tasks are forked")

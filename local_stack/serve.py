@@ -18,7 +18,7 @@ def serve_port(port: int) -> int:
 
 
 def serve_options(environment: Mapping[str, str]) -> list[str]:
-    """What `mlops serve` is told beside an Airflow with this environment."""
+    """The arguments of `mlops serve` for an Airflow with this environment."""
     host, port = environment["AIRFLOW__API__HOST"], int(environment["AIRFLOW__API__PORT"])
     return ["--host", host, "--port", str(serve_port(port))]
 

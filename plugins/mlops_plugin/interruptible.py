@@ -7,12 +7,17 @@ for a server would block them. An abandoned thread ends with the process.
 from __future__ import annotations
 
 import contextvars
+import logging
+import os
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 _T = TypeVar("_T")
+_abandoned: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 class Execute(Protocol):
@@ -36,5 +41,24 @@ def interruptible(work: Callable[[], _T], limit_s: float | None = None) -> _T:
         except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
             outcome.set_exception(error)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True, name="step").start()
-    return outcome.result(limit_s)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True, name="step")
+    thread.start()
+    try:
+        return outcome.result(limit_s)
+    finally:
+        if not outcome.done():
+            abandon(thread)
+
+
+def abandon(thread: threading.Thread) -> None:
+    """Nobody waits for this thread any more; see `end_beside_abandoned`."""
+    _abandoned.add(thread)
+
+
+def end_beside_abandoned(status: int) -> None:
+    """End the process now if an abandoned thread still works; Python would crash in it while it ends."""
+    if any(thread.is_alive() for thread in _abandoned):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        logging.shutdown()
+        os._exit(status)

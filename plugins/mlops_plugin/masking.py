@@ -59,7 +59,7 @@ class KnownSecrets:
     """Secrets, and each way in which one is written; several threads may use it at once."""
 
     # Patterns that Airflow has from here: like its maskers, of the whole process.
-    _told: ClassVar[set[str]] = set()
+    _passed_on: ClassVar[set[str]] = set()
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -70,9 +70,9 @@ class KnownSecrets:
     def learn(self, secrets: Iterable[str]) -> None:
         """Know these from now on; Airflow's maskers, which clean its logs and pages, learn them as well."""
         with self._lock:
-            told = _worth_masking(self._add(secrets))
-            self._told.update(map(re.escape, told))
-        _tell_airflow(told)
+            added = _worth_masking(self._add(secrets))
+            self._passed_on.update(map(re.escape, added))
+        _pass_to_airflow(added)
 
     def _add(self, secrets: Iterable[str]) -> set[str]:
         """Know these, and return those that are new."""
@@ -103,13 +103,13 @@ class KnownSecrets:
     def _learn_from_airflow(self) -> None:
         """Airflow knows what it has handed to templates, but not how a URL or SQL writes it.
 
-        It is not told these: a process that Airflow forks finds in its masker what an earlier one told, and
-        would tell spellings of spellings, more with each process.
+        Airflow does not get these: a process that it forks finds in its masker what an earlier one passed on,
+        and would pass on spellings of spellings, more with each process.
         """
         for name in _MASKERS:
             if (module := sys.modules.get(name)) is None:
                 continue
-            patterns = set(module._secrets_masker().patterns) - self._of_airflow - self._told
+            patterns = set(module._secrets_masker().patterns) - self._of_airflow - self._passed_on
             if patterns:
                 self._of_airflow |= patterns
                 for pattern in patterns:
@@ -248,7 +248,7 @@ def _worth_masking(secrets: Iterable[str]) -> list[str]:
     return sorted(spelling for spelling in spellings if len(spelling) >= SHORT)
 
 
-def _tell_airflow(spellings: Iterable[str]) -> None:
+def _pass_to_airflow(spellings: Iterable[str]) -> None:
     if _MASKERS[0] not in sys.modules:
         return  # who imports it later has its logs cleaned of what Airflow itself has read
     from airflow.sdk.log import mask_secret

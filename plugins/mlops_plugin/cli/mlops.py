@@ -21,6 +21,7 @@ from mlops_plugin.cli.airflow_context import stored_connections
 from mlops_plugin.cli.arguments import build_parser
 from mlops_plugin.cli.masked_output import masked_output
 from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
+from mlops_plugin.interruptible import end_beside_abandoned
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
@@ -32,11 +33,17 @@ _OF_CHECKOUT = Path("include", "config.yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the `mlops` command; returns its exit status."""
+    """Entry point of the `mlops` command; returns its exit status.
+
+    Without `arguments` it is the process's own command, and may end the process.
+    """
     options = build_parser().parse_args(arguments)
     _use_local_environment()
     with stored_connections(), masked_output():
-        return _run(options)
+        status = _run(options)
+    if arguments is None:
+        end_beside_abandoned(status)
+    return status
 
 
 def _run(options: argparse.Namespace) -> int:

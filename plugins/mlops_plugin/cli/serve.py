@@ -18,7 +18,7 @@ _STOP_WITHIN_S = 30  # requests that are being answered have so long to end
 
 
 def serve_in_terminal(host: str, port: int, workers: int) -> None:
-    """Serve until the process is told to end; `workers` processes share the port."""
+    """Serve until SIGTERM or SIGINT; `workers` processes share the port."""
     import uvicorn
 
     with tempfile.TemporaryDirectory(prefix="mlops-serve-") as counts:

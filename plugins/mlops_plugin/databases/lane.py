@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from mlops_plugin.interruptible import abandon
+
 _T = TypeVar("_T")
 _WAKING_S = 1.0  # longer than a driver takes to notice that its connection was shut down
 _Job = tuple[Callable[[], Any], "Future[Any]"]
@@ -44,6 +46,7 @@ class Lane:
                 raise
             # Given up, or interrupted: what the connection will answer some day must reach nobody.
             self.is_abandoned = True
+            abandon(self._thread)
             if isinstance(error, TimeoutError):
                 raise LaneBlocked from None
             raise

@@ -7,14 +7,12 @@ names in scikit-learn's modules stand for the modules themselves.
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import ModuleType
 
 from mlops_plugin.deferred_modules import deferred
+from mlops_plugin.formats.importing.intercepting import intercepted
 
 # What scikit-learn's modules import at their top, and use in some function.
 _DEFERRED = {
@@ -35,36 +33,13 @@ _MEMBERS = frozenset(("chi2", "gmean", "mquantiles", "rankdata", "spearmanr"))
 _IMPORTED_BEFORE = ("scipy.sparse.linalg", "scipy.special")
 
 
-@contextmanager
-def lean_sklearn() -> Iterator[None]:
+def lean_sklearn() -> AbstractContextManager[None]:
     """What is imported of scikit-learn inside leaves out what it can do without."""
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
+    return intercepted(_DEFERRED, _execute)
 
 
-class _Finder(MetaPathFinder):
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in _DEFERRED else None
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
-        return spec
-
-
-class _Loader(Loader):
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        for name in _IMPORTED_BEFORE:
-            importlib.import_module(name)
-        with deferred(*_DEFERRED[module.__name__], members=_MEMBERS):
-            self._loader.exec_module(module)
+def _execute(module: ModuleType, execute: Callable[[ModuleType], None]) -> None:
+    for name in _IMPORTED_BEFORE:
+        importlib.import_module(name)
+    with deferred(*_DEFERRED[module.__name__], members=_MEMBERS):
+        execute(module)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from mlops_plugin.formats.importing.intercepting import intercepted
 from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
 
 _SEARCHING = "skops.io._utils"
@@ -26,15 +25,10 @@ Search = Callable[[Any, str], str]
 
 def import_skops_io() -> ModuleType:
     """The module `skops.io`."""
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    try:
-        with warnings.catch_warnings(), lean_sklearn():
-            # What is left of the search reaches Airflow's old modules, which warn at each look.
-            warnings.simplefilter("ignore")
-            return importlib.import_module("skops.io")
-    finally:
-        sys.meta_path.remove(finder)
+    with intercepted([_SEARCHING], _execute), lean_sklearn(), warnings.catch_warnings():
+        # What is left of the search reaches Airflow's old modules, which warn at each look.
+        warnings.simplefilter("ignore")
+        return importlib.import_module("skops.io")
 
 
 def near_first(search: Search) -> Search:
@@ -51,27 +45,8 @@ def near_first(search: Search) -> Search:
     return module_of
 
 
-class _Finder(MetaPathFinder):
-    """Finds the one module of skops that searches, with a loader that gives it another search."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name == _SEARCHING else None
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
-        return spec
-
-
-class _Loader(Loader):
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        search = getattr(module, "whichmodule", None)
-        if search is not None:  # another release of skops may do without
-            module.whichmodule = near_first(search)  # type: ignore[attr-defined]
+def _execute(module: ModuleType, execute: Callable[[ModuleType], None]) -> None:
+    execute(module)
+    search = getattr(module, "whichmodule", None)
+    if search is not None:  # another release of skops may do without
+        module.whichmodule = near_first(search)  # type: ignore[attr-defined]
