@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[2]
 SUSPENDED_S = 3
 
 SUSPENDED = """
-import socket, sys, time
+import os, signal, socket, time
 from mlops_plugin.events.servers.answer_watch import AnswerWatch, Line
 
 ours, theirs = socket.socketpair()
 line, watch = Line(ours.fileno()), AnswerWatch()
 watch.expect(line, 2.0)
-print("waiting", flush=True)
-time.sleep(2.5)  # most of it suspended
-for _ in range(5):  # the watch looks at the clock meanwhile
-    time.sleep(0.1)
+due = line.due
+os.kill(os.getpid(), signal.SIGSTOP)
+while line.due == due and line.silent_s is None:  # until the watch has looked at the clock
+    time.sleep(0.01)
 print(line.silent_s)
 """
 
@@ -61,8 +61,7 @@ def test_time_in_which_the_process_was_suspended_does_not_count() -> None:
         env={**os.environ, "PYTHONPATH": "plugins"},
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # it has stopped itself
         time.sleep(SUSPENDED_S)
         process.send_signal(signal.SIGCONT)
         assert process.stdout.read() == "None\n"
