@@ -101,9 +101,9 @@ def test_a_mistake_in_a_model_is_named_with_line_and_remedy(
             ("'skop'", "'skops'"),
         ),
         (
-            "model: {format: onnx, uri: a}",
+            "model: {format: pmml, uri: a}",
             "model.format",
-            ("'onnx'",),
+            ("'pmml'",),
         ),
         (
             "model: {format: joblib, uri: a.joblib}",
@@ -120,6 +120,10 @@ def test_a_mistake_in_a_model_is_named_with_line_and_remedy(
             "model.trusted",
             (),
         ),
+        ("model: {format: lightgbm, uri: a, classes: ['no', 1]}", "model.classes", ("int, str",)),
+        ("model: {format: lightgbm, uri: a, classes: [a, b, a]}", "model.classes", ("twice",)),
+        ("model: {format: skops, uri: a, classes: [a, b]}", "model.classes", ("skops",)),
+        ("model: {format: lightgbm, uri: a, container: frame}", "model.container", ("lightgbm",)),
         ("model: {format: skops, uri: ''}", "model.uri", ("''", "1")),
         ("model: {format: skops}", "model.uri", ()),
         (

@@ -147,7 +147,7 @@ def _add_init(commands: Any) -> None:
         "init", help="add a model: read its file and its query, and write its entry into the configuration"
     )
     init.add_argument("name", nargs="?", metavar="NAME", help="the model's name, which is also its DAG id")
-    init.add_argument("--model", metavar="FILE", help="the model's file (skops, joblib or pickle)")
+    init.add_argument("--model", metavar="FILE", help="the model's file, in any format that is served")
     init.add_argument("--connection", metavar="ID", help="Airflow connection of the rows")
     init.add_argument("--query", metavar="SQL", help="the SELECT that returns the rows")
     init.add_argument(
@@ -157,6 +157,11 @@ def _add_init(commands: Any) -> None:
         "--features",
         metavar="COLUMNS",
         help="if the model does not know its columns: in order, with commas",
+    )
+    init.add_argument(
+        "--classes",
+        metavar="LABELS",
+        help="if the model's file does not hold them: in order, with commas",
     )
     init.add_argument("--truth", metavar="COLUMN", help="column with the known outcome, for the Showroom")
     init.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from mlops_plugin.errors import EntryError, UntrustedTypes
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
+    from mlops_plugin.config.schema.artifact import ClassLabel
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.proposal import NewModel, Proposal
 
@@ -62,6 +64,7 @@ def _new_model(
         table=options.table or f"{name.replace('.', '_').replace('-', '_')}_predictions",
         key=_columns(options.key),
         features=_columns(options.features),
+        classes=_labels(options.classes),
         truth=options.truth,
         schedule=options.schedule,
     )
@@ -115,6 +118,19 @@ def _may_ask(options: argparse.Namespace) -> bool:
 def _agrees(question: str, *, default: bool = True) -> bool:
     answer = input(f"{question} {'[Y/n]' if default else '[y/N]'} ").strip().lower()
     return default if not answer else answer in ("y", "yes")
+
+
+def _labels(text: str | None) -> tuple[ClassLabel, ...] | None:
+    """Class labels as YAML would read them if all are of one type, else as texts."""
+    names = _columns(text)
+    if names is None:
+        return None
+    if {name.lower() for name in names} <= {"true", "false"}:
+        return tuple(name.lower() == "true" for name in names)
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return tuple(kind(name) for name in names)
+    return names
 
 
 def _columns(text: str | None) -> tuple[str, ...] | None:

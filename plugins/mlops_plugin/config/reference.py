@@ -146,6 +146,8 @@ def _type(parameter: dict[str, Any]) -> str:
         case "boolean":
             return "`true` or `false`"
         case "integer":
+            if "minimum" not in parameter:
+                return "whole number"
             return f"whole number, {parameter['minimum']:,} to {parameter['maximum']:,}"
         case "number":
             return "number"

@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from mlops_plugin.errors import ArtifactChanged, ArtifactError, DriverMissing, MlopsError
 
+# How joblib's compressed files begin: gzip, bz2, xz and lzma, zlib.
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")
 LARGEST_ARTIFACT = 4 << 30  # bytes; it is held in memory while it is loaded
 
 if TYPE_CHECKING:
@@ -27,6 +29,16 @@ def artifact_sha256(uri: str) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
         return digest.hexdigest()
+
+
+def format_of(content: bytes) -> str:
+    """The format that a file seems to be written in, by its first bytes; nothing of it is loaded."""
+    if content.startswith(b"PK\x03\x04"):
+        return "skops"
+    if content.startswith((b"tree\n", b"tree\r\n")):
+        return "lightgbm"
+    is_joblib = content.startswith(COMPRESSED) or b"joblib.numpy_pickle" in content
+    return "joblib" if is_joblib else "pickle"
 
 
 class Verified(NamedTuple):
@@ -52,6 +64,20 @@ def read_verified(artifact: ArtifactConfig) -> Verified:
             f"{artifact.sha256}; restore the file, or pin the new one if you know where it comes from"
         )
     return Verified(content, found)
+
+
+def refuse_no_model(uri: str, content: bytes) -> None:
+    """Raise `ArtifactError` for what is deployed in the place of a model by mistake."""
+    if content.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise ArtifactError(
+            f"model file '{uri}' is a Git LFS pointer, not the model itself; fetch the file with "
+            "`git lfs pull` where it is deployed from"
+        )
+    if content[:256].lstrip()[:1] == b"<":
+        raise ArtifactError(
+            f"model file '{uri}' is a page of HTML or XML, not a model: the download returned a "
+            "login or error page; download the file again"
+        )
 
 
 @contextmanager

@@ -77,6 +77,7 @@ LOADERS = {
     "skops": "mlops_plugin.formats.scikit_files:load_skops",
     "joblib": "mlops_plugin.formats.scikit_files:load_joblib",
     "pickle": "mlops_plugin.formats.scikit_files:load_pickle",
+    "lightgbm": "mlops_plugin.formats.native.lightgbm_files:load_lightgbm",
 }
 
 

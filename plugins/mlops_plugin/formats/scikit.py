@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,16 @@ from mlops_plugin.formats.undecided import require_decided, undecided_of
 _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 # What a model raises for want of something outside of the rows; another try may find it.
 _NOT_ABOUT_ROWS = (OSError, MemoryError)
+
+
+class Rules(Protocol):
+    """Decides which table a model without a signature reads."""
+
+    def specs(self, rows: pa.Schema) -> list[InputSpec]:
+        """The tables for rows of this schema, the likeliest first; raises `FeatureError` if none is right."""
+
+    def example(self) -> dict[str, Any]:
+        """A made-up row."""
 
 
 class ScikitRuntime:
@@ -46,7 +56,7 @@ class ScikitRuntime:
         spec = None if signed is None else signed.spec
         self.signature_sha256 = None if signed is None else signed.sha256
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
-        self._rules = None if spec is not None else InputRules(model, self.features, said or Said())
+        self._rules = None if spec is not None else self._input_rules(model, said or Said())
         self._given = spec
         self._specs: list[InputSpec] = []  # for the schema that `check` has seen last
         self._checked: pa.Schema | None = None
@@ -60,6 +70,9 @@ class ScikitRuntime:
         if self._columns is None:
             self._columns = output_columns(self._model, self._answers_for_made_up_row())
         return self._columns.schema
+
+    def _input_rules(self, model: Any, said: Said) -> Rules:
+        return InputRules(model, self.features, said)
 
     @property
     def model(self) -> Any:
@@ -210,11 +223,11 @@ class ScikitRuntime:
 
 
 def _require_fitted(uri: str, model: Any) -> None:
+    if not type(model).__module__.startswith(("sklearn.", "imblearn.", "lightgbm.", "xgboost.")):
+        return  # a class of the user's own may keep nothing that tells
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 
-    if not type(model).__module__.startswith(("sklearn.", "imblearn.", "lightgbm.", "xgboost.")):
-        return  # a class of the user's own may keep nothing that tells
     try:
         check_is_fitted(model)
     except NotFittedError as exc:

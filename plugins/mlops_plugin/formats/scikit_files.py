@@ -7,10 +7,10 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mlops_plugin.errors import ArtifactError, UntrustedTypes
-from mlops_plugin.formats.artifact import read_verified
+from mlops_plugin.formats.artifact import COMPRESSED, read_verified, refuse_no_model
 from mlops_plugin.formats.boosting import is_bare_xgboost
 from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
 from mlops_plugin.formats.importing.skops_import import import_skops_io
@@ -31,7 +31,6 @@ _MISSING_IN_MAIN = re.compile(
 )
 _RENAMED = re.compile(r"attribute '(\w+)' on <module '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'")
 _UNTRUSTED = "contains types that are not trusted: "
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")  # as joblib does: gzip, bz2, xz and lzma, zlib
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
 
@@ -60,14 +59,6 @@ def untrusted_types(error: UntrustedTypes) -> tuple[str, ...]:
     """The types that it lists; it may come from another process, as text."""
     listed = Exception.__str__(error).partition(_UNTRUSTED)[2].partition(";")[0]
     return tuple(listed.split(", "))
-
-
-def format_of(content: bytes) -> Literal["skops", "joblib", "pickle"]:
-    """The format that a file seems to be written in, by its first bytes; nothing of it is loaded."""
-    if content.startswith(b"PK\x03\x04"):
-        return "skops"
-    is_joblib = content.startswith(_COMPRESSED) or b"joblib.numpy_pickle" in content
-    return "joblib" if is_joblib else "pickle"
 
 
 def load_joblib(
@@ -101,7 +92,7 @@ def _load(
     artifact: ArtifactConfig, known: tuple[Features, SignedSpec | None], loads: Callable[[bytes], Any]
 ) -> ScikitRuntime:
     content, sha256 = read_verified(artifact)
-    _refuse_no_model(artifact, content)
+    refuse_no_model(artifact.uri, content)
     failure: Exception | None = None
     model: Any = None
     with warnings.catch_warnings(record=True) as caught:
@@ -200,25 +191,11 @@ def _running_sklearn() -> str:
     return str(sklearn.__version__)
 
 
-def _refuse_no_model(artifact: ArtifactConfig, content: bytes) -> None:
-    """What is deployed in the place of a model by mistake."""
-    if content.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise ArtifactError(
-            f"model file '{artifact.uri}' is a Git LFS pointer, not the model itself; fetch the file with "
-            "`git lfs pull` where it is deployed from"
-        )
-    if content.lstrip()[:1] == b"<":
-        raise ArtifactError(
-            f"model file '{artifact.uri}' is a page of HTML or XML, not a model: the download returned a "
-            "login or error page; download the file again"
-        )
-
-
 def _other_format(artifact: ArtifactConfig, content: bytes) -> str | None:
     """The format in which a file that cannot be loaded seems to be written."""
     if content.startswith(b"PK\x03\x04"):
         found = "skops"
-    elif content.startswith(_COMPRESSED) or b"joblib.numpy_pickle" in content:
+    elif content.startswith(COMPRESSED) or b"joblib.numpy_pickle" in content:
         found = "joblib"
     elif content.startswith(b"\x80"):
         found = "joblib" if artifact.format == "skops" else "pickle"

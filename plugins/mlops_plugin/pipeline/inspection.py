@@ -155,9 +155,9 @@ def _isolation(model: ModelConfig, runtime: Runtime) -> Finding:
     """Where the model runs, and what that keeps it from."""
     subject = f"models.{model.name}.model.isolation"
     if not isinstance(runtime, ModelProcess):
-        is_code = model.model.format != "skops"
-        note = "a joblib or pickle file can run any code: it can use the task's connections and keys"
-        return Finding(subject, "the model runs in the task's process", note=note if is_code else None)
+        return Finding(
+            subject, "the model runs in the task's process", note=model.model.risk_without_isolation
+        )
     missing = runtime.missing_confinement
     if not missing:
         return Finding(subject, f"the model runs in a process without {', '.join(runtime.confinement)}")

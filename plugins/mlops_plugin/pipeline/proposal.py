@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.config.schema.artifact import NATIVE_FORMATS, ClassLabel
 from mlops_plugin.errors import EntryError, UntrustedTypes
-from mlops_plugin.formats.artifact import artifact_sha256
-from mlops_plugin.formats.scikit_files import format_of, untrusted_types
+from mlops_plugin.formats.artifact import artifact_sha256, format_of
+from mlops_plugin.formats.scikit_files import untrusted_types
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.query_check import require_usable
 from mlops_plugin.pipeline.reading.query_failure import query_errors
@@ -49,6 +50,7 @@ class NewModel:
     key: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     trusted: tuple[str, ...] = ()
+    classes: tuple[ClassLabel, ...] | None = None
     truth: str | None = None
     schedule: str | None = None
 
@@ -110,6 +112,8 @@ def _artifact(new: NewModel) -> dict[str, Any]:
     artifact: dict[str, Any] = {"format": found, "uri": str(new.file)}
     if found == "skops":
         return {**artifact, "trusted": new.trusted}
+    if found in NATIVE_FORMATS:
+        return artifact if new.classes is None else {**artifact, "classes": new.classes}
     return {**artifact, "sha256": artifact_sha256(str(new.file))}
 
 

@@ -6,7 +6,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from mlops_plugin.config.parameter_types import SHA256_PATTERN, Sha256, Text, Url, check_unique
 from mlops_plugin.config.schema.section import Section
@@ -18,6 +27,10 @@ _DTYPES = (
 )
 
 
+# The libraries' own files.
+NATIVE_FORMATS = ("lightgbm",)
+
+
 def _check_dtype(dtype: str) -> str:
     if not re.fullmatch(_DTYPES, dtype):
         raise ValueError(
@@ -27,15 +40,16 @@ def _check_dtype(dtype: str) -> str:
     return dtype
 
 
+ClassLabel = StrictBool | StrictInt | StrictFloat | Text
 Dtype = Annotated[Text, AfterValidator(_check_dtype)]
 
 
 class ArtifactConfig(Section):
     """`model:` of a model: which file, in which format, and what it may contain."""
 
-    format: Literal["skops", "joblib", "pickle"] = Field(
+    format: Literal["skops", "joblib", "pickle", "lightgbm"] = Field(
         description="How the file was saved. joblib and pickle files can run code when loaded, "
-        "so they need `sha256`.",
+        "so they need `sha256`. lightgbm: the library's own file, which holds no code.",
         examples=["skops"],
     )
     uri: Url = Field(
@@ -83,11 +97,18 @@ class ArtifactConfig(Section):
         "Int64, datetime64[ns]).",
         examples=[{"store": "integer", "rate": "float32"}],
     )
+    classes: Annotated[tuple[ClassLabel, ...], Field(min_length=2)] | None = Field(
+        default=None,
+        description="The labels of a classifier's classes in the order of training, if its file does not "
+        "hold them (lightgbm).",
+        examples=[["stays", "leaves"], [0, 1]],
+        validate_default=True,
+    )
     isolation: Literal["process", "none"] | None = Field(
         default=None,
         description="Where a dispatch runs the model. process: in a separate process, without network, "
         "keys, connections, other files and programs; none: in the task's process, with all rights of the "
-        "task. null: process for joblib and pickle, none for skops.",
+        "task. null: none for skops, process for every other format.",
         examples=["none"],
     )
     _uri_as_written: str | None = PrivateAttr(default=None)
@@ -122,10 +143,50 @@ class ArtifactConfig(Section):
             raise ValueError(f"only for format skops, but the format is {file_format}; remove it")
         return check_unique(trusted)
 
+    @field_validator("container")
+    @classmethod
+    def _check_container(cls, container: str | None, info: ValidationInfo) -> str | None:
+        file_format = info.data.get("format")
+        if container is not None and file_format in NATIVE_FORMATS:
+            raise ValueError(f"not for format {file_format}, whose models all read one container; remove it")
+        return container
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(
+        cls, classes: tuple[ClassLabel, ...] | None, info: ValidationInfo
+    ) -> tuple[ClassLabel, ...] | None:
+        if classes is None:
+            return None
+        file_format = info.data.get("format", NATIVE_FORMATS[0])
+        if file_format not in NATIVE_FORMATS:
+            raise ValueError(f"not for format {file_format}, whose files hold them; remove it")
+        kinds = {type(label).__name__ for label in classes}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"labels of several types ({', '.join(sorted(kinds))}); YAML reads yes and no as true and "
+                "false: write texts in quotes"
+            )
+        if len(set(classes)) < len(classes):
+            raise ValueError("a label is listed twice")
+        return classes
+
     @property
     def is_isolated(self) -> bool:
-        """Whether a dispatch runs the model in a process of its own. skops files run no code of their own."""
+        """Whether a dispatch runs the model in a process of its own. skops files run no code of their own.
+
+        Nor do those of other libraries, but these are read by native code that a broken file may crash.
+        """
         return (self.isolation or ("none" if self.format == "skops" else "process")) == "process"
+
+    @property
+    def risk_without_isolation(self) -> str | None:
+        """What such a file can do to a process that loads it; None: nothing beyond its trusted types."""
+        if self.format in ("joblib", "pickle"):
+            return "a joblib or pickle file can run any code: it can use the task's connections and keys"
+        if self.format in NATIVE_FORMATS:
+            return f"native code reads a {self.format} file: a damaged or forged one can crash the task"
+        return None
 
     def located_in(self, folder: Path) -> ArtifactConfig:
         """The same artifact with an absolute path if `uri` is a path relative to `folder`."""

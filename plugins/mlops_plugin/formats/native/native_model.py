@@ -1,0 +1,162 @@
+"""A library's own model as an estimator: what it answers, the labels of its classes, the columns it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.column_values import ColumnSpec
+from mlops_plugin.formats.features import check_names
+from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.model_input import InputSpec
+from mlops_plugin.formats.scikit import ScikitRuntime
+
+Values = np.ndarray[Any, Any]
+Label = bool | int | float | str
+
+# What `model: {dtypes: ...}` may say of a column that becomes a number.
+_WHOLE_OR_DOUBLE = ("integer", "number", "boolean", "bool")
+
+
+class NativeModel(Protocol):
+    """A model of one of the libraries, as its file holds it."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The columns of training in their order; None if the file does not name them."""
+
+    @property
+    def feature_count(self) -> int:
+        """How many columns it reads."""
+
+    def columns(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> tuple[ColumnSpec, ...]:
+        """Each column as training had it, by the types of the query's columns; `dtypes` as configured.
+
+        Raises `FeatureError` if that is not certain.
+        """
+
+    def example(self) -> list[Any]:
+        """A value for each column that the model may take."""
+
+    def answer(self, table: Any) -> Values:
+        """What the library's own `predict` says of a matrix or a DataFrame, an entry per row."""
+
+
+class NativeRegressor:
+    """A model that answers numbers: values, ranking scores, quantiles, raw margins."""
+
+    _estimator_type = "regressor"
+
+    def __init__(self, native: NativeModel) -> None:
+        self.native = native
+        self.n_features_in_ = native.feature_count
+        self.feature_names_in_ = native.names
+
+    def predict(self, table: Any) -> Values:
+        """The library's own answer."""
+        return self.native.answer(table)
+
+
+class NativeClassifier(NativeRegressor):
+    """A model that answers the probabilities of its classes."""
+
+    _estimator_type = "classifier"
+
+    def __init__(self, native: NativeModel, labels: Sequence[Label]) -> None:
+        super().__init__(native)
+        self.classes_ = np.array(labels)
+
+    def predict_proba(self, table: Any) -> Values:
+        """Rows x classes. Of two classes the libraries answer the second one's probability."""
+        found = self.native.answer(table)
+        return np.vstack((1.0 - found, found)).T if found.ndim == 1 else found
+
+    def predict(self, table: Any) -> Values:
+        """The labels of the likeliest classes."""
+        return self.labels_of(self.predict_proba(table))
+
+    def labels_of(self, probabilities: Values) -> Values:
+        """As the wrappers of LightGBM and XGBoost decide: the first of the likeliest classes."""
+        return np.asarray(self.classes_.take(np.argmax(probabilities, axis=1)))
+
+
+class NativeRules:
+    """The table of a model without a signature, by its file and the query's schema."""
+
+    def __init__(self, native: NativeModel, features: tuple[str, ...], said: Said) -> None:
+        self._native = native
+        self._features = features
+        self._dtypes = said.dtypes or {}
+        if unknown := sorted(set(self._dtypes) - set(features)):
+            raise FeatureError(
+                f"`model: {{dtypes: ...}}` names {', '.join(unknown)}, but the model's features are "
+                f"{', '.join(features)}; name features only"
+            )
+
+    def specs(self, rows: pa.Schema) -> list[InputSpec]:
+        """The one table for rows of this schema; raises `FeatureError` if they do not fit the model."""
+        check_names(self._features, rows)
+        columns = self._native.columns([rows.field(name) for name in self._features], self._dtypes)
+        is_plain = all(column.is_numeric for column in columns)
+        spec = InputSpec("matrix" if is_plain else "frame", columns)
+        spec.check(rows)
+        return [spec]
+
+    def example(self) -> dict[str, Any]:
+        """A made-up row."""
+        return dict(zip(self._features, self._native.example(), strict=True))
+
+
+class NativeRuntime(ScikitRuntime):
+    """A `NativeRegressor` or `NativeClassifier`, asked like any estimator."""
+
+    def _input_rules(self, model: NativeRegressor, said: Said) -> NativeRules:
+        return NativeRules(model.native, self.features, said)
+
+
+def number_column(name: str, dtypes: Mapping[str, str]) -> ColumnSpec:
+    """A column of numbers: float64, unless the configuration says that training had fewer bits.
+
+    Raises `FeatureError` if it says that the column is no number.
+    """
+    said = dtypes.get(name, "number")
+    if said in ("float16", "float32"):
+        return ColumnSpec(name, said)
+    column = ColumnSpec(name, "float64")
+    if said in _WHOLE_OR_DOUBLE or ColumnSpec(name, said).is_numeric:
+        return column
+    raise FeatureError(
+        f"`model: {{dtypes: {{{name}: {said}}}}}`: the model reads numbers there; write number, or float32"
+    )
+
+
+def estimator_of(
+    uri: str, native: NativeModel, class_count: int | None, labels: Sequence[Label] | None
+) -> NativeRegressor:
+    """The model with the labels that the configuration gives; `class_count` None: it answers numbers.
+
+    Raises `ArtifactError` if labels are missing, or are not those of this model.
+    """
+    if class_count is None:
+        if labels is not None:
+            raise ArtifactError(
+                f"model file '{uri}' answers numbers, not classes; remove `model: {{classes: ...}}`"
+            )
+        return NativeRegressor(native)
+    if labels is None:
+        raise ArtifactError(
+            f"model file '{uri}' predicts {class_count} classes and does not hold their labels; set "
+            "`model: {classes: [...]}` to the labels of training in their order: `list(model.classes_)` of a "
+            f"classifier, {[*range(class_count)] if class_count < 4 else '[0, 1, ...]'} of a Booster "
+            "(mlops init: --classes)"
+        )
+    if len(labels) != class_count:
+        raise ArtifactError(
+            f"`model: {{classes: ...}}` names {len(labels)} labels, but the model in '{uri}' predicts "
+            f"{class_count} classes; name them all, in the order of training"
+        )
+    return NativeClassifier(native, labels)

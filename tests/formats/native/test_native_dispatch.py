@@ -1,0 +1,111 @@
+"""A native file goes all the way: its entry, check, signature, baseline and a dispatch in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from lightgbm import LGBMClassifier
+
+from mlops_plugin.cli import main
+from mlops_plugin.errors import DriverMissing, ServingError
+from mlops_plugin.formats.native.libraries import Library, import_library
+from mlops_plugin.workers.process import ModelProcess
+from mlops_plugin.workers.process_limits import StepLimits
+from support.native_models import NUMBERS, SHOP, SHOP_SCORE, as_queried
+from support.workshop import Workshop
+
+LABELS = SHOP_SCORE.gt(1.5).map({True: "stays", False: "leaves"})
+
+
+def save_lightgbm(folder: Path) -> Any:
+    model = LGBMClassifier(n_estimators=4, verbose=-1, n_jobs=1, min_data_per_group=1).fit(SHOP, LABELS)
+    model.booster_.save_model(folder / "shop.txt")
+    return model
+
+
+def put_shop_into(workshop: Workshop) -> None:
+    rows = as_queried(SHOP)
+    kinds = {pa.string(): "TEXT", pa.float64(): "REAL", pa.int64(): "INTEGER"}
+    columns = ", ".join(f"{field.name} {kinds[field.type]}" for field in rows.schema)
+    values = [
+        "({}, {})".format(number, ", ".join("NULL" if v is None else repr(v) for v in row.values()))
+        for number, row in enumerate(rows.to_pylist())
+    ]
+    workshop.in_source(
+        f"CREATE TABLE shop (id INTEGER PRIMARY KEY, {columns})",
+        f"INSERT INTO shop VALUES {', '.join(values)}",
+    )
+
+
+@pytest.mark.parametrize(("save", "file"), [(save_lightgbm, "shop.txt")], ids=["lightgbm"])
+def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
+    save: Any, file: str, workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(workshop.folder)
+    put_shop_into(workshop)
+    query = "SELECT * FROM shop"
+    options = ["--model", str(workshop.folder / file), "--connection", "source", "--sink", "sink"]
+    assert main(["init", *options, "--query", query, "--classes", "leaves,stays", "--yes"]) == 0
+    assert main(["sign", "shop"]) == 0
+    signature = json.loads((workshop.folder / f"{file}.signature.json").read_text())
+    assert signature["baseline"]["features"]["city"]["categories"]
+    assert main(["check", "--connect", "shop"]) == 0
+    assert "without files" in capsys.readouterr().out  # the process that it was loaded in
+    assert main(["dispatch", "shop"]) == 0
+    found = workshop.predictions("shop_predictions")
+    assert [row["prediction"] for row in found] == model.predict(SHOP).tolist()
+    expected = model.predict_proba(SHOP).tolist()
+    assert [[row["probability_leaves"], row["probability_stays"]] for row in found] == expected
+
+
+def test_a_file_that_crashes_its_library_ends_only_the_models_process(workshop: Workshop) -> None:
+    model = LGBMClassifier(n_estimators=1, verbose=-1).fit(NUMBERS, LABELS)
+    text = model.booster_.model_to_string()
+    first = text[text.index("\nright_child=") :].split("\n")[1]
+    forged = text.replace(first, "right_child=" + " ".join(["99999999"] * len(first.split(" "))))
+    (workshop.folder / "forged.txt").write_text(forged)
+    entry = {"format": "lightgbm", "uri": "forged.txt", "classes": ["leaves", "stays"]}
+    workshop.add_model("forged", model=entry)
+    process = ModelProcess(workshop.model("forged"), StepLimits(60, None, must_be_confined=False))
+    try:
+        process.load()
+        with pytest.raises(ServingError, match="SIGSEGV"):
+            process.predict(as_queried(NUMBERS))
+    finally:
+        process.end()
+
+
+def test_a_missing_library_is_named_with_the_command_that_installs_it() -> None:
+    with pytest.raises(DriverMissing, match=r"pip install 'nothing-like-it>=1\.0,<2'"):
+        import_library(Library("nothing_like_it", "nothing-like-it", (1, 0), 2), "m.txt")
+    with pytest.raises(DriverMissing, match=r"numpy>=90\.1,<91.*version"):
+        import_library(Library("numpy", "numpy", (90, 1), 91), "m.txt")
+
+
+def test_the_limit_of_threads_holds_for_each_library(tmp_path: Path) -> None:
+    save_lightgbm(tmp_path)
+    program = """
+import os, sys
+import pyarrow as pa
+from support.native_models import SHOP, as_queried, load
+rows = pa.concat_batches([as_queried(SHOP)] * 40)
+runtimes = [load(sys.argv[1] + "/" + file, kind, **more) for kind, file, more in (
+    ("lightgbm", "shop.txt", {"classes": (0, 1)}),
+)]
+before = len(os.listdir("/proc/self/task"))
+for runtime in runtimes:
+    runtime.predict(rows)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    path = os.pathsep.join(str(Path(__file__).parents[3] / name) for name in ("plugins", "tests"))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(found.stdout) == 0
