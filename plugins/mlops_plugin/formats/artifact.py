@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ def format_of(content: bytes) -> str:
         return "skops"
     if content.startswith((b"tree\n", b"tree\r\n")):
         return "lightgbm"
+    if re.match(rb'\s*\{\s*"(learner|version)"|\{L....', content, re.DOTALL) and b"learner" in content:
+        return "xgboost"
     is_joblib = content.startswith(COMPRESSED) or b"joblib.numpy_pickle" in content
     return "joblib" if is_joblib else "pickle"
 

@@ -78,7 +78,7 @@ def predict(model: Any, table: Any, probabilities: list[Values]) -> Any:
     """What `model.predict` says about the rows of a table for which it has given these probabilities."""
     likely = probabilities[0] if len(probabilities) == 1 else None
     if likely is not None and hasattr(model, "labels_of") and hasattr(model, "native"):
-        return model.labels_of(likely)  # a model of `formats.native` says itself what they mean
+        return model.labels_of(table, likely)  # a model of `formats.native` says itself what they mean
     classes = getattr(model, "classes_", None)
     if likely is None or likely.ndim != 2 or not isinstance(classes, np.ndarray) or classes.ndim != 1:
         return model.predict(table)

@@ -78,6 +78,7 @@ LOADERS = {
     "joblib": "mlops_plugin.formats.scikit_files:load_joblib",
     "pickle": "mlops_plugin.formats.scikit_files:load_pickle",
     "lightgbm": "mlops_plugin.formats.native.lightgbm_files:load_lightgbm",
+    "xgboost": "mlops_plugin.formats.native.xgboost_files:load_xgboost",
 }
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from lightgbm import LGBMClassifier
+from xgboost import XGBClassifier
 
 from mlops_plugin.cli import main
 from mlops_plugin.errors import DriverMissing, ServingError
 from mlops_plugin.formats.native.libraries import Library, import_library
+from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.workers.process import ModelProcess
 from mlops_plugin.workers.process_limits import StepLimits
 from support.native_models import NUMBERS, SHOP, SHOP_SCORE, as_queried
@@ -27,6 +29,13 @@ LABELS = SHOP_SCORE.gt(1.5).map({True: "stays", False: "leaves"})
 def save_lightgbm(folder: Path) -> Any:
     model = LGBMClassifier(n_estimators=4, verbose=-1, n_jobs=1, min_data_per_group=1).fit(SHOP, LABELS)
     model.booster_.save_model(folder / "shop.txt")
+    return model
+
+
+def save_xgboost(folder: Path) -> Any:
+    places = (LABELS == "stays").astype(int)
+    model = XGBClassifier(n_estimators=4, n_jobs=1, enable_categorical=True).fit(SHOP, places)
+    model.save_model(folder / "shop.ubj")
     return model
 
 
@@ -44,11 +53,11 @@ def put_shop_into(workshop: Workshop) -> None:
     )
 
 
-@pytest.mark.parametrize(("save", "file"), [(save_lightgbm, "shop.txt")], ids=["lightgbm"])
 def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
-    save: Any, file: str, workshop: Workshop, capsys: pytest.CaptureFixture[str]
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = save(workshop.folder)
+    file = "shop.txt"
+    model = save_lightgbm(workshop.folder)
     put_shop_into(workshop)
     query = "SELECT * FROM shop"
     options = ["--model", str(workshop.folder / file), "--connection", "source", "--sink", "sink"]
@@ -63,6 +72,22 @@ def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
     assert [row["prediction"] for row in found] == model.predict(SHOP).tolist()
     expected = model.predict_proba(SHOP).tolist()
     assert [[row["probability_leaves"], row["probability_stays"]] for row in found] == expected
+
+
+@pytest.mark.parametrize(("save", "file"), [(save_xgboost, "shop.ubj")], ids=["xgboost"])
+def test_a_file_that_training_has_signed_is_dispatched_in_its_own_process(
+    save: Any, file: str, workshop: Workshop
+) -> None:
+    model = save(workshop.folder)
+    write_signature(model, SHOP, workshop.folder / file)
+    put_shop_into(workshop)
+    entry = {"format": save.__name__.removeprefix("save_"), "uri": file}
+    workshop.add_model("shop", model=entry, source={"query": "SELECT * FROM shop"})
+    workshop.run(workshop.dispatch("shop"))
+    found = workshop.predictions("shop_predictions")
+    assert [row["prediction"] for row in found] == model.predict(SHOP).tolist()
+    names = [f"probability_{label}" for label in model.classes_]
+    assert [[row[name] for name in names] for row in found] == model.predict_proba(SHOP).tolist()
 
 
 def test_a_file_that_crashes_its_library_ends_only_the_models_process(workshop: Workshop) -> None:
@@ -90,7 +115,8 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it() -> None:
 
 
 def test_the_limit_of_threads_holds_for_each_library(tmp_path: Path) -> None:
-    save_lightgbm(tmp_path)
+    for save in (save_lightgbm, save_xgboost):
+        save(tmp_path)
     program = """
 import os, sys
 import pyarrow as pa
@@ -98,6 +124,7 @@ from support.native_models import SHOP, as_queried, load
 rows = pa.concat_batches([as_queried(SHOP)] * 40)
 runtimes = [load(sys.argv[1] + "/" + file, kind, **more) for kind, file, more in (
     ("lightgbm", "shop.txt", {"classes": (0, 1)}),
+    ("xgboost", "shop.ubj", {}),
 )]
 before = len(os.listdir("/proc/self/task"))
 for runtime in runtimes:

@@ -25,6 +25,7 @@ class Library:
         return f"{self.package}>={self.least[0]}.{self.least[1]},<{self.below}"
 
 
+XGBOOST = Library("xgboost", "xgboost-cpu", (3, 1), 4)  # xgboost alike, which brings libraries for GPUs
 LIGHTGBM = Library("lightgbm", "lightgbm", (4, 0), 5)
 
 

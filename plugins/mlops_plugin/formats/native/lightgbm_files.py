@@ -15,7 +15,14 @@ from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.features import is_text
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.native.libraries import LIGHTGBM, import_library, load_failure
-from mlops_plugin.formats.native.native_model import NativeRuntime, Values, estimator_of, number_column
+from mlops_plugin.formats.native.native_model import (
+    NativeRuntime,
+    Values,
+    estimator_of,
+    first_of_likeliest,
+    number_column,
+    of_two_classes,
+)
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -82,7 +89,12 @@ class LightGBMModel:
 
     def answer(self, table: Any) -> Values:
         """Values, probabilities or margins, as the objective says."""
-        return np.asarray(self._booster.predict(table))
+        found = np.asarray(self._booster.predict(table))
+        return of_two_classes(found) if self.class_count is not None and found.ndim == 1 else found
+
+    def places(self, _table: Any, probabilities: Values) -> Values:
+        """As LightGBM's classifier decides."""
+        return first_of_likeliest(probabilities)
 
     def _lists_by_place(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> dict[int, list[Any]]:
         if self._lists is None:

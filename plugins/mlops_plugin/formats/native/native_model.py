@@ -43,7 +43,10 @@ class NativeModel(Protocol):
         """A value for each column that the model may take."""
 
     def answer(self, table: Any) -> Values:
-        """What the library's own `predict` says of a matrix or a DataFrame, an entry per row."""
+        """What the library says of a matrix or a DataFrame: numbers, or rows x classes of probabilities."""
+
+    def places(self, table: Any, probabilities: Values, /) -> Values:
+        """The place of each row's class, as the library decides; by a model that answers probabilities."""
 
 
 class NativeRegressor:
@@ -71,17 +74,26 @@ class NativeClassifier(NativeRegressor):
         self.classes_ = np.array(labels)
 
     def predict_proba(self, table: Any) -> Values:
-        """Rows x classes. Of two classes the libraries answer the second one's probability."""
-        found = self.native.answer(table)
-        return np.vstack((1.0 - found, found)).T if found.ndim == 1 else found
+        """Rows x classes."""
+        return self.native.answer(table)
 
     def predict(self, table: Any) -> Values:
-        """The labels of the likeliest classes."""
-        return self.labels_of(self.predict_proba(table))
+        """The labels of the classes that the library decides for."""
+        return self.labels_of(table, self.predict_proba(table))
 
-    def labels_of(self, probabilities: Values) -> Values:
-        """As the wrappers of LightGBM and XGBoost decide: the first of the likeliest classes."""
-        return np.asarray(self.classes_.take(np.argmax(probabilities, axis=1)))
+    def labels_of(self, table: Any, probabilities: Values) -> Values:
+        """The same for rows whose probabilities are known."""
+        return np.asarray(self.classes_.take(self.native.places(table, probabilities)))
+
+
+def of_two_classes(second: Values) -> Values:
+    """Rows x 2: of two classes libraries answer the second one's probability."""
+    return np.vstack((1.0 - second, second)).T
+
+
+def first_of_likeliest(probabilities: Values) -> Values:
+    """The place of the likeliest class, as the wrappers of LightGBM and XGBoost decide."""
+    return np.argmax(probabilities, axis=1)
 
 
 class NativeRules:
