@@ -93,7 +93,7 @@ def of_two_classes(second: Values) -> Values:
 
 def first_of_likeliest(probabilities: Values) -> Values:
     """The place of the likeliest class, as the wrappers of LightGBM and XGBoost decide."""
-    return np.argmax(probabilities, axis=1)
+    return np.asarray(np.argmax(probabilities, axis=1))
 
 
 class NativeRules:
