@@ -79,6 +79,7 @@ LOADERS = {
     "pickle": "mlops_plugin.formats.scikit_files:load_pickle",
     "lightgbm": "mlops_plugin.formats.native.lightgbm_files:load_lightgbm",
     "xgboost": "mlops_plugin.formats.native.xgboost_files:load_xgboost",
+    "onnx": "mlops_plugin.formats.native.onnx_files:load_onnx",
 }
 
 

@@ -9,9 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from lightgbm import LGBMClassifier
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from xgboost import XGBClassifier
 
 from mlops_plugin.cli import main
@@ -32,11 +39,19 @@ def save_lightgbm(folder: Path) -> Any:
     return model
 
 
-def save_xgboost(folder: Path) -> Any:
+def save_xgboost(folder: Path) -> tuple[Any, pd.DataFrame]:
     places = (LABELS == "stays").astype(int)
     model = XGBClassifier(n_estimators=4, n_jobs=1, enable_categorical=True).fit(SHOP, places)
     model.save_model(folder / "shop.ubj")
-    return model
+    return model, SHOP
+
+
+def save_onnx(folder: Path) -> tuple[Any, pd.DataFrame]:
+    model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(NUMBERS, LABELS)
+    types = [(name, FloatTensorType([None, 1])) for name in NUMBERS.columns]
+    converted = to_onnx(model, initial_types=types, options={"zipmap": False})
+    (folder / "shop.onnx").write_bytes(converted.SerializeToString())
+    return model, NUMBERS
 
 
 def put_shop_into(workshop: Workshop) -> None:
@@ -74,20 +89,24 @@ def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
     assert [[row["probability_leaves"], row["probability_stays"]] for row in found] == expected
 
 
-@pytest.mark.parametrize(("save", "file"), [(save_xgboost, "shop.ubj")], ids=["xgboost"])
+@pytest.mark.parametrize(
+    ("save", "file", "tolerance"),
+    [(save_xgboost, "shop.ubj", 0), (save_onnx, "shop.onnx", 1e-5)],
+    ids=["xgboost", "onnx"],
+)
 def test_a_file_that_training_has_signed_is_dispatched_in_its_own_process(
-    save: Any, file: str, workshop: Workshop
+    save: Any, file: str, tolerance: float, workshop: Workshop
 ) -> None:
-    model = save(workshop.folder)
-    write_signature(model, SHOP, workshop.folder / file)
+    model, rows = save(workshop.folder)
+    write_signature(model, rows, workshop.folder / file)
     put_shop_into(workshop)
-    entry = {"format": save.__name__.removeprefix("save_"), "uri": file}
+    entry = {"format": save.__name__.removeprefix("save_"), "uri": file, "tolerance": tolerance}
     workshop.add_model("shop", model=entry, source={"query": "SELECT * FROM shop"})
     workshop.run(workshop.dispatch("shop"))
     found = workshop.predictions("shop_predictions")
-    assert [row["prediction"] for row in found] == model.predict(SHOP).tolist()
-    names = [f"probability_{label}" for label in model.classes_]
-    assert [[row[name] for name in names] for row in found] == model.predict_proba(SHOP).tolist()
+    assert [row["prediction"] for row in found] == model.predict(rows).tolist()
+    answered = np.array([[row[f"probability_{label}"] for label in model.classes_] for row in found])
+    assert np.abs(answered - model.predict_proba(rows)).max() <= tolerance
 
 
 def test_a_file_that_crashes_its_library_ends_only_the_models_process(workshop: Workshop) -> None:
@@ -115,8 +134,9 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it() -> None:
 
 
 def test_the_limit_of_threads_holds_for_each_library(tmp_path: Path) -> None:
-    for save in (save_lightgbm, save_xgboost):
-        save(tmp_path)
+    save_lightgbm(tmp_path)
+    save_xgboost(tmp_path)
+    save_onnx(tmp_path)
     program = """
 import os, sys
 import pyarrow as pa
@@ -125,6 +145,7 @@ rows = pa.concat_batches([as_queried(SHOP)] * 40)
 runtimes = [load(sys.argv[1] + "/" + file, kind, **more) for kind, file, more in (
     ("lightgbm", "shop.txt", {"classes": (0, 1)}),
     ("xgboost", "shop.ubj", {}),
+    ("onnx", "shop.onnx", {}),
 )]
 before = len(os.listdir("/proc/self/task"))
 for runtime in runtimes:

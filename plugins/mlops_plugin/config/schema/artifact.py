@@ -28,7 +28,7 @@ _DTYPES = (
 
 
 # The libraries' own files.
-NATIVE_FORMATS = ("lightgbm", "xgboost")
+NATIVE_FORMATS = ("lightgbm", "xgboost", "onnx")
 
 
 def _check_dtype(dtype: str) -> str:
@@ -47,9 +47,10 @@ Dtype = Annotated[Text, AfterValidator(_check_dtype)]
 class ArtifactConfig(Section):
     """`model:` of a model: which file, in which format, and what it may contain."""
 
-    format: Literal["skops", "joblib", "pickle", "lightgbm", "xgboost"] = Field(
+    format: Literal["skops", "joblib", "pickle", "lightgbm", "xgboost", "onnx"] = Field(
         description="How the file was saved. joblib and pickle files can run code when loaded, "
-        "so they need `sha256`. lightgbm, xgboost: the library's own file, which holds no code.",
+        "so they need `sha256`. lightgbm, xgboost, onnx: the library's own file, which holds no "
+        "code.",
         examples=["skops"],
     )
     uri: Url = Field(
@@ -100,7 +101,7 @@ class ArtifactConfig(Section):
     classes: Annotated[tuple[ClassLabel, ...], Field(min_length=2)] | None = Field(
         default=None,
         description="The labels of a classifier's classes in the order of training, if its file does not "
-        "hold them (lightgbm; xgboost has the places 0, 1, ... otherwise).",
+        "hold them: lightgbm; xgboost, which has 0, 1, ... otherwise; some onnx files.",
         examples=[["stays", "leaves"], [0, 1]],
         validate_default=True,
     )

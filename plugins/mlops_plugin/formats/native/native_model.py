@@ -113,7 +113,7 @@ class NativeRules:
         """The one table for rows of this schema; raises `FeatureError` if they do not fit the model."""
         check_names(self._features, rows)
         columns = self._native.columns([rows.field(name) for name in self._features], self._dtypes)
-        is_plain = all(column.is_numeric for column in columns)
+        is_plain = all(column.dtype.startswith("float") for column in columns)
         spec = InputSpec("matrix" if is_plain else "frame", columns)
         spec.check(rows)
         return [spec]

@@ -35,7 +35,7 @@ MOST_CATEGORIES = 100  # of a column in the baseline
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 FEWEST = 5  # a text that fewer rows than these have in common may name a person: no synthetic row has it
 _LIBRARIES = ("sklearn", "scipy", "polars", "pyarrow", "lightgbm", "xgboost", "catboost", "category_encoders",
-              "feature_engine", "imblearn", "skops", "joblib")  # fmt: skip
+              "feature_engine", "imblearn", "skops", "joblib", "onnxruntime")  # fmt: skip
 _KINDS = (
     ("boolean", (bool, np.bool_)),
     ("integer", (int, np.integer)),

@@ -1,0 +1,211 @@
+"""An ONNX file answers what onnxruntime answers, bit for bit and whatever rows are asked together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pytest
+from onnx import TensorProto, helper
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import (
+    DoubleTensorType,
+    FloatTensorType,
+    Int64TensorType,
+    StringTensorType,
+)
+from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import GradientBoostingRegressor, IsolationForest, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from mlops_plugin.errors import ArtifactError, FeatureError
+from support.native_models import NUMBERS, ROWS, SCORE, SHOP, as_queried, assert_answers, load
+
+WHOLE = NUMBERS.fillna(0)
+SINGLE = WHOLE.to_numpy(np.float32)
+QUERIED = as_queried(WHOLE)
+NAMES = ("a", "b", "c")
+TEXTS = np.where(SCORE > 1, "yes", "no")
+LEVELS = np.digitize(SCORE, [0.5, 1.5]) * 10 - 5
+
+
+def saved(model: Any, path: Path, **options: Any) -> Path:
+    converted = to_onnx(model, **({"X": SINGLE[:1]} | options))
+    return written(converted.SerializeToString(), path)
+
+
+def written(content: bytes, path: Path) -> Path:
+    (path / "model.onnx").write_bytes(content)
+    return path / "model.onnx"
+
+
+def asked(path: Path, rows: dict[str, Any]) -> list[Any]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, rows))
+
+
+@pytest.mark.parametrize("zipmap", [True, False, "columns"], ids=str)
+@pytest.mark.parametrize("target", [TEXTS, LEVELS], ids=["texts", "numbers"])
+def test_labels_and_probabilities_are_found_however_they_are_written(
+    zipmap: Any, target: Any, tmp_path: Path
+) -> None:
+    model = LogisticRegression().fit(SINGLE, target)
+    path = saved(model, tmp_path, options={"zipmap": zipmap})
+    label, *rest = asked(path, {"X": SINGLE})
+    classes = model.classes_.tolist()
+    likely = np.column_stack(rest) if zipmap == "columns" else rest[0]
+    likely = np.array([[row[name] for name in classes] for row in likely]) if zipmap is True else likely
+    runtime = load(path, "onnx", NAMES)
+    assert runtime.outputs.names[1:] == [f"probability_{name}" for name in classes]
+    assert_answers(runtime, QUERIED, label, likely)
+
+
+def test_each_column_has_the_type_of_its_tensor(tmp_path: Path) -> None:
+    rows = WHOLE.assign(city=SHOP.city.astype(object).fillna("rio"), n=np.arange(ROWS))
+    steps = make_column_transformer(
+        (StandardScaler(), ["a", "b", "c"]), (OneHotEncoder(), ["city"]), ("passthrough", ["n"])
+    )
+    model = make_pipeline(steps, LogisticRegression(max_iter=300)).fit(rows, TEXTS)
+    kinds = [DoubleTensorType, DoubleTensorType, FloatTensorType, StringTensorType, Int64TensorType]
+    types = [(name, kind([None, 1])) for name, kind in zip(rows.columns, kinds, strict=True)]
+    converted = to_onnx(model, initial_types=types, options={"zipmap": False})
+    path = written(converted.SerializeToString(), tmp_path)
+    fed = {name: rows[[name]].to_numpy() for name in rows.columns}
+    fed |= {"c": fed["c"].astype(np.float32), "city": fed["city"].astype(object)}
+    runtime = load(path, "onnx")
+    assert runtime.features == ("a", "b", "c", "city", "n")
+    assert_answers(runtime, as_queried(rows[["n", "city", "c", "b", "a"]]), *asked(path, fed))
+    for changed in ({"city": None}, {"n": None}, {"n": 1.5}, {"n": "x"}, {"a": None}):
+        with pytest.raises(FeatureError, match=next(iter(changed))):
+            runtime.predict(as_queried(rows.assign(**changed)))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GradientBoostingRegressor(n_estimators=120, max_depth=2),
+        LinearRegression(),
+        MLPRegressor(hidden_layer_sizes=(4,), max_iter=2),
+    ],
+    ids=["trees", "linear", "network"],
+)
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_a_row_alone_is_answered_as_among_others(model: Any, tmp_path: Path) -> None:
+    path = saved(model.fit(SINGLE, SCORE), tmp_path)
+    assert_answers(load(path, "onnx", NAMES), QUERIED, asked(path, {"X": SINGLE})[0])
+
+
+def test_several_numbers_are_several_predictions(tmp_path: Path) -> None:
+    path = saved(LinearRegression().fit(SINGLE, np.column_stack([SCORE, -SCORE])), tmp_path)
+    runtime = load(path, "onnx", NAMES)
+    runtime.learn_outputs(QUERIED)
+    assert runtime.outputs.names == ["prediction_0", "prediction_1"]
+    assert_answers(runtime, QUERIED, asked(path, {"X": SINGLE})[0])
+
+
+def test_a_detector_has_a_score_and_distances_are_no_probabilities(tmp_path: Path) -> None:
+    opset = {"": 18, "ai.onnx.ml": 3}
+    path = saved(IsolationForest(n_estimators=5).fit(SINGLE), tmp_path, target_opset=opset)
+    runtime = load(path, "onnx", NAMES)
+    assert runtime.outputs.names == ["prediction", "score"]
+    assert_answers(runtime, QUERIED, *(found.reshape(-1) for found in asked(path, {"X": SINGLE})))
+    path = saved(KMeans(3, n_init=1).fit(SINGLE), tmp_path, target_opset=opset)
+    assert_answers(load(path, "onnx", NAMES), QUERIED, asked(path, {"X": SINGLE})[0])
+
+
+def test_null_is_taken_only_by_what_was_made_for_it(tmp_path: Path) -> None:
+    rows = as_queried(NUMBERS)
+    trees = RandomForestClassifier(3).fit(SINGLE, LEVELS)  # would send NaN along a branch for numbers
+    with pytest.raises(FeatureError, match="refuses NULL"):
+        load(saved(trees, tmp_path), "onnx", NAMES).predict(rows)
+    path = saved(make_pipeline(SimpleImputer(), LinearRegression()).fit(NUMBERS.to_numpy(), SCORE), tmp_path)
+    assert_answers(load(path, "onnx", NAMES), rows, asked(path, {"X": NUMBERS.to_numpy(np.float32)})[0])
+
+
+def graph(outputs: list[Any], nodes: list[Any], rows: int | None = None) -> bytes:
+    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [rows, 3])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "made_by_hand", inputs, outputs),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    return bytes(model.SerializeToString())
+
+
+def places_only(rows: int | None = None) -> bytes:
+    """A file as deep learning exports it: probabilities, and the place of the likeliest."""
+    return graph(
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [rows]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [rows, 3]),
+        ],
+        [
+            helper.make_node("Softmax", ["X"], ["probabilities"], axis=1),
+            helper.make_node("ArgMax", ["X"], ["label"], axis=1, keepdims=0),
+        ],
+        rows,
+    )
+
+
+@pytest.mark.parametrize("rows", [None, 1], ids=["any", "one row at a time"])
+def test_labels_that_the_file_lacks_come_from_the_configuration(rows: int | None, tmp_path: Path) -> None:
+    path = written(places_only(rows), tmp_path)
+    with pytest.raises(ArtifactError, match="classes"):
+        load(path, "onnx", NAMES)
+    runtime = load(path, "onnx", NAMES, classes=("low", "mid", "high"))
+    expected = np.array(["low", "mid", "high"])[SINGLE.argmax(axis=1)]
+    assert runtime.predict(QUERIED).column("prediction").to_pylist() == expected.tolist()
+    assert runtime.predict(QUERIED.slice(0, 1)).equals(runtime.predict(QUERIED).slice(0, 1))
+
+
+def test_labels_of_the_file_are_not_renamed(tmp_path: Path) -> None:
+    path = saved(LogisticRegression().fit(SINGLE, TEXTS), tmp_path)
+    load(path, "onnx", NAMES, classes=("no", "yes"))
+    with pytest.raises(ArtifactError, match="no, yes"):
+        load(path, "onnx", NAMES, classes=("yes", "no"))
+
+
+def test_features_must_be_as_many_as_the_tensor_has(tmp_path: Path) -> None:
+    path = saved(LinearRegression().fit(SINGLE, SCORE), tmp_path)
+    for features in (None, ("a", "b")):
+        with pytest.raises(FeatureError, match="3"):
+            load(path, "onnx", features)
+
+
+def test_a_file_that_was_cut_or_is_none_is_refused(tmp_path: Path) -> None:
+    content = saved(LogisticRegression().fit(SINGLE, TEXTS), tmp_path).read_bytes()
+    for part in (content[:1], content[:50], content[: len(content) // 2], content[:-1], b"{}", b"\x80\x04"):
+        with pytest.raises(ArtifactError, match=r"model\.onnx"):
+            load(written(part, tmp_path), "onnx", NAMES)
+
+
+def test_a_fixed_number_of_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="8 rows"):
+        load(written(places_only(8), tmp_path), "onnx", NAMES, classes=("a", "b", "c"))
+
+
+def test_whole_numbers_of_64_bits_keep_all_digits(tmp_path: Path) -> None:
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Identity", ["n"], ["label"])],
+            "digits",
+            [helper.make_tensor_value_info("n", TensorProto.INT64, [None, 1])],
+            [helper.make_tensor_value_info("label", TensorProto.INT64, [None, 1])],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    numbers = [2**53 + 1, -(2**62) - 1, 3]
+    runtime = load(written(model.SerializeToString(), tmp_path), "onnx", ("n",))
+    found = runtime.predict(pa.RecordBatch.from_pydict({"n": numbers}))
+    assert found.column("prediction").to_pylist() == numbers
