@@ -19,6 +19,7 @@ from local_stack.airflow_api import AirflowApi
 from local_stack.progress import LocalStackError
 from mlops_plugin.events.records import DispatchRecord
 from support.kinds import refuse_in_fast
+from support.metadata_database import fill_metadata
 from support.servers import free_port
 from support.workshop import Workshop
 
@@ -26,29 +27,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 240.0
 RUN_TIMEOUT_S = 240.0
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
-_MAKE_USERS = """
-import sys
-from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
-from mlops_plugin.orchestration.roles import grant
-
-def limited_to(dag, role, security):
-    # A role that sees all our views, runs models, and may use the DAG of one model only.
-    granted = [(action, f"DAG:{dag}") for action in ("can_read", "can_edit")]
-    granted += [(f"can_{action}", "DAG Runs") for action in ("read", "create", "edit")]
-    granted += [("can_read", view) for view in ("Showroom", "Dispatches", "Monitor", "Plugins", "Website")]
-    granted += [("can_create", "Showroom")]
-    found = security.add_role(role)
-    for permission in granted:
-        security.add_permission_to_role(found, security.create_permission(*permission))
-    return found
-
-with get_application_builder() as builder:
-    grant(builder.sm)
-    for role in sys.argv[1:]:
-        name = role.lower()
-        found = builder.sm.find_role(role) or limited_to(role.removeprefix("Only-"), role, builder.sm)
-        assert builder.sm.add_user(name, name, name, name + "@localhost", found, password=name)
-"""
 # Tasks import nothing twice: most of what a task costs otherwise.
 _PRELOAD = """
 from mlops_plugin.preload import preload
@@ -180,10 +158,7 @@ def running_airflow(
         local_settings = workshop.home / "config" / "airflow_local_settings.py"
         local_settings.parent.mkdir(parents=True, exist_ok=True)
         local_settings.write_text(_PRELOAD)
-    airflow = [sys.executable, "-m", "airflow"]
-    _run([*airflow, "db", "migrate"], environment)
-    if roles:
-        _run([sys.executable, "-c", _MAKE_USERS, *roles], environment)
+    fill_metadata(workshop.metadata, roles, environment)
     running = RunningAirflow(workshop, port, environment)
     started: list[subprocess.Popen[bytes]] = []
     try:
@@ -201,11 +176,6 @@ def running_airflow(
         processes.stop(workshop.folder, logging.getLogger(__name__).debug)
         for process in started:
             process.wait()
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def airflow_environment(workshop: Workshop, port: int) -> dict[str, str]:
