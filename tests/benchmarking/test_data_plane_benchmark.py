@@ -12,7 +12,7 @@ ROWS = 400
 MODEL = "LogisticRegression"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_dispatch_and_its_peer_write_the_same_predictions() -> None:
     with open_warehouse(ROWS, columns=4) as warehouse:
         warehouse.configure(MODEL, {"partitions": {"column": "id", "count": 2}}, {})

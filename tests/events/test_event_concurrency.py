@@ -18,7 +18,7 @@ from mlops_plugin.events.records import DispatchIdentity
 from mlops_plugin.events.store import EventStore
 from support.event_stories import found, new_identity
 
-WRITERS, EVENTS = 8, 200
+WRITERS, EVENTS = 8, 60
 
 # Another process: it waits for a line on stdin, so that all begin at once.
 APPEND = """
@@ -110,7 +110,7 @@ def test_killed_writers_leave_whole_records(store: EventStore) -> None:
     identities = [new_identity() for _ in range(4)]
     for identity in identities:
         store.begin(identity)
-    for attempt in range(6):
+    for attempt in range(4):
         seen = count_events(store)
         writers = [Writer(store.address, identities, 100_000) for _ in range(2)]
         for writer in writers:

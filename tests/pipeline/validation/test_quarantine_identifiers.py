@@ -49,7 +49,7 @@ def rejected(key: str, ids: Sequence[int]) -> pa.RecordBatchReader:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "names", [NAMES[::3], pytest.param(NAMES, marks=pytest.mark.long)], ids=["a third", "all"]
+    "names", [NAMES[::6], pytest.param(NAMES, marks=pytest.mark.long)], ids=["a sixth", "all"]
 )
 @pytest.mark.parametrize("connected", [way for names in WAYS_OUT.values() for way in names], indirect=True)
 def test_rows_are_kept_found_and_released_under_any_name(
