@@ -203,7 +203,7 @@ def test_each_row_is_predicted_once_whatever_happens(workshop: Workshop) -> None
     IncrementalDispatches.template = workshop.folder
 
     tried = settings(
-        max_examples=examples(20),
+        max_examples=examples(10),
         stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
