@@ -40,6 +40,8 @@ def format_of(content: bytes) -> str:
         return "lightgbm"
     if re.match(rb'\s*\{\s*"(learner|version)"|\{L....', content, re.DOTALL) and b"learner" in content:
         return "xgboost"
+    if content.startswith(b"CBM1"):
+        return "catboost"
     if re.match(rb"\x08[\x03-\x20][\x10-\x42]", content):  # protobuf: the version, and one of the next fields
         return "onnx"
     is_joblib = content.startswith(COMPRESSED) or b"joblib.numpy_pickle" in content

@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 
 
+def thread_limit() -> int:
+    """How many threads a library may use that does not ask OpenMP: as many as OpenMP would."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(said), processors) if said.isdigit() and int(said) > 0 else processors
+
+
 def wait_passively() -> None:
     """Let OpenMP's threads sleep while they wait, unless the environment says otherwise.
 

@@ -80,6 +80,7 @@ LOADERS = {
     "lightgbm": "mlops_plugin.formats.native.lightgbm_files:load_lightgbm",
     "xgboost": "mlops_plugin.formats.native.xgboost_files:load_xgboost",
     "onnx": "mlops_plugin.formats.native.onnx_files:load_onnx",
+    "catboost": "mlops_plugin.formats.native.catboost_files:load_catboost",
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from catboost import CatBoostClassifier
 from lightgbm import LGBMClassifier
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
@@ -54,6 +55,14 @@ def save_onnx(folder: Path) -> tuple[Any, pd.DataFrame]:
     return model, NUMBERS
 
 
+def save_catboost(folder: Path) -> tuple[Any, pd.DataFrame]:
+    settings: dict[str, Any] = {"iterations": 5, "allow_writing_files": False, "one_hot_max_size": 1}
+    rows = SHOP.drop(columns="city").astype({"store": int, "land": str})
+    model = CatBoostClassifier(**settings, verbose=False, cat_features=["store", "land"])
+    model.fit(rows, LABELS).save_model(str(folder / "shop.cbm"))
+    return model, rows
+
+
 def put_shop_into(workshop: Workshop) -> None:
     rows = as_queried(SHOP)
     kinds = {pa.string(): "TEXT", pa.float64(): "REAL", pa.int64(): "INTEGER"}
@@ -91,8 +100,8 @@ def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
 
 @pytest.mark.parametrize(
     ("save", "file", "tolerance"),
-    [(save_xgboost, "shop.ubj", 0), (save_onnx, "shop.onnx", 1e-5)],
-    ids=["xgboost", "onnx"],
+    [(save_xgboost, "shop.ubj", 0), (save_catboost, "shop.cbm", 0), (save_onnx, "shop.onnx", 1e-5)],
+    ids=["xgboost", "catboost", "onnx"],
 )
 def test_a_file_that_training_has_signed_is_dispatched_in_its_own_process(
     save: Any, file: str, tolerance: float, workshop: Workshop
@@ -136,6 +145,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it() -> None:
 def test_the_limit_of_threads_holds_for_each_library(tmp_path: Path) -> None:
     save_lightgbm(tmp_path)
     save_xgboost(tmp_path)
+    save_catboost(tmp_path)
     save_onnx(tmp_path)
     program = """
 import os, sys
@@ -145,6 +155,7 @@ rows = pa.concat_batches([as_queried(SHOP)] * 40)
 runtimes = [load(sys.argv[1] + "/" + file, kind, **more) for kind, file, more in (
     ("lightgbm", "shop.txt", {"classes": (0, 1)}),
     ("xgboost", "shop.ubj", {}),
+    ("catboost", "shop.cbm", {}),
     ("onnx", "shop.onnx", {}),
 )]
 before = len(os.listdir("/proc/self/task"))

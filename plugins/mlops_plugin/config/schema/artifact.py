@@ -28,7 +28,7 @@ _DTYPES = (
 
 
 # The libraries' own files.
-NATIVE_FORMATS = ("lightgbm", "xgboost", "onnx")
+NATIVE_FORMATS = ("lightgbm", "xgboost", "onnx", "catboost")
 
 
 def _check_dtype(dtype: str) -> str:
@@ -47,9 +47,9 @@ Dtype = Annotated[Text, AfterValidator(_check_dtype)]
 class ArtifactConfig(Section):
     """`model:` of a model: which file, in which format, and what it may contain."""
 
-    format: Literal["skops", "joblib", "pickle", "lightgbm", "xgboost", "onnx"] = Field(
+    format: Literal["skops", "joblib", "pickle", "lightgbm", "xgboost", "onnx", "catboost"] = Field(
         description="How the file was saved. joblib and pickle files can run code when loaded, "
-        "so they need `sha256`. lightgbm, xgboost, onnx: the library's own file, which holds no "
+        "so they need `sha256`. lightgbm, xgboost, catboost, onnx: the library's own file, which holds no "
         "code.",
         examples=["skops"],
     )

@@ -26,6 +26,7 @@ class Library:
 
 
 XGBOOST = Library("xgboost", "xgboost-cpu", (3, 1), 4)  # xgboost alike, which brings libraries for GPUs
+CATBOOST = Library("catboost", "catboost", (1, 2), 2)
 ONNXRUNTIME = Library("onnxruntime", "onnxruntime", (1, 20), 2)
 LIGHTGBM = Library("lightgbm", "lightgbm", (4, 0), 5)
 
