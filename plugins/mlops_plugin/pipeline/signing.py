@@ -78,9 +78,12 @@ def sign_with_file(model: ModelConfig, file: Path, *, synthetic: bool) -> Signed
     (batch,) = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks().to_batches() or (None,)
     if batch is None:
         raise SignatureError(f"'{file}' has no rows to sign the model with")
-    container = runtime.spec_for(batch).container
+    spec = runtime.spec_for(batch)
+    container = spec.container
     table: Any = frame
-    if container == "matrix":
+    if any(column.dtype == "category" for column in spec.columns):  # a file has their texts and numbers
+        table = _as_in_training(spec, batch)
+    elif container == "matrix":
         table = frame.to_numpy()
     elif container in ("documents", "series"):
         table = frame.iloc[:, 0] if container == "series" else frame.iloc[:, 0].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
 
-from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.errors import ArtifactError, FeatureError, GoldenRowMismatch
+from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.native_models import (
     NUMBERS,
     ROWS,
@@ -88,6 +90,26 @@ def test_training_that_stopped_early_answers_with_its_best_iteration(tmp_path: P
     )  # fmt: skip
     assert 0 < model.best_iteration < model.current_iteration()
     assert_answers(load(saved(model, tmp_path), "lightgbm"), as_queried(NUMBERS), model.predict(NUMBERS))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_booster_signs_its_file_with_probabilities(count: int, tmp_path: Path) -> None:
+    several = {"objective": "multiclass", "num_class": 3} if count == 3 else {"objective": "binary"}
+    labels = np.digitize(SHOP_SCORE, [0.5, 1.5][: count - 1])
+    model = lightgbm.train({**RAW, **several}, lightgbm.Dataset(SHOP, labels), 3)
+    path = saved(model, tmp_path)
+    write_signature(model, SHOP, path)
+    classes = ("a", "b", "c")[:count]
+    likely = np.asarray(model.predict(SHOP))
+    runtime = load(path, "lightgbm", classes=classes)
+    found = runtime.predict(as_queried(SHOP)).column(f"probability_{classes[-1]}").to_pylist()
+    assert found == (likely if count == 2 else likely[:, -1]).tolist()
+    signature = Path(f"{path}.signature.json")
+    content = json.loads(signature.read_text())
+    content["golden"]["answers"]["predict"][0][-1] *= 1.001
+    signature.write_text(json.dumps(content))
+    with pytest.raises(GoldenRowMismatch, match=f"golden row 1, column 'probability_{classes[-1]}'"):
+        load(path, "lightgbm", classes=classes)
 
 
 @pytest.fixture(scope="module")

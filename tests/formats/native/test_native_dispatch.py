@@ -86,7 +86,8 @@ def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
     query = "SELECT * FROM shop"
     options = ["--model", str(workshop.folder / file), "--connection", "source", "--sink", "sink"]
     assert main(["init", *options, "--query", query, "--classes", "leaves,stays", "--yes"]) == 0
-    assert main(["sign", "shop"]) == 0
+    SHOP.to_csv(workshop.folder / "training.csv", index=False)  # where a category is a text or a number
+    assert main(["sign", "shop", "--rows", str(workshop.folder / "training.csv")]) == 0
     signature = json.loads((workshop.folder / f"{file}.signature.json").read_text())
     assert signature["baseline"]["features"]["city"]["categories"]
     assert main(["check", "--connect", "shop"]) == 0

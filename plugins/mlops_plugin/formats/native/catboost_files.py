@@ -140,6 +140,11 @@ class CatBoostModel:
         return np.array([known[label] for label in self._ask(table, "Class").reshape(-1).tolist()], np.int64)
 
     def _ask(self, table: Any, kind: str) -> Values:
+        if isinstance(table, np.ndarray) and table.dtype == np.float64:
+            with np.errstate(
+                over="ignore"
+            ):  # it makes float32 of every number; column by column twice as fast
+                table = np.array(table, dtype=np.float32, order="F")
         return np.asarray(self._model.predict(table, prediction_type=kind, thread_count=self._threads))
 
     def _column(self, place: int, field: pa.Field, dtypes: Mapping[str, str]) -> ColumnSpec:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from mlops_plugin.arrow_values import array_of
 from mlops_plugin.errors import GoldenRowMismatch, MlopsError
+from mlops_plugin.formats.outputs import CLASSES
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.formats.signature.cells import is_missing
 from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch
@@ -122,8 +123,7 @@ def _differences(
         unstable = signature.golden.unstable.get(output.method)
         if unstable is not None and unstable.rows is None:
             continue
-        word = _COLUMNS[output.method]
-        names = [name for name in answers.schema.names if name == word or name.startswith(f"{word}_")]
+        names = _columns_of(output, answers.schema)
         if len(names) != output.width or answers.num_rows != len(places):
             yield (
                 f"{output.method}: expected {output.width} columns of {len(places)} values, "
@@ -141,6 +141,22 @@ def _differences(
                         f"golden row {place + 1}, column '{name}': expected {_shown(column[place])}, found "
                         f"{_shown(found)}"
                     )
+
+
+def _columns_of(output: SignedOutput, columns: pa.Schema) -> list[str]:
+    """The columns in which the answers of a method stand."""
+    word = _COLUMNS[output.method]
+    names = [name for name in columns.names if name == word or name.startswith(f"{word}_")]
+    is_of_booster = (
+        (output.method, output.kind) == ("predict", "number")
+        and names == [word]
+        and CLASSES in (columns.field(word).metadata or {})
+    )
+    if not is_of_booster:
+        return names
+    # A Booster's `predict` gave probabilities, of two classes the second one's.
+    likely = [name for name in columns.names if name.startswith("probability_")]
+    return likely if output.width > 1 else likely[-1:]
 
 
 def _comparison(output: SignedOutput, expected: Sequence[Any], tolerance: float | None) -> Any:
