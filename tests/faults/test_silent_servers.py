@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +27,36 @@ OUTER_LIMIT_S = 150  # far more than the limits below add up to, far less than f
 ON_SERVERS = ("odbc-mariadb", "mysql", "odbc-postgres", "postgres")
 COMMANDS_ON = ("odbc-mariadb", "odbc-postgres", "postgres")
 ENGINES = ("mariadb", "postgres")
+# One object holds the limits of all, and these waits take minutes together: `make test` tries each way in,
+# each thing that waits and each moment, and `make test-long` all of them with each other.
+SOURCES = {
+    ("odbc-mariadb", "dispatch", "statement"),
+    ("mysql", "dispatch", "statement"),
+    ("mysql", "cases", "statement"),
+    ("odbc-postgres", "check", "greeting"),
+    ("postgres", "dispatch", "statement"),
+    ("postgres", "probe", "greeting"),
+}
+SINKS = {("mysql",), ("postgres",)}
+STORES = {
+    ("mariadb", "dispatch", "statement"),
+    ("mariadb", "task", "commit"),
+    ("mariadb", "pages", "greeting"),
+    ("postgres", "dispatch", "commit"),
+    ("postgres", "task", "greeting"),
+    ("postgres", "task", "statement"),
+    ("postgres", "pages", "statement"),
+}
+STORES_AT_THE_END = {("mariadb", "event store"), ("postgres", "event store and source")}
+
+
+def tried(short: Set[tuple[str, ...]], *choices: Sequence[str]) -> list[Any]:
+    """All combinations; those that are not in `short` in `make test-long` only."""
+    return [
+        pytest.param(*found, marks=() if found in short else pytest.mark.long)
+        for found in itertools.product(*choices)
+    ]
+
 
 # Another process of the workshop's deployment, with limits of seconds; it prints how it ended.
 PROCESS = """
@@ -132,7 +165,7 @@ class Behind:
         self.database.execute(f"INSERT INTO customers VALUES {values}")
 
 
-@pytest.fixture(params=ON_SERVERS)
+@pytest.fixture
 def behind(request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Behind:
     engine = "mariadb" if request.param in INTO_MARIADB else "postgres"
     database: ServerDatabase = request.getfixturevalue(f"{engine}_database")
@@ -144,7 +177,7 @@ def behind(request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pyte
     return found
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture
 def store_behind(
     request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> Behind:
@@ -160,23 +193,9 @@ def store_behind(
 
 
 @pytest.mark.parametrize(
-    ("doing", "moment"),
-    [
-        ("dispatch", "statement"),
-        ("check", "greeting"),
-        ("cases", "statement"),
-        ("probe", "greeting"),
-        # One object holds the limits of all; these waits take minutes together.
-        *(
-            pytest.param(doing, moment, marks=pytest.mark.long)
-            for doing, moment in (
-                ("dispatch", "greeting"),
-                ("check", "statement"),
-                ("cases", "greeting"),
-                ("probe", "statement"),
-            )
-        ),
-    ],
+    ("behind", "doing", "moment"),
+    tried(SOURCES, ON_SERVERS, ("dispatch", "check", "cases", "probe"), ("greeting", "statement")),
+    indirect=["behind"],
 )
 def test_silent_source_ends_whatever_waits_for_it(behind: Behind, doing: str, moment: str) -> None:
     with silent_proxy(behind.database.host, behind.database.port) as proxy:
@@ -197,6 +216,7 @@ def test_silent_source_ends_whatever_waits_for_it(behind: Behind, doing: str, mo
         assert (record.state, failed_steps(behind.workshop)) == ("failed", ["collect"])
 
 
+@pytest.mark.parametrize("behind", tried(SINKS, ON_SERVERS), indirect=True)
 def test_sink_that_goes_silent_at_commit_ends_the_dispatch(behind: Behind) -> None:
     with silent_proxy(behind.database.host, behind.database.port) as proxy:
         behind.connect("sink", proxy)
@@ -278,15 +298,12 @@ def test_task_of_a_real_airflow_fails_by_its_limits(
 
 
 @pytest.mark.parametrize(
-    ("doing", "moment"),
+    ("store_behind", "doing", "moment"),
     [
-        *(
-            (doing, moment)
-            for doing in ("dispatch", "task")
-            for moment in ("greeting", "statement", "commit")
-        ),
-        *(("pages", moment) for moment in ("greeting", "statement")),  # they commit nothing
+        *tried(STORES, ENGINES, ("dispatch", "task"), ("greeting", "statement", "commit")),
+        *tried(STORES, ENGINES, ("pages",), ("greeting", "statement")),  # they commit nothing
     ],
+    indirect=["store_behind"],
 )
 def test_silent_event_store_ends_whatever_waits_for_it(store_behind: Behind, doing: str, moment: str) -> None:
     store_behind.workshop.add_model("churn", task_timeout="60s")  # so that it is not what ends the wait
@@ -302,7 +319,11 @@ def test_silent_event_store_ends_whatever_waits_for_it(store_behind: Behind, doi
     assert "event store (connection 'events')" in ended[1]
 
 
-@pytest.mark.parametrize("silent", ["event store", "event store and source"])
+@pytest.mark.parametrize(
+    ("store_behind", "silent"),
+    tried(STORES_AT_THE_END, ENGINES, ("event store", "event store and source")),
+    indirect=["store_behind"],
+)
 def test_task_ends_by_its_timeout_although_its_failure_cannot_be_recorded(
     store_behind: Behind, silent: str
 ) -> None:
