@@ -27,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.native_models import NUMBERS, ROWS, SCORE, SHOP, as_queried, assert_answers, load
 
 WHOLE = NUMBERS.fillna(0)
@@ -82,9 +83,14 @@ def test_each_column_has_the_type_of_its_tensor(tmp_path: Path) -> None:
     path = written(converted.SerializeToString(), tmp_path)
     fed = {name: rows[[name]].to_numpy() for name in rows.columns}
     fed |= {"c": fed["c"].astype(np.float32), "city": fed["city"].astype(object)}
-    runtime = load(path, "onnx")
-    assert runtime.features == ("a", "b", "c", "city", "n")
-    assert_answers(runtime, as_queried(rows[["n", "city", "c", "b", "a"]]), *asked(path, fed))
+    for features in (None, ("n", "c", "a", "city", "b")):
+        runtime = load(path, "onnx", features)
+        assert runtime.features == ("a", "b", "c", "city", "n")
+        assert_answers(runtime, as_queried(rows[["n", "city", "c", "b", "a"]]), *asked(path, fed))
+    other = rows[["city", "a", "n", "b", "c"]]  # the original takes its columns by name, in any order
+    write_signature(model, other, path)
+    assert_answers(load(path, "onnx", tolerance=1e-5), as_queried(rows), *asked(path, fed))
+    Path(f"{path}.signature.json").unlink()
     for changed in ({"city": None}, {"n": None}, {"n": 1.5}, {"n": "x"}, {"a": None}):
         with pytest.raises(FeatureError, match=next(iter(changed))):
             runtime.predict(as_queried(rows.assign(**changed)))

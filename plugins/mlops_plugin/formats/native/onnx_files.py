@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,8 @@ def load_onnx(
         raise load_failure(artifact.uri, "onnx", exc) from exc
     names = signed.spec.names if signed is not None else features
     model = OnnxModel(artifact.uri, session, graph, outputs, len(names or ()))
+    if signed is not None:
+        model.find_columns(signed.spec.names)
     model.takes_missing = graph.takes_missing or signed is not None  # else its golden rows tell
     estimator = _estimator(artifact.uri, model, artifact.classes)
     said = Said(dtypes=artifact.dtypes)
@@ -116,6 +119,11 @@ class OnnxModel:
         is_by_column = len(self._inputs) > 1 and all(each.width == 1 for each in self._inputs)
         self.names = tuple(each.name for each in self._inputs) if is_by_column else None
         self._decided: tuple[Any, Values] | None = None  # for the table that was asked about last
+
+    def find_columns(self, names: tuple[str, ...]) -> None:
+        """Take columns by name from tables of these, which a signature may have in another order."""
+        if self.names is not None and sorted(names) == sorted(self.names):
+            self._inputs = [replace(each, start=names.index(each.name)) for each in self._inputs]
 
     def columns(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> tuple[ColumnSpec, ...]:
         """Each column in the type of its tensor."""
