@@ -474,6 +474,15 @@ def test_categories_of_boosting_are_those_of_training(kind: type[Any], column: s
         assert answers(model, rows) == pytest.approx(model.predict(table.iloc[places]).tolist(), abs=0)
 
 
+def test_an_ordered_category_of_lightgbm_is_found_by_its_texts() -> None:
+    table = SHOP[["city", "x"]].assign(code=np.resize([4, 1], len(SHOP)))
+    table["city"] = pd.Categorical(table.city, ordered=True)  # LightGBM does not call it categorical
+    settings: dict[str, Any] = {"verbose": -1, "n_jobs": 1, "n_estimators": 3, "min_child_samples": 1}
+    model = LGBMRegressor(**settings).fit(table, SHOP.x, categorical_feature=["code"])
+    rows = pa.RecordBatch.from_pydict({name: table[name].tolist() for name in table})
+    assert answers(model, rows) == list(model.predict(table))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_category_that_xgboost_does_not_know_is_named() -> None:
     table = SHOP[["city", "x"]].astype({"city": "category"})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.column_values import ColumnSpec
+from mlops_plugin.formats.native.lightgbm_categories import LightGBMCategories
 
 _PACKAGES = ("lightgbm", "xgboost", "catboost")
 
@@ -48,7 +48,9 @@ def names_of_boosting(step: Any) -> tuple[str, ...] | None:
     return None if names == tuple(f"{unnamed}{number}" for number in range(len(names))) else names
 
 
-def column_of_boosting(step: Any, columns: tuple[str, ...], field: pa.Field) -> ColumnSpec | None:
+def column_of_boosting(
+    step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema
+) -> ColumnSpec | None:
     """The column as one of these estimators read it in training; None if it is a number, or of no concern.
 
     Raises `FeatureError` if the estimator does not record which categories belong to the column.
@@ -58,7 +60,7 @@ def column_of_boosting(step: Any, columns: tuple[str, ...], field: pa.Field) -> 
     place = columns.index(field.name)
     match _package(step):
         case "lightgbm":
-            categories = _lightgbm_categories(step, field.name).get(place)
+            categories = _lightgbm_categories(step, columns, rows).get(place)
             unknown = "missing"  # as LightGBM does itself
         case "xgboost":
             categories = _xgboost_categories(step, field.name).get(place)
@@ -75,17 +77,12 @@ def _lightgbm_booster(step: Any) -> Any:
     return getattr(step, "booster_", step)
 
 
-def _lightgbm_categories(step: Any, name: str) -> dict[int, list[Any]]:
+def _lightgbm_categories(step: Any, columns: tuple[str, ...], rows: pa.Schema) -> dict[int, list[Any]]:
     booster = _lightgbm_booster(step)
-    said = re.search(r"\[categorical_feature: ([\d,]+)\]", booster.model_to_string())
-    places = [int(place) for place in said[1].split(",")] if said else []
-    if len(places) != len(booster.pandas_categorical):
-        raise FeatureError(
-            f"LightGBM does not record which categories belong to '{name}': {len(places)} categorical "
-            f"columns, {len(booster.pandas_categorical)} lists of categories; train with "
-            "`category` columns only, without `categorical_feature`"
-        )
-    return dict(zip(places, booster.pandas_categorical, strict=True))
+    known = LightGBMCategories(booster.model_to_string(num_iteration=1), booster.pandas_categorical)
+    # What another step has made is no column of the query.
+    fields = [rows.field(name) if name in rows.names else pa.field(name, pa.null()) for name in columns]
+    return known.by_place(fields, {})
 
 
 def _xgboost_categories(step: Any, name: str) -> dict[int, list[Any]]:

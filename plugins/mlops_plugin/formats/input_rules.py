@@ -162,7 +162,7 @@ class InputRules:
         for reader in readers:
             if reads_records(reader.step):
                 check_record(reader.step, field)
-            if (column := column_of_boosting(reader.step, reader.columns, field)) is not None:
+            if (column := column_of_boosting(reader.step, reader.columns, field, rows)) is not None:
                 return column
         if any(reads_documents(reader.step) for reader in readers):
             return ColumnSpec(field.name, "text", "nan")

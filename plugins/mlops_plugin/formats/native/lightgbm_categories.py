@@ -1,0 +1,83 @@
+"""Which columns had LightGBM's categories of pandas: its text has their lists in order, without names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mlops_plugin.errors import FeatureError
+from mlops_plugin.formats.features import is_text
+
+
+class LightGBMCategories:
+    """What the text of a model says of categories, and the lists that it ends with (None: no such line)."""
+
+    def __init__(self, text: str, lists: list[list[Any]] | None) -> None:
+        self._lists = lists
+        self._seen = header_of(text).get("feature_infos", "").split(" ")
+        self._categorical = _categorical_places(text, self._seen)
+
+    @property
+    def firsts(self) -> dict[int, Any]:
+        """The first category of each column, if the text alone tells whose the lists are."""
+        if not self._lists or len(self._lists) != len(self._categorical):
+            return {}
+        pairs = zip(sorted(self._categorical), self._lists, strict=True)
+        return {place: categories[0] for place, categories in pairs if categories}
+
+    def by_place(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> dict[int, list[Any]]:
+        """The categories of each column that has some; `dtypes`: what the configuration says of columns.
+
+        Raises `FeatureError` if nobody can tell whose the lists are.
+        """
+        if self._lists is None:
+            self._require_said(fields, dtypes)
+            return {}
+        if not self._lists:
+            return {}
+        texts = {place for place, field in enumerate(fields) if is_text(field.type)}
+        # A column of texts had categories. If that leaves none over, others with codes were numbers.
+        places = sorted(texts if len(texts) == len(self._lists) else texts | self._categorical)
+        found = dict(zip(places, self._lists, strict=False))
+        if len(places) != len(self._lists) or not all(
+            self._may_be(fields[place], place, categories) for place, categories in found.items()
+        ):
+            named = ", ".join(f"'{fields[place].name}' ({fields[place].type})" for place in places)
+            raise FeatureError(
+                f"LightGBM's file has {len(self._lists)} lists of categories and does not record whose they "
+                f"are; candidates in the query are {named or 'none'}: cast columns in the query to their "
+                "types of training, or write a signature where the model is trained"
+            )
+        return found
+
+    def _may_be(self, field: pa.Field, place: int, categories: list[Any]) -> bool:
+        """Whether these can be the categories of a column with the query's type and the codes of training."""
+        are_texts = any(isinstance(category, str) for category in categories)
+        codes = [float(code) for code in re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", self._seen[place])]
+        is_any = pa.types.is_null(field.type)
+        return max(codes, default=-1) < len(categories) and (is_any or are_texts == is_text(field.type))
+
+    def _require_said(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> None:
+        """A file without its last line is another tool's, or was cut off: then codes would be mistaken."""
+        doubtful = [fields[place].name for place in sorted(self._categorical)]
+        doubtful = [name for name in doubtful if name not in dtypes]
+        if doubtful:
+            raise FeatureError(
+                f"LightGBM's file has no line `pandas_categorical`, so nothing tells what the codes of "
+                f"{', '.join(map(repr, doubtful))} mean; save the model again with Python, or set "
+                f"`model: {{dtypes: {{{doubtful[0]}: integer}}}}` if the query returns the very codes"
+            )
+
+
+def header_of(text: str) -> dict[str, str]:
+    """The lines before the first tree."""
+    return dict(line.split("=", 1) for line in text.split("\n\n", 1)[0].splitlines() if "=" in line)
+
+
+def _categorical_places(text: str, seen: Sequence[str]) -> set[int]:
+    said = re.search(r"^\[categorical_feature: ([\d,]+)\]$", text, re.MULTILINE)
+    places = {int(place) for place in said[1].split(",")} if said else set()
+    return places | {place for place, info in enumerate(seen) if info and not info.startswith(("[", "none"))}
