@@ -90,7 +90,7 @@ def test_the_schema_accepts_the_demo() -> None:
         (("models", "wine", "retry_delay"), "5 minutes"),
         (("models", "wine", "retries"), "5"),
         (("models", "wine", "key"), []),
-        (("models", "wine", "model", "format"), "onnx"),
+        (("models", "wine", "model", "format"), "pmml"),
         (("models", "wine", "source", "connection"), "mysql://u:p@h/d"),
         (("models", "wine", "sink", "table"), "a b; c"),
         (("models", "wine", "start_date"), "tomorrow"),

@@ -32,6 +32,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="like --connect, and also write golden rows to a temporary table of the source and read them "
         "back",
     )
+    check.add_argument(
+        "--parity",
+        type=Path,
+        metavar="FILE",
+        help="of one model: compare its answers with those in a Parquet, CSV or JSON file, which stand "
+        "beside its features under the names of its columns",
+    )
     check.set_defaults(command="check")
 
     dispatch = commands.add_parser("dispatch", help="run a model's steps in this process, without Airflow")

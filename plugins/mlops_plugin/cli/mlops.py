@@ -114,9 +114,21 @@ def _check(options: argparse.Namespace) -> int:
         count = len(error.problems)
         print(f"{error}\n{path}: cannot be used; {'1 problem' if count == 1 else f'{count} problems'}")
         return 1
+    if options.parity is not None:
+        return _check_parity(loaded, options)
     deployment = _deployment(loaded) if options.connect or options.round_trip else None
     failed = check_models(loaded, options.models, deployment, is_round_trip=options.round_trip)
     return 1 if failed else 0
+
+
+def _check_parity(loaded: LoadedConfig, options: argparse.Namespace) -> int:
+    from mlops_plugin.cli.parity import report_parity
+
+    if len(options.models) != 1:
+        raise ConfigError([Problem("--parity", None, "", "name one model: mlops check MODEL --parity FILE")])
+    model = loaded.model(options.models[0])
+    is_confined = loaded.config.serving.require_confinement
+    return 1 if report_parity(model, options.parity, must_be_confined=is_confined) else 0
 
 
 def _sign(options: argparse.Namespace) -> int:

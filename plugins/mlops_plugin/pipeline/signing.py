@@ -68,7 +68,7 @@ def sign_with_query(model: ModelConfig, deployment: Deployment, query: str, *, s
 def sign_with_file(model: ModelConfig, file: Path, *, synthetic: bool) -> Signed:
     """Sign with the rows of a Parquet, CSV or JSON file, as pandas reads them; otherwise like a query's."""
     runtime = _load(model)
-    frame = _read(file)
+    frame = read_table(file)
     missing = [name for name in runtime.features if name not in frame.columns]
     if missing:
         raise FeatureError(
@@ -141,7 +141,8 @@ def _first(batches: Iterator[pa.RecordBatch], limit: int) -> Iterator[pa.RecordB
             return
 
 
-def _read(file: Path) -> pd.DataFrame:
+def read_table(file: Path) -> pd.DataFrame:
+    """A Parquet, CSV or JSON file as pandas reads it; raises `SignatureError` if it cannot."""
     import pandas as pd
 
     readers: dict[str, Any] = {
