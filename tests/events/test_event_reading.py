@@ -36,7 +36,7 @@ def fill(store: EventStore, count: int) -> list[DispatchRecord]:
                 dispatch_id=f"{n:06d}",
                 model=chance.choice(("a", "b")),
                 state=chance.choice(("running", "succeeded", "failed")),
-                origin=chance.choice(("manual", "showroom")),
+                origin=chance.choice(("manual", "scheduled", "showroom")),
                 created_at=at,
                 updated_at=at,
                 finished_at=chance.choice((None, at + timedelta(seconds=1.5))),
@@ -68,6 +68,11 @@ FILTERS = [
     DispatchFilter(model="a", models=("b",)),
     DispatchFilter(model="a", models=tuple(f"m{n}" for n in range(40))),
     DispatchFilter(models=()),
+    DispatchFilter(origin="operations"),
+    DispatchFilter(model="a", state="failed", origin="operations"),
+    DispatchFilter(models=("a", "b", "gone"), origin="operations", since=START + timedelta(hours=3)),
+    DispatchFilter(models=("a", *(f"m{n}" for n in range(40))), origin="operations"),
+    DispatchFilter(models=(), origin="operations"),
 ]
 
 
@@ -76,7 +81,10 @@ def passes(record: DispatchRecord, wanted: DispatchFilter) -> bool:
         wanted.model in (None, record.model)
         and (wanted.models is None or record.model in wanted.models)
         and wanted.state in (None, record.state)
-        and wanted.origin in (None, record.origin)
+        and (
+            wanted.origin in (None, record.origin)
+            or (wanted.origin, record.origin != "showroom") == ("operations", True)
+        )
         and (wanted.since is None or wanted.since <= record.created_at)
         and (wanted.until is None or record.created_at < wanted.until)
     )

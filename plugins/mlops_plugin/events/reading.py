@@ -5,11 +5,11 @@ Lists are read by key (`Cursor`), never by offset, and counted up to a bound: ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -21,7 +21,9 @@ from mlops_plugin.events.records import Cursor, DispatchRecord, EventRecord, Ori
 
 _FEW_MODELS = 16  # of a restricted filter; more are not read one by one
 _ASKED_AT_ONCE = 500  # dispatches; engines limit a statement's parameters
-_STORED: tuple[Origin, ...] = ("scheduled", "manual", "backfill", "asset", "terminal")
+# What runs a model for good; the Showroom's runs are for looking.
+OPERATIONS: tuple[Origin, ...] = ("scheduled", "manual", "backfill", "asset", "terminal")
+OriginFilter = Origin | Literal["operations"]
 _D = tables.dispatches.c
 _E = tables.events.c
 
@@ -30,12 +32,12 @@ _E = tables.events.c
 class DispatchFilter:
     """Which dispatches; None matches all. Times are aware and mean `created_at`: since <= it < until.
 
-    `models` restricts to those that a user may see.
+    Origin `operations` stands for all but the Showroom. `models` restricts to those that a user may see.
     """
 
     model: str | None = None
     state: State | None = None
-    origin: Origin | None = None
+    origin: OriginFilter | None = None
     since: datetime | None = None
     until: datetime | None = None
     models: tuple[str, ...] | None = None
@@ -192,14 +194,11 @@ def read_page(
     connection: sa.Connection, wanted: DispatchFilter, *, before: Cursor | None, limit: int
 ) -> list[DispatchLine]:
     """Newest first; the next page is `before` the `cursor` of this one's last."""
-    filters = _by_model(wanted)
-    lines = []
-    for each in filters:
-        query = newest_first(older_than(passing(sa.select(*_LINE), each), before)).limit(limit)
-        lines += [DispatchLine(**row._mapping) for row in connection.execute(query)]
-    if len(filters) > 1:
-        lines.sort(key=lambda line: line.cursor, reverse=True)
-    return lines[:limit]
+    parts = [
+        newest_first(older_than(passing(sa.select(*_LINE), each), before)).limit(limit)
+        for each in _by_index(wanted)
+    ]
+    return _first_lines(connection, parts, limit, newest_first)
 
 
 def read_newer_page(
@@ -207,15 +206,30 @@ def read_newer_page(
 ) -> list[DispatchLine]:
     """The dispatches that stand right before `after` in a list, newest first like it."""
     newer = sa.or_(_D.created_at > after.created_at, _D.dispatch_id > after.dispatch_id)
-    filters = _by_model(wanted)
-    lines = []
-    for each in filters:
-        query = passing(sa.select(*_LINE), each).where(_D.created_at >= after.created_at, newer)
-        oldest_first = query.order_by(_D.created_at, _D.dispatch_id).limit(limit)
-        lines += [DispatchLine(**row._mapping) for row in connection.execute(oldest_first)]
-    if len(filters) > 1:
-        lines.sort(key=lambda line: line.cursor)
-    return lines[:limit][::-1]
+    parts = [
+        _oldest_first(passing(sa.select(*_LINE), each).where(_D.created_at >= after.created_at, newer)).limit(
+            limit
+        )
+        for each in _by_index(wanted)
+    ]
+    return _first_lines(connection, parts, limit, _oldest_first)[::-1]
+
+
+def _first_lines(
+    connection: sa.Connection,
+    parts: Sequence[sa.Select[Any]],
+    limit: int,
+    in_order: Callable[[sa.Select[Any]], sa.Select[Any]],
+) -> list[DispatchLine]:
+    """The first of all parts together, in one statement; each part is in this order already."""
+    if not parts:
+        return []
+    query = parts[0]
+    if len(parts) > 1:
+        # Each in a subquery of its own: SQLite takes no limit inside of a union.
+        whole = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery()
+        query = in_order(sa.select(whole)).limit(limit)
+    return [DispatchLine(**row._mapping) for row in connection.execute(query)]
 
 
 def read_count(connection: sa.Connection, wanted: DispatchFilter, *, at_most: int) -> int:
@@ -237,10 +251,19 @@ def _by_model(wanted: DispatchFilter) -> list[DispatchFilter]:
     return [replace(wanted, model=model, models=None) for model in models]
 
 
+def _by_index(wanted: DispatchFilter) -> list[DispatchFilter]:
+    """A filter as several, each of which one index answers in the order of a list.
+
+    Origin by origin, because `<> 'showroom'` would read past all dispatches of the Showroom.
+    """
+    origins = OPERATIONS if wanted.origin == "operations" else (wanted.origin,)
+    return [replace(each, origin=origin) for each in _by_model(wanted) for origin in origins]
+
+
 def read_previous(connection: sa.Connection, dispatch: DispatchRecord) -> DispatchRecord | None:
     """The last dispatch of the same model to succeed before this one began; not one of the Showroom."""
-    wanted = DispatchFilter(dispatch.model, "succeeded")
-    lines = _read_stored(connection, wanted, before=dispatch.cursor, limit=1)
+    wanted = DispatchFilter(dispatch.model, "succeeded", "operations")
+    lines = read_page(connection, wanted, before=dispatch.cursor, limit=1)
     return None if not lines else read_one(connection, lines[0].dispatch_id)
 
 
@@ -257,22 +280,10 @@ def read_history(
 
     Dispatches of the Showroom are included only if the filter asks for that origin.
     """
-    lines = _read_stored(connection, wanted, before=None, limit=limit)
+    stored = replace(wanted, origin=wanted.origin or "operations")
+    lines = read_page(connection, stored, before=None, limit=limit)
     reports = read_infer_reports(connection, [line.dispatch_id for line in lines])
     return [(line, reports.get(line.dispatch_id, [])) for line in reversed(lines)]
-
-
-def _read_stored(
-    connection: sa.Connection, wanted: DispatchFilter, *, before: Cursor | None, limit: int
-) -> list[DispatchLine]:
-    """A page without the Showroom: origin by origin, because `<>` would read past all of its."""
-    origins = (wanted.origin,) if wanted.origin else _STORED
-    lines = [
-        line
-        for origin in origins
-        for line in read_page(connection, replace(wanted, origin=origin), before=before, limit=limit)
-    ]
-    return sorted(lines, key=lambda line: line.cursor, reverse=True)[:limit]
 
 
 def read_infer_reports(
@@ -308,15 +319,26 @@ def older_than(query: sa.Select[Any], cursor: Cursor | None) -> sa.Select[Any]:
 
 def newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
     """In the order of every list; `dispatch_id` decides if two started in the same microsecond."""
-    return query.order_by(_D.created_at.desc(), _D.dispatch_id.desc())
+    chosen = query.selected_columns
+    return query.order_by(chosen.created_at.desc(), chosen.dispatch_id.desc())
+
+
+def _oldest_first(query: sa.Select[Any]) -> sa.Select[Any]:
+    chosen = query.selected_columns
+    return query.order_by(chosen.created_at, chosen.dispatch_id)
 
 
 def passing(query: sa.Select[Any], wanted: DispatchFilter) -> sa.Select[Any]:
     """Only what matches the filter."""
     columns = []
-    for column, value in ((_D.model, wanted.model), (_D.state, wanted.state), (_D.origin, wanted.origin)):
+    is_origin = _D.origin.in_(OPERATIONS) if wanted.origin == "operations" else _D.origin == wanted.origin
+    for column, value, matches in (
+        (_D.model, wanted.model, _D.model == wanted.model),
+        (_D.state, wanted.state, _D.state == wanted.state),
+        (_D.origin, wanted.origin, is_origin),
+    ):
         if value is not None:
-            query = query.where(column == value)
+            query = query.where(matches)
             columns.append(column.name)
     if wanted.models is not None:
         query = query.where(_D.model.in_(wanted.models))
