@@ -9,7 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
-from mlops_plugin.events.records import Kind, Step
+from mlops_plugin.events.records import EventRecord, Kind, Step
 from mlops_plugin.events.store import EventStore
 
 _E = tables.events.c
@@ -52,7 +52,7 @@ def read_moments(store: EventStore, dispatch_ids: Sequence[str]) -> dict[str, li
     return found
 
 
-def idle_seconds(moments: Sequence[Moment], until: datetime | None = None) -> float:
+def idle_seconds(moments: Sequence[Moment | EventRecord], until: datetime | None = None) -> float:
     """How long nothing ran between the end of a failed or closed try and the start of the next.
 
     Waiting for a worker between two steps is no idle time. `until`: the time that a dispatch which waits for

@@ -6,27 +6,35 @@ Every plot has a title and a description for people who cannot see it. Callers s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from markupsafe import Markup
 
-from mlops_plugin.formatting import format_share
+from mlops_plugin.formatting import format_duration, format_number, format_share
 from mlops_plugin.web import svg
+from mlops_plugin.web.axes import duration_ticks, number_ticks, tick_words, time_ticks
 
 WIDTH, HEIGHT = 640, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 10, 26
+_TIMES = 6  # ticks of a time axis; more would not fit
+_BAR = 8.0  # the widest bar over time
 SERIES_COLOURS = 8  # classes `series-0` to `series-7` in dispatches/static/dispatches.css
 
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers of a plot, each row with its label first; `has_times`: the labels are ISO 8601."""
+    """The numbers of a plot, each row with its label first; `has_times`: the labels are ISO 8601.
+
+    `links` leads each row to its dispatch, None if it has none; empty without any.
+    """
 
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     has_times: bool = True
+    links: Sequence[str | None] = ()
 
 
 @dataclass(frozen=True)
@@ -41,17 +49,44 @@ class Chart:
 
 @dataclass(frozen=True)
 class Point:
-    """One dispatch in a plot over time; `value` None leaves a gap. `state` marks failed ones."""
+    """One dispatch in a plot over time; `value` None leaves a gap. `state` marks failed ones.
+
+    `link` is the address of its page.
+    """
 
     at: datetime
     value: float | None
     state: str
+    link: str | None = None
 
 
-def line_chart(key: str, title: str, points: Sequence[Point], show: Callable[[float], str]) -> Chart:
+@dataclass(frozen=True)
+class Shares:
+    """How one dispatch's whole is shared among classes: name -> share, 0 to 1."""
+
+    at: datetime
+    shares: Mapping[str, float]
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What an axis of values shows: how a value is written, and where ticks stand."""
+
+    show: Callable[[float], str]
+    ticks: Callable[[float, float], list[float]]
+
+
+NUMBERS = Scale(format_number, number_ticks)
+DURATIONS = Scale(format_duration, duration_ticks)
+_SHARES = Scale(lambda share: f"{share:.0%}", number_ticks)
+
+
+def line_chart(key: str, title: str, points: Sequence[Point], scale: Scale = NUMBERS) -> Chart:
     """One value of each dispatch over time, from zero up; `key` makes ids unique on the page."""
+    show = scale.show
     values = [point.value for point in points if point.value is not None]
-    frame = _Frame.around([point.at for point in points], min(values, default=0.0), max(values, default=0.0))
+    frame = _Frame.around([point.at for point in points], values, scale)
     marks = []
     path = ""
     is_down = False
@@ -63,54 +98,61 @@ def line_chart(key: str, title: str, points: Sequence[Point], show: Callable[[fl
         path += f"{'L' if is_down else 'M'}{x:.1f} {y:.1f}"
         is_down = True
         tip = f"{_moment(point.at)}: {show(point.value)}, {point.state}"
-        marks.append(svg.dot("dot-failed" if point.state == "failed" else "dot", x, y, tip=tip))
+        dot = svg.dot("dot-failed" if point.state == "failed" else "dot", x, y, tip=tip)
+        marks.append(svg.link(point.link, tip, dot))
     description = f"{len(values)} values"
     if values:
         description += f" from {show(min(values))} to {show(max(values))}; the newest is {show(values[-1])}"
-    body = [*frame.axes(show), svg.element("path", class_="line", d=path), *marks]
+    body = [*frame.axes(), svg.element("path", class_="line", d=path), *marks]
     rows = [
         (point.at.isoformat(), "" if point.value is None else show(point.value), point.state)
         for point in points
     ]
-    return Chart(title, _picture(key, title, description, body), Table(("When", title, "State"), rows))
+    links = [point.link for point in points]
+    picture = _picture(key, title, description, body, has_links=any(links))
+    return Chart(title, picture, Table(("When", title, "State"), rows, links=links))
 
 
-def share_chart(key: str, title: str, points: Sequence[tuple[datetime, dict[str, float]]]) -> Chart:
-    """How each dispatch's whole is shared among classes (name -> share, 0 to 1), as stacked bars in order."""
-    names = _by_weight([shares for _, shares in points])
+def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
+    """How each dispatch's whole is shared among classes, as stacked bars over time."""
+    names = _by_weight([point.shares for point in points])
     shown = names if len(names) <= SERIES_COLOURS else [*names[: SERIES_COLOURS - 1], "others"]
-    bars = []
-    step = (WIDTH - _LEFT - _RIGHT) / max(len(points), 1)
-    height = HEIGHT - _TOP - _BOTTOM
+    frame = _Frame.around([point.at for point in points], [0.0, 1.0], _SHARES, margin=_BAR / 2)
+    width = frame.bar_width([point.at for point in points])
+    bars: list[Markup] = []
     table: list[tuple[str, ...]] = []
-    for place, (at, shares) in enumerate(points):
-        known = {name: shares.get(name, 0.0) for name in shown}
+    for point in points:
+        known = {name: point.shares.get(name, 0.0) for name in shown}
         if len(names) > len(shown):
-            known["others"] = max(0.0, sum(shares.values()) - sum(known.values()))
-        x, y = _LEFT + place * step, float(_TOP)
-        for series, (name, share) in enumerate(known.items()):
-            tip = f"{_moment(at)}: {name} {format_share(share)}"
-            width = max(step - 1, 0.5)
-            bars.append(svg.rectangle(f"series-{series}", x, y, width, share * height, tip=tip))
-            y += share * height
-        table.append((at.isoformat(), *(format_share(known[name]) for name in shown)))
+            known["others"] = max(0.0, sum(point.shares.values()) - sum(known.values()))
+        bars += _stack(frame, point, known, width)
+        table.append((point.at.isoformat(), *(format_share(known[name]) for name in shown)))
     description = f"Shares of {len(names)} classes in {len(points)} dispatches"
     if points:
         description += ": the newest has " + ", ".join(
-            f"{name} {share:.0%}" for name, share in points[-1][1].items()
+            f"{name} {share:.0%}" for name, share in points[-1].shares.items()
         )
-    frame = _Frame.around([at for at, _ in points], 0.0, 1.0)
-    body = [*frame.axes(lambda value: f"{value:.0%}"), *bars]
-    picture = _picture(key, title, description, body)
-    return Chart(title, picture, Table(("When", *shown), table), _legend(shown))
+    links = [point.link for point in points]
+    picture = _picture(key, title, description, [*frame.axes(), *bars], has_links=any(links))
+    return Chart(title, picture, Table(("When", *shown), table, links=links), _legend(shown))
+
+
+def _stack(frame: _Frame, point: Shares, known: Mapping[str, float], width: float) -> Iterator[Markup]:
+    """The classes of one dispatch, the first at the top."""
+    y, height = float(_TOP), HEIGHT - _TOP - _BOTTOM
+    for series, (name, share) in enumerate(known.items()):
+        tip = f"{_moment(point.at)}: {name} {format_share(share)}"
+        x = frame.x(point.at) - width / 2
+        bar = svg.rectangle(f"series-{series}", x, y, width, share * height, tip=tip)
+        yield svg.link(point.link, tip, bar)
+        y += share * height
 
 
 def comparison_chart(
     key: str, title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]
 ) -> Chart:
     """Shares (0 to 1) of the same `labels` in each series, side by side: one group of columns per label."""
-    highest = max((value for _, values in series for value in values), default=0.0)
-    frame = _Frame(0.0, 1.0, 0.0, _round_up(highest) or 1.0)
+    frame = _Frame.around([], [0.0, *(value for _, values in series for value in values)], _SHARES)
     step = (WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
     width = step * 0.86 / max(len(series), 1)
     bars = []
@@ -120,7 +162,7 @@ def comparison_chart(
             tip = f"{label}, {name}: {format_share(values[place])}"
             bars.append(svg.rectangle(f"series-{number}", x, y, width, HEIGHT - _BOTTOM - y, tip=tip))
     description = f"Shares of {len(labels)} values for " + " and ".join(name for name, _ in series)
-    body = [*frame.axes(lambda value: f"{value:.0%}", has_times=False), *bars, *_names(labels, step)]
+    body = [*frame.axes(has_times=False), *bars, *_names(labels, step)]
     rows = [
         (label, *(format_share(values[place]) for _, values in series)) for place, label in enumerate(labels)
     ]
@@ -131,24 +173,31 @@ def comparison_chart(
 
 @dataclass(frozen=True)
 class _Frame:
-    """The plotted range in seconds and values, mapped to the picture."""
+    """The plotted range in seconds and values, mapped to the picture; `margin` is kept free at both ends."""
 
     start: float
     end: float
+    ticks: list[float]
     low: float
     high: float
+    show: Callable[[float], str]
+    margin: float
 
     @classmethod
-    def around(cls, times: Sequence[datetime], low: float, high: float) -> _Frame:
+    def around(
+        cls, times: Sequence[datetime], values: Sequence[float], scale: Scale, *, margin: float = 0.0
+    ) -> _Frame:
         stamps = [time.timestamp() for time in times] or [0.0]
         start, end = min(stamps), max(stamps)
         if start == end:
             start, end = start - 1, end + 1
-        low, high = min(low, 0.0), max(high, 0.0)
-        return cls(start, end, -_round_up(-low), _round_up(high) if high or low else 1.0)
+        low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
+        ticks = scale.ticks(low, high if high > low else 1.0)
+        return cls(start, end, ticks, min(low, ticks[0]), max(high, ticks[-1]), scale.show, margin)
 
     def x(self, time: datetime) -> float:
-        return _LEFT + (time.timestamp() - self.start) / (self.end - self.start) * (WIDTH - _LEFT - _RIGHT)
+        share = (time.timestamp() - self.start) / (self.end - self.start)
+        return _LEFT + self.margin + share * (WIDTH - _LEFT - _RIGHT - 2 * self.margin)
 
     def y(self, value: float) -> float:
         height = HEIGHT - _TOP - _BOTTOM
@@ -156,22 +205,37 @@ class _Frame:
         span = (self.high / 2 - self.low / 2) or 1.0
         return HEIGHT - _BOTTOM - (value / 2 - self.low / 2) / span * height
 
-    def axes(self, show: Callable[[float], str], *, has_times: bool = True) -> list[Markup]:
+    def bar_width(self, times: Sequence[datetime]) -> float:
+        """As wide as the two closest dispatches allow, within reason: bars may touch, and stay visible."""
+        gaps = [self.x(after) - self.x(before) for before, after in pairwise(times)]
+        return max(2.0, min([_BAR, *(gap - 1 for gap in gaps)]))
+
+    def axes(self, *, has_times: bool = True) -> list[Markup]:
         parts = []
-        for share in (0.0, 0.5, 1.0):
-            value = self.low * (1 - share) + self.high * share
+        for value in self.ticks:
             y = self.y(value)
             parts.append(svg.level("grid", _LEFT, WIDTH - _RIGHT, y))
-            parts.append(svg.label(show(value), _LEFT - 6, y + 4, anchor="end"))
-        if has_times:
-            for anchor, x, stamp in (("start", _LEFT, self.start), ("end", WIDTH - _RIGHT, self.end)):
-                moment = _moment(datetime.fromtimestamp(stamp, UTC))
-                parts.append(svg.label(moment, x, HEIGHT - 8, anchor=anchor))
+            parts.append(svg.label(self.show(value), _LEFT - 6, y + 4, anchor="end"))
+        return parts + (self._time_axis() if has_times else [])
+
+    def _time_axis(self) -> list[Markup]:
+        start, end = (datetime.fromtimestamp(stamp, UTC) for stamp in (self.start, self.end))
+        ticks = time_ticks(start, end, _TIMES)
+        parts = []
+        for tick, words in zip(ticks, tick_words(ticks), strict=True):
+            x = self.x(tick)
+            anchor = "start" if x < _LEFT + 40 else "end" if x > WIDTH - _RIGHT - 40 else "middle"
+            parts.append(svg.upright("grid", x, HEIGHT - _BOTTOM, HEIGHT - _BOTTOM + 4))
+            parts.append(svg.label(words, x, HEIGHT - 8, anchor=anchor))
         return parts
 
 
-def _picture(key: str, title: str, description: str, body: Sequence[Markup]) -> Markup:
-    return svg.picture(body, WIDTH, HEIGHT, key=key, title=title, description=description)
+def _picture(
+    key: str, title: str, description: str, body: Sequence[Markup], *, has_links: bool = False
+) -> Markup:
+    return svg.picture(
+        body, WIDTH, HEIGHT, key=key, title=title, description=description, has_links=has_links
+    )
 
 
 def _legend(names: Sequence[str]) -> tuple[tuple[Markup, str], ...]:
@@ -194,20 +258,12 @@ def _names(labels: Sequence[str], step: float) -> list[Markup]:
     ]
 
 
-def _by_weight(wholes: Sequence[dict[str, float]]) -> list[str]:
+def _by_weight(wholes: Sequence[Mapping[str, float]]) -> list[str]:
     weights: dict[str, float] = {}
     for shares in wholes:
         for name, share in shares.items():
             weights[name] = weights.get(name, 0.0) + share
     return sorted(weights, key=lambda name: (-weights[name], name))
-
-
-def _round_up(value: float) -> float:
-    """The next 1, 2 or 5 times a power of ten; 0 stays 0."""
-    if value == 0:
-        return 0.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next((factor * power for factor in (1, 2, 5, 10) if value <= factor * power < math.inf), value)
 
 
 def _moment(at: datetime) -> str:

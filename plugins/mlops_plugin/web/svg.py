@@ -42,9 +42,22 @@ def dot(look: str, x: float, y: float, *, tip: str | None = None) -> Markup:
     return element("circle", *_title(tip), class_=look, cx=x, cy=y, r=3)
 
 
+def link(to: str | None, words: str, mark: Markup) -> Markup:
+    """A mark that leads somewhere by click; without `to` the mark alone.
+
+    The keyboard gets there by the table beside the picture, not by a hundred stops in it.
+    """
+    return mark if to is None else element("a", mark, href=to, tabindex="-1", aria_label=words)
+
+
 def level(look: str, left: float, right: float, y: float) -> Markup:
     """A horizontal line."""
     return element("line", class_=look, x1=left, x2=right, y1=y, y2=y)
+
+
+def upright(look: str, x: float, top: float, bottom: float) -> Markup:
+    """A vertical line."""
+    return element("line", class_=look, x1=x, x2=x, y1=top, y2=bottom)
 
 
 def label(words: str, x: float, y: float, *, anchor: str | None = None) -> Markup:
@@ -53,11 +66,19 @@ def label(words: str, x: float, y: float, *, anchor: str | None = None) -> Marku
 
 
 def picture(
-    body: Iterable[str], width: int, height: int, *, key: str, title: str, description: str
+    body: Iterable[str],
+    width: int,
+    height: int,
+    *,
+    key: str,
+    title: str,
+    description: str,
+    has_links: bool = False,
 ) -> Markup:
     """A whole picture with a title and a description for people who cannot see it.
 
-    `key` makes the ids unique on the page.
+    `key` makes the ids unique on the page. Nothing inside of an image can be reached:
+    with links it is a group.
     """
     return element(
         "svg",
@@ -66,7 +87,7 @@ def picture(
         *body,
         class_="chart",
         viewBox=f"0 0 {width} {height}",
-        role="img",
+        role="group" if has_links else "img",
         aria_labelledby=f"{key}-title {key}-desc",
     )
 

@@ -14,9 +14,9 @@ from mlops_plugin.events.details.milestones import Reconciliation
 from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.events.records import EventRecord, Kind, Step
-from mlops_plugin.formatting import format_number
 from mlops_plugin.pipeline.distribution import Distribution
-from mlops_plugin.web.charts import HEIGHT, WIDTH, Chart, Point, line_chart, share_chart
+from mlops_plugin.web.charts import DURATIONS, HEIGHT, WIDTH, Chart, Point, Shares, line_chart, share_chart
+from mlops_plugin.web.dispatches.lines import TimedLine
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.story import (
     FAILED,
@@ -42,7 +42,8 @@ def parsed(svg: str) -> ET.Element:
                 limit = WIDTH if name in ("x", "cx", "width", "x1", "x2") else HEIGHT
                 assert math.isfinite(value)
                 assert -1 <= value <= limit + 1, (element.tag, element.attrib)
-    assert root.attrib["role"] == "img"
+    has_links = any(element.tag.endswith("}a") or element.tag == "a" for element in root.iter())
+    assert root.attrib["role"] == ("group" if has_links else "img")
     title, description = root.attrib["aria-labelledby"].split()
     assert {element.attrib.get("id") for element in root.iter()} >= {title, description}
     return root
@@ -71,7 +72,7 @@ def at(hours: float) -> datetime:
 )
 def test_line_chart_draws_any_values(values: list[float | None]) -> None:
     points = [Point(at(n), value, "succeeded") for n, value in enumerate(values)]
-    chart = line_chart("k", "Title", points, format_number)
+    chart = line_chart("k", "Title", points)
     drawn = parsed(chart.svg)
     circles = [element for element in drawn.iter() if element.tag.endswith("circle")]
     assert len(circles) == sum(value is not None for value in values)
@@ -80,20 +81,20 @@ def test_line_chart_draws_any_values(values: list[float | None]) -> None:
 
 def test_line_chart_says_its_range_and_marks_failures() -> None:
     points = [Point(at(0), 2.0, "succeeded"), Point(at(1), 8.0, "failed")]
-    chart = line_chart("k", "Rows", points, format_number)
+    chart = line_chart("k", "Rows", points)
     assert "2 values from 2 to 8; the newest is 8" in chart.svg
     assert chart.svg.count("dot-failed") == 1
 
 
 def test_larger_values_are_drawn_higher() -> None:
-    drawn = parsed(line_chart("k", "T", [Point(at(n), float(n), "") for n in range(9)], format_number).svg)
+    drawn = parsed(line_chart("k", "T", [Point(at(n), float(n), "") for n in range(9)]).svg)
     heights = [float(element.attrib["cy"]) for element in drawn.iter() if element.tag.endswith("circle")]
     assert heights == sorted(heights, reverse=True)
 
 
 def test_names_from_the_data_are_escaped_everywhere() -> None:
-    share = share_chart("k", HOSTILE, [(at(0), {HOSTILE: 1.0})])
-    line = line_chart("k", HOSTILE, [Point(at(0), 1.0, HOSTILE)], format_number)
+    share = share_chart("k", HOSTILE, [Shares(at(0), {HOSTILE: 1.0})])
+    line = line_chart("k", HOSTILE, [Point(at(0), 1.0, HOSTILE)])
     for chart in (share, line):
         parsed(chart.svg)
         assert "<script" not in chart.svg
@@ -104,7 +105,7 @@ def test_names_from_the_data_are_escaped_everywhere() -> None:
 
 def test_shares_of_many_classes_are_summed_up_as_others() -> None:
     shares = {f"class {n}": 1 / 20 for n in range(20)}
-    chart = share_chart("k", "Shares", [(at(0), shares), (at(1), shares)])
+    chart = share_chart("k", "Shares", [Shares(at(0), shares), Shares(at(1), shares)])
     parsed(chart.svg)
     assert [name for _, name in chart.legend][-1] == "others"
     for row in chart.table.rows:
@@ -163,20 +164,61 @@ def line(n: int, **changes: Any) -> DispatchLine:
     return DispatchLine(**(values | changes))
 
 
+def timed(n: int) -> TimedLine:
+    return TimedLine(line(n), line(n).seconds)
+
+
+def no_link(_line: DispatchLine) -> None:
+    return None
+
+
+def test_each_point_and_each_row_of_its_table_leads_to_its_dispatch() -> None:
+    history = [(timed(n), report(pa.array(["a", "b"]))) for n in range(3)]
+    charts = history_charts(history, lambda line: f"dispatches/<{line.dispatch_id}>")
+    links = ["dispatches/<0>", "dispatches/<1>", "dispatches/<2>"]
+    for chart in charts[:1] + charts[2:]:  # no rows are recorded
+        drawn = parsed(chart.svg)
+        found = [element.attrib["href"] for element in drawn.iter() if element.tag == "a"]
+        assert list(dict.fromkeys(found)) == links, chart.title
+        assert chart.table.links == links
+
+
+def test_bars_stand_at_their_time_rather_than_one_after_the_other() -> None:
+    chart = share_chart("k", "Shares", [Shares(at(n), {"a": 1.0}) for n in (0, 1, 9)])
+    bars = [element for element in parsed(chart.svg).iter() if element.tag == "rect"]
+    first, second, third = (float(bar.attrib["x"]) for bar in bars)
+    assert third - second == pytest.approx(8 * (second - first), abs=1)
+
+
+def test_ticks_of_durations_are_those_of_a_clock() -> None:
+    points = [Point(at(n), seconds, "succeeded") for n, seconds in enumerate((40.0, 400.0))]
+    drawn = parsed(line_chart("k", "Duration", points, DURATIONS).svg)
+    words = [element.text for element in drawn.iter() if element.tag == "text"]
+    assert words[:5] == ["0.00 s", "2 min", "4 min", "6 min", "8 min"]
+    assert words[5:] == ["Jan 1, 00:00", "00:15", "00:30", "00:45", "01:00"]
+
+
+def test_bins_of_numbers_are_named_by_both_ends() -> None:
+    shares = shares_of(distribution_chart(report(pa.array([0.1, 0.3, 0.6])), None))
+    assert all(" to " in label for label in shares)
+    ends = [label.split(" to ") for label in shares]
+    assert [end for _, end in ends[:-1]] == [start for start, _ in ends[1:]]
+
+
 def test_history_of_a_regression_shows_its_mean() -> None:
-    history = [(line(n), report(pa.array([float(n), n + 2.0]))) for n in range(3)]
-    charts = {chart.title: chart for chart in history_charts(history)}
+    history = [(timed(n), report(pa.array([float(n), n + 2.0]))) for n in range(3)]
+    charts = {chart.title: chart for chart in history_charts(history, no_link)}
     assert list(charts) == ["Duration", "Rows predicted", "Mean prediction"]
     assert [row[1] for row in charts["Mean prediction"].table.rows] == ["1", "2", "3"]
     assert [row[1] for row in charts["Duration"].table.rows] == ["30 min"] * 3
 
 
 def test_history_that_began_without_distributions_shows_those_there_are() -> None:
-    history = [(line(0), None), (line(1), InferReport(1)), (line(2), report(pa.array(["a"])))]
-    shares = history_charts(history)[-1]
+    history = [(timed(0), None), (timed(1), InferReport(1)), (timed(2), report(pa.array(["a"])))]
+    shares = history_charts(history, no_link)[-1]
     assert shares.title == "Share of each class"
     assert len(shares.table.rows) == 1
-    assert history_charts(history[:1]) == []
+    assert history_charts(history[:1], no_link) == []
 
 
 def event(after: float, step: Step | None, kind: Kind, number: int | None = 1, **rest: Any) -> EventRecord:

@@ -23,11 +23,11 @@ from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.pipeline.writing.predictions import first_predictions
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatches.filters import DispatchPageQuery, DispatchQuery, write_cursor
+from mlops_plugin.web.dispatches.lines import COUNT_LIMIT
 from mlops_plugin.web.dispatches.plots import distribution_of
 from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.visible import VisibleDep
 
-COUNT_LIMIT = 10_000  # counting stops here
 PREDICTION_ROWS = 20
 PREDICTIONS_TIMEOUT_S = 8.0
 

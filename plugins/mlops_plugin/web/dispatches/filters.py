@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
-from mlops_plugin.events.reading import DispatchFilter
+from mlops_plugin.events.reading import DispatchFilter, OriginFilter
 from mlops_plugin.events.records import Cursor, Origin, State
 
 _MARK = "~"
@@ -59,6 +59,9 @@ CursorText = Annotated[
 ]
 
 
+AskedOrigin = OriginFilter | Literal["all"]
+
+
 class DispatchQuery(BaseModel):
     """Which dispatches to show; without a parameter, all match. A time without a time zone is UTC."""
 
@@ -69,14 +72,17 @@ class DispatchQuery(BaseModel):
         State | None, BeforeValidator(none_if_empty), _or_empty(type="string", enum=list(get_args(State)))
     ] = Field(None, description="Only in this state.")
     origin: Annotated[
-        Origin | None, BeforeValidator(none_if_empty), _or_empty(type="string", enum=list(get_args(Origin)))
-    ] = Field(None, description="Only of this origin.")
+        AskedOrigin | None,
+        BeforeValidator(none_if_empty),
+        _or_empty(type="string", enum=[*get_args(Origin), "operations", "all"]),
+    ] = Field(None, description="Only of this origin; `operations`: of any but the Showroom.")
     since: Moment = Field(None, description="Only those that started at this time or later.")
     until: Moment = Field(None, description="Only those that started before this time.")
 
     @property
     def filter(self) -> DispatchFilter:
-        return DispatchFilter(self.model, self.state, self.origin, self.since, self.until)
+        origin = None if self.origin == "all" else self.origin
+        return DispatchFilter(self.model, self.state, origin, self.since, self.until)
 
     def link(self, path: str, **more: str | None) -> str:
         """`path` with this query, changed by `more`."""

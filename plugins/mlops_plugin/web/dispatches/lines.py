@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote
 
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
 from mlops_plugin.events.records import State
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.events.tries import idle_seconds, read_moments
 from mlops_plugin.formatting import format_count, format_duration
 from mlops_plugin.web.badges import badge_of
-from mlops_plugin.web.dispatches.api import COUNT_LIMIT
+
+COUNT_LIMIT = 10_000  # counting stops here
+
+
+@dataclass(frozen=True)
+class TimedLine:
+    """A dispatch with the seconds that it took, and those that it lay idle between tries beside them."""
+
+    line: DispatchLine
+    seconds: float | None
+    idle: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Row:
     badge: str
     link: str
     duration: str
+    idle: str | None
     collected: str
     predicted: str
     rejected: str
@@ -30,12 +43,24 @@ class Row:
     airflow_logs: str | None
 
 
-def present_line(line: DispatchLine, now: datetime, *, is_one_task: bool = False) -> Row:
+def measure_lines(store: EventStore, lines: Sequence[DispatchLine], now: datetime) -> list[TimedLine]:
+    """How long each took so far; the events of those with several tries are read for it."""
+    moments = read_moments(store, [line.dispatch_id for line in lines if line.tries > 1])
+    found = []
+    for line in lines:
+        is_running = line.state == "running"
+        whole = (now - line.created_at).total_seconds() if is_running else line.seconds
+        idle = idle_seconds(moments.get(line.dispatch_id, ()), now if is_running else None)
+        found.append(TimedLine(line, None if whole is None else max(0.0, whole - idle), idle))
+    return found
+
+
+def present_line(timed: TimedLine, *, is_one_task: bool = False) -> Row:
     """A dispatch for the list; one that runs shows how long it has been running.
 
     If the model's steps are one task now, logs are found from the run's page: they may not have been then.
     """
-    seconds = (now - line.created_at).total_seconds() if line.state == "running" else line.seconds
+    line = timed.line
     run = airflow_run_path(line.dag_id, line.run_id)
     # The step that has not counted its rows is the one that runs or failed.
     counted = (("collect", line.rows_collected), ("infer", line.rows_predicted))
@@ -43,8 +68,9 @@ def present_line(line: DispatchLine, now: datetime, *, is_one_task: bool = False
     return Row(
         line=line,
         badge=badge_of(line.state),
-        link=f"dispatches/{quote(line.dispatch_id, safe='')}",
-        duration=format_duration(seconds),
+        link=dispatch_path(line.dispatch_id),
+        duration=format_duration(timed.seconds),
+        idle=format_duration(timed.idle) if timed.idle >= 1 else None,
         collected=format_count(line.rows_collected),
         predicted=format_count(line.rows_predicted),
         rejected=format_count(line.rows_rejected),
@@ -52,6 +78,11 @@ def present_line(line: DispatchLine, now: datetime, *, is_one_task: bool = False
         airflow_run=run,
         airflow_logs=run if run is None or is_one_task else f"{run}/tasks/{step}",
     )
+
+
+def dispatch_path(dispatch_id: str) -> str:
+    """Our page of a dispatch."""
+    return f"dispatches/{quote(dispatch_id, safe='')}"
 
 
 def airflow_run_path(dag_id: str | None, run_id: str | None) -> str | None:

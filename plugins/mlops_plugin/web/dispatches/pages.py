@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, get_args
-from urllib.parse import quote
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
-from pydantic import BeforeValidator, Field
 
 from mlops_plugin.events.marks import newest_mark
-from mlops_plugin.events.reading import DispatchFilter, DispatchLine
+from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.events.tries import idle_seconds
 from mlops_plugin.formatting import format_duration
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.reading.mark_keeping import mark_words
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.badges import badge_of
-from mlops_plugin.web.dispatches.api import COUNT_LIMIT
-from mlops_plugin.web.dispatches.filters import (
-    CursorText,
-    DispatchPageQuery,
-    none_if_empty,
-    parse_cursor,
-    write_cursor,
+from mlops_plugin.web.charts import Chart
+from mlops_plugin.web.dispatches.lines import (
+    COUNT_LIMIT,
+    airflow_log_path,
+    airflow_run_path,
+    count_words,
+    dispatch_path,
+    measure_lines,
+    present_line,
 )
-from mlops_plugin.web.dispatches.lines import airflow_log_path, airflow_run_path, count_words, present_line
+from mlops_plugin.web.dispatches.listing import ListQuery, columns_of, read_listing
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
 from mlops_plugin.web.dispatches.story import infer_report_of, list_tries, summarise_steps
 from mlops_plugin.web.dispatches.timeline import timeline
-from mlops_plugin.web.pages import pages
+from mlops_plugin.web.pages import pages, url
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.visible import Visible, VisibleDep
 
@@ -43,40 +45,28 @@ BUSY_EVERY_S, IDLE_EVERY_S = 3, 30
 router = APIRouter(include_in_schema=False, dependencies=[reads("Dispatches")])
 
 
-class ListQuery(DispatchPageQuery):
-    """The list's page; `part` asks for the part that refreshes, `tab` keeps the model of a DAG."""
-
-    after: CursorText = Field(None, description="End before this one: the page of newer ones.")
-    part: str | None = None
-    tab: Annotated[Literal["dag"] | None, BeforeValidator(none_if_empty)] = None
-
-    def link(self, path: str, **more: str | None) -> str:
-        return super().link(path, **{"part": None, **more})
-
-
 @router.get("/dispatches", response_class=HTMLResponse)
 def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Query()]) -> Response:
     """The list; with `part=list` only the part that changes while dispatches run."""
     store, wanted = seen.site.event_store(), seen.passing(asked.filter)
-    lines, is_first = _page(store, asked, wanted)
+    listing = read_listing(store, asked, wanted)
     now = store.now()
-    is_busy = any(line.state == "running" for line in lines)
+    is_busy = any(timed.line.state == "running" for timed in listing.lines)
     together = {name for name, model in seen.models.items() if model.execution == "together"}
     values: dict[str, Any] = {
         "asked": asked,
-        "rows": [present_line(line, now, is_one_task=line.model in together) for line in lines],
+        "now": now,
+        "listing": listing,
+        "columns": columns_of(asked),
+        "rows": [present_line(timed, is_one_task=timed.line.model in together) for timed in listing.lines],
         "is_busy": is_busy,
-        "reason": _why_empty(asked, is_first=is_first),
+        "reason": _why_empty(asked, is_first=listing.newest is None),
         "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), wanted),
-        **_links(asked, lines, is_first=is_first),
+        "with_showroom": asked.link("dispatches", origin="all", before=None, after=None, skip=None),
     }
     if asked.part == "list":
         return pages(request).render(request, "dispatches/list.html", **values)
     names = seen.names
-    charts = []
-    if asked.model:
-        history = store.history(wanted, limit=HISTORY)
-        charts = history_charts([(line, merge_reports(reports)) for line, reports in history])
     return pages(request).render(
         request,
         "dispatches/page.html",
@@ -84,20 +74,30 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
         models=sorted({*names, *filter(None, [asked.model])}),
         states=get_args(State),
         origins=get_args(Origin),
-        is_known=asked.model is None or asked.model in names or bool(lines),
-        charts=charts,
+        is_known=asked.model is None or asked.model in names or bool(listing.lines),
+        charts=_charts(request, store, wanted, now) if asked.model else [],
         mark=_mark(seen, asked.model),
         fragment=asked.link("dispatches", part="list"),
-        export=asked.link("api/v1/dispatches.csv", before=None, after=None, limit=None, tab=None),
+        export=asked.export_link,
         reset=_reset(asked),
         every_s=BUSY_EVERY_S if is_busy else IDLE_EVERY_S,
+    )
+
+
+def _charts(request: Request, store: EventStore, wanted: DispatchFilter, now: datetime) -> list[Chart]:
+    """The model's newest dispatches over time; each point leads to its dispatch."""
+    history = store.history(wanted, limit=HISTORY)
+    timed = measure_lines(store, [line for line, _ in history], now)
+    return history_charts(
+        [(each, merge_reports(reports)) for each, (_, reports) in zip(timed, history, strict=True)],
+        lambda line: url(request, dispatch_path(line.dispatch_id)),
     )
 
 
 def _why_empty(asked: ListQuery, *, is_first: bool) -> str:
     if not is_first:
         return "There are no older dispatches."
-    if any((asked.model, asked.state, asked.origin, asked.since, asked.until)):
+    if asked.is_narrowed:
         return "No dispatch matches the filter."
     return "There are no dispatches yet. Trigger a model's DAG in Airflow, or run a case in the Showroom."
 
@@ -114,26 +114,6 @@ def _reset(asked: ListQuery) -> str:
     """The list without a filter; in a DAG's tab its model stays."""
     kept = {"model", "tab"} if asked.tab else set[str]()
     return asked.link("dispatches", **dict.fromkeys(ListQuery.model_fields.keys() - kept))
-
-
-def _page(store: EventStore, asked: ListQuery, wanted: DispatchFilter) -> tuple[list[DispatchLine], bool]:
-    """The lines, and whether they are the newest."""
-    if asked.after:
-        newer = store.newer_page(wanted, after=parse_cursor(asked.after), limit=asked.limit)
-        if len(newer) == asked.limit:
-            return newer, False
-        return store.page(wanted, limit=asked.limit), True
-    return store.page(wanted, before=asked.cursor, limit=asked.limit), asked.before is None
-
-
-def _links(asked: ListQuery, lines: list[DispatchLine], *, is_first: bool) -> dict[str, str | None]:
-    newest = asked.link("dispatches", before=None, after=None)
-    newer = older = None
-    if lines and not is_first:
-        newer = asked.link("dispatches", before=None, after=write_cursor(lines[0].cursor))
-    if len(lines) == asked.limit:
-        older = asked.link("dispatches", before=write_cursor(lines[-1].cursor), after=None)
-    return {"newest": None if is_first else newest, "newer": newer, "older": older}
 
 
 @router.get("/dispatches/of-run", response_class=HTMLResponse)
@@ -166,7 +146,7 @@ def _show(request: Request, seen: Visible, dispatch: DispatchRecord) -> Response
         request,
         "dispatches/one.html",
         **_story(seen.site, dispatch),
-        link=f"dispatches/{quote(dispatch.dispatch_id, safe='')}",
+        link=dispatch_path(dispatch.dispatch_id),
         every_s=BUSY_EVERY_S if dispatch.state == "running" else 0,
         has_run=dag_id is not None,
         may_run_again=dag_id is not None and seen.rights.may_clear(dag_id),
@@ -191,12 +171,16 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
     tries = list_tries(events)
     run = airflow_run_path(dispatch.dag_id, dispatch.run_id)
     report = infer_report_of(events)
-    seconds = ((dispatch.finished_at or now) - dispatch.created_at).total_seconds()
+    is_busy = dispatch.state == "running"
+    idle = idle_seconds(events, now if is_busy else None)
+    seconds = max(0.0, ((dispatch.finished_at or now) - dispatch.created_at).total_seconds() - idle)
     return {
         "dispatch": dispatch,
         "badge": badge_of(dispatch.state),
         "duration": format_duration(seconds),
-        "is_busy": dispatch.state == "running",
+        "idle": format_duration(idle) if idle >= 1 else None,
+        "is_busy": is_busy,
+        "now": now,
         "steps": summarise_steps(tries),
         "tries": tries,
         "timeline": timeline(tries, now),

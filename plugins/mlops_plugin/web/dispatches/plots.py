@@ -6,8 +6,17 @@ from collections.abc import Callable, Sequence
 
 from mlops_plugin.events.details.step_reports import ClassCounts, Counts, InferReport, NumberCounts
 from mlops_plugin.events.reading import DispatchLine
-from mlops_plugin.formatting import format_duration, format_number
-from mlops_plugin.web.charts import Chart, Point, comparison_chart, line_chart, share_chart
+from mlops_plugin.formatting import format_number
+from mlops_plugin.web.charts import (
+    DURATIONS,
+    Chart,
+    Point,
+    Shares,
+    comparison_chart,
+    line_chart,
+    share_chart,
+)
+from mlops_plugin.web.dispatches.lines import TimedLine
 
 Report = InferReport | None
 _BINS = 32  # columns of a histogram; more would be too thin for two series
@@ -15,31 +24,35 @@ MISSING = "no value"
 OTHERS = "others"
 
 
-def history_charts(history: Sequence[tuple[DispatchLine, Report]]) -> list[Chart]:
-    """Duration, rows, and what was predicted, of the same dispatches over time; none for fewer than two."""
+def history_charts(
+    history: Sequence[tuple[TimedLine, Report]], link_of: Callable[[DispatchLine], str | None]
+) -> list[Chart]:
+    """Duration, rows, and what was predicted, of the same dispatches over time; none for fewer than two.
+
+    Each point leads to `link_of` its dispatch.
+    """
     if len(history) < 2:
         return []
-    lines = [line for line, _ in history]
+    timed = [each for each, _ in history]
 
-    def over_time(key: str, title: str, value: Callable[[DispatchLine], float | None]) -> Chart:
-        points = [Point(line.created_at, value(line), line.state) for line in lines]
-        return line_chart(key, title, points, format_duration if key == "duration" else format_number)
+    def point(line: DispatchLine, value: float | None) -> Point:
+        return Point(line.created_at, value, line.state, link_of(line))
 
     charts = [
-        over_time("duration", "Duration", lambda line: line.seconds),
-        over_time("rows", "Rows predicted", lambda line: line.rows_predicted),
+        line_chart("duration", "Duration", [point(each.line, each.seconds) for each in timed], DURATIONS),
+        line_chart("rows", "Rows predicted", [point(each.line, each.line.rows_predicted) for each in timed]),
     ]
-    reports = [(line, distribution_of(report)) for line, report in history]
-    shares = [(line.created_at, _shares(found)) for line, found in reports if isinstance(found, ClassCounts)]
+    reports = [(each.line, distribution_of(report)) for each, report in history]
+    shares = [
+        Shares(line.created_at, _shares(found), link_of(line))
+        for line, found in reports
+        if isinstance(found, ClassCounts)
+    ]
     if shares:
         charts.append(share_chart("shares", "Share of each class", shares))
-    means = [
-        Point(line.created_at, found.mean, line.state)
-        for line, found in reports
-        if isinstance(found, NumberCounts)
-    ]
+    means = [point(line, found.mean) for line, found in reports if isinstance(found, NumberCounts)]
     if means:
-        charts.append(line_chart("mean", "Mean prediction", means, format_number))
+        charts.append(line_chart("mean", "Mean prediction", means))
     return charts
 
 
@@ -101,8 +114,13 @@ def _aligned_bins(wholes: Sequence[NumberCounts]) -> tuple[list[str], list[list[
             break
         exponent += 1
     numbers = range(first, last + 1)
-    labels = [format_number(number * 2.0**exponent) for number in numbers]
+    labels = [_bin_words(number, exponent) for number in numbers]
     return labels, [[counts.get(number, 0) for number in numbers] for counts in counted]
+
+
+def _bin_words(number: int, exponent: int) -> str:
+    """A bin by both of its ends: `0.25 to 0.5`."""
+    return f"{format_number(number * 2.0**exponent)} to {format_number((number + 1) * 2.0**exponent)}"
 
 
 def _at(distribution: NumberCounts, exponent: int) -> dict[int, int]:
