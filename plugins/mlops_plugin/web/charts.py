@@ -78,7 +78,7 @@ class Scale:
 
 
 NUMBERS = Scale(format_number, number_ticks)
-DURATIONS = Scale(format_duration, duration_ticks)
+DURATIONS = Scale(lambda seconds: format_duration(seconds) if seconds else "0 s", duration_ticks)
 _SHARES = Scale(lambda share: f"{share:.0%}", number_ticks)
 
 

@@ -43,8 +43,9 @@ class Pages:
             "thousands": formatting.format_count,
             "duration": formatting.format_duration,
             "latency": formatting.format_latency,
-            "minute": partial(_time, form=formatting.format_minute),
+            "minute": partial(_time, form=formatting.format_minute, is_to_the_minute=True),
             "moment": partial(_time, form=formatting.format_moment),
+            "ago": _ago,
             "number": formatting.format_number,
         }
         return environment
@@ -79,11 +80,24 @@ class Pages:
         return HTMLResponse(printable(html), status_code=status)
 
 
-def _time(at: datetime | None, form: Callable[[datetime], str]) -> Markup:
+def _time(at: datetime | None, form: Callable[[datetime], str], *, is_to_the_minute: bool = False) -> Markup:
     """A moment in UTC, which page.js turns into the reader's own time."""
     if at is None:
         return escape(formatting.MISSING)
-    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), form(at))
+    minute = Markup(" data-minute") if is_to_the_minute else ""
+    return Markup('<time datetime="{}"{}>{}</time>').format(at.isoformat(), minute, form(at))
+
+
+def _ago(at: datetime | None, now: datetime) -> Markup:
+    """How long ago a moment was, with the exact one on hover; page.js keeps it up to date."""
+    if at is None:
+        return escape(formatting.MISSING)
+    return Markup('<time datetime="{}" title="{}" data-ago="{}">{}</time>').format(
+        at.isoformat(),
+        formatting.format_moment(at),
+        round((now - at).total_seconds()),
+        formatting.format_distance(at - now),
+    )
 
 
 def pages(request: Request) -> Pages:

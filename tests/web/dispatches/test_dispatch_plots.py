@@ -194,7 +194,7 @@ def test_ticks_of_durations_are_those_of_a_clock() -> None:
     points = [Point(at(n), seconds, "succeeded") for n, seconds in enumerate((40.0, 400.0))]
     drawn = parsed(line_chart("k", "Duration", points, DURATIONS).svg)
     words = [element.text for element in drawn.iter() if element.tag == "text"]
-    assert words[:5] == ["0.00 s", "2 min", "4 min", "6 min", "8 min"]
+    assert words[:5] == ["0 s", "2 min", "4 min", "6 min", "8 min"]
     assert words[5:] == ["Jan 1, 00:00", "00:15", "00:30", "00:45", "01:00"]
 
 

@@ -43,16 +43,63 @@
   }
 
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const toTheMinute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+  const UNITS = [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]];
+
+  // As formatting.py writes it: 40 s, 2 h 5 min, and from ten units on one unit.
+  function inWords(seconds) {
+    const whole = Math.floor(Math.abs(seconds));
+    const [unit, size, lesser, smaller] = UNITS.find(([, each]) => whole >= each) || ["s", 1, "", 1];
+    const count = Math.floor(whole / size);
+    const rest = Math.floor((whole % size) / smaller);
+    const words = rest && count < 10 ? `${count} ${unit} ${rest} ${lesser}` : `${count} ${unit}`;
+    return seconds >= 0 ? `${words} ago` : `in ${words}`;
+  }
 
   function showTimes(within) {
     for (const time of within.querySelectorAll("time[datetime]")) {
       const moment = new Date(time.dateTime);
-      if (!Number.isNaN(moment.getTime())) {
-        time.textContent = exact.format(moment);
+      if (Number.isNaN(moment.getTime())) continue;
+      if (time.dataset.ago) {
+        time.title = exact.format(moment);
+        time.dataset.shown = performance.now();
+      } else {
+        time.textContent = ("minute" in time.dataset ? toTheMinute : exact).format(moment);
         time.title = time.dateTime;
       }
     }
   }
+
+  // By the server's clock: its age when it was shown, and what has passed since then.
+  function showAges() {
+    for (const time of document.querySelectorAll("time[data-ago][data-shown]")) {
+      time.textContent = inWords(Number(time.dataset.ago) + (performance.now() - Number(time.dataset.shown)) / 1000);
+    }
+  }
+
+  async function copy(button) {
+    const source = document.getElementById(button.dataset.copy);
+    const text = source.textContent.trim();
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Without HTTPS there is no clipboard: the old way, from a selection.
+      getSelection().selectAllChildren(source);
+      if (!document.execCommand("copy")) {
+        button.textContent = "Selected: press Ctrl+C";
+        return;
+      }
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (button) copy(button);
+  });
+  setInterval(showAges, 10000);
 
   // An Airflow page opens in the host: the iframe's sandbox allows no _top link.
   document.addEventListener("click", (event) => {

@@ -93,18 +93,4 @@ document.addEventListener("DOMContentLoaded", () => {
       if (state) mlops.refresh(state);
     }
   }
-
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-copy]");
-    if (!button) return;
-    const source = document.getElementById(button.dataset.copy);
-    try {
-      await navigator.clipboard.writeText(source.textContent);
-      button.textContent = "Copied";
-    } catch {
-      // Clipboard access needs https or localhost: select it instead.
-      getSelection().selectAllChildren(source);
-      button.textContent = "Selected: press Ctrl+C";
-    }
-  });
 });

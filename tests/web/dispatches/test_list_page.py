@@ -1,0 +1,261 @@
+"""The list of dispatches as its page shows it, drawn over a real event store without Airflow."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from playwright.sync_api import Browser, Page
+from starlette.requests import Request
+
+from mlops_plugin.config.schema import EventsConfig
+from mlops_plugin.events import tables
+from mlops_plugin.events.address import StoreAddress
+from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.store import EventStore
+from mlops_plugin.web.dispatches.lines import count_words, present_line
+from mlops_plugin.web.dispatches.listing import (
+    SORTED_AT_MOST,
+    ListQuery,
+    SortKey,
+    columns_of,
+    read_listing,
+)
+from mlops_plugin.web.pages import Pages
+from support.event_stories import new_identity
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+Fill = Callable[..., list[DispatchRecord]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EventStore]:
+    address = StoreAddress.of(EventsConfig(), None, tmp_path)
+    upgrade(address)
+    with EventStore(address) as store:
+        yield store
+
+
+@pytest.fixture
+def fill(store: EventStore) -> Fill:
+    """Dispatches by what they differ in, one an hour, oldest first."""
+    identity = new_identity("churn")
+    store.begin(identity)
+    sample = store.get(identity.dispatch_id)
+    assert sample is not None
+
+    def add(*differences: dict[str, Any]) -> list[DispatchRecord]:
+        records = []
+        for n, changes in enumerate(differences):
+            at = START + timedelta(hours=n)
+            usual = {
+                "dispatch_id": f"d{n:05d}",
+                "state": "succeeded",
+                "created_at": at,
+                "updated_at": at,
+                "finished_at": at + timedelta(seconds=9),
+            }
+            records.append(replace(sample, **(usual | changes)))
+        with store.address.create_engine().execution_options(writes=True).begin() as connection:
+            connection.execute(sa.delete(tables.dispatches))
+            connection.execute(sa.insert(tables.dispatches), [asdict(record) for record in records])
+        return records
+
+    return add
+
+
+def drawn(store: EventStore, **asked_for: Any) -> str:
+    """The part of the page that refreshes."""
+    asked = ListQuery(**asked_for)
+    listing = read_listing(store, asked, asked.filter)
+    scope = {"type": "http", "path": "/dispatches", "root_path": "", "headers": [], "query_string": b""}
+    answer = Pages().render(
+        Request(scope),
+        "dispatches/list.html",
+        asked=asked,
+        now=START + timedelta(days=1),
+        listing=listing,
+        columns=columns_of(asked),
+        rows=[present_line(timed) for timed in listing.lines],
+        is_busy=False,
+        reason="There are no dispatches yet.",
+        count=count_words(partial(store.count, at_most=10_001), asked.filter),
+        with_showroom=asked.link("dispatches", origin="all"),
+    )
+    return bytes(answer.body).decode()
+
+
+def shown(page: str) -> list[str]:
+    return re.findall(r'id="d-([^"]+)"', page)
+
+
+def test_showroom_runs_are_left_out_until_they_are_asked_for(store: EventStore, fill: Fill) -> None:
+    fill({"origin": "showroom", "state": "failed"}, {"origin": "scheduled"}, {"origin": "showroom"})
+    page = drawn(store)
+    assert shown(page) == ["d00001"]
+    assert "1 dispatch, 0 running, 0 failed" in page
+    assert 'href="dispatches?origin=all"' in page
+    everything = drawn(store, origin="all")
+    assert shown(everything) == ["d00002", "d00001", "d00000"]
+    assert "3 dispatches, 0 running, 1 failed" in everything
+    assert "Show Showroom runs too" not in everything
+    assert shown(drawn(store, origin="showroom")) == ["d00002", "d00000"]
+
+
+@pytest.mark.parametrize(
+    ("sort", "descending", "order"),
+    [
+        ("duration", True, ["d00001", "d00003", "d00000", "d00002"]),
+        ("duration", False, ["d00000", "d00003", "d00001", "d00002"]),
+        ("model", False, ["d00000", "d00003", "d00002", "d00001"]),
+        ("rejected", True, ["d00002", "d00003", "d00001", "d00000"]),
+    ],
+)
+def test_any_column_sorts_and_what_has_no_value_comes_last(
+    store: EventStore, fill: Fill, sort: SortKey, descending: bool, order: list[str]
+) -> None:
+    def after(hours: int, seconds: int) -> datetime:
+        return START + timedelta(hours=hours, seconds=seconds)
+
+    fill(
+        {"model": "a", "finished_at": after(0, 1), "rows_rejected": None},
+        {"model": "c", "finished_at": after(1, 60), "rows_rejected": 0},
+        {"model": "b", "finished_at": None, "rows_rejected": 7},
+        {"model": "b", "finished_at": after(3, 30), "rows_rejected": 1},
+    )
+    page = drawn(store, sort=sort, descending=descending)
+    assert shown(page) == order
+    ((state, link, words),) = re.findall(r'aria-sort="(\w+)"><a href="([^"]+)"[^>]*>([^<]+)<', page)
+    assert (state, words.lower()) == ("descending" if descending else "ascending", sort)
+    assert ("descending=true" in link) is not descending  # a second click turns it round
+
+
+def test_sorted_pages_follow_one_another(store: EventStore, fill: Fill) -> None:
+    fill(*({"rows_collected": n * 7 % 5} for n in range(5)))
+    whole = shown(drawn(store, sort="collected"))
+    first = drawn(store, sort="collected", limit=2)
+    assert shown(first) == whole[:2]
+    assert 'href="dispatches?limit=2&amp;sort=collected&amp;skip=2" id="older"' in first
+    second = drawn(store, sort="collected", limit=2, skip=2)
+    assert shown(second) == whole[2:4]
+    assert 'href="dispatches?limit=2&amp;sort=collected" id="newer"' in second
+    assert 'id="older"' not in drawn(store, sort="collected", limit=2, skip=4)
+
+
+def test_sorting_reads_the_newest_thousand_and_says_so(store: EventStore, fill: Fill) -> None:
+    fill(*({"rows_collected": -n} for n in range(SORTED_AT_MOST + 1)))
+    page = drawn(store, sort="collected", descending=True, limit=1)
+    assert shown(page) == ["d00001"]  # the largest, d00000, is the oldest of 1,001
+    assert "Sorted among the newest 1,000" in page
+    assert "Sorted among" not in drawn(store, limit=1)
+
+
+def test_a_time_is_relative_and_has_the_exact_one_on_hover(store: EventStore, fill: Fill) -> None:
+    fill({})
+    assert (
+        '<time datetime="2026-01-01T00:00:00+00:00" title="2026-01-01 00:00:00 UTC" data-ago="86400">'
+        "1 d ago</time>" in drawn(store)
+    )
+
+
+def test_time_between_tries_is_no_duration(store: EventStore) -> None:
+    identity = new_identity("churn")
+    store.begin(identity)
+    store.step_started(identity.dispatch_id, "collect", 1)
+    store.step_failed(identity.dispatch_id, "collect", 1, error="no route", is_final=False)
+    store.step_started(identity.dispatch_id, "collect", 2)
+    store.step_succeeded(identity.dispatch_id, "collect", 2, rows=1)
+    store.finish(identity.dispatch_id, collected=1, predicted=1, rejected=0, persisted=1)
+    begun = tables.events.c
+    with store.address.create_engine().execution_options(writes=True).begin() as connection:
+        for condition in (begun.try_number == 1, begun.step.is_(None) & (begun.kind == "started")):
+            earlier = connection.scalars(sa.select(begun.id).where(condition)).all()
+            for number in earlier:
+                at = connection.scalar(sa.select(begun.at).where(begun.id == number))
+                connection.execute(
+                    sa.update(tables.events).where(begun.id == number).values(at=at - timedelta(hours=3))
+                )
+        created = connection.scalar(sa.select(tables.dispatches.c.created_at))
+        connection.execute(sa.update(tables.dispatches).values(created_at=created - timedelta(hours=3)))
+    (timed,) = read_listing(store, ListQuery(), ListQuery().filter).lines
+    assert timed.line.seconds is not None
+    assert timed.line.seconds > 3 * 3600
+    assert timed.seconds is not None
+    assert timed.seconds < 60
+    assert "Without 3 h between tries" in drawn(store)
+
+
+def test_an_empty_list_says_so(store: EventStore) -> None:
+    page = drawn(store)
+    assert "There are no dispatches yet." in page
+    assert "<table" not in page
+
+
+WIDE = {
+    "model": "a_model_with_quite_a_long_name_as_teams_like_them",
+    "requested_by": "somebody.with.a.name@example.org",
+    "dag_id": "a_model",
+    "run_id": "scheduled__2026-01-01T00:00:00+00:00",
+    "data_interval_start": START,
+    "data_interval_end": START + timedelta(hours=1),
+    "rows_collected": 12_345_678,
+    "rows_predicted": 12_345_678,
+    "rows_rejected": 1_234_567,
+    "rows_persisted": 12_345_678,
+    "dry_run": True,
+}
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, html: str, width: int) -> Iterator[Page]:
+    """A part of the page with its style sheets, and nothing else."""
+    css = "".join(Pages().assets[name].read_text() for name in ("mlops.css", "dispatches/dispatches.css"))
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_content(f'<!doctype html><style>{css}</style><main><section id="list">{html}</section></main>')
+    yield page
+    page.close()
+
+
+def test_no_column_is_hidden_at_1200_pixels(store: EventStore, fill: Fill, browser: Browser) -> None:
+    fill(WIDE, {**WIDE, "state": "failed", "error": "no route to host " * 20})
+    with opened(browser, drawn(store), 1200 - 70) as page:  # beside Airflow's navigation
+        table = page.locator(".table")
+        assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+        assert page.locator("thead th").last.inner_text() == "Airflow"
+
+
+def test_a_dispatch_is_a_card_on_a_phone(store: EventStore, fill: Fill, browser: Browser) -> None:
+    fill({}, WIDE)
+    with opened(browser, drawn(store), 400) as page:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        card = page.locator("tbody tr").first
+        for cell in card.locator("td").all():
+            box = cell.bounding_box()
+            assert box is not None
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= 400
+        label = card.locator("td[data-label=Collected]").evaluate(
+            "cell => getComputedStyle(cell, '::before').content"
+        )
+        assert label == '"Collected"'
+        assert page.get_by_role("table").count() == 1  # for screen readers it is a table all the same
+        assert page.get_by_role("columnheader").count() == 11
+
+
+def test_links_carry_the_filter_the_order_and_nothing_that_is_usual() -> None:
+    assert ListQuery().link("dispatches") == "dispatches"
+    asked = ListQuery(model="churn", origin="all", sort="duration", descending=True, skip=50)
+    assert asked.link("dispatches") == (
+        "dispatches?model=churn&origin=all&sort=duration&descending=true&skip=50"
+    )
+    assert asked.export_link == "api/v1/dispatches.csv?model=churn"
+    assert ListQuery(model="churn").export_link == "api/v1/dispatches.csv?model=churn&origin=operations"
+    assert ListQuery(origin="").origin == "operations"  # as a form sends it
