@@ -53,7 +53,7 @@ from mlops_plugin.monitoring.recording import record_round
 class Dag:
     is_stale = is_paused = False
     last_run_state = last_run_id = last_run_after = last_run_start = last_run_end = None
-    next_run_after = next_data_interval_start = next_data_interval_end = None
+    next_run_after = next_data_interval_start = next_data_interval_end = resumed_at = None
 
 def find_dags(last, now):
     hour = timedelta(hours=1)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlops_plugin.events.records import DispatchRecord, State
-from mlops_plugin.monitoring.model_state import last_dispatch, model_state
+from mlops_plugin.events.tries import Retry
+from mlops_plugin.monitoring.model_state import last_dispatch, model_state, retry_words
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATE_AFTER = timedelta(minutes=5)
@@ -33,6 +34,7 @@ class Dag:
     last_run_after: datetime | None = NOW - timedelta(minutes=30)
     last_run_start: datetime | None = NOW - timedelta(minutes=30)
     last_run_end: datetime | None = NOW - timedelta(minutes=29)
+    resumed_at: datetime | None = None
 
 
 LAST = DispatchRecord(
@@ -69,6 +71,8 @@ ROLLED = {
         ({"last_run_state": "failed"}, None, "failed", "its last run failed"),
         ({"last_run_state": "failed"}, replace(LAST, updated_at=ago(minutes=1)), "ok", None),
         ({"last_run_state": None, "last_run_end": None}, None, "waiting", "not dispatched yet"),
+        # Airflow remembers a run, the event store does not: nobody knows what it did
+        ({}, None, "waiting", "its last run succeeded, but the event store has no dispatch of it"),
         ({"is_stale": True}, LAST, "not in Airflow", None),
         # paused: what was due is not late, and what failed is not news
         ({"is_paused": True}, BROKE, "paused", None),
@@ -80,6 +84,17 @@ ROLLED = {
         ({"next_run_after": ago(minutes=59)}, BROKE, "late", None),
         ({"next_run_after": ago(minutes=60)}, LAST, "missed", "one dispatch missed: due 1 h ago, "),
         ({"next_run_after": ago(minutes=200)}, LAST, "missed", "3 dispatches missed: due 3 h 20 min ago, "),
+        # what was due while it was paused is due since it was resumed
+        ({"next_run_after": ago(hours=9), "resumed_at": ago(minutes=5)}, LAST, "ok", None),
+        ({"next_run_after": ago(hours=9), "resumed_at": ago(minutes=6)}, LAST, "late", "resumed 6 min ago, "),
+        (
+            {"next_run_after": ago(hours=9), "resumed_at": ago(hours=2)},
+            LAST,
+            "missed",
+            "2 dispatches missed: resumed 2 h ago, ",
+        ),
+        ({"next_run_after": ago(minutes=6), "resumed_at": ago(hours=3)}, LAST, "late", "due 6 min ago, "),
+        ({"last_run_state": "queued", "resumed_at": ago(minutes=1)}, LAST, "waiting", "queued"),
         # Airflow has moved on to the newest time, which it does with each reading of the DAG's file
         ({**ROLLED, "last_run_after": ago(hours=1)}, LAST, "ok", None),
         ({**ROLLED, "last_run_after": ago(minutes=65)}, LAST, "ok", None),
@@ -89,6 +104,7 @@ ROLLED = {
             "missed",
             "the last run was due 3 h ago, nothing",
         ),
+        ({**ROLLED, "last_run_after": ago(hours=3), "resumed_at": ago(minutes=1)}, LAST, "ok", None),
         ({**ROLLED, "last_run_after": ago(hours=3), "last_run_state": "queued"}, LAST, "late", None),
         ({**ROLLED, "last_run_after": ago(hours=3), "is_paused": True}, LAST, "paused", None),
         ({**ROLLED, "last_run_after": ago(hours=3), "next_run_after": ago(minutes=-1)}, LAST, "ok", None),
@@ -126,6 +142,18 @@ def test_the_word_for_a_situation(
 
     assert state.word == word
     assert state.why.startswith(why or "")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (2, "try 2 of 3 of collect, after: no route"),
+        (3, "try 3 of 3 of collect, after: no route"),
+        (4, "try 4 of collect, after: no route"),  # cleared: Airflow counts on
+    ],
+)
+def test_a_retry_says_which_try_it_is_and_why(number: int, words: str) -> None:
+    assert retry_words(Retry("collect", number, "no route"), retries=2) == words
 
 
 def test_a_dispatch_that_exceeds_its_own_limit_is_an_overrun() -> None:

@@ -119,6 +119,7 @@ class Dag:
     last_run_after: datetime | None = None
     last_run_start: datetime | None = None
     last_run_end: datetime | None = None
+    resumed_at: datetime | None = None
 
     @property
     def next_data_interval_start(self) -> datetime:

@@ -68,6 +68,7 @@ def test_a_task_can_ask_the_supervisor_for_other_dags(name: str, fields: set[str
 def test_the_tables_of_dags_and_runs_have_the_columns_that_the_monitor_reads() -> None:
     from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
+    from airflow.models.log import Log
 
     dag = {
         "dag_id",
@@ -80,6 +81,8 @@ def test_the_tables_of_dags_and_runs_have_the_columns_that_the_monitor_reads() -
     run = {"dag_id", "run_id", "run_type", "state", "run_after", "start_date", "end_date"}
     assert dag <= set(DagModel.__table__.columns.keys()), "see orchestration/dag_states.py"
     assert run <= set(DagRun.__table__.columns.keys()), "see orchestration/dag_states.py"
+    switched = {"dag_id", "dttm", "event", "extra"}
+    assert switched <= set(Log.__table__.columns.keys()), "see orchestration/dag_states.py"
     assert callable(getattr(DagModel, "get_team_name", None)), "see team_of in orchestration/dag_states.py"
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from mlops_plugin.events.records import DispatchRecord, State
+from mlops_plugin.events.tries import Retry
 from mlops_plugin.formatting import format_period
 
 ModelWord = Literal[
@@ -20,7 +21,9 @@ ModelWord = Literal[
     "failed",
     "ok",
     "waiting",
+    "unknown",
 ]
+QUEUED = "queued"
 
 
 class DagSeen(Protocol):
@@ -46,6 +49,8 @@ class DagSeen(Protocol):
     def last_run_start(self) -> datetime | None: ...
     @property
     def last_run_end(self) -> datetime | None: ...
+    @property
+    def resumed_at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ def model_state(
     """The state of a model; the most urgent comes first.
 
     Late: it was due, `late_after` has passed, and nothing has started. Missed: the next one is due as well,
-    or dispatches were due since the last run that Airflow no longer plans. Overrun: it runs longer than the
-    period of its schedule, or than `limit`.
+    or dispatches were due since the last run that Airflow no longer plans. What was due while it was paused
+    counts from the moment when it was resumed. Overrun: it runs longer than the period of its schedule, or
+    than `limit`.
     `problem` is what is wrong with its configuration, `last` the result of `last_dispatch`.
     """
     if problem is not None:
@@ -108,6 +114,12 @@ def last_dispatch(dag: DagSeen | None, last: DispatchRecord | None) -> DispatchR
     return replace(last, state=state, finished_at=dag.last_run_end)
 
 
+def retry_words(retry: Retry, retries: int) -> str:
+    """`try 2 of 3 of collect, after: no route to host`; a run that was cleared may have more tries."""
+    of_how_many = f" of {retries + 1}" if retry.number <= retries + 1 else ""
+    return f"try {retry.number}{of_how_many} of {retry.step}, after: {retry.error}"
+
+
 def _period(dag: DagSeen) -> timedelta | None:
     """The time from one dispatch to the next; None without a schedule of its own."""
     if dag.next_data_interval_start is None or dag.next_data_interval_end is None:
@@ -135,16 +147,20 @@ def _overdue(
     due = dag.last_run_after if is_queued else dag.next_run_after
     if due is None or now < due:
         return None
+    since, began = due, "due"
+    if dag.resumed_at is not None and dag.resumed_at > due:
+        since, began = dag.resumed_at, "resumed"
     if not is_queued and (missed := _missed_before(dag, now, period, late_after)):
         return missed
-    if now - due <= late_after:
+    waited = now - since
+    if waited <= late_after:
         return None
     waits = "queued, but not started" if is_queued else "nothing has started"
-    if period is not None and now - due >= period and not is_queued:
-        count = (now - due) // period
+    if period is not None and waited >= period and not is_queued:
+        count = waited // period
         times = "one dispatch" if count == 1 else f"{count} dispatches"
-        return ModelState("missed", f"{times} missed: due {format_period(now - due)} ago, {waits}")
-    return ModelState("late", f"due {format_period(now - due)} ago, {waits}")
+        return ModelState("missed", f"{times} missed: {began} {format_period(waited)} ago, {waits}")
+    return ModelState("late", f"{began} {format_period(waited)} ago, {waits}")
 
 
 def _missed_before(
@@ -158,6 +174,8 @@ def _missed_before(
     last, start = dag.last_run_after, dag.next_data_interval_start
     if period is None or last is None or start is None or last >= start:
         return None
+    if dag.resumed_at is not None and dag.resumed_at > last:
+        return None  # it was paused in between
     if now - last <= period + late_after:
         return None
     return ModelState(
@@ -167,7 +185,7 @@ def _missed_before(
 
 def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
     if dag.last_run_state == "queued":
-        return ModelState("waiting", "queued")
+        return ModelState("waiting", QUEUED)
     # A run may fail before its first step could record anything, and a terminal's dispatch has no run.
     is_run_newer = dag.last_run_end is not None and (last is None or dag.last_run_end >= last.updated_at)
     if dag.last_run_state == "failed" and is_run_newer:
@@ -176,4 +194,6 @@ def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
         return ModelState("failed", last.error or "its last dispatch failed")
     if last is None and dag.last_run_state is None:
         return ModelState("waiting", "not dispatched yet")
+    if last is None:
+        return ModelState("waiting", "its last run succeeded, but the event store has no dispatch of it")
     return ModelState("ok", "its last dispatch succeeded")

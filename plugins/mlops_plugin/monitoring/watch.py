@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from mlops_plugin.events.health.probes import Span
 from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.tries import Retry
 from mlops_plugin.monitoring.background import Background
 from mlops_plugin.monitoring.board import ProbeBoard
 
@@ -16,12 +17,13 @@ from mlops_plugin.monitoring.board import ProbeBoard
 class Past:
     """What the event store knows: each model's last dispatch, and a day's probes of the rest by hour.
 
-    `ahead` is by how much its clock is ahead of ours.
+    `ahead` is by how much its clock is ahead of ours; `retries` are what running dispatches try again, by id.
     """
 
     dispatches: Mapping[str, DispatchRecord]
     hours: Sequence[Span]
     ahead: timedelta
+    retries: Mapping[str, Retry] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

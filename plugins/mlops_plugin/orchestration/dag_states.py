@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from airflow.api_fastapi.common.db.common import SessionDep
@@ -13,9 +13,13 @@ from airflow.configuration import conf
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.models.log import Log
+from airflow.sdk import timezone
 from fastapi import Depends
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
+
+_RESUMED_WITHIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class DagState:
     last_run_after: datetime | None  # when it was due
     last_run_start: datetime | None
     last_run_end: datetime | None
+    resumed_at: datetime | None = None  # if it is due, and was switched on within a day
 
 
 class AirflowState:
@@ -42,11 +47,30 @@ class AirflowState:
         self._session = session
 
     def dags(self, dag_ids: Iterable[str]) -> dict[str, DagState]:
-        """The state of each DAG that Airflow knows, by id; two queries, however many there are."""
-        wanted = list(dag_ids)
+        """The state of each DAG that Airflow knows, by id; three queries, however many there are."""
+        wanted, now = list(dag_ids), timezone.utcnow()
         runs = self._last_runs(wanted)
         found = self._session.scalars(select(DagModel).where(DagModel.dag_id.in_(wanted)))
-        return {dag.dag_id: _state(dag, runs.get(dag.dag_id)) for dag in found}
+        states = {dag.dag_id: _state(dag, runs.get(dag.dag_id)) for dag in found}
+        due = [state.dag_id for state in states.values() if _is_due(state, now)]
+        resumed = self._resumptions(due, since=now - _RESUMED_WITHIN) if due else {}
+        return states | {name: replace(states[name], resumed_at=at) for name, at in resumed.items()}
+
+    def _resumptions(self, dag_ids: list[str], *, since: datetime) -> dict[str, datetime]:
+        """When DAGs that are active now were last switched, from Airflow's audit log.
+
+        Its REST API and its pages write `patch_dag`, its command line `cli_dag_unpause`. Many DAGs switched
+        with one request are logged without their ids.
+        """
+        is_switch = or_(
+            and_(Log.event == "patch_dag", Log.extra.contains("is_paused")), Log.event == "cli_dag_unpause"
+        )
+        found = self._session.execute(
+            select(Log.dag_id, func.max(Log.dttm))
+            .where(Log.dag_id.in_(dag_ids), Log.dttm >= since, is_switch)
+            .group_by(Log.dag_id)
+        )
+        return {dag_id: at for dag_id, at in found if dag_id is not None}
 
     def updated_assets(self, names: Collection[str]) -> frozenset[str]:
         """Those of the assets that a task of some DAG updates, or that have been updated at least once."""
@@ -80,6 +104,11 @@ def team_of(dag_id: str) -> str | None:
         return None
     team: str | None = DagModel.get_team_name(dag_id)
     return team
+
+
+def _is_due(state: DagState, now: datetime) -> bool:
+    is_past = state.next_run_after is not None and state.next_run_after <= now
+    return not state.is_paused and (is_past or state.last_run_state == "queued")
 
 
 def _state(dag: DagModel, run: DagRun | None) -> DagState:

@@ -35,6 +35,7 @@ class DagFound:
     last_run_after: datetime | None = None
     last_run_start: datetime | None = None
     last_run_end: datetime | None = None
+    resumed_at: datetime | None = None  # tasks cannot read Airflow's audit log
 
 
 def find_dags(

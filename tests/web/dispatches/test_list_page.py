@@ -73,9 +73,13 @@ def fill(store: EventStore) -> Fill:
     return add
 
 
+def asking(**values: Any) -> ListQuery:
+    return ListQuery.model_validate(values)
+
+
 def drawn(store: EventStore, **asked_for: Any) -> str:
     """The part of the page that refreshes."""
-    asked = ListQuery(**asked_for)
+    asked = asking(**asked_for)
     listing = read_listing(store, asked, asked.filter)
     scope = {"type": "http", "path": "/dispatches", "root_path": "", "headers": [], "query_string": b""}
     answer = Pages().render(
@@ -186,7 +190,7 @@ def test_time_between_tries_is_no_duration(store: EventStore) -> None:
                 )
         created = connection.scalar(sa.select(tables.dispatches.c.created_at))
         connection.execute(sa.update(tables.dispatches).values(created_at=created - timedelta(hours=3)))
-    (timed,) = read_listing(store, ListQuery(), ListQuery().filter).lines
+    (timed,) = read_listing(store, asking(), asking().filter).lines
     assert timed.line.seconds is not None
     assert timed.line.seconds > 3 * 3600
     assert timed.seconds is not None
@@ -251,11 +255,11 @@ def test_a_dispatch_is_a_card_on_a_phone(store: EventStore, fill: Fill, browser:
 
 
 def test_links_carry_the_filter_the_order_and_nothing_that_is_usual() -> None:
-    assert ListQuery().link("dispatches") == "dispatches"
-    asked = ListQuery(model="churn", origin="all", sort="duration", descending=True, skip=50)
+    assert asking().link("dispatches") == "dispatches"
+    asked = asking(model="churn", origin="all", sort="duration", descending=True, skip=50)
     assert asked.link("dispatches") == (
         "dispatches?model=churn&origin=all&sort=duration&descending=true&skip=50"
     )
     assert asked.export_link == "api/v1/dispatches.csv?model=churn"
-    assert ListQuery(model="churn").export_link == "api/v1/dispatches.csv?model=churn&origin=operations"
-    assert ListQuery(origin="").origin == "operations"  # as a form sends it
+    assert asking(model="churn").export_link == "api/v1/dispatches.csv?model=churn&origin=operations"
+    assert asking(origin="").origin == "operations"  # as a form sends it

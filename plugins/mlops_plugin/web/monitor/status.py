@@ -14,9 +14,18 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.health.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.tries import read_moments, retry_of
 from mlops_plugin.formatting import format_distance, format_period
 from mlops_plugin.monitoring.board import Reading
-from mlops_plugin.monitoring.model_state import DagSeen, ModelWord, last_dispatch, model_state
+from mlops_plugin.monitoring.model_state import (
+    QUEUED,
+    DagSeen,
+    ModelState,
+    ModelWord,
+    last_dispatch,
+    model_state,
+    retry_words,
+)
 from mlops_plugin.monitoring.probe_result import Outcome
 from mlops_plugin.monitoring.targets import targets_of
 from mlops_plugin.monitoring.watch import Past
@@ -30,6 +39,7 @@ _READ_TIMEOUT_S = 10.0
 
 class LastDispatch(BaseModel):
     dispatch_id: str
+    run_id: str | None = Field(description="Of its DAG run; null for one of the terminal.")
     state: Literal["running", "succeeded", "failed"]
     at: datetime = Field(description="When it ended; when it began if it has not ended.")
     error: str | None
@@ -44,6 +54,8 @@ class ModelStatus(BaseModel):
     state: ModelWord
     why: str
     schedule: str = Field(description="In words.")
+    tags: list[str]
+    owner: str | None = Field(description="null if its configuration is broken.")
     is_paused: bool | None
     may_pause: bool = Field(description="Whether the caller may pause and resume it.")
     may_trigger: bool = Field(description="Whether the caller may dispatch it.")
@@ -100,6 +112,7 @@ def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
         lambda: _read_past(site, names, watched), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S
     )
     known = past.value or Past({}, (), timedelta(0))
+    is_read = past.value is not None
     readings = watch.board.look(
         targets,
         refresh_s=monitor.refresh.total_seconds(),
@@ -118,7 +131,7 @@ def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
     return MonitorStatus(
         at=now,
         refresh_seconds=monitor.refresh.total_seconds(),
-        models=_models(seen, airflow.dags(seen.names), known.dispatches, now + known.ahead),
+        models=_models(seen, airflow.dags(seen.names), known, now + known.ahead, is_read=is_read),
         hosts=[probe for probe in probes if probe.kind == "host"],
         databases=[probe for probe in probes if probe.kind == "database"],
         problem=past.error,
@@ -129,28 +142,33 @@ def _read_past(site: Site, models: Sequence[str], targets: Sequence[str]) -> Pas
     store = site.event_store()
     now = store.now()
     hours = ProbeHistory(store).hours(*targets, since=now - timedelta(hours=24))
-    return Past(latest_dispatches(store, models), hours, now - datetime.now(UTC))
+    latest = latest_dispatches(store, models)
+    running = [dispatch.dispatch_id for dispatch in latest.values() if dispatch.state == "running"]
+    retries = {
+        dispatch_id: retry
+        for dispatch_id, moments in read_moments(store, running).items()
+        if (retry := retry_of(moments))
+    }
+    return Past(latest, hours, now - datetime.now(UTC), retries)
 
 
 def _models(
-    seen: Visible,
-    dags: Mapping[str, DagSeen],
-    last: Mapping[str, DispatchRecord],
-    now: datetime,
+    seen: Visible, dags: Mapping[str, DagSeen], known: Past, now: datetime, *, is_read: bool
 ) -> list[ModelStatus]:
     late_after = seen.site.loaded().config.monitor.late_after
     broken = seen.broken
-    known: Sequence[tuple[str, ModelConfig | None]] = [
+    configured: Sequence[tuple[str, ModelConfig | None]] = [
         *seen.models.items(),
         *((name, None) for name in broken),
     ]
     found = []
-    for name, model in known:
+    for name, model in configured:
         dag = dags.get(name)
-        dispatch = last_dispatch(dag, last.get(name))
+        dispatch = last_dispatch(dag, known.dispatches.get(name))
         problem = None if model else "; ".join(map(str, broken[name]))
         limit = model.dispatch_timeout if model else None
         state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
+        state = _as_far_as_known(state, model, dispatch, known, is_read=is_read)
         due = dag.next_run_after if dag and not dag.is_paused else None
         found.append(
             ModelStatus(
@@ -158,6 +176,8 @@ def _models(
                 state=state.word,
                 why=state.why,
                 schedule=schedule_in_words(model) if model else "unknown",
+                tags=list(model.tags) if model else [],
+                owner=model.owner if model else None,
                 is_paused=None if dag is None or dag.is_stale else dag.is_paused,
                 may_pause=seen.rights.may_pause(name),
                 may_trigger=seen.rights.may_trigger(name),
@@ -169,11 +189,29 @@ def _models(
     return found
 
 
+def _as_far_as_known(
+    state: ModelState,
+    model: ModelConfig | None,
+    dispatch: DispatchRecord | None,
+    known: Past,
+    *,
+    is_read: bool,
+) -> ModelState:
+    """The state with what is being retried; unknown if it rests on an event store that was not read yet."""
+    if not is_read and state.word in ("ok", "waiting") and state.why != QUEUED:
+        return ModelState("unknown", "the event store has not answered yet")
+    retry = known.retries.get(dispatch.dispatch_id) if dispatch and dispatch.state == "running" else None
+    if retry is None or model is None or state.word not in ("running", "overrun"):
+        return state
+    return ModelState(state.word, f"{state.why}; {retry_words(retry, model.retries)}")
+
+
 def _last(dispatch: DispatchRecord | None) -> LastDispatch | None:
     if dispatch is None:
         return None
     return LastDispatch(
         dispatch_id=dispatch.dispatch_id,
+        run_id=dispatch.run_id,
         state=dispatch.state,
         at=dispatch.finished_at or dispatch.created_at,
         error=dispatch.error,
