@@ -70,7 +70,7 @@ class AirflowState:
             .where(Log.dag_id.in_(dag_ids), Log.dttm >= since, is_switch)
             .group_by(Log.dag_id)
         )
-        return {dag_id: at for dag_id, at in found if dag_id is not None}
+        return {dag_id: at for dag_id, at in found if dag_id is not None and at is not None}
 
     def updated_assets(self, names: Collection[str]) -> frozenset[str]:
         """Those of the assets that a task of some DAG updates, or that have been updated at least once."""

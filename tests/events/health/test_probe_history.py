@@ -47,6 +47,22 @@ def test_probes_are_kept_as_they_were_found(history: ProbeHistory) -> None:
     assert history.probes("host other:1", since=NOON) == []
 
 
+def test_failed_probes_are_found_newest_first_without_an_incident(history: ProbeHistory) -> None:
+    found = [
+        probe("up"),
+        probe("down", minutes=1, error="refused"),
+        probe("up", minutes=2, seconds=0.1),
+        probe("partly", minutes=3, error="no IPv6"),
+        probe("down", minutes=4, error="another host", target="host b:1"),
+    ]
+    for one in found:
+        record(history, one)
+
+    assert history.failed_probes(TARGET) == [found[3], found[1]]
+    assert history.failed_probes(TARGET, limit=1) == [found[3]]
+    assert history.failed_probes("host other:1") == []
+
+
 def test_an_hours_probes_add_up(history: ProbeHistory) -> None:
     for number, one in enumerate((0.5, 0.25, None, 1.0)):
         record(history, probe("down" if one is None else "up", minutes=number * 10, seconds=one))

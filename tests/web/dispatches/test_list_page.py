@@ -57,7 +57,7 @@ def fill(store: EventStore) -> Fill:
         records = []
         for n, changes in enumerate(differences):
             at = START + timedelta(hours=n)
-            usual = {
+            usual: dict[str, Any] = {
                 "dispatch_id": f"d{n:05d}",
                 "state": "succeeded",
                 "created_at": at,
@@ -179,17 +179,17 @@ def test_time_between_tries_is_no_duration(store: EventStore) -> None:
     store.step_started(identity.dispatch_id, "collect", 2)
     store.step_succeeded(identity.dispatch_id, "collect", 2, rows=1)
     store.finish(identity.dispatch_id, collected=1, predicted=1, rejected=0, persisted=1)
-    begun = tables.events.c
+    hours = timedelta(hours=3)
+    event, dispatch = tables.events.c, tables.dispatches.c
+    is_before_the_second_try = (event.try_number == 1) | (event.step.is_(None) & (event.kind == "started"))
     with store.address.create_engine().execution_options(writes=True).begin() as connection:
-        for condition in (begun.try_number == 1, begun.step.is_(None) & (begun.kind == "started")):
-            earlier = connection.scalars(sa.select(begun.id).where(condition)).all()
-            for number in earlier:
-                at = connection.scalar(sa.select(begun.at).where(begun.id == number))
-                connection.execute(
-                    sa.update(tables.events).where(begun.id == number).values(at=at - timedelta(hours=3))
-                )
-        created = connection.scalar(sa.select(tables.dispatches.c.created_at))
-        connection.execute(sa.update(tables.dispatches).values(created_at=created - timedelta(hours=3)))
+        for column, row, found in (
+            (event.at, event.id, sa.select(event.id, event.at).where(is_before_the_second_try)),
+            (dispatch.created_at, dispatch.dispatch_id, sa.select(dispatch.dispatch_id, dispatch.created_at)),
+        ):
+            for key, at in connection.execute(found).all():
+                values = {column.name: at - hours}
+                connection.execute(sa.update(column.table).where(row == key).values(values))
     (timed,) = read_listing(store, asking(), asking().filter).lines
     assert timed.line.seconds is not None
     assert timed.line.seconds > 3 * 3600

@@ -149,6 +149,20 @@ class ProbeHistory:
         with self._store.read("reading probes") as connection:
             return [ProbeRecord(**row._mapping) for row in connection.execute(wanted)]
 
+    def failed_probes(self, target: str, *, limit: int = 100) -> list[ProbeRecord]:
+        """The newest single probes of a target that found it down or partly up, newest first.
+
+        As far back as single probes are kept; whether an incident came of them or not.
+        """
+        wanted = (
+            sa.select(tables.probes)
+            .where(_P.target == target, _P.state != "up")
+            .order_by(_P.at.desc())
+            .limit(limit)
+        )
+        with self._store.read("reading failed probes") as connection:
+            return [ProbeRecord(**row._mapping) for row in connection.execute(wanted)]
+
     def hours(self, *targets: str, since: datetime) -> list[Span]:
         """Sums by hour of targets, oldest first; the hour of `since` is the first."""
         wanted = sa.select(tables.probe_hours).where(_H.target.in_(targets), _H.hour >= hour_of(since))

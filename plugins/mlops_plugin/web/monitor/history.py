@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from mlops_plugin.events.health.incidents import IncidentState
-from mlops_plugin.events.health.probes import ProbeHistory, Span, added_up, hour_of, spans
+from mlops_plugin.events.health.probes import ProbeHistory, ProbeState, Span, added_up, hour_of, spans
 from mlops_plugin.formatting import format_availability, format_latency, format_period
 from mlops_plugin.monitoring.recording import model_of, model_target
 from mlops_plugin.monitoring.targets import targets_of
@@ -26,6 +26,8 @@ from mlops_plugin.web.monitor.bars import (
 )
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.visible import Visible, VisibleDep
+
+FAILED_PROBES = 100  # shown; enough to see what they have in common
 
 router = APIRouter()
 
@@ -59,6 +61,14 @@ class IncidentStatus(BaseModel):
     error: str | None
 
 
+class FailedProbe(BaseModel):
+    """A single probe that found its target down, or partly up; too few in a row make no incident."""
+
+    at: datetime
+    state: ProbeState
+    error: str | None
+
+
 class WindowStatus(BaseModel):
     window: Window
     availability: float | None = Field(description="Share of probes that succeeded, 0 to 1.")
@@ -71,6 +81,9 @@ class History(BaseModel):
     is_watched: bool = Field(description="False: it was removed from the configuration.")
     windows: list[WindowStatus]
     incidents: list[IncidentStatus]
+    failed_probes: list[FailedProbe] = Field(
+        description=f"The newest {FAILED_PROBES} that are still kept, newest first; none of a model."
+    )
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class _Past:
     is_watched: bool
     windows: dict[Window, list[Span]]
     incidents: list[IncidentStatus]
+    failed_probes: list[FailedProbe]
     now: datetime
 
 
@@ -117,8 +131,15 @@ def past(seen: VisibleDep, target: str) -> _Past:
             )
             for incident in history.incidents(*_with_its_timing(target), since=month)
         ],
+        _failed_probes(history, target),
         now,
     )
+
+
+def _failed_probes(history: ProbeHistory, target: str) -> list[FailedProbe]:
+    # Of a model each round repeats the outcome of the same dispatch.
+    found = [] if model_of(target) else history.failed_probes(target, limit=FAILED_PROBES)
+    return [FailedProbe(at=probe.at, state=probe.state, error=probe.error) for probe in found]
 
 
 Recorded = Annotated[_Past, Depends(past)]
@@ -140,6 +161,8 @@ def history_page(request: Request, recorded: Recorded) -> HTMLResponse:
             (incident, format_period((incident.ended_at or recorded.now) - incident.began_at))
             for incident in recorded.incidents
         ],
+        failed_probes=recorded.failed_probes,
+        most_failed=FAILED_PROBES,
     )
 
 
@@ -161,6 +184,7 @@ def history(recorded: Recorded) -> History:
             for window, found in recorded.windows.items()
         ],
         incidents=recorded.incidents,
+        failed_probes=recorded.failed_probes,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 
 from mlops_plugin.orchestration.dag_states import AirflowStateDep
 from mlops_plugin.web.access import reads
-from mlops_plugin.web.monitor.bars import day_bars
-from mlops_plugin.web.monitor.status import MonitorStatus, status_of
+from mlops_plugin.web.monitor.listing import MonitorQuery, shown_values
+from mlops_plugin.web.monitor.records import MonitorStatus
+from mlops_plugin.web.monitor.status import status_of
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.visible import VisibleDep
 
@@ -23,20 +24,21 @@ def current_status(seen: VisibleDep, airflow: AirflowStateDep) -> MonitorStatus:
 
 
 Status = Annotated[MonitorStatus, Depends(current_status)]
+Asked = Annotated[MonitorQuery, Query()]
 
 
 @router.get("/monitor", response_class=HTMLResponse, dependencies=[reads("Monitor")], include_in_schema=False)
-def monitor_page(request: Request, status: Status) -> HTMLResponse:
-    return _page(request, "monitor/page.html", status)
+def monitor_page(request: Request, status: Status, asked: Asked) -> HTMLResponse:
+    return _page(request, "monitor/page.html", status, asked)
 
 
 # At the same depth as the page, so that relative links work in both.
 @router.get(
     "/monitor-status", response_class=HTMLResponse, dependencies=[reads("Monitor")], include_in_schema=False
 )
-def monitor_fragment(request: Request, status: Status) -> HTMLResponse:
+def monitor_fragment(request: Request, status: Status, asked: Asked) -> HTMLResponse:
     """The part of the page that refreshes."""
-    return _page(request, "monitor/status.html", status)
+    return _page(request, "monitor/status.html", status, asked)
 
 
 @router.get("/api/v1/monitor", dependencies=[reads("Monitor")], tags=["Monitor"])
@@ -45,11 +47,5 @@ def monitor_status(status: Status) -> MonitorStatus:
     return status
 
 
-def _page(request: Request, template: str, status: MonitorStatus) -> HTMLResponse:
-    return pages(request).render(
-        request,
-        template,
-        seen=status,
-        has_disabled=not all(model.may_pause and model.may_trigger for model in status.models),
-        day_bars=day_bars,
-    )
+def _page(request: Request, template: str, status: MonitorStatus, asked: MonitorQuery) -> HTMLResponse:
+    return pages(request).render(request, template, **shown_values(status, asked))

@@ -1,13 +1,10 @@
-"""What the Monitor knows now, as typed records for the page and for JSON."""
+"""Finds out what the Monitor knows now: of models, hosts and databases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from mlops_plugin.config.schedules import AssetSchedule, CronSchedule, FixedSchedule
 from mlops_plugin.config.schema import ModelConfig
@@ -21,84 +18,19 @@ from mlops_plugin.monitoring.model_state import (
     QUEUED,
     DagSeen,
     ModelState,
-    ModelWord,
     last_dispatch,
     model_state,
     retry_words,
 )
-from mlops_plugin.monitoring.probe_result import Outcome
 from mlops_plugin.monitoring.targets import targets_of
 from mlops_plugin.monitoring.watch import Past
 from mlops_plugin.orchestration.dag_states import AirflowState
+from mlops_plugin.web.monitor.records import LastDispatch, ModelStatus, MonitorStatus, ProbeStatus, StepStatus
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.visible import Visible
 
 _WAIT_S = 0.25  # how long a page waits for fresh results
 _READ_TIMEOUT_S = 10.0
-
-
-class LastDispatch(BaseModel):
-    dispatch_id: str
-    run_id: str | None = Field(description="Of its DAG run; null for one of the terminal.")
-    state: Literal["running", "succeeded", "failed"]
-    at: datetime = Field(description="When it ended; when it began if it has not ended.")
-    error: str | None
-
-
-class ModelStatus(BaseModel):
-    """One model. `is_paused` is null if Airflow does not know its DAG."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    name: str
-    state: ModelWord
-    why: str
-    schedule: str = Field(description="In words.")
-    tags: list[str]
-    owner: str | None = Field(description="null if its configuration is broken.")
-    is_paused: bool | None
-    may_pause: bool = Field(description="Whether the caller may pause and resume it.")
-    may_trigger: bool = Field(description="Whether the caller may dispatch it.")
-    last: LastDispatch | None
-    next_at: datetime | None
-    next_in: str | None = Field(description="In words, e.g. `in 5 min`.")
-
-
-class StepStatus(BaseModel):
-    name: str
-    address: str | None
-    outcome: Outcome
-    seconds: float
-    said: str | None = Field(description="The message of the system or the driver.")
-
-
-class ProbeStatus(BaseModel):
-    """One host or database. `at` is the time of the result; null: no result yet."""
-
-    id: str
-    kind: Literal["host", "database"]
-    name: str
-    address: str
-    state: Literal["up", "partly", "down", "unknown"]
-    is_probing: bool
-    at: datetime | None
-    seconds: float | None = Field(description="Time to connect, by the fastest address.")
-    day: list[float | None] = Field(
-        description="Availability in each of the last 24 hours, oldest first; null: not probed."
-    )
-    availability: float | None = Field(description="In the last 24 hours; null: not probed.")
-    steps: list[StepStatus]
-
-
-class MonitorStatus(BaseModel):
-    """Everything the Monitor shows. `problem`: why the last dispatches of the models are out of date."""
-
-    at: datetime
-    refresh_seconds: float
-    models: list[ModelStatus]
-    hosts: list[ProbeStatus]
-    databases: list[ProbeStatus]
-    problem: str | None
 
 
 def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
@@ -211,7 +143,6 @@ def _last(dispatch: DispatchRecord | None) -> LastDispatch | None:
         return None
     return LastDispatch(
         dispatch_id=dispatch.dispatch_id,
-        run_id=dispatch.run_id,
         state=dispatch.state,
         at=dispatch.finished_at or dispatch.created_at,
         error=dispatch.error,

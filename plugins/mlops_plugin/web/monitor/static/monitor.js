@@ -18,10 +18,51 @@
     }
   }
 
+  // A notice about a dispatch ends with its run, any other after ten seconds.
+  const NOTICE_MS = 10000;
+  let followed = null; // the address of the run in Airflow's API
+  let timer = 0;
+
+  async function endNotice() {
+    const run = followed;
+    if (!run) return;
+    let ended = true;
+    try {
+      const { state } = await (await mlops.request(run)).json();
+      ended = ["success", "failed"].includes(state);
+    } catch {
+      // Gone, or not for this user to read: nothing more to be told of it.
+    }
+    if (ended && run === followed) announce("", null);
+  }
+
+  function announce(message, following) {
+    clearTimeout(timer);
+    followed = following;
+    notify("done", message);
+    if (message && !following) timer = setTimeout(() => notify("done", ""), NOTICE_MS);
+  }
+
+  // What is searched for is asked of the server, and stands in the address.
+  function searchAsYouType(form) {
+    let wait = 0;
+    const show = () => {
+      const asked = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+      const page = new URL(form.action);
+      page.search = asked;
+      history.replaceState(null, "", page);
+      monitor.dataset.refresh = `${mlops.url("monitor-status")}?${asked}`;
+      mlops.refresh(monitor);
+    };
+    form.addEventListener("input", () => { clearTimeout(wait); wait = setTimeout(show, 300); });
+    form.addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(wait); show(); });
+  }
+
   function afterRefresh() {
     const asOf = document.getElementById("as-of");
     if (asOf) behind = Date.parse(asOf.dataset.now) - Date.now();
     showAges();
+    endNotice();
     // The first result of a probe is shown as soon as it is there.
     if (monitor.querySelector("[data-pending]")) setTimeout(() => mlops.refresh(monitor), 1000);
   }
@@ -38,12 +79,13 @@
     button.disabled = true;
     notify("refused", "");
     try {
-      await mlops.request(mlops.airflow(path), {
+      const answer = await mlops.request(mlops.airflow(path), {
         method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
       });
-      notify("done", done);
+      const { dag_run_id: run } = await answer.json();
+      announce(done, run ? mlops.airflow(`${path}/${encodeURIComponent(run)}`) : null);
     } catch (error) {
-      notify("done", "");
+      announce("", null);
       notify("refused", error);
     }
     button.disabled = false;
@@ -69,5 +111,6 @@
 
   monitor.addEventListener("refreshed", afterRefresh);
   document.addEventListener("DOMContentLoaded", afterRefresh);
+  document.querySelectorAll("#choose").forEach(searchAsYouType);
   setInterval(showAges, 1000);
 })();
