@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlops_plugin.events.health.incidents import Thresholds
 from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord
 from support.airflow_process import RunningAirflow
 from support.listeners import deaf_listener
@@ -163,6 +164,36 @@ def test_history_shows_availability_latency_and_incidents(
     assert "removed from the configuration" not in page
     until_read(client, "66.6 % of probes succeeded in 24 hours")
     assert client.get("api/v1/monitor/history?target=host%20other%3A1").status == 404
+
+
+def test_a_failed_probe_that_makes_no_incident_is_found_with_its_error(
+    client: Client, web_airflow: RunningAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in web_airflow.workshop.environment.items():
+        monkeypatch.setenv(name, value)
+    target, now = "host flaky.example:443", datetime.now(UTC)
+    with web_airflow.workshop.deployment.event_store() as store:
+        for minutes, state, error in ((9, "up", None), (6, "down", "<i>lost</i>"), (3, "up", None)):
+            probe = ProbeRecord(target, now - timedelta(minutes=minutes), state, 0.002, error)  # type: ignore[arg-type]
+            found = Findings([probe], thresholds={target: Thresholds(failure=2, success=2)})
+            ProbeHistory(store).record(found, keep_probes=timedelta(days=2), keep=timedelta(days=9), now=now)
+
+    answer = client.get("api/v1/monitor/history?target=host%20flaky.example%3A443").json
+    assert answer["incidents"] == []
+    assert [(probe["state"], probe["error"]) for probe in answer["failed_probes"]] == [
+        ("down", "<i>lost</i>")
+    ]
+    page = client.page("monitor/history?target=host%20flaky.example%3A443").text
+    assert "No incidents" in page
+    assert "&lt;i&gt;lost&lt;/i&gt;" in page
+    assert "Failed probes" not in client.page("monitor/history?target=model%20churn").text
+
+
+def test_what_is_asked_of_the_monitor_is_shown_and_what_is_no_state_is_refused(client: Client) -> None:
+    assert client.page("monitor?search=no+such+model").text.count("data-dag") == 0
+    assert "No model matches." in client.page("monitor-status?search=no+such+model").text
+    assert "No model matches." not in client.page("monitor-status?search=chu&state=&group=&sort=").text
+    assert client.page("monitor?state=odd").status == 422
 
 
 def test_the_history_of_a_host_that_was_removed_says_so(

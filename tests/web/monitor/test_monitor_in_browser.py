@@ -83,11 +83,25 @@ def test_a_model_is_resumed_dispatched_and_paused(page: Page, airflow: RunningAi
     assert airflow.call("GET", "/dags/churn")["is_paused"] is False
     expect(monitor.get_by_text("churn is active again.")).to_be_visible()
     monitor.get_by_role("button", name="Dispatch churn now").click()
+    expect(monitor.get_by_text("churn is being dispatched.")).to_be_visible()
     row = monitor.get_by_role("row", name=re.compile("churn"))
     expect(row.get_by_text("succeeded", exact=True)).to_be_visible(timeout=SOON_MS)
+    expect(monitor.get_by_text("churn is being dispatched.")).to_be_hidden(timeout=SOON_MS)
     switch.press("Space")
     expect(switch).to_have_attribute("aria-checked", "false", timeout=SOON_MS)
     assert airflow.call("GET", "/dags/churn")["is_paused"] is True
+
+
+def test_search_as_you_type_keeps_focus_and_stands_in_the_address(
+    page: Page, airflow: RunningAirflow
+) -> None:
+    page.goto(f"{airflow.api.url}/mlops/monitor")
+    page.get_by_label("Search models").press_sequentially("nothing")
+    expect(page.get_by_text("No model matches.")).to_be_visible(timeout=SOON_MS)
+    expect(page.get_by_label("Search models")).to_be_focused()
+    assert page.url.endswith("/mlops/monitor?search=nothing")
+    page.get_by_label("Search models").fill("CHU")
+    expect(page.get_by_role("switch", name="churn is active")).to_be_visible(timeout=SOON_MS)
 
 
 def test_what_is_not_for_a_viewer_is_disabled_and_says_why(airflow: RunningAirflow, browser: Browser) -> None:
