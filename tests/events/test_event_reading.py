@@ -6,16 +6,21 @@ import random
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events import tables
+from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.details.step_reports import InferReport
-from mlops_plugin.events.reading import DispatchFilter, DispatchLine
+from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.events.reading import DispatchFilter, DispatchLine, read_page
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
-from support.event_stories import new_entry, new_identity
+from support.event_stories import connection_of, new_entry, new_identity
+from support.servers import ServerDatabase
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -101,6 +106,42 @@ def test_every_filter_shows_and_counts_what_passes_it(store: EventStore) -> None
         in_one_go = [line for page in store.every_page(wanted, limit=11) for line in page]
         assert in_one_go == seen
         assert store.count(wanted) == len(passing)
+
+
+def test_a_page_without_the_showroom_reads_past_none_of_its_dispatches(
+    mariadb_database: ServerDatabase, tmp_path: Path
+) -> None:
+    """Five thousand runs of the Showroom are newer than all that it shows, as many others are older."""
+    address = StoreAddress.of(EventsConfig(), connection_of(mariadb_database), tmp_path)
+    upgrade(address)
+    with EventStore(address) as store:
+        (sample, *_) = fill(store, 40)
+        records = [
+            replace(
+                sample,
+                dispatch_id=f"x{n:06d}",
+                origin="showroom" if n < 5_000 else ("manual", "scheduled")[n % 2],
+                created_at=START - timedelta(seconds=n),
+            )
+            for n in range(10_100)
+        ]
+        with address.create_engine().execution_options(writes=True).begin() as connection:
+            connection.execute(sa.delete(tables.dispatches))
+            connection.execute(sa.insert(tables.dispatches), [asdict(record) for record in records])
+        for wanted in (
+            DispatchFilter(origin="operations"),
+            DispatchFilter(origin="operations", models=("a", "b")),
+        ):
+            with store.read("counting rows read") as connection:
+                before = rows_read(connection)
+                assert len(read_page(connection, wanted, before=None, limit=50)) == 50
+                assert rows_read(connection) - before < 1_000, wanted
+
+
+def rows_read(connection: sa.Connection) -> int:
+    """By this session so far, from tables and from what the server makes of them."""
+    found = connection.execute(sa.text("SHOW SESSION STATUS LIKE 'Handler_read%'"))
+    return sum(int(value) for _, value in found)
 
 
 def test_pages_lead_back_the_way_they_came(store: EventStore) -> None:
