@@ -23,8 +23,8 @@ from pathlib import Path
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.events.reading import DispatchFilter
-from mlops_plugin.events.records import Cursor, Origin, State
+from mlops_plugin.events.reading import DispatchFilter, OriginFilter
+from mlops_plugin.events.records import Cursor, State
 from mlops_plugin.events.store import EventStore
 from support.event_stories import connection_of
 from support.servers import ServerDatabase, start_mariadb
@@ -97,7 +97,10 @@ def filters() -> Iterator[tuple[str, DispatchFilter]]:
     """Every combination of model, state, origin and time range, with values that match many, few or none."""
     models = (None, "busy", "model_1", "rare", "gone")
     states: tuple[State | None, ...] = (None, "running", "succeeded", "failed")
-    origins: tuple[Origin | None, ...] = (None, "scheduled", "manual", "showroom", "terminal", "asset")
+    origins: tuple[OriginFilter | None, ...] = (
+        *(None, "operations"),
+        *("scheduled", "manual", "showroom", "terminal", "asset"),
+    )
     old, older = _NEWEST - timedelta(days=400), _NEWEST - timedelta(days=430)
     for model, state, origin, is_ranged in itertools.product(models, states, origins, (False, True)):
         wanted = DispatchFilter(model, state, origin)

@@ -275,6 +275,13 @@ def test_timeline_shows_the_last_pass_only() -> None:
     assert timeline([], START) is None
 
 
+def test_timeline_has_ticks_at_round_durations() -> None:
+    drawn = timeline(list_tries(RETRIED), START + timedelta(seconds=107))
+    assert drawn is not None
+    words = [element.text for element in parsed(drawn).iter() if element.tag == "text"]
+    assert words[4:] == ["0 s", "30.0 s", "1 min", "1 min 30 s"]
+
+
 def test_running_step_reaches_until_now() -> None:
     drawn = timeline(list_tries(RETRIED), START + timedelta(seconds=107))
     assert drawn is not None

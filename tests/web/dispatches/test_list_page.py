@@ -22,7 +22,7 @@ from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
-from mlops_plugin.web.dispatches.lines import count_words, present_line
+from mlops_plugin.web.dispatches.lines import count_words, measure_lines, present_line
 from mlops_plugin.web.dispatches.listing import (
     SORTED_AT_MOST,
     ListQuery,
@@ -196,6 +196,18 @@ def test_time_between_tries_is_no_duration(store: EventStore) -> None:
     assert timed.seconds is not None
     assert timed.seconds < 60
     assert "Without 3 h between tries" in drawn(store)
+
+
+def test_a_dispatch_that_waits_for_its_second_try_takes_no_longer_meanwhile(store: EventStore) -> None:
+    identity = new_identity("churn")
+    store.begin(identity)
+    store.step_started(identity.dispatch_id, "collect", 1)
+    store.step_failed(identity.dispatch_id, "collect", 1, error="no route", is_final=False)
+    lines = store.page(asking().filter)
+    (timed,) = measure_lines(store, lines, store.now() + timedelta(hours=5))
+    assert timed.seconds is not None
+    assert timed.seconds < 60
+    assert timed.idle > 4 * 3600
 
 
 def test_an_empty_list_says_so(store: EventStore) -> None:

@@ -44,8 +44,9 @@ class Row:
 
 
 def measure_lines(store: EventStore, lines: Sequence[DispatchLine], now: datetime) -> list[TimedLine]:
-    """How long each took so far; the events of those with several tries are read for it."""
-    moments = read_moments(store, [line.dispatch_id for line in lines if line.tries > 1])
+    """How long each took so far; the events of those that may have waited for a try are read for it."""
+    may_have_waited = [line.dispatch_id for line in lines if line.tries > 1 or line.state == "running"]
+    moments = read_moments(store, may_have_waited)
     found = []
     for line in lines:
         is_running = line.state == "running"

@@ -80,7 +80,7 @@ class Listing:
     newest: str | None
     newer: str | None
     older: str | None
-    is_cut: bool = False  # sorted, and more pass than are sorted
+    cut_at: int | None = None  # so many are sorted, and more pass
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _by_column(store: EventStore, asked: ListQuery, wanted: DispatchFilter) -> L
         newest=at(0) if asked.skip else None,
         newer=at(max(0, asked.skip - asked.limit)) if asked.skip else None,
         older=at(end) if end < len(lines) else None,
-        is_cut=len(newest) > SORTED_AT_MOST,
+        cut_at=SORTED_AT_MOST if len(newest) > SORTED_AT_MOST else None,
     )
 
 

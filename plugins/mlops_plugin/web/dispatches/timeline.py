@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from markupsafe import Markup
 
 from mlops_plugin.formatting import format_duration
 from mlops_plugin.web import svg
+from mlops_plugin.web.axes import duration_ticks
 from mlops_plugin.web.dispatches.story import FAILED, RUNNING, SUCCEEDED, Try, steps_of
 
 _WIDTH, _LEFT, _ROW, _BAR = 640, 72, 30, 18
@@ -33,12 +34,22 @@ def timeline(tries: Sequence[Try], now: datetime) -> Markup | None:
         parts.append(svg.level("grid", _LEFT, _WIDTH - 8, y + 22))
         parts += [_bar(each, start, scale, now, y, lanes) for each in last if each.step == step]
     height = len(steps) * _ROW + 24
-    parts.append(svg.label("0 s", _LEFT, height - 4))
-    parts.append(svg.label(format_duration(span), _WIDTH - 8, height - 4, anchor="end"))
+    parts += _time_axis(span, scale, height)
     description = "; ".join(map(_describe, last))
     return svg.picture(
         parts, _WIDTH, height, key="timeline", title="Steps over time", description=description
     )
+
+
+def _time_axis(span: float, scale: float, height: int) -> Iterator[Markup]:
+    """Round durations since the first try, as far as the bars reach."""
+    for seconds in duration_ticks(0.0, span):
+        x = _LEFT + seconds * scale
+        if x > _WIDTH - 8:
+            break
+        anchor = "start" if not seconds else "end" if x > _WIDTH - 40 else "middle"
+        yield svg.upright("grid", x, 6, height - 18)
+        yield svg.label(format_duration(seconds) if seconds else "0 s", x, height - 4, anchor=anchor)
 
 
 def _describe(each: Try) -> str:

@@ -215,6 +215,8 @@ def _shown(window: Window, found: list[Span]) -> dict[str, object]:
     label = f"last {window}"
     return {
         "title": window,
+        "start": found[0].start,
+        "middle": found[len(found) // 2].start,
         "availability": describe_availability(found),
         "latency": describe_latency(found),
         "availability_bars": availability_bars(found, label),

@@ -34,6 +34,11 @@
   }
 
   async function load(section) {
+    const waiting = document.createElement("p");
+    waiting.className = "muted";
+    waiting.textContent = "Reading rows…";
+    section.setAttribute("aria-busy", "true");
+    section.replaceChildren(waiting);
     try {
       const answer = await mlops.request(section.dataset.load, { headers: { Accept: "text/html" } });
       mlops.replace(section, await answer.text());
@@ -42,6 +47,8 @@
       notice.className = "notice notice-error";
       mlops.explain(notice, error);
       section.replaceChildren(notice);
+    } finally {
+      section.removeAttribute("aria-busy");
     }
   }
 
