@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
 
+from mlops_plugin.web.pages import Pages
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
 from support.workshop import Workshop
@@ -106,6 +107,32 @@ def signed_in(airflow: RunningAirflow, browser: Browser, user: str, **settings: 
     context.add_cookies([{"name": "_token", "value": answer["access_token"], "url": airflow.api.url}])
     yield context.new_page()
     context.close()
+
+
+@contextlib.contextmanager
+def drawn_page(browser: Browser, html: str, *, width: int = 1200) -> Iterator[Page]:
+    """A page that was drawn without a server, with its styles and scripts; its `shifts` are layout shifts."""
+
+    def answer(route: Route) -> None:
+        path = urlsplit(route.request.url).path
+        if route.request.resource_type == "document":
+            route.fulfill(body=html, content_type="text/html; charset=utf-8")
+        elif (name := path.removeprefix("/mlops/static/")) in Pages().assets:
+            route.fulfill(path=Pages().assets[name])
+        else:
+            route.fulfill(status=404)
+
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.add_init_script(
+        "window.shifts = [];"
+        "new PerformanceObserver((seen) => shifts.push(...seen.getEntries().map((entry) => entry.value)))"
+        ".observe({ type: 'layout-shift', buffered: true });"
+    )
+    page.route("**/*", answer)
+    page.goto("http://pages.test/mlops/page")
+    page.wait_for_load_state("networkidle")
+    yield page
+    page.close()
 
 
 @contextlib.contextmanager

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 from starlette.requests import Request
 
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events import tables
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.web.dispatches.lines import count_words, measure_lines, present_line
 from mlops_plugin.web.dispatches.listing import (
@@ -32,6 +31,7 @@ from mlops_plugin.web.dispatches.listing import (
 )
 from mlops_plugin.web.pages import Pages
 from support.event_stories import new_identity
+from web.conftest import drawn_page
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Fill = Callable[..., list[DispatchRecord]]
@@ -79,23 +79,45 @@ def asking(**values: Any) -> ListQuery:
 
 def drawn(store: EventStore, **asked_for: Any) -> str:
     """The part of the page that refreshes."""
-    asked = asking(**asked_for)
-    listing = read_listing(store, asked, asked.filter)
+    return _render("dispatches/list.html", _values(store, asking(**asked_for)))
+
+
+def whole_page(store: EventStore) -> str:
+    """The page without a filter."""
+    asked = asking()
+    rest = {
+        "models": ["churn"],
+        "states": get_args(State),
+        "origins": get_args(Origin),
+        "is_known": True,
+        "charts": [],
+        "mark": None,
+        "fragment": asked.link("dispatches", part="list"),
+        "export": asked.export_link,
+        "reset": "dispatches",
+        "every_s": 30,
+    }
+    return _render("dispatches/page.html", _values(store, asked) | rest)
+
+
+def _render(template: str, values: dict[str, Any]) -> str:
     scope = {"type": "http", "path": "/dispatches", "root_path": "", "headers": [], "query_string": b""}
-    answer = Pages().render(
-        Request(scope),
-        "dispatches/list.html",
-        asked=asked,
-        now=START + timedelta(days=1),
-        listing=listing,
-        columns=columns_of(asked),
-        rows=[present_line(timed) for timed in listing.lines],
-        is_busy=False,
-        reason="There are no dispatches yet.",
-        count=count_words(partial(store.count, at_most=10_001), asked.filter),
-        with_showroom=asked.link("dispatches", origin="all"),
-    )
-    return bytes(answer.body).decode()
+    return bytes(Pages().render(Request(scope), template, **values).body).decode()
+
+
+def _values(store: EventStore, asked: ListQuery) -> dict[str, Any]:
+    listing = read_listing(store, asked, asked.filter)
+    return {
+        "asked": asked,
+        "now": START + timedelta(days=1),
+        "listing": listing,
+        "columns": columns_of(asked),
+        "rows": [present_line(timed) for timed in listing.lines],
+        "is_busy": False,
+        "reason": "There are no dispatches yet.",
+        "count": count_words(partial(store.count, at_most=10_001), asked.filter),
+        "with_showroom": asked.link("dispatches", origin="all"),
+    }
 
 
 def shown(page: str) -> list[str]:
@@ -231,19 +253,9 @@ WIDE = {
 }
 
 
-@contextlib.contextmanager
-def opened(browser: Browser, html: str, width: int) -> Iterator[Page]:
-    """A part of the page with its style sheets, and nothing else."""
-    css = "".join(Pages().assets[name].read_text() for name in ("mlops.css", "dispatches/dispatches.css"))
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    page.set_content(f'<!doctype html><style>{css}</style><main><section id="list">{html}</section></main>')
-    yield page
-    page.close()
-
-
 def test_no_column_is_hidden_at_1200_pixels(store: EventStore, fill: Fill, browser: Browser) -> None:
     fill(WIDE, {**WIDE, "state": "failed", "error": "no route to host " * 20})
-    with opened(browser, drawn(store), 1200 - 70) as page:  # beside Airflow's navigation
+    with drawn_page(browser, whole_page(store), width=1200 - 70) as page:  # beside Airflow's navigation
         table = page.locator(".table")
         assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
         assert page.locator("thead th").last.inner_text() == "Airflow"
@@ -251,7 +263,7 @@ def test_no_column_is_hidden_at_1200_pixels(store: EventStore, fill: Fill, brows
 
 def test_a_dispatch_is_a_card_on_a_phone(store: EventStore, fill: Fill, browser: Browser) -> None:
     fill({}, WIDE)
-    with opened(browser, drawn(store), 400) as page:
+    with drawn_page(browser, whole_page(store), width=400) as page:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         card = page.locator("tbody tr").first
         for cell in card.locator("td").all():
@@ -264,6 +276,18 @@ def test_a_dispatch_is_a_card_on_a_phone(store: EventStore, fill: Fill, browser:
         assert label == '"Collected"'
         assert page.get_by_role("table").count() == 1  # for screen readers it is a table all the same
         assert page.get_by_role("columnheader").count() == 11
+
+
+@pytest.mark.parametrize("width", [1300, 700, 400])
+def test_nothing_moves_while_the_list_loads(
+    store: EventStore, fill: Fill, browser: Browser, width: int
+) -> None:
+    fill(WIDE, {}, {**WIDE, "state": "failed", "error": "no route to host"})
+    with drawn_page(browser, whole_page(store), width=width) as page:
+        assert page.locator("tbody tr").count() == 4
+        assert page.evaluate("shifts") == []
+        assert page.locator("time[data-ago]").first.inner_text() == "22 h ago"
+        assert "2026" in str(page.locator("time[data-ago]").first.get_attribute("title"))
 
 
 def test_links_carry_the_filter_the_order_and_nothing_that_is_usual() -> None:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 from starlette.requests import Request
 
 from mlops_plugin.monitoring.model_state import ModelWord
 from mlops_plugin.web.monitor.listing import MonitorQuery, shown_values
 from mlops_plugin.web.monitor.records import LastDispatch, ModelStatus, MonitorStatus, ProbeStatus
 from mlops_plugin.web.pages import Pages
+from web.conftest import drawn_page
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -145,33 +146,34 @@ def test_without_models_the_page_says_where_they_come_from() -> None:
     assert 'id="choose"' not in page
 
 
-def opened(browser: Browser, html: str, width: int) -> Page:
-    """The page with its style sheets, and nothing else."""
-    css = "".join(Pages().assets[name].read_text() for name in ("mlops.css", "monitor/monitor.css"))
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    page.set_content(html.replace("</head>", f"<style>{css}</style></head>"))
-    return page
-
-
 def test_columns_keep_their_places_whatever_a_refresh_brings(browser: Browser) -> None:
     long = model("churn", "running", hours=1, why="running for 3 min; try 2 of 3 of collect, after: " * 9)
     places = []
     for models in ([model("churn")], [long]):
-        page = opened(browser, drawn(models), 1130)
-        places.append([head.bounding_box()["x"] for head in page.locator(".of-models th[scope=col]").all()])  # type: ignore[index]
-        assert page.locator(".table").first.evaluate("table => table.scrollWidth <= table.clientWidth")
-        page.close()
+        with drawn_page(browser, drawn(models), width=1130) as page:
+            heads = page.locator(".of-models th[scope=col]").all()
+            places.append([head.evaluate("head => head.getBoundingClientRect().x") for head in heads])
+            fits = "table => table.scrollWidth <= table.clientWidth"
+            assert page.locator(".table").first.evaluate(fits)
     assert places[0] == places[1]
 
 
 def test_the_switch_is_in_view_on_a_phone(browser: Browser) -> None:
-    page = opened(browser, drawn([model("a_model_with_quite_a_long_name_as_teams_like_them", hours=1)]), 400)
-    card = page.locator(".of-models tbody tr").bounding_box()
-    switch = page.get_by_role("switch").bounding_box()
-    assert card is not None
-    assert switch is not None
-    assert card["x"] < switch["x"] < switch["x"] + switch["width"] < card["x"] + card["width"] <= 400
-    assert switch["y"] - card["y"] < 20
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.screenshot(path="/tmp/farm/pages_mon400.png", full_page=True)
-    page.close()
+    models = [model("a_model_with_quite_a_long_name_as_teams_like_them", hours=1)]
+    with drawn_page(browser, drawn(models), width=400) as page:
+        card = page.locator(".of-models tbody tr").bounding_box()
+        switch = page.get_by_role("switch").bounding_box()
+        assert card is not None
+        assert switch is not None
+        assert card["x"] < switch["x"] < switch["x"] + switch["width"] < card["x"] + card["width"] <= 400
+        assert switch["y"] - card["y"] < 20
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [1300, 700, 400])
+def test_nothing_moves_while_the_monitor_loads(browser: Browser, width: int) -> None:
+    hosts = [host("a.example", "up"), host("b.example", "down")]
+    with drawn_page(browser, drawn(MODELS, hosts, group="tag"), width=width) as page:
+        assert page.evaluate("shifts") == []
+        page.evaluate("document.querySelector('.summary').style.marginTop = '90px'")
+        page.wait_for_function("shifts.length > 0")  # what moves is seen
