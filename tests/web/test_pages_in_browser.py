@@ -236,6 +236,7 @@ PAGES: dict[str, Callable[[Visit], Page]] = {
     "dispatches": _open("dispatches"),
     "dispatches, none": _open("dispatches?model=churn&state=succeeded&origin=backfill"),
     "dispatches, pages": _open("dispatches?limit=2"),
+    "dispatches, sorted": _open("dispatches?sort=duration&descending=true&origin=all"),
     "dispatches of a model": _open("dispatches?model=churn"),
     "history": _open("dispatches?model=churn&tab=dag"),
     "dispatch that succeeded": lambda visit: _unfold(visit.go(f"dispatches/{visit.scene.succeeded}")),
@@ -243,6 +244,8 @@ PAGES: dict[str, Callable[[Visit], Page]] = {
     "dispatch that runs": _open(f"dispatches/of-run?dag_id=churn&run_id={quote(RUN)}"),
     "no dispatch yet": _open("dispatches/of-run?dag_id=churn&run_id=later"),
     "monitor": _watch,
+    "monitor, grouped": _open("monitor?group=tag&sort=state"),
+    "monitor, none found": _open("monitor?search=nothing like it"),
     "history of a target": _open("monitor/history?target=event store"),
     "history of a model": _open("monitor/history?target=model churn"),
 }
