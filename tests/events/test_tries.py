@@ -38,6 +38,21 @@ CLEARED = [
         (BEGUN, 0.0),
         (RETRIED, 300.0),
         (CLEARED, 90_001.0),
+        # the steps after a clear wait for a worker, not for a try
+        (
+            [
+                *BEGUN,
+                at(2, "collect", "succeeded"),
+                at(3, "infer", "started"),
+                at(4, "infer", "failed"),
+                at(4, None, "failed"),
+                at(14, None, "started"),
+                at(14, "collect", "started", 2),
+                at(15, "collect", "succeeded", 2),
+                at(75, "infer", "started", 2),
+            ],
+            10.0,
+        ),
         # a worker that is awaited between two steps is no try that is awaited
         ([*BEGUN, at(2, "collect", "succeeded"), at(60, "log", "started")], 0.0),
         # one partition waits while another works: idle is only the time after that

@@ -105,6 +105,12 @@ ROLLED = {
             "the last run was due 3 h ago, nothing",
         ),
         ({**ROLLED, "last_run_after": ago(hours=3), "resumed_at": ago(minutes=1)}, LAST, "ok", None),
+        (
+            {**ROLLED, "last_run_after": ago(hours=9), "resumed_at": ago(hours=2)},
+            LAST,
+            "missed",
+            "resumed 2 h ago, nothing",
+        ),
         ({**ROLLED, "last_run_after": ago(hours=3), "last_run_state": "queued"}, LAST, "late", None),
         ({**ROLLED, "last_run_after": ago(hours=3), "is_paused": True}, LAST, "paused", None),
         ({**ROLLED, "last_run_after": ago(hours=3), "next_run_after": ago(minutes=-1)}, LAST, "ok", None),

@@ -63,7 +63,9 @@ def idle_seconds(moments: Sequence[Moment | EventRecord], until: datetime | None
     idle, since = 0.0, None
     for moment in moments:
         if moment.step is None:
-            if moment.kind != "started":  # closed; a run that is cleared opens it again
+            if moment.kind == "started":  # of a cleared run: nothing is awaited but its first step
+                failed.clear()
+            else:
                 running.clear()
                 since = since or moment.at
             continue

@@ -172,15 +172,14 @@ def _missed_before(
     one period before it is due: if the last run was due before that, the time in between had no run.
     """
     last, start = dag.last_run_after, dag.next_data_interval_start
-    if period is None or last is None or start is None or last >= start:
+    if period is None or last is None or start is None:
         return None
+    since, began = last, "the last run was due"
     if dag.resumed_at is not None and dag.resumed_at > last:
-        return None  # it was paused in between
-    if now - last <= period + late_after:
+        since, began = dag.resumed_at, "resumed"
+    if since >= start or now - since <= period + late_after:
         return None
-    return ModelState(
-        "missed", f"the last run was due {format_period(now - last)} ago, nothing has started since"
-    )
+    return ModelState("missed", f"{began} {format_period(now - since)} ago, nothing has started since")
 
 
 def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:

@@ -22,12 +22,12 @@ _LONGEST_IN_DAYS = 60  # beyond, ticks stand at the beginnings of months
 
 def number_ticks(low: float, high: float) -> list[float]:
     """Round numbers that enclose the range, 0 among them if it is inside."""
-    return _ticks(low, high, _decimal_step((high / 2 - low / 2) / _MOST * 2))
+    return _ticks(low, high, _decimal_step(_least_step(low, high)))
 
 
 def duration_ticks(low: float, high: float) -> list[float]:
     """The same for seconds: 0, 5 min, 10 min rather than 0, 200 s, 400 s."""
-    least = (high - low) / _MOST
+    least = _least_step(low, high)
     if least < 1 or least > _CLOCK_STEPS[-1]:
         days = _DAY if least > _CLOCK_STEPS[-1] else 1
         return _ticks(low, high, _decimal_step(least / days) * days)
@@ -60,7 +60,7 @@ def tick_words(ticks: Sequence[datetime]) -> list[str]:
         return [f"{tick:%b %Y}" for tick in ticks]
     if step >= _DAY:
         return [f"{tick:%b} {tick.day}" for tick in ticks]
-    clock = "%H:%M:%S" if step and step < _MINUTE else "%H:%M"
+    clock = "%H:%M:%S" if any(tick.second for tick in ticks) else "%H:%M"
     words, day = [], None
     for tick in ticks:
         is_new_day, day = tick.date() != day, tick.date()
@@ -74,6 +74,11 @@ def _month_ticks(start: datetime, end: datetime, at_most: int) -> list[datetime]
     months = range(-(-first // step) * step, last + 1, step)
     ticks = (datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in months if month >= 12)
     return [tick for tick in ticks if start <= tick <= end]
+
+
+def _least_step(low: float, high: float) -> float:
+    # In halves: the range of two huge numbers would be infinite.
+    return (high / 2 - low / 2) / _MOST * 2
 
 
 def _decimal_step(least: float) -> float:

@@ -78,21 +78,33 @@
     }
   }
 
+  // Said to people who do not see what changed beside a button.
+  function say(words) {
+    let place = document.getElementById("said");
+    if (!place) {
+      place = Object.assign(document.createElement("p"), { id: "said", className: "visually-hidden" });
+      place.setAttribute("role", "status");
+      document.body.append(place);
+    }
+    place.textContent = words;
+  }
+
   async function copy(button) {
     const source = document.getElementById(button.dataset.copy);
     const text = source.textContent.trim();
+    const show = (words) => { button.textContent = words; say(words); };
     try {
       await navigator.clipboard.writeText(text);
     } catch {
       // Without HTTPS there is no clipboard: the old way, from a selection.
       getSelection().selectAllChildren(source);
       if (!document.execCommand("copy")) {
-        button.textContent = "Selected: press Ctrl+C";
+        show("Selected: press Ctrl+C");
         return;
       }
     }
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    show("Copied");
+    setTimeout(() => { button.textContent = "Copy"; say(""); }, 2000);
   }
 
   document.addEventListener("click", (event) => {
@@ -178,9 +190,12 @@
   }
 
   async function refresh(section) {
+    const asked = section.dataset.refresh;
     try {
-      const response = await request(section.dataset.refresh, { headers: { Accept: "text/html" } });
-      replace(section, await response.text());
+      const response = await request(asked, { headers: { Accept: "text/html" } });
+      const html = await response.text();
+      // Something else was asked for meanwhile: its answer is the one to show.
+      if (asked === section.dataset.refresh) replace(section, html);
       showLost(null);
       return true;
     } catch (error) {

@@ -75,7 +75,7 @@
   }
 
   // Airflow's REST API, with the user's permissions; Airflow writes its audit log.
-  async function ask(button, method, path, body, done) {
+  async function ask(button, method, path, body, done, { isFollowed = false } = {}) {
     button.disabled = true;
     notify("refused", "");
     try {
@@ -83,7 +83,7 @@
         method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
       });
       const { dag_run_id: run } = await answer.json();
-      announce(done, run ? mlops.airflow(`${path}/${encodeURIComponent(run)}`) : null);
+      announce(done, run && isFollowed ? mlops.airflow(`${path}/${encodeURIComponent(run)}`) : null);
     } catch (error) {
       announce("", null);
       notify("refused", error);
@@ -105,7 +105,8 @@
       const dag = encodeURIComponent(button.dataset.trigger);
       const isActive = button.closest("tr").querySelector("[role=switch]").getAttribute("aria-checked") === "true";
       ask(button, "POST", `api/v2/dags/${dag}/dagRuns`, { logical_date: null },
-        `${button.dataset.trigger} ${isActive ? "is being dispatched" : "is paused: it will be dispatched when you resume it"}.`);
+        `${button.dataset.trigger} ${isActive ? "is being dispatched" : "is paused: it will be dispatched when you resume it"}.`,
+        { isFollowed: isActive });
     }
   });
 
