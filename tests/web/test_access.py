@@ -215,6 +215,12 @@ def test_each_role_may_do_what_the_table_says(door: Door, action: Action, way: s
         assert answer.status == expected, (who, answer.text[-500:])
 
 
+def test_who_may_not_run_a_model_is_told_beside_its_button(door: Door) -> None:
+    for who in SEES:
+        page = door.clients["token"][who].page("showroom/churn").text
+        assert ('id="may-not-run"' in page) is (who not in ACTS), who
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -46,7 +46,7 @@ def test_models_are_listed_and_found(client: Client) -> None:
 def test_cases_are_shown_key_first(client: Client) -> None:
     page = client.page("showroom/churn")
     assert page.status == 200
-    assert page.text.count('type="checkbox"') == 5
+    assert page.text.count('type="checkbox" name="key"') == 5
     assert page.text.index(">key<") < page.text.index("sort=a")
     found = client.get(f"{MODEL}/cases?page_rows=2&sort=id&descending=true").json
     assert [row["id"] for row in found["rows"]] == [5, 4]

@@ -45,6 +45,21 @@ def test_a_run_shows_its_steps_and_its_result(page: Page) -> None:
         assert [row["id"] for row in csv.DictReader(file)] == ["2", "4"]
 
 
+def test_cases_are_chosen_by_row_by_range_and_all_at_once(page: Page) -> None:
+    page.goto("/mlops/showroom/churn")
+    chosen, case = page.locator("#chosen"), page.get_by_role("checkbox", name="Choose case")
+    page.get_by_role("cell", name="2", exact=True).first.click()
+    expect(case.nth(1)).to_be_checked()
+    page.get_by_role("row").nth(4).click(modifiers=["Shift"])
+    expect(chosen).to_have_text("3 chosen")
+    case.nth(2).uncheck()
+    expect(chosen).to_have_text("2 chosen")
+    page.get_by_role("checkbox", name="Choose all cases of this page").check()
+    expect(chosen).to_have_text("5 chosen")
+    page.set_viewport_size({"width": 700, "height": 320})
+    expect(page.get_by_role("button", name="Run the chosen cases")).to_be_in_viewport()
+
+
 def test_from_a_result_to_why_and_to_what_if(page: Page) -> None:
     frame = _showroom(page)
     frame.get_by_role("checkbox", name="Choose case 3").check()

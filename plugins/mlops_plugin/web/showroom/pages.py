@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.serving.cases import CaseView
-from mlops_plugin.web.access import reads
+from mlops_plugin.web.access import may_use, reads
 from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.shared_site import SiteDep
@@ -56,7 +56,7 @@ def _matches(search: str, model: ModelConfig) -> bool:
 @router.get("/{name}", response_class=HTMLResponse)
 def cases_page(
     request: Request,
-    site: SiteDep,
+    seen: VisibleDep,
     model: Model,
     search: Search = "",
     sort: ColumnName | None = None,
@@ -65,6 +65,7 @@ def cases_page(
     before: KeyText = "",
 ) -> HTMLResponse:
     view = CaseView(search, sort or None, descending, place_of(after, before))
+    site = seen.site
     pool = site.model_pool()
     table, problem, status = None, None, 200
     headers: dict[str, str] = {}
@@ -85,6 +86,7 @@ def cases_page(
         problem=problem,
         loading=pool.loading(model),
         steps=list(STEP_WORDS.items()),
+        may_run=may_use(seen.rights.user, "Showroom") and seen.rights.may_trigger(model.name),
     )
     page.headers.update(headers)
     return page

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+from markupsafe import Markup
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.formatting import format_share, format_value
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.explanation import Explanation
 from mlops_plugin.serving.run import Rejection, Shown
+from mlops_plugin.web import svg
 from mlops_plugin.web.showroom.picture import data_uri
+from mlops_plugin.web.showroom.verdict import agrees
 
 REJECTED = "rejected"  # instead of a prediction
 # A spreadsheet runs text that starts with these.
@@ -26,7 +29,7 @@ _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True)
 class Bar:
-    """A probability, or what a feature contributes; `share` is 0 to 1."""
+    """A probability; `share` is 0 to 1."""
 
     label: str
     share: float
@@ -49,6 +52,18 @@ class Outcome:
     changes: tuple[tuple[str, str, str], ...] = ()  # what-if: column, was, is
     was: str | None = None  # what-if: the prediction before
     rejections: tuple[str, ...] = ()  # why there is no prediction
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What one feature contributes, as words and as a bar."""
+
+    feature: str
+    value: str
+    reference: str
+    effect: str
+    amount: str
+    bar: Markup
 
 
 def outcomes(
@@ -112,9 +127,7 @@ def _outcome(
         key=lambda bar: bar.share,
         reverse=True,
     )
-    truth_column = model.showroom.truth
-    has_truth = truth_column is not None and row.get(truth_column) is not None
-    truth = row[truth_column] if has_truth and truth_column else None
+    truth = None if model.showroom.truth is None else row.get(model.showroom.truth)
     key = tuple(row.get(name) for name in model.key)
     image = model.showroom.image
     pixels = [row.get(name) for name in features]
@@ -128,8 +141,8 @@ def _outcome(
             if name not in chances and name != "prediction"
         ),
         bars=tuple(bars),
-        truth=format_value(truth) if has_truth else None,
-        agrees=_agrees(answer.get("prediction"), truth) if has_truth and chances else None,
+        truth=None if truth is None else format_value(truth),
+        agrees=agrees(answered, truth),
         picture=data_uri(pixels, image.width, image.height) if image else None,
     )
 
@@ -144,26 +157,35 @@ def _probability(name: str, value: float | None, before: float | None) -> Bar:
     return Bar(name.removeprefix("probability_"), share, format_share(share), was)
 
 
-def _agrees(prediction: Any, truth: Any) -> bool:
-    # A label may be stored as 1, 1.0 or '1'.
-    if isinstance(prediction, int | float) and isinstance(truth, int | float):
-        return prediction == truth
-    return str(prediction) == str(truth)
-
-
-def reasons(found: Explanation) -> list[tuple[str, str, str, str, Bar]]:
-    """Rows of the table of reasons: feature, value, reference, direction and bar."""
+def reasons(found: Explanation) -> list[Reason]:
+    """The lines of the table of reasons."""
     greatest = max((abs(one.amount or 0.0) for one in found.contributions), default=0.0) or 1.0
     return [
-        (
+        Reason(
             one.feature,
             format_value(one.value),
             format_value(one.reference),
             _effect(one.amount),
-            Bar(one.feature, abs(one.amount or 0.0) / greatest, _signed(one.amount)),
+            _signed(one.amount),
+            _diverging((one.amount or 0.0) / greatest),
         )
         for one in found.contributions
     ]
+
+
+def _diverging(share: float) -> Markup:
+    """A bar from the middle: to the right if the feature raises the outcome, to the left if it lowers it."""
+    half, height = 100, 14
+    length = abs(share) * half
+    look, x = ("raises", half) if share >= 0 else ("lowers", half - length)
+    return svg.element(
+        "svg",
+        svg.rectangle(look, x, 2, length, height - 4),
+        svg.upright("grid", half, 0, height),
+        class_="diverging",
+        viewBox=f"0 0 {2 * half} {height}",
+        aria_hidden="true",  # the number and the word beside it say the same
+    )
 
 
 def _effect(amount: float | None) -> str:
@@ -173,7 +195,7 @@ def _effect(amount: float | None) -> str:
 
 
 def _signed(amount: float | None) -> str:
-    return "" if amount is None else f"{amount:+.4g}"
+    return "" if amount is None else f"{'-' if amount < 0 else '+'}{format_value(abs(amount))}"
 
 
 def key_json(key: tuple[Any, ...]) -> str:

@@ -23,6 +23,7 @@ from mlops_plugin.web.pages import address, pages
 from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom.results import csv_uri, curl_command, outcomes
 from mlops_plugin.web.showroom.steps import ended_steps, step_text
+from mlops_plugin.web.showroom.verdict import judge
 
 router = APIRouter(prefix="/showroom/{name}", include_in_schema=False)
 _log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ def _result_html(
             "shown": result,
             "results": outcomes(model, result, features, is_what_if=bool(wanted.changes)),
             "csv": csv_uri(result, model),
+            "verdict": None if wanted.changes else judge(result, model.showroom.truth),
         }
     asked: dict[str, Any] = {"keys": [list(key) for key in wanted.keys]}
     if wanted.changes:

@@ -7,17 +7,40 @@ document.addEventListener("DOMContentLoaded", () => {
   const progress = document.getElementById("progress");
   const result = document.getElementById("result");
   if (form && steps) form.addEventListener("submit", run);
-  if (form) {
+  const boxes = form ? [...form.querySelectorAll("input[name=key][type=checkbox]")] : [];
+  const all = document.getElementById("all");
+  if (boxes.length) {
+    form.addEventListener("click", choose);
     form.addEventListener("change", count);
     form.addEventListener("reset", () => setTimeout(count));
     count();
   }
 
   function count() {
-    const chosen = document.getElementById("chosen");
-    if (!chosen) return;
-    const number = form.querySelectorAll("input[name=key]:checked").length;
-    chosen.textContent = number ? `${number} chosen` : "choose one or more cases";
+    const number = boxes.filter((box) => box.checked).length;
+    document.getElementById("chosen").textContent = number ? `${number} chosen` : "choose one or more cases";
+    all.checked = number === boxes.length;
+    all.indeterminate = number > 0 && number < boxes.length;
+  }
+
+  // A click anywhere in a row chooses its case; with Shift, all cases from the last click to this one.
+  let last = null;
+  function choose(event) {
+    if (event.target === all) {
+      for (const box of boxes) box.checked = all.checked;
+      return;
+    }
+    const box = event.target.closest("tbody tr")?.querySelector("input[name=key]");
+    if (!box || event.target.closest("a, button")) return;
+    if (!event.shiftKey && String(getSelection())) return; // text was selected to be copied
+    if (event.target !== box) box.checked = !box.checked;
+    if (event.shiftKey && last) {
+      const [from, to] = [boxes.indexOf(last), boxes.indexOf(box)].sort((a, b) => a - b);
+      for (const each of boxes.slice(from, to + 1)) each.checked = box.checked;
+      getSelection().removeAllRanges();
+    }
+    last = box;
+    count();
   }
 
   function show(step, state, text) {
@@ -36,8 +59,13 @@ document.addEventListener("DOMContentLoaded", () => {
       for (const link of result.querySelectorAll("a[data-path]")) link.href = mlops.url(link.dataset.path);
       for (const ask of result.querySelectorAll("form[data-path]")) ask.action = mlops.url(ask.dataset.path);
       result.focus({ preventScroll: true });
-      result.scrollIntoView({ block: "nearest" });
+      bringIntoView();
     }
+  }
+
+  function bringIntoView() {
+    const { top, height } = result.getBoundingClientRect();
+    if (top < 0 || top + Math.min(height, 200) > innerHeight) result.scrollIntoView({ block: "start" });
   }
 
   function showError(error) {
@@ -47,15 +75,16 @@ document.addEventListener("DOMContentLoaded", () => {
     mlops.explain(notice, error);
     result.replaceChildren(notice);
     progress.textContent = "";
+    bringIntoView();
   }
 
   async function run(event) {
     event.preventDefault();
     const button = form.querySelector("button.primary");
     if (button.disabled) return;
-    if (form.querySelector("input[type=checkbox]") && !form.querySelector("input[name=key]:checked")) {
+    if (boxes.length && !boxes.some((box) => box.checked)) {
       showError(new Error("Choose at least one case."));
-      form.querySelector("input[type=checkbox]").focus();
+      boxes[0].focus({ preventScroll: true });
       return;
     }
     button.disabled = true;

@@ -1,0 +1,110 @@
+"""How right a run was: how many classes agree with the truth, or how far numbers are from it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from mlops_plugin.formatting import format_number
+from mlops_plugin.serving.run import Shown
+
+_MANY = 10  # cases; fewer are seen one by one
+_MOST_CLASSES = 20  # a larger table of truth and prediction cannot be read
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many cases of each truth (a row) got each prediction (a column); both in the order of `labels`."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A run in one line, and for many cases of few classes in a table."""
+
+    words: str
+    confusion: Confusion | None = None
+
+
+def agrees(answer: Row | None, truth: Any | None) -> bool | None:
+    """Whether the predicted class is the truth; None without a truth, or if no class was predicted.
+
+    A whole number may be a class or an amount: it is a class if the model gives probabilities, too.
+    """
+    if answer is None or truth is None:
+        return None
+    predicted = answer.get("prediction")
+    is_class = isinstance(predicted, str | bool) or any(name.startswith("probability_") for name in answer)
+    return (_label(predicted) == _label(truth) or str(predicted) == str(truth)) if is_class else None
+
+
+def judge(shown: Shown, truth_column: str | None) -> Verdict | None:
+    """The verdict on a run of several cases; None if none of them can be judged."""
+    if truth_column is None:
+        return None
+    rows, answers = shown.rows.to_pylist(), shown.answers
+    pairs = [(answer, row.get(truth_column)) for row, answer in zip(rows, answers, strict=True)]
+    if len(pairs) < 2:
+        return None
+    judged = [(answer, truth, agrees(answer, truth)) for answer, truth in pairs]
+    classes = [(answer, truth, right) for answer, truth, right in judged if right is not None]
+    errors = [error for answer, truth in pairs if (error := _error(answer, truth)) is not None]
+    count = len(classes) or len(errors)
+    if not count:
+        return None
+    if classes:
+        words = f"{sum(right for *_, right in classes)} of {count} correct"
+    else:
+        cases = "case" if count == 1 else "cases"
+        words = f"mean absolute error {format_number(sum(errors) / count)} over {count} {cases}"
+    rejected = sum(answer is None for answer in answers)
+    left = ((rejected, "rejected"), (len(pairs) - count - rejected, "not judged"))
+    words += "".join(f", {number} {what}" for number, what in left if number)
+    return Verdict(words, _confusion(classes))
+
+
+def _error(answer: Row | None, truth: Any | None) -> float | None:
+    """How far a predicted number is from the truth; None if either is no finite number."""
+    predicted = None if answer is None else answer.get("prediction")
+    if not isinstance(predicted, float) or isinstance(truth, bool):
+        return None
+    if not isinstance(truth, int | float | Decimal) or agrees(answer, truth) is not None:
+        return None
+    error = abs(predicted - float(truth))
+    return error if math.isfinite(error) else None
+
+
+def _confusion(classes: Sequence[tuple[Row | None, Any, bool]]) -> Confusion | None:
+    counts: Counter[tuple[str, str]] = Counter()
+    for answer, truth, right in classes:
+        predicted = _label(answer["prediction"] if answer else None)
+        counts[predicted if right else _label(truth), predicted] += 1
+    labels = tuple(sorted({label for pair in counts for label in pair}, key=_by_number))
+    if len(classes) < _MANY or not 2 <= len(labels) <= _MOST_CLASSES:
+        return None
+    return Confusion(
+        labels, tuple(tuple(counts[truth, predicted] for predicted in labels) for truth in labels)
+    )
+
+
+def _label(value: Any) -> str:
+    """The name of a class, which may be stored as 1, 1.0, true or '1'."""
+    if isinstance(value, bool | float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)
+
+
+def _by_number(label: str) -> tuple[bool, float, str]:
+    """2 before 10, and numbers before words."""
+    try:
+        return False, float(label), label
+    except ValueError:
+        return True, 0.0, label
