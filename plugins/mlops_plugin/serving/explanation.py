@@ -21,14 +21,20 @@ from mlops_plugin.pipeline.validation.baseline import Baseline
 from mlops_plugin.pipeline.validation.baseline_making import find_baseline
 from mlops_plugin.serving.cases import Cases
 
+_MOST_CHOICES = 100  # values of a feature; a longer list is no help
+
 
 @dataclass(frozen=True)
 class Usual:
-    """A feature among known rows: `reference` is a number's median or another type's commonest value."""
+    """A feature among known rows: `reference` is a number's median or another type's commonest value.
+
+    `choices`: all values of a feature that is no number, the commonest first; empty if there are too many.
+    """
 
     reference: Any
     least: Any
     greatest: Any
+    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,9 @@ def usual_of_baseline(baseline: Baseline, columns: pa.Schema) -> dict[str, Usual
         if pa.types.is_integer(columns.field(name).type):
             reference = round(reference)  # of two middle values the median is between them
         with contextlib.suppress(pa.ArrowException, ValueError, TypeError):
-            usual[name] = Usual(pa.scalar(reference, columns.field(name).type).as_py(), found.min, found.max)
+            typed = pa.scalar(reference, columns.field(name).type).as_py()
+            choices = [value for value, _ in found.categories or ()] if isinstance(typed, str | bool) else []
+            usual[name] = Usual(typed, found.min, found.max, _if_few(choices))
     return usual
 
 
@@ -158,5 +166,10 @@ def _usual(column: pa.ChunkedArray) -> Usual:
         ordered = present.take(pc.array_sort_indices(present))
         # The lower of two middle values: it occurs, and has the column's type.
         return Usual(ordered[(len(ordered) - 1) // 2].as_py(), ordered[0].as_py(), ordered[-1].as_py())
-    commonest = pc.mode(pc.dictionary_encode(present).combine_chunks().indices)[0]["mode"].as_py()
-    return Usual(pc.unique(present)[commonest].as_py(), None, None)
+    counted = sorted(present.value_counts().to_pylist(), key=lambda one: -one["counts"])
+    values = [one["values"] for one in counted]
+    return Usual(values[0], None, None, _if_few(values) if isinstance(values[0], str | bool) else ())
+
+
+def _if_few(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(values) if len(values) <= _MOST_CHOICES else ()

@@ -6,8 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from mlops_plugin.formatting import format_value
-from mlops_plugin.serving.case_values import text_of
-from mlops_plugin.serving.explanation import Usual, explain, references_of
+from mlops_plugin.serving.explanation import explain, references_of
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates
 from mlops_plugin.web.pages import pages
@@ -16,6 +15,7 @@ from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep, key_of, shown_key
 from mlops_plugin.web.showroom.results import reasons
 from mlops_plugin.web.showroom.steps import STEP_WORDS
+from mlops_plugin.web.showroom.what_if_fields import field_of
 from mlops_plugin.web.well_formed import KeyText
 
 # These run the model, so reading is not enough.
@@ -31,16 +31,7 @@ def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: Key
             references = references_of(model, runtime, cases)
     usual = references.usual
     values = row.to_pylist()[0]
-    fields = [
-        {
-            "name": name,
-            "value": text_of(values.get(name)),
-            "usual": usual.get(name),
-            "hint": _hint(usual, name),
-        }
-        for name in features
-        if name in values
-    ]
+    fields = [field_of(name, values[name], usual.get(name)) for name in features if name in values]
     image = model.showroom.image
     picture = data_uri([values.get(name) for name in features], image.width, image.height) if image else None
     return pages(request).render(
@@ -77,13 +68,3 @@ def why_page(
         references=shown.references,
         dispatch_id=shown.dispatch_id,
     )
-
-
-def _hint(usual: dict[str, Usual], name: str) -> str:
-    found = usual.get(name)
-    if found is None or found.reference is None:
-        return "usual value unknown"
-    if found.least is None:
-        return f"most common: {format_value(found.reference)}"
-    usual_range = f"{format_value(found.least)} to {format_value(found.greatest)}"
-    return f"median {format_value(found.reference)}, {usual_range}"

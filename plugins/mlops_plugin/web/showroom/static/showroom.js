@@ -43,6 +43,30 @@ document.addEventListener("DOMContentLoaded", () => {
     count();
   }
 
+  // A slider and its field say the same; outside of the range that is known, the page says so.
+  for (const slider of document.querySelectorAll("input[type=range][data-of]")) {
+    const field = document.getElementById(slider.dataset.of);
+    const outside = document.getElementById(slider.dataset.of.replace("feature", "outside"));
+    const check = () => {
+      const value = Number(field.value);
+      const isOutside = field.value.trim() !== ""
+        && (value < Number(slider.dataset.least) || value > Number(slider.dataset.greatest));
+      outside.textContent = isOutside ? "outside of the known range" : "";
+    };
+    const follow = () => {
+      if (field.value.trim() !== "") slider.value = field.value;
+      check();
+    };
+    slider.addEventListener("input", () => {
+      // Without the last digits of a sum of steps; field by field in the column's own notation.
+      field.value = String(Number(Number(slider.value).toPrecision(12)));
+      check();
+    });
+    field.addEventListener("input", follow);
+    form.addEventListener("reset", () => setTimeout(follow));
+    follow();
+  }
+
   function show(step, state, text) {
     const item = steps.querySelector(`[data-step="${step}"]`);
     item.dataset.state = state;

@@ -1,0 +1,67 @@
+"""The fields of What if: a feature of a case with a slider over its known range, or with its known values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from mlops_plugin.formatting import format_value
+from mlops_plugin.serving.case_values import text_of
+from mlops_plugin.serving.explanation import Usual
+
+_SLIDER_STEPS = 100  # at least; a step is a power of ten
+
+
+@dataclass(frozen=True)
+class Slider:
+    """The range of a number, in round steps that reach past both of its ends."""
+
+    least: float
+    greatest: float
+    step: float
+    start: float
+    # As they are: beyond them the model has seen nothing.
+    known_least: float
+    known_greatest: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """A feature that can be changed: by a slider if `slider` has its range, or by one of `choices`."""
+
+    name: str
+    value: str
+    hint: str
+    slider: Slider | None = None
+    choices: tuple[str, ...] = ()
+
+
+def field_of(name: str, value: Any, usual: Usual | None) -> Field:
+    """What a form offers for a feature of a case."""
+    if usual is None or usual.reference is None:
+        return Field(name, text_of(value), "usual value unknown")
+    if usual.least is None:
+        choices = tuple(map(text_of, usual.choices))
+        return Field(name, text_of(value), f"most common: {format_value(usual.reference)}", None, choices)
+    usual_range = f"{format_value(usual.least)} to {format_value(usual.greatest)}"
+    hint = f"median {format_value(usual.reference)}, {usual_range}"
+    return Field(name, text_of(value), hint, _slider(value, usual))
+
+
+def _slider(value: Any, usual: Usual) -> Slider | None:
+    """None if the range is a single value, or has an end that is no number."""
+    ends = (usual.least, usual.greatest, usual.reference)
+    if not all(isinstance(end, int | float | Decimal) and not isinstance(end, bool) for end in ends):
+        return None
+    least, greatest = float(usual.least), float(usual.greatest)
+    width = greatest - least
+    if not (math.isfinite(width) and width / _SLIDER_STEPS > 0):
+        return None
+    step = 10.0 ** math.floor(math.log10(width / _SLIDER_STEPS))
+    if isinstance(usual.reference, int):
+        step = max(1.0, step)
+    start = value if isinstance(value, int | float | Decimal) else usual.reference
+    first, last = math.floor(least / step) * step, math.ceil(greatest / step) * step
+    return Slider(first, last, step, float(start), least, greatest)
