@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.events.details.milestones import Reconciliation
+from mlops_plugin.events.details.milestones import Reconciliation, TryStart
 from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.events.records import EventRecord, Kind, Step
@@ -24,6 +24,7 @@ from mlops_plugin.web.dispatches.story import (
     RUNNING,
     SUCCEEDED,
     list_tries,
+    step_to_resume,
     summarise_steps,
 )
 from mlops_plugin.web.dispatches.timeline import timeline
@@ -260,6 +261,22 @@ def test_a_killed_try_is_no_running_one() -> None:
     assert [each.outcome for each in retried if each.step == "log"] == [LOST, RUNNING]
     closed = list_tries([*RETRIED, event(60, None, "reconciled", None, details=Reconciliation("failed"))])
     assert closed[-1].outcome == LOST
+
+
+@pytest.mark.parametrize(
+    ("more", "step"),
+    [
+        ([event(8, "log", "succeeded"), event(9, "infer", "failed")], "infer"),
+        ([event(8, None, "reconciled", None, details=Reconciliation("failed"))], "log"),  # it was killed
+        ([event(8, "log", "succeeded"), event(9, "collect", "failed", 3)], None),
+        ([event(8, "log", "succeeded")], None),
+        ([event(8, "log", "failed"), event(9, "infer", "started", details=TryStart(task="dispatch"))], None),
+    ],
+)
+def test_a_failed_dispatch_goes_on_where_the_rows_are_staged(
+    more: list[EventRecord], step: Step | None
+) -> None:
+    assert step_to_resume(list_tries([*RETRIED, *more])) == step
 
 
 def test_timeline_shows_the_last_pass_only() -> None:

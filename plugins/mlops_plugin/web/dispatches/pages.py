@@ -33,7 +33,7 @@ from mlops_plugin.web.dispatches.lines import (
 from mlops_plugin.web.dispatches.listing import ListQuery, columns_of, read_listing
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
-from mlops_plugin.web.dispatches.story import infer_report_of, list_tries, summarise_steps
+from mlops_plugin.web.dispatches.story import infer_report_of, list_tries, step_to_resume, summarise_steps
 from mlops_plugin.web.dispatches.timeline import timeline
 from mlops_plugin.web.pages import pages, url
 from mlops_plugin.web.shared_site import Site
@@ -182,6 +182,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "is_busy": is_busy,
         "now": now,
         "steps": summarise_steps(tries),
+        "resume": step_to_resume(tries) if dispatch.state == "failed" else None,
         "tries": tries,
         "timeline": timeline(tries, now),
         "reasons": report.reasons if report else (),

@@ -102,6 +102,19 @@ def _ended(tries: list[Try], event: EventRecord, number: int, passes: int) -> li
     return [*tries[: open_ones[-1]], ended, *tries[open_ones[-1] + 1 :]]
 
 
+def step_to_resume(tries: Sequence[Try]) -> Step | None:
+    """The first step of a failed dispatch that failed, if clearing it and what follows is enough.
+
+    The rows that `collect` has staged are kept for it. None if `collect` failed itself, or if one task runs
+    all steps: that one begins anew.
+    """
+    last = {each.work: each for each in tries}.values()
+    failed = {each.step for each in last if each.outcome in (FAILED, LOST)}
+    if any(each.task for each in last) or failed & {"plan", "collect"}:
+        return None
+    return next((step for step in STEPS if step in failed), None)
+
+
 @dataclass(frozen=True)
 class StepSummary:
     """One step as its last try left it, its partitions together; `last` is None before the first."""

@@ -56,7 +56,11 @@
     const ask = place.querySelector("[data-ask]");
     const sure = place.querySelector("#sure");
     const notice = document.getElementById("again-notice");
+    const resume = place.querySelector("[data-resume]");
     const show = (open) => {
+      const step = document.querySelector("#story [data-resume]")?.dataset.resume;
+      resume.hidden = !step;
+      resume.querySelector("[data-step]").textContent = step || "";
       sure.hidden = !open;
       ask.setAttribute("aria-expanded", String(open));
       (open ? place.querySelector("[data-yes]") : ask).focus();
@@ -64,7 +68,7 @@
     ask.addEventListener("click", () => show(sure.hidden));
     place.querySelector("[data-no]").addEventListener("click", () => show(false));
     place.addEventListener("keydown", (event) => { if (event.key === "Escape" && !sure.hidden) show(false); });
-    place.querySelector("[data-yes]").addEventListener("click", async () => {
+    const clear = async (isOnlyFailed) => {
       show(false);
       ask.disabled = true;
       // Airflow's API with the user's cookie: Airflow checks their permissions and writes its audit log.
@@ -73,7 +77,7 @@
         await mlops.request(mlops.airflow(`api/v2/dags/${dag}/dagRuns/${run}/clear`), {
           method: "POST",
           headers: { "Content-Type": "application/json" },
-          body: JSON.stringify({ dry_run: false, only_failed: false }),
+          body: JSON.stringify({ dry_run: false, only_failed: isOnlyFailed }),
         });
         styled(notice, "notice-info").textContent = "Airflow is running it again. The steps below update as they start.";
         follow();
@@ -82,7 +86,9 @@
       } finally {
         ask.disabled = false;
       }
-    });
+    };
+    place.querySelector("[data-yes]").addEventListener("click", () => clear(false));
+    resume.addEventListener("click", () => clear(true));
     place.hidden = false;
   }
 
