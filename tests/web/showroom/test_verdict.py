@@ -28,7 +28,7 @@ def run_of(truths: Sequence[Any], predictions: Sequence[Any], *, rejected: Seque
 
 def words_of(shown: Shown) -> str | None:
     verdict = judge(shown, "truth")
-    return verdict and verdict.words
+    return None if verdict is None else verdict.words
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-// For every page: Airflow's theme, times in the user's time zone, links into Airflow, fragments that refresh.
+// For every page: Airflow's theme, times in the time zone chosen in Airflow, links into Airflow, fragments that refresh.
 "use strict";
 
 (() => {
@@ -42,8 +42,31 @@
     });
   }
 
-  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  const toTheMinute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  // The time zone that the user has chosen in Airflow, or the browser's; Airflow's pages keep it under this name.
+  const ZONE_KEY = "timezone";
+  const zone = (() => {
+    try {
+      const chosen = JSON.parse(localStorage.getItem(ZONE_KEY));
+      return new Intl.DateTimeFormat("en", { timeZone: chosen || undefined }).resolvedOptions().timeZone;
+    } catch {
+      return undefined; // nothing that could be read, or no zone
+    }
+  })();
+  window.addEventListener("storage", ({ key }) => { if (key === ZONE_KEY) location.reload(); });
+
+  // As Airflow writes it: 2026-03-01 14:30:00, which is Sweden's way, too.
+  const inZone = (timeStyle) => new Intl.DateTimeFormat("sv-SE", { timeZone: zone, dateStyle: "short", timeStyle });
+  const [exact, toTheMinute] = [inZone("medium"), inZone("short")];
+
+  // What a clock in the zone shows, as a form's field holds it, and the moment when it shows that.
+  const wallTime = (moment) => toTheMinute.format(moment).replace(" ", "T");
+  function momentOf(wall) {
+    const asked = Date.parse(`${wall}Z`);
+    let moment = asked;
+    // Twice: the first guess may lie on the other side of a change of the clocks.
+    for (let n = 0; n < 2; n += 1) moment += asked - Date.parse(`${exact.format(moment).replace(" ", "T")}Z`);
+    return new Date(moment);
+  }
 
   const UNITS = [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]];
 
@@ -226,7 +249,7 @@
   });
 
   window.mlops = {
-    request, refresh, replace, explain,
+    request, refresh, replace, explain, wallTime, momentOf,
     url: (path) => document.body.dataset.root + path,
     airflow: (path) => document.body.dataset.airflow + path,
   };

@@ -7,19 +7,15 @@
 
   // The address holds UTC; the form shows and takes the user's time.
   function useLocalTimes(form) {
-    const pad = (number) => String(number).padStart(2, "0");
     const inputs = [...form.querySelectorAll("input[type=datetime-local]")];
     for (const input of inputs) {
       const moment = new Date(`${input.value}Z`);
-      if (!Number.isNaN(moment.getTime())) {
-        input.value = `${moment.getFullYear()}-${pad(moment.getMonth() + 1)}-${pad(moment.getDate())}`
-          + `T${pad(moment.getHours())}:${pad(moment.getMinutes())}`;
-      }
+      if (!Number.isNaN(moment.getTime())) input.value = mlops.wallTime(moment);
     }
     form.querySelectorAll("[data-zone]").forEach((mark) => mark.remove());
     form.addEventListener("formdata", ({ formData }) => {
       for (const input of inputs) {
-        if (input.value) formData.set(input.name, new Date(input.value).toISOString());
+        if (input.value) formData.set(input.name, mlops.momentOf(input.value).toISOString());
       }
       for (const [name, value] of [...formData]) if (!value) formData.delete(name);
     });
