@@ -215,6 +215,13 @@ def _watch(visit: Visit) -> Page:
     return page
 
 
+def _show_shortcuts(visit: Visit) -> Page:
+    page = visit.go("monitor")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    return page
+
+
 def _open(path: str) -> Callable[[Visit], Page]:
     return lambda visit: _unfold(visit.go(path))
 
@@ -245,6 +252,7 @@ PAGES: dict[str, Callable[[Visit], Page]] = {
     "no dispatch yet": _open("dispatches/of-run?dag_id=churn&run_id=later"),
     "monitor": _watch,
     "monitor, grouped": _open("monitor?group=tag&sort=state"),
+    "shortcuts": _show_shortcuts,
     "monitor, none found": _open("monitor?search=nothing like it"),
     "history of a target": _open("monitor/history?target=event store"),
     "history of a model": _open("monitor/history?target=model churn"),
