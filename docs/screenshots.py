@@ -21,7 +21,7 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 def showroom(frame: FrameLocator) -> None:
     """Two digits, run, with their results in sight."""
-    frame.get_by_role("link", name="Handwritten digits").click()
+    frame.get_by_role("link", name="Handwritten digits", exact=True).click()
     for row in (1, 2, 3):
         frame.get_by_role("checkbox").nth(row).check()
     frame.get_by_role("button", name="Run the chosen cases").click()

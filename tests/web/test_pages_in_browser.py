@@ -390,7 +390,7 @@ def _airflow_notices_nothing(page: Page) -> None:
 
 def test_run_inside_of_airflow_after_the_session_leads_to_the_login_and_back(visit: Visit) -> None:
     frame = visit.inside("/plugin/mlops-showroom", "Showroom")
-    frame.get_by_role("link", name="Churn").click()
+    frame.get_by_role("link", name="Churn", exact=True).click()
     frame.get_by_role("checkbox", name="Choose case 2").check()
     _airflow_notices_nothing(visit.page)
     _sign_out(visit)
@@ -412,7 +412,7 @@ def test_page_that_is_opened_inside_of_airflow_after_the_session_leads_to_the_lo
     frame = visit.inside("/plugin/mlops-showroom", "Showroom")
     _airflow_notices_nothing(visit.page)
     _sign_out(visit)
-    frame.get_by_role("link", name="Churn").click()
+    frame.get_by_role("link", name="Churn", exact=True).click()
     frame.get_by_role("link", name="Sign in").click()
     visit.page.unroute_all(behavior="ignoreErrors")
     _fill_in(frame)

@@ -28,7 +28,8 @@ class Past:
 
 @dataclass(frozen=True)
 class Watch:
-    """The last probes and readings, shared by all requests."""
+    """The last probes and readings, shared by all requests; `last` has each model's last dispatch."""
 
     board: ProbeBoard = field(default_factory=ProbeBoard)
     past: Background[Past] = field(default_factory=Background)
+    last: Background[Mapping[str, DispatchRecord]] = field(default_factory=Background)

@@ -101,7 +101,7 @@ def reads(resource: Resource) -> Any:
 
     # In a thread: some auth managers ask a server.
     def check(user: GetUserDep) -> None:
-        _require(_may_view(user, "GET", resource), f"read {resource}")
+        _require(may_see(user, resource), f"read {resource}")
 
     return Depends(check)
 
@@ -123,6 +123,11 @@ def require_trigger(rights: Rights, model: str) -> None:
 def may_use(user: Any, resource: Resource) -> bool:
     """Whether the user may make something in `resource`, as `creates` asks."""
     return _may_view(user, "POST", resource)
+
+
+def may_see(user: Any, resource: Resource) -> bool:
+    """Whether the user may look at `resource`, as `reads` asks."""
+    return _may_view(user, "GET", resource)
 
 
 def _may_view(user: Any, method: Literal["GET", "POST"], resource: Resource) -> bool:

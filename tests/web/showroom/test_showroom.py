@@ -43,6 +43,17 @@ def test_models_are_listed_and_found(client: Client) -> None:
     assert [model["name"] for model in client.get("api/v1/showroom/models").json] == ["churn"]
 
 
+def test_a_card_says_how_the_last_dispatch_ended(client: Client, web_airflow: RunningAirflow) -> None:
+    with web_airflow.workshop.entered():
+        dispatch = web_airflow.workshop.dispatch()
+        web_airflow.workshop.run(dispatch)
+    link = f'href="dispatches/{dispatch.id}"'
+    web_airflow.wait(lambda: link in client.page("showroom").text, "the dispatch on the card of its model")
+    page = client.page("showroom").text
+    assert re.search(r'badge-ok">succeeded</span> <a ' + link, page)
+    assert 'href="dispatches?model=churn"' in page
+
+
 def test_cases_are_shown_key_first(client: Client) -> None:
     page = client.page("showroom/churn")
     assert page.status == 200

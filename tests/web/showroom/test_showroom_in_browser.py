@@ -26,7 +26,7 @@ def page(web_airflow: RunningAirflow, browser: Browser) -> Iterator[Page]:
 def _showroom(page: Page) -> FrameLocator:
     page.goto("/plugin/mlops-showroom")
     frame = page.frame_locator("iframe")
-    frame.get_by_role("link", name="churn").click()
+    frame.get_by_role("link", name="churn", exact=True).click()
     return frame
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
+from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.serving.cases import CaseView
-from mlops_plugin.web.access import may_use, reads
+from mlops_plugin.web.access import may_see, may_use, reads
 from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.shared_site import SiteDep
+from mlops_plugin.web.shared_site import Site, SiteDep
 from mlops_plugin.web.showroom.cases import present_cases
 from mlops_plugin.web.showroom.request_fields import Model, place_of
 from mlops_plugin.web.showroom.steps import STEP_WORDS
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search
+
+_WAIT_S = 0.25  # how long the list waits for last dispatches
+_READ_TIMEOUT_S = 10.0
 
 router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[reads("Showroom")])
 
@@ -25,6 +33,8 @@ router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[re
 def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTMLResponse:
     models = seen.models
     pool = seen.site.model_pool()
+    sees_dispatches = may_see(seen.rights.user, "Dispatches")
+    last = _last_dispatches(seen.site) if sees_dispatches else {}
     found = [
         {
             "name": model.name,
@@ -32,6 +42,7 @@ def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTML
             "description": model.description,
             "tags": model.tags,
             "loading": pool.loading(model),
+            "last": last.get(model.name),
         }
         for model in models.values()
         if _matches(search, model)
@@ -45,7 +56,18 @@ def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTML
         broken=broken,
         search=search,
         total=len(models),
+        now=datetime.now(UTC),
+        sees_dispatches=sees_dispatches,
     )
+
+
+def _last_dispatches(site: Site) -> Mapping[str, DispatchRecord]:
+    """Of all models, as far as the event store has answered: the page does not wait for it."""
+    store, names = site.event_store(), [*site.loaded().config.models]
+    known = site.watch.last.look(
+        lambda: latest_dispatches(store, names), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S
+    )
+    return known.value or {}
 
 
 def _matches(search: str, model: ModelConfig) -> bool:
