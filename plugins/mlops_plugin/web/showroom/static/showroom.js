@@ -13,6 +13,7 @@ document.addEventListener("DOMContentLoaded", () => {
     form.addEventListener("click", choose);
     form.addEventListener("change", count);
     form.addEventListener("reset", () => setTimeout(count));
+    window.addEventListener("pageshow", count); // the browser has restored what was chosen
     count();
   }
 
