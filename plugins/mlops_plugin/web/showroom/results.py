@@ -184,6 +184,7 @@ def _diverging(share: float) -> Markup:
         svg.upright("grid", half, 0, height),
         class_="diverging",
         viewBox=f"0 0 {2 * half} {height}",
+        preserveAspectRatio="none",
         aria_hidden="true",  # the number and the word beside it say the same
     )
 
