@@ -62,26 +62,6 @@ def test_run_again_from_the_tab_of_a_run(airflow: RunningAirflow, page: Page, ru
     expect(tab.locator("#story .badge").first).to_have_text("succeeded", timeout=SOON_MS)
 
 
-def test_a_failed_run_goes_on_from_the_step_that_failed(
-    airflow: RunningAirflow, page: Page, run_id: str
-) -> None:
-    closed = (
-        "CREATE TRIGGER closed BEFORE INSERT ON churn_predictions BEGIN SELECT RAISE(ABORT, 'closed'); END"
-    )
-    airflow.workshop.in_sink(closed)
-    failed = airflow.trigger("churn")
-    assert airflow.wait_for_run("churn", failed) == "failed"
-    airflow.workshop.in_sink("DROP TRIGGER closed")
-    page.goto(f"/mlops/dispatches/{dispatch_id('churn', failed)}")
-    page.get_by_role("button", name="Run again", exact=True).click()
-    page.get_by_role("button", name="Only from persist on").click()
-    expect(page.get_by_role("status")).to_contain_text("Airflow is running it again")
-    assert airflow.wait_for_run("churn", failed) == "success"
-    events = airflow.workshop.events(dispatch_id("churn", failed))
-    started = [event.step for event in events if event.kind == "started" and event.step]
-    assert started == ["collect", "log", "infer", "persist", "persist"]
-
-
 def test_links_open_in_airflow_itself(page: Page, run_id: str) -> None:
     page.goto("/dags/churn/plugin/mlops-dispatches-of-model")
     tab = page.frame_locator("iframe")
@@ -141,3 +121,23 @@ def test_list_can_be_filtered_without_scripts(
     plain.get_by_role("link", name="Reset").click()
     expect(plain.locator("#list tbody tr").first).to_contain_text("churn")
     context.close()
+
+
+def test_a_failed_run_goes_on_from_the_step_that_failed(
+    airflow: RunningAirflow, page: Page, run_id: str
+) -> None:
+    closed = (
+        "CREATE TRIGGER closed BEFORE INSERT ON churn_predictions BEGIN SELECT RAISE(ABORT, 'closed'); END"
+    )
+    airflow.workshop.in_sink(closed)
+    failed = airflow.trigger("churn")
+    assert airflow.wait_for_run("churn", failed) == "failed"
+    airflow.workshop.in_sink("DROP TRIGGER closed")
+    page.goto(f"/mlops/dispatches/{dispatch_id('churn', failed)}")
+    page.get_by_role("button", name="Run again", exact=True).click()
+    page.get_by_role("button", name="Only from persist on").click()
+    expect(page.get_by_role("status")).to_contain_text("Airflow is running it again")
+    assert airflow.wait_for_run("churn", failed) == "success"
+    events = airflow.workshop.events(dispatch_id("churn", failed))
+    started = [event.step for event in events if event.kind == "started" and event.step]
+    assert started == ["collect", "log", "infer", "persist", "persist"]
