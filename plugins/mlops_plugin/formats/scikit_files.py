@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mlops_plugin.config.schema.artifact import NATIVE_FORMATS
 from mlops_plugin.errors import ArtifactError, UntrustedTypes
-from mlops_plugin.formats.artifact import COMPRESSED, read_verified, refuse_no_model
+from mlops_plugin.formats.artifact import COMPRESSED, format_of, read_verified, refuse_no_model
 from mlops_plugin.formats.boosting import is_bare_xgboost
 from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
 from mlops_plugin.formats.importing.skops_import import import_skops_io
@@ -193,7 +194,9 @@ def _running_sklearn() -> str:
 
 def _other_format(artifact: ArtifactConfig, content: bytes) -> str | None:
     """The format in which a file that cannot be loaded seems to be written."""
-    if content.startswith(b"PK\x03\x04"):
+    if (native := format_of(content)) in NATIVE_FORMATS:
+        found = native
+    elif content.startswith(b"PK\x03\x04"):
         found = "skops"
     elif content.startswith(COMPRESSED) or b"joblib.numpy_pickle" in content:
         found = "joblib"

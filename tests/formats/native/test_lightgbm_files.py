@@ -13,6 +13,7 @@ import pytest
 from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
 
 from mlops_plugin.errors import ArtifactError, FeatureError, GoldenRowMismatch
+from mlops_plugin.formats.artifact import artifact_sha256
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.native_models import (
     NUMBERS,
@@ -227,3 +228,9 @@ def test_what_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.txt").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"model\.txt"):
         load(tmp_path / "model.txt", "lightgbm")
+
+
+def test_a_file_under_the_name_of_another_format_is_told_apart(shop: tuple[Any, Path]) -> None:
+    sha256 = artifact_sha256(str(shop[1]))
+    with pytest.raises(ArtifactError, match="write `format: lightgbm`"):
+        load(shop[1], "pickle", sha256=sha256)

@@ -138,11 +138,11 @@ def test_null_is_taken_only_by_what_was_made_for_it(tmp_path: Path) -> None:
     assert_answers(load(path, "onnx", NAMES), rows, asked(path, {"X": NUMBERS.to_numpy(np.float32)})[0])
 
 
-def graph(outputs: list[Any], nodes: list[Any], rows: int | None = None) -> bytes:
+def graph(outputs: list[Any], nodes: list[Any], rows: int | None = None, opset: int = 18) -> bytes:
     inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [rows, 3])]
     model = helper.make_model(
         helper.make_graph(nodes, "made_by_hand", inputs, outputs),
-        opset_imports=[helper.make_opsetid("", 18)],
+        opset_imports=[helper.make_opsetid("", opset)],
         ir_version=9,
     )
     return bytes(model.SerializeToString())
@@ -179,6 +179,22 @@ def test_labels_of_the_file_are_not_renamed(tmp_path: Path) -> None:
     load(path, "onnx", NAMES, classes=("no", "yes"))
     with pytest.raises(ArtifactError, match="no, yes"):
         load(path, "onnx", NAMES, classes=("yes", "no"))
+
+
+def test_one_probability_for_two_classes_is_refused(tmp_path: Path) -> None:
+    content = graph(
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", "k"]),
+        ],
+        [
+            helper.make_node("ReduceMax", ["X"], ["probability"], axes=[1], keepdims=1),
+            helper.make_node("ArgMax", ["X"], ["label"], axis=1, keepdims=0),
+        ],
+        opset=17,
+    )
+    with pytest.raises(ArtifactError, match=r"[12] classes|2 labels"):
+        load(written(content, tmp_path), "onnx", NAMES, classes=(0, 1)).predict(QUERIED)
 
 
 def test_features_must_be_as_many_as_the_tensor_has(tmp_path: Path) -> None:

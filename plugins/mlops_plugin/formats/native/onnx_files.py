@@ -141,7 +141,14 @@ class OnnxModel:
             return self.outputs.numbers(found)
         if self.outputs.label is not None:
             self._decided = (table, self.outputs.labels(found))
-        return self.outputs.probability_columns(found, self.labels)
+        probabilities = self.outputs.probability_columns(found, self.labels)
+        count = 1 if probabilities.ndim == 1 else probabilities.shape[1]
+        if self.labels is not None and count != len(self.labels):
+            raise ArtifactError(
+                f"the model in '{self._uri}' answers {count} probabilities for {len(self.labels)} classes; "
+                "export it with one for each class"
+            )
+        return probabilities
 
     def places(self, table: Any, probabilities: Values, /) -> Values:
         """The place of the label that the model answers, which need not be the likeliest."""
