@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
+from pydantic import ValidationError
 
 from mlops_plugin.errors import ArtifactError, FeatureError, GoldenRowMismatch
 from mlops_plugin.formats.artifact import artifact_sha256
@@ -175,6 +176,16 @@ def test_numbers_that_training_had_in_single_precision_are_rounded_first(tmp_pat
     model = LGBMRegressor(**{**FEW, "min_child_samples": 1, "num_leaves": 200}).fit(single, SCORE)
     runtime = load(saved(model, tmp_path), "lightgbm", dtypes=dict.fromkeys("abc", "float32"))
     assert_answers(runtime, as_queried(NUMBERS), np.asarray(model.predict(single)))
+
+
+def test_a_type_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = saved(LGBMRegressor(**FEW).fit(NUMBERS, SCORE), tmp_path)
+    rows = as_queried(NUMBERS)
+    for said in ("text", "timestamp", "category", "date"):
+        with pytest.raises((FeatureError, ValidationError), match=said):
+            load(path, "lightgbm", dtypes={"a": said}).check(rows.schema)
+    whole = load(path, "lightgbm", dtypes={"a": "Int64", "b": "integer"})
+    assert whole.predict(rows).equals(load(path, "lightgbm").predict(rows))
 
 
 def test_names_with_spaces_are_said_with_features(tmp_path: Path) -> None:

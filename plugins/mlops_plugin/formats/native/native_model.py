@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, FeatureError
-from mlops_plugin.formats.column_values import ColumnSpec
+from mlops_plugin.formats.column_values import ColumnSpec, is_known_dtype
 from mlops_plugin.formats.features import check_names
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.model_input import InputSpec
@@ -136,11 +136,10 @@ def number_column(name: str, dtypes: Mapping[str, str]) -> ColumnSpec:
     Raises `FeatureError` if it says that the column is no number.
     """
     said = dtypes.get(name, "number")
-    if said in ("float16", "float32"):
-        return ColumnSpec(name, said)
-    column = ColumnSpec(name, "float64")
-    if said in _WHOLE_OR_DOUBLE or ColumnSpec(name, said).is_numeric:
-        return column
+    if said.lower() in ("float16", "float32"):
+        return ColumnSpec(name, said.lower())
+    if said in _WHOLE_OR_DOUBLE or (is_known_dtype(said) and ColumnSpec(name, said).is_numeric):
+        return ColumnSpec(name, "float64")
     raise FeatureError(
         f"`model: {{dtypes: {{{name}: {said}}}}}`: the model reads numbers there; write number, or float32"
     )
