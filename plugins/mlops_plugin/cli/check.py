@@ -34,12 +34,13 @@ def check_models(
 
     wanted = names or [*loaded.config.models, *loaded.broken]
     sound: list[ModelConfig] = []
-    problems: list[str] = []
+    invalid = [] if names else [*loaded.faults]
     for name in wanted:
         try:
             sound.append(loaded.model(name))
         except ConfigError as error:
-            problems += map(str, error.problems)
+            invalid += error.problems
+    problems = [str(problem) for problem in dict.fromkeys(invalid)]  # models of a file share its faults
     places = Places(loaded)
     wrong: set[str] = set()
     for model in sound:
@@ -70,7 +71,7 @@ def _problems_of_text(loaded: LoadedConfig, model: ModelConfig, places: Places) 
     known = {*loaded.config.models, *loaded.broken}
     unfed = [
         f"{places.of_model(model.name, ('schedule',))}: models.{model.name}.schedule: {message}"
-        for message in find_unfed(model, known)
+        for message in (find_unfed(model, known) if loaded.is_complete else ())
     ]
     return [*map(str, find_problems(model)), *unfed]
 

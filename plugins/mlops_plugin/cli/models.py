@@ -37,6 +37,8 @@ def print_models(loaded: LoadedConfig, deployment: Deployment, *, output: str) -
         print(json.dumps(rows, indent=2))
         return
     _print_table(rows)
+    for fault in loaded.faults:  # the names of its models may be unknown
+        print(fault)
     if dags is None:
         print("Airflow's database is not there: nothing is known of paused models and runs")
     if trouble is not None:

@@ -25,18 +25,26 @@ HIDDEN_KEYS: Mapping[type[Section], frozenset[str]] = {ModelConfig: frozenset({"
 
 
 def explain(
-    error: ValidationError, section: type[Section], document: Document, file: str, prefix: KeyPath = ()
+    error: ValidationError,
+    section: type[Section],
+    document: Document,
+    prefix: KeyPath = (),
+    settings: Document | None = None,
 ) -> list[Problem]:
-    """One `Problem` per error. `prefix` is the place of `section` in the document."""
+    """One `Problem` per error. `prefix` is the place of `section` in the document.
+
+    What a model does not have itself comes from `defaults` in the document `settings`.
+    """
     problems = []
     for details in error.errors(include_url=False, include_input=False):
         path = (*prefix, *details["loc"])
-        message = _explain_one(dict(details), section, document, path)
-        line = document.line(path)
+        origin, place = document, path
         inherited = ("defaults", *details["loc"])
-        if prefix[:1] == ("models",) and not document.has((*prefix, *details["loc"][:1])):
-            line = document.line(inherited) if document.has(inherited) else line
-        problems.append(Problem(file, line, dotted(path), message))
+        is_own = document.has((*prefix, *details["loc"][:1]))
+        if settings is not None and not is_own and settings.has(inherited):
+            origin, place = settings, inherited
+        message = _explain_one(dict(details), section, origin, place)
+        problems.append(Problem(origin.file, origin.line(place), dotted(path), message))
     return problems
 
 

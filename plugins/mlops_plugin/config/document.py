@@ -45,6 +45,10 @@ class Unreadable(Exception):
         super().__init__(message)
 
 
+class FileMissing(Unreadable):
+    """There is no such file."""
+
+
 @dataclass(frozen=True)
 class Flaw:
     """Something in the content that no configuration may hold."""
@@ -61,6 +65,7 @@ class Document:
     value: Any
     root: Node | None
     flaws: list[Flaw] = field(default_factory=list)
+    file: str = ""  # as messages show it
     # The keys of each mapping that was looked into: thousands of models may have a problem each.
     _keys: dict[int, dict[str, tuple[Node, Node]]] = field(default_factory=dict, repr=False)
 
@@ -124,9 +129,7 @@ def read_text(path: Path) -> str:
             raise Unreadable(f"the file has {status.st_size} bytes; at most {LARGEST_FILE} are read")
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise Unreadable(
-            "no such file; set [mlops] config_file in airflow.cfg or AIRFLOW__MLOPS__CONFIG_FILE"
-        ) from error
+        raise FileMissing("no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise Unreadable(f"cannot be read: {reason}") from error
@@ -142,17 +145,17 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def parse(text: str) -> Document:
-    """Parse YAML; raises `Unreadable` if it is invalid."""
+def parse(text: str, file: str = "") -> Document:
+    """Parse the YAML of a file, whose name messages show; raises `Unreadable` if it is invalid."""
     try:
         root = _Composer(text).get_single_node()
     except yaml.YAMLError as error:
         raise _explain_syntax(text, error) from error
     if root is None:
-        return Document(None, None)
+        return Document(None, None, file=file)
     reader = _Reader()
     value = reader.read(root, ())
-    return Document(value, root, reader.flaws)
+    return Document(value, root, reader.flaws, file)
 
 
 class _Composer(yaml.CSafeLoader):

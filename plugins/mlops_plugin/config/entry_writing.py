@@ -1,7 +1,7 @@
 """Adds the entry of a new model to a configuration file; `mlops init` calls it.
 
-The text is added where `models:` ends, so comments and everything else stay as they are. The whole new file
-is read before it takes the place of the old one, in one step.
+The text is added where `models:` ends, so comments and everything else stay as they are. The whole new text
+is read, with the files that it includes, before it takes the place of the old one, in one step.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from mlops_plugin.config.excerpt import Excerpts
-from mlops_plugin.config.loader import LoadedConfig, load_config, shown_path
-from mlops_plugin.errors import ConfigError, EntryError, Problem
+from mlops_plugin.config.loader import LoadedConfig, load_config, load_text, shown_path
+from mlops_plugin.errors import ConfigError, EntryError
 
 _INDENT = "  "
 _EMPTY_MODELS = re.compile(r"^models:[ \t]*(?:\{\}|null|~)?[ \t]*(#.*)?\r?$", re.MULTILINE)
@@ -34,9 +34,9 @@ def add_entry(path: Path, name: str, lines: list[str]) -> None:
     if known is not None:
         require_free(known, name)
     text = _with_entry((before or _NEW_FILE.encode()).decode("utf-8-sig"), name, lines, path)
+    _require_same(path, text, known, name)
     beside = _write_beside(path, text)
     try:
-        _require_same(path, beside, known, name)
         if (path.read_bytes() if path.exists() else None) != before:
             raise EntryError(f"{shown_path(path)} was changed meanwhile; nothing was written, start again")
         beside.replace(path)
@@ -52,17 +52,18 @@ def load_known(path: Path) -> LoadedConfig | None:
     if not path.exists():
         return None
     text = path.read_bytes().decode("utf-8", "replace")
-    has_none = not _MODELS_KEY.search(text) or (_EMPTY_MODELS.search(text) and not Excerpts(text).blocks)
-    return None if has_none else load_config(path)
+    excerpts = Excerpts(text)
+    has_none = not _MODELS_KEY.search(text) or (_EMPTY_MODELS.search(text) and not excerpts.blocks)
+    return None if has_none and not excerpts.may_include else load_config(path)
 
 
 def require_free(known: LoadedConfig, name: str) -> None:
     """Raise `EntryError` if there is a model of this name already."""
     taken = {existing.casefold(): existing for existing in (*known.config.models, *known.broken)}
     if existing := taken.get(name.casefold()):
+        file = shown_path(known.file_of(existing))
         raise EntryError(
-            f"{shown_path(known.path)}: there is a model '{existing}' already; choose another name, "
-            "or edit its entry"
+            f"{file}: there is a model '{existing}' already; choose another name, or edit its entry"
         )
 
 
@@ -120,14 +121,13 @@ def _write_beside(path: Path, text: str) -> Path:
     return Path(name)
 
 
-def _require_same(path: Path, beside: Path, known: LoadedConfig | None, name: str) -> None:
-    """Raise `EntryError` unless the new file has all models as they were, and the new one."""
+def _require_same(path: Path, text: str, known: LoadedConfig | None, name: str) -> None:
+    """Raise `EntryError` unless the new text has all models as they were, and the new one."""
     try:
-        loaded = load_config(beside)
+        loaded = load_text(path, text)
         loaded.model(name)
     except ConfigError as error:
-        found = [Problem(shown_path(path), one.line, one.path, one.message) for one in error.problems]
-        raise EntryError(f"nothing was written: {ConfigError(found)}") from error
+        raise EntryError(f"nothing was written: {error}") from error
     before = _hashes(known) if known else {}
     after = _hashes(loaded)
     del after[name]

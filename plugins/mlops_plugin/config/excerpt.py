@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 _MODELS = re.compile(r"^models:[ \t]*(?:#.*)?\r?$", re.MULTILINE)
 _MODELS_KEY = re.compile(r"""^["']?models["']?[ \t]*:""", re.MULTILINE)
+_NO_MODELS = re.compile(r"^models:[ \t]*\{[ \t]*\}[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+_INCLUDE_KEY = re.compile(r"^include:", re.MULTILINE)
 _TOP_LEVEL = re.compile(r"^[^\s#]", re.MULTILINE)
 _FIRST_ENTRY = re.compile(r"^( +)[^\s#]", re.MULTILINE)
 _HEADER = re.compile(r"""(["']?)([A-Za-z0-9_.\-]+)\1:[ \t]*(?:#.*)?\r?""")
@@ -69,10 +71,36 @@ class Excerpts:
 
     def faithful_settings(self) -> str | None:
         """The text without models, if it certainly means the same as in the whole file; else None."""
+        if self._has_no_models:
+            return self.text
         if not self.blocks or not self._is_regular:
             return None
         excerpt = self.without_models()
         return None if _ALIAS.search(excerpt) or _OPEN_VALUE.search(excerpt) else excerpt
+
+    def may_have(self, name: str) -> bool:
+        """Whether there is a model of this name; True as well if only YAML could tell."""
+        if name not in self.text and "\\" not in self.text:  # `"chur\x6e":` is `churn`
+            return False
+        if not self.blocks:
+            return not self._has_no_models
+        return not self._is_regular or any(block.name == name for block in self.blocks)
+
+    @property
+    def may_include(self) -> bool:
+        """Whether other files are named, if the text is written regularly."""
+        return _INCLUDE_KEY.search(self.text) is not None
+
+    @property
+    def _has_no_models(self) -> bool:
+        """Whether the text certainly has no entry: no `models:`, or `models: {}`."""
+        return not (
+            self.blocks
+            or len(_MODELS_KEY.findall(self.text)) != len(_NO_MODELS.findall(self.text))
+            or any(line_break in self.text for line_break in _STRANGE_BREAKS)
+            or self.text.count("\r") != self.text.count("\r\n")
+            or _STRANGE_TOP_LEVEL.search(self.text)
+        )
 
     @property
     def _is_regular(self) -> bool:

@@ -36,6 +36,7 @@ TIME_ZONE_PATTERN = r"^[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+)*$"
 LINE_PATTERN = r"^[^\r\n]*$"
 HOST_PATTERN = r"^[^\s/@\[\]\x00]{1,253}$"
 IMPORT_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+FILES_PATTERN = r"^[^/~\x00-\x1f][^\x00-\x1f]*$"
 _CREDENTIALS_IN_URL = re.compile(r"://[^/?#]*@")
 
 
@@ -44,6 +45,17 @@ def check_unique(names: tuple[str, ...]) -> tuple[str, ...]:
         if name in names[:index]:
             raise ValueError(f"'{name}' is listed twice")
     return names
+
+
+def _check_files(pattern: str) -> str:
+    if not re.fullmatch(FILES_PATTERN, pattern) or ".." in pattern.split("/"):
+        raise ValueError(
+            f"'{pattern}' is no path from the folder of config.yaml to a file in it or below; write e.g. "
+            "teams/*.yaml"
+        )
+    if "**" in pattern:
+        raise ValueError(f"'{pattern}': write one * for each folder, e.g. teams/*/*.yaml")
+    return pattern
 
 
 def _check_url(url: str) -> str:
@@ -111,6 +123,10 @@ Query = Annotated[str, AfterValidator(check_query), WithJsonSchema({"type": "str
 Table = Annotated[
     str, AfterValidator(check_table), WithJsonSchema({"type": "string", "pattern": TABLE_PATTERN})
 ]
+FilePattern = Annotated[
+    str, AfterValidator(_check_files), WithJsonSchema({"type": "string", "pattern": FILES_PATTERN})
+]
+FilePatterns = Annotated[tuple[FilePattern, ...], AfterValidator(check_unique)]
 # The pattern is checked below, where the message can name the file.
 Sha256 = Annotated[str, WithJsonSchema({"type": "string", "pattern": SHA256_PATTERN})]
 Url = Annotated[Text, AfterValidator(_check_url)]

@@ -21,7 +21,7 @@ class Places:
 
     def of_model(self, name: str, keys: KeyPath) -> str:
         """`config.yaml:12`: the line of this part of the entry, or of the nearest part around it."""
-        return self._shown(self._loaded.path, ("models", name, *keys), name)
+        return self._shown(self._loaded.file_of(name), ("models", name, *keys), name)
 
     def of_setting(self, keys: KeyPath) -> str:
         """The same of a section outside of `models:`."""

@@ -34,6 +34,7 @@ _NAMED_PATTERNS = {
     parameter_types.SHA256_PATTERN: "64 hex digits",
     parameter_types.HOST_PATTERN: "host",
     parameter_types.IMPORT_PATTERN: "import path",
+    parameter_types.FILES_PATTERN: "path",
     PERCENT_PATTERN: "share, e.g. `2%`",
 }
 # Mappings whose keys are the user's.
@@ -63,6 +64,7 @@ def json_schema() -> dict[str, Any]:
         definition.pop("title", None)
         for parameter in definition["properties"].values():
             parameter.pop("title", None)
+    whole["anyOf"] = [{"required": ["models"]}, {"required": ["include"]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "mlops configuration",

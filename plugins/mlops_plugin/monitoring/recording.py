@@ -46,7 +46,9 @@ def record_round(
     last = latest_dispatches(store, config.models)
     now = store.now()  # by which dispatches are dated
     names = {reading.target.id: reading.target.name for reading in readings}
-    for name in (*config.models, *loaded.broken):
+    # A model whose file cannot be read now was not removed.
+    others = () if loaded.is_complete else store.models()
+    for name in (*config.models, *loaded.broken, *others):
         names[model_target(name)] = names[timing_target(name)] = f"model {name}"
     found = Findings(
         probes=(*_probes(readings), *_models(last, now)),

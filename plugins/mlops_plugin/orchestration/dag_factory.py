@@ -42,9 +42,8 @@ def build_dags(path: Path) -> dict[str, DAG]:
 
 
 def raise_broken_models(path: Path) -> None:
-    """Raise `ConfigError` with every problem of every invalid model, if there is any."""
-    problems = [problem for found in load_config(path).broken.values() for problem in found]
-    if problems:
+    """Raise `ConfigError` with every problem of an invalid model or included file, if there is any."""
+    if problems := load_config(path).problems:
         raise ConfigError(problems)
 
 

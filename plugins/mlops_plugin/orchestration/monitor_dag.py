@@ -65,7 +65,8 @@ class ProbeOperator(BaseOperator):
             lease = self.execution_timeout or _longest_round(config.monitor)
             failures += notify_all(Notices(store), config.monitor.notify, context, lease=lease)
             close_abandoned(store, longest_silence(config.serving))
-            close_removed(store, {*config.models, *loaded.broken})
+            if loaded.is_complete:  # else a model may stand in a file that cannot be read now
+                close_removed(store, {*config.models, *loaded.broken})
         # Even without a change: a wrong notifier must not stay unnoticed until the first incident.
         check_notifiers(config.monitor.notify)
         if failures:

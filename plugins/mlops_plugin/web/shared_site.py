@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from mlops_plugin.config.included_files import Stamp, take_stamp
 from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.monitoring.watch import Watch
@@ -30,14 +31,14 @@ class Site:
         self.case_queries = CaseQueries()
         self._lock = threading.Lock()
         self._loaded: LoadedConfig | None = None
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: Stamp | None = None
         self._store: EventStore | None = None
         self._store_of: Deployment | None = None
         self._pool: ModelPool | None = None
         self._recorded: tuple[list[str], float] = ([], -math.inf)
 
     def loaded(self) -> LoadedConfig:
-        """The configuration, read again when the file has changed; raises `ConfigError` if it is invalid."""
+        """The configuration, read again when a file has changed; raises `ConfigError` if it is invalid."""
         with self._lock:
             return self._reload()
 
@@ -80,13 +81,13 @@ class Site:
             return self._pool
 
     def _reload(self) -> LoadedConfig:
-        try:
-            status = self._config_file.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
-        except OSError:
-            stamp = None  # load_config says what is wrong with the file
-        if self._loaded is None or stamp is None or stamp != self._stamp:
-            self._loaded, self._stamp = load_config(self._config_file), stamp
+        patterns = self._loaded.config.include if self._loaded else ()
+        stamp = take_stamp(self._config_file, patterns)
+        is_missing = stamp[0] is None  # `load_config` says what is wrong with it
+        if self._loaded is None or is_missing or stamp != self._stamp:
+            self._loaded = load_config(self._config_file)
+            # Taken before reading. With other patterns it says nothing about the files that were read.
+            self._stamp = stamp if self._loaded.config.include == patterns else None
         return self._loaded
 
 

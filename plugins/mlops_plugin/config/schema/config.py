@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from mlops_plugin.config.parameter_types import FilePatterns
 from mlops_plugin.config.schema.deployment import EventsConfig, ServingConfig, StagingConfig
 from mlops_plugin.config.schema.model import ModelConfig
 from mlops_plugin.config.schema.monitor import MonitorConfig
@@ -39,8 +40,15 @@ class Config(Section):
         description="What the Monitor watches besides the models.",
         examples=[{"hosts": [{"host": "features.example.org", "port": 443}]}],
     )
+    include: FilePatterns = Field(
+        default=(),
+        description="Files with more models, as paths from the folder of this file; `*`, `?` and `[ab]` "
+        "stand for parts of one name. Each file holds `models:` and nothing else.",
+        examples=[["teams/*.yaml"]],
+    )
     models: dict[str, ModelConfig] = Field(
-        description="The models, each under its name, which is also its DAG id.",
+        default={},
+        description="The models, each under its name, which is also its DAG id. Required without `include`.",
         examples=[
             {
                 "churn": {
