@@ -1,6 +1,6 @@
-"""What parsing costs: this project, dag-factory and hand-written code, each making the same DAGs.
+"""What parsing costs: this project (in one file, and in files of teams), dag-factory and hand-written code.
 
-Every way makes N DAGs of four tasks in fresh interpreters, in turn. Two figures each, in seconds of CPU on
+Every way makes the same N DAGs of four tasks in fresh interpreters, in turn. Two figures each, in seconds of CPU on
 top of `import airflow.sdk`: parsing all of them, as the DAG processor does, and what a starting task pays,
 for which Airflow says which one DAG it wants.
 
@@ -22,6 +22,9 @@ from benchmarks.report import results
 from benchmarks.warehouse import Spent
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+IN_ONE_FILE, IN_FILES = "this project", "this project in files of 20"
+CONFIGS = {IN_ONE_FILE: "config.yaml", IN_FILES: "config_of_teams.yaml"}
+MODELS_PER_FILE = 20
 
 _MODEL = """\
   model_{n}:
@@ -108,9 +111,14 @@ def write_ways(folder: Path, models: int) -> dict[str, Path]:
     (folder / "benchmark_operator.py").write_text(_OPERATOR)
     minutes = [(n, n % 60) for n in range(models)]
 
-    (folder / "config.yaml").write_text(
-        "models:\n" + "".join(_MODEL.format(n=n, minute=minute) for n, minute in minutes)
-    )
+    entries = [_MODEL.format(n=n, minute=minute) for n, minute in minutes]
+    (folder / CONFIGS[IN_ONE_FILE]).write_text("models:\n" + "".join(entries))
+    teams = folder / "teams"
+    teams.mkdir()
+    (folder / CONFIGS[IN_FILES]).write_text("include: [teams/*.yaml]\n")
+    for first in range(0, models, MODELS_PER_FILE):
+        text = "models:\n" + "".join(entries[first : first + MODELS_PER_FILE])
+        (teams / f"from_{first}.yaml").write_text(text)
     ours = REPOSITORY / "dags" / "mlops_dags.py"
 
     factory_yaml = folder / "factory.yaml"
@@ -131,17 +139,17 @@ def write_ways(folder: Path, models: int) -> dict[str, Path]:
             for n, minute in minutes
         )
     )
-    return {"this project": ours, "hand-written": by_hand, "dag-factory": factory}
+    return {IN_ONE_FILE: ours, IN_FILES: ours, "hand-written": by_hand, "dag-factory": factory}
 
 
-def measure(folder: Path, dag_file: Path, wanted: str | None) -> tuple[float, int]:
-    """CPU seconds of executing a DAG file in a fresh interpreter, and how many DAGs it makes."""
+def measure(folder: Path, way: str, dag_file: Path, wanted: str | None) -> tuple[float, int]:
+    """CPU seconds of executing a way's DAG file in a fresh interpreter, and how many DAGs it makes."""
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__MLOPS__CONFIG_FILE": str(folder / "config.yaml"),
+        "AIRFLOW__MLOPS__CONFIG_FILE": str(folder / CONFIGS.get(way, CONFIGS[IN_ONE_FILE])),
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "plugins"), str(folder)]),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "PYTHONDONTWRITEBYTECODE": "",  # compiling at every import would be timed
@@ -179,7 +187,7 @@ def measure_all(models: int, repeat: int) -> dict[tuple[str, bool], list[float]]
         for _ in range(repeat + 1):  # the first fills the bytecode caches
             for way, dag_file in ways.items():
                 for is_task in (False, True):
-                    spent, count = measure(folder, dag_file, "model_0" if is_task else None)
+                    spent, count = measure(folder, way, dag_file, "model_0" if is_task else None)
                     assert is_task or count == models, f"{way} made {count} DAGs of {models}"
                     seconds.setdefault((way, is_task), []).append(spent)
     return seconds

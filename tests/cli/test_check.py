@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -284,3 +285,44 @@ def test_input_that_nothing_tells_is_found_in_the_first_rows(
     assert ("dtypes: {store: integer}" in capsys.readouterr().out) == bool(rows)
     workshop.add_model("shops", **entry | {"model": entry["model"] | {"dtypes": {"store": "number"}}})
     assert main(["check", "--connect"]) == 0
+
+
+def test_findings_in_an_included_file_are_placed_there(workshop: Workshop, capsys: Captured) -> None:
+    entries = {
+        "wine": workshop.models["churn"]
+        | {"source": {"connection": "source", "query": "SELECT a FROM nowhere"}},
+        "unfed": workshop.models["churn"] | {"schedule": ["nobody.predictions"]},
+    }
+    for name, entry in entries.items():
+        entry["sink"] = {"connection": "sink", "table": name}
+    (workshop.folder / "team.yaml").write_text(yaml.safe_dump({"models": entries}, sort_keys=False))
+    workshop.sections["include"] = ["team.yaml"]
+    workshop.write()
+    assert main(["check", "--connect"]) == 1
+    printed = capsys.readouterr().out
+    assert f"{workshop.folder}/team.yaml:8: connection 'source'" in printed
+    assert f"{workshop.folder}/team.yaml:10: SELECT a FROM nowhere" in printed
+    assert f"{workshop.folder}/team.yaml:25: models.unfed.schedule" in printed
+    assert "1 of 3 models OK" in printed
+
+
+def test_a_broken_included_file_is_one_problem_and_hides_no_other(
+    workshop: Workshop, capsys: Captured
+) -> None:
+    names = ("wine", "beer")
+    entries = {
+        name: workshop.models["churn"] | {"sink": {"connection": "sink", "table": name}} for name in names
+    }
+    (workshop.folder / "team.yaml").write_text(yaml.safe_dump({"events": {}, "models": entries}))
+    workshop.add_model("after", schedule=["unknown.predictions"])
+    workshop.sections["include"] = ["team.yaml"]
+    workshop.write()
+    assert main(["check"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"{workshop.folder}/team.yaml:1: events: ")
+    assert printed[1:] == [f"{workshop.config_file}: 2 of 4 models OK; 1 problem"]
+    assert main(["check", "churn"]) == 0
+    assert main(["check", "wine"]) == 1
+    assert main(["dispatch", "churn"]) == 0
+    assert main(["models"]) == 0
+    assert "team.yaml:1: events" in capsys.readouterr().out

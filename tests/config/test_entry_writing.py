@@ -146,3 +146,15 @@ def test_a_link_stays_a_link_and_the_mode_stays(file: Path) -> None:
     assert file.is_symlink()
     assert "new" in yaml.safe_load(real.read_text())["models"]
     assert real.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_entry_goes_into_config_yaml_beside_included_files(file: Path) -> None:
+    team = file.parent / "team.yaml"
+    team.write_text(f"models:\n{OLD}\n")
+    file.write_text("include: ['*.yaml']\n")
+    with pytest.raises(EntryError, match=r"team\.yaml"):
+        add_entry(file, "OLD", ENTRY)
+    add_entry(file, "new", ENTRY)
+    assert set(load_config(file).config.models) == {"old", "new"}
+    assert team.read_text() == f"models:\n{OLD}\n"
+    assert [path.name for path in sorted(file.parent.iterdir())] == ["config.yaml", "team.yaml"]

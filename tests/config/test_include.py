@@ -301,7 +301,7 @@ def test_a_link_to_nothing_is_a_fault_of_that_file(folder: Folder, target: str) 
 
 
 def test_a_starting_task_needs_its_own_file_only(folder: Folder) -> None:
-    files = {
+    files: dict[str, str | bytes] = {
         "config.yaml": "defaults: {retries: 7}\n" + INCLUDE + models("own"),
         "teams/a.yaml": models("churn", "fraud"),
         "teams/b.yaml": "models: {" + "b: {" * 1000,

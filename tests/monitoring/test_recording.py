@@ -162,6 +162,10 @@ def test_a_target_that_leaves_the_configuration_ends_its_incidents_and_nobody_he
         one_round(workshop, partial(found_dags, late))
     assert tell_all(workshop) == []
     del workshop.models["away"]
+    workshop.sections["include"] = ["teams/*.yaml"]  # it may be in a file that is not there now
+    workshop.write()
+    assert one_round(workshop).changes == ()
+    del workshop.sections["include"]
     watch(workshop, notify=[told])
 
     assert len(one_round(workshop).changes) == 3

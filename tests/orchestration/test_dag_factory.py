@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 from airflow.sdk import Asset, CronDataIntervalTimetable, DeltaDataIntervalTimetable
 
 from mlops_plugin.errors import ConfigError, TemplateError
@@ -16,6 +18,7 @@ from mlops_plugin.orchestration.data_intervals import interval_at
 from mlops_plugin.orchestration.rendering import render
 from support.workshop import Workshop
 
+WINE = {"connection": "sink", "table": "wine_predictions"}
 NOON = datetime(2026, 3, 1, 12, 34, tzinfo=UTC)
 
 
@@ -124,6 +127,32 @@ def test_broken_models_are_raised_apart_from_the_sound_ones(workshop: Workshop) 
     with pytest.raises(ConfigError) as raised:
         raise_broken_models(workshop.config_file)
     assert {problem.path.split(".")[1] for problem in raised.value.problems} == {"ill", "sick"}
+
+
+def test_a_broken_included_file_is_raised_apart_from_the_sound_models(workshop: Workshop) -> None:
+    workshop.sections["include"] = ["teams/*.yaml", "more.yaml"]
+    workshop.write()
+    teams = workshop.folder / "teams"
+    teams.mkdir()
+    entry = yaml.safe_dump({"models": {"wine": workshop.models["churn"] | {"sink": WINE}}})
+    (teams / "a.yaml").write_text(entry)
+    (teams / "b.yaml").write_text("models:\n  beer: {}\ndefaults: {}\n")
+    assert set(build_dags(workshop.config_file)) == {"churn", "wine"}
+    with pytest.raises(ConfigError) as raised:
+        raise_broken_models(workshop.config_file)
+    found = [(Path(problem.file).name, problem.line) for problem in raised.value.problems]
+    assert found[:2] == [("config.yaml", 9), ("b.yaml", 3)]
+
+
+def test_starting_task_of_an_included_file_builds_its_own_dag(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.sections["include"] = ["team.yaml"]
+    workshop.write()
+    entry = yaml.safe_dump({"models": {"wine": workshop.models["churn"] | {"sink": WINE}}})
+    (workshop.folder / "team.yaml").write_text(entry)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "wine")
+    assert set(build_dags(workshop.config_file)) == {"wine"}
 
 
 def test_no_broken_model_raises_nothing(workshop: Workshop) -> None:

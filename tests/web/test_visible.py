@@ -7,12 +7,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from mlops_plugin.errors import BrokenModel, UnknownModel
 from mlops_plugin.events.reading import DispatchFilter
 from support.event_stories import new_identity
 from support.workshop import Workshop
 
+SINK = {"connection": "sink"}
 pytestmark = pytest.mark.airflow
 
 
@@ -37,6 +39,32 @@ def seen_by(modules: tuple[ModuleType, ModuleType, ModuleType], workshop: Worksh
         return visible.Visible(site_of_request, access.Rights(None, answers))
 
     return seen
+
+
+def test_a_change_of_an_included_file_is_seen(seen_by: Any, workshop: Workshop) -> None:
+    """Changed, added, removed; the files of a pattern that is new; a file that is broken and mended."""
+    one, more = (workshop.folder / name for name in ("team_one.yaml", "team_more.yaml"))
+    entries = {
+        name: yaml.safe_dump({"models": {name: workshop.models["churn"] | {"sink": {**SINK, "table": name}}}})
+        for name in ("wine", "gone", "twin")
+    }
+    one.write_text(entries["wine"])
+    seen = seen_by("churn", "wine", "gone", "twin")
+    assert seen.names == ["churn"]
+    workshop.sections["include"] = ["team_*.yaml"]
+    workshop.write()
+    assert seen.names == ["churn", "wine"]
+    one.write_text(entries["gone"] + "# longer")
+    assert seen.names == ["churn", "gone"]
+    more.write_text(entries["twin"])
+    assert seen.names == ["churn", "twin", "gone"]
+    more.write_text("- no models")
+    assert seen.names == ["churn", "gone"]
+    more.unlink()
+    one.unlink()
+    assert seen.names == ["churn"]
+    one.write_text(entries["twin"])
+    assert seen.names == ["churn", "twin"]
 
 
 def test_only_models_whose_dags_may_be_read_are_listed(seen_by: Any, workshop: Workshop) -> None:

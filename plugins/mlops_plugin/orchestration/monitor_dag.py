@@ -65,8 +65,7 @@ class ProbeOperator(BaseOperator):
             lease = self.execution_timeout or _longest_round(config.monitor)
             failures += notify_all(Notices(store), config.monitor.notify, context, lease=lease)
             close_abandoned(store, longest_silence(config.serving))
-            if loaded.is_complete:  # else a model may stand in a file that cannot be read now
-                close_removed(store, {*config.models, *loaded.broken})
+            close_removed(store, loaded)
         # Even without a change: a wrong notifier must not stay unnoticed until the first incident.
         check_notifiers(config.monitor.notify)
         if failures:

@@ -8,10 +8,11 @@ without a run is closed when its process has ended. Called when a run fails (a D
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import timedelta
 
 from mlops_plugin.config.durations import format_duration
+from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.details.milestones import TryStart
@@ -102,12 +103,17 @@ def close_abandoned(store: EventStore, showroom_after: timedelta = _LONGEST_WITH
     return sum(_close_without_run(record, store, showroom_after) for record in without_run)
 
 
-def close_removed(store: EventStore, models: Collection[str]) -> int:
-    """Close dispatches of models that are not among those of the configuration; returns how many.
+def close_removed(store: EventStore, loaded: LoadedConfig) -> int:
+    """Close dispatches of models that are no longer in the configuration; returns how many.
+
+    None while an included file cannot be read, because their models may be in it.
 
     One whose process still works on a step is left alone until it has ended. If that cannot be seen from
     here, until it was silent for ten minutes.
     """
+    if not loaded.is_complete:
+        return 0
+    models = {*loaded.config.models, *loaded.broken}
     running = store.unfinished(older_than=timedelta(0))
     return sum(_close_if_removed(record, store) for record in running if record.model not in models)
 
