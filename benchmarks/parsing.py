@@ -1,8 +1,8 @@
 """What parsing costs: this project (in one file, and in files of teams), dag-factory and hand-written code.
 
-Every way makes the same N DAGs of four tasks in fresh interpreters, in turn. Two figures each, in seconds of CPU on
-top of `import airflow.sdk`: parsing all of them, as the DAG processor does, and what a starting task pays,
-for which Airflow says which one DAG it wants.
+Every way makes the same N DAGs of four tasks in fresh interpreters, in turn. Two figures each, in seconds
+of CPU on top of `import airflow.sdk`: parsing all of them, as the DAG processor does, and what a starting
+task pays, for which Airflow says which one DAG it wants.
 
     python -m benchmarks.parsing [--models 1 10 100 1000] [--repeat 5] [--quick]
 """

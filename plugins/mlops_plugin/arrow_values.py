@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import pyarrow as pa
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN: dict[pa.DataType, type] = {pa.int64(): int, pa.float64(): float, pa.bool_(): bool}
+_CLOCK = pa.time64("us")
+_WRITTEN_TIME = re.compile(r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 _MOST_TEXT = 2**31 - 1  # bytes of one array of texts
 
@@ -104,3 +107,34 @@ def _array_of_one(value: object) -> pa.Array:
     if kind is bool or kind is float or (kind is int and value in _INT64):
         return array_of_numbers(np.array([value]))
     return pa.array([value])
+
+
+def as_clock_times(column: pa.Array) -> pa.Array:
+    """time64[us] of times of day, or of what databases give for them.
+
+    MySQL's TIME is a span over its own protocol, and SQLite has texts. Raises `ValueError` for a value that
+    is no time of a day.
+    """
+    if pa.types.is_duration(column.type):
+        spans = column.cast(pa.duration("us")).to_pylist()
+        return pa.array([None if span is None else _time_after_midnight(span) for span in spans], _CLOCK)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return pa.array([None if text is None else _time_of(text) for text in column.to_pylist()], _CLOCK)
+    return column.cast(_CLOCK)
+
+
+def as_spans(column: pa.Array) -> pa.Array:
+    """duration[us] since midnight of times of day."""
+    return column.cast(_CLOCK).cast(pa.int64()).cast(pa.duration("us"))
+
+
+def _time_after_midnight(span: timedelta) -> time:
+    if not timedelta(0) <= span < timedelta(days=1):
+        raise ValueError(f"{span} is no time of a day; leave such rows out in the query")
+    return (_EPOCH + span).time()
+
+
+def _time_of(text: str) -> time:
+    if not _WRITTEN_TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is no time of a day as in '09:30:00'")
+    return time.fromisoformat(text)

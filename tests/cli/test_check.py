@@ -326,3 +326,20 @@ def test_a_broken_included_file_is_one_problem_and_hides_no_other(
     assert main(["dispatch", "churn"]) == 0
     assert main(["models"]) == 0
     assert "team.yaml:1: events" in capsys.readouterr().out
+
+
+def test_models_that_wait_for_each_other_are_a_problem_of_each(workshop: Workshop, capsys: Captured) -> None:
+    waits = {"churn": ["c"], "b": ["churn"], "c": ["b", "z"], "z": [], "behind": ["churn"], "own": ["behind"]}
+    for name, producers in waits.items():
+        schedule = [f"{producer}.predictions" for producer in producers] or "@hourly"
+        workshop.add_model(name, schedule=schedule)
+    assert main(["check"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    found = [line.partition("(")[2].partition(")")[0] for line in printed[:-1]]
+    assert found == ["churn -> c -> b -> churn", "b -> churn -> c -> b", "c -> b -> churn -> c"]
+    assert [line.partition(": ")[2].partition(":")[0] for line in printed[:-1]] == [
+        "models.churn.schedule",
+        "models.b.schedule",
+        "models.c.schedule",
+    ]
+    assert printed[-1].endswith("3 of 6 models OK; 3 problems")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,9 @@ import pytest
 
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.model_input import ColumnSpec, InputSpec, spec_of
+
+CLOCK = pd.Series([time(9, 0, 0, 1), None], dtype=object)
+DAY = pd.Series([date(2026, 1, 2), None], dtype=object)
 
 
 def build(column: pa.Array, dtype: str, **more: Any) -> pd.Series:
@@ -80,11 +83,53 @@ def test_a_value_that_an_integer_cannot_express_is_refused_with_its_column(value
             "none",
             pd.Series([Decimal("1.50"), None], dtype=object),
         ),
+        (pa.array([timedelta(hours=9, microseconds=1), None]), "time", "none", CLOCK),
+        (pa.array(["09:00:00.000001", None]), "time", "none", CLOCK),
+        (pa.array([time(9, 0, 0, 1), None]), "time", "none", CLOCK),
+        (pa.array(["2026-01-02", None]), "date", "none", DAY),
+        (pa.array([datetime(2026, 1, 2), None], pa.timestamp("us")), "date", "none", DAY),
+        (
+            pa.array([time(9), None]),
+            "timedelta64[us]",
+            "nat",
+            pd.Series([pd.Timedelta("9h"), None]).astype("timedelta64[us]"),
+        ),
         (pa.array([b"a", None]), "bytes", "none", pd.Series([b"a", None], dtype=object)),
     ],
 )
 def test_values_look_as_in_training(column: pa.Array, dtype: str, missing: Any, expected: pd.Series) -> None:
     pd.testing.assert_series_equal(build(column, dtype, missing=missing), expected, check_names=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (timedelta(hours=24), "time"),
+        (timedelta(microseconds=-1), "time"),
+        ("838:59:59", "time"),
+        ("9:30", "time"),
+        ("09:30:00+01:00", "time"),
+        ("09:30:00.1234567", "time"),
+        (datetime(2026, 1, 2, 3), "date"),
+        ("tomorrow", "date"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("container", ["frame", "polars", "arrow"])
+def test_a_value_that_is_no_date_or_time_of_day_is_refused(value: Any, dtype: str, container: Any) -> None:
+    spec = InputSpec(container, (ColumnSpec("x", dtype, "none"),))
+    rows = pa.RecordBatch.from_arrays([pa.array([value])], names=["x"])
+    spec.check(rows.schema)
+    with pytest.raises(FeatureError, match="column 'x'"):
+        spec.build(rows)
+
+
+@pytest.mark.parametrize("value", [timedelta(hours=9), "09:00:00", time(9)], ids=str)
+def test_tables_of_polars_and_arrow_have_times_of_day(value: Any) -> None:
+    rows = pa.RecordBatch.from_arrays([pa.array([value, None])], names=["x"])
+    columns = (ColumnSpec("x", "time", "none"),)
+    assert InputSpec("arrow", columns).build(rows).schema.field("x").type == pa.time64("us")
+    assert InputSpec("polars", columns).build(rows).schema == {"x": pl.Time()}
 
 
 def test_categories_are_those_of_training_and_in_their_order() -> None:
@@ -115,6 +160,11 @@ def test_an_unknown_category_is_refused_or_missing_as_the_column_says() -> None:
         (pa.array([1]), "str"),
         (pa.array([1]), "datetime64[us]"),
         (pa.array(["yes"]), "bool"),
+        (pa.array([9]), "time"),
+        (pa.array([datetime(2026, 1, 2)]), "time"),
+        (pa.array([20260102]), "date"),
+        (pa.array(["1.5"]), "decimal"),
+        (pa.array(["a"]), "bytes"),
     ],
 )
 def test_a_column_of_another_kind_is_refused_by_the_schema_alone(column: pa.Array, dtype: str) -> None:

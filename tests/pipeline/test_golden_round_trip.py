@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any
 
 import joblib
@@ -22,6 +22,9 @@ TYPES = {
     "visits": {"mysql": "TINYINT UNSIGNED", "postgres": "SMALLINT", "sqlite": "INTEGER"},
     "spend": {"mysql": "DOUBLE", "postgres": "DOUBLE PRECISION", "sqlite": "REAL"},
     "since": {"mysql": "DATETIME(6)", "postgres": "TIMESTAMP", "sqlite": "TIMESTAMP"},
+    "opens": {"mysql": "TIME(6)", "postgres": "TIME", "sqlite": "TEXT"},
+    "closes": {"mysql": "TIME", "postgres": "TIME(0)", "sqlite": "TEXT"},
+    "day": {"mysql": "DATE", "postgres": "DATE", "sqlite": "TEXT"},
     "member": {"mysql": "BOOLEAN", "postgres": "BOOLEAN", "sqlite": "BOOLEAN"},
 }
 
@@ -42,6 +45,9 @@ def training() -> pd.DataFrame:
             "visits": [1, 255, 100] * 10,
             "spend": [0.1, -2.5e300, 1 / 3] * 10,
             "since": pd.Series(moments).astype("datetime64[us]"),
+            "opens": pd.Series([time(9, 30), time(23, 59, 59, 999999), None] * 10, dtype=object),
+            "closes": pd.Series([time(0), time(18), time(23, 59, 59)] * 10, dtype=object),
+            "day": pd.Series([date(2026, 1, 1), date(1, 1, 1), None] * 10, dtype=object),
             "member": [True, False, False] * 10,
         }
     )
@@ -52,6 +58,7 @@ def prepare(workshop: Workshop, way: WayIn, rows: pd.DataFrame, types: dict[str,
     way.execute(f"CREATE TABLE shop (id INTEGER PRIMARY KEY, {columns})")
     first = "'2026-01-05 00:00:00'" if "since" in types else "NULL"
     values = {"city": "'Rome'", "visits": "1", "spend": "0.5", "since": first, "member": "TRUE"}
+    values |= {"opens": "'09:30:00'", "closes": "'18:00:00'", "day": "'2026-01-05'"}
     way.execute(f"INSERT INTO shop VALUES (1, {', '.join(values[name] for name in types)})")
     file = workshop.folder / "shop.joblib"
     joblib.dump(Spells(), file)
@@ -110,3 +117,39 @@ def test_rows_without_room_in_the_querys_types_are_left_out(
     assert main(["check", "--round-trip", "shop"]) == 0
     kept = 30 if way.engine == "sqlite" else 20
     assert f"{kept} of 30 golden rows through a temporary table" in capsys.readouterr().out
+
+
+ADVICE = "CAST(opens AS TIME(6)), or a text such as '09:30:00'"
+
+
+def test_the_advice_about_a_time_of_day_works(
+    workshop: Workshop, way: WayIn, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
+    prepare(workshop, way, training()[["opens", "spend"]], {name: TYPES[name] for name in ("opens", "spend")})
+    moment = {"mysql": "TIMESTAMP('2026-01-05 09:30:00')", "postgres": "TIMESTAMP '2026-01-05 09:30:00'"}
+    query = f"SELECT id, {moment.get(way.engine, '1767605400')} AS opens, spend FROM shop"
+    workshop.add_model("shop", model=workshop.models["shop"]["model"], source={"query": query})
+    assert main(["check", "--connect", "shop"]) == 1
+    assert ADVICE in capsys.readouterr().out
+    is_text = way.engine == "sqlite"
+    cast = "strftime('%H:%M:%S', opens, 'unixepoch')" if is_text else "CAST(opens AS TIME(6))"
+    query = f"SELECT id, {cast} AS opens, spend FROM ({query}) asked"
+    workshop.add_model("shop", model=workshop.models["shop"]["model"], source={"query": query})
+    assert main(["check", "--round-trip", "shop"]) == 0, capsys.readouterr().out
+    assert main(["dispatch", "shop"]) == 0
+    (row,) = workshop.predictions("shop_predictions")
+    assert row["prediction"] == "time datetime.time(9, 30); float 0.5"
+
+
+def test_a_time_outside_of_a_day_is_refused_with_its_column(
+    workshop: Workshop, way: WayIn, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
+    prepare(workshop, way, training()[["opens"]], {"opens": TYPES["opens"]})
+    if way.engine == "postgres":
+        return  # its type knows no such time
+    way.execute("INSERT INTO shop VALUES (2, '30:00:00')")
+    assert main(["dispatch", "shop"]) == 1
+    assert "'opens'" in capsys.readouterr().err
+    assert workshop.in_sink("SELECT name FROM sqlite_master WHERE name = 'shop_predictions'") == []

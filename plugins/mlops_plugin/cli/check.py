@@ -65,15 +65,18 @@ def check_models(
 
 def _problems_of_text(loaded: LoadedConfig, model: ModelConfig, places: Places) -> list[str]:
     """What the configuration alone shows to be wrong with a model that could be read."""
-    from mlops_plugin.config.fed_assets import find_unfed
+    from mlops_plugin.config.fed_assets import find_circle, find_unfed
     from mlops_plugin.pipeline.reading.query_check import find_problems
 
     known = {*loaded.config.models, *loaded.broken}
-    unfed = [
+    never = [*find_unfed(model, known)] if loaded.is_complete else []
+    if circle := find_circle(model, loaded.config.models):
+        never.append(circle)
+    waiting = [
         f"{places.of_model(model.name, ('schedule',))}: models.{model.name}.schedule: {message}"
-        for message in (find_unfed(model, known) if loaded.is_complete else ())
+        for message in never
     ]
-    return [*map(str, find_problems(model)), *unfed]
+    return [*map(str, find_problems(model)), *waiting]
 
 
 def _findings(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.arrow_values import as_clock_times, as_spans
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.features import as_float64, is_number
 from mlops_plugin.formats.runtime import REFUSES_NULL
@@ -81,7 +83,8 @@ def is_readable(spec: ColumnSpec, found: pa.DataType) -> bool:
     """Whether values of an Arrow type can be the column's."""
     if pa.types.is_dictionary(found):
         found = found.value_type
-    return bool(pa.types.is_null(found) or any(test(found) for test in _READABLE[_kind_of(spec)]))
+    tests = _READABLE_OBJECTS.get(spec.dtype) or _READABLE[_kind_of(spec)]
+    return bool(pa.types.is_null(found) or any(test(found) for test in tests))
 
 
 def check_columns(columns: Sequence[ColumnSpec], rows: pa.Schema) -> None:
@@ -111,8 +114,20 @@ def array_of(spec: ColumnSpec, column: pa.Array) -> Values:
             f"{spec.dtype} had no missing values in training; leave such rows out in the query, or fill them "
             "with COALESCE"
         )
-    try:
+    with _explained(spec, column):
         return _BUILDERS[kind](spec, column)
+
+
+def trained_array_of(spec: ColumnSpec, column: pa.Array) -> pa.Array:
+    """The column in Arrow, dates and times of day in the type of training; raises `FeatureError`."""
+    with _explained(spec, column):
+        return column if spec.dtype not in ("date", "time") else _as_trained_on(spec, decoded(column))
+
+
+@contextlib.contextmanager
+def _explained(spec: ColumnSpec, column: pa.Array) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError) as exc:
         said = str(exc).partition("\n")[0]
         raise FeatureError(
@@ -193,13 +208,24 @@ def _texts(spec: ColumnSpec, column: pa.Array) -> Values:
 def _objects(spec: ColumnSpec, column: pa.Array) -> Values:
     if spec.dtype == "decimal" and not pa.types.is_decimal(column.type):
         column = column.cast(pa.decimal128(38, 0))
-    if spec.dtype == "date" and pa.types.is_string(column.type):
-        column = column.cast(pa.date32())
+    column = _as_trained_on(spec, column)
     values = np.empty(len(column), dtype=object)
     values[:] = column.to_pylist()
     if column.null_count and spec.missing != "none":
         values[column.is_null().to_numpy(zero_copy_only=False)] = _missing_value(spec.missing)
     return values
+
+
+def _as_trained_on(spec: ColumnSpec, column: pa.Array) -> pa.Array:
+    """Dates and times of day in Arrow's type for them; any other column as it is."""
+    if spec.dtype == "date" and not pa.types.is_date(column.type):
+        dates = column.cast(pa.date32())
+        if pa.types.is_timestamp(column.type) and not dates.cast(column.type).equals(column):
+            raise ValueError("a time of day besides the date")
+        return dates
+    if spec.dtype == "time" and not pa.types.is_time(column.type):
+        return as_clock_times(column)
+    return column
 
 
 def _instants(spec: ColumnSpec, column: pa.Array) -> Values:
@@ -217,6 +243,8 @@ def _instants(spec: ColumnSpec, column: pa.Array) -> Values:
 
 def _spans(spec: ColumnSpec, column: pa.Array) -> Values:
     (unit,) = _SPAN.findall(spec.dtype)
+    if pa.types.is_time(column.type):
+        column = as_spans(column)
     return column.cast(pa.duration(unit)).to_pandas().array
 
 
@@ -284,6 +312,14 @@ _READABLE: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "span": (pa.types.is_duration, pa.types.is_time),
     "category": (_is_any,),
     "object": (_is_any,),
+}
+_TEXT = (pa.types.is_string, pa.types.is_large_string)
+# Else one of them would be fed to the model in place of another.
+_READABLE_OBJECTS: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "date": (pa.types.is_date, pa.types.is_timestamp, *_TEXT),
+    "time": (pa.types.is_time, pa.types.is_duration, *_TEXT),
+    "decimal": (is_number,),
+    "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
 }
 _BUILDERS: dict[str, Callable[[ColumnSpec, pa.Array], Values]] = {
     "integer": _integers,

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.column_values import ColumnSpec, array_of, check_columns, decoded
+from mlops_plugin.formats.column_values import ColumnSpec, array_of, check_columns, decoded, trained_array_of
 from mlops_plugin.formats.features import check_names, feature_matrix
 
 Container = Literal["frame", "matrix", "documents", "series", "records", "polars", "arrow"]
@@ -69,12 +69,11 @@ class InputSpec:
                 columns = [_python_values(self._array(rows, column)) for column in self.columns]
                 return [dict(zip(self.names, values, strict=True)) for values in zip(*columns, strict=True)]
             case "arrow":
-                return pa.Table.from_batches([rows.select(list(self.names))])
+                return self._table(rows)
             case "polars":
                 import polars
 
-                table = pa.Table.from_batches([rows.select(list(self.names))])
-                return polars.from_arrow(table)
+                return polars.from_arrow(self._table(rows))
             case "series":
                 return self._frame(rows)[self.names[0]]
             case "frame":
@@ -97,6 +96,10 @@ class InputSpec:
         _, groups = np.unique(patterns, axis=0, return_inverse=True)
         groups = groups.reshape(-1)
         return [pa.array(np.flatnonzero(groups == group)) for group in range(groups.max() + 1)]
+
+    def _table(self, rows: pa.RecordBatch) -> pa.Table:
+        arrays = [trained_array_of(column, rows.column(column.name)) for column in self.columns]
+        return pa.Table.from_arrays(arrays, names=list(self.names))
 
     def _array(self, rows: pa.RecordBatch, column: ColumnSpec) -> Any:
         return array_of(column, rows.column(column.name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.arrow_values import as_clock_times
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactChanged, FeatureError, SignatureError
 from mlops_plugin.formats.model_input import InputSpec
@@ -228,6 +229,23 @@ def test_a_column_of_another_kind_is_refused_with_its_name_and_a_cast(name: str,
 )
 def test_a_column_that_can_become_that_of_training_passes(name: str, found: pa.DataType) -> None:
     check_query(signature_of(), pa.schema([(name, found)]))
+
+
+@pytest.mark.parametrize("kind", [pa.duration("us"), pa.string(), pa.time64("us"), pa.time32("s")], ids=str)
+def test_golden_times_of_day_are_read_in_the_type_of_the_query(kind: pa.DataType) -> None:
+    rows = pd.DataFrame({"opens": pd.Series([time(9, 30), time(0), None] * 10, dtype=object)})
+    usual = golden_batch(signature_of(rows))
+    batch, places = as_read(usual, pa.schema([("opens", kind)]))
+    assert len(places) == usual.num_rows
+    assert batch.schema.field("opens").type == kind
+    assert as_clock_times(batch.column("opens")).equals(usual.column("opens"))
+
+
+@pytest.mark.parametrize("kind", [pa.time64("us"), pa.duration("us")], ids=str)
+def test_golden_spans_are_read_in_the_type_of_the_query(kind: pa.DataType) -> None:
+    rows = pd.DataFrame({"took": pd.Series(pd.to_timedelta(["9h", "30h", None] * 10))})
+    _, places = as_read(golden_batch(signature_of(rows)), pa.schema([("took", kind)]))
+    assert len(places) == (30 if pa.types.is_duration(kind) else 20)
 
 
 def test_a_library_is_found_in_a_package_of_another_name() -> None:

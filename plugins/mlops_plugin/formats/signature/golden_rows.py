@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.arrow_values import array_of, array_of_numbers
+from mlops_plugin.arrow_values import array_of, array_of_numbers, as_clock_times, as_spans
 from mlops_plugin.formats.signature.cells import Duration, Instant, is_missing
 from mlops_plugin.formats.signature.signature import Signature, SignedColumn
 
@@ -117,7 +117,13 @@ def _cast_one(value: pa.Array, wanted: pa.DataType) -> pa.Array | None:
     try:
         if pa.types.is_decimal(wanted) and pa.types.is_floating(value.type):
             return pa.array([Decimal(repr(value[0].as_py()))], wanted)
+        if pa.types.is_time(value.type) and not pa.types.is_time(wanted):
+            cast = (as_spans(value) if pa.types.is_duration(wanted) else value).cast(wanted)
+            return cast if as_clock_times(cast).equals(value.cast(pa.time64("us"))) else None
+        if pa.types.is_duration(value.type) and pa.types.is_time(wanted):
+            cast = as_clock_times(value).cast(wanted)
+            return cast if as_spans(cast).cast(value.type).equals(value) else None
         cast = value.cast(wanted)
         return cast if cast.cast(value.type).equals(value) else None
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError):
         return None

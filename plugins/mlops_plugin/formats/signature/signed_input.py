@@ -40,19 +40,21 @@ _READABLE = {
     "text": ("text",),
     "timestamp": ("timestamp", "date", "text"),  # SQLite has no type for either
     "date": ("date", "text"),
-    "time": ("time",),
+    "time": ("time", "duration", "text"),  # MySQL's TIME; SQLite has no such type
     "duration": ("duration", "time"),
     "binary": ("binary",),
 }
+# With six digits: MySQL cuts fractions of a second off otherwise. SQLite has texts for times.
 _CASTS = {
     "integer": "CAST({name} AS BIGINT)",
     "number": "CAST({name} AS DOUBLE PRECISION)",
     "decimal": "CAST({name} AS DECIMAL(p, s))",
     "boolean": "CAST({name} AS BOOLEAN)",
     "text": "CAST({name} AS VARCHAR(n)) or CHAR(n)",
-    "timestamp": "CAST({name} AS TIMESTAMP) or DATETIME",
-    "date": "CAST({name} AS DATE)",
-    "time": "CAST({name} AS TIME)",
+    "timestamp": "CAST({name} AS TIMESTAMP(6)) or DATETIME(6), or a text such as '2026-01-31 09:30:00',",
+    "date": "CAST({name} AS DATE), or a text such as '2026-01-31',",
+    "time": "CAST({name} AS TIME(6)), or a text such as '09:30:00',",
+    "duration": "CAST({name} AS TIME(6))",
 }
 
 
