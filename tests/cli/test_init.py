@@ -22,9 +22,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from mlops_plugin.cli import main
+from support.dialogue import Dialogue
 from support.workshop import FEATURES, Workshop
 
 Captured = pytest.CaptureFixture[str]
+END = "\x04"  # Ctrl-D
 QUERY = "SELECT id, a, b, c\nFROM customers"
 
 
@@ -207,3 +209,92 @@ def test_models_are_listed_without_an_event_store(workshop: Workshop, capsys: Ca
     capsys.readouterr()
     assert main(["models"]) == 0
     assert "last dispatches are not known" in capsys.readouterr().out
+
+
+def ask_me(workshop: Workshop, *more: str) -> Dialogue:
+    plugins = str(Path(__file__).parents[2] / "plugins")
+    command = [sys.executable, "-m", "mlops_plugin.cli", "init", *more]
+    return Dialogue(command, cwd=workshop.folder, env={**os.environ, "PYTHONPATH": plugins})
+
+
+def test_what_the_options_leave_open_is_asked(workshop: Workshop) -> None:
+    before = workshop.loaded.config.models
+    asked = ask_me(workshop)
+    asked.answer("Model file: ", "churn.skops")
+    asked.answer("Name of the model [churn]: ", "fresh")
+    asked.answer("Airflow connection of the rows: ", "source")
+    asked.answer("Query that returns them (one SELECT): ", "SELECT id, a, b, c FROM customers")
+    asked.answer("Write this into config.yaml? [Y/n] ", "")
+    assert asked.end() == 0, asked.text
+    assert "fresh: 3 features, key id, 5 rows" in asked.text
+    model = workshop.model("fresh")
+    assert (model.source.connection, model.sink.table) == ("source", "fresh_predictions")
+    assert workshop.loaded.config.models == {**before, "fresh": model}
+    assert main(["dispatch", "fresh"]) == 0
+
+
+def test_a_default_is_taken_for_an_empty_answer_and_options_are_not_asked(workshop: Workshop) -> None:
+    (workshop.folder / "churn.skops").rename(workshop.folder / "fraud.v2.skops")
+    query = "SELECT id, a, b, c FROM customers"
+    asked = ask_me(workshop, "--model", "fraud.v2.skops", "--query", query)
+    asked.answer("Name of the model [fraud]: ", "")
+    asked.answer("Airflow connection of the rows: ", "  source ")
+    asked.answer("Write this into config.yaml? [Y/n] ", "yes")
+    assert asked.end() == 0, asked.text
+    assert "Query that returns them" not in asked.text
+    assert workshop.model("fraud").model._uri_as_written == "fraud.v2.skops"
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ([("Model file: ", "")], "Model file: nothing was answered"),
+        ([("Model file: ", "churn.skops"), ("Name of the model", "churn")], "a model 'churn' already"),
+        (
+            [
+                ("Model file: ", "churn.skops"),
+                ("Name of the model", "fresh"),
+                ("Airflow connection", "source"),
+                ("Query", "SELECT id, a, b, c FROM customers"),
+                ("Write this", "n"),
+            ],
+            "nothing was written",
+        ),
+        ([("Model file: ", "churn.skops"), ("Name of the model", END)], "the input ended"),
+        (
+            [
+                ("Model file: ", "churn.skops"),
+                ("Name of the model", "fresh"),
+                ("Airflow connection", "source"),
+                ("Query", "SELECT id, a, b, c FROM customers"),
+                ("Write this", END),
+            ],
+            "the input ended",
+        ),
+    ],
+    ids=["empty", "taken", "no", "end of input", "end of input at the last question"],
+)
+def test_a_dialogue_that_ends_early_writes_nothing(
+    workshop: Workshop, answers: list[tuple[str, str]], says: str
+) -> None:
+    before = workshop.config_file.read_bytes()
+    asked = ask_me(workshop)
+    for question, answer in answers:
+        asked.answer(question, answer)
+    assert asked.end() == 1
+    assert says in asked.text
+    assert "Traceback" not in asked.text
+    assert workshop.config_file.read_bytes() == before
+
+
+@pytest.mark.parametrize(("answer", "status"), [("", 1), ("n", 1), ("y", 0)])
+def test_types_are_trusted_only_if_the_answer_is_yes(workshop: Workshop, answer: str, status: int) -> None:
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=list(FEATURES))
+    file = workshop.folder / "trees.skops"
+    skops.io.dump(HistGradientBoostingClassifier(max_iter=2).fit(rows, rows["a"] > 0), file)
+    asked = ask_me(workshop, "trees", "--model", file.name, "--connection", "source", "--query", QUERY)
+    asked.answer("Do you trust them? [y/N] ", answer)
+    if not status:
+        asked.answer("Write this into config.yaml? [Y/n] ", "y")
+    assert asked.end() == status, asked.text
+    assert ("trees" in workshop.loaded.config.models) == (not status)

@@ -103,7 +103,7 @@ def _asker(options: argparse.Namespace) -> Callable[..., str]:
                 return default
             raise EntryError(f"{question}: missing; give --{option}")
         suffix = f" [{default}]" if default else ""
-        answer = input(f"{question}{suffix}: ").strip() or default
+        answer = _answer(f"{question}{suffix}: ") or default
         if not answer:
             raise EntryError(f"{question}: nothing was answered")
         return answer
@@ -115,8 +115,15 @@ def _may_ask(options: argparse.Namespace) -> bool:
     return not options.yes and sys.stdin.isatty()
 
 
+def _answer(prompt: str) -> str:
+    try:
+        return input(prompt).strip()
+    except EOFError as error:  # no consent, and no default
+        raise EntryError("nothing was written: the input ended before the last question") from error
+
+
 def _agrees(question: str, *, default: bool = True) -> bool:
-    answer = input(f"{question} {'[Y/n]' if default else '[y/N]'} ").strip().lower()
+    answer = _answer(f"{question} {'[Y/n]' if default else '[y/N]'} ").lower()
     return default if not answer else answer in ("y", "yes")
 
 
