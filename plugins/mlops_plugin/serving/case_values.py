@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -10,6 +11,8 @@ import pyarrow as pa
 
 from mlops_plugin.errors import CaseError
 from mlops_plugin.formatting import format_value
+
+_SPAN = re.compile(r"(?:(-?\d{1,6}) days?, )?(-?)(\d{1,4}):([0-5]\d)(?::([0-5]\d(?:\.\d{1,6})?))?", re.ASCII)
 
 
 def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
@@ -36,6 +39,8 @@ def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
             return date.fromisoformat(value)
         if types.is_time(kind):
             return time.fromisoformat(value)
+        if types.is_duration(kind):
+            return _span(value)
         if types.is_binary(kind) or types.is_fixed_size_binary(kind) or types.is_large_binary(kind):
             return bytes.fromhex(value)
     except (ValueError, KeyError, InvalidOperation) as error:
@@ -48,6 +53,21 @@ def _int64(text: str) -> int:
     if not -(2**63) <= value < 2**63:
         raise ValueError("no driver accepts it as a parameter")
     return value
+
+
+def _span(text: str) -> timedelta:
+    """`9:30:00`, as MySQL's TIME is shown, also with a sign, or days as Python writes them."""
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        raise ValueError("not hours, minutes and seconds")
+    days, sign, hours, minutes, seconds = found.groups()
+    clock = timedelta(hours=int(hours), minutes=int(minutes)) + timedelta(microseconds=_microseconds(seconds))
+    return timedelta(days=int(days or 0)) + (-clock if sign else clock)
+
+
+def _microseconds(seconds: str | None) -> int:
+    whole, _, fraction = (seconds or "0").partition(".")
+    return int(whole) * 1_000_000 + int(fraction.ljust(6, "0"))
 
 
 def text_of(value: Any) -> str:
