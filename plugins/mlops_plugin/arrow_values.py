@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import pyarrow as pa
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN: dict[pa.DataType, type] = {pa.int64(): int, pa.float64(): float, pa.bool_(): bool}
 _CLOCK = pa.time64("us")
-_WRITTEN_TIME = re.compile(r"\d\d:\d\d(:\d\d(\.\d{1,6})?)?", re.ASCII)
+_WRITTEN_TIME = re.compile(r"([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?", re.ASCII)  # not 24:00
+_WRITTEN_DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _INT64 = range(-(2**63), 2**63)
 _MOST_TEXT = 2**31 - 1  # bytes of one array of texts
 
@@ -126,6 +128,28 @@ def as_clock_times(column: pa.Array) -> pa.Array:
 def as_spans(column: pa.Array) -> pa.Array:
     """duration[us] since midnight of times of day."""
     return column.cast(_CLOCK).cast(pa.int64()).cast(pa.duration("us"))
+
+
+def as_decimals(column: pa.Array) -> list[Decimal | None]:
+    """The decimals of a column of decimals, whole numbers, or texts of digits, each with its own digits.
+
+    Doubles are none: the digits of a decimal are not those of the double next to it, and Arrow would round
+    them to whole numbers. Raises `ValueError` for a text that is no number.
+    """
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return [None if text is None else _decimal_of(text) for text in column.to_pylist()]
+    if pa.types.is_integer(column.type) or pa.types.is_null(column.type):
+        return [None if number is None else Decimal(number) for number in column.to_pylist()]
+    if not pa.types.is_decimal(column.type):
+        raise ValueError(f"a {column.type} is no decimal")
+    decimals: list[Decimal | None] = column.to_pylist()
+    return decimals
+
+
+def _decimal_of(text: str) -> Decimal:
+    if not _WRITTEN_DECIMAL.fullmatch(text):
+        raise ValueError(f"{text!r} is no decimal as in '1.50'")
+    return Decimal(text)
 
 
 def _time_after_midnight(span: timedelta) -> time:

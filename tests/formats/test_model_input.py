@@ -17,6 +17,7 @@ from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.model_input import ColumnSpec, InputSpec, spec_of
 
 CLOCK = pd.Series([time(9, 0, 0, 1), None], dtype=object)
+PRICE = pd.Series([Decimal("1.50"), None], dtype=object)
 DAY = pd.Series([date(2026, 1, 2), None], dtype=object)
 
 
@@ -83,6 +84,10 @@ def test_a_value_that_an_integer_cannot_express_is_refused_with_its_column(value
             "none",
             pd.Series([Decimal("1.50"), None], dtype=object),
         ),
+        (pa.array(["1.50", None]), "decimal", "none", PRICE),
+        (pa.array(["1.50", None]).dictionary_encode(), "decimal", "none", PRICE),
+        (pa.array([2, None]), "decimal", "none", pd.Series([Decimal(2), None], dtype=object)),
+        (pa.array(["1e-7", None]), "decimal", "none", pd.Series([Decimal("1E-7"), None], dtype=object)),
         (pa.array([timedelta(hours=9, microseconds=1), None]), "time", "none", CLOCK),
         (pa.array(["09:00:00.000001", None]), "time", "none", CLOCK),
         (pa.array([time(9, 0, 0, 1), None]), "time", "none", CLOCK),
@@ -112,6 +117,10 @@ def test_values_look_as_in_training(column: pa.Array, dtype: str, missing: Any, 
         ("09:30:00.1234567", "time"),
         (datetime(2026, 1, 2, 3), "date"),
         ("tomorrow", "date"),
+        ("24:00:00", "time"),
+        ("1,50", "decimal"),
+        ("NaN", "decimal"),
+        ("", "decimal"),
     ],
     ids=str,
 )
@@ -163,7 +172,9 @@ def test_an_unknown_category_is_refused_or_missing_as_the_column_says() -> None:
         (pa.array([9]), "time"),
         (pa.array([datetime(2026, 1, 2)]), "time"),
         (pa.array([20260102]), "date"),
-        (pa.array(["1.5"]), "decimal"),
+        (pa.array([1.5]), "decimal"),
+        (pa.array([1.0], pa.float32()), "decimal"),
+        (pa.array([True]), "decimal"),
         (pa.array(["a"]), "bytes"),
     ],
 )

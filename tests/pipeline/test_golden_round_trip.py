@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Any
 
 import joblib
@@ -21,6 +22,7 @@ TYPES = {
     "city": {"mysql": "VARCHAR(20) CHARACTER SET utf8mb4", "postgres": "TEXT", "sqlite": "TEXT"},
     "visits": {"mysql": "TINYINT UNSIGNED", "postgres": "SMALLINT", "sqlite": "INTEGER"},
     "spend": {"mysql": "DOUBLE", "postgres": "DOUBLE PRECISION", "sqlite": "REAL"},
+    "price": {"mysql": "DECIMAL(10,2)", "postgres": "NUMERIC(10,2)", "sqlite": "TEXT"},
     "since": {"mysql": "DATETIME(6)", "postgres": "TIMESTAMP", "sqlite": "TIMESTAMP"},
     "opens": {"mysql": "TIME(6)", "postgres": "TIME", "sqlite": "TEXT"},
     "closes": {"mysql": "TIME", "postgres": "TIME(0)", "sqlite": "TEXT"},
@@ -44,6 +46,7 @@ def training() -> pd.DataFrame:
             "city": pd.Series(["Rome", "Zürich", None] * 10, dtype=object),
             "visits": [1, 255, 100] * 10,
             "spend": [0.1, -2.5e300, 1 / 3] * 10,
+            "price": pd.Series([Decimal("1.50"), Decimal("-12345678.91"), None] * 10, dtype=object),
             "since": pd.Series(moments).astype("datetime64[us]"),
             "opens": pd.Series([time(9, 30), time(23, 59, 59, 999999), None] * 10, dtype=object),
             "closes": pd.Series([time(0), time(18), time(23, 59, 59)] * 10, dtype=object),
@@ -57,7 +60,14 @@ def prepare(workshop: Workshop, way: WayIn, rows: pd.DataFrame, types: dict[str,
     columns = ", ".join(f"{name} {kinds[way.engine]}" for name, kinds in types.items())
     way.execute(f"CREATE TABLE shop (id INTEGER PRIMARY KEY, {columns})")
     first = "'2026-01-05 00:00:00'" if "since" in types else "NULL"
-    values = {"city": "'Rome'", "visits": "1", "spend": "0.5", "since": first, "member": "TRUE"}
+    values = {
+        "city": "'Rome'",
+        "visits": "1",
+        "spend": "0.5",
+        "price": "'1.50'",
+        "since": first,
+        "member": "TRUE",
+    }
     values |= {"opens": "'09:30:00'", "closes": "'18:00:00'", "day": "'2026-01-05'"}
     way.execute(f"INSERT INTO shop VALUES (1, {', '.join(values[name] for name in types)})")
     file = workshop.folder / "shop.joblib"
@@ -140,6 +150,25 @@ def test_the_advice_about_a_time_of_day_works(
     assert main(["dispatch", "shop"]) == 0
     (row,) = workshop.predictions("shop_predictions")
     assert row["prediction"] == "time datetime.time(9, 30); float 0.5"
+
+
+@pytest.mark.parametrize("way", ["sqlite"], indirect=True)
+def test_a_double_is_no_decimal_and_the_advice_works_on_sqlite(
+    workshop: Workshop, way: WayIn, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow casts the double 1.5 to the decimal 2."""
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
+    prepare(workshop, way, training()[["price"]], {"price": {"sqlite": "DECIMAL(10,2)"}})
+    assert main(["check", "--connect", "shop"]) == 1
+    assert "CAST(price AS TEXT) on SQLite" in capsys.readouterr().out
+    assert main(["dispatch", "shop"]) == 1
+    model = workshop.models["shop"]["model"]
+    query = "SELECT id, CAST(price AS TEXT) AS price FROM shop"
+    workshop.add_model("shop", model=model, source={"query": query})
+    assert main(["check", "--round-trip", "shop"]) == 0, capsys.readouterr().out
+    assert main(["dispatch", "shop"]) == 0
+    (row,) = workshop.predictions("shop_predictions")
+    assert row["prediction"] == "Decimal Decimal('1.5')"
 
 
 def test_a_time_outside_of_a_day_is_refused_with_its_column(

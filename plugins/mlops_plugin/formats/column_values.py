@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_plugin.arrow_values import as_clock_times, as_spans
+from mlops_plugin.arrow_values import as_clock_times, as_decimals, as_spans
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.features import as_float64, is_number
 from mlops_plugin.formats.runtime import REFUSES_NULL
@@ -95,12 +95,17 @@ def check_columns(columns: Sequence[ColumnSpec], rows: pa.Schema) -> None:
     found = ", ".join(f"'{column.name}' is {rows.field(column.name).type}" for column in wrong)
     kinds = {_kind_of(column) for column in wrong}
     if kinds <= {"integer", "float", "nullable", "bool"}:
-        raise FeatureError(f"the model reads numbers, but {found}; cast or encode it in the query")
+        raise FeatureError(
+            f"the model reads numbers, but {found}; cast or encode it in the query; rows of a request hold "
+            "numbers as numbers: 1.5, not '1.50'"
+        )
     if kinds == {"text"}:
         raise FeatureError(f"the model reads text, but {found}; cast it in the query")
     wanted = ", ".join(f"'{column.name}' as {column.dtype}" for column in wrong)
+    is_decimal = {column.dtype for column in wrong} == {"decimal"}
+    cast = "cast it to DECIMAL (on SQLite to TEXT)" if is_decimal else "cast it"
     raise FeatureError(
-        f"the model reads {wanted}, but {found}; cast it in the query, or correct `model: {{dtypes: ...}}`"
+        f"the model reads {wanted}, but {found}; {cast} in the query, or correct `model: {{dtypes: ...}}`"
     )
 
 
@@ -121,6 +126,8 @@ def array_of(spec: ColumnSpec, column: pa.Array) -> Values:
 def trained_array_of(spec: ColumnSpec, column: pa.Array) -> pa.Array:
     """The column in Arrow, dates and times of day in the type of training; raises `FeatureError`."""
     with _explained(spec, column):
+        if spec.dtype == "decimal" and pa.types.is_string(decoded(column).type):
+            raise ValueError("texts, whose number of digits nothing tells")
         return column if spec.dtype not in ("date", "time") else _as_trained_on(spec, decoded(column))
 
 
@@ -206,11 +213,8 @@ def _texts(spec: ColumnSpec, column: pa.Array) -> Values:
 
 
 def _objects(spec: ColumnSpec, column: pa.Array) -> Values:
-    if spec.dtype == "decimal" and not pa.types.is_decimal(column.type):
-        column = column.cast(pa.decimal128(38, 0))
-    column = _as_trained_on(spec, column)
     values = np.empty(len(column), dtype=object)
-    values[:] = column.to_pylist()
+    values[:] = as_decimals(column) if spec.dtype == "decimal" else _as_trained_on(spec, column).to_pylist()
     if column.null_count and spec.missing != "none":
         values[column.is_null().to_numpy(zero_copy_only=False)] = _missing_value(spec.missing)
     return values
@@ -318,7 +322,8 @@ _TEXT = (pa.types.is_string, pa.types.is_large_string)
 _READABLE_OBJECTS: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "date": (pa.types.is_date, pa.types.is_timestamp, *_TEXT),
     "time": (pa.types.is_time, pa.types.is_duration, *_TEXT),
-    "decimal": (is_number,),
+    # Not of doubles: those have lost a decimal's digits.
+    "decimal": (pa.types.is_decimal, pa.types.is_integer, *_TEXT),
     "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
 }
 _BUILDERS: dict[str, Callable[[ColumnSpec, pa.Array], Values]] = {

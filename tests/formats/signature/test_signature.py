@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, time
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,17 @@ def test_a_column_of_another_kind_is_refused_with_its_name_and_a_cast(name: str,
 )
 def test_a_column_that_can_become_that_of_training_passes(name: str, found: pa.DataType) -> None:
     check_query(signature_of(), pa.schema([(name, found)]))
+
+
+def test_a_double_is_not_read_as_a_decimal() -> None:
+    rows = pd.DataFrame({"price": pd.Series([Decimal("1.50"), Decimal(2)] * 10, dtype=object)})
+    signature = signature_of(rows)
+    with pytest.raises(FeatureError, match="'price': found double"):
+        check_query(signature, pa.schema([("price", pa.float64())]))
+    check_query(signature, pa.schema([("price", pa.string())]))
+    batch, places = as_read(golden_batch(signature), pa.schema([("price", pa.string())]))
+    assert len(places) == batch.num_rows
+    assert {*batch.column("price").to_pylist()} == {"1.50", "2.00"}
 
 
 @pytest.mark.parametrize("kind", [pa.duration("us"), pa.string(), pa.time64("us"), pa.time32("s")], ids=str)

@@ -205,6 +205,27 @@ def test_imputed_values_are_right_and_all_others_stay(data: st.DataObject) -> No
     assert sum(checked.imputed.values()) == sum(reason_of(value, judge) is not None for value in values)
 
 
+@pytest.mark.parametrize(
+    ("impute", "kind", "expected"),
+    [
+        (0, pa.decimal128(10, 2), Decimal("0.00")),
+        (0.25, pa.decimal128(10, 2), Decimal("0.25")),
+        (0.125, pa.decimal128(10, 2), 0.125),
+        (0.5, pa.decimal128(20, 0), 0.5),
+        (0.1, pa.decimal128(38, 20), Decimal("0.1")),
+        (10**9, pa.decimal128(10, 2), 1e9),
+    ],
+    ids=str,
+)
+def test_an_imputed_number_is_not_rounded_to_a_decimals_scale(
+    impute: float, kind: pa.DataType, expected: Any
+) -> None:
+    batch = pa.RecordBatch.from_arrays([pa.array([None, Decimal(2)], kind)], names=["a"])
+    rule = ColumnContract(nullable=False, on_violation="impute", impute=impute)
+    checked = Contract("churn", {"a": rule}).bind(batch.schema).check(batch)
+    assert checked.rows.column("a").to_pylist() == [expected, 2]
+
+
 def test_timestamps_and_dates_are_compared_in_utc() -> None:
     moments = [datetime(2020, 1, 1) + timedelta(hours=hours) for hours in (-1, 0, 1)]
     rule = ColumnContract(min=date(2020, 1, 1))

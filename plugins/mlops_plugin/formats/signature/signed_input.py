@@ -35,7 +35,7 @@ _LOOKS = {"nan": "nan", "none": "none", "nat": "nat", "pd.NA": "NA"}
 _READABLE = {
     "integer": ("integer", "number", "boolean", "decimal"),
     "number": ("integer", "number", "boolean", "decimal"),
-    "decimal": ("integer", "number", "decimal"),
+    "decimal": ("integer", "decimal", "text"),  # a double has lost digits; SQLite has no other type
     "boolean": ("boolean", "integer", "decimal"),
     "text": ("text",),
     "timestamp": ("timestamp", "date", "text"),  # SQLite has no type for either
@@ -48,7 +48,7 @@ _READABLE = {
 _CASTS = {
     "integer": "CAST({name} AS BIGINT)",
     "number": "CAST({name} AS DOUBLE PRECISION)",
-    "decimal": "CAST({name} AS DECIMAL(p, s))",
+    "decimal": "CAST({name} AS DECIMAL(p, s)), or CAST({name} AS TEXT) on SQLite,",
     "boolean": "CAST({name} AS BOOLEAN)",
     "text": "CAST({name} AS VARCHAR(n)) or CHAR(n)",
     "timestamp": "CAST({name} AS TIMESTAMP(6)) or DATETIME(6), or a text such as '2026-01-31 09:30:00',",
@@ -86,7 +86,7 @@ def check_query(signature: Signature, rows: pa.Schema) -> None:
             continue
         found = rows.field(column.name).type
         kind = kind_in_arrow(found)
-        readable = _READABLE.get(column.kind)
+        readable = _readable(signature, column)
         if readable is None or kind == "null" or kind in readable:
             continue
         cast = _CASTS.get(column.kind, "a cast").format(name=column.name)
@@ -94,6 +94,12 @@ def check_query(signature: Signature, rows: pa.Schema) -> None:
             f"column '{column.name}': found {found}, but the model was trained on {column.kind} "
             f"({column.dtype}, by the signature '{signature.uri}'); write {cast} in the query"
         )
+
+
+def _readable(signature: Signature, column: SignedColumn) -> tuple[str, ...] | None:
+    if column.kind == "decimal" and signature.input.container in ("polars", "arrow"):
+        return ("integer", "decimal")  # how many digits texts have is not known before they are read
+    return _READABLE.get(column.kind)
 
 
 def kind_in_arrow(kind: pa.DataType) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
@@ -185,14 +186,18 @@ def _imputed(values: pa.Array, found: list[Violation], impute: Any) -> tuple[pa.
         replacement = pa.scalar(None, kind)
     elif pa.types.is_integer(kind):
         replacement = pa.scalar(int(impute), kind if _fits(int(impute), kind) else pa.int64())
+    elif pa.types.is_decimal(kind):
+        # A cast of a double would round it to the column's scale.
+        written = Decimal(str(impute))
+        replacement = pa.scalar(written, kind) if _fits(written, kind) else pa.scalar(float(impute))
     else:
         replacement = pa.scalar(impute).cast(kind)
     if replacement.type != kind:
-        values = values.cast(replacement.type)
+        values = values.cast(replacement.type, safe=not pa.types.is_decimal(kind))
     return pc.if_else(rows, replacement, values), rows.true_count
 
 
-def _fits(value: int, kind: pa.DataType) -> bool:
+def _fits(value: int | Decimal, kind: pa.DataType) -> bool:
     try:
         pa.scalar(value, kind)
     except (pa.ArrowInvalid, OverflowError):
