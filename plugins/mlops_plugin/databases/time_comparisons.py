@@ -17,6 +17,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.engines.sqlite_times import TimeComparison
+from mlops_plugin.databases.query_scopes import CLOSING, OPENING, word_of
 
 _OPERATORS = frozenset({"<", "<=", ">", ">=", "=", "==", "<>", "!=", "IS"})
 _ENDS = re.compile(
@@ -24,7 +25,6 @@ _ENDS = re.compile(
     "|AS|GROUP|ORDER|GROUP BY|ORDER BY|PARTITION BY|WINDOW|UNION|UNION ALL|EXCEPT|INTERSECT|LEFT|RIGHT|INNER"
     "|CROSS|JOIN|FULL|NATURAL|OFFSET|RETURNING|ESCAPE|VALUES|ASC|DESC|[,;]|<|<=|>|>=|=|==|<>|!=|IS"
 )
-_OPENING, _CLOSING = frozenset({"(", "CASE"}), frozenset({")", "END"})
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING, TokenType.NUMBER)
 _NO_MOMENT = _OPERATORS | {"SELECT", "CASE", "BETWEEN", "IN", "LIKE", "GLOB", "AND", "OR"}
 _FILTERS = frozenset({"FROM", "WHERE", "ON", "HAVING", "JOIN", "AS", "BY", "WITH", "GROUP BY", "ORDER BY"})
@@ -124,7 +124,7 @@ class _Query:
         is_decided = False
         for before in range(index - 1, -1, -1):
             word = self._word(before)
-            depth += (word in _CLOSING) - (word in _OPENING)
+            depth += (word in CLOSING) - (word in OPENING)
             if depth < lowest:
                 lowest, is_decided = depth, False
             if depth > lowest or is_decided:
@@ -174,7 +174,7 @@ class _Query:
         depth, start = 0, index
         while start > 0:
             word = self._word(start - 1)
-            depth += (word in _CLOSING) - (word in _OPENING)
+            depth += (word in CLOSING) - (word in OPENING)
             if depth < 0 or (depth == 0 and _ENDS.fullmatch(word)):
                 break
             start -= 1
@@ -185,7 +185,7 @@ class _Query:
         depth, end = 0, index + 1
         while end < len(self.tokens):
             word = self._word(end)
-            depth += (word in _OPENING) - (word in _CLOSING)
+            depth += (word in OPENING) - (word in CLOSING)
             if depth < 0 or (depth == 0 and (_ENDS.fullmatch(word) or self._is_alias(index, end))):
                 break
             end += 1
@@ -193,15 +193,11 @@ class _Query:
 
     def _is_alias(self, index: int, end: int) -> bool:
         before, token = self.tokens[end - 1], self.tokens[end]
-        is_complete = before.token_type in _NAMES or self._word(end - 1) in _CLOSING
+        is_complete = before.token_type in _NAMES or self._word(end - 1) in CLOSING
         return end - 1 > index and token.token_type in _NAMES[:2] and is_complete
 
     def _word(self, index: int) -> str:
-        if not 0 <= index < len(self.tokens):
-            return ""
-        token = self.tokens[index]
-        is_word = token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER)
-        return token.text.upper() if is_word else ""
+        return word_of(self.tokens[index]) if 0 <= index < len(self.tokens) else ""
 
     def _part(self, side: range) -> str:
         return self.text[self.tokens[side[0]].start : self.tokens[side[-1]].end + 1]

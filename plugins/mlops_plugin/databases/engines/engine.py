@@ -230,7 +230,7 @@ class Engine:
     def checked_comparison(self, comparison: str, sides: Sequence[TimeComparison], number: int) -> str | None:
         """SQL that is a comparison with a moment, but fails for the first value that compares wrongly.
 
-        None: values and moments have types, so they compare rightly or not at all. `comparison` is the text
+        None: times have types of their own, so only texts may compare wrongly. `comparison` is the text
         whose comparisons `sides` are (two in a BETWEEN); the failure says `number`.
         """
         del comparison, sides, number

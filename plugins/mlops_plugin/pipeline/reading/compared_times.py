@@ -1,19 +1,27 @@
 """Refuses a query that compares times with the moments of its template otherwise than their order in time.
 
-Only SQLite has no type for times: a text in another form than the printed moment would be missed, or read in
-two intervals. The query is run once with each such comparison checked, for every row that it compares.
+A text in another form than the printed moment would be missed, or read in two intervals. SQLite has no type
+for times: the query is run once with each such comparison checked, for every row that it compares. Any other
+engine is asked for the type of what is compared and, if that is text, for a value of another form.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pyarrow as pa
+
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.engines.sqlite_times import REFUSED, TimeComparison
+from mlops_plugin.databases.engines.text_times import is_right_text
+from mlops_plugin.databases.query_scopes import Scope, find_scopes
 from mlops_plugin.databases.sql_text import bare
-from mlops_plugin.databases.time_comparisons import Moments, find_comparisons
-from mlops_plugin.errors import DatabaseError, Problem, QueryError
+from mlops_plugin.databases.time_comparisons import Comparison, Moments, find_comparisons
+from mlops_plugin.errors import DatabaseError, Problem, QueryError, ServerSilent, UnsupportedType
 
 _SOURCE = "source.query"
+_COMPARED = "mlops_compared"  # the name of the column that is asked for
 
 
 def require_comparable_times(
@@ -31,6 +39,7 @@ def require_comparable_times(
     for number, comparison in reversed(list(enumerate(comparisons))):
         sql = database.engine.checked_comparison(comparison.text, comparison.sides, number)
         if sql is None:
+            _require_comparable_texts(model, database, query, comparisons)
             return
         checked = checked[: comparison.start] + sql + checked[comparison.end :]
     if not comparisons:
@@ -47,8 +56,74 @@ def require_comparable_times(
             raise
         side = comparisons[int(refused["number"])].sides[0]
         said = _in_words(side, refused["type"], refused["value"].replace("''", "'"))
-        place = Problem(*model.place_of(_SOURCE), f"models.{model.name}.{_SOURCE}", said)
-        raise QueryError(str(place).removeprefix(": ")) from error
+        raise _refusal(model, said) from error
+
+
+def _refusal(model: ModelConfig, said: str) -> QueryError:
+    place = Problem(*model.place_of(_SOURCE), f"models.{model.name}.{_SOURCE}", said)
+    return QueryError(str(place).removeprefix(": "))
+
+
+def _require_comparable_texts(
+    model: ModelConfig, database: Database, query: str, comparisons: Sequence[Comparison]
+) -> None:
+    """The same on an engine that compares times as times, but texts of times by their characters."""
+    left_out = [comparison.start for comparison in comparisons]
+    scopes: dict[tuple[str, Scope | None], Scope | None] = {}
+    for comparison in comparisons:
+        # Any other moment than a text has a type, and then the engine converts or refuses the value.
+        sides = [side for side in comparison.sides if side.literal is not None]
+        if not sides:
+            continue
+        value = sides[0].value
+        around = [*find_scopes(query, database.engine.name, comparison.start, left_out)]
+        place = (value, around[0] if around else None)
+        if place not in scopes:
+            scopes[place] = _scope_of_texts(database, value, around)
+        scope = scopes[place]
+        found = None if scope is None else _text_of_another_form(database, scope, value, sides)
+        if found is not None:
+            time = database.engine.cast_types[2]
+            raise _refusal(
+                model,
+                f"{value} is text, which is compared with {sides[0].moment} by its characters, so {found!r} "
+                f"would be missed or read twice; compare CAST({value} AS {time}), or keep times in a column "
+                "of that type",
+            )
+
+
+def _scope_of_texts(database: Database, value: str, scopes: Sequence[Scope]) -> Scope | None:
+    """The innermost SELECT that knows the value, if it is text there."""
+    for scope in scopes:
+        try:
+            kind = database.describe(scope.select(f"{value} AS {_COMPARED}", ["1 = 0"])).field(0).type
+        except UnsupportedType:
+            return None
+        except DatabaseError as error:
+            _go_on(database, error)
+        else:
+            return scope if pa.types.is_string(kind) or pa.types.is_large_string(kind) else None
+    return None
+
+
+def _text_of_another_form(
+    database: Database, scope: Scope, value: str, sides: Sequence[TimeComparison]
+) -> str | None:
+    wrong = " OR ".join(f"NOT ({is_right_text(side)})" for side in sides)
+    for conditions in (scope.conditions, ()):  # a condition may name what stands around its SELECT
+        try:
+            rows = read_rows(database, scope.select(f"MIN({value}) AS {_COMPARED}", [*conditions, wrong]))
+        except DatabaseError as error:
+            _go_on(database, error)
+        else:
+            return None if rows[0][0] is None else str(rows[0][0])
+    return None
+
+
+def _go_on(database: Database, error: DatabaseError) -> None:
+    if isinstance(error, ServerSilent):
+        raise error
+    database.rollback()
 
 
 def _in_words(side: TimeComparison, kind: str, value: str) -> str:

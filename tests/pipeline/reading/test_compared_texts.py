@@ -1,0 +1,139 @@
+"""Texts of times on engines that have types for times: compared rightly with a printed moment, or refused."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlops_plugin.cli.mlops import main
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.errors import QueryError
+from mlops_plugin.orchestration.rendering import render
+from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
+from support.ways_in import WayIn, way_in
+from support.workshop import Workshop
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
+# Around two bounds, and exactly on them.
+MOMENTS = [MIDNIGHT + shift for shift in (-DAY, -HOUR, timedelta(0), HOUR, DAY - HOUR, DAY, DAY + HOUR)]
+FORMS: dict[str, Callable[[datetime], str]] = {
+    "space": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}",
+    "fraction": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}.000",
+    "minutes": lambda moment: f"{moment:%Y-%m-%d %H:%M}",
+    "hour": lambda moment: f"{moment:%Y-%m-%d %H}",
+    "T": lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}",
+    "TZ": lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}Z",
+    "offset": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}+00:00",
+    "away": lambda moment: f"{moment + 2 * HOUR:%Y-%m-%d %H:%M:%S}+02:00",
+    "isoformat": lambda moment: moment.isoformat(),
+    "slashes": lambda moment: f"{moment:%Y/%m/%d %H:%M:%S}",
+    "compact": lambda moment: f"{moment:%Y%m%d%H}",
+    "epoch": lambda moment: str(int(moment.timestamp())),
+}
+START, END = "{{ data_interval_start }}", "{{ data_interval_end }}"
+CONDITIONS = {
+    "plain": f"t >= '{START}' AND t < '{END}'",
+    "mirrored": f"'{START}' <= x.t AND NOT ('{END}' <= t)",
+    "between": f"t BETWEEN '{START}' AND '{END}' AND t <> '{END}'",
+    "isoformat": "t >= '{{ data_interval_start.isoformat() }}' AND t < '{{ data_interval_end.isoformat() }}'",
+    "inside": "x.n IN (SELECT y.n FROM times y WHERE y.form = 'FORM' "
+    f"AND y.t >= '{START}' AND y.t < '{END}')",
+    "around": f"EXISTS (SELECT 1 FROM times y WHERE y.n = x.n AND x.t >= '{START}' AND x.t < '{END}')",
+    "on": "x.n IN (SELECT z.n FROM times z JOIN times y ON y.n = z.n AND y.form = 'FORM' "
+    f"AND y.t >= '{START}' AND y.t < '{END}' WHERE z.form = 'FORM')",
+    "either": f"(t >= '{START}' AND t < '{END}' OR 1 = 0)",
+}
+IN_ALL_FORMS, FEW_FORMS = ("plain", "isoformat"), ("space", "offset", "minutes", "T")
+INTERVALS = [(MIDNIGHT - HOUR, MIDNIGHT), (MIDNIGHT, MIDNIGHT + DAY)]
+# What works must go on working.
+WORKS = ("plain", "mirrored", "between", "inside", "around", "on", "either")
+RIGHT = {
+    "mysql": {("space", condition) for condition in WORKS}
+    | {(form, "plain") for form in ("fraction", "offset")},
+    "postgres": {("offset", condition) for condition in WORKS},
+    "duckdb": {("offset", condition) for condition in WORKS},
+}
+WAYS = [
+    "mysql",
+    "postgres",
+    *(pytest.param(f"odbc-{n}", marks=pytest.mark.long) for n in ("mariadb", "postgres")),
+]
+
+
+@pytest.fixture
+def source(
+    name: str,
+    request: pytest.FixtureRequest,
+    workshop: Workshop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> WayIn:
+    way = way_in(name, request, tmp_path)
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
+    return way
+
+
+def taken(database: Database, model: ModelConfig, query: str) -> list[int] | None:
+    """The numbers that the rendered query returns; None: it is refused."""
+    try:
+        require_comparable_times(model, database, query)
+    except QueryError:
+        return None
+    return sorted(number for (number,) in read_rows(database, query))
+
+
+@pytest.mark.parametrize("name", [*WAYS, "duckdb"])
+def test_each_text_is_in_its_interval_or_the_query_is_refused(source: WayIn, workshop: Workshop) -> None:
+    source.execute("CREATE TABLE times (n INTEGER, form VARCHAR(20), t VARCHAR(40))")
+    rows = [(n, form, write(moment)) for form, write in FORMS.items() for n, moment in enumerate(MOMENTS)]
+    source.fill("times", rows)
+    silent, refused = [], set()
+    with source.open() as database:
+        for condition, (start, end) in itertools.product(CONDITIONS, INTERVALS):
+            said = f"SELECT n FROM times x WHERE form = 'FORM' AND {CONDITIONS[condition]}"
+            workshop.add_model("churn", source={"query": said})
+            model = workshop.model()
+            query = render(said, model, moment=end, interval=(start, end))
+            inside = [number for number, moment in enumerate(MOMENTS) if start <= moment < end]
+            for form in FORMS if condition in IN_ALL_FORMS else FEW_FORMS:
+                ids = taken(database, model, query.replace("FORM", form))
+                if ids is None:
+                    refused.add((form, condition))
+                elif ids != inside:
+                    silent.append((form, condition, start, end, ids))
+    assert silent == []
+    assert refused.isdisjoint(RIGHT[source.engine] | {("isoformat", "isoformat")})
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_text_is_refused_with_its_place_and_the_advice_works(
+    source: WayIn, workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.execute(
+        "CREATE TABLE customers (id INTEGER, a FLOAT, b FLOAT, c FLOAT, t VARCHAR(40), kind VARCHAR(9))",
+        "INSERT INTO customers VALUES (1, 1, 1, 1, '2026-03-02T00:00:00', 'order'), "
+        "(2, 1, 1, 1, '2026-03-01T23:59:59', 'order'), (3, 1, 1, 1, 'no time', 'note')",
+    )
+    query = f"SELECT id, a, b, c FROM customers\nWHERE kind = 'order' AND t >= '{START}' AND t < '{END}'"
+    workshop.add_model("churn", source={"query": query})
+    hour = ["--interval", "2026-03-02T00:00Z", "2026-03-02T01:00Z"]
+    assert main(["dispatch", "churn", *hour]) == 1
+    printed = capsys.readouterr().err
+    assert "models.churn.source.query: t is text" in printed
+    assert "'2026-03-01T23:59:59'" in printed
+    assert main(["check", "--connect"]) == 1
+    assert "'2026-03-01T23:59:59'" in capsys.readouterr().out
+    time = re.findall(r"CAST\(t AS [^,]*\)(?=,)", printed)[0]
+    workshop.add_model(
+        "churn", source={"query": query.replace("t >=", f"{time} >=").replace("t <", f"{time} <")}
+    )
+    assert main(["check", "--connect"]) == 0, capsys.readouterr().out
+    assert main(["dispatch", "churn", *hour]) == 0
+    assert [row["id"] for row in workshop.predictions()] == [1]
