@@ -14,6 +14,7 @@ import pytest
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.details.milestones import TryStart
+from mlops_plugin.events.details.step_reports import LogReport
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, dispatch_id
 from support.airflow_process import RunningAirflow
@@ -229,6 +230,22 @@ def test_one_dispatch_as_json(client: Client, story: Story) -> None:
         ("collect", "started"),
     ]
     assert found["seconds"] > 0
+
+
+def test_signature_is_shown_and_whether_it_changed(client: Client, store: EventStore) -> None:
+    ids = []
+    for signature in (None, "1" * 64, "2" * 64):
+        identity = new_identity("signed_anew")
+        store.begin(identity)
+        report = LogReport(1, "a" * 64, "c" * 64, signature)
+        store.step_succeeded(identity.dispatch_id, "log", 1, rows=1, report=report)
+        store.finish(identity.dispatch_id, collected=1, predicted=1, rejected=0, persisted=1)
+        ids.append(identity.dispatch_id)
+    texts = [client.page(f"dispatches/{dispatch}").text for dispatch in ids]
+    assert ["Signature SHA-256" in text for text in texts] == [False, True, True]
+    assert ["changed since the previous dispatch" in text for text in texts] == [False, False, True]
+    details = [client.get(f"api/v1/dispatches/{dispatch}").json for dispatch in ids]
+    assert [found["signature_sha256"] for found in details] == [None, "1" * 64, "2" * 64]
 
 
 def test_failed_dispatch_says_why(client: Client, story: Story) -> None:

@@ -25,6 +25,7 @@ from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatches.filters import DispatchPageQuery, DispatchQuery, write_cursor
 from mlops_plugin.web.dispatches.lines import COUNT_LIMIT
 from mlops_plugin.web.dispatches.plots import distribution_of
+from mlops_plugin.web.dispatches.story import signature_of
 from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.visible import VisibleDep
 
@@ -102,6 +103,7 @@ class DispatchDetail(Dispatch):
     last_key: dict[str, Any] | None
     artifact_sha256: str | None
     artifact_uri: str | None
+    signature_sha256: str | None = Field(None, description="Of the signature beside the artifact, if any.")
     config_sha256: str | None
     query: str | None = Field(description="The SQL that was run.")
     events: list[Event] = []
@@ -163,9 +165,9 @@ def show_dispatch(seen: VisibleDep, dispatch_id: str) -> DispatchDetail:
     detail = DispatchDetail.model_validate(dispatch)
     if dispatch.finished_at is not None:
         detail.seconds = (dispatch.finished_at - dispatch.created_at).total_seconds()
-    detail.events = [
-        Event.model_validate(event) for event in seen.site.event_store().events(dispatch.dispatch_id)
-    ]
+    events = seen.site.event_store().events(dispatch.dispatch_id)
+    detail.signature_sha256 = signature_of(events)
+    detail.events = [Event.model_validate(event) for event in events]
     return detail
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, get_args
@@ -33,7 +34,13 @@ from mlops_plugin.web.dispatches.lines import (
 from mlops_plugin.web.dispatches.listing import ListQuery, columns_of, read_listing
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
-from mlops_plugin.web.dispatches.story import infer_report_of, list_tries, step_to_resume, summarise_steps
+from mlops_plugin.web.dispatches.story import (
+    infer_report_of,
+    list_tries,
+    signature_of,
+    step_to_resume,
+    summarise_steps,
+)
 from mlops_plugin.web.dispatches.timeline import timeline
 from mlops_plugin.web.pages import pages, url
 from mlops_plugin.web.shared_site import Site
@@ -153,13 +160,9 @@ def _show(request: Request, seen: Visible, dispatch: DispatchRecord) -> Response
     )
 
 
-def _changed(dispatch: DispatchRecord, previous: DispatchRecord | None) -> set[str]:
+def _changed(hashes: Mapping[str, tuple[str | None, str | None]]) -> set[str]:
     """Which of the hashes, if both dispatches have them, differ from those of the previous dispatch."""
-    pairs = {
-        name: (getattr(dispatch, name), getattr(previous, name, None))
-        for name in ("artifact_sha256", "config_sha256")
-    }
-    return {name for name, (now, before) in pairs.items() if now and before and now != before}
+    return {name for name, (now, before) in hashes.items() if now and before and now != before}
 
 
 def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
@@ -173,6 +176,11 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
     report = infer_report_of(events)
     is_busy = dispatch.state == "running"
     idle = idle_seconds(events, now if is_busy else None)
+    hashes = {
+        "artifact_sha256": (dispatch.artifact_sha256, previous.artifact_sha256 if previous else None),
+        "signature_sha256": (signature_of(events), signature_of(before)),
+        "config_sha256": (dispatch.config_sha256, previous.config_sha256 if previous else None),
+    }
     seconds = max(0.0, ((dispatch.finished_at or now) - dispatch.created_at).total_seconds() - idle)
     return {
         "dispatch": dispatch,
@@ -188,7 +196,8 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "reasons": report.reasons if report else (),
         "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
-        "changed": _changed(dispatch, previous),
+        "signature_sha256": hashes["signature_sha256"][0],
+        "changed": _changed(hashes),
         "airflow_run": run,
         "log_path": partial(airflow_log_path, run),
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mlops_plugin.events.details.milestones import TryStart
-from mlops_plugin.events.details.step_reports import InferReport
+from mlops_plugin.events.details.step_reports import InferReport, LogReport
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
@@ -141,6 +141,12 @@ def infer_report_of(events: Sequence[EventRecord]) -> InferReport | None:
         event.partition_number: event.details for event in events if isinstance(event.details, InferReport)
     }
     return merge_reports(list(ended.values()))
+
+
+def signature_of(events: Sequence[EventRecord]) -> str | None:
+    """The hash of the signature that the last `log` has pinned; None if the model had none."""
+    logged = [event.details for event in events if isinstance(event.details, LogReport)]
+    return logged[-1].signature_sha256 if logged else None
 
 
 def steps_of(tries: Sequence[Try]) -> list[Step]:
