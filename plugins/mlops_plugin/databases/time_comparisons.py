@@ -65,6 +65,11 @@ def find_comparisons(query: str, engine: str, moments: Moments) -> list[Comparis
     return [comparison for index in range(len(tokens)) for comparison in found.at(index)]
 
 
+def is_time(text: str) -> bool:
+    """Whether a text is a date or a time as templates print them."""
+    return _TIME.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class _Query:
     text: str
@@ -163,7 +168,7 @@ class _Query:
             token.text
             for token in tokens
             if (
-                (token.token_type is TokenType.STRING and _TIME.fullmatch(token.text))
+                (token.token_type is TokenType.STRING and is_time(token.text))
                 or (token.token_type is TokenType.NUMBER and _NUMBER.fullmatch(token.text))
             )
             and token.text not in self.moments.template

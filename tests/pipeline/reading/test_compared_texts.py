@@ -112,6 +112,35 @@ def test_each_text_is_in_its_interval_or_the_query_is_refused(source: WayIn, wor
     assert refused.isdisjoint(RIGHT[source.engine] | {("isoformat", "isoformat")})
 
 
+@pytest.mark.parametrize("name", ["mysql"])
+@pytest.mark.parametrize(
+    ("condition", "is_refused"),
+    [
+        (f"t >= DATE_SUB('{START}', INTERVAL 1 HOUR)", True),  # a text, since it is made of one
+        (f"t >= DATE_SUB(TIMESTAMP('{START}'), INTERVAL 1 HOUR)", False),
+        (f"t >= CONCAT('v', '{START}')", False),
+        (f"DATE_FORMAT(at, '%Y-%m-%dT%H') >= '{START}'", True),
+        (f"DATE_FORMAT(at, '%Y-%m-%d %H:00:00') >= '{START}'", False),
+        (f"at >= '{START}'", False),
+        ("kind = '{{ ds }}' OR kind IN ('{{ ds }}', '{{ ds_nodash }}')", False),
+        ("kind < '{{ ds }}'", True),
+        ("t = '{{ ds }}'", True),
+    ],
+)
+def test_what_is_compared_as_text_is_found_out(
+    condition: str, is_refused: bool, source: WayIn, workshop: Workshop
+) -> None:
+    source.execute(
+        "CREATE TABLE times (n INTEGER, t VARCHAR(40), at DATETIME, kind VARCHAR(9))",
+        "INSERT INTO times VALUES (1, '2026-03-02T00:00:00', '2026-03-02 00:30:00', 'latest')",
+    )
+    workshop.add_model("churn", source={"query": f"SELECT n FROM times WHERE {condition}"})
+    model = workshop.model()
+    query = render(model.source.query, model, moment=MIDNIGHT, interval=(MIDNIGHT, MIDNIGHT + HOUR))
+    with source.open() as database:
+        assert (taken(database, model, query) is None) is is_refused
+
+
 @pytest.mark.parametrize("name", WAYS)
 def test_a_text_is_refused_with_its_place_and_the_advice_works(
     source: WayIn, workshop: Workshop, capsys: pytest.CaptureFixture[str]

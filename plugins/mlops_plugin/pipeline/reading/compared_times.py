@@ -8,6 +8,7 @@ engine is asked for the type of what is compared and, if that is text, for a val
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -17,7 +18,7 @@ from mlops_plugin.databases.engines.sqlite_times import REFUSED, TimeComparison
 from mlops_plugin.databases.engines.text_times import is_right_text
 from mlops_plugin.databases.query_scopes import Scope, find_scopes
 from mlops_plugin.databases.sql_text import bare
-from mlops_plugin.databases.time_comparisons import Comparison, Moments, find_comparisons
+from mlops_plugin.databases.time_comparisons import Comparison, Moments, find_comparisons, is_time
 from mlops_plugin.errors import DatabaseError, Problem, QueryError, ServerSilent, UnsupportedType
 
 _SOURCE = "source.query"
@@ -71,17 +72,14 @@ def _require_comparable_texts(
     left_out = [comparison.start for comparison in comparisons]
     scopes: dict[tuple[str, Scope | None], Scope | None] = {}
     for comparison in comparisons:
-        # Any other moment than a text has a type, and then the engine converts or refuses the value.
-        sides = [side for side in comparison.sides if side.literal is not None]
-        if not sides:
-            continue
-        value = sides[0].value
+        value = comparison.sides[0].value
         around = [*find_scopes(query, database.engine.name, comparison.start, left_out)]
         place = (value, around[0] if around else None)
         if place not in scopes:
             scopes[place] = _scope_of_texts(database, value, around)
         scope = scopes[place]
-        found = None if scope is None else _text_of_another_form(database, scope, value, sides)
+        sides = [] if scope is None else _sides_of_texts(database, comparison.sides)
+        found = _text_of_another_form(database, scope, value, sides) if scope and sides else None
         if found is not None:
             time = database.engine.cast_types[2]
             raise _refusal(
@@ -90,6 +88,26 @@ def _require_comparable_texts(
                 f"would be missed or read twice; compare CAST({value} AS {time}), or keep times in a column "
                 "of that type",
             )
+
+
+def _sides_of_texts(database: Database, sides: Sequence[TimeComparison]) -> list[TimeComparison]:
+    """The sides whose moment is a text, which is found out if an expression makes it.
+
+    Any other moment has a type: the engine converts the value to it, or refuses the query.
+    """
+    texts = []
+    for side in sides:
+        if side.literal is not None:
+            texts.append(side)
+            continue
+        try:
+            ((made,),) = read_rows(database, f"SELECT {side.moment} AS {_COMPARED}")
+        except (DatabaseError, UnsupportedType) as error:
+            _go_on(database, error)
+        else:
+            if isinstance(made, str) and is_time(made):
+                texts.append(replace(side, literal=made))
+    return texts
 
 
 def _scope_of_texts(database: Database, value: str, scopes: Sequence[Scope]) -> Scope | None:
@@ -120,7 +138,7 @@ def _text_of_another_form(
     return None
 
 
-def _go_on(database: Database, error: DatabaseError) -> None:
+def _go_on(database: Database, error: DatabaseError | UnsupportedType) -> None:
     if isinstance(error, ServerSilent):
         raise error
     database.rollback()
