@@ -122,11 +122,12 @@ def refuses(file: Path) -> bool:
         return True
 
 
-def test_the_pages_example_is_a_configuration(tmp_path: Path) -> None:
+def test_the_pages_examples_are_configurations(tmp_path: Path) -> None:
     page = (ROOT / reference.MARKDOWN_FILE).read_text()
-    (example,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "models:" in block)
-    file = tmp_path / "config.yaml"
-    file.write_text(example)
-
-    assert load_config(file).model("churn").sink.table == "churn_predictions"
-    jsonschema.validate(yaml.safe_load(example), reference.json_schema())
+    examples = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "models:" in block]
+    assert examples
+    for example in examples:
+        file = tmp_path / "config.yaml"
+        file.write_text(example)
+        assert load_config(file).model("churn").sink.table == "churn_predictions"
+        jsonschema.validate(yaml.safe_load(example), reference.json_schema())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,25 +16,9 @@ from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
 from support.ways_in import WayIn, way_in
 from support.workshop import Workshop
+from support.written_times import DAY, HOUR, MIDNIGHT, MOMENTS, TEXTS
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
-# Around two bounds, and exactly on them.
-MOMENTS = [MIDNIGHT + shift for shift in (-DAY, -HOUR, timedelta(0), HOUR, DAY - HOUR, DAY, DAY + HOUR)]
-FORMS: dict[str, Callable[[datetime], str]] = {
-    "space": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}",
-    "fraction": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}.000",
-    "minutes": lambda moment: f"{moment:%Y-%m-%d %H:%M}",
-    "hour": lambda moment: f"{moment:%Y-%m-%d %H}",
-    "T": lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}",
-    "TZ": lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}Z",
-    "offset": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}+00:00",
-    "away": lambda moment: f"{moment + 2 * HOUR:%Y-%m-%d %H:%M:%S}+02:00",
-    "isoformat": lambda moment: moment.isoformat(),
-    "slashes": lambda moment: f"{moment:%Y/%m/%d %H:%M:%S}",
-    "compact": lambda moment: f"{moment:%Y%m%d%H}",
-    "epoch": lambda moment: str(int(moment.timestamp())),
-}
+FORMS = TEXTS | {"hour": lambda moment: f"{moment:%Y-%m-%d %H}"}
 START, END = "{{ data_interval_start }}", "{{ data_interval_end }}"
 CONDITIONS = {
     "plain": f"t >= '{START}' AND t < '{END}'",

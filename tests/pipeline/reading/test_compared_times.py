@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +21,17 @@ from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
 from support.ways_in import WayIn, way_in
 from support.workshop import Workshop
+from support.written_times import DAY, HOUR, MIDNIGHT, MOMENTS, TEXTS
 
 DECLARED = (
     "TIMESTAMP",
     "TEXT",
     "",
 )  # SQLite's affinities numeric, text and none; DATE and DATETIME are numeric
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
-# Around two bounds, and exactly on them.
-MOMENTS = [MIDNIGHT + shift for shift in (-DAY, -HOUR, timedelta(0), HOUR, DAY - HOUR, DAY, DAY + HOUR)]
 EPOCH_DAY = 2440587.5  # as a Julian day
 FORMS: dict[str, Callable[[datetime], object]] = {
-    "space": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}",
-    "fraction": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}.000",
-    "minutes": lambda moment: f"{moment:%Y-%m-%d %H:%M}",
-    "T": lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}",
-    "TZ": lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}Z",
-    "Z": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}Z",
-    "offset": lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}+00:00",
-    "away": lambda moment: f"{moment + 2 * HOUR:%Y-%m-%d %H:%M:%S}+02:00",
-    "isoformat": lambda moment: moment.isoformat(),
-    "slashes": lambda moment: f"{moment:%Y/%m/%d %H:%M:%S}",
-    "compact": lambda moment: f"{moment:%Y%m%d}",
+    **TEXTS,
     "epoch": lambda moment: int(moment.timestamp()),
-    "epoch text": lambda moment: str(int(moment.timestamp())),
     "epoch ms": lambda moment: int(moment.timestamp() * 1000),
     "julian": lambda moment: EPOCH_DAY + moment.timestamp() / 86400,
 }
