@@ -7,6 +7,7 @@ engine is asked for the type of what is compared and, if that is text, for a val
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from mlops_plugin.databases.time_comparisons import Comparison, Moments, find_co
 from mlops_plugin.errors import DatabaseError, Problem, QueryError, ServerSilent, UnsupportedType
 
 _SOURCE = "source.query"
+_CASTABLE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?")  # by every engine
 _COMPARED = "mlops_compared"  # the name of the column that is asked for
 
 
@@ -81,13 +83,16 @@ def _require_comparable_texts(
         sides = [] if scope is None else _sides_of_texts(database, comparison.sides)
         found = _text_of_another_form(database, scope, value, sides) if scope and sides else None
         if found is not None:
-            time = database.engine.cast_types[2]
-            raise _refusal(
-                model,
-                f"{value} is text, which is compared with {sides[0].moment} by its characters, so {found!r} "
-                f"would be missed or read twice; compare CAST({value} AS {time}), or keep times in a column "
-                "of that type",
-            )
+            remedy = _remedy_of_text(value, found, database.engine.cast_types[2])
+            said = f"{value} is text, which is compared with {sides[0].moment} by its characters"
+            raise _refusal(model, f"{said}, so {found!r} would be missed or read twice; {remedy}")
+
+
+def _remedy_of_text(value: str, found: str, time: str) -> str:
+    if _CASTABLE.fullmatch(found):
+        return f"compare CAST({value} AS {time}), or keep times in a column of that type"
+    # MariaDB's cast passes over an offset, and makes NULL of what it does not understand.
+    return f"compare an expression that makes a {time} of such a text, or keep times in a column of that type"
 
 
 def _sides_of_texts(database: Database, sides: Sequence[TimeComparison]) -> list[TimeComparison]:
