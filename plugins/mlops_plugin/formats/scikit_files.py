@@ -122,8 +122,8 @@ def _no_model(model: Any) -> str | None:
     kind = f"a {type(model).__module__}.{type(model).__qualname__}"
     if is_bare_xgboost(model):
         return (
-            f"{kind}, which reads a table of its own; save the model of XGBoost's interface for scikit-learn "
-            "(XGBClassifier, XGBRegressor)"
+            f"{kind}, which reads a table of its own; save it with `save_model` and write `format: xgboost`, "
+            "or save the model of XGBoost's interface for scikit-learn (XGBClassifier, XGBRegressor)"
         )
     if hasattr(model, "predict"):
         return None
