@@ -223,8 +223,13 @@ def _models(options: argparse.Namespace) -> int:
 
 def _schema(options: argparse.Namespace) -> int:
     from mlops_plugin.config import reference
+    from mlops_plugin.config.format_names import foreign_names
 
-    print(reference.markdown() if options.markdown else json.dumps(reference.json_schema(), indent=2))
+    print(
+        reference.markdown()
+        if options.markdown
+        else json.dumps(reference.json_schema(foreign_names()), indent=2)
+    )
     return 0
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,11 @@ class _JsonSchema(GenerateJsonSchema):
         return durations.format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a config.yaml, for editors and `mlops schema`."""
+def json_schema(foreign_formats: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON Schema of a config.yaml, for editors and `mlops schema`.
+
+    `foreign_formats`: names that it also allows, of formats that installed packages register.
+    """
     whole = Config.model_json_schema(mode="validation", schema_generator=_JsonSchema)
     definitions = whole["$defs"]
     for section, keys in HIDDEN_KEYS.items():
@@ -65,6 +68,7 @@ def json_schema() -> dict[str, Any]:
         for parameter in definition["properties"].values():
             parameter.pop("title", None)
     whole["anyOf"] = [{"required": ["models"]}, {"required": ["include"]}]
+    definitions["ArtifactConfig"]["properties"]["format"]["enum"] += foreign_formats
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "mlops configuration",

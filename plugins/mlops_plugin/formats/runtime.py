@@ -82,6 +82,7 @@ LOADERS = {
     "onnx": "mlops_plugin.formats.native.onnx_files:load_onnx",
     "catboost": "mlops_plugin.formats.native.catboost_files:load_catboost",
 }
+_FOREIGN_LOADER = "mlops_plugin.formats.custom.foreign_files:load_foreign"  # of formats of other packages
 
 
 def load_runtime(artifact: ArtifactConfig, *, features: tuple[str, ...] | None) -> Runtime:
@@ -122,7 +123,7 @@ def load_signed(
         spec = SignedSpec(input_spec(signature), signature.sha256)
     wait_passively()
     with collector_resting():
-        loader = cast(Loader, resolve_name(LOADERS[artifact.format]))
+        loader = cast(Loader, resolve_name(LOADERS.get(artifact.format, _FOREIGN_LOADER)))
         runtime = loader(artifact, features, spec)
     if signature is not None:
         from mlops_plugin.formats.signature.golden_rows import golden_batch

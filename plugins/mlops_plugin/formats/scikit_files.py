@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mlops_plugin.config.schema.artifact import NATIVE_FORMATS
+from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.errors import ArtifactError, UntrustedTypes
 from mlops_plugin.formats.artifact import COMPRESSED, format_of, read_verified, refuse_no_model
 from mlops_plugin.formats.boosting import is_bare_xgboost

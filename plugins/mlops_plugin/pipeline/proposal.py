@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.config.schema.artifact import NATIVE_FORMATS, ClassLabel
+from mlops_plugin.config.schema.artifact import ClassLabel
 from mlops_plugin.errors import EntryError, UntrustedTypes
 from mlops_plugin.formats.artifact import artifact_sha256, format_of
 from mlops_plugin.formats.scikit_files import untrusted_types

@@ -9,14 +9,17 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     Field,
+    PlainValidator,
     PrivateAttr,
     StrictBool,
     StrictFloat,
     StrictInt,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 
+from mlops_plugin.config.format_names import NATIVE_FORMATS, OWN_FORMATS, check_format, is_foreign
 from mlops_plugin.config.parameter_types import SHA256_PATTERN, Sha256, Text, Url, check_unique
 from mlops_plugin.config.schema.section import Section
 
@@ -25,10 +28,6 @@ _DTYPES = (
     "|u?int(8|16|32|64)|float(32|64)|U?Int(8|16|32|64)|Float(32|64)"
     r"|(datetime|timedelta)64\[(s|ms|us|ns)\]"
 )
-
-
-# The libraries' own files.
-NATIVE_FORMATS = ("lightgbm", "xgboost", "onnx", "catboost")
 
 
 def _check_dtype(dtype: str) -> str:
@@ -40,6 +39,9 @@ def _check_dtype(dtype: str) -> str:
     return dtype
 
 
+Format = Annotated[
+    str, PlainValidator(check_format), WithJsonSchema({"type": "string", "enum": [*OWN_FORMATS]})
+]
 ClassLabel = StrictBool | StrictInt | StrictFloat | Text
 Dtype = Annotated[Text, AfterValidator(_check_dtype)]
 
@@ -47,10 +49,11 @@ Dtype = Annotated[Text, AfterValidator(_check_dtype)]
 class ArtifactConfig(Section):
     """`model:` of a model: which file, in which format, and what it may contain."""
 
-    format: Literal["skops", "joblib", "pickle", "lightgbm", "xgboost", "onnx", "catboost"] = Field(
+    format: Format = Field(
         description="How the file was saved. joblib and pickle files can run code when loaded, "
         "so they need `sha256`. lightgbm, xgboost, catboost, onnx: the library's own file, which holds no "
-        "code.",
+        "code. A name with a dot, e.g. acme.scorecard: a format that an installed package registers; the "
+        "file needs `sha256`.",
         examples=["skops"],
     )
     uri: Url = Field(
@@ -60,7 +63,8 @@ class ArtifactConfig(Section):
     sha256: Sha256 | None = Field(
         default=None,
         description="SHA-256 of the file in 64 hex digits, as `sha256sum FILE` prints it; a file with "
-        "another hash is refused. Required for joblib and pickle.",
+        "another hash is refused. Required for joblib, pickle, "
+        "and formats of other packages.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
         validate_default=True,
     )
@@ -120,7 +124,7 @@ class ArtifactConfig(Section):
         file_format = info.data.get("format")
         uri = info.data.get("uri", "FILE")
         if sha256 is None:
-            if file_format in ("joblib", "pickle"):
+            if file_format in ("joblib", "pickle") or (file_format and is_foreign(file_format)):
                 raise ValueError(
                     f"required for {file_format}, which can run code when loaded; `sha256sum {uri}` prints it"
                 )
@@ -187,6 +191,8 @@ class ArtifactConfig(Section):
             return "a joblib or pickle file can run any code: it can use the task's connections and keys"
         if self.format in NATIVE_FORMATS:
             return f"native code reads a {self.format} file: a damaged or forged one can crash the task"
+        if is_foreign(self.format):
+            return f"a {self.format} file may run any code: it could use the task's connections and keys"
         return None
 
     def located_in(self, folder: Path) -> ArtifactConfig:
