@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # The libraries' own files.
 NATIVE_FORMATS = ("lightgbm", "xgboost", "onnx", "catboost")
 # A later version may add names without a dot, and only those.
-OWN_FORMATS = ("skops", "joblib", "pickle", *NATIVE_FORMATS)
+OWN_FORMATS = ("skops", "joblib", "pickle", *NATIVE_FORMATS, "python")
 FORMATS_GROUP = "mlops_plugin.formats"
 
 

@@ -32,6 +32,18 @@ def artifact_sha256(uri: str) -> str:
         return digest.hexdigest()
 
 
+def sha256_of(artifact: ArtifactConfig) -> str:
+    """SHA-256 (64 hex digits) of a model as it is now: of its file, or of its package's sources.
+
+    Raises `ArtifactError` if it cannot be read.
+    """
+    if not artifact.is_code:
+        return artifact_sha256(artifact.uri)
+    from mlops_plugin.formats.custom.python_package import Place, package_sha256
+
+    return package_sha256(Place.of(artifact.uri))
+
+
 def format_of(content: bytes) -> str:
     """The format that a file seems to be written in, by its first bytes; nothing of it is loaded."""
     if content.startswith(b"PK\x03\x04"):

@@ -154,8 +154,7 @@ class InputRules:
     def _column(self, field: pa.Field, rows: pa.Schema) -> ColumnSpec:
         said = (self._said.dtypes or {}).get(field.name)
         if said is not None:
-            dtype, missing = PLAIN_DTYPES.get(said, (said, _usual_missing(said)))
-            return ColumnSpec(field.name, dtype, missing)
+            return said_column(field.name, said)
         if self._reads_numbers:
             return ColumnSpec(field.name, "float64", "nan")
         readers = [reader for reader in self._readers if field.name in reader.columns]
@@ -173,7 +172,7 @@ class InputRules:
         is_foreign = any(not is_own(reader.step) for reader in readers)
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
         known_as = written_as(self._encoded, field.name) or imputed_as(readers, rows, is_foreign=is_foreign)
-        column = _by_type(field, known.missing, is_float=is_blind or known_as == "f")
+        column = column_by_type(field, known.missing, is_float=is_blind or known_as == "f")
         # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none.
         return replace(column, is_undecided=is_foreign and known_as is None and column.splits)
 
@@ -282,7 +281,13 @@ def _kind_of(categories: np.ndarray[Any, Any]) -> str | None:
     return by_name.get(names.pop()) if len(names) == 1 else None
 
 
-def _by_type(field: pa.Field, missing: Missing | None, *, is_float: bool) -> ColumnSpec:
+def said_column(name: str, said: str) -> ColumnSpec:
+    """As `model: {dtypes: ...}` says."""
+    dtype, missing = PLAIN_DTYPES.get(said, (said, _usual_missing(said)))
+    return ColumnSpec(name, dtype, missing)
+
+
+def column_by_type(field: pa.Field, missing: Missing | None, *, is_float: bool) -> ColumnSpec:
     """By the type of the query's column alone; `is_float`: whole numbers were floats, or may be."""
     name, kind = field.name, _plain(field.type)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):

@@ -167,9 +167,9 @@ class ArtifactFiles:
         self._loaded: StepModels | None = None
 
     def artifact_sha256(self, model: ModelConfig) -> str:
-        from mlops_plugin.formats.artifact import artifact_sha256
+        from mlops_plugin.formats.artifact import sha256_of
 
-        return artifact_sha256(model.model.uri)
+        return sha256_of(model.model)
 
     def signature_sha256(self, model: ModelConfig) -> str | None:
         from mlops_plugin.formats.signature.signature import signature_sha256

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_plugin.errors import MlopsError, ServingBusy, ServingError
-from mlops_plugin.formats.artifact import artifact_sha256
+from mlops_plugin.formats.artifact import sha256_of
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
 from mlops_plugin.workers.patience import Patience
 from mlops_plugin.workers.process import ModelProcess
@@ -72,8 +72,8 @@ class ModelPool:
         self._is_closed = False
 
     def artifact_sha256(self, model: ModelConfig) -> str:
-        """SHA-256 of the model's file as it is now; a local file is read again only if it changed."""
-        return self._sha256(model.model.uri, artifact_sha256)
+        """SHA-256 of the model as it is now; a local file is read again only if it changed."""
+        return self._sha256(model.model.uri, lambda _: sha256_of(model.model))
 
     def signature_sha256(self, model: ModelConfig) -> str | None:
         """SHA-256 of the signature beside it as it is now, None if there is none."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, ServingError
-from mlops_plugin.formats.artifact import artifact_sha256
+from mlops_plugin.formats.artifact import sha256_of
 from mlops_plugin.formats.signature.signature import read_content, signature_sha256, signature_uri
 from mlops_plugin.workers.confinement import WHOLE
 from mlops_plugin.workers.failures import raised
@@ -196,7 +196,7 @@ class ModelProcess:
                 is_step=self.limits.is_step,
                 timeout_s=self.limits.load_s,
             )
-            sha256 = artifact_sha256(located.uri)  # while the process starts
+            sha256 = sha256_of(located)  # while the process starts
             # Whether it is the pinned one, the process says.
             signature = signature_sha256(located.model_copy(update={"signature_sha256": None}))
             answer, _ = self._call(request, [], _NO_BODY)

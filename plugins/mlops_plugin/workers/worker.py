@@ -155,7 +155,12 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
     artifact = ArtifactConfig.model_validate_json(request.artifact)
     # Before the first byte of the model is read. Its sidecar files lie beside it and begin with its name.
     path = Path(artifact.uri)
-    confinement = confine(str(file) for file in path.parent.glob(f"{_escaped(path.name)}*"))
+    readable = [str(file) for file in path.parent.glob(f"{_escaped(path.name)}*")]
+    if artifact.is_code:
+        from mlops_plugin.formats.custom.python_package import Place, find_package
+
+        readable.append(str(find_package(Place.of(artifact.uri))))
+    confinement = confine(readable)
     missing = [each for each in WHOLE if each not in confinement]
     if missing and request.must_be_confined:
         raise ServingError(

@@ -29,6 +29,11 @@ _DTYPES = (
     r"|(datetime|timedelta)64\[(s|ms|us|ns)\]"
 )
 
+PYTHON = "python"
+_TYPED = ("polars", "arrow")  # containers with the types of the query's columns
+# `FOLDER/package.module:name`
+_PLACE = r"(?:.*/)?[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
 
 def _check_dtype(dtype: str) -> str:
     if not re.fullmatch(_DTYPES, dtype):
@@ -53,17 +58,19 @@ class ArtifactConfig(Section):
         description="How the file was saved. joblib and pickle files can run code when loaded, "
         "so they need `sha256`. lightgbm, xgboost, catboost, onnx: the library's own file, which holds no "
         "code. A name with a dot, e.g. acme.scorecard: a format that an installed package registers; the "
-        "file needs `sha256`.",
+        "file needs `sha256`. python: a function or class in a package of your own.",
         examples=["skops"],
     )
     uri: Url = Field(
-        description="The file: a path, relative to the folder of this configuration, or an fsspec URL.",
+        description="The file: a path, relative to the folder of this configuration, or an fsspec URL. "
+        "python: package.module:function or package.module:Class, in a package that lies in that folder, "
+        "or where Python finds modules.",
         examples=["models/churn.skops", "s3://models/churn.skops"],
     )
     sha256: Sha256 | None = Field(
         default=None,
-        description="SHA-256 of the file in 64 hex digits, as `sha256sum FILE` prints it; a file with "
-        "another hash is refused. Required for joblib, pickle, "
+        description="SHA-256 of the file in 64 hex digits, as `sha256sum FILE` prints it (python: of the "
+        "package, see docs/models.md); a file with another hash is refused. Required for joblib, pickle, "
         "and formats of other packages.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
         validate_default=True,
@@ -87,11 +94,12 @@ class ArtifactConfig(Section):
         examples=[["sklearn._loss.link.LogitLink"]],
         validate_default=True,
     )
-    container: Literal["frame", "matrix", "documents"] | None = Field(
+    container: Literal["frame", "matrix", "documents", "polars", "arrow"] | None = Field(
         default=None,
         description="What the model was trained on, if its file does not record it: a DataFrame, an array, "
         "or the "
-        "texts of one column.",
+        "texts of one column. python: what the code is given: a pandas DataFrame (also for null), an array, "
+        "texts, a Polars DataFrame, or an Arrow table.",
         examples=["documents"],
     )
     dtypes: dict[Text, Dtype] | None = Field(
@@ -117,6 +125,16 @@ class ArtifactConfig(Section):
         examples=["none"],
     )
     _uri_as_written: str | None = PrivateAttr(default=None)
+
+    @field_validator("uri")
+    @classmethod
+    def _check_uri(cls, uri: str, info: ValidationInfo) -> str:
+        is_place = re.fullmatch(_PLACE, uri, re.ASCII) and "://" not in uri
+        if info.data.get("format") == PYTHON and not is_place:
+            raise ValueError(
+                f"'{uri}' is no place in a package; write package.module:function or package.module:Class"
+            )
+        return uri
 
     @field_validator("sha256")
     @classmethod
@@ -154,7 +172,17 @@ class ArtifactConfig(Section):
         file_format = info.data.get("format")
         if container is not None and file_format in NATIVE_FORMATS:
             raise ValueError(f"not for format {file_format}, whose models all read one container; remove it")
+        if container in _TYPED and file_format not in (PYTHON, None):
+            raise ValueError(f"only for format {PYTHON}, but the format is {file_format}; remove it")
         return container
+
+    @field_validator("dtypes")
+    @classmethod
+    def _check_dtypes(cls, dtypes: dict[str, str] | None, info: ValidationInfo) -> dict[str, str] | None:
+        container = info.data.get("container")
+        if dtypes and container in _TYPED:
+            raise ValueError(f"not for container {container}, which has the query's types; cast in the query")
+        return dtypes
 
     @field_validator("classes")
     @classmethod
@@ -175,6 +203,11 @@ class ArtifactConfig(Section):
         if len(set(classes)) < len(classes):
             raise ValueError("a label is listed twice")
         return classes
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is a package's code, not a file."""
+        return self.format == PYTHON
 
     @property
     def is_isolated(self) -> bool:

@@ -120,9 +120,9 @@ def choose_increment(dispatch: Dispatch, store: EventStore, database: Database, 
     conditions = []
     sha256 = None
     if source.skip_predicted:
-        from mlops_plugin.formats.artifact import artifact_sha256
+        from mlops_plugin.formats.artifact import sha256_of
 
-        sha256 = artifact_sha256(model.model.uri)
+        sha256 = sha256_of(model.model)
         condition = not_predicted(
             database, model.sink, key=model.key, artifact_sha256=sha256, dispatch_id=dispatch.id
         )
