@@ -95,6 +95,8 @@ class Engine:
     table_options: ClassVar[str] = ""  # ends a CREATE TABLE
     supports_upsert: ClassVar[bool] = False
     keys_stage: ClassVar[bool] = False  # an upsert's temporary table gets the key as its primary key
+    stores_narrow_rows: ClassVar[bool] = False  # a new sink is a view: see `sink.narrow_rows`
+    replaces_views: ClassVar[bool] = True  # CREATE OR REPLACE VIEW, which may add columns at the end
 
     def write_time(self, value: datetime) -> str:
         """A time as a query's text compares it rightly with a column of times without a zone.
@@ -113,7 +115,7 @@ class Engine:
 
     def quote(self, identifier: str) -> str:
         """One name, quoted. Raises `SinkError` for a name that the engine would refuse or cut short."""
-        length = len(identifier.encode() if self.limit_counts_bytes else identifier)
+        length = self._length(identifier)
         if not identifier or "\0" in identifier:
             raise SinkError(f"{identifier!r} is not a name of a table or column: it is empty or holds a NUL")
         if length > self.name_limit:
@@ -126,6 +128,13 @@ class Engine:
                 f"the name {identifier!r} holds a character that {self.name} does not allow in names"
             )
         return self.enclose(identifier)
+
+    def takes_name(self, identifier: str) -> bool:
+        """Whether a name is short enough."""
+        return self._length(identifier) <= self.name_limit
+
+    def _length(self, identifier: str) -> int:
+        return len(identifier.encode() if self.limit_counts_bytes else identifier)
 
     def enclose(self, identifier: str) -> str:
         """Quote a name that the engine gave us: a query's column may have a longer one than a table's."""
@@ -257,14 +266,29 @@ class Engine:
         del database, table
         return iter(())
 
-    def missing_rights(self, database: Database, table: TableName, rights: Sequence[Right]) -> list[str]:
+    def missing_rights(
+        self, database: Database, table: TableName, rights: Sequence[Right], column: str = "dispatch_id"
+    ) -> list[str]:
         """For each right on a table that the connection's user lacks, the statement that grants it.
 
         Nothing is changed. CREATE is asked for a table that does not exist, TEMPORARY for one beside it. None
-        for an engine that cannot be asked.
+        for an engine that cannot be asked. `column`: one that the table has.
         """
-        del database, table, rights
+        del database, table, rights, column
         return []
+
+    def is_view(self, database: Database, table: TableName) -> bool:
+        """Whether the name of a table is that of a view; asked if `stores_narrow_rows`."""
+        raise NotImplementedError
+
+    def may_create_view(self, database: Database, table: TableName) -> bool:
+        """Whether the connection's user may create a view of that name, where it may create a table."""
+        del database, table
+        return True
+
+    def moment_of_text(self, value: str) -> str:
+        """SQL for a time (`timestamp_utc`) of our own text of it: UTC without a zone, to the microsecond."""
+        return value
 
     def require_transactions(self, database: Database, table: TableName) -> None:
         """Raise `SinkError` for a table that keeps half a dispatch."""
@@ -304,15 +328,17 @@ class Engine:
         del value
         return None
 
-    def delete_repeated(self, table: str, key: Sequence[str], owner: str, of: str) -> str:
-        """Delete the rows of an owner if another owner has the same key with a certain value of `of`.
+    def delete_repeated(self, table: str, key: Sequence[str], own: str, others: str) -> str:
+        """Delete rows whose key another row has, too.
 
-        All names are quoted. The marks stand for the owner, the owner and the value.
+        All names are quoted. `own` is the condition on a row that goes, `own.COLUMN ...`, and `others` that on
+        the other one, `other.COLUMN ...`. Marks of `own` come first.
         """
         same_key = " AND ".join(f"other.{column} = {table}.{column}" for column in key)
+        mine = own.replace("own.", f"{table}.", 1)
         return (
-            f"DELETE FROM {table} WHERE {owner} = ? AND EXISTS (SELECT 1 FROM {table} other"
-            f" WHERE {same_key} AND other.{owner} <> ? AND other.{of} = ?)"
+            f"DELETE FROM {table} WHERE {mine} AND EXISTS (SELECT 1 FROM {table} other"
+            f" WHERE {same_key} AND {others})"
         )
 
     def stage_name(self, table: TableName, name: str) -> TableName:

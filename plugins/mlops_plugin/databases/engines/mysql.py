@@ -74,6 +74,7 @@ class Mysql(Engine):
     table_options = " ENGINE=InnoDB"
     supports_upsert = True
     keys_stage = True
+    stores_narrow_rows = True
 
     def index_types(self, arrow_types: Sequence[pa.DataType]) -> list[str]:
         """Texts share what room the other columns leave: an index takes 3,072 bytes of a row."""
@@ -119,12 +120,14 @@ class Mysql(Engine):
                     f"ALTER TABLE {table.quoted(self)} ENGINE=InnoDB"
                 )
 
-    def missing_rights(self, database: Database, table: TableName, rights: Sequence[Right]) -> list[str]:
+    def missing_rights(
+        self, database: Database, table: TableName, rights: Sequence[Right], column: str = "dispatch_id"
+    ) -> list[str]:
         # Roles and wildcards decide as well: only the server knows. No statement changes anything.
         missing = []
         for right in rights:
             try:
-                self._try_right(database, table, right)
+                self._try_right(database, table, right, column)
             except DatabaseError as error:
                 if not _DENIED.search(error.driver_says):
                     raise
@@ -133,8 +136,8 @@ class Mysql(Engine):
                 database.rollback()
         return missing
 
-    def _try_right(self, database: Database, table: TableName, right: Right) -> None:
-        name, column = table.quoted(self), self.quote("dispatch_id")
+    def _try_right(self, database: Database, table: TableName, right: Right, of: str) -> None:
+        name, column = table.quoted(self), self.quote(of)
         statement = {
             "SELECT": f"DO (SELECT COUNT(*) FROM {name} WHERE 1 = 0)",
             "INSERT": f"INSERT INTO {name} ({column}) SELECT {column} FROM {name} WHERE 1 = 0",
@@ -144,11 +147,7 @@ class Mysql(Engine):
             "CREATE": f"CREATE TABLE {name} (a INTEGER, a INTEGER)",
             "TEMPORARY": f"CREATE TEMPORARY TABLE {name} (a INTEGER, a INTEGER)",
         }[right]
-        try:
-            database.execute(statement)
-        except DatabaseError as error:
-            if not _AFTER_RIGHTS.search(error.driver_says):
-                raise
+        _try(database, statement)
 
     def _grant(self, database: Database, table: TableName, right: Right) -> str:
         asked = "SELECT CAST(CURRENT_USER() AS CHAR) AS who, COALESCE(?, DATABASE()) AS place"
@@ -158,6 +157,23 @@ class Mysql(Engine):
         place = f"{self.quote(schema)}.{'*' if is_beside else self.quote(table.name)}"
         words = "CREATE TEMPORARY TABLES" if is_beside else right
         return f"GRANT {words} ON {place} TO '{account}'@'{host}'"
+
+    def is_view(self, database: Database, table: TableName) -> bool:
+        return bool(read_rows(database, _VIEW, _place(table)))
+
+    def may_create_view(self, database: Database, table: TableName) -> bool:
+        try:  # as `_try_right`
+            _try(database, f"CREATE VIEW {table.quoted(self)} AS SELECT 1 AS a, 1 AS a")
+        except DatabaseError as error:
+            if not _DENIED.search(error.driver_says):
+                raise
+            return False
+        finally:
+            database.rollback()
+        return True
+
+    def moment_of_text(self, value: str) -> str:
+        return f"CAST({value} AS DATETIME(6))"
 
     def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
         return {
@@ -205,13 +221,10 @@ class Mysql(Engine):
     def key_bytes(self, value: str) -> str | None:
         return f"CAST({value} AS BINARY)"
 
-    def delete_repeated(self, table: str, key: Sequence[str], owner: str, of: str) -> str:
+    def delete_repeated(self, table: str, key: Sequence[str], own: str, others: str) -> str:
         # A subquery may not read the table that the statement changes.
         same_key = " AND ".join(f"other.{column} = own.{column}" for column in key)
-        return (
-            f"DELETE own FROM {table} own JOIN {table} other ON {same_key}"
-            f" WHERE own.{owner} = ? AND other.{owner} <> ? AND other.{of} = ?"
-        )
+        return f"DELETE own FROM {table} own JOIN {table} other ON {same_key} WHERE {own} AND {others}"
 
     def stage_name(self, table: TableName, name: str) -> TableName:
         return TableName(name, table.schema, table.catalog)  # there may be no current schema
@@ -236,6 +249,15 @@ class Mysql(Engine):
 
 _DENIED = re.compile(r"denied", re.IGNORECASE)
 _AFTER_RIGHTS = re.compile(r"duplicate column|default value", re.IGNORECASE)
+
+
+def _try(database: Database, statement: str) -> None:
+    """Run a statement that fails in any case, if the rights suffice for a reason that we know."""
+    try:
+        database.execute(statement)
+    except DatabaseError as error:
+        if not _AFTER_RIGHTS.search(error.driver_says):
+            raise
 
 
 def _place(table: TableName) -> list[str | None]:
@@ -279,6 +301,10 @@ FROM information_schema.statistics s
 LEFT JOIN information_schema.columns c
   ON c.table_schema = s.table_schema AND c.table_name = s.table_name AND c.column_name = s.column_name
 WHERE s.table_schema = COALESCE(?, DATABASE()) AND s.table_name = ? AND s.non_unique = 0
+"""
+_VIEW = """
+SELECT t.table_name AS name FROM information_schema.tables t
+WHERE t.table_schema = COALESCE(?, DATABASE()) AND t.table_name = ? AND t.table_type = 'VIEW'
 """
 _LOCK_NAME = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"
 # Without the privilege PROCESS it shows the sessions of one's own user only.

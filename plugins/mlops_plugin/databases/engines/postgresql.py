@@ -54,6 +54,7 @@ class Postgresql(Engine):
     snapshot = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",)
     utc_session = "SET TIME ZONE 'UTC'"
     supports_upsert = True
+    stores_narrow_rows = True
 
     def write_time(self, value: datetime) -> str:
         # A column without a zone drops the offset, one with a zone needs it.
@@ -75,7 +76,10 @@ class Postgresql(Engine):
         for index, column in read_rows(database, _UNIQUE, [table.quoted(self)]):
             yield index, column, False
 
-    def missing_rights(self, database: Database, table: TableName, rights: Sequence[Right]) -> list[str]:
+    def missing_rights(
+        self, database: Database, table: TableName, rights: Sequence[Right], column: str = "dispatch_id"
+    ) -> list[str]:
+        del column
         # By the catalogue: to try them would wait for a dispatch that holds the table's lock.
         missing = []
         user = self.quote(str(read_rows(database, "SELECT CAST(current_user AS text) AS name")[0][0]))
@@ -105,6 +109,12 @@ class Postgresql(Engine):
             return "has_table_privilege(?, 'DELETE')", [name], name
         # A right on single columns may be enough.
         return f"has_any_column_privilege(?, '{right}')", [name], name
+
+    def is_view(self, database: Database, table: TableName) -> bool:
+        return bool(read_rows(database, _VIEW, [table.quoted(self)]))
+
+    def moment_of_text(self, value: str) -> str:
+        return f"CAST({value} || '+00' AS TIMESTAMP(6) WITH TIME ZONE)"
 
     def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
         # A UUID or an enum arrives as text, and is compared with none.
@@ -195,6 +205,9 @@ _COLUMN_NAMES = (
     "SELECT a.attname::text FROM pg_class c "
     "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
     "WHERE c.oid = to_regclass(?) ORDER BY a.attnum"
+)
+_VIEW = (
+    "SELECT CAST(c.relname AS text) AS name FROM pg_class c WHERE c.oid = to_regclass(?) AND c.relkind = 'v'"
 )
 # A domain counts as the type that it is made of.
 _COLUMNS = """

@@ -43,6 +43,8 @@ class Sqlite(Engine):
     has_limit = True
     null_order = "least"
     supports_upsert = True
+    stores_narrow_rows = True
+    replaces_views = False
 
     def fold_table(self, identifier: str) -> str:
         return identifier.casefold()
@@ -94,6 +96,11 @@ class Sqlite(Engine):
     def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
         for index, column in read_rows(database, _UNIQUE, _place(table) * 2):
             yield index, column, False
+
+    def is_view(self, database: Database, table: TableName) -> bool:
+        schema = self.quote(table.schema or "main")
+        query = f"SELECT name FROM {schema}.sqlite_master WHERE type = 'view' AND name = ? COLLATE NOCASE"
+        return bool(read_rows(database, query, [table.name]))
 
     def begin_write(self, table: str) -> list[str]:
         # A transaction that begins by reading cannot wait for its turn to write.

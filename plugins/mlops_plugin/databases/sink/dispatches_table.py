@@ -1,8 +1,8 @@
 """Table `mlops_dispatches` beside the sink: which dispatches wrote into a table, and which of two counts.
 
 `writer` reads it under the sink's lock and writes it in the sink's transaction, so it is always true
-about the rows. A row of the sink leads here by its `dispatch_id`; rows whose dispatch is not here are older
-than all others.
+about the rows. A row of the sink leads here by its `dispatch_id`, a narrow one by the number `id`; rows whose
+dispatch is not here are older than all others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEXT, _NUMBER, _FLAG = pa.string(), pa.int64(), pa.int8()
 _COLUMNS = {
     "sink_table": _TEXT,  # without its schema
     "dispatch_id": _TEXT,
-    "id": _NUMBER,  # counts a table's dispatches from 1
+    "id": _NUMBER,  # counts what was written into a table from 1; narrow rows of one dispatch may have several
     "number": _NUMBER,
     "interval_end": _TEXT,
     "model": _TEXT,
@@ -43,16 +43,33 @@ _COLUMNS = {
 _NULLABLE = {"interval_end"}
 _ASKED_AT_ONCE = 500  # dispatches; engines limit a statement's parameters
 _NO_RIGHT = re.compile(r"denied|permission|privilege", re.IGNORECASE)
-_KEYS = (("sink_table", "dispatch_id"), ("sink_table", "id"), ("sink_table", "number", "dispatch_id"))
+_KEYS = (
+    ("sink_table", "id"),
+    ("sink_table", "dispatch_id", "id"),
+    ("sink_table", "number", "dispatch_id", "id"),
+)
+ONE_ENTRY_KEY = ("sink_table", "dispatch_id")  # unique in tables of an earlier version
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A dispatch among those that wrote into its table; `newer`: how many of them count before it."""
+    """A dispatch among those that wrote into its table; `newer`: how many of them count before it.
 
-    id: int
-    is_registered: bool
+    `own_id` is the `id` of its latest try, `last_id` that of any; 0 for none.
+    """
+
+    last_id: int
+    own_id: int
     newer: int
+
+    @property
+    def is_registered(self) -> bool:
+        return self.own_id > 0
+
+    @property
+    def id(self) -> int:
+        """The number under which it replaces what earlier tries have left."""
+        return self.own_id or self.last_id + 1
 
 
 @dataclass(frozen=True)
@@ -183,20 +200,28 @@ class DispatchesTable:
                 f"later, has already written to {self.sink.table}; this try writes nothing"
             )
         count = 0 if registration.is_forced else newer_ones
-        return Standing(own_id or last_id + 1, own_id > 0, count)
+        return Standing(last_id, own_id, count)
 
-    def register(self, dispatch_id: str, registration: Registration, standing: Standing) -> None:
-        """Record that a dispatch writes, in place of its earlier try; the caller commits."""
-        if standing.is_registered:
-            table, owner = map(self.database.engine.quote, ("sink_table", "dispatch_id"))
-            self.database.execute(
-                f"DELETE FROM {self.name} WHERE {table} = ? AND {owner} = ?", [self.sink_table, dispatch_id]
-            )
+    def ids(self, dispatch_id: str) -> list[int]:
+        """The numbers of all tries of a dispatch that are registered."""
+        table, owner, identity = map(self.database.engine.quote, ("sink_table", "dispatch_id", "id"))
+        query = f"SELECT {identity} FROM {self.name} WHERE {table} = ? AND {owner} = ?"
+        return [int(found) for (found,) in read_rows(self.database, query, [self.sink_table, dispatch_id])]
+
+    def forget(self, dispatch_id: str) -> None:
+        """Remove the earlier tries of a dispatch, whose rows it replaces."""
+        table, owner = map(self.database.engine.quote, ("sink_table", "dispatch_id"))
+        self.database.execute(
+            f"DELETE FROM {self.name} WHERE {table} = ? AND {owner} = ?", [self.sink_table, dispatch_id]
+        )
+
+    def register(self, dispatch_id: str, registration: Registration, number: int) -> None:
+        """Record that a dispatch writes under a number (`id`); the caller commits."""
         order = registration.order
         values: dict[str, str | int | None] = {
             "sink_table": self.sink_table,
             "dispatch_id": dispatch_id,
-            "id": standing.id,
+            "id": number,
             "number": order.number,
             "interval_end": None if order.interval_end is None else _text(order.interval_end),
             "model": registration.model,
@@ -231,7 +256,8 @@ class DispatchesTable:
                 f" FROM {self.name} WHERE {table} = ? AND {owner} IN ({', '.join('?' * len(some))})",
                 [self.sink_table, *some],
             )
-            found |= {str(dispatch_id): bool(int(counts_before)) for dispatch_id, counts_before in rows}
+            for dispatch_id, counts_before in rows:
+                found[str(dispatch_id)] = found.get(str(dispatch_id), False) or bool(int(counts_before))
         return found
 
     def forget_others(self, dispatch_id: str) -> None:
@@ -245,15 +271,24 @@ class DispatchesTable:
             [self.sink_table, dispatch_id],
         )
 
-    def delete_superseded(self, stage: str, key_equals: str, sink: str, order: Order) -> None:
+    def same_dispatch(self, number: str | None) -> str:
+        """The condition that `d`, an entry, is that of `t`, a row; `number`: the narrow row's column."""
+        engine = self.database.engine
+        if number is not None:
+            return f"d.{engine.quote('id')} = t.{engine.quote(number)}"
+        owner = engine.quote("dispatch_id")
+        return f"d.{owner} = {engine.as_text(f't.{owner}')}"  # the user's column may be a UUID
+
+    def delete_superseded(
+        self, stage: str, key_equals: str, sink: str, order: Order, same_dispatch: str
+    ) -> None:
         """Delete from the (quoted) `stage` the rows whose key has a row of a newer dispatch in `sink`.
 
-        `key_equals` compares the key of the stage with that of alias `t`, the sink.
+        `key_equals` compares the key of the stage with that of alias `t`, the sink, `same_dispatch` is
+        that of `t`.
         """
         engine = self.database.engine
-        table, owner = (engine.quote(name) for name in ("sink_table", "dispatch_id"))
-        # As text: the user's column may be a UUID.
-        same_dispatch = f"d.{owner} = {engine.as_text(f't.{owner}')}"
+        table = engine.quote("sink_table")
         self.database.execute(
             f"DELETE FROM {stage} WHERE EXISTS (SELECT 1 FROM {sink} t JOIN {self.name} d ON {same_dispatch}"
             f" WHERE {key_equals} AND d.{table} = ? AND {newer(engine, order, 'd.')})",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -14,10 +15,55 @@ from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.sink.column_fit import require_fitting
+from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
+from mlops_plugin.databases.sink.narrow_rows import (
+    DISPATCH_NUMBER,
+    alter_statements,
+    is_possible,
+    narrow_schema,
+    rows_table,
+    view_statement,
+)
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import DatabaseError, SinkError, UnsupportedType
+from mlops_plugin.errors import SinkError, UnsupportedType
 
 DISPATCH_ID = "dispatch_id"
+
+
+@dataclass(frozen=True)
+class SinkTable:
+    """The table that takes the rows: the sink's own, or the one of narrow rows behind its view.
+
+    `columns` by folded name, as `table_columns` gives them.
+    """
+
+    name: TableName
+    columns: Mapping[str, TableColumn]
+    is_narrow: bool = False
+
+    @property
+    def owner(self) -> str:
+        """The column that tells whose a row is."""
+        return DISPATCH_NUMBER if self.is_narrow else DISPATCH_ID
+
+    def stored(self, schema: pa.Schema) -> pa.Schema:
+        """The columns of a dispatch as they go into the table."""
+        return narrow_schema(schema) if self.is_narrow else schema
+
+
+def find_narrow(database: Database, table: TableName, schema: pa.Schema) -> SinkTable | None:
+    """The narrow rows that a sink shows; None if it is a table, or a view that is not ours."""
+    if not is_possible(database.engine, table, schema) or not database.engine.is_view(database, table):
+        return None
+    return find_rows(database, table)
+
+
+def find_rows(database: Database, table: TableName) -> SinkTable | None:
+    """The table of narrow rows of a sink, whether or not its view is there."""
+    rows = rows_table(table)
+    columns = table_columns(database, rows)
+    is_ours = database.engine.fold(DISPATCH_NUMBER) in columns
+    return SinkTable(rows, columns, is_narrow=True) if is_ours else None
 
 
 def check_table(
@@ -27,8 +73,8 @@ def check_table(
     key: Sequence[str],
     schema: pa.Schema,
     is_searched_by_key: bool = False,
-) -> Mapping[str, TableColumn] | None:
-    """The table's columns (see `table_columns`); None if `create: true` is to make it.
+) -> SinkTable | None:
+    """The table that takes the rows; None if `create: true` is to make it.
 
     `schema` is what will be written, `is_searched_by_key` as in `create_statement`. Raises `SinkError` for
     a missing table (with the statement that creates it), for missing columns (with the statements that add
@@ -44,47 +90,65 @@ def check_table(
         )
         if sink.create:
             return None
+        # Rows whose view was dropped: another table of the sink's name would hide them.
+        if is_possible(engine, table, schema) and find_rows(database, table) is not None:
+            statement = view_statement(
+                database, table, DispatchesTable(database, sink), schema.names, "CREATE"
+            )
         raise SinkError(
             f"connection '{database.conn_id}': there is no table {sink.table}; "
             f"set create: true, or create it:\n{statement}"
         )
-    known = {engine.fold(column) for column in existing}
-    missing = [field for field in schema if engine.fold(field.name) not in known]
-    if missing:
-        names = ", ".join(f"'{field.name}'" for field in missing)
-        alter = f"ALTER TABLE {table.quoted(engine)} ADD"
-        statements = "\n".join(f"{alter} {_column(engine, field)};" for field in missing)
-        raise SinkError(
-            f"connection '{database.conn_id}': table {sink.table} has no column {names}; add:\n{statements}"
-        )
-    engine.require_transactions(database, table)
-    columns = table_columns(database, table)
-    require_fitting(database, table, columns, schema, key)
-    return columns
+    found = find_narrow(database, table, schema)
+    if found is None:
+        _require_columns(database, table, existing, schema)
+        found = SinkTable(table, table_columns(database, table))
+    else:
+        _require_narrow_columns(database, sink, existing, found, schema)
+    engine.require_transactions(database, found.name)
+    require_fitting(database, found.name, found.columns, found.stored(schema), key)
+    return found
 
 
-def create_table(
-    database: Database,
-    sink: SinkConfig,
-    *,
-    key: Sequence[str],
-    schema: pa.Schema,
-    is_searched_by_key: bool = False,
+def _require_columns(
+    database: Database, table: TableName, existing: Sequence[str], schema: pa.Schema
 ) -> None:
-    """Create the table and commit; harmless if another dispatch creates it at the same moment."""
-    database.commit()
-    statement = create_statement(
-        database.engine, sink, key=key, schema=schema, is_searched_by_key=is_searched_by_key
+    engine = database.engine
+    if missing := _missing(engine, existing, schema):
+        alter = f"ALTER TABLE {table.quoted(engine)} ADD"
+        _refuse_missing(database, table, missing, [f"{alter} {_column(engine, field)}" for field in missing])
+
+
+def _require_narrow_columns(
+    database: Database, sink: SinkConfig, shown: Sequence[str], rows: SinkTable, schema: pa.Schema
+) -> None:
+    """The same for the table of rows and the view, which both must have a column."""
+    engine, table = database.engine, TableName.parse(sink.table)
+    missing = _missing(engine, list(rows.columns), rows.stored(schema))
+    hidden = _missing(engine, shown, schema)
+    if not missing and not hidden:
+        return
+    alter = f"ALTER TABLE {rows.name.quoted(engine)} ADD"
+    statements = [f"{alter} {_column(engine, field)}" for field in missing]
+    known = [*rows.columns, *(engine.fold(field.name) for field in missing)]
+    columns = [*shown, *(field.name for field in hidden)]
+    statements += alter_statements(database, table, DispatchesTable(database, sink), columns, known)
+    _refuse_missing(
+        database, table, [*missing, *(field for field in hidden if field not in missing)], statements
     )
-    try:
-        database.execute(statement)
-        database.commit()
-    except DatabaseError:
-        # CREATE TABLE IF NOT EXISTS would not do: PostgreSQL fails in this race all the same.
-        database.rollback()
-        if database.columns(TableName.parse(sink.table)) is None:
-            raise
-        check_table(database, sink, key=key, schema=schema)
+
+
+def _missing(engine: Engine, existing: Sequence[str], schema: pa.Schema) -> list[pa.Field]:
+    known = {engine.fold(column) for column in existing}
+    return [field for field in schema if engine.fold(field.name) not in known]
+
+
+def _refuse_missing(
+    database: Database, table: TableName, missing: Sequence[pa.Field], statements: Sequence[str]
+) -> None:
+    names = ", ".join(f"'{field.name}'" for field in missing)
+    listed = "\n".join(f"{statement};" for statement in statements)
+    raise SinkError(f"connection '{database.conn_id}': table {table} has no column {names}; add:\n{listed}")
 
 
 def create_statement(
@@ -94,21 +158,27 @@ def create_statement(
     key: Sequence[str],
     schema: pa.Schema,
     is_searched_by_key: bool = False,
+    is_narrow: bool = False,
 ) -> str:
     """The CREATE TABLE that a sink in this mode needs. Raises `UnsupportedType` naming the column.
 
     `is_searched_by_key`: in mode append the table gets a second index, with which a key is found without
-    its dispatch; it costs a third of the time of writing.
+    its dispatch; it costs a third of the time of writing. `is_narrow`: that of the rows behind a view.
     """
+    made = SinkTable(TableName.parse(sink.table), {}, is_narrow)
+    name = rows_table(made.name) if is_narrow else made.name
+    owner, schema = made.owner, made.stored(schema)
     # By dispatch first: a dispatch's rows then lie together, at the end of what it adds. By key first, each
     # goes between rows of other dispatches, and writing becomes slower with each dispatch that is there.
-    primary = [DISPATCH_ID, *key] if sink.mode == "append" else list(key)
+    primary = [owner, *key] if sink.mode == "append" else list(key)
     columns = _columns(engine, schema, primary)
+    if is_narrow and owner not in primary:
+        columns[-1] += " NOT NULL"  # the owner comes last
     lines = [*columns, f"PRIMARY KEY ({_names(engine, primary)})"]
     if sink.mode == "append" and is_searched_by_key:
-        lines.append(f"UNIQUE ({_names(engine, [*key, DISPATCH_ID])})")
+        lines.append(f"UNIQUE ({_names(engine, [*key, owner])})")
     body = ",\n  ".join(lines)
-    return f"CREATE TABLE {TableName.parse(sink.table).quoted(engine)} (\n  {body}\n){engine.table_options}"
+    return f"CREATE TABLE {name.quoted(engine)} (\n  {body}\n){engine.table_options}"
 
 
 def table_columns(database: Database, table: TableName) -> dict[str, TableColumn]:

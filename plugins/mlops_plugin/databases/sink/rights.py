@@ -8,10 +8,11 @@ from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.engines.engine import Right
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
-from mlops_plugin.databases.sink.predictions_table import unique_keys
+from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, find_rows, unique_keys
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError
 
+_READ: tuple[Right, ...] = ("SELECT",)
 _CREATE: tuple[Right, ...] = ("CREATE",)
 _ALL: tuple[Right, ...] = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _NO_UPDATE: tuple[Right, ...] = ("SELECT", "INSERT", "DELETE")
@@ -20,11 +21,16 @@ _NO_DELETE: tuple[Right, ...] = ("SELECT", "INSERT", "UPDATE")
 
 def require_rights(database: Database, sink: SinkConfig, key: Sequence[str], *, exists: bool) -> None:
     """Raise `SinkError` with what to grant for predictions. Changes nothing, and rolls back."""
-    table = TableName.parse(sink.table)
+    table, column = TableName.parse(sink.table), DISPATCH_ID
+    if exists and database.engine.stores_narrow_rows and database.engine.is_view(database, table):
+        rows = find_rows(database, table)
+        if rows is not None:
+            _require(database, table, _READ)  # what is read back is read from the view
+            table, column = rows.name, rows.owner
     rights = _of_predictions(database, sink, table, key) if exists else _CREATE
     if sink.mode == "upsert":
         rights = (*rights, "TEMPORARY")
-    _require(database, table, rights)
+    _require(database, table, rights, column)
 
 
 def require_quarantine_rights(database: Database, sink: SinkConfig, *, exists: bool) -> None:
@@ -47,8 +53,10 @@ def _of_predictions(
     return _NO_DELETE if is_updated else _NO_UPDATE
 
 
-def _require(database: Database, table: TableName, rights: Sequence[Right]) -> None:
-    missing = database.engine.missing_rights(database, table, rights)
+def _require(
+    database: Database, table: TableName, rights: Sequence[Right], column: str = DISPATCH_ID
+) -> None:
+    missing = database.engine.missing_rights(database, table, rights, column)
     if missing:
         grants = "".join(f"\n{grant};" for grant in missing)
         raise SinkError(

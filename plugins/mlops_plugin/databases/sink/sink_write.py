@@ -10,6 +10,7 @@ from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
+from mlops_plugin.databases.sink.predictions_table import SinkTable
 from mlops_plugin.databases.sink.stored_rows import StoredRows
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.databases.table_name import TableName
@@ -22,12 +23,15 @@ _REFUSED_TWICE = re.compile(r"duplicate|unique", re.IGNORECASE)
 class SinkWrite:
     """Where one dispatch's rows go, and what every mode does with them.
 
-    `dispatches` knows which rows of the table are newer; None if none is, or if that is not recorded.
+    `number` is the dispatch's in a table of narrow rows. `dispatches` knows which rows of the table are newer;
+    None if none is, or if that is not recorded.
     """
 
     database: Database
     request: WriteRequest
+    place: SinkTable
     rows: StoredRows
+    number: int = 0
     dispatches: DispatchesTable | None = None
 
     @property
@@ -48,7 +52,7 @@ class SinkWrite:
 
     @property
     def table_name(self) -> TableName:
-        return TableName.parse(self.sink.table)
+        return self.place.name
 
     @property
     def table(self) -> str:
@@ -62,9 +66,18 @@ class SinkWrite:
     def quoted(self, columns: tuple[str, ...], of: str = "") -> list[str]:
         return [of + self.engine.quote(column) for column in columns]
 
-    def number(self, query: str) -> int:
-        """What a query with the dispatch's id as its one parameter counts."""
-        return int(read_rows(self.database, query, [self.dispatch_id])[0][0])
+    def own(self, alias: str = "") -> str:
+        """The condition that a row is this dispatch's; its marks, if any, are `own_parameters`."""
+        column = alias + self.engine.quote(self.place.owner)
+        return f"{column} = {self.number:d}" if self.place.is_narrow else f"{column} = ?"
+
+    @property
+    def own_parameters(self) -> list[str]:
+        return [] if self.place.is_narrow else [self.dispatch_id]
+
+    def count(self, query: str) -> int:
+        """What a query counts that asks for `own` rows."""
+        return int(read_rows(self.database, query, self.own_parameters)[0][0])
 
     def insert(self, table: TableName) -> None:
         """Send all rows to the table, or to the temporary one that an upsert takes them from."""
@@ -95,7 +108,7 @@ class SinkWrite:
         )
 
     def _twice(self, found: str) -> str:
-        own = " and its unique key must include dispatch_id" if self.sink.mode == "append" else ""
+        own = f" and its unique key must include {self.place.owner}" if self.sink.mode == "append" else ""
         key = ", ".join(self.key)
         return (
             f"connection '{self.database.conn_id}': {self.sink.table} would hold a key ({key}) twice: "
@@ -114,7 +127,7 @@ class SinkWrite:
             f"SELECT {texts}, COUNT(*) AS times FROM {table} WHERE {condition} GROUP BY {key}"
             f" HAVING COUNT(*) > 1 {self.engine.any_rows(1)}"
         )
-        parameters = [self.dispatch_id] if "?" in condition else []
+        parameters = self.own_parameters if condition == self.own() else []
         for *values, times in read_rows(self.database, query, parameters):
             sample = ", ".join(f"{name} = {value}" for name, value in zip(self.key, values, strict=True))
             raise KeyColumnError(self._twice(f"{sample} occurs {times} times"))

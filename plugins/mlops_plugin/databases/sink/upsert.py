@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.engines.merge import Merge
-from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, unique_keys
+from mlops_plugin.databases.sink.predictions_table import unique_keys
 from mlops_plugin.databases.sink.sink_write import SinkWrite
 from mlops_plugin.databases.sink.write_request import Written
 from mlops_plugin.databases.table_name import TableName
@@ -45,7 +45,11 @@ def _leave_out_superseded(write: SinkWrite, merge: Merge) -> int:
     if write.dispatches is None or registration is None:
         return 0
     key_equals = merge.key_equals("t", merge.stage)
-    write.dispatches.delete_superseded(merge.stage, key_equals, write.table, registration.order)
+    number = write.place.owner if write.place.is_narrow else None
+    same_dispatch = write.dispatches.same_dispatch(number)
+    write.dispatches.delete_superseded(
+        merge.stage, key_equals, write.table, registration.order, same_dispatch
+    )
     left = read_rows(write.database, f"SELECT COUNT(*) AS staged FROM {merge.stage}")
     return write.rows.count - int(left[0][0])
 
@@ -67,14 +71,14 @@ def _plan(write: SinkWrite, stage: TableName) -> Merge:
 
 def _count(write: SinkWrite, merge: Merge) -> int:
     """How many staged rows the table now holds as this dispatch's."""
-    own = f"{write.quoted((DISPATCH_ID,), 't.')[0]} = ?"
+    own = write.own("t.")
     joined = f"{merge.staged_keys} s JOIN {merge.table} t ON {merge.key_equals('s', 't')}"
     found = f"FROM {joined} WHERE {own}"
     if merge.is_keyed:
-        return write.number(f"SELECT COUNT(*) AS written {found}")
+        return write.count(f"SELECT COUNT(*) AS written {found}")
     # DISTINCT over the table's own columns: its collation may take two of our keys for one.
     key = ", ".join(write.quoted(write.key, "t."))
-    return write.number(f"SELECT COUNT(*) AS written FROM (SELECT DISTINCT {key} {found}) w")
+    return write.count(f"SELECT COUNT(*) AS written FROM (SELECT DISTINCT {key} {found}) w")
 
 
 def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:

@@ -50,7 +50,8 @@ class WriteRequest:
 
     `sink` names the table and the mode. `is_searched_by_key`: a table that is created gets an index for
     finding a key of any dispatch. `distinct_by_artifact`: rows whose key another dispatch has already
-    predicted with this artifact are left out (mode append only). `registration`: what puts the dispatch in
+    predicted with this artifact are left out (mode append only). `is_narrow`: a table that is created may have
+    narrow rows; this needs a registration, whose provenance the rows repeat. `registration`: what puts the dispatch in
     order with others; None for a table in which no two dispatches share a row.
 
     Both callbacks run inside the sink's transaction, while it holds the table's lock: `prepare` before the
@@ -63,6 +64,7 @@ class WriteRequest:
     is_searched_by_key: bool = False
     distinct_by_artifact: str | None = None
     registration: Registration | None = None
+    is_narrow: bool = False
     prepare: Callable[[Database], None] = _nothing_to_prepare
     check: Callable[[], None] = _nothing_to_check
 

@@ -13,13 +13,14 @@ from itertools import chain
 
 import pyarrow as pa
 
-from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.sink.creation import create_sink
+from mlops_plugin.databases.sink.dispatches_table import DispatchesTable, Standing
+from mlops_plugin.databases.sink.narrow_rows import narrowed
 from mlops_plugin.databases.sink.predictions_table import (
     DISPATCH_ID,
+    SinkTable,
     check_table,
-    create_table,
-    table_columns,
     unique_keys,
 )
 from mlops_plugin.databases.sink.sink_write import SinkWrite
@@ -48,27 +49,33 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
             f"connection '{database.conn_id}': mode upsert is not supported on this engine; use "
             "append or replace"
         )
-    table = TableName.parse(sink.table)
-    searched = request.is_searched_by_key
-    columns = check_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
-    if columns is None:
-        batches, is_empty = _peeked(batches)
-        if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
-            _register_empty(database, request)
-            return Written(0)
-        create_table(database, sink, key=key, schema=batches.schema, is_searched_by_key=searched)
-        columns = table_columns(database, table)
-    checks = value_checks(database, table, columns, batches.schema, key)
+    # First: a view of narrow rows cannot be read without it.
     dispatches = DispatchesTable(database, sink) if request.registration is not None else None
     if dispatches is not None and not dispatches.ensure():
         dispatches = None
+    place = _find_place(database, request, batches.schema)
+    if place is None:
+        batches, is_empty = _peeked(batches)
+        if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
+            _register_empty(database, request, dispatches)
+            return Written(0)
+        create_sink(database, request, batches.schema, dispatches)
+        place = _find_place(database, request, batches.schema)
+        if place is None:
+            raise SinkError(f"connection '{database.conn_id}': {sink.table} was dropped while it was created")
+    if place.is_narrow and dispatches is None:
+        raise SinkError(DispatchesTable(database, sink).missing())
     database.commit()
-    write = SinkWrite(database, request, StoredRows(batches, key, database.engine, checks), dispatches)
-    with alone_in(database, table, request.dispatch_id, request.check):
+    with alone_in(database, place.name, request.dispatch_id, request.check):
         request.prepare(database)
-        written = _write_in_order(write)
+        written = _write_in_order(database, request, place, batches, dispatches)
         request.check()
     return written
+
+
+def _find_place(database: Database, request: WriteRequest, schema: pa.Schema) -> SinkTable | None:
+    searched = request.is_searched_by_key
+    return check_table(database, request.sink, key=request.key, schema=schema, is_searched_by_key=searched)
 
 
 @contextmanager
@@ -86,37 +93,79 @@ def alone_in(
         yield
 
 
-def _write_in_order(write: SinkWrite) -> Written:
+def _write_in_order(
+    database: Database,
+    request: WriteRequest,
+    place: SinkTable,
+    batches: pa.RecordBatchReader,
+    dispatches: DispatchesTable | None,
+) -> Written:
     """Write what no newer dispatch has written, and register the dispatch."""
     modes: dict[str, Callable[[SinkWrite], int | Written]]
     modes = {"append": _append, "upsert": upsert, "replace": _replace}
-    dispatches, registration, mode = write.dispatches, write.request.registration, write.sink.mode
+    registration, mode = request.registration, request.sink.mode
     if dispatches is None or registration is None:
-        return write.counted(modes[mode])
-    standing = dispatches.compare(write.dispatch_id, registration)
-    if standing.newer == 0:
-        write = replace(write, dispatches=None)  # nothing to leave alone
-    elif mode == "replace":
-        return write.counted(_leave_all)
+        return _prepared(database, request, place, batches, 0).counted(modes[mode])
+    standing = dispatches.compare(request.dispatch_id, registration)
+    number = _number(database, place, standing, mode)
+    write = _prepared(database, request, place, batches, number)
+    if standing.newer:
+        if mode == "replace":
+            return write.counted(_leave_all)
+        write = replace(write, dispatches=dispatches)
+    if place.is_narrow and mode == "append" and standing.is_registered:
+        _delete_numbers(write, dispatches.ids(request.dispatch_id))
     written = write.counted(modes[mode])
-    dispatches.register(write.dispatch_id, registration, standing)
+    if standing.is_registered and not _keeps_tries(place, mode):
+        dispatches.forget(request.dispatch_id)
+    dispatches.register(request.dispatch_id, registration, number)
     if mode == "replace":
-        dispatches.forget_others(write.dispatch_id)
+        dispatches.forget_others(request.dispatch_id)
     return written
 
 
-def _register_empty(database: Database, request: WriteRequest) -> None:
+def _prepared(
+    database: Database, request: WriteRequest, place: SinkTable, batches: pa.RecordBatchReader, number: int
+) -> SinkWrite:
+    if place.is_narrow:
+        batches = narrowed(batches, number)
+    checks = value_checks(database, place.name, place.columns, batches.schema, request.key)
+    rows = StoredRows(batches, request.key, database.engine, checks)
+    return SinkWrite(database, request, place, rows, number)
+
+
+def _keeps_tries(place: SinkTable, mode: str) -> bool:
+    """Whether rows of an earlier try may stay, with its own artifact and time: keys that are not read again."""
+    return place.is_narrow and mode == "upsert"
+
+
+def _number(database: Database, place: SinkTable, standing: Standing, mode: str) -> int:
+    """The dispatch's `id` in the table of dispatches, which narrow rows carry."""
+    if place.is_narrow and standing.last_id == 0:
+        # The table of dispatches is a new one. Rows of before it must not become this dispatch's.
+        column, rows = database.engine.quote(place.owner), place.name.quoted(database.engine)
+        ((last_id,),) = read_rows(database, f"SELECT COALESCE(MAX({column}), 0) AS last_id FROM {rows}")
+        return int(last_id) + 1
+    return standing.last_id + 1 if _keeps_tries(place, mode) else standing.id
+
+
+def _delete_numbers(write: SinkWrite, numbers: list[int]) -> None:
+    listed = ", ".join(map(str, numbers))
+    owner = write.engine.quote(write.place.owner)
+    write.database.execute(f"DELETE FROM {write.table} WHERE {owner} IN ({listed})")
+
+
+def _register_empty(database: Database, request: WriteRequest, dispatches: DispatchesTable | None) -> None:
     """In mode replace, a dispatch without rows counts as well, although there is no table to empty yet."""
-    if request.registration is None or request.sink.mode != "replace":
-        return
-    dispatches = DispatchesTable(database, request.sink)
-    if not dispatches.ensure():
+    registration = request.registration
+    if dispatches is None or registration is None or request.sink.mode != "replace":
         return
     database.commit()
     with alone_in(database, dispatches.table, request.dispatch_id, request.check):
-        standing = dispatches.compare(request.dispatch_id, request.registration)
+        standing = dispatches.compare(request.dispatch_id, registration)
         if standing.newer == 0:
-            dispatches.register(request.dispatch_id, request.registration, standing)
+            dispatches.forget(request.dispatch_id)
+            dispatches.register(request.dispatch_id, registration, standing.id)
         request.check()
 
 
@@ -138,40 +187,48 @@ def _peeked(batches: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, bool]:
 
 def _append(write: SinkWrite) -> Written:
     """Add the rows, after taking out what an earlier try of this dispatch has left."""
-    own = f"{write.quoted((DISPATCH_ID,))[0]} = ?"
-    write.database.execute(f"DELETE FROM {write.table} WHERE {own}", [write.dispatch_id])
+    if not write.place.is_narrow:
+        write.database.execute(f"DELETE FROM {write.table} WHERE {write.own()}", write.own_parameters)
     write.insert(write.table_name)
-    _refuse_duplicates_unless_unique(write, own)
-    count = f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}"
-    arrived = write.number(count)
+    _refuse_duplicates_unless_unique(write)
+    count = f"SELECT COUNT(*) AS written FROM {write.table} WHERE {write.own()}"
+    arrived = write.count(count)
     if write.request.distinct_by_artifact is None:
         return Written(arrived)
     _delete_predicted(write, write.request.distinct_by_artifact)
-    persisted = write.number(count)
+    persisted = write.count(count)
     return Written(persisted, arrived - persisted)
 
 
 def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
     """Delete the dispatch's rows whose keys another dispatch has predicted with the same artifact."""
-    owner, artifact = write.quoted((DISPATCH_ID, "artifact_sha256"))
-    statement = write.engine.delete_repeated(write.table, write.quoted(write.key), owner, artifact)
-    write.database.execute(statement, [write.dispatch_id, write.dispatch_id, artifact_sha256])
+    engine = write.engine
+    owner, artifact = write.quoted((write.place.owner, "artifact_sha256"), "other.")
+    parameters = [*write.own_parameters, write.dispatch_id, artifact_sha256]
+    others = f"{owner} <> ? AND {artifact} = ?"
+    if write.place.is_narrow:
+        dispatches = DispatchesTable(write.database, write.sink)
+        number, sink_table, of = map(engine.quote, ("id", "sink_table", "artifact_sha256"))
+        same_artifact = f"SELECT {number} FROM {dispatches.name} WHERE {sink_table} = ? AND {of} = ?"
+        others = f"{owner} <> {write.number:d} AND {owner} IN ({same_artifact})"
+        parameters = [dispatches.sink_table, artifact_sha256]
+    statement = engine.delete_repeated(write.table, write.quoted(write.key), write.own("own."), others)
+    write.database.execute(statement, parameters)
 
 
 def _replace(write: SinkWrite) -> int:
     """Exchange all rows. Not by TRUNCATE: it commits on its own on some engines, and readers would see it."""
-    own = f"{write.quoted((DISPATCH_ID,))[0]} = ?"
     write.database.execute(f"DELETE FROM {write.table}")
     write.insert(write.table_name)
-    _refuse_duplicates_unless_unique(write, own)
-    return write.number(f"SELECT COUNT(*) AS written FROM {write.table} WHERE {own}")
+    _refuse_duplicates_unless_unique(write)
+    return write.count(f"SELECT COUNT(*) AS written FROM {write.table} WHERE {write.own()}")
 
 
-def _refuse_duplicates_unless_unique(write: SinkWrite, own: str) -> None:
+def _refuse_duplicates_unless_unique(write: SinkWrite) -> None:
     fold = write.engine.fold
-    per_dispatch = {fold(column) for column in (*write.key, DISPATCH_ID)}
+    per_dispatch = {fold(column) for column in (*write.key, write.place.owner)}
     if not any(columns <= per_dispatch for columns in unique_keys(write.database, write.table_name)):
-        write.refuse_duplicates(write.table, own)
+        write.refuse_duplicates(write.table, write.own())
 
 
 @contextmanager

@@ -131,6 +131,7 @@ class TableSink:
             is_searched_by_key=model.source.skip_predicted,
             distinct_by_artifact=sha256 if is_distinct else None,
             registration=Registration(predictions.order, model.name, sha256, predictions.at, is_forced),
+            is_narrow=True,
             check=self.check,
         )
 
