@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from mlops_plugin.config.schema import SinkConfig
+from mlops_plugin.databases.sink.write_request import Order, Registration
 
 AT = datetime(2026, 11, 23, 4, 5, 6, 123456, tzinfo=UTC)
 Mode = Literal["append", "upsert", "replace"]
@@ -17,6 +18,11 @@ MODES: tuple[Mode, ...] = ("append", "upsert", "replace")
 
 def sink_config(mode: Mode, *, table: str = "predictions", create: bool = True) -> SinkConfig:
     return SinkConfig(connection="sink", table=table, mode=mode, create=create)
+
+
+def registration(number: int, end: datetime | None = None, *, is_forced: bool = False) -> Registration:
+    """Of a dispatch with this number whose rows are `predictions`."""
+    return Registration(Order(number, end), "churn", "ab" * 32, AT, is_forced)
 
 
 def predictions(

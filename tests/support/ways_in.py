@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import pickle
 import subprocess
@@ -23,10 +24,13 @@ from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.databases.table_name import TableName
 from support.servers import ServerDatabase
-from support.sinks import Mode, sink_config
+from support.sinks import Mode, registration, sink_config
 
 WAYS_IN = ("odbc-mariadb", "mysql", "odbc-postgres", "postgres", "sqlite")
 INTO_MARIADB = ("odbc-mariadb", "mysql")
+
+
+_numbers = itertools.count(1)  # of dispatches, each newer than those before it
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class WayIn:
     name: str
     spec: ConnectionSpec
     server: ServerDatabase | None
+    is_narrow: bool = False  # a table that `write` creates gets narrow rows
 
     @property
     def engine(self) -> str:
@@ -93,12 +98,23 @@ class WayIn:
         """Write a dispatch as the persist step does."""
         reader = batches.to_reader(max_chunksize=4) if isinstance(batches, pa.Table) else batches
         with self.open() as database:
-            request = WriteRequest(sink_config(mode, table=table, create=create), tuple(key), dispatch)
+            request = WriteRequest(
+                sink_config(mode, table=table, create=create),
+                tuple(key),
+                dispatch,
+                registration=registration(next(_numbers)) if self.is_narrow else None,
+                is_narrow=self.is_narrow,
+            )
             return write_predictions(database, request, reader).persisted
 
     def quoted(self, name: str) -> str:
         """A column's or table's name as a query of this engine says it."""
         return engine_named(self.engine).quote(name)
+
+    @property
+    def rows_table(self) -> str:
+        """The table that holds the rows of the sink `predictions`."""
+        return "predictions_rows" if self.is_narrow else "predictions"
 
     def quote_table(self, table: str = "predictions") -> str:
         with self.open() as database:

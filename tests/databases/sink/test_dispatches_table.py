@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
-from mlops_plugin.databases.sink.write_request import Order, Registration, WriteRequest, Written
+from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.errors import KeyColumnError, MlopsError, SinkError, StaleTry
-from support.sinks import AT, Mode, predictions, sink_config
+from support.sinks import Mode, predictions, registration, sink_config
 from support.ways_in import WAYS_IN, WayIn, way_in
 
 DAY_2, DAY_3 = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
@@ -36,9 +36,9 @@ def write(
     create: bool = True,
 ) -> Written:
     """Persist a dispatch that took this number before it read; each prediction is the number / 100."""
-    registration = Registration(Order(number, end), "churn", "ab" * 32, AT, is_forced)
     sink = sink_config(mode, table=table, create=create)
-    request = WriteRequest(sink, ("id",), dispatch, registration=registration)
+    order = registration(number, end, is_forced=is_forced)
+    request = WriteRequest(sink, ("id",), dispatch, registration=order, is_narrow=way.is_narrow)
     rows = predictions(pa.array(ids, pa.int64()), [number / 100] * len(ids), dispatch=dispatch).to_reader(
         max_chunksize=2
     )

@@ -331,8 +331,8 @@ class Engine:
     def delete_repeated(self, table: str, key: Sequence[str], own: str, others: str) -> str:
         """Delete rows whose key another row has, too.
 
-        All names are quoted. `own` is the condition on a row that goes, `own.COLUMN ...`, and `others` that on
-        the other one, `other.COLUMN ...`. Marks of `own` come first.
+        All names are quoted. `own` is the condition on a row that goes, `own.COLUMN ...`, and `others` that
+        on the other one, `other.COLUMN ...`. Marks of `own` come first.
         """
         same_key = " AND ".join(f"other.{column} = {table}.{column}" for column in key)
         mine = own.replace("own.", f"{table}.", 1)

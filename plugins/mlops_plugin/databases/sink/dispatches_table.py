@@ -30,7 +30,7 @@ _TEXT, _NUMBER, _FLAG = pa.string(), pa.int64(), pa.int8()
 _COLUMNS = {
     "sink_table": _TEXT,  # without its schema
     "dispatch_id": _TEXT,
-    "id": _NUMBER,  # counts what was written into a table from 1; narrow rows of one dispatch may have several
+    "id": _NUMBER,  # counts from 1; a dispatch may have several, one for each try (`narrow_rows`)
     "number": _NUMBER,
     "interval_end": _TEXT,
     "model": _TEXT,

@@ -1,4 +1,4 @@
-"""Narrow rows: what is the same for a whole dispatch stands once, in `mlops_dispatches`, and a view shows it with each row.
+"""Narrow rows: what a dispatch's rows share stands once, in `mlops_dispatches`; a view shows both together.
 
 `predictions_table` asks whether a sink has this form, and `creation` makes it.
 """
@@ -85,7 +85,7 @@ def alter_statements(
     shown: Sequence[str],
     known: Collection[str],
 ) -> list[str]:
-    """What shows a new column: `shown` are the view's columns, the new ones last; `known` those of the rows."""
+    """What shows new columns: `shown` are the view's columns, the new ones last, `known` those of the rows."""
     engine = database.engine
     ours = {*known, *map(engine.fold, PROVENANCE)}
     columns = [column for column in shown if engine.fold(column) in ours]

@@ -133,9 +133,8 @@ def _require_narrow_columns(
     known = [*rows.columns, *(engine.fold(field.name) for field in missing)]
     columns = [*shown, *(field.name for field in hidden)]
     statements += alter_statements(database, table, DispatchesTable(database, sink), columns, known)
-    _refuse_missing(
-        database, table, [*missing, *(field for field in hidden if field not in missing)], statements
-    )
+    missing += [field for field in hidden if field not in missing]
+    _refuse_missing(database, table, missing, statements)
 
 
 def _missing(engine: Engine, existing: Sequence[str], schema: pa.Schema) -> list[pa.Field]:

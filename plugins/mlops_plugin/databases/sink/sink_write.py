@@ -23,8 +23,8 @@ _REFUSED_TWICE = re.compile(r"duplicate|unique", re.IGNORECASE)
 class SinkWrite:
     """Where one dispatch's rows go, and what every mode does with them.
 
-    `number` is the dispatch's in a table of narrow rows. `dispatches` knows which rows of the table are newer;
-    None if none is, or if that is not recorded.
+    `number` is the dispatch's in a table of narrow rows. `dispatches` knows which rows of the table are
+    newer; None if none is, or if that is not recorded.
     """
 
     database: Database

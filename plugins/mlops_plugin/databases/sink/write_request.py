@@ -50,9 +50,9 @@ class WriteRequest:
 
     `sink` names the table and the mode. `is_searched_by_key`: a table that is created gets an index for
     finding a key of any dispatch. `distinct_by_artifact`: rows whose key another dispatch has already
-    predicted with this artifact are left out (mode append only). `is_narrow`: a table that is created may have
-    narrow rows; this needs a registration, whose provenance the rows repeat. `registration`: what puts the dispatch in
-    order with others; None for a table in which no two dispatches share a row.
+    predicted with this artifact are left out (mode append only). `registration`: what puts the dispatch in
+    order with others; None for a table in which no two dispatches share a row. `is_narrow`: a table that is
+    created may have narrow rows (see `narrow_rows`): they have the registration's model, artifact and time.
 
     Both callbacks run inside the sink's transaction, while it holds the table's lock: `prepare` before the
     first change, `check` right before the commit. What they raise rolls everything back.
