@@ -30,7 +30,6 @@ def create_sink(
 
     `dispatches`: the table beside it, which is there; None if it could not be created.
     """
-    database.commit()
     sink, table = request.sink, TableName.parse(request.sink.table)
     is_narrow = dispatches is not None and _can_be_narrow(database, request, schema, dispatches)
     made = rows_table(table) if is_narrow else table
@@ -67,6 +66,7 @@ def _can_be_narrow(
 
 def _create(database: Database, statement: str, exists: Callable[[], bool]) -> None:
     """Run a statement and commit, unless what it makes is there already."""
+    database.commit()  # SQLite: a transaction that begins by reading cannot wait for its turn to write
     try:
         database.execute(statement)
         database.commit()

@@ -85,7 +85,7 @@ def alter_statements(
     shown: Sequence[str],
     known: Collection[str],
 ) -> list[str]:
-    """What shows new columns: `shown` are the view's columns, the new ones last, `known` those of the rows."""
+    """What shows new columns: `shown` are the view's columns, new ones last, `known` those of the rows."""
     engine = database.engine
     ours = {*known, *map(engine.fold, PROVENANCE)}
     columns = [column for column in shown if engine.fold(column) in ours]

@@ -135,7 +135,7 @@ def _prepared(
 
 
 def _keeps_tries(place: SinkTable, mode: str) -> bool:
-    """Whether rows of an earlier try may stay, with its artifact and time: of keys that are not read again."""
+    """Whether rows of an earlier try may stay, with its artifact and time: its keys may be read no more."""
     return place.is_narrow and mode == "upsert"
 
 
