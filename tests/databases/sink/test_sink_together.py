@@ -107,9 +107,10 @@ from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
-from support.sinks import predictions, sink_config
+from support.sinks import predictions, registration, sink_config
 
 spec, mode = ConnectionSpec(**json.loads(sys.argv[1])), sys.argv[2]
+order = registration(10**6) if sys.argv[3] == "narrow" else None
 table = predictions(range(1000), [0.7] * 1000, dispatch="d1")
 
 def batches():
@@ -121,7 +122,7 @@ def batches():
 
 database = open_database(spec)
 reader = pa.RecordBatchReader.from_batches(table.schema, batches())
-write_predictions(database, WriteRequest(sink_config(mode), ("id",), "d1"), reader)
+write_predictions(database, WriteRequest(sink_config(mode), ("id",), "d1", registration=order), reader)
 """
 
 
@@ -131,8 +132,9 @@ def test_a_writer_killed_half_way_leaves_nothing_and_its_retry_writes_everything
     before = predictions(range(900, 1100), dispatch="d0")
     way.write(before, mode, dispatch="d0")
 
+    form = "narrow" if way.is_narrow else "wide"
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, json.dumps(asdict(way.spec)), mode],
+        [sys.executable, "-c", WRITER, json.dumps(asdict(way.spec)), mode, form],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,

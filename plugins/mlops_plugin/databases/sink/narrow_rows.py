@@ -68,13 +68,13 @@ def view_statement(
 ) -> str:
     """The statement that makes (`verb`) the view, which shows these columns in this order."""
     engine = database.engine
-    shown = ",\n  ".join(_shown(engine, column) for column in columns)
+    shown = ", ".join(_shown(engine, column) for column in columns)
     sink_table, identity, number = map(engine.quote, ("sink_table", "id", DISPATCH_NUMBER))
     # LEFT: a row shows itself although somebody has deleted its dispatch.
     return (
-        f"{verb} VIEW {table.quoted(engine)} AS SELECT\n  {shown}\n"
-        f"FROM {rows_table(table).quoted(engine)} r LEFT JOIN {dispatches.name} d\n"
-        f"  ON d.{sink_table} = '{dispatches.sink_table}' AND d.{identity} = r.{number}"
+        f"{verb} VIEW {table.quoted(engine)} AS SELECT {shown}"
+        f" FROM {rows_table(table).quoted(engine)} r LEFT JOIN {dispatches.name} d"
+        f" ON d.{sink_table} = '{dispatches.sink_table}' AND d.{identity} = r.{number}"
     )
 
 

@@ -64,13 +64,22 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         if place is None:
             raise SinkError(f"connection '{database.conn_id}': {sink.table} was dropped while it was created")
     if place.is_narrow and dispatches is None:
-        raise SinkError(DispatchesTable(database, sink).missing())
+        raise SinkError(_without_dispatches(database, request))
     database.commit()
     with alone_in(database, place.name, request.dispatch_id, request.check):
         request.prepare(database)
         written = _write_in_order(database, request, place, batches, dispatches)
         request.check()
     return written
+
+
+def _without_dispatches(database: Database, request: WriteRequest) -> str:
+    if request.registration is not None:
+        return DispatchesTable(database, request.sink).missing()
+    return (
+        f"connection '{database.conn_id}': {request.sink.table} shows predictions of registered dispatches; "
+        "give this dispatch a table of its own"
+    )
 
 
 def _find_place(database: Database, request: WriteRequest, schema: pa.Schema) -> SinkTable | None:
