@@ -106,8 +106,8 @@ def test_check_connect_finds_a_column_of_the_sink_that_would_round(
 ) -> None:
     workshop.run(workshop.dispatch())
     with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
-        sink.execute("ALTER TABLE churn_predictions DROP COLUMN probability_stays")
-        sink.execute("ALTER TABLE churn_predictions ADD COLUMN probability_stays TEXT")
+        sink.execute("ALTER TABLE churn_predictions_rows RENAME COLUMN probability_stays TO away")
+        sink.execute("ALTER TABLE churn_predictions_rows ADD COLUMN probability_stays TEXT")
     assert main(["check", "--connect"]) == 1
     printed = capsys.readouterr()
     assert "WRONG models.churn.sink" in printed.out

@@ -39,7 +39,7 @@ Act = tuple[str, int, int, int]
 MODES: tuple[Mode, ...] = ("append", "upsert", "replace")
 FEATURES = [
     features
-    for mode, chosen in itertools.product(MODES, itertools.product((False, True), repeat=5))
+    for mode, chosen in itertools.product(MODES, itertools.product((False, True), repeat=6))
     if (features := Features(mode, *chosen)).are_allowed
 ]
 # Acts that are listed more often happen more often.
@@ -241,6 +241,8 @@ def tell(stage: Stage, features: Features, acts: list[Act]) -> None:
 @example(Features("replace"), EMPTY_AND_NEWER)
 @example(Features("upsert", has_contract=True), REJECTED_LATER)
 @example(Features("upsert"), LATE)
+@example(Features("upsert", has_own_table=True), LATE)
+@example(Features("append", has_own_table=True), REREAD_IN_BETWEEN)
 def test_any_order_of_events_ends_as_the_oracle_says(
     stage: Stage, features: Features, acts: list[Act]
 ) -> None:

@@ -105,10 +105,10 @@ def test_retry_of_persist_leaves_what_another_dispatch_predicted_meanwhile(echo:
     echo.run(echo.dispatch("echo"))
     put(echo, 2)
     scheduled = read(echo)
-    echo.in_sink(f"ALTER TABLE {TABLE} RENAME COLUMN prediction TO away")
+    echo.in_sink(f"ALTER TABLE {TABLE}_rows RENAME COLUMN prediction TO away")
     with pytest.raises(MlopsError):
         persist(echo, scheduled, number=1, is_final=False)
-    echo.in_sink(f"ALTER TABLE {TABLE} RENAME COLUMN away TO prediction")
+    echo.in_sink(f"ALTER TABLE {TABLE}_rows RENAME COLUMN away TO prediction")
     put(echo, 3)
     terminal = echo.dispatch("echo")
     echo.run(terminal)

@@ -50,7 +50,11 @@ class Story:
         model = {"format": "skops", "uri": "echo.skops"}
         echo.add_model("echo", model=model, sink={"mode": mode})
         in_database(
-            echo, "sink", "DROP TABLE IF EXISTS echo_predictions", "DROP TABLE IF EXISTS mlops_dispatches"
+            echo,
+            "sink",
+            "DROP VIEW IF EXISTS echo_predictions",
+            "DROP TABLE IF EXISTS echo_predictions_rows",
+            "DROP TABLE IF EXISTS mlops_dispatches",
         )
         self.echo = echo
         self.version = 0
@@ -86,7 +90,7 @@ class Story:
     def fail(self, which: int) -> None:
         """A try of `persist` that ends in the middle; Airflow tries again some time."""
         if which in self.read_last and self.persisted:
-            table = "ALTER TABLE echo_predictions RENAME COLUMN"
+            table = "ALTER TABLE echo_predictions_rows RENAME COLUMN"
             in_database(self.echo, "sink", f"{table} prediction TO away")
             with pytest.raises(MlopsError):
                 self.echo.run_steps(self.dispatches[which], "persist")

@@ -160,7 +160,7 @@ def test_persist_cleared_after_its_rows_were_deleted_does_not_repeat_its_count(w
     workshop.add_model("churn", sink={"mode": "append"})
     dispatch = workshop.dispatch()
     workshop.run(dispatch)
-    workshop.in_sink("DELETE FROM churn_predictions")
+    workshop.in_sink("DELETE FROM churn_predictions_rows")
     with contextlib.suppress(Exception):
         workshop.run_steps(dispatch, "persist")
     record = workshop.record(dispatch.id)
@@ -177,7 +177,7 @@ def test_rows_deleted_between_two_tries_are_written_again(workshop: Workshop) ->
     workshop.run_steps(dispatch, "persist")
     for path, content in rows.items():  # as if it had died before it removed them
         path.write_bytes(content)
-    workshop.in_sink("DELETE FROM churn_predictions WHERE id > 2")
+    workshop.in_sink("DELETE FROM churn_predictions_rows WHERE id > 2")
     workshop.run_steps(dispatch, "persist")
     assert accounts(workshop, dispatch) == ("succeeded", 5, 5, 5)
 

@@ -57,8 +57,9 @@ def test_oracle_finds_nothing_where_nothing_went_wrong_and_each_thing_that_did(e
     tables = {name: end.sinks[sink_of(name)["connection"]] for name in MODELS}
     good = [key for key, (_, is_bad) in sorted(end.customers.rows.items()) if not is_bad]
     for name, database in tables.items():
-        database.execute(f"UPDATE {name}_predictions SET prediction = prediction - 1 WHERE id = {good[0]}")
-        database.execute(f"DELETE FROM {name}_predictions WHERE id = {good[1]}")
+        rows = f"{name}_predictions_rows"
+        database.execute(f"UPDATE {rows} SET prediction = prediction - 1 WHERE id = {good[0]}")
+        database.execute(f"DELETE FROM {rows} WHERE id = {good[1]}")
     end.sinks["sink"].execute("DELETE FROM following_predictions_quarantine WHERE id = 7")
     end.sinks["sink"].execute("UPDATE mlops_dispatch SET state = 'running' WHERE model = 'divided'")
     found = found_in(end)

@@ -18,12 +18,23 @@ class Features:
     has_partitions: bool = False
     has_contract: bool = False
     uses_interval: bool = False
+    has_own_table: bool = False  # a sink that was there before, and is no view of narrow rows
 
     @property
     def are_allowed(self) -> bool:
         """Whether the product takes them together."""
         cursor_fits = self.mode == "upsert" and not (self.has_partitions or self.uses_interval)
         return (cursor_fits or not self.has_cursor) and not (self.skips_predicted and self.mode == "replace")
+
+    @property
+    def own_table(self) -> str:
+        """The statement that makes the sink, as an earlier version did."""
+        key = {"append": "dispatch_id, id"}.get(self.mode, "id")
+        return (
+            "CREATE TABLE echo_predictions (id BIGINT NOT NULL, prediction DOUBLE PRECISION,"
+            " dispatch_id TEXT NOT NULL, model TEXT, artifact_sha256 TEXT, predicted_at TIMESTAMP,"
+            f" PRIMARY KEY ({key}))"
+        )
 
     def entry(self, threshold: int) -> dict[str, Any]:
         """The model in config.yaml."""

@@ -87,7 +87,7 @@ class Story:
     artifact: int = 0
     registered: Place | None = None  # in the quarantine
     accounts: Accounts | None = None
-    counts_as: Place | None = None  # of its last reading, also for rows that it did not find again
+    counts_as: Place | None = None  # of its last reading
     is_forced: bool = False
 
     @property
@@ -106,6 +106,7 @@ class Oracle:
     mode: Mode
     has_contract: bool
     skips_predicted: bool
+    has_own_table: bool = False  # whose rows know their dispatch, but not its try
     sink: list[Cell] = field(default_factory=list)
     quarantine: list[Record] = field(default_factory=list)
     handled: set[tuple[int, int]] = field(default_factory=set)  # key and version: persisted or put aside
@@ -176,9 +177,12 @@ class Oracle:
             return self.skips_predicted and any(other.artifact == cell.artifact for other in others)
         if self.mode == "replace":
             return self._is_replaced_later(story)
-        return not story.is_forced and any(
-            cell.place.is_before(self.stories[other.owner].counts_as or other.place) for other in others
-        )
+        return not story.is_forced and any(cell.place.is_before(self._counts_as(other)) for other in others)
+
+    def _counts_as(self, cell: Cell) -> Place:
+        """A row that its dispatch did not find again counts as of the last reading if nothing tells."""
+        last = self.stories[cell.owner].counts_as if self.has_own_table else None
+        return last or cell.place
 
     def _is_replaced_later(self, story: Story) -> bool:
         later = self.last_replaced

@@ -72,7 +72,9 @@ class World:
         self.deployment = deployment
         self._artifacts = artifacts
         self.hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in artifacts]
-        self.oracle = Oracle(features.mode, features.has_contract, features.skips_predicted)
+        self.oracle = Oracle(
+            features.mode, features.has_contract, features.skips_predicted, features.has_own_table
+        )
         self.source: dict[int, Row] = {}
         self.version = 0
         self.clock = 0
@@ -92,6 +94,8 @@ class World:
             self._source_name,
             "CREATE TABLE customers (id INTEGER PRIMARY KEY, a REAL, b REAL, version INTEGER)",
         )
+        if features.has_own_table:
+            self._sql("sink", features.own_table)
         with deployment.event_store() as store:
             self.store = WatchedStore(store.address)
 
@@ -137,7 +141,8 @@ class World:
     def erase(self, key: int) -> None:
         """Somebody deletes the predictions of a key."""
         if self._has_table("echo_predictions"):
-            self._sql("sink", f"DELETE FROM echo_predictions WHERE id = {key}")
+            rows = "echo_predictions" if self.features.has_own_table else "echo_predictions_rows"
+            self._sql("sink", f"DELETE FROM {rows} WHERE id = {key}")
         self.oracle.sink = [cell for cell in self.oracle.sink if cell.key != key]
 
     def use_artifact(self, number: int) -> None:

@@ -199,6 +199,6 @@ def test_in_a_time_zone_texts_with_an_offset_are_instants(workshop: Workshop) ->
     in_utc = CONDITIONS["datetime"].replace(" }}", ".in_timezone('UTC') }}")
     workshop.add_model("churn", source={"query": workshop.model().source.query.replace(
         CONDITIONS["plain"], in_utc)}, **here)  # fmt: skip
-    workshop.in_sink("DELETE FROM churn_predictions")
+    workshop.in_sink("DELETE FROM churn_predictions_rows")
     dispatch_in_terminal(workshop.model(), workshop.deployment, interval=local)
     assert [row["id"] for row in workshop.predictions()] == [1]
