@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import pickle
 import subprocess
@@ -30,7 +29,7 @@ WAYS_IN = ("odbc-mariadb", "mysql", "odbc-postgres", "postgres", "sqlite")
 INTO_MARIADB = ("odbc-mariadb", "mysql")
 
 
-_numbers = itertools.count(1)  # of dispatches, each newer than those before it
+_ONE_NUMBER = 1  # of all dispatches, so that the last that writes counts, as without an order
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class WayIn:
                 sink_config(mode, table=table, create=create),
                 tuple(key),
                 dispatch,
-                registration=registration(next(_numbers)) if self.is_narrow else None,
+                registration=registration(_ONE_NUMBER) if self.is_narrow else None,
                 is_narrow=self.is_narrow,
             )
             return write_predictions(database, request, reader).persisted

@@ -110,7 +110,7 @@ from mlops_plugin.databases.sink.writer import write_predictions
 from support.sinks import predictions, registration, sink_config
 
 spec, mode = ConnectionSpec(**json.loads(sys.argv[1])), sys.argv[2]
-order = registration(10**6) if sys.argv[3] == "narrow" else None
+order = registration(1) if sys.argv[3] == "narrow" else None
 table = predictions(range(1000), [0.7] * 1000, dispatch="d1")
 
 def batches():

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.sink.dispatches_table import ONE_ENTRY_KEY, DispatchesTable
-from mlops_plugin.databases.sink.narrow_rows import is_possible, rows_table, view_statement
+from mlops_plugin.databases.sink.narrow_rows import is_possible, rows_table
 from mlops_plugin.databases.sink.predictions_table import (
     check_table,
     create_statement,
     find_rows,
+    new_view,
     unique_keys,
 )
 from mlops_plugin.databases.sink.write_request import WriteRequest
@@ -42,8 +43,8 @@ def create_sink(
         is_narrow=is_narrow,
     )
     _create(database, statement, lambda: database.columns(made) is not None)
-    if is_narrow and dispatches is not None:
-        view = view_statement(database, table, dispatches, schema.names, "CREATE")
+    if is_narrow and (rows := find_rows(database, table)) is not None:
+        view = new_view(database, sink, rows, schema)
         _create(database, view, lambda: database.columns(table) is not None)
     check_table(database, sink, key=request.key, schema=schema)
 

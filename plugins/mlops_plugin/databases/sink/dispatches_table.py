@@ -128,6 +128,7 @@ class DispatchesTable:
         raise SinkError(self.missing())
 
     def _create(self) -> None:
+        self.database.commit()  # SQLite: a transaction that has read cannot wait for its turn to write
         try:
             self.database.execute(self.create_statement())
             self.database.commit()

@@ -18,6 +18,7 @@ from mlops_plugin.databases.sink.column_fit import require_fitting
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.sink.narrow_rows import (
     DISPATCH_NUMBER,
+    PROVENANCE,
     alter_statements,
     is_possible,
     narrow_schema,
@@ -55,12 +56,24 @@ def find_narrow(database: Database, table: TableName, schema: pa.Schema) -> Sink
     """The narrow rows that a sink shows; None if it is a table, or a view that is not ours."""
     if not is_possible(database.engine, table, schema) or not database.engine.is_view(database, table):
         return None
-    return find_rows(database, table)
+    return _ours(database, rows_table(table))
 
 
 def find_rows(database: Database, table: TableName) -> SinkTable | None:
     """The table of narrow rows of a sink, whether or not its view is there."""
     rows = rows_table(table)
+    return _ours(database, rows) if database.columns(rows) is not None else None
+
+
+def new_view(database: Database, sink: SinkConfig, rows: SinkTable, schema: pa.Schema) -> str:
+    """The statement that makes the view of rows that are there, of the columns that they have."""
+    known = {*rows.columns, *map(database.engine.fold, PROVENANCE)}
+    columns = [name for name in schema.names if database.engine.fold(name) in known]
+    dispatches = DispatchesTable(database, sink)
+    return view_statement(database, TableName.parse(sink.table), dispatches, columns, "CREATE")
+
+
+def _ours(database: Database, rows: TableName) -> SinkTable | None:
     columns = table_columns(database, rows)
     is_ours = database.engine.fold(DISPATCH_NUMBER) in columns
     return SinkTable(rows, columns, is_narrow=True) if is_ours else None
@@ -90,11 +103,9 @@ def check_table(
         )
         if sink.create:
             return None
-        # Rows whose view was dropped: another table of the sink's name would hide them.
-        if is_possible(engine, table, schema) and find_rows(database, table) is not None:
-            statement = view_statement(
-                database, table, DispatchesTable(database, sink), schema.names, "CREATE"
-            )
+        rows = find_rows(database, table) if is_possible(engine, table, schema) else None
+        if rows is not None:  # whose view was dropped: a table of the sink's name would hide them
+            statement = new_view(database, sink, rows, schema)
         raise SinkError(
             f"connection '{database.conn_id}': there is no table {sink.table}; "
             f"set create: true, or create it:\n{statement}"
