@@ -17,7 +17,9 @@ def quarantined(workshop: Workshop, columns: str = "id, column_name, reason, val
 
 
 def tables(workshop: Workshop) -> set[str]:
-    return {name for (name,) in workshop.in_sink("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return {
+        name for (name,) in workshop.in_sink("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    }
 
 
 def ids(workshop: Workshop) -> list[int]:
