@@ -234,6 +234,22 @@ def test_connection_that_may_not_create_views_gets_one_table(
     assert way.stored() == [(1, 0.1, "d1")]
 
 
+@pytest.mark.parametrize("name", ["odbc-mariadb", "mysql"])
+def test_connection_that_may_create_its_two_tables_only_gets_one_table(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in(name, request, tmp_path)
+    user = f"u{uuid.uuid4().hex[:8]}"
+    rights = "SELECT, INSERT, UPDATE, DELETE, CREATE"
+    way.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
+    for table in ("predictions", "mlops_dispatches"):
+        way.execute(f"GRANT {rights} ON {table} TO {user}")
+    poor = replace(way, spec=replace(way.spec, login=user, password="x"))
+    assert write(poor, "d1", registration(10), [1], "append") == Written(1)
+    assert not is_narrow(way)
+    assert way.stored() == [(1, 0.1, "d1")]
+
+
 def test_right_to_read_the_view_is_enough_for_readers(server_way: WayIn) -> None:
     write(server_way, "d1", registration(10), [1], "upsert")
     user = f"u{uuid.uuid4().hex[:8]}"

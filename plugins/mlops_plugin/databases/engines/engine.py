@@ -281,9 +281,12 @@ class Engine:
         """Whether the name of a table is that of a view; asked if `stores_narrow_rows`."""
         raise NotImplementedError
 
-    def may_create_view(self, database: Database, table: TableName) -> bool:
-        """Whether the connection's user may create a view of that name, where it may create a table."""
-        del database, table
+    def may_create_narrow(self, database: Database, view: TableName, rows: TableName) -> bool:
+        """Whether the connection's user may create a view and a table, which do not exist yet.
+
+        False only where the right to create one table is not enough.
+        """
+        del database, view, rows
         return True
 
     def moment_of_text(self, value: str) -> str:

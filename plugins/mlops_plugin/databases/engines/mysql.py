@@ -137,7 +137,7 @@ class Mysql(Engine):
         return missing
 
     def _try_right(self, database: Database, table: TableName, right: Right, of: str) -> None:
-        name, column = table.quoted(self), self.quote(of)
+        name, column = table.quoted(self), self.enclose(of)
         statement = {
             "SELECT": f"DO (SELECT COUNT(*) FROM {name} WHERE 1 = 0)",
             "INSERT": f"INSERT INTO {name} ({column}) SELECT {column} FROM {name} WHERE 1 = 0",
@@ -161,9 +161,10 @@ class Mysql(Engine):
     def is_view(self, database: Database, table: TableName) -> bool:
         return bool(read_rows(database, _VIEW, _place(table)))
 
-    def may_create_view(self, database: Database, table: TableName) -> bool:
-        try:  # as `_try_right`
-            _try(database, f"CREATE VIEW {table.quoted(self)} AS SELECT 1 AS a, 1 AS a")
+    def may_create_narrow(self, database: Database, view: TableName, rows: TableName) -> bool:
+        try:
+            self._try_right(database, rows, "CREATE", "")
+            _try(database, f"CREATE VIEW {view.quoted(self)} AS SELECT 1 AS a, 1 AS a")
         except DatabaseError as error:
             if not _DENIED.search(error.driver_says):
                 raise

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.sink.dispatches_table import ONE_ENTRY_KEY, DispatchesTable
+from mlops_plugin.databases.sink.dispatches_table import NO_RIGHT, ONE_ENTRY_KEY, DispatchesTable
 from mlops_plugin.databases.sink.narrow_rows import is_possible, rows_table
 from mlops_plugin.databases.sink.predictions_table import (
     check_table,
@@ -55,14 +55,22 @@ def _can_be_narrow(
     engine, table = database.engine, TableName.parse(request.sink.table)
     if not request.is_narrow or not is_possible(engine, table, schema):
         return False
-    if database.columns(rows_table(table)) is not None:
+    rows = rows_table(table)
+    try:
+        exists = database.columns(rows) is not None
+    except DatabaseError as error:
+        if not NO_RIGHT.search(error.driver_says):
+            raise
+        database.rollback()
+        return False
+    if exists:
         # Of ours: its view was dropped, or its creation stopped half-way. Another table would hide its rows.
         return find_rows(database, table) is not None
     # Each try of an upsert needs an entry of its own: rows that only an earlier one had stay as they are.
     one_entry = frozenset(map(engine.fold, ONE_ENTRY_KEY))
-    return one_entry not in unique_keys(database, dispatches.table) and engine.may_create_view(
-        database, table
-    )
+    if one_entry in unique_keys(database, dispatches.table):
+        return False
+    return engine.may_create_narrow(database, table, rows)
 
 
 def _create(database: Database, statement: str, exists: Callable[[], bool]) -> None:

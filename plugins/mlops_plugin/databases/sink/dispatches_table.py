@@ -42,7 +42,8 @@ _COLUMNS = {
 }
 _NULLABLE = {"interval_end"}
 _ASKED_AT_ONCE = 500  # dispatches; engines limit a statement's parameters
-_NO_RIGHT = re.compile(r"denied|permission|privilege", re.IGNORECASE)
+# What an error says if a right is missing; MySQL says so of a table that does not exist, too.
+NO_RIGHT = re.compile(r"denied|permission|privilege", re.IGNORECASE)
 _KEYS = (
     ("sink_table", "id"),
     ("sink_table", "dispatch_id", "id"),
@@ -108,8 +109,7 @@ class DispatchesTable:
                 self._create()
                 return True
         except DatabaseError as error:
-            # MySQL says so of a table that does not exist, too.
-            if not _NO_RIGHT.search(error.driver_says):
+            if not NO_RIGHT.search(error.driver_says):
                 raise
             cause = error.driver_says
             self.database.rollback()
@@ -122,7 +122,7 @@ class DispatchesTable:
             if self.exists() or self.sink.create:
                 return
         except DatabaseError as error:
-            if not _NO_RIGHT.search(error.driver_says):
+            if not NO_RIGHT.search(error.driver_says):
                 raise
             raise SinkError(f"{self.missing()}\n({error.driver_says})") from error
         raise SinkError(self.missing())

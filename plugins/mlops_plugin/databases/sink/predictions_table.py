@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from mlops_plugin.databases.sink.narrow_rows import (
     view_statement,
 )
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import SinkError, UnsupportedType
+from mlops_plugin.errors import DatabaseError, SinkError, UnsupportedType
 
 DISPATCH_ID = "dispatch_id"
 
@@ -103,9 +104,10 @@ def check_table(
         )
         if sink.create:
             return None
-        rows = find_rows(database, table) if is_possible(engine, table, schema) else None
-        if rows is not None:  # whose view was dropped: a table of the sink's name would hide them
-            statement = new_view(database, sink, rows, schema)
+        with suppress(DatabaseError):  # what is known already must not get lost
+            rows = find_rows(database, table) if is_possible(engine, table, schema) else None
+            if rows is not None:  # whose view was dropped: a table of the sink's name would hide them
+                statement = new_view(database, sink, rows, schema)
         raise SinkError(
             f"connection '{database.conn_id}': there is no table {sink.table}; "
             f"set create: true, or create it:\n{statement}"
