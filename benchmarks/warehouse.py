@@ -36,6 +36,8 @@ from support.servers import Server, start_mariadb
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = {"LogisticRegression": LogisticRegression, "HistGradientBoosting": HistGradientBoostingClassifier}
 TABLE = "predictions"
+ROWS_TABLE = f"{TABLE}_rows"  # what the sink, a view, shows
+SCRIPT_TABLE = f"{TABLE}_of_the_script"
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 _TRAINING_ROWS = 5_000
 _FILL_ROWS = 100_000
@@ -73,7 +75,7 @@ class Spent:
 
 
 class Warehouse:
-    """Rows in table `measurements`, predictions into table `predictions`, events in a database beside."""
+    """Rows in table `measurements`, predictions into the sink `predictions`, events in a database beside."""
 
     def __init__(
         self, folder: Path, server: Server, rows: int, columns: int, models: Sequence[str] = tuple(MODELS)
@@ -98,7 +100,7 @@ class Warehouse:
 
     @property
     def rows_file(self) -> Path:
-        """The predictions of all rows as an Arrow file, for writing alone."""
+        """The stored predictions of all rows as an Arrow file, for writing alone."""
         return self._folder / "predictions.arrow"
 
     def artifact(self, model: str) -> Path:
@@ -119,20 +121,12 @@ class Warehouse:
         self._config.write_text(yaml.safe_dump({**sections, "models": entries}))
 
     def empty(self) -> None:
-        """Leave the table as the first dispatch created it, without rows."""
-        self.database.execute(f"TRUNCATE {TABLE}")
+        """Leave the sink as the first dispatch created it, without rows."""
+        self.database.execute(f"TRUNCATE {ROWS_TABLE}")
 
-    def remove(self) -> None:
-        """Leave no table behind; the next dispatch makes one."""
-        self.database.execute(f"DROP TABLE IF EXISTS {TABLE}")
-
-    def set_aside(self) -> None:
-        """Let the next dispatch make a table of its own."""
-        self.database.execute(f"RENAME TABLE {TABLE} TO {TABLE}_aside")
-
-    def take_back(self) -> None:
-        """Drop that table, and have the first one again."""
-        self.database.execute(f"DROP TABLE {TABLE}", f"RENAME TABLE {TABLE}_aside TO {TABLE}")
+    def remove(self, table: str = TABLE) -> None:
+        """Leave no sink behind; the next dispatch makes one."""
+        self.database.execute(f"DROP VIEW IF EXISTS {table}", f"DROP TABLE IF EXISTS {table}_rows")
 
     def dispatch(self, model: str, *, warm: bool = False, partitions: int = 0) -> dict[str, Spent]:
         """The steps of one dispatch, each in a process of its own, one after the other.
@@ -156,21 +150,25 @@ class Warehouse:
         }
 
     def ordinary(self, model: str, chunk_rows: int | None, *, warm: bool = False) -> Spent:
-        """The ordinary way, into the same table."""
+        """The ordinary way, into an empty table with the columns that a dispatch's sink shows."""
+        self.database.execute(
+            f"CREATE OR REPLACE TABLE {SCRIPT_TABLE} (PRIMARY KEY (dispatch_id, id)) ENGINE=InnoDB"
+            f" SELECT * FROM {TABLE} WHERE 1 = 0"
+        )
         task = {
             "what": "ordinary",
             "url": self.database.airflow_uri(f"mysql+{peer_driver()[0]}"),
             "artifact": str(self.artifact(model)),
             "trusted": TRUSTED,
             "query": self.query,
-            "table": TABLE,
+            "table": SCRIPT_TABLE,
             "chunk_rows": chunk_rows,
         }
         return self.run(task, warm=warm)
 
     def floor(self, what: str) -> Spent:
         """Reading alone (`read`) or writing alone (`write`)."""
-        task = {"what": "floor", "floor": what, "odbc": self.odbc, "query": self.query, "table": TABLE}
+        task = {"what": "floor", "floor": what, "odbc": self.odbc, "query": self.query, "table": ROWS_TABLE}
         return self.run({**task, "rows_file": str(self.rows_file)}, warm=True)
 
     def side_by_side(self, tasks: Sequence[Mapping[str, Any]], *, warm: bool) -> Spent:

@@ -20,7 +20,7 @@ def load_model(artifact: str, trusted: list[str]) -> Any:
 def predict_table(url: str, model: Any, query: str, table: str, chunk_rows: int | None) -> None:
     """Read the query's rows, predict, and append the predictions, whole or chunk by chunk.
 
-    The columns are those that a dispatch writes, into a table with the same keys.
+    The columns are those that a sink shows, into a table with the same keys.
     """
     features = list(model.feature_names_in_)
     constants = {

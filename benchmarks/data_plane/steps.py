@@ -1,9 +1,9 @@
 """A million rows through a dispatch, beside the script that people write and the floors of the database.
 
-Starts a private MariaDB and runs by turns, each time into an empty table of the same definition: the ordinary
-way (pandas over SQLAlchemy and mysqlclient) whole and in chunks, the dispatch's own steps as processes of
-their own with staging and event store, and reading alone and writing alone. Prints medians, and keeps each as
-soon as it is measured.
+Starts a private MariaDB and runs by turns: the ordinary way (pandas over SQLAlchemy and mysqlclient), whole
+and in chunks, into an empty table with the columns that a sink shows; the dispatch's own steps as processes
+of their own with staging and event store, into an empty sink; and reading alone and writing the sink's narrow
+rows alone. Prints medians, and keeps each as soon as it is measured.
 
     python -m benchmarks.data_plane.steps [--rows 1000000] [--repeat 3] [--models NAME] [--quick]
 """
@@ -18,7 +18,7 @@ import arrow_odbc
 import pyarrow as pa
 
 from benchmarks.report.results import Result, result, show, store
-from benchmarks.warehouse import MODELS, TABLE, Spent, Warehouse, open_warehouse, peer_driver
+from benchmarks.warehouse import MODELS, ROWS_TABLE, Spent, Warehouse, open_warehouse, peer_driver
 
 CHUNK_ROWS = 50_000
 QUICK_ROWS = 50_000
@@ -30,6 +30,7 @@ ORDINARY_LOADED = ORDINARY + LOADED
 DISPATCH = "dispatch"
 PARTITIONED = f"dispatch, {PARTITIONS} partitions side by side"
 UPSERT = "dispatch, upsert into a table of one row"
+UPSERT_TABLE = "upserted"
 STEPS = ("plan", "collect", "log", "infer", "persist")
 READ, WRITE = "reading alone", "writing alone"
 FLOORS = "reading alone and writing alone"
@@ -54,7 +55,6 @@ def measure(warehouse: Warehouse, models: Sequence[str], repeat: int) -> Iterato
 
 def _ways(warehouse: Warehouse, model: str, *, is_first: bool) -> Iterator[tuple[str, Spent]]:
     by_id = {"partitions": {"column": "id", "count": PARTITIONS}}
-    warehouse.empty()
     ordinary = warehouse.ordinary(model, CHUNK_ROWS)
     yield ORDINARY, ordinary
     yield ORDINARY_LOADED, ordinary.without_import()
@@ -67,14 +67,13 @@ def _ways(warehouse: Warehouse, model: str, *, is_first: bool) -> Iterator[tuple
         steps = warehouse.dispatch(model, warm=is_loaded, partitions=PARTITIONS)
         yield from _with_steps(PARTITIONED, steps, is_loaded)
     if model == "LogisticRegression":
-        warehouse.set_aside()
-        warehouse.configure(model, {"query": f"{warehouse.query} AND id = 1"}, {"mode": "upsert"})
+        sink = {"mode": "upsert", "table": UPSERT_TABLE}
+        warehouse.remove(UPSERT_TABLE)
+        warehouse.configure(model, {"query": f"{warehouse.query} AND id = 1"}, sink)
         warehouse.dispatch(model)
-        warehouse.configure(model, {}, {"mode": "upsert"})
+        warehouse.configure(model, {}, sink)
         yield from _with_steps(UPSERT, warehouse.dispatch(model), False)
-        warehouse.take_back()
     if is_first:
-        warehouse.empty()
         yield WHOLE, warehouse.ordinary(model, None)
 
 
@@ -102,11 +101,11 @@ def _results(warehouse: Warehouse, runs: Runs) -> Iterator[Result]:
 
 
 def _make_rows_file(warehouse: Warehouse) -> None:
-    """Dispatch once, so that the table exists and its rows can be written again without a dispatch."""
+    """Dispatch once, so that the sink exists and its rows can be written again without a dispatch."""
     warehouse.configure("LogisticRegression", {}, {})
     warehouse.dispatch("LogisticRegression")
     connection = arrow_odbc.connect(warehouse.odbc)
-    reader = connection.read_arrow_batches(f"SELECT * FROM {TABLE} ORDER BY id", batch_size=CHUNK_ROWS)
+    reader = connection.read_arrow_batches(f"SELECT * FROM {ROWS_TABLE} ORDER BY id", batch_size=CHUNK_ROWS)
     with pa.OSFile(str(warehouse.rows_file), "wb") as sink, pa.ipc.new_file(sink, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)

@@ -1,16 +1,25 @@
-"""Every sink is written in both forms: as one table, and as narrow rows behind a view."""
+"""Every sink is written in both forms: as one table, and as narrow rows behind a view.
+
+In one table by two ways and DuckDB, which has no other form; by the others in `make test-long`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.ways_in import INTO_MARIADB, WAYS_IN, WayIn, way_in
 
 NARROW = "narrow "
-FORMS = (*WAYS_IN, "duckdb", *(NARROW + name for name in WAYS_IN))  # DuckDB has one form
+WIDE_IN_SHORT = ("odbc-mariadb", "sqlite", "duckdb")
+
+
+def _forms(*names: str) -> list[Any]:
+    wide = [name if name in WIDE_IN_SHORT else pytest.param(name, marks=pytest.mark.long) for name in names]
+    return [*wide, *(NARROW + name for name in names if name != "duckdb")]
 
 
 def formed_way(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
@@ -18,13 +27,13 @@ def formed_way(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn
     return replace(way, is_narrow=name.startswith(NARROW))
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=_forms(*WAYS_IN, "duckdb"))
 def way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
     """Every way into a database in turn and each form of a sink, each with an empty database."""
     return formed_way(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=(*INTO_MARIADB, *(NARROW + name for name in INTO_MARIADB)))
+@pytest.fixture(params=_forms(*INTO_MARIADB))
 def mariadb_way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
     """Every way into MariaDB in turn and each form of a sink, each with an empty database."""
     return formed_way(request.param, request, tmp_path)

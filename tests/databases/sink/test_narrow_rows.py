@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sqlite3
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -20,11 +23,14 @@ from mlops_plugin.errors import MlopsError, SinkError
 from support.sinks import MODES, Mode, predictions, registration, sink_config
 from support.ways_in import WAYS_IN, WayIn, way_in
 
-ON_SERVERS = tuple(name for name in WAYS_IN if name != "sqlite")
+# One for each engine; the others show the same of the same statements.
+IN_SHORT = ("mysql", "postgres", "sqlite")
+WAYS = [name if name in IN_SHORT else pytest.param(name, marks=pytest.mark.long) for name in WAYS_IN]
+ON_SERVERS = [name for name in WAYS if name != "sqlite"]
 SHARED = "dispatch_id, model, artifact_sha256, predicted_at"
 
 
-@pytest.fixture(params=WAYS_IN)
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
     return replace(way_in(request.param, request, tmp_path), is_narrow=True)
 
@@ -47,7 +53,7 @@ def write(way: WayIn, dispatch: str, order: Registration, ids: list[int], mode: 
 
 def is_narrow(way: WayIn, table: str = "predictions") -> bool:
     with way.open() as database:
-        return database.engine.is_view(database, TableName.parse(table))
+        return database.engine.view_definition(database, TableName.parse(table)) is not None
 
 
 def columns(way: WayIn, table: str) -> tuple[str, ...] | None:
@@ -74,7 +80,7 @@ def test_sink_that_was_one_table_stays_one(way: WayIn, mode: Mode) -> None:
     assert (2, 0.1, "d1") in way.stored()
 
 
-@pytest.mark.parametrize("name", ["odbc-mariadb", "mysql", "odbc-postgres"])  # COPY takes no view
+@pytest.mark.parametrize("name", ["mysql", "odbc-postgres"])  # COPY takes no view
 def test_view_of_the_users_own_is_written_as_ever(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -112,6 +118,47 @@ def test_view_that_was_dropped_is_made_before_a_new_column_is_asked_for(way: Way
     with way.open() as database:
         write_predictions(database, request, rows.to_reader())
     assert way.stored("id, label, dispatch_id") == [(1, None, "d1"), (2, "a", "d2")]
+
+
+def test_view_that_was_renamed_is_refused(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    # Its join goes on naming the old table, whose dispatches its rows would seem to come from.
+    way = replace(way_in("postgres", request, tmp_path), is_narrow=True)
+    write(way, "d1", registration(10), [1], "upsert")
+    way.execute(
+        "ALTER VIEW predictions RENAME TO renamed", "ALTER TABLE predictions_rows RENAME TO renamed_rows"
+    )
+    with pytest.raises(SinkError, match="former names"):
+        write(way, "d2", registration(20), [1], "upsert", table="renamed")
+    assert way.stored(table="renamed") == [(1, 0.1, "d1")]
+
+
+def test_sqlite_file_can_be_read_where_it_is_attached(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    way = way_in("sqlite", request, tmp_path)
+    write(way, "d1", registration(10), [1], "upsert", table="main.predictions")
+    with contextlib.closing(sqlite3.connect(":memory:")) as other:
+        other.execute("ATTACH ? AS sink", [way.spec.host])
+        assert other.execute("SELECT id, dispatch_id FROM sink.predictions").fetchall() == [(1, "d1")]
+
+
+def test_table_of_rows_takes_no_other_models_predictions(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    way = way_in("sqlite", request, tmp_path)
+    write(way, "d1", registration(10), [1], "append")
+    with pytest.raises(SinkError, match="predictions_rows holds the rows that a view shows"):
+        write(way, "d2", registration(20), [2], "append", table="predictions_rows")
+
+
+def test_column_gets_the_type_that_its_refusal_names(server_way: WayIn) -> None:
+    way = server_way
+    way.write(predictions([1], label=pa.array([7])), "upsert")
+    texts = predictions([2], dispatch="d2", label=pa.array(["a"]))
+    with pytest.raises(SinkError, match="'label'") as refused:
+        way.write(texts, "upsert", dispatch="d2")
+    statements = re.findall(r"run (.+?)(?: \(the next|$)", str(refused.value), re.MULTILINE)
+    way.execute(*statements[0].split("; "))
+    way.write(texts, "upsert", dispatch="d2")
+    assert way.stored("id, label, dispatch_id") == [(1, "7", "d1"), (2, "a", "d2")]
 
 
 def test_table_in_the_place_of_the_view_gets_the_rows(way: WayIn) -> None:
@@ -218,6 +265,25 @@ def test_older_table_of_dispatches_gets_no_narrow_rows_beside_it(way: WayIn) -> 
         assert write(way, "d1", registration(number), [1], "upsert") == Written(1)
     assert not is_narrow(way)
     assert way.rows("SELECT number FROM mlops_dispatches") == [(20,)]
+
+
+@pytest.mark.parametrize("name", ["odbc-mariadb", "mysql"])
+def test_what_another_dispatch_creates_meanwhile_is_no_missing_right(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in(name, request, tmp_path)
+    write(way, "d1", registration(10), [1], "upsert")
+    view, rows = TableName.parse("predictions"), TableName.parse("predictions_rows")
+    with way.open() as database:
+        assert database.engine.may_create_narrow(database, view, rows)
+
+
+def test_check_takes_a_users_view_of_any_name(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    way, name = way_in("mysql", request, tmp_path), "v" * 62
+    way.write(predictions([1]), "append", table="mine")
+    way.execute(f"CREATE VIEW {name} AS SELECT * FROM mine")
+    with way.open() as database:
+        require_rights(database, sink_config("append", table=name), ["id"], exists=True)
 
 
 @pytest.mark.parametrize("name", ["odbc-mariadb", "mysql"])

@@ -76,7 +76,8 @@ class Duckdb(Engine):
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"CAST(HASH(CONCAT_WS('|', {', '.join(columns)})) % {count:d} AS BIGINT)"
 
-    def alteration(self, table: str, column: str, wanted: str) -> str:
+    def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
+        del view
         return f"run ALTER TABLE {table} ALTER COLUMN {column} TYPE {wanted}"
 
     def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:

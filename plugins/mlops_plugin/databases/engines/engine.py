@@ -245,9 +245,12 @@ class Engine:
         del comparison, sides, number
         return None
 
-    def alteration(self, table: str, column: str, wanted: str) -> str:
-        """What to do so that a (quoted) column of a (quoted) table has another type."""
-        del table
+    def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
+        """What to do so that a (quoted) column of a (quoted) table has another type.
+
+        `view`: one that shows the column, and that a dispatch makes again if it is missing.
+        """
+        del table, view
         return f"change it to {column} {wanted}, or this engine's name for that type"
 
     def columns_query(self) -> str | None:
@@ -277,9 +280,16 @@ class Engine:
         del database, table, rights, column
         return []
 
-    def is_view(self, database: Database, table: TableName) -> bool:
-        """Whether the name of a table is that of a view; asked if `stores_narrow_rows`."""
+    def view_definition(self, database: Database, table: TableName) -> str | None:
+        """The SQL of a view, empty if the user may not see it; None if the name is none of a view.
+
+        Asked if `stores_narrow_rows`.
+        """
         raise NotImplementedError
+
+    def within_view(self, table: TableName) -> TableName:
+        """How a view names a table of its own schema."""
+        return table
 
     def may_create_narrow(self, database: Database, view: TableName, rows: TableName) -> bool:
         """Whether the connection's user may create a view and a table, which do not exist yet.

@@ -42,7 +42,8 @@ class Mssql(Engine):
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"ABS(CAST(CHECKSUM({', '.join(columns)}) AS BIGINT)) % {count:d}"
 
-    def alteration(self, table: str, column: str, wanted: str) -> str:
+    def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
+        del view
         return f"run ALTER TABLE {table} ALTER COLUMN {column} {wanted}"
 
     def begin_write(self, table: str) -> list[str]:

@@ -101,7 +101,8 @@ class Mysql(Engine):
         mark, text = super().typed_mark(value)
         return mark, text.removesuffix("+00:00")  # a DATETIME has no zone; ours are in UTC
 
-    def alteration(self, table: str, column: str, wanted: str) -> str:
+    def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
+        del view
         return f"run ALTER TABLE {table} MODIFY {column} {wanted}"
 
     def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
@@ -158,8 +159,10 @@ class Mysql(Engine):
         words = "CREATE TEMPORARY TABLES" if is_beside else right
         return f"GRANT {words} ON {place} TO '{account}'@'{host}'"
 
-    def is_view(self, database: Database, table: TableName) -> bool:
-        return bool(read_rows(database, _VIEW, _place(table)))
+    def view_definition(self, database: Database, table: TableName) -> str | None:
+        for (definition,) in read_rows(database, _VIEW, _place(table)):
+            return str(definition or "")
+        return None
 
     def may_create_narrow(self, database: Database, view: TableName, rows: TableName) -> bool:
         try:
@@ -249,7 +252,7 @@ class Mysql(Engine):
 
 
 _DENIED = re.compile(r"denied", re.IGNORECASE)
-_AFTER_RIGHTS = re.compile(r"duplicate column|default value", re.IGNORECASE)
+_AFTER_RIGHTS = re.compile(r"duplicate column|default value|already exists", re.IGNORECASE)
 
 
 def _try(database: Database, statement: str) -> None:
@@ -304,8 +307,8 @@ LEFT JOIN information_schema.columns c
 WHERE s.table_schema = COALESCE(?, DATABASE()) AND s.table_name = ? AND s.non_unique = 0
 """
 _VIEW = """
-SELECT t.table_name AS name FROM information_schema.tables t
-WHERE t.table_schema = COALESCE(?, DATABASE()) AND t.table_name = ? AND t.table_type = 'VIEW'
+SELECT v.view_definition AS definition FROM information_schema.views v
+WHERE v.table_schema = COALESCE(?, DATABASE()) AND v.table_name = ?
 """
 _LOCK_NAME = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"
 # Without the privilege PROCESS it shows the sessions of one's own user only.

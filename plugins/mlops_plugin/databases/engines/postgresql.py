@@ -63,8 +63,12 @@ class Postgresql(Engine):
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"MOD(ABS(CAST(HASHTEXT(CONCAT_WS('|', {', '.join(columns)})) AS BIGINT)), {count:d})"
 
-    def alteration(self, table: str, column: str, wanted: str) -> str:
-        return f"run ALTER TABLE {table} ALTER COLUMN {column} TYPE {wanted}"
+    def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
+        change = f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {wanted}"
+        if view is None:
+            return f"run {change}"
+        # A column that a view shows keeps its type.
+        return f"run DROP VIEW {view}; {change} (the next dispatch makes the view again)"
 
     def columns_query(self) -> str | None:
         return _COLUMN_NAMES
@@ -110,8 +114,10 @@ class Postgresql(Engine):
         # A right on single columns may be enough.
         return f"has_any_column_privilege(?, '{right}')", [name], name
 
-    def is_view(self, database: Database, table: TableName) -> bool:
-        return bool(read_rows(database, _VIEW, [table.quoted(self)]))
+    def view_definition(self, database: Database, table: TableName) -> str | None:
+        for (definition,) in read_rows(database, _VIEW, [table.quoted(self)]):
+            return str(definition)
+        return None
 
     def moment_of_text(self, value: str) -> str:
         return f"CAST({value} || '+00' AS TIMESTAMP(6) WITH TIME ZONE)"
@@ -207,7 +213,8 @@ _COLUMN_NAMES = (
     "WHERE c.oid = to_regclass(?) ORDER BY a.attnum"
 )
 _VIEW = (
-    "SELECT CAST(c.relname AS text) AS name FROM pg_class c WHERE c.oid = to_regclass(?) AND c.relkind = 'v'"
+    "SELECT pg_get_viewdef(c.oid) AS definition FROM pg_class c"
+    " WHERE c.oid = to_regclass(?) AND c.relkind = 'v'"
 )
 # A domain counts as the type that it is made of.
 _COLUMNS = """

@@ -85,8 +85,8 @@ class Sqlite(Engine):
     def checked_comparison(self, comparison: str, sides: Sequence[TimeComparison], number: int) -> str | None:
         return checked(comparison, sides, number)
 
-    def alteration(self, table: str, column: str, wanted: str) -> str:
-        del table
+    def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
+        del table, view
         return f"create a new table with {column} {wanted} (SQLite cannot change a column's type)"
 
     def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
@@ -97,10 +97,16 @@ class Sqlite(Engine):
         for index, column in read_rows(database, _UNIQUE, _place(table) * 2):
             yield index, column, False
 
-    def is_view(self, database: Database, table: TableName) -> bool:
+    def view_definition(self, database: Database, table: TableName) -> str | None:
         schema = self.quote(table.schema or "main")
-        query = f"SELECT name FROM {schema}.sqlite_master WHERE type = 'view' AND name = ? COLLATE NOCASE"
-        return bool(read_rows(database, query, [table.name]))
+        query = f"SELECT sql FROM {schema}.sqlite_master WHERE type = 'view' AND name = ? COLLATE NOCASE"
+        for (definition,) in read_rows(database, query, [table.name]):
+            return str(definition)
+        return None
+
+    def within_view(self, table: TableName) -> TableName:
+        # With "main." in it, the file could not be read where it is attached by another name.
+        return TableName(table.name)
 
     def begin_write(self, table: str) -> list[str]:
         # A transaction that begins by reading cannot wait for its turn to write.

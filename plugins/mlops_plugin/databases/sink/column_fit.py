@@ -46,30 +46,34 @@ def require_fitting(
     columns: Mapping[str, TableColumn],
     schema: pa.Schema,
     key: Sequence[str],
+    view: TableName | None = None,
 ) -> None:
     """Raise `SinkError` for all columns that would change values of `schema`, with what to alter.
 
-    `columns` by folded name, as `predictions_table.table_columns` gives them.
+    `columns` by folded name, as `predictions_table.table_columns` gives them; `view` shows them, if any.
     """
     engine = database.engine
     problems = []
     for field in schema:
         column = columns.get(engine.fold(field.name))
         if column is not None and (loss := _loss(engine, column, field)):
-            wanted = alteration(engine, table, field, is_key=field.name in key)
+            wanted = alteration(engine, table, field, view, is_key=field.name in key)
             problems.append(f"column '{field.name}' is {column.shown}, which {loss}; {wanted}")
     if problems:
         found = "\n".join(problems)
         raise SinkError(f"connection '{database.conn_id}': table {table} would change values:\n{found}")
 
 
-def alteration(engine: Engine, table: TableName, field: pa.Field, *, is_key: bool) -> str:
+def alteration(
+    engine: Engine, table: TableName, field: pa.Field, view: TableName | None, *, is_key: bool
+) -> str:
     """What to do so that a column takes every value of `field`."""
     try:
         wanted = engine.column_type(field.type, is_key=is_key)
     except UnsupportedType:
         return "cast it in the query"
-    return engine.alteration(table.quoted(engine), engine.quote(field.name), wanted)
+    shown = None if view is None else view.quoted(engine)
+    return engine.alteration(table.quoted(engine), engine.quote(field.name), wanted, shown)
 
 
 def _loss(engine: Engine, column: TableColumn, field: pa.Field) -> str | None:

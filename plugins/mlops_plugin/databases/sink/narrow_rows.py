@@ -16,6 +16,7 @@ from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import SinkError
 
 # Of a row: the `id` of its dispatch in `mlops_dispatches`. The column also tells that a table is one of ours.
 DISPATCH_NUMBER = "mlops_dispatch"
@@ -32,16 +33,19 @@ def rows_table(table: TableName) -> TableName:
     return replace(table, name=table.name + _SUFFIX)
 
 
-def is_possible(engine: Engine, table: TableName, schema: pa.Schema) -> bool:
-    """Whether rows of `schema` can be narrow in a sink of this name: on this engine, and within its names."""
-    taken = {engine.fold(DISPATCH_NUMBER)} & set(map(engine.fold, schema.names))
+def can_be_narrow(engine: Engine, table: TableName) -> bool:
+    """Whether a sink of this name can have narrow rows: on this engine, and within its names."""
     return (
         engine.stores_narrow_rows
-        and not taken
-        and set(PROVENANCE) <= set(schema.names)
         and not set(_NOT_IN_LITERALS) & set(table.name)
         and engine.takes_name(rows_table(table).name)
     )
+
+
+def is_possible(engine: Engine, table: TableName, schema: pa.Schema) -> bool:
+    """Whether rows of `schema` can be narrow in a sink of this name."""
+    taken = {engine.fold(DISPATCH_NUMBER)} & set(map(engine.fold, schema.names))
+    return can_be_narrow(engine, table) and not taken and set(PROVENANCE) <= set(schema.names)
 
 
 def narrow_schema(schema: pa.Schema) -> pa.Schema:
@@ -70,12 +74,28 @@ def view_statement(
     engine = database.engine
     shown = ", ".join(_shown(engine, column) for column in columns)
     sink_table, identity, number = map(engine.quote, ("sink_table", "id", DISPATCH_NUMBER))
+    rows, entries = (engine.within_view(of).quoted(engine) for of in (rows_table(table), dispatches.table))
     # LEFT: a row shows itself although somebody has deleted its dispatch.
     return (
-        f"{verb} VIEW {table.quoted(engine)} AS SELECT {shown}"
-        f" FROM {rows_table(table).quoted(engine)} r LEFT JOIN {dispatches.name} d"
-        f" ON d.{sink_table} = '{dispatches.sink_table}' AND d.{identity} = r.{number}"
+        f"{verb} VIEW {table.quoted(engine)} AS SELECT {shown} FROM {rows} r LEFT JOIN {entries} d"
+        f" ON d.{sink_table} = {_literal(dispatches)} AND d.{identity} = r.{number}"
     )
+
+
+def require_own_dispatches(
+    database: Database, table: TableName, dispatches: DispatchesTable, definition: str
+) -> None:
+    """Raise `SinkError` for a view that was renamed: it shows what another table's dispatches are."""
+    if definition and _literal(dispatches) not in definition:
+        raise SinkError(
+            f"connection '{database.conn_id}': view {table} shows {dispatches.table.name} of another table, "
+            f"so new rows would seem to come from other dispatches; give the view and {rows_table(table)} "
+            "their former names, or let the model write another table"
+        )
+
+
+def _literal(dispatches: DispatchesTable) -> str:
+    return f"'{dispatches.sink_table}'"
 
 
 def alter_statements(

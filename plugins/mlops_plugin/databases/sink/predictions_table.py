@@ -21,8 +21,10 @@ from mlops_plugin.databases.sink.narrow_rows import (
     DISPATCH_NUMBER,
     PROVENANCE,
     alter_statements,
+    can_be_narrow,
     is_possible,
     narrow_schema,
+    require_own_dispatches,
     rows_table,
     view_statement,
 )
@@ -34,14 +36,18 @@ DISPATCH_ID = "dispatch_id"
 
 @dataclass(frozen=True)
 class SinkTable:
-    """The table that takes the rows: the sink's own, or the one of narrow rows behind its view.
+    """The table that takes the rows: the sink's own, or the one of narrow rows behind its `view`.
 
     `columns` by folded name, as `table_columns` gives them.
     """
 
     name: TableName
     columns: Mapping[str, TableColumn]
-    is_narrow: bool = False
+    view: TableName | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.view is not None
 
     @property
     def owner(self) -> str:
@@ -53,17 +59,24 @@ class SinkTable:
         return narrow_schema(schema) if self.is_narrow else schema
 
 
-def find_narrow(database: Database, table: TableName, schema: pa.Schema) -> SinkTable | None:
-    """The narrow rows that a sink shows; None if it is a table, or a view that is not ours."""
-    if not is_possible(database.engine, table, schema) or not database.engine.is_view(database, table):
+def find_narrow(database: Database, sink: SinkConfig) -> SinkTable | None:
+    """The narrow rows that a sink shows; None if it is a table, or a view that is not ours.
+
+    Raises `SinkError` for a view that was renamed.
+    """
+    engine, table = database.engine, TableName.parse(sink.table)
+    if not can_be_narrow(engine, table):
         return None
-    return _ours(database, rows_table(table))
+    definition = engine.view_definition(database, table)
+    found = None if definition is None else _ours(database, table)
+    if found is not None and definition:
+        require_own_dispatches(database, table, DispatchesTable(database, sink), definition)
+    return found
 
 
 def find_rows(database: Database, table: TableName) -> SinkTable | None:
     """The table of narrow rows of a sink, whether or not its view is there."""
-    rows = rows_table(table)
-    return _ours(database, rows) if database.columns(rows) is not None else None
+    return _ours(database, table) if database.columns(rows_table(table)) is not None else None
 
 
 def new_view(database: Database, sink: SinkConfig, rows: SinkTable, schema: pa.Schema) -> str:
@@ -74,10 +87,11 @@ def new_view(database: Database, sink: SinkConfig, rows: SinkTable, schema: pa.S
     return view_statement(database, TableName.parse(sink.table), dispatches, columns, "CREATE")
 
 
-def _ours(database: Database, rows: TableName) -> SinkTable | None:
+def _ours(database: Database, table: TableName) -> SinkTable | None:
+    rows = rows_table(table)
     columns = table_columns(database, rows)
     is_ours = database.engine.fold(DISPATCH_NUMBER) in columns
-    return SinkTable(rows, columns, is_narrow=True) if is_ours else None
+    return SinkTable(rows, columns, table) if is_ours else None
 
 
 def check_table(
@@ -112,14 +126,14 @@ def check_table(
             f"connection '{database.conn_id}': there is no table {sink.table}; "
             f"set create: true, or create it:\n{statement}"
         )
-    found = find_narrow(database, table, schema)
+    found = find_narrow(database, sink) if is_possible(engine, table, schema) else None
     if found is None:
         _require_columns(database, table, existing, schema)
         found = SinkTable(table, table_columns(database, table))
     else:
         _require_narrow_columns(database, sink, existing, found, schema)
     engine.require_transactions(database, found.name)
-    require_fitting(database, found.name, found.columns, found.stored(schema), key)
+    require_fitting(database, found.name, found.columns, found.stored(schema), key, found.view)
     return found
 
 
@@ -128,6 +142,12 @@ def _require_columns(
 ) -> None:
     engine = database.engine
     if missing := _missing(engine, existing, schema):
+        is_of_view = engine.fold(DISPATCH_NUMBER) in map(engine.fold, existing)
+        if is_of_view and DISPATCH_ID in (field.name for field in missing):
+            raise SinkError(
+                f"connection '{database.conn_id}': table {table} holds the rows that a view shows; "
+                "let the model write another table"
+            )
         alter = f"ALTER TABLE {table.quoted(engine)} ADD"
         _refuse_missing(database, table, missing, [f"{alter} {_column(engine, field)}" for field in missing])
 
@@ -177,8 +197,8 @@ def create_statement(
     `is_searched_by_key`: in mode append the table gets a second index, with which a key is found without
     its dispatch; it costs a third of the time of writing. `is_narrow`: that of the rows behind a view.
     """
-    made = SinkTable(TableName.parse(sink.table), {}, is_narrow)
-    name = rows_table(made.name) if is_narrow else made.name
+    table = TableName.parse(sink.table)
+    made = SinkTable(rows_table(table), {}, table) if is_narrow else SinkTable(table, {})
     owner, schema = made.owner, made.stored(schema)
     # By dispatch first: a dispatch's rows then lie together, at the end of what it adds. By key first, each
     # goes between rows of other dispatches, and writing becomes slower with each dispatch that is there.
@@ -190,7 +210,7 @@ def create_statement(
     if sink.mode == "append" and is_searched_by_key:
         lines.append(f"UNIQUE ({_names(engine, [*key, owner])})")
     body = ",\n  ".join(lines)
-    return f"CREATE TABLE {name.quoted(engine)} (\n  {body}\n){engine.table_options}"
+    return f"CREATE TABLE {made.name.quoted(engine)} (\n  {body}\n){engine.table_options}"
 
 
 def table_columns(database: Database, table: TableName) -> dict[str, TableColumn]:

@@ -8,7 +8,7 @@ from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.engines.engine import Right
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
-from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, find_rows, unique_keys
+from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, find_narrow, unique_keys
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError
 
@@ -22,11 +22,9 @@ _NO_DELETE: tuple[Right, ...] = ("SELECT", "INSERT", "UPDATE")
 def require_rights(database: Database, sink: SinkConfig, key: Sequence[str], *, exists: bool) -> None:
     """Raise `SinkError` with what to grant for predictions. Changes nothing, and rolls back."""
     table, column = TableName.parse(sink.table), DISPATCH_ID
-    if exists and database.engine.stores_narrow_rows and database.engine.is_view(database, table):
-        rows = find_rows(database, table)
-        if rows is not None:
-            _require(database, table, _READ)  # what is read back is read from the view
-            table, column = rows.name, rows.owner
+    if exists and (rows := find_narrow(database, sink)) is not None:
+        _require(database, table, _READ)  # what is read back is read from the view
+        table, column = rows.name, rows.owner
     rights = _of_predictions(database, sink, table, key) if exists else _CREATE
     if sink.mode == "upsert":
         rights = (*rights, "TEMPORARY")

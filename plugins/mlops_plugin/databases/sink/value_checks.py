@@ -73,10 +73,11 @@ def value_checks(
     columns: Mapping[str, TableColumn],
     schema: pa.Schema,
     key: Sequence[str],
+    view: TableName | None = None,
 ) -> Mapping[str, Sequence[ValueCheck]]:
     """What to look for in each column of a dispatch that goes into this table, by the column's name.
 
-    `columns` by folded name, as `predictions_table.table_columns` gives them.
+    `columns` by folded name, as `predictions_table.table_columns` gives them; `view` shows them, if any.
     """
     engine = database.engine
     rules_of = _rules_of_affinity if engine.values_have_types else _rules
@@ -85,7 +86,7 @@ def value_checks(
         column = columns.get(engine.fold(field.name))
         if column is not None:
             place = f"connection '{database.conn_id}': column '{field.name}' ({column.shown}) of {table}"
-            remedy = alteration(engine, table, field, is_key=field.name in key)
+            remedy = alteration(engine, table, field, view, is_key=field.name in key)
             found[field.name] = [
                 ValueCheck(place, rule, rule.remedy or remedy)
                 for rule in rules_of(column, value_kind(field.type), engine)

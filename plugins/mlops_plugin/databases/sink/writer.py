@@ -138,7 +138,7 @@ def _prepared(
 ) -> SinkWrite:
     if place.is_narrow:
         batches = narrowed(batches, number)
-    checks = value_checks(database, place.name, place.columns, batches.schema, request.key)
+    checks = value_checks(database, place.name, place.columns, batches.schema, request.key, place.view)
     rows = StoredRows(batches, request.key, database.engine, checks)
     return SinkWrite(database, request, place, rows, number)
 
