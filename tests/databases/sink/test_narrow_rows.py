@@ -53,7 +53,7 @@ def write(way: WayIn, dispatch: str, order: Registration, ids: list[int], mode: 
 
 def is_narrow(way: WayIn, table: str = "predictions") -> bool:
     with way.open() as database:
-        return database.engine.view_definition(database, TableName.parse(table)) is not None
+        return database.engine.view_holds(database, TableName.parse(table), "") is not None
 
 
 def columns(way: WayIn, table: str) -> tuple[str, ...] | None:

@@ -280,10 +280,10 @@ class Engine:
         del database, table, rights, column
         return []
 
-    def view_definition(self, database: Database, table: TableName) -> str | None:
-        """The SQL of a view, empty if the user may not see it; None if the name is none of a view.
+    def view_holds(self, database: Database, table: TableName, text: str) -> bool | None:
+        """Whether a text stands in the SQL of a view; None if the name of the table is none of a view.
 
-        Asked if `stores_narrow_rows`.
+        True as well if the user may not see the SQL. Asked if `stores_narrow_rows`.
         """
         raise NotImplementedError
 

@@ -159,10 +159,9 @@ class Mysql(Engine):
         words = "CREATE TEMPORARY TABLES" if is_beside else right
         return f"GRANT {words} ON {place} TO '{account}'@'{host}'"
 
-    def view_definition(self, database: Database, table: TableName) -> str | None:
-        for (definition,) in read_rows(database, _VIEW, _place(table)):
-            return str(definition or "")
-        return None
+    def view_holds(self, database: Database, table: TableName, text: str) -> bool | None:
+        found = read_rows(database, _VIEW, [text, *_place(table)])
+        return bool(found[0][0]) if found else None
 
     def may_create_narrow(self, database: Database, view: TableName, rows: TableName) -> bool:
         try:
@@ -306,8 +305,11 @@ LEFT JOIN information_schema.columns c
   ON c.table_schema = s.table_schema AND c.table_name = s.table_name AND c.column_name = s.column_name
 WHERE s.table_schema = COALESCE(?, DATABASE()) AND s.table_name = ? AND s.non_unique = 0
 """
+# Without the privilege SHOW VIEW the definition is empty.
 _VIEW = """
-SELECT v.view_definition AS definition FROM information_schema.views v
+SELECT CASE COALESCE(v.view_definition, '') WHEN '' THEN 1
+  ELSE LOCATE(CAST(? AS BINARY), CAST(v.view_definition AS BINARY)) > 0 END AS is_held
+FROM information_schema.views v
 WHERE v.table_schema = COALESCE(?, DATABASE()) AND v.table_name = ?
 """
 _LOCK_NAME = "SHA1(CONCAT('mlops ', COALESCE(?, DATABASE()), '.', ?))"

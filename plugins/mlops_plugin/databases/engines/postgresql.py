@@ -114,10 +114,9 @@ class Postgresql(Engine):
         # A right on single columns may be enough.
         return f"has_any_column_privilege(?, '{right}')", [name], name
 
-    def view_definition(self, database: Database, table: TableName) -> str | None:
-        for (definition,) in read_rows(database, _VIEW, [table.quoted(self)]):
-            return str(definition)
-        return None
+    def view_holds(self, database: Database, table: TableName, text: str) -> bool | None:
+        found = read_rows(database, _VIEW, [text, table.quoted(self)])
+        return bool(found[0][0]) if found else None
 
     def moment_of_text(self, value: str) -> str:
         return f"CAST({value} || '+00' AS TIMESTAMP(6) WITH TIME ZONE)"
@@ -213,8 +212,8 @@ _COLUMN_NAMES = (
     "WHERE c.oid = to_regclass(?) ORDER BY a.attnum"
 )
 _VIEW = (
-    "SELECT pg_get_viewdef(c.oid) AS definition FROM pg_class c"
-    " WHERE c.oid = to_regclass(?) AND c.relkind = 'v'"
+    "SELECT CASE WHEN strpos(pg_get_viewdef(c.oid), CAST(? AS text)) > 0 THEN 1 ELSE 0 END AS is_held"
+    " FROM pg_class c WHERE c.oid = to_regclass(?) AND c.relkind = 'v'"
 )
 # A domain counts as the type that it is made of.
 _COLUMNS = """

@@ -97,12 +97,11 @@ class Sqlite(Engine):
         for index, column in read_rows(database, _UNIQUE, _place(table) * 2):
             yield index, column, False
 
-    def view_definition(self, database: Database, table: TableName) -> str | None:
-        schema = self.quote(table.schema or "main")
-        query = f"SELECT sql FROM {schema}.sqlite_master WHERE type = 'view' AND name = ? COLLATE NOCASE"
-        for (definition,) in read_rows(database, query, [table.name]):
-            return str(definition)
-        return None
+    def view_holds(self, database: Database, table: TableName, text: str) -> bool | None:
+        views = f"{self.quote(table.schema or 'main')}.sqlite_master WHERE type = 'view'"
+        query = f"SELECT INSTR(sql, ?) > 0 AS is_held FROM {views} AND name = ? COLLATE NOCASE"
+        found = read_rows(database, query, [text, table.name])
+        return bool(found[0][0]) if found else None
 
     def within_view(self, table: TableName) -> TableName:
         # With "main." in it, the file could not be read where it is attached by another name.

@@ -16,7 +16,6 @@ from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import SinkError
 
 # Of a row: the `id` of its dispatch in `mlops_dispatches`. The column also tells that a table is one of ours.
 DISPATCH_NUMBER = "mlops_dispatch"
@@ -78,23 +77,12 @@ def view_statement(
     # LEFT: a row shows itself although somebody has deleted its dispatch.
     return (
         f"{verb} VIEW {table.quoted(engine)} AS SELECT {shown} FROM {rows} r LEFT JOIN {entries} d"
-        f" ON d.{sink_table} = {_literal(dispatches)} AND d.{identity} = r.{number}"
+        f" ON d.{sink_table} = {joined_with(dispatches)} AND d.{identity} = r.{number}"
     )
 
 
-def require_own_dispatches(
-    database: Database, table: TableName, dispatches: DispatchesTable, definition: str
-) -> None:
-    """Raise `SinkError` for a view that was renamed: it shows what another table's dispatches are."""
-    if definition and _literal(dispatches) not in definition:
-        raise SinkError(
-            f"connection '{database.conn_id}': view {table} shows {dispatches.table.name} of another table, "
-            f"so new rows would seem to come from other dispatches; give the view and {rows_table(table)} "
-            "their former names, or let the model write another table"
-        )
-
-
-def _literal(dispatches: DispatchesTable) -> str:
+def joined_with(dispatches: DispatchesTable) -> str:
+    """The literal in a view that says whose dispatches it shows."""
     return f"'{dispatches.sink_table}'"
 
 

@@ -23,8 +23,8 @@ from mlops_plugin.databases.sink.narrow_rows import (
     alter_statements,
     can_be_narrow,
     is_possible,
+    joined_with,
     narrow_schema,
-    require_own_dispatches,
     rows_table,
     view_statement,
 )
@@ -67,10 +67,14 @@ def find_narrow(database: Database, sink: SinkConfig) -> SinkTable | None:
     engine, table = database.engine, TableName.parse(sink.table)
     if not can_be_narrow(engine, table):
         return None
-    definition = engine.view_definition(database, table)
-    found = None if definition is None else _ours(database, table)
-    if found is not None and definition:
-        require_own_dispatches(database, table, DispatchesTable(database, sink), definition)
+    is_own = engine.view_holds(database, table, joined_with(DispatchesTable(database, sink)))
+    found = None if is_own is None else _ours(database, table)
+    if found is not None and not is_own:
+        raise SinkError(
+            f"connection '{database.conn_id}': view {table} shows the dispatches of another table: new rows "
+            f"would seem to come from those; give {table} and {found.name} their former names, or let the "
+            "model write another table"
+        )
     return found
 
 
