@@ -122,11 +122,12 @@ def _write_in_order(
         if mode == "replace":
             return write.counted(_leave_all)
         write = replace(write, dispatches=dispatches)
-    if place.is_narrow and mode == "append" and standing.is_registered:
-        _delete_numbers(write, dispatches.ids(request.dispatch_id))
+    is_replaced = standing.is_registered and not _keeps_tries(place, mode)
+    earlier = dispatches.ids(request.dispatch_id) if is_replaced else []
+    if place.is_narrow and mode == "append" and earlier:
+        _delete_numbers(write, earlier)
     written = write.counted(modes[mode])
-    if standing.is_registered and not _keeps_tries(place, mode):
-        dispatches.forget(request.dispatch_id)
+    dispatches.forget(earlier)
     dispatches.register(request.dispatch_id, registration, number)
     if mode == "replace":
         dispatches.forget_others(request.dispatch_id)
@@ -173,7 +174,7 @@ def _register_empty(database: Database, request: WriteRequest, dispatches: Dispa
     with alone_in(database, dispatches.table, request.dispatch_id, request.check):
         standing = dispatches.compare(request.dispatch_id, registration)
         if standing.newer == 0:
-            dispatches.forget(request.dispatch_id)
+            dispatches.forget(dispatches.ids(request.dispatch_id))
             dispatches.register(request.dispatch_id, registration, standing.id)
         request.check()
 
