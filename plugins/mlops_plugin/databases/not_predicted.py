@@ -28,7 +28,9 @@ def not_predicted(
         ours = converted.get(engine.fold(column), "{}").format(f"selected.{name}")
         # The sink's column first: SQLite takes the collation of that side.
         equal.append(f"predicted.{name} = {ours}")
-    artifact, owner = (f"predicted.{engine.quote(name)}" for name in ("artifact_sha256", DISPATCH_ID))
+    artifact, owner = (
+        engine.beside_key(f"predicted.{engine.quote(name)}") for name in ("artifact_sha256", DISPATCH_ID)
+    )
     return Condition(
         f"NOT EXISTS (SELECT 1 FROM {table.quoted(engine)} predicted WHERE {' AND '.join(equal)}"
         f" AND {artifact} = ? AND {owner} <> ?)",

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.sink.rights import require_rights
 from mlops_plugin.databases.sink.write_request import Registration, WriteRequest, Written
@@ -226,6 +227,24 @@ def test_keys_that_were_predicted_with_the_artifact_are_left_out(way: WayIn) -> 
         (3, "other artifact"),
         (4, "d2"),
     ]
+
+
+def test_sqlite_finds_a_keys_rows_before_their_dispatches(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    # The other way round, each row of a query is compared with every dispatch that there is.
+    way = way_in("sqlite", request, tmp_path)
+    write(way, "d1", registration(10), [1, 2], "append", is_searched_by_key=True)
+    way.execute("CREATE TABLE customers (id INTEGER)")
+    with way.open() as database:
+        condition = not_predicted(
+            database, sink_config("append"), key=("id",), artifact_sha256="ab" * 32, dispatch_id="d2"
+        )
+    assert condition is not None
+    with contextlib.closing(sqlite3.connect(str(way.spec.host))) as other:
+        query = f"EXPLAIN QUERY PLAN SELECT * FROM customers selected WHERE {condition.sql}"
+        plan = [step for _, _, _, step in other.execute(query, condition.parameters)]
+    assert [step.split()[1] for step in plan if step.startswith("SEARCH")] == ["r", "d"]
 
 
 def test_upsert_keeps_a_column_that_the_user_added(way: WayIn) -> None:

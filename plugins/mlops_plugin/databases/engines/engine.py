@@ -287,6 +287,13 @@ class Engine:
         """
         raise NotImplementedError
 
+    def beside_key(self, column: str) -> str:
+        """SQL for a text column of a sink, in a condition that stands beside one on its key.
+
+        NULL may count as an empty text.
+        """
+        return column
+
     def within_view(self, table: TableName) -> TableName:
         """How a view names a table of its own schema."""
         return table

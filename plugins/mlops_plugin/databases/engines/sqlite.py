@@ -103,6 +103,10 @@ class Sqlite(Engine):
         found = read_rows(database, query, [text, table.name])
         return bool(found[0][0]) if found else None
 
+    def beside_key(self, column: str) -> str:
+        # Of a column as it is, SQLite makes a join that goes through all dispatches for each key.
+        return f"COALESCE({column}, '')"
+
     def within_view(self, table: TableName) -> TableName:
         # With "main." in it, the file could not be read where it is attached by another name.
         return TableName(table.name)

@@ -219,8 +219,10 @@ def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
     if write.place.is_narrow:
         dispatches = DispatchesTable(write.database, write.sink)
         number, sink_table, of = map(engine.quote, ("id", "sink_table", "artifact_sha256"))
-        same_artifact = f"SELECT {number} FROM {dispatches.name} WHERE {sink_table} = ? AND {of} = ?"
-        others = f"{owner} <> {write.number:d} AND {owner} IN ({same_artifact})"
+        # EXISTS: of IN, SQLite makes a search by key and each dispatch in turn.
+        entry = f"d.{sink_table} = ? AND d.{of} = ? AND d.{number} = {owner}"
+        same_artifact = f"EXISTS (SELECT 1 FROM {dispatches.name} d WHERE {entry})"
+        others = f"{owner} <> {write.number:d} AND {same_artifact}"
         parameters = [dispatches.sink_table, artifact_sha256]
     statement = engine.delete_repeated(write.table, write.quoted(write.key), write.own("own."), others)
     write.database.execute(statement, parameters)
