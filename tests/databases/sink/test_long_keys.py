@@ -31,7 +31,9 @@ def test_texts_of_a_key_share_the_room_of_an_index(
         "SELECT DISTINCT column_type FROM information_schema.columns"
         " WHERE table_schema = DATABASE() AND column_name LIKE 'k%'"
     )
-    assert declared == [(f"varchar({characters})",)]
+    # In mode append the index holds the dispatch as well: its id, a text, or the number of narrow rows.
+    widest = 253 if mariadb_way.is_narrow and (mode, count) == ("append", 3) else characters
+    assert declared == [(f"varchar({widest})",)]
 
 
 def test_a_key_of_every_type_fits_into_an_index(mariadb_way: WayIn) -> None:
