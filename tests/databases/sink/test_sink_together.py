@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_readers_see_the_old_dispatch_or_the_new_one_and_nothing_between(way: WayIn) -> None:
-    rows = 3000
+    rows = 1000
     way.write(predictions(range(rows), dispatch="d0"), "replace", dispatch="d0")
     states: list[list[tuple[Any, ...]]] = []
     is_over = threading.Event()
@@ -38,7 +38,7 @@ def test_readers_see_the_old_dispatch_or_the_new_one_and_nothing_between(way: Wa
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(look)
         try:
-            for number in range(1, 4):
+            for number in range(1, 6):
                 way.write(predictions(range(rows), dispatch=f"d{number}"), "replace", dispatch=f"d{number}")
         finally:
             is_over.set()
