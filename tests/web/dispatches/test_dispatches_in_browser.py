@@ -127,7 +127,8 @@ def test_a_failed_run_goes_on_from_the_step_that_failed(
     airflow: RunningAirflow, page: Page, run_id: str
 ) -> None:
     closed = (
-        "CREATE TRIGGER closed BEFORE INSERT ON churn_predictions BEGIN SELECT RAISE(ABORT, 'closed'); END"
+        "CREATE TRIGGER closed BEFORE INSERT ON churn_predictions_rows"
+        " BEGIN SELECT RAISE(ABORT, 'closed'); END"
     )
     airflow.workshop.in_sink(closed)
     failed = airflow.trigger("churn")
