@@ -43,7 +43,8 @@ class Operator:
     airflow: RunningAirflow
     customers: Customers
     choose: random.Random
-    marked: set[str] = field(default_factory=set)  # dispatches whose runs, or tasks of them, were marked
+    # Dispatches whose runs, or tasks of them, were marked, or a task of which was cleared alone.
+    marked: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)  # whose runs were deleted
     terminals: list[subprocess.Popen[bytes]] = field(default_factory=list)
     doomed: dict[int, float] = field(default_factory=dict)  # terminal: when it is killed
@@ -72,6 +73,8 @@ class Operator:
         downstream = self.choose.random() < 0.5
         if (found := self._any_run()) is None:
             return False
+        if not downstream:
+            self.marked.add(dispatch_id(*found))
         with suppress(LocalStackError):
             self.clear_run(*found, task_ids=steps, include_downstream=downstream)
             return True

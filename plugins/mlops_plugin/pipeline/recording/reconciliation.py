@@ -152,7 +152,7 @@ def _close_after_success(record: DispatchRecord, store: EventStore) -> bool:
     reason = "Airflow: the run ended with success, set by hand or after a cleared task"
     if record.rows_persisted is not None:
         return store.reconcile(record.dispatch_id, "succeeded", reason)
-    unmet = "but 'persist' has not succeeded since the last 'infer' began; clear the run to dispatch its rows"
+    unmet = "but 'persist' has not succeeded since rows were last collected or inferred; clear the run"
     return store.reconcile(record.dispatch_id, "failed", f"{reason}, {unmet}")
 
 
