@@ -41,7 +41,7 @@ _IN_CONNECTION_STRING = re.compile(
     r"(?:pass\w*|pwd|secret|token)\s*=\s*(?:\{((?:[^}]|\}\})*)\}|([^;&\s]+))|//[^:/@\s]*:([^@\s]+)@",
     re.IGNORECASE,
 )
-# The same in any text, where nobody has told what is secret. The name is in the first group. Lengths are
+# The same in any text, where nothing marks what is secret. The name is in the first group. Lengths are
 # bounded: a text of a request may be made to keep the pattern busy.
 _ASSIGNED = re.compile(
     r"(\b(?:password|passwd|pwd)=)"

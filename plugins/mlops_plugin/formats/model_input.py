@@ -132,7 +132,7 @@ class InputSpec:
         columns = {}
         for column in self.columns:
             values = self._array(rows, column)
-            # pandas would make texts of its own of objects, if nobody said the type.
+            # pandas would make texts of its own of objects, without a given type.
             columns[column.name] = pd.Series(values, index=index, dtype=values.dtype, copy=False)
         return pd.DataFrame(columns, columns=list(self.names), index=index)
 

@@ -26,7 +26,7 @@ Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
 def require_own_answers(uri: str, ask: Ask, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
-    """Ask again about some of these two rows or more; `answered` is what the model said about all of them.
+    """Ask again about some of these two rows or more; `answered` is the model's answers about all of them.
 
     Raises `AnswersOfNeighbours` if the answers differ. A model that answers otherwise each time, because it
     samples, passes: its answers are its own.

@@ -55,7 +55,7 @@ def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
 
 
 def _entries(predicted: Any) -> Values:
-    """What `predict` said as an array: a list's entries keep their types, a tuple is one label."""
+    """What `predict` returned as an array: a list's entries keep their types, a tuple is one label."""
     if not isinstance(predicted, list | tuple):
         return np.asarray(predicted)
     # Labels of several parts have as many as they like: next to each other they would look like a matrix.

@@ -33,7 +33,7 @@ class LastWords:
         self._thread.start()
 
     def finish(self, wait_s: float) -> None:
-        """Let whoever is told hear all of it, now that the process has ended."""
+        """Pass all of it on, now that the process has ended."""
         if self._tell is not None:
             self._thread.join(wait_s)
 
