@@ -22,6 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.runtime import artifact_sha256, load_runtime
 from mlops_plugin.formats.scikit import ScikitRuntime
 from support import shop_code
@@ -45,6 +46,30 @@ def answers(model: Any) -> pa.Array:
 def test_no_answer_is_no_label(missing: Any, label: Any) -> None:
     found = answers(shop_code.Says({0.0: label, 1.0: missing, 2.0: label}))
     assert found.to_pylist() == [label, None, label]
+
+
+class _Sorts:
+    """Answers with the rows' own values, in the order of the values."""
+
+    def __init__(self, *, by_index: bool) -> None:
+        self._by_index = by_index
+
+    def predict(self, rows: Any) -> Any:
+        found = rows["x"].sort_values()
+        return found.sort_index() if self._by_index else found
+
+
+def test_an_answer_that_is_in_another_order_than_the_rows_is_refused() -> None:
+    rows = pa.RecordBatch.from_pydict({"x": [2.0, 0.0, 1.0]})
+    sorting, keeping = (
+        ScikitRuntime("m", "0" * 64, _Sorts(by_index=by_index), ("x",), said=Said("frame"))
+        for by_index in (False, True)
+    )
+    for one in (sorting, keeping):
+        one.learn_outputs(rows.slice(0, 1))
+    assert keeping.predict(rows).column("prediction").to_pylist() == [2.0, 0.0, 1.0]
+    with pytest.raises(ArtifactError, match="another order"):
+        sorting.predict(rows)
 
 
 @pytest.mark.parametrize("is_list", [True, False])

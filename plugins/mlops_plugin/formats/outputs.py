@@ -40,18 +40,34 @@ def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
     """
     probabilities = _probabilities(uri, model, table, rows)
     predicted = predict(model, table, probabilities)
+    _require_order(uri, table, predicted)
     if hasattr(predicted, "toarray"):  # neighbours trained on sparse labels answer with a sparse matrix
         predicted = predicted.toarray()
     if isinstance(predicted, np.ma.MaskedArray):  # what is masked has a value all the same
         mask, predicted = np.ma.getmaskarray(predicted), np.asarray(predicted).astype(object)
         predicted[mask] = None
     answers = _single_values(uri, _entries(predicted))
-    scores = np.asarray(model.decision_function(table)) if _scores(model) else None
+    scores = None
+    if _scores(model):
+        found = model.decision_function(table)
+        _require_order(uri, table, found)
+        scores = np.asarray(found)
     return Answers(
         predictions=_columns(_counted(uri, "predict", answers, rows)),
         probabilities=probabilities,
         scores=None if scores is None else _counted(uri, "decision_function", scores, rows),
     )
+
+
+def _require_order(uri: str, table: Any, answer: Any) -> None:
+    """pandas remembers which row a value is of: of a sorted answer, each would become another row's."""
+    if not (hasattr(table, "iloc") and hasattr(answer, "iloc")) or answer.index.equals(table.index):
+        return
+    if len(answer) == len(table) and set(answer.index) == set(table.index):
+        raise ArtifactError(
+            f"the model in '{uri}' answers in another order than that of the rows, by the index of its "
+            "answer: bring it into their order, or return an array"
+        )
 
 
 def _entries(predicted: Any) -> Values:
@@ -97,6 +113,7 @@ def _probabilities(uri: str, model: Any, table: Any, rows: int) -> list[Values]:
     if not hasattr(model, "predict_proba"):
         return []
     answer = model.predict_proba(table)
+    _require_order(uri, table, answer)
     # One matrix for each output; a list of numbers is one matrix that was not made an array.
     several = isinstance(answer, list) and all(np.ndim(each) == 2 for each in answer)
     return [
