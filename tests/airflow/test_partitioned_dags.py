@@ -119,6 +119,7 @@ def test_a_failed_partition_is_tried_again_alone(airflow: RunningAirflow, rows: 
     assert [row[0] for row in predictions(rows, "gated")] == list(range(1, ROWS + 1))
 
 
+@pytest.mark.long
 def test_a_worker_killed_in_the_middle_costs_time_and_no_row(
     airflow: RunningAirflow, rows: ServerDatabase
 ) -> None:

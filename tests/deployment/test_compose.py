@@ -266,7 +266,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, database: Server, env: dict[s
 @pytest.mark.slow
 @pytest.mark.airflow
 @pytest.mark.parametrize(
-    "executor", ["LocalExecutor", pytest.param("CeleryExecutor", marks=pytest.mark.long)]
+    "executor", [pytest.param(name, marks=pytest.mark.long) for name in ("LocalExecutor", "CeleryExecutor")]
 )
 def test_the_services_bring_a_dispatch_into_the_database(
     host: Host, database: Server, env: dict[str, str], executor: str

@@ -76,7 +76,13 @@ def count_events(store: EventStore) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [True, False], ids=["one dispatch", "a dispatch each"])
+@pytest.mark.parametrize(
+    "shared",
+    [
+        pytest.param(True, id="one dispatch"),
+        pytest.param(False, id="a dispatch each", marks=pytest.mark.long),
+    ],
+)
 def test_no_event_of_eight_writers_is_lost(store: EventStore, shared: bool) -> None:
     one = new_identity()
     identities = [one if shared else new_identity() for _ in range(WRITERS)]

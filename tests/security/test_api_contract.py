@@ -16,7 +16,7 @@ from web.conftest import Client, clients, web_airflow  # noqa: F401 -- fixtures
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
-EXAMPLES = 25  # of each operation
+EXAMPLES = 12  # of each operation
 OPERATIONS = 10  # at least
 # Names in a path that exist, so that a request comes further than to "there is none of that name".
 KNOWN: Mapping[str, str] = {"name": "churn", "model": "churn"}

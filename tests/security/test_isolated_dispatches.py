@@ -108,7 +108,14 @@ def test_a_skops_model_runs_in_the_task_unless_it_is_isolated(workshop: Workshop
     assert len(_answers(workshop)) == 5
 
 
-@pytest.mark.parametrize("kind", [LogisticRegression, HistGradientBoostingClassifier, RandomForestClassifier])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        LogisticRegression,
+        HistGradientBoostingClassifier,
+        pytest.param(RandomForestClassifier, marks=pytest.mark.long),
+    ],
+)
 def test_predictions_are_the_same_bit_for_bit(workshop: Workshop, kind: Any) -> None:
     workshop.add_rows(20_000)
     rows = np.random.default_rng(3).normal(size=(500, 3))

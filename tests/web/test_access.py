@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -141,7 +142,9 @@ class Door:
     one_dag: Client | None  # a user of the role ONE_DAG, if the auth manager has roles of that kind
 
 
-@pytest.fixture(scope="module", params=["FabAuthManager", "SimpleAuthManager"])
+@pytest.fixture(
+    scope="module", params=["FabAuthManager", pytest.param("SimpleAuthManager", marks=pytest.mark.long)]
+)
 def door(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres: Server
 ) -> Iterator[Door]:
@@ -282,6 +285,11 @@ def _of(action: Action, name: str) -> Action:
     return replace(action, path=action.path.replace("churn", name))
 
 
+def _without_ages(page: str) -> str:
+    """The page without "2 min ago" and the like, which a second changes; the moments stay in `datetime`."""
+    return re.sub(r"(<time[^>]*>)[^<]*(</time>)", r"\1\2", page)
+
+
 @pytest.mark.parametrize("action", [*OURS, *MORE], ids=lambda action: action.path)
 def test_a_model_whose_dag_one_may_not_read_looks_like_one_that_is_not_there(
     door: Door, action: Action
@@ -294,7 +302,7 @@ def test_a_model_whose_dag_one_may_not_read_looks_like_one_that_is_not_there(
         text = hidden.text.replace(dispatch, _UNKNOWN["dispatch"])
         assert hidden.status == unknown.status
         if action.path not in _CHANGING:
-            assert text.replace(name, _UNKNOWN["name"]) == unknown.text
+            assert _without_ages(text.replace(name, _UNKNOWN["name"])) == _without_ages(unknown.text)
         if "churn" not in action.path:  # else the answer repeats what was asked
             assert name not in hidden.text
     if "/{" in action.request and "/back" not in action.said and "{name:path}" not in action.request:
