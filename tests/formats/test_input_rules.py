@@ -326,6 +326,20 @@ def test_a_model_that_takes_integers_only_was_trained_on_them() -> None:
     assert answers(model, ROWS) == model.predict(SHOP[["store"]][:3]).tolist()
 
 
+def test_a_model_that_takes_floats_only_was_trained_on_them() -> None:
+    """An imputer of several columns keeps one type for all; of integers alone it cannot fill in its float."""
+    train = pd.DataFrame({"whole": [1, 2, 3, 4], "hole": [1.0, np.nan, 3.0, 4.0]})
+    squares = FunctionTransformer(shop_code.squares)
+    model = make_pipeline(SimpleImputer(strategy="constant"), squares, LinearRegression())
+    model.fit(train, [1.0, 2.0, 30.0, 4.0])
+    rows = pa.RecordBatch.from_pydict({"whole": [1, 2, 3], "hole": pa.array([1, None, 3], pa.int64())})
+    expected = model.predict(train[:3]).tolist()
+    for some in (rows, rows.slice(0, 1), rows.slice(1, 1)):
+        place = 1 if some.num_rows == 1 and some.column("hole").null_count else 0
+        wanted = pytest.approx(expected[place : place + some.num_rows], rel=1e-12)
+        assert answers(model, some, "whole", "hole") == wanted
+
+
 def test_an_array_of_integers_is_one_if_the_answer_depends_on_it() -> None:
     rows = pa.RecordBatch.from_pydict({"a": [2**60 + 1, 5], "b": [1, 1]})
     with pytest.raises(InputUndecided, match=r"'a'"):

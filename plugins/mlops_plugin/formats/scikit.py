@@ -18,7 +18,7 @@ from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import require_own_answers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
 from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL
-from mlops_plugin.formats.undecided import require_decided, undecided_of
+from mlops_plugin.formats.undecided import decided_answers, undecided_of
 
 _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 # What a model raises for want of something outside of the rows; another try may find it.
@@ -163,9 +163,7 @@ class ScikitRuntime:
 
     def _ask_decided(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
         """The answers, if they do not depend on what nobody knows about training."""
-        answers = self._ask(spec, rows)
-        require_decided(lambda other: self._ask(other, rows), spec, rows, answers)
-        return answers
+        return decided_answers(lambda one: self._ask(one, rows), spec, rows)
 
     def _accepted(self, rows: pa.RecordBatch) -> InputSpec:
         """The first container that the model takes, with an answer for each row; raises the first refusal."""

@@ -60,27 +60,59 @@ def undecided_of(spec: InputSpec) -> list[str]:
     return [column.name for column in spec.columns if column.is_undecided]
 
 
-def require_decided(ask: Ask, spec: InputSpec, rows: pa.RecordBatch, answers: Answers) -> None:
-    """Raise `InputUndecided` if the model answers `rows` otherwise when a column has its other type.
+def decided_answers(ask: Ask, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
+    """The answers to `spec`, or to the other types of its columns if the model takes only those.
 
-    `answers` are those to `spec`. A model that refuses a column's other type was not trained on it.
+    Raises `InputUndecided` if they depend on what nobody knows about training. A model that refuses a
+    column's type was not trained on it.
     """
     doubtful = [name for name in undecided_of(spec) if rows.column(name).null_count < rows.num_rows]
+    try:
+        answers = ask(spec)
+    except FeatureError:
+        if (found := _otherwise(ask, spec, doubtful)) is None:
+            raise
+        return found
+    _require_decided(ask, spec, doubtful, answers)
+    return answers
+
+
+def _otherwise(ask: Ask, spec: InputSpec, doubtful: Sequence[str]) -> Answers | None:
+    """The answers if these columns have their other types; None if the model refuses them as well."""
+    if not doubtful:
+        return None
+    try:
+        answers = ask(_with_others(spec, doubtful))
+    except FeatureError:
+        return None
+    rest = {name: [other for other in doubtful if other != name] for name in doubtful}
+    alone = [name for name, others in rest.items() if _answers_alike(ask, spec, others, answers) is False]
+    if alone:
+        raise InputUndecided(_in_words(alone))
+    return answers
+
+
+def _require_decided(ask: Ask, spec: InputSpec, doubtful: Sequence[str], answers: Answers) -> None:
+    """Raise `InputUndecided` if the model answers otherwise when a column has its other type."""
     if not doubtful or _answers_alike(ask, spec, doubtful, answers):
         return
     alone = [name for name in doubtful if _answers_alike(ask, spec, [name], answers) is False]
     if len(doubtful) > 1 and not alone:
         # All together it takes them otherwise or not at all, each alone it does not care about.
-        alone = doubtful if _answers_alike(ask, spec, doubtful, answers) is False else []
+        alone = [*doubtful] if _answers_alike(ask, spec, doubtful, answers) is False else []
     if alone and _answers_alike(ask, spec, [], answers):  # else it never answers the same twice
         raise InputUndecided(_in_words(alone))
 
 
+def _with_others(spec: InputSpec, names: Sequence[str]) -> InputSpec:
+    columns = (column.otherwise() if column.name in names else column for column in spec.columns)
+    return replace(spec, columns=tuple(columns))
+
+
 def _answers_alike(ask: Ask, spec: InputSpec, others: Sequence[str], answers: Answers) -> bool | None:
     """Whether the answers are the same if these columns have their other type; None if it refuses them."""
-    columns = tuple(column.otherwise() if column.name in others else column for column in spec.columns)
     try:
-        found = ask(replace(spec, columns=columns))
+        found = ask(_with_others(spec, others))
     except FeatureError:
         return None
     pairs = zip(_values(answers), _values(found), strict=False)
