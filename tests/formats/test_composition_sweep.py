@@ -236,10 +236,20 @@ def expected_answers(
     """The model's own answers about the notebook's rows, in the slices and the memory order of a dispatch."""
     places = spec.parts(batch)
     slices = [np.arange(len(rows))] if places is None else [part.to_numpy() for part in places]
-    answered = [answers_of(model, laid_out(rows.iloc[one][composition.features], spec)) for one in slices]
+    answered = [as_documented(model, rows.iloc[one][composition.features], spec) for one in slices]
     order = np.argsort(np.concatenate(slices))
     columns = [[value for part in parts for value in part] for parts in zip(*answered, strict=True)]
     return [[column[place] for place in order] for column in columns]
+
+
+def as_documented(model: Any, rows: pd.DataFrame, spec: InputSpec) -> Answers:
+    try:
+        return answers_of(model, laid_out(rows, spec))
+    except ValueError:  # it takes no integers there: training had floats
+        if not any(column.is_undecided for column in spec.columns):
+            raise
+        others = (column.otherwise() if column.is_undecided else column for column in spec.columns)
+        return answers_of(model, laid_out(rows, replace(spec, columns=tuple(others))))
 
 
 def laid_out(rows: pd.DataFrame, spec: InputSpec) -> Any:
