@@ -48,7 +48,8 @@ environment-dev:
 LINT = for check in "ruff check ." "ruff format --check ." codespell mypy "lint-imports --no-cache"; do \
   echo "== $$check"; .venv/bin/$$check || status=1; done
 # Files in the order of their names: by default those with few tests come last, and these are the long ones.
-PYTEST = .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# One OpenMP thread each: the models are tiny, and threads that wait for one another would take a third of the time.
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 # From Python 3.12 on, sys.monitoring measures coverage at almost no cost; before, tracing doubles the time of
 # tests, so it is left out. Processes that the tests start are not measured.
 COVERAGE = $$(.venv/bin/python -c 'import sys; \

@@ -106,7 +106,7 @@ def test_process_answers_and_ends_after_its_server(workshop: Workshop) -> None:
 def test_libraries_that_were_loaded_with_other_settings_are_not_used(
     workshop: Workshop, server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     process = _loaded(workshop, isolated_models.Placed())
     assert _parent_of(process.pid) == os.getpid()
     process.end()
