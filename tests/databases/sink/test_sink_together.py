@@ -44,7 +44,7 @@ def test_readers_see_the_old_dispatch_or_the_new_one_and_nothing_between(way: Wa
             is_over.set()
         reader.result()
 
-    assert len(states) > 5
+    assert len(states) >= 3  # they took their turn beside the writer
     assert [state for state in states if len(state) != 1 or state[0][1] != rows] == []
 
 
