@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.errors import QueryError
+from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
+
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 MOMENTS = [MIDNIGHT + shift for shift in (-DAY, -HOUR, timedelta(0), HOUR, DAY - HOUR, DAY, DAY + HOUR)]
@@ -22,3 +27,12 @@ TEXTS: dict[str, Callable[[datetime], str]] = {
     "compact": lambda moment: f"{moment:%Y%m%d}",
     "epoch text": lambda moment: str(int(moment.timestamp())),
 }
+
+
+def taken(database: Database, model: ModelConfig, query: str) -> list[int] | None:
+    """The numbers that the rendered query returns; None: it is refused."""
+    try:
+        require_comparable_times(model, database, query)
+    except QueryError:
+        return None
+    return sorted(number for (number,) in read_rows(database, query))

@@ -50,6 +50,14 @@ class Said:
     container: Container | None = None
     dtypes: Mapping[str, str] | None = None
 
+    def require_features(self, features: tuple[str, ...]) -> None:
+        """Raise `FeatureError` if `dtypes` names a column that is no feature."""
+        if unknown := sorted(set(self.dtypes or ()) - set(features)):
+            raise FeatureError(
+                f"`model: {{dtypes: ...}}` names {', '.join(unknown)}, but the model's features are "
+                f"{', '.join(features)}; name features only"
+            )
+
 
 class InputRules:
     """Decides once what a fitted model reads; `features` are its columns in its own order."""
@@ -74,12 +82,7 @@ class InputRules:
             _is_numeric(reader.step) for reader in self._readers
         )
         self._looks_at_names = self._is_named and not _ignores_names(_first_step(model))
-        unknown = sorted(set(said.dtypes or ()) - set(features))
-        if unknown:
-            raise FeatureError(
-                f"`model: {{dtypes: ...}}` names {', '.join(unknown)}, but the model's features are "
-                f"{', '.join(features)}; name features only"
-            )
+        said.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
         """The table for rows of this schema; if there are several, the first that the model does not refuse.

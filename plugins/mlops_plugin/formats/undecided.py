@@ -85,8 +85,11 @@ def _otherwise(ask: Ask, spec: InputSpec, doubtful: Sequence[str]) -> Answers | 
         answers = ask(_with_others(spec, doubtful))
     except FeatureError:
         return None
-    rest = {name: [other for other in doubtful if other != name] for name in doubtful}
-    alone = [name for name, others in rest.items() if _answers_alike(ask, spec, others, answers) is False]
+    alone = []
+    for name in doubtful if len(doubtful) > 1 else ():
+        others = [other for other in doubtful if other != name]
+        if _answers_alike(ask, spec, others, answers) is False:
+            alone.append(name)
     if alone:
         raise InputUndecided(_in_words(alone))
     return answers

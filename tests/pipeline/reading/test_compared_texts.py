@@ -9,14 +9,10 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.cli.mlops import main
-from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.errors import QueryError
 from mlops_plugin.orchestration.rendering import render
-from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
 from support.ways_in import WayIn, way_in
 from support.workshop import Workshop
-from support.written_times import DAY, HOUR, MIDNIGHT, MOMENTS, TEXTS
+from support.written_times import DAY, HOUR, MIDNIGHT, MOMENTS, TEXTS, taken
 
 FORMS = TEXTS | {"hour": lambda moment: f"{moment:%Y-%m-%d %H}"}
 START, END = "{{ data_interval_start }}", "{{ data_interval_end }}"
@@ -60,15 +56,6 @@ def source(
     way = way_in(name, request, tmp_path)
     monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
     return way
-
-
-def taken(database: Database, model: ModelConfig, query: str) -> list[int] | None:
-    """The numbers that the rendered query returns; None: it is refused."""
-    try:
-        require_comparable_times(model, database, query)
-    except QueryError:
-        return None
-    return sorted(number for (number,) in read_rows(database, query))
 
 
 @pytest.mark.parametrize("name", [*WAYS, "duckdb"])

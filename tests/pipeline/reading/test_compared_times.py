@@ -14,14 +14,11 @@ import pytest
 
 from mlops_plugin.cli.dispatch import dispatch_in_terminal
 from mlops_plugin.cli.mlops import main
-from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.errors import QueryError
 from mlops_plugin.orchestration.rendering import render
-from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
 from support.ways_in import WayIn, way_in
 from support.workshop import Workshop
-from support.written_times import DAY, HOUR, MIDNIGHT, MOMENTS, TEXTS
+from support.written_times import DAY, HOUR, MIDNIGHT, MOMENTS, TEXTS, taken
 
 DECLARED = (
     "TIMESTAMP",
@@ -88,15 +85,6 @@ def fill(source: WayIn) -> dict[str, tuple[str, str]]:
             file.executemany(f"INSERT INTO times{number} VALUES (?, ?)", rows)
             tables[f"times{number}"] = declared, form
     return tables
-
-
-def taken(database: Database, model: ModelConfig, query: str) -> list[int] | None:
-    """The ids that the rendered query returns; None: it is refused."""
-    try:
-        require_comparable_times(model, database, query)
-    except QueryError:
-        return None
-    return sorted(number for (number,) in read_rows(database, query))
 
 
 IN_SHORT = ("plain", "mirrored", "datetime", "epoch text", "isoformat", "selected")

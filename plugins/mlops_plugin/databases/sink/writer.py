@@ -145,7 +145,7 @@ def _prepared(
 
 
 def _keeps_tries(place: SinkTable, mode: str) -> bool:
-    """Whether rows of an earlier try may stay, with its artifact and time: its keys may be read no more."""
+    """Whether rows of an earlier try may stay: the source may have lost their keys since."""
     return place.is_narrow and mode == "upsert"
 
 

@@ -137,11 +137,7 @@ class PythonRules:
         self._features = features
         self._said = said
         self._container = said.container or "frame"
-        if unknown := sorted(set(said.dtypes or ()) - set(features)):
-            raise FeatureError(
-                f"`model: {{dtypes: ...}}` names {', '.join(unknown)}, but the model's features are "
-                f"{', '.join(features)}; name features only"
-            )
+        said.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
         """The one table for rows of this schema."""

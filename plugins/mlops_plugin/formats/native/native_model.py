@@ -103,11 +103,7 @@ class NativeRules:
         self._native = native
         self._features = features
         self._dtypes = said.dtypes or {}
-        if unknown := sorted(set(self._dtypes) - set(features)):
-            raise FeatureError(
-                f"`model: {{dtypes: ...}}` names {', '.join(unknown)}, but the model's features are "
-                f"{', '.join(features)}; name features only"
-            )
+        said.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
         """The one table for rows of this schema; raises `FeatureError` if they do not fit the model."""
