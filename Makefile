@@ -63,8 +63,8 @@ test:  ## install what the tests need and run all checks and tests
 	COVERAGE_CORE=sysmon $(PYTEST) -m "not long" $(COVERAGE) || status=1; exit $$status
 
 # Which tests these are follows from what they use: tests/support/kinds.py.
-test-fast: environment-dev  ## the tests without Airflow, browser and servers, in two minutes
-	@MLOPS_TESTS_FAST=1 $(PYTEST) -m "not (server or airflow or browser or property or slow or long)"
+test-fast: environment-dev  ## the tests without Airflow, browser, servers and processes, in two minutes
+	@MLOPS_TESTS_FAST=1 $(PYTEST) -m "not (server or airflow or browser or process or property or slow or long)"
 
 test-long: environment-dev  ## soaks, sweeps and many more random examples; an hour or more
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or property" --timeout 7200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function):
             for name in sorted(kinds(item)):
                 item.add_marker(name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Give each test the same random numbers: an estimator without a `random_state` takes numpy's."""
+    if "numpy" in sys.modules:  # else the tests that need no model would load it
+        sys.modules["numpy"].random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,14 @@ def load_libraries(what: str) -> None:
     """Load what a process has that was forked from one with the libraries loaded."""
     if what == "step":
         from mlops_plugin.preload import preload
+        from mlops_plugin.workers.forking import SERVERS
 
         preload(["scheduler"])
+        for (
+            server
+        ) in SERVERS:  # it would still be loading while the step is timed, and no model here needs it
+            server.kill()
+            server.wait()
     for module in WARM.get(what, ()):
         importlib.import_module(module)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import pytest
+
+from support.workshop import Workshop
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _SETTINGS = CHECKOUT / "local_stack" / "airflow_local_settings.py"
@@ -48,6 +52,47 @@ def test_what_cannot_be_imported_is_logged_and_left_out(tmp_path: Path) -> None:
     said = loaded("scheduler", tmp_path, PYTHONPATH=f"{broken}{os.pathsep}{CHECKOUT / 'plugins'}")
     assert said.splitlines()[-1] == "4"  # all but that one
     assert "OSError: libodbc.so.2" in said
+
+
+# Runs a dispatch of each model as tasks of a preloaded process do, and prints what was loaded only then.
+_DISPATCHES = """
+import os, sys
+from pathlib import Path
+import airflow.sdk
+from mlops_plugin.preload import preload
+assert preload(["scheduler"])
+from mlops_plugin.config.loader import load_config
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
+from mlops_plugin.pipeline.runner import run_step
+
+before = set(sys.modules)
+loaded = load_config(Path(os.environ["AIRFLOW__MLOPS__CONFIG_FILE"]))
+deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
+for name, model in loaded.config.models.items():
+    for step in STEPS:
+        dispatch = Dispatch(id=f"of-{name}", model=model, origin="terminal")
+        run_step(step, dispatch, deployment, query=lambda: model.source.query)
+print(*sorted(name for name in set(sys.modules) - before if name.startswith(("mlops_plugin", "sqlglot"))))
+"""
+
+
+@pytest.mark.slow
+def test_tasks_of_a_preloaded_process_load_nothing_of_ours(workshop: Workshop) -> None:
+    artifact = workshop.folder / "churn.joblib"
+    joblib.dump(workshop.classifier, artifact)
+    sha256 = hashlib.sha256(artifact.read_bytes()).hexdigest()
+    workshop.add_model("isolated", model={"format": "joblib", "uri": artifact.name, "sha256": sha256})
+    workshop.add_model("judged", input={"columns": {"a": {"type": "number", "min": -100}}})
+    workshop.add_model(
+        "increment", source={"query": "SELECT id, a, b, c FROM customers", "cursor": {"column": "id"}}
+    )
+    command = [sys.executable, "-c", _DISPATCHES]
+    environment = {**workshop.environment, "PYTHONPATH": str(CHECKOUT / "plugins")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == ""
+    assert workshop.record("of-judged").state == "succeeded"
 
 
 def loaded(command: str, folder: Path, **changes: str) -> str:

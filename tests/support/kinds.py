@@ -23,6 +23,11 @@ _STARTERS = {
     "start_s3": ("server",),
     "running_airflow": ("airflow", "slow"),
     "sync_playwright": ("browser",),
+    # Another Python, which imports everything again: a command, a model's process, a server of them.
+    "subprocess": ("process",),
+    "ModelPool": ("process",),
+    "ModelProcess": ("process",),
+    "start_fork_server": ("process",),
     # Hypothesis inside of a test: over a fixture, or as a machine of states.
     "given": ("property",),
     "run_state_machine_as_test": ("property",),
@@ -44,7 +49,7 @@ def refuse_in_fast(what: str) -> None:
 
 
 def kinds(item: pytest.Function) -> set[str]:
-    """The marks of a test: `server`, `airflow`, `browser`, `slow`, `property`."""
+    """The marks of a test: `server`, `airflow`, `browser`, `process`, `slow`, `property`."""
     found = {mark for name in _reached(item) for mark in _STARTERS.get(name, ())}
     if _SERVER_FIXTURES.intersection(item.fixturenames) or _asks_for_server(item):
         found.add("server")
