@@ -23,7 +23,7 @@ endef
 LOCAL = "$$python" -m local_stack
 INSTALL = $(LOCAL).installation $(if $(PYTHON),--this-python)
 
-.PHONY: help up down status test test-fast test-long soak lint lock screenshots bench environment environment-dev
+.PHONY: help up down status test test-fast test-long soak lint lock dist screenshots bench environment environment-dev
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1	/p' Makefile | expand -t 24
@@ -84,6 +84,9 @@ lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) -c requirements.txt requirements-dev.in -o requirements-dev.txt
 	@git diff --stat -- requirements.txt requirements-dev.txt
+
+dist: environment  ## the sdist and the wheel, in dist/
+	@.venv/bin/python -m release.build
 
 screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started
 	@PYTHONPATH=plugins:. .venv/bin/python docs/screenshots.py

@@ -78,6 +78,10 @@ class ConnectionUnusable(MlopsError):
     """An Airflow connection does not exist or lacks what its type needs."""
 
 
+class InstalledTwice(MlopsError):
+    """Two copies of this package are installed, and only one of them runs."""
+
+
 class DriverMissing(MlopsError):
     """A library or database driver is not installed; the message names what to install."""
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from functools import cached_property
 from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
+
+# The file in the plugins folder, as Airflow calls its module; it is loaded before any entry point.
+_IN_PLUGINS_FOLDER = "mlops_plugin_entry"
+_asked = itertools.count()
 
 
 class MlopsPlugin(AirflowPlugin):
@@ -58,3 +64,21 @@ class MlopsPlugin(AirflowPlugin):
 
         app = create_app(Site(find_config_file()), routers.all_views())
         return [{"name": "mlops", "app": app, "url_prefix": "/mlops"}]
+
+
+def __getattr__(name: str) -> Any:
+    """`InstalledPlugin`, for the entry point of an installed package: None if Airflow has the plugin already.
+
+    Of a second one Airflow would say that it is registered, and tasks would leave out the plugins of all
+    packages behind it. Raises `InstalledTwice` if the plugins folder holds another copy of this package:
+    Airflow logs its text and shows it to administrators.
+    """
+    if name != "InstalledPlugin":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from mlops_plugin.orchestration.installed_copies import count_entry_points, require_one_copy
+
+    if getattr(sys.modules.get(_IN_PLUGINS_FOLDER), "MlopsPlugin", None) is MlopsPlugin:
+        require_one_copy()
+        return None
+    # A package that is installed in two places is asked for twice in a row, by everyone who loads plugins.
+    return None if next(_asked) % count_entry_points() else MlopsPlugin

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -32,9 +33,6 @@ _MODULES = (
     "sqlalchemy.dialects.mysql",
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
-    "arrow_odbc",
-    "adbc_driver_postgresql.dbapi",
-    "adbc_driver_sqlite.dbapi",
     "fsspec.implementations.local",
     "sqlglot.dialects.mysql",
     "sqlglot.dialects.postgres",
@@ -62,6 +60,8 @@ _MODULES = (
     "sklearn.linear_model",
     "mlops_plugin.formats.scikit_files",
 )
+# A deployment has those of its own databases.
+_DRIVERS = ("arrow_odbc", "adbc_driver_postgresql.dbapi", "adbc_driver_sqlite.dbapi")
 
 
 def preload(command: Sequence[str] | None = None) -> bool:
@@ -78,6 +78,7 @@ def preload(command: Sequence[str] | None = None) -> bool:
     loads: list[Callable[[], object]] = [
         wait_passively,
         *(partial(importlib.import_module, module) for module in _MODULES),
+        *(partial(importlib.import_module, module) for module in _DRIVERS if _is_installed(module)),
         import_skops_io,
         start_fork_server,
     ]
@@ -88,3 +89,7 @@ def preload(command: Sequence[str] | None = None) -> bool:
             _log.warning("not loaded before tasks are forked: %s: %s", type(error).__name__, error)
     gc.freeze()  # a collection in a forked process would touch, and so copy, every page of these
     return True
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module.partition(".")[0]) is not None

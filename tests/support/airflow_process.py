@@ -48,8 +48,11 @@ def queued_again(after_s: int) -> dict[str, str]:
 class RunningAirflow:
     """Airflow over a workshop; every caller of its API is an administrator."""
 
-    def __init__(self, workshop: Workshop, port: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, workshop: Workshop, port: int, environment: Mapping[str, str], python: str = sys.executable
+    ) -> None:
         self.workshop = workshop
+        self._python = python
         self.api = AirflowApi("127.0.0.1", port)
         self.environment = environment
         self._arguments: dict[str, Sequence[str]] = {}
@@ -57,7 +60,7 @@ class RunningAirflow:
     def start(self, component: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a component, or a killed one again as it was; `arguments` follow `airflow`: else its name."""
         words = self._arguments.setdefault(component, arguments or (component,))
-        command = [sys.executable, "-m", "airflow", *words]
+        command = [self._python, "-m", "airflow", *words]
         folder = self.workshop.folder
         log = folder / f"{component}.log"
         return processes.start(component, command, log, env=self.environment, checkout=folder)

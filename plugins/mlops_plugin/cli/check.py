@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mlops_plugin.errors import ConfigError, MlopsError
+from mlops_plugin.errors import ConfigError, InstalledTwice, MlopsError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
@@ -32,6 +32,7 @@ def check_models(
     """
     from mlops_plugin.config.places import Places
 
+    _print_second_copy()
     wanted = names or [*loaded.config.models, *loaded.broken]
     sound: list[ModelConfig] = []
     invalid = [] if names else [*loaded.faults]
@@ -61,6 +62,16 @@ def check_models(
     well = sum(model.name not in wrong for model in sound)
     print(f"{loaded.path}: {well} of {len(wanted)} models OK; {count}")
     return failed
+
+
+def _print_second_copy() -> None:
+    """Warn of a plugins folder and a wheel that are two copies; what is checked here is one of them."""
+    from mlops_plugin.orchestration.installed_copies import require_one_copy
+
+    try:
+        require_one_copy()
+    except InstalledTwice as error:
+        print(f"note  installation: {error}")
 
 
 def _problems_of_text(loaded: LoadedConfig, model: ModelConfig, places: Places) -> list[str]:

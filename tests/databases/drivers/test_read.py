@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -229,6 +230,49 @@ def test_missing_odbc_library_names_the_package(tmp_path: Path) -> None:
     )
     assert "connection 'c'" in done.stdout
     assert "apt-get install unixodbc" in done.stdout
+
+
+_OPEN_EACH = """
+from pathlib import Path
+from mlops_plugin.config.schema import EventsConfig
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.opening import open_database
+from mlops_plugin.errors import DriverMissing
+from mlops_plugin.events.address import StoreAddress
+
+def store(kind):
+    events = EventsConfig(connection="c")
+    return StoreAddress.of(events, ConnectionSpec("c", kind, host="h"), Path()).create_engine()
+
+opened = [(open_database, ConnectionSpec("c", kind, host="/h.db", extra={"driver": "MariaDB Unicode"}))
+          for kind in ("mysql", "postgres", "sqlite", "odbc", "duckdb")]
+for open_it, what in [*opened, (store, "mysql"), (store, "postgres")]:
+    try:
+        open_it(what)
+    except DriverMissing as error:
+        print(str(error).rpartition("pip install ")[2])
+"""
+
+
+def test_a_driver_that_is_not_installed_is_named_by_its_package(tmp_path: Path) -> None:
+    drivers = {
+        "mysql": "mysql-connector-python",
+        "adbc_driver_postgresql": "adbc-driver-postgresql",
+        "adbc_driver_sqlite": "adbc-driver-sqlite",
+        "arrow_odbc": "arrow-odbc",
+        "adbc_driver_duckdb": "duckdb",
+    }
+    for module in (*drivers, "psycopg2"):  # found first, and says what Python says of a missing one
+        (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})\n")
+    done = subprocess.run(
+        [sys.executable, "-c", _OPEN_EACH],
+        env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[3] / 'plugins'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    of_store = ["mysql-connector-python", "psycopg2-binary"]
+    assert done.stdout.splitlines() == [*drivers.values(), *of_store]
 
 
 def test_missing_data_source_and_missing_driver_name_are_said() -> None:

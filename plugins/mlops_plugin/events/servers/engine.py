@@ -5,6 +5,7 @@ It spares round trips: SQLAlchemy's pool would roll back after each commit and p
 
 from __future__ import annotations
 
+import importlib
 import math
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.errors import DriverMissing
 from mlops_plugin.events.servers.answer_watch import AnswerWatch, Line
 from mlops_plugin.events.sql_dialects import session_limits, transaction_limits
 from mlops_plugin.keepalive import KEEPALIVE_OF_LIBPQ, keep_alive
@@ -24,6 +26,10 @@ TRUSTED_S = 1.0  # a connection that was used so recently is taken to be alive; 
 _FREE_SINCE = "mlops_free_since"
 _LINE = "mlops_line"
 DRIVERS = {"mysql": "mysql+mysqlconnector", "postgres": "postgresql+psycopg2"}
+_PACKAGES = {
+    "mysql": ("mysql.connector", "mysql-connector-python"),
+    "postgres": ("psycopg2", "psycopg2-binary"),
+}
 # What of a connection's extra is handed to the driver; the rest is meant for Airflow's hooks.
 _EXTRAS = {
     "mysql": ("unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_disabled", "ssl_verify_cert"),
@@ -32,7 +38,11 @@ _EXTRAS = {
 
 
 def server_engine(connection: ConnectionSpec, limits: StoreLimits) -> sa.Engine:
-    """An engine that has not connected yet; every wait for its server ends within a limit."""
+    """An engine that has not connected yet; every wait for its server ends within a limit.
+
+    Raises `DriverMissing` with the package to install.
+    """
+    _require_driver(connection)
     given = {
         name: connection.extra[name] for name in _EXTRAS[connection.conn_type] if name in connection.extra
     }
@@ -58,6 +68,17 @@ def server_engine(connection: ConnectionSpec, limits: StoreLimits) -> sa.Engine:
     )
     _Watched(engine, limits, f"{connection.host or 'localhost'}:{connection.port or default_port}").listen()
     return engine
+
+
+def _require_driver(connection: ConnectionSpec) -> None:
+    module, package = _PACKAGES[connection.conn_type]
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise DriverMissing(
+            f"event store (connection '{connection.conn_id}'): the driver for type {connection.conn_type} is "
+            f"not installed; install it: pip install {package}"
+        ) from error
 
 
 def _mysql_arguments(limits: StoreLimits) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase, ReadOptions
-from mlops_plugin.databases.drivers.driver_errors import driver_errors
+from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
 from mlops_plugin.databases.drivers.odbc.connection_string import connection_string, driver_name
 from mlops_plugin.databases.drivers.odbc.driver_manager import BIGINT, DriverManager, OdbcColumn, OdbcError
 from mlops_plugin.databases.drivers.odbc.installation import driver_missing, library_missing
@@ -61,8 +61,7 @@ class OdbcDatabase(OpenDatabase):
             # Waits that were given up end as well, and their threads with them.
             address += "READ_TIMEOUT={0};WRITE_TIMEOUT={0};".format(math.ceil(options.limits.abandoned_s))
         try:
-            import arrow_odbc
-
+            arrow_odbc = load_driver(spec, "arrow_odbc", "arrow-odbc")
             with driver_errors(spec, "connecting", OdbcError):
                 self._manager = DriverManager(address, connect_s)
         except OSError as error:

@@ -1,0 +1,1 @@
+"""Makes what is released: the sdist and the wheel (`make dist`)."""
