@@ -1,9 +1,10 @@
 """Many users at once, while three models hang: errors, Airflow's health check, and the API server's memory.
 
-20 users run a model on cases 50 times a second together, 5 browsers poll the Monitor, and requests for three
-models that hang keep coming. Prints how many requests were answered, turned away (429) and failed, the health
-check's percentiles in milliseconds, and the memory of the API server's processes, the models' left out, at
-the start and at the end.
+20 users run a model on cases 50 times a second together, 5 browsers poll the Monitor, and each of three
+models hangs with as many requests as it may have, and one more. Prints how many requests were answered,
+turned away (429) and failed, their percentiles in milliseconds, and the memory of the API server's processes,
+the models' left out, at the start and at the end. Beside it, 50 requests a second for Airflow's own list of
+DAGs: what the health check waits then is Airflow's.
 
     python -m benchmarks.load [--seconds 120]
 """
@@ -35,6 +36,7 @@ from support.servers import start_mariadb, start_postgres
 from support.workshop import FEATURES, Workshop
 
 USERS, REQUESTS_PER_S, MONITORS, HUNG = 20, 50, 5, 3
+HUNG_CALLERS = 5  # of each: `workers.pool` lets four wait
 _MONITOR_EVERY_S, _HEALTH_EVERY_S, _HUNG_EVERY_S = 5.0, 0.2, 1.0
 _CASES = 1000
 
@@ -97,16 +99,14 @@ def prepare(workshop: Workshop) -> None:
 
 
 def load(airflow: RunningAirflow, seconds: float) -> dict[str, Tally]:
-    """Put load on a running Airflow; returns the tallies by kind."""
-    sign_in = {"username": "admin", "password": "admin"}
-    token = str(airflow.api.call("POST", "/auth/token", sign_in)["access_token"])
-    port = int(airflow.api.url.rsplit(":", 1)[1])
+    """Put load on the views of a running Airflow; returns the tallies by kind."""
+    port, token = _sign_in(airflow)
     tallies = {kind: Tally() for kind in ("runs", "cases", "Monitor", "hung models", "health")}
     models = "/mlops/api/v1/showroom/models"
     first = Caller(port, token, Tally())
     first.call("POST", f"{models}/churn/runs", json.dumps({"keys": [[1]]}).encode())  # it loads the model
     until = time.monotonic() + seconds
-    threads = []
+    threads = [check_health(port, token, tallies["health"], until)]
     for user in range(USERS):
         runs, cases = Caller(port, token, tallies["runs"]), Caller(port, token, tallies["cases"])
         keys = itertools.cycle(range(1 + user, _CASES, USERS))
@@ -124,15 +124,42 @@ def load(airflow: RunningAirflow, seconds: float) -> dict[str, Tally]:
         threads.append(repeat(look, _MONITOR_EVERY_S, until))
     rows = json.dumps({"rows": [{"id": 1, "a": hostile.HANGS, "b": 0, "c": 0}]}).encode()
     for number in range(HUNG):
-        for _ in range(USERS):
+        for _ in range(HUNG_CALLERS):
             hung = Caller(port, token, tallies["hung models"])
             ask = partial(hung.call, "POST", f"{models}/hung_{number}/runs", rows)
             threads.append(repeat(ask, _HUNG_EVERY_S, until))
-    health = Caller(port, token, tallies["health"])
-    threads.append(repeat(lambda: health.call("GET", "/api/v2/monitor/health"), _HEALTH_EVERY_S, until))
+    _wait(threads, seconds)
+    return tallies
+
+
+def load_airflow(airflow: RunningAirflow, seconds: float) -> dict[str, Tally]:
+    """The same number of requests for Airflow's list of DAGs, and nothing of ours."""
+    port, token = _sign_in(airflow)
+    tallies = {kind: Tally() for kind in ("lists of DAGs", "health beside them")}
+    until = time.monotonic() + seconds
+    threads = [check_health(port, token, tallies["health beside them"], until)]
+    for _ in range(USERS):
+        ask = partial(Caller(port, token, tallies["lists of DAGs"]).call, "GET", "/api/v2/dags?limit=25")
+        threads.append(repeat(ask, USERS / REQUESTS_PER_S, until))
+    _wait(threads, seconds)
+    return tallies
+
+
+def check_health(port: int, token: str, tally: Tally, until: float) -> threading.Thread:
+    """Ask for Airflow's health all the time."""
+    health = Caller(port, token, tally)
+    return repeat(lambda: health.call("GET", "/api/v2/monitor/health"), _HEALTH_EVERY_S, until)
+
+
+def _sign_in(airflow: RunningAirflow) -> tuple[int, str]:
+    sign_in = {"username": "admin", "password": "admin"}
+    token = str(airflow.api.call("POST", "/auth/token", sign_in)["access_token"])
+    return int(airflow.api.url.rsplit(":", 1)[1]), token
+
+
+def _wait(threads: Sequence[threading.Thread], seconds: float) -> None:
     for thread in threads:
         thread.join(seconds + 180)
-    return tallies
 
 
 def memory_mb(folder: Path) -> float:
@@ -169,13 +196,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             before = memory_mb(workshop.folder)
             tallies = load(airflow, options.seconds)
             after = memory_mb(workshop.folder)
+            tallies |= load_airflow(airflow, options.seconds)
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
     for kind, tally in tallies.items():
         answered, busy = tally.statuses[200], tally.statuses[429]
         failed = {status: n for status, n in tally.statuses.items() if status not in (200, 429)}
         median = statistics.median(tally.milliseconds) if tally.milliseconds else float("nan")
         print(
-            f"{kind:12} {answered:6} answered {busy:6} turned away, others {failed}; p50 {median:.0f} ms, "
+            f"{kind:18} {answered:6} answered {busy:6} turned away, others {failed}; p50 {median:.0f} ms, "
             f"p99 {tally.percentile(0.99):.0f} ms"
         )
     print(f"memory of the API server: {before:.0f} MB, afterwards {after:.0f} MB")
