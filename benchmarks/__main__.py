@@ -18,11 +18,11 @@ from benchmarks import (
     orchestration,
     parsing,
     probes,
-    showroom,
     ways_in,
 )
 from benchmarks.data_plane import steps
 from benchmarks.report import performance_page
+from benchmarks.serving import one_row
 
 PARTS = {
     "parsing": parsing.main,
@@ -32,12 +32,12 @@ PARTS = {
     "isolation": isolation.main,
     "orchestration": orchestration.main,
     "dispatches": dispatches.main,
-    "showroom": showroom.main,
+    "serving": one_row.main,
     "probes": probes.main,
     "monitor": monitor.main,
     "ways_in": ways_in.main,
 }
-WITHOUT_QUICK = ("isolation", "dispatches", "showroom", "probes", "monitor")
+WITHOUT_QUICK = ("isolation", "dispatches", "serving", "probes", "monitor")
 
 
 def main() -> None:
