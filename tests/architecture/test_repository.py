@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -138,3 +139,23 @@ def test_packages_need_no_compiler() -> None:
         for line in lock.splitlines()
         if line.startswith("mysqlclient") and "sys_platform == 'never'" in line
     ]
+
+
+def lone_texts(source: str) -> list[int]:
+    """Lines with a text that is no docstring and that nothing uses: the rest of a message, cut off."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    first = {id(node.body[0]) for node in ast.walk(tree) if isinstance(node, documented) and node.body}
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and id(node) not in first
+        if isinstance(node.value, ast.JoinedStr)
+        or (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
+    ]
+
+
+def test_no_message_is_cut_off_where_a_line_ends() -> None:
+    found = {str(file): lone_texts(file.read_text()) for file in tracked("*.py")}
+    assert {file: lines for file, lines in found.items() if lines} == {}
+    assert lone_texts('def tell():\n    """Docstring."""\n    text = "it was "\n    "closed"') == [4]

@@ -24,12 +24,12 @@ def report_parity(model: ModelConfig, file: Path, *, must_be_confined: bool) -> 
 
 
 def _in_words(column: ColumnParity) -> str:
-    said = []
+    findings = []
     if column.largest is not None:
-        said.append(f"largest difference {column.largest:.3g} (row {column.worst})")
+        findings.append(f"largest difference {column.largest:.3g} (row {column.worst})")
     if column.differing:
         rows = ", ".join(map(str, column.differing[:_MOST_SHOWN]))
         more = ", ..." if len(column.differing) > _MOST_SHOWN else ""
         kind = "another label" if column.largest is None else "a difference beyond the tolerance"
-        said.append(f"{len(column.differing):,} rows with {kind} ({rows}{more})")
-    return "; ".join(said) or "the same labels"
+        findings.append(f"{len(column.differing):,} rows with {kind} ({rows}{more})")
+    return "; ".join(findings) or "the same labels"

@@ -138,9 +138,11 @@ class LimitedDatabase:
             return self._lane.run(work, limit_s)
         except LaneBlocked:
             if was_abandoned:
-                said = f"this connection to {self._server()} was closed earlier, because the server had not "
-                "answered in time"
-                raise ServerSilent(self.conn_id, doing, said) from None
+                reason = (
+                    f"this connection to {self._server()} was closed earlier, because the server had not "
+                    "answered in time"
+                )
+                raise ServerSilent(self.conn_id, doing, reason) from None
             self._abandon()
             raise ServerSilent(self.conn_id, doing, self._silence(limit_s, doing)) from None
 

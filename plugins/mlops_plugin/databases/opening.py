@@ -32,8 +32,8 @@ def expected_engine(spec: ConnectionSpec) -> Engine | None:
         return engine_named(spec.conn_type)
     from mlops_plugin.databases.drivers.odbc.connection_string import driver_name
 
-    said = spec.extra.get("dialect")
-    return engine_named(str(said)) if said else engine_of_driver(driver_name(spec) or "")
+    dialect = spec.extra.get("dialect")
+    return engine_named(str(dialect)) if dialect else engine_of_driver(driver_name(spec) or "")
 
 
 def open_database(

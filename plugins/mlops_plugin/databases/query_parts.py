@@ -228,8 +228,8 @@ def _order_terms(
         part = _part(text, group[0], group[-1])
         last = group[_expression_size(group) - 1]
         suffix = text[last.end + 1 : part.end]
-        said = term_outside(text, _part(text, group[0], last).text, ordered.this, columns)
-        terms.append(OrderTerm(part, None if said is None else said + suffix))
+        outside = term_outside(text, _part(text, group[0], last).text, ordered.this, columns)
+        terms.append(OrderTerm(part, None if outside is None else outside + suffix))
     return tuple(terms)
 
 

@@ -7,9 +7,9 @@ import os
 
 def thread_limit() -> int:
     """How many threads a library may use that does not ask OpenMP: as many as OpenMP would."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(int(said), processors) if said.isdigit() and int(said) > 0 else processors
+    return min(int(wanted), processors) if wanted.isdigit() and int(wanted) > 0 else processors
 
 
 def wait_passively() -> None:

@@ -84,8 +84,8 @@ def _wanted(request: InferRequest, names: list[str]) -> list[tuple[str, bool]]:
     if not request.outputs:
         return [(name, usual) for name in names]
     require_outputs(request, names)
-    said = [(output.name, output.parameters.binary_data) for output in request.outputs]
-    return [(name, usual if is_binary is None else is_binary) for name, is_binary in said]
+    wanted = [(output.name, output.parameters.binary_data) for output in request.outputs]
+    return [(name, usual if is_binary is None else is_binary) for name, is_binary in wanted]
 
 
 def _columns(shown: Shown, key: Sequence[str]) -> dict[str, pa.Array]:

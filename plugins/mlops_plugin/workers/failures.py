@@ -65,5 +65,5 @@ def _error(model: str, failed: Failed, limits: Limits) -> MlopsError:
             f"models.{model}: the model needs more memory than the {limits.memory_mb} MB it may use; give it "
             "fewer rows, or raise serving.memory_mb"
         )
-    said = next((f": {line.strip()}" for line in message.splitlines() if line.strip()), "")
-    return ServingError(f"models.{model}: the model raised {kind}{said}{advice}")
+    reason = next((f": {line.strip()}" for line in message.splitlines() if line.strip()), "")
+    return ServingError(f"models.{model}: the model raised {kind}{reason}{advice}")

@@ -44,15 +44,15 @@ class LastWords:
         return next((line for line in reversed(lines) if line), "")
 
     def _read(self) -> None:
-        while said := os.read(self._read_end, 65_536):
-            self._kept = (self._kept + said)[-_KEPT_BYTES:]
+        while output := os.read(self._read_end, 65_536):
+            self._kept = (self._kept + output)[-_KEPT_BYTES:]
             if self._told_bytes <= MOST_TOLD_BYTES:
-                self._hear(said)
+                self._hear(output)
         self._hear(b"\n")
         os.close(self._read_end)
 
-    def _hear(self, said: bytes) -> None:
-        *lines, rest = (self._begun + said).split(b"\n")
+    def _hear(self, output: bytes) -> None:
+        *lines, rest = (self._begun + output).split(b"\n")
         self._begun = rest[:_LINE_BYTES]
         for line in lines:
             text = _printable(line[:_LINE_BYTES])

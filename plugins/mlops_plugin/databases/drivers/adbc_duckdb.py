@@ -121,8 +121,8 @@ class DuckdbDatabase(AdbcFile):
             if watched.error is not None:
                 raise watched.error
             if count != watched.count:
-                doing, said = f"writing to {table}", f"the driver took {count} of {watched.count} rows"
-                raise DatabaseError(self.conn_id, doing, said)
+                doing, found = f"writing to {table}", f"the driver took {count} of {watched.count} rows"
+                raise DatabaseError(self.conn_id, doing, found)
             rows = passed.quoted(self.engine)
             self._run(
                 cursor, f"INSERT INTO {table.quoted(self.engine)} ({names}) SELECT {names} FROM {rows}", ()

@@ -103,9 +103,9 @@ def import_verified(place: Place, pinned: str | None) -> tuple[object, str]:
     except (MemoryError, ArtifactError):
         raise
     except (Exception, SystemExit) as exc:
-        said = f"{type(exc).__name__}: {str(exc).partition(chr(10))[0] or 'no reason given'}"
+        reason = f"{type(exc).__name__}: {str(exc).partition(chr(10))[0] or 'no reason given'}"
         raise ArtifactError(
-            f"model '{place.uri}': the module '{place.module}' cannot be imported: {said}"
+            f"model '{place.uri}': the module '{place.module}' cannot be imported: {reason}"
         ) from exc
     _require_inside(place, module, files)
     try:

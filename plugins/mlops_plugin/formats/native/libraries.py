@@ -58,8 +58,8 @@ def import_library(library: Library, uri: str) -> ModuleType:
 
 def load_failure(uri: str, kind: str, failure: Exception) -> ArtifactError:
     """What a library says of a file that it cannot load."""
-    said = str(failure).strip().partition("\n")[0] or "no reason given"
+    reason = str(failure).strip().partition("\n")[0] or "no reason given"
     return ArtifactError(
-        f"model file '{uri}' cannot be loaded as {kind}: {type(failure).__name__}: {said}; check that the "
+        f"model file '{uri}' cannot be loaded as {kind}: {type(failure).__name__}: {reason}; check that the "
         "file is complete and was written in this format"
     )

@@ -78,6 +78,6 @@ def header_of(text: str) -> dict[str, str]:
 
 
 def _categorical_places(text: str, seen: Sequence[str]) -> set[int]:
-    said = re.search(r"^\[categorical_feature: ([\d,]+)\]$", text, re.MULTILINE)
-    places = {int(place) for place in said[1].split(",")} if said else set()
+    found = re.search(r"^\[categorical_feature: ([\d,]+)\]$", text, re.MULTILINE)
+    places = {int(place) for place in found[1].split(",")} if found else set()
     return places | {place for place, info in enumerate(seen) if info and not info.startswith(("[", "none"))}

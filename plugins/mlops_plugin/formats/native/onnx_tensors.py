@@ -38,8 +38,8 @@ class OnnxInput:
     def column(self, name: str, dtypes: Mapping[str, str]) -> ColumnSpec:
         """A column of it: floats know a missing value, no other tensor does."""
         if self.dtype.startswith("float"):
-            said = number_column(name, dtypes)
-            return said if self.dtype == "float64" else ColumnSpec(name, self.dtype)
+            declared = number_column(name, dtypes)
+            return declared if self.dtype == "float64" else ColumnSpec(name, self.dtype)
         return ColumnSpec(name, self.dtype, "refused")
 
     @property

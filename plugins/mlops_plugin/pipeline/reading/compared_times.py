@@ -58,12 +58,12 @@ def require_comparable_times(
             database.describe(query)  # if the query itself is wrong, it is named without what we have added
             raise
         side = comparisons[int(refused["number"])].sides[0]
-        said = _in_words(side, refused["type"], refused["value"].replace("''", "'"))
-        raise _refusal(model, said) from error
+        finding = _in_words(side, refused["type"], refused["value"].replace("''", "'"))
+        raise _refusal(model, finding) from error
 
 
-def _refusal(model: ModelConfig, said: str) -> QueryError:
-    place = Problem(*model.place_of(_SOURCE), f"models.{model.name}.{_SOURCE}", said)
+def _refusal(model: ModelConfig, finding: str) -> QueryError:
+    place = Problem(*model.place_of(_SOURCE), f"models.{model.name}.{_SOURCE}", finding)
     return QueryError(str(place).removeprefix(": "))
 
 
@@ -84,8 +84,8 @@ def _require_comparable_texts(
         found = _text_of_another_form(database, scope, value, sides) if scope and sides else None
         if found is not None:
             remedy = _remedy_of_text(value, found, database.engine.cast_types[2])
-            said = f"{value} is text, which is compared with {sides[0].moment} by its characters"
-            raise _refusal(model, f"{said}, so {found!r} would be missed or read twice; {remedy}")
+            finding = f"{value} is text, which is compared with {sides[0].moment} by its characters"
+            raise _refusal(model, f"{finding}, so {found!r} would be missed or read twice; {remedy}")
 
 
 def _remedy_of_text(value: str, found: str, time: str) -> str:

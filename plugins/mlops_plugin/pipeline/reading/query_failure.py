@@ -39,26 +39,26 @@ def query_errors(model: ModelConfig, query: str, path: str = "source.query") -> 
         is_refusal = type(error) is DatabaseError and error.doing in _OF_A_QUERY
         if not is_refusal or error.conn_id != model.source.connection:
             raise
-        said = _strip_query(error.driver_says)
+        message = _strip_query(error.driver_says)
         lines = _find_lines(error.driver_says, query)
         places = [_describe_line(model, query, path, line) for line in lines]
-        raise DatabaseError(error.conn_id, error.doing, "; ".join([said, *places])) from error
+        raise DatabaseError(error.conn_id, error.doing, "; ".join([message, *places])) from error
 
 
-def _strip_query(said: str) -> str:
+def _strip_query(message: str) -> str:
     """What the driver says, without our SQL and its line numbers."""
     for noise in (_STATEMENT, _QUOTED_LINE, _LINE_NUMBER, _AROUND):
-        said = noise.sub("", said)
-    return said
+        message = noise.sub("", message)
+    return message
 
 
-def _find_lines(said: str, query: str) -> list[int]:
+def _find_lines(message: str, query: str) -> list[int]:
     """The lines of the query, from 0, that the driver means; several if it names what stands in several."""
-    quoted = _QUOTED_LINE.search(said)
+    quoted = _QUOTED_LINE.search(message)
     if quoted and (found := _lines_like(quoted[1], query)):
         return found
-    said = _QUOTED_LINE.sub("", _STATEMENT.sub("", said))
-    for groups in _NAMED.findall(said):
+    message = _QUOTED_LINE.sub("", _STATEMENT.sub("", message))
+    for groups in _NAMED.findall(message):
         name = _AROUND.sub("", next(filter(None, groups)))
         for candidate in (name, name.rpartition(".")[2]):
             words = candidate.split()[:_MOST_WORDS]

@@ -45,17 +45,17 @@ class FeatureBaseline:
 
     def rule(self) -> dict[str, Any]:
         """What it asks of a column, in the words of `input.columns`."""
-        said: dict[str, Any] = {"type": self.type} if self.type else {}
+        rules: dict[str, Any] = {"type": self.type} if self.type else {}
         if self.rows and not self.missing:
-            said["nullable"] = False
+            rules["nullable"] = False
         if self.type in ("date", "timestamp"):
             read = datetime.fromisoformat if self.type == "timestamp" else date.fromisoformat
-            said |= {key: read(value) for key, value in self._ends().items()}
+            rules |= {key: read(value) for key, value in self._ends().items()}
         else:
-            said |= self._ends()
+            rules |= self._ends()
         if self.categories:
-            said["allowed"] = tuple(value for value, _ in self.categories)
-        return said
+            rules["allowed"] = tuple(value for value, _ in self.categories)
+        return rules
 
     def _ends(self) -> dict[str, Any]:
         return {key: value for key, value in (("min", self.min), ("max", self.max)) if value is not None}

@@ -125,13 +125,13 @@ class BoundContract:
 
 def _merged(model: str, name: str, learned: Mapping[str, Any], own: ColumnContract | None) -> ColumnContract:
     """The baseline's rule with what the configuration says of the same column in its place."""
-    said = {} if own is None else {key: getattr(own, key) for key in own.model_fields_set}
-    if said.get("type") is not None and said["type"] != learned.get("type"):
+    declared = {} if own is None else {key: getattr(own, key) for key in own.model_fields_set}
+    if declared.get("type") is not None and declared["type"] != learned.get("type"):
         learned = {key: value for key, value in learned.items() if key == "nullable"}
-    if said.get("allowed") is not None:
+    if declared.get("allowed") is not None:
         learned = {key: value for key, value in learned.items() if key not in ("min", "max")}
     try:
-        return ColumnContract.model_validate({**learned, **said})
+        return ColumnContract.model_validate({**learned, **declared})
     except ValidationError as error:
         raise ContractError(
             f"models.{model}.input.columns.{name}: combined with the baseline, "

@@ -59,8 +59,8 @@ class OutputCheck:
 
 def classes_of(field: pa.Field) -> list[Any] | None:
     """The classes that a model may predict in this column, if it declares them."""
-    said = (field.metadata or {}).get(CLASSES)
-    return None if said is None else list(json.loads(said))
+    classes = (field.metadata or {}).get(CLASSES)
+    return None if classes is None else list(json.loads(classes))
 
 
 def _is_finite(values: pa.Array) -> bool:

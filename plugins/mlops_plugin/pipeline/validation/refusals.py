@@ -97,27 +97,29 @@ class _Questions:
         groups, examples = _patterns(rows, self._runtime.features)
         has_text = any(_is_text(rows.schema.field(name).type) for name in self._runtime.features)
         refused = dict(self._search(rows.take(pa.array(examples))))
-        shared = {group: said for group, said in refused.items() if _is_of_pattern(said, has_text=has_text)}
+        shared = {
+            group: refusal for group, refusal in refused.items() if _is_of_pattern(refusal, has_text=has_text)
+        }
         # Of the others the example alone: a number that is too large is in no pattern.
-        found = {examples[group]: said for group, said in refused.items()}
+        found = {examples[group]: refusal for group, refusal in refused.items()}
         found |= {row: shared[group] for row, group in enumerate(groups.tolist()) if group in shared}
         return found
 
     def by_halving(self, rows: pa.RecordBatch, places: pa.Int64Array) -> dict[int, str]:
         """Row -> why the model refuses it, among those at `places`."""
         numbers = places.to_pylist()
-        return {numbers[place]: said for place, said in self._search(rows.take(places))}
+        return {numbers[place]: refusal for place, refusal in self._search(rows.take(places))}
 
     def _search(self, rows: pa.RecordBatch) -> Iterator[tuple[int, str]]:
         """The rows that the model refuses even alone, by halving."""
         waiting = [(0, rows.num_rows)]
         while waiting:
             start, count = waiting.pop()
-            said = self._refusal(rows.slice(start, count))
-            if said is None:
+            refusal = self._refusal(rows.slice(start, count))
+            if refusal is None:
                 continue
             if count == 1:
-                yield start, said
+                yield start, refusal
             else:
                 half = count // 2
                 waiting += [(start, half), (start + half, count - half)]
@@ -152,11 +154,11 @@ def _patterns(rows: pa.RecordBatch, features: tuple[str, ...]) -> tuple[Any, lis
     return groups.reshape(-1), firsts.tolist()
 
 
-def _is_of_pattern(said: str, *, has_text: bool) -> bool:
+def _is_of_pattern(refusal: str, *, has_text: bool) -> bool:
     """Whether the model refuses a row for its missing or infinite values, or its texts."""
-    if said.startswith((REFUSES_NULL, REFUSES_INFINITE)):
+    if refusal.startswith((REFUSES_NULL, REFUSES_INFINITE)):
         return True
-    return has_text and _SAYS_TEXT.search(said) is not None
+    return has_text and _SAYS_TEXT.search(refusal) is not None
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -180,15 +182,15 @@ def _told(runtime: Runtime, rows: pa.RecordBatch, refusals: dict[int, str]) -> l
         if not _is_text(rows.schema.field(name).type)
     }
     places: dict[tuple[str | None, str], list[int]] = {}
-    for row, said in sorted(refusals.items()):
+    for row, refusal in sorted(refusals.items()):
         nulls = [name for name, mask in missing.items() if mask[row]]
         infinities = [name for name, mask in infinite.items() if mask[row]]
-        if nulls and said.startswith(REFUSES_NULL):
+        if nulls and refusal.startswith(REFUSES_NULL):
             entries: list[tuple[str | None, str]] = [(name, f"{REFUSES} a missing value") for name in nulls]
-        elif infinities and said.startswith(REFUSES_INFINITE):
+        elif infinities and refusal.startswith(REFUSES_INFINITE):
             entries = [(name, f"{REFUSES} an infinite number") for name in infinities]
         else:
-            entries = [(None, f"{REFUSES} the row: {said.partition(': ')[2] or said}")]
+            entries = [(None, f"{REFUSES} the row: {refusal.partition(': ')[2] or refusal}")]
         for entry in entries:
             places.setdefault(entry, []).append(row)
     return [

@@ -107,8 +107,8 @@ class Rejections:
         self._counts[entry] += count
         values = pa.nulls(count, pa.string()) if refused.values is None else texts(refused.values)
         keys = [batch.column(name).take(places) for name in self._key]
-        said = [pa.repeat(pa.scalar(column, pa.string()), count), pa.repeat(pa.scalar(reason), count)]
-        arrays = [*keys, pc.add(places, first_row), *said, values]
+        explanations = [pa.repeat(pa.scalar(column, pa.string()), count), pa.repeat(pa.scalar(reason), count)]
+        arrays = [*keys, pc.add(places, first_row), *explanations, values]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
     def _write(self, records: pa.Table) -> None:

@@ -50,7 +50,7 @@ def table_column(column: OdbcColumn) -> TableColumn:
 
 def _fraction(column: OdbcColumn, kind: str) -> int:
     # Drivers have it in one or the other; with neither, a column with no room for digits has none.
-    said = column.scale or column.precision
-    if 0 < said <= _MOST_FRACTION:
-        return said
+    digits = column.scale or column.precision
+    if 0 < digits <= _MOST_FRACTION:
+        return digits
     return 0 if 0 < column.length <= _WHOLE_SECONDS.get(kind, 0) else MICROSECONDS
