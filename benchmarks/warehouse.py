@@ -149,6 +149,11 @@ class Warehouse:
             for step, tasks in steps.items()
         }
 
+    def together(self, model: str, *, warm: bool = False) -> Spent:
+        """The steps of one dispatch in one process, at the same time."""
+        task = {"what": "step", "config": str(self._config), "model": model, "dispatch": str(uuid.uuid4())}
+        return self.run({**task, "step": "together"}, warm=warm)
+
     def ordinary(self, model: str, chunk_rows: int | None, *, warm: bool = False) -> Spent:
         """The ordinary way, into an empty table with the columns that a dispatch's sink shows."""
         self.database.execute(

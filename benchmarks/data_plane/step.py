@@ -11,11 +11,12 @@ the seconds went into importing libraries.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def load_libraries(what: str) -> None:
 
 
 def run_step(task: dict[str, Any]) -> float:
-    """A step of the dispatch as its task runs it."""
+    """A step of the dispatch as its task runs it, or all of them as one task does (`together`)."""
     from mlops_plugin.config.loader import load_config
     from mlops_plugin.pipeline import runner
     from mlops_plugin.pipeline.deployment import Deployment
@@ -54,8 +55,16 @@ def run_step(task: dict[str, Any]) -> float:
     dispatch = Dispatch(id=task["dispatch"], model=model, origin="manual")
     deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
     attempt = Attempt(partition=task.get("partition"))
+    if task["step"] == "together":
+        runner.run_dispatch(dispatch, deployment, lambda: model.source.query, _unwatched)
+        return 0.0
     runner.run_step(task["step"], dispatch, deployment, query=lambda: model.source.query, attempt=attempt)
     return 0.0
+
+
+@contextlib.contextmanager
+def _unwatched(_step: str) -> Iterator[Callable[[int], None]]:
+    yield lambda rows: None  # noqa: ARG005
 
 
 def run_ordinary(task: dict[str, Any]) -> float:

@@ -28,6 +28,7 @@ WHOLE = "ordinary, whole"
 ORDINARY = f"ordinary, chunks of {CHUNK_ROWS:,}"
 ORDINARY_LOADED = ORDINARY + LOADED
 DISPATCH = "dispatch"
+TOGETHER = "dispatch, steps at the same time"
 PARTITIONED = f"dispatch, {PARTITIONS} partitions side by side"
 UPSERT = "dispatch, upsert into a table of one row"
 UPSERT_TABLE = "upserted"
@@ -62,6 +63,8 @@ def _ways(warehouse: Warehouse, model: str, *, is_first: bool) -> Iterator[tuple
         warehouse.configure(model, {}, {})
         warehouse.empty()
         yield from _with_steps(DISPATCH, warehouse.dispatch(model, warm=is_loaded), is_loaded)
+        warehouse.empty()
+        yield TOGETHER + (LOADED if is_loaded else ""), warehouse.together(model, warm=is_loaded)
         warehouse.configure(model, by_id, {})
         warehouse.empty()
         steps = warehouse.dispatch(model, warm=is_loaded, partitions=PARTITIONS)
@@ -93,9 +96,9 @@ def _results(warehouse: Warehouse, runs: Runs) -> Iterator[Result]:
         if model is None:
             continue
         peer = None
-        if name in (DISPATCH, PARTITIONED, UPSERT, WHOLE):
+        if name in (DISPATCH, TOGETHER, PARTITIONED, UPSERT, WHOLE):
             peer = ORDINARY
-        elif name in (DISPATCH + LOADED, PARTITIONED + LOADED):
+        elif name in (DISPATCH + LOADED, TOGETHER + LOADED, PARTITIONED + LOADED):
             peer = ORDINARY_LOADED
         yield timed(name, spent, model=model, peer=None if peer is None else (peer, runs[peer, model]))
 

@@ -235,6 +235,14 @@ class StepInterrupted(MlopsError):
     """A step was stopped from outside before it finished."""
 
 
+class StepEnded(MlopsError):
+    """A step was given up because another one of its dispatch, which ran at the same time, has failed."""
+
+
+class RowsLate(MlopsError):
+    """Rows that another step makes come too slowly for a transaction to wait for them."""
+
+
 class AccountingError(MlopsError):
     """Rows do not add up: collected, predicted and persisted disagree."""
 

@@ -14,14 +14,15 @@ from support.workshop import Workshop
 
 # Requests of one dispatch of few rows, mode upsert, whose table is there already: to the source, to the sink.
 REQUESTS = {
-    # Whether the sink is a view, and which columns its rows have, is asked of the catalogue.
-    "odbc-mariadb": (15, 50),
-    "mysql": (5, 34),
+    # Whether the sink is a view, and which columns its rows have, is asked of the catalogue; whether a source
+    # may be read while others write, of MySQL's session.
+    "odbc-mariadb": (18, 50),
+    "mysql": (7, 34),
     "odbc-postgres": (14, 42),
     "postgres": (10, 31),
 }
 # Requests of the same dispatch to its event store.
-EVENT_STORE_REQUESTS = 150
+EVENT_STORE_REQUESTS = 105
 # What one more row of (id, prediction, two probabilities, the dispatch's number) sends to the server; with
 # the dispatch's id, model, artifact and time in place of the number it was four times as much.
 BYTES_PER_ROW = {"odbc-mariadb": 39, "mysql": 43}

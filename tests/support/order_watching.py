@@ -190,6 +190,9 @@ class _OpenSource:
     def increment(self) -> Any:
         return self.source.increment
 
+    def reads_beside_writes(self) -> bool:
+        return bool(self.source.reads_beside_writes())
+
     def describe(self) -> Any:
         return self.source.describe()
 

@@ -112,9 +112,7 @@ def _progress(console: Console) -> Progress:
 
 @contextlib.contextmanager
 def _bar(progress: Progress, step: Step) -> Iterator[OnRows]:
-    # The number of rows is known only after `collect`.
-    total = next((task.completed for task in progress.tasks if task.description == "collect"), None)
-    task = progress.add_task(step, total=total, rate="")
+    task = progress.add_task(step, total=_collected(progress), rate="")
     started = time.monotonic()
 
     def on_rows(rows: int) -> None:
@@ -124,8 +122,16 @@ def _bar(progress: Progress, step: Step) -> Iterator[OnRows]:
 
     yield on_rows
     # `log` handles no rows; its bar shows all of them.
-    done = total or 0 if step == "log" else progress.tasks[task].completed
+    done = _collected(progress) or 0 if step == "log" else progress.tasks[task].completed
     progress.update(task, total=done, completed=done)
+    if step == "collect":  # other steps may be at work
+        for each in progress.tasks:
+            progress.update(each.id, total=done)
+
+
+def _collected(progress: Progress) -> float | None:
+    """The number of rows; None before the end of `collect`."""
+    return next((task.total for task in progress.tasks if task.description == "collect"), None)
 
 
 def _print_accounts(

@@ -52,7 +52,7 @@ class DispatchIdentity:
 class LogEntry:
     """What was collected, and the artifact that will predict; recorded before anything is inferred."""
 
-    rows: int
+    rows: int | None  # None while they are still being collected: a second entry has their counts
     columns: Sequence[Mapping[str, str]]  # {"name": ..., "type": ...} each, in order
     first_key: Mapping[str, Any] | None  # key column -> value; None if nothing was collected
     last_key: Mapping[str, Any] | None

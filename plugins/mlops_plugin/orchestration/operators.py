@@ -15,7 +15,7 @@ from airflow.sdk import BaseOperator
 
 from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
 from mlops_plugin.connections import watched_secrets
-from mlops_plugin.errors import MlopsError, StepInterrupted, TemplateError, TemplateMistake
+from mlops_plugin.errors import MlopsError, StepEnded, StepInterrupted, TemplateError, TemplateMistake
 from mlops_plugin.orchestration.data_intervals import Interval, interval_at, without_gap
 from mlops_plugin.orchestration.rendering import interval_context, require_interval, template_environment
 
@@ -238,7 +238,12 @@ class DispatchOperator(QueryOperator):
         from mlops_plugin.pipeline.staging.shelf import unheard
 
         self.step = step
-        yield unheard
+        try:
+            yield unheard
+        except MlopsError as error:
+            if not isinstance(error, StepEnded):  # of several steps at once, the one that has failed
+                self.step = step
+            raise
 
 
 class PlanOperator(QueryOperator):

@@ -18,17 +18,22 @@ from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.interruptible import interruptible
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
+from mlops_plugin.pipeline.overlap import Overlap, Watch, may_overlap
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition, plan_partitions
 from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.pipeline.reading.source import QuerySource, open_database, open_source
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt
-from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
+from mlops_plugin.pipeline.staging.relay import Relay
+from mlops_plugin.pipeline.staging.shelf import OnRows, Shelf, unheard
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers
 from mlops_plugin.pipeline.writing.sinks import NoSink, Sink, TableSink
 
 if TYPE_CHECKING:
     from mlops_plugin.workers.isolation import StepModels
+
+# The part of a silent session's life for which it waits for rows.
+_PATIENCE = 1 / 3
 
 
 def run_step(
@@ -46,57 +51,74 @@ def run_step(
     `query` returns the rendered SQL, for `plan` and `collect`; `on_rows` hears of every batch that the step
     has done; `models` are those of earlier steps, to go on with. Errors are recorded, then raised unchanged.
     """
-    shelf = deployment.staging.shelf(dispatch.model.name, dispatch.id, on_rows)
-    if attempt.partition is not None:
-        shelf = shelf.of_partition(attempt.partition)
-
-    def sink(check: Callable[[], None]) -> Sink:
-        if dispatch.is_dry_run:
-            return NoSink(dispatch.model.sink)
-        return TableSink(dispatch, deployment, check, on_rows)
-
     deployment = deployment.of_dispatch(dispatch.model)
     with deployment.event_store() as store, _models(deployment, models) as loaded:
-        runner = StepRunner(
-            dispatch,
-            store,
-            shelf,
-            ConfiguredSource(dispatch, deployment, store, query),
-            loaded,
-            sink,
-            interruptible,
-        )
-        return runner.run(step, attempt)
+        runners = _Runners(dispatch, deployment, store, loaded, query)
+        return runners.of_partition(attempt.partition, on_rows).run(step, attempt)
 
 
 def run_dispatch(
     dispatch: Dispatch,
     deployment: Deployment,
     query: Callable[[], str],
-    watch: Callable[[Step], contextlib.AbstractContextManager[OnRows]],
+    watch: Watch,
     attempt: Attempt = ONLY_TRY,
 ) -> dict[Step, StepReport]:
-    """Run all steps in this process; `watch` is entered for each and hears of its rows.
+    """Run all steps in this process, at the same time where that is safe (`overlap`).
 
-    They are one attempt: a later one begins with the first step again.
-
-    Returns the report of each step, or of its last partition.
+    `watch` is entered for each and hears of its rows. They are one attempt: a later one begins with the first
+    step again. Returns the report of each step, or of its last partition.
     """
-    parts: list[int | None] = [None]
-    if dispatch.model.source.partitions is not None:
-        planned = run_step("plan", dispatch, deployment, query=query, attempt=attempt)
-        assert isinstance(planned, PlanReport)  # noqa: S101 -- what `plan` returns
-        parts = list(range(len(planned.partitions)))
-    done: dict[Step, StepReport] = {}
-    with _models(deployment) as models:
+    deployment = deployment.of_dispatch(dispatch.model)
+    with deployment.event_store() as store, _models(deployment) as models:
+        runners = _Runners(dispatch, deployment, store, models, query)
+        parts: list[int | None] = [None]
+        if dispatch.model.source.partitions is not None:
+            planned = runners.of_partition(None, unheard).run("plan", attempt)
+            assert isinstance(planned, PlanReport)  # noqa: S101 -- what `plan` returns
+            parts = list(range(len(planned.partitions)))
+        done: dict[Step, StepReport] = {}
+        if may_overlap(dispatch, is_local=deployment.staging.is_local):
+            patience_s = deployment.limits.idle_s * _PATIENCE
+            done = Overlap(dispatch, runners.beside, watch, attempt, models.kill, patience_s).run()
         for step in STEPS:
+            if step in done:
+                continue
             with watch(step) as on_rows:
-                run = functools.partial(
-                    run_step, step, dispatch, deployment, query=query, on_rows=on_rows, models=models
-                )
                 for part in parts if step in PARTITIONED else [None]:
-                    done[step] = run(attempt=replace(attempt, partition=part))
+                    runner = runners.of_partition(part, on_rows)
+                    done[step] = runner.run(step, replace(attempt, partition=part))
     return done
+
+
+@dataclass(frozen=True)
+class _Runners:
+    """Makes the runners of the steps of one dispatch."""
+
+    dispatch: Dispatch
+    deployment: Deployment
+    store: EventStore
+    models: ArtifactFiles
+    query: Callable[[], str] | None
+
+    def of_partition(self, partition: int | None, on_rows: OnRows) -> StepRunner:
+        """For a step of all rows (None), or of a partition of them."""
+        shelf = self.deployment.staging.shelf(self.dispatch.model.name, self.dispatch.id, on_rows)
+        return self._runner(shelf if partition is None else shelf.of_partition(partition))
+
+    def beside(self, on_rows: OnRows, relay: Relay) -> StepRunner:
+        """For a step of all rows, while other steps run."""
+        shelf = self.deployment.staging.shelf(self.dispatch.model.name, self.dispatch.id, on_rows)
+        return self._runner(replace(shelf, relay=relay))
+
+    def _runner(self, shelf: Shelf) -> StepRunner:
+        def sink(check: Callable[[], None]) -> Sink:
+            if self.dispatch.is_dry_run:
+                return NoSink(self.dispatch.model.sink)
+            return TableSink(self.dispatch, self.deployment, check, shelf.on_rows)
+
+        source = ConfiguredSource(self.dispatch, self.deployment, self.store, self.query)
+        return StepRunner(self.dispatch, self.store, shelf, source, self.models, sink, interruptible)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ process of its own and a sink that shows (`serving.run`).
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -39,11 +40,14 @@ from mlops_plugin.pipeline.reading.increment import Increment, advance_mark
 from mlops_plugin.pipeline.reading.order import open_in_order, take_order
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
 from mlops_plugin.pipeline.recording.infer_reports import infer_report
-from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt, recorded
-from mlops_plugin.pipeline.staging.notes import planned_partition, require_logged
-from mlops_plugin.pipeline.staging.records import Collected, Judge
-from mlops_plugin.pipeline.staging.shelf import Shelf
+from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt, TryRecord, recorded
+from mlops_plugin.pipeline.staging.notes import LoggedRows, planned_partition, require_logged
+from mlops_plugin.pipeline.staging.records import Collected, Judge, Logged, Persisted
+from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
 from mlops_plugin.pipeline.writing.sinks import Sink
+
+if TYPE_CHECKING:
+    from mlops_plugin.pipeline.meanwhile import GrowingPredictions
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +66,10 @@ class OpenSource(Protocol):
 
     @property
     def increment(self) -> Increment | None: ...
+
+    def reads_beside_writes(self) -> bool:
+        """See `Engine.reads_beside_writes`; ask before its rows are read."""
+        ...
 
     def describe(self) -> Description: ...
 
@@ -95,6 +103,15 @@ class Models(Protocol):
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A `collect` at its first rows: what is known of them, their growing file, and about their source."""
+
+    collected: Collected
+    staged: Staged
+    reads_beside_writes: bool
+
+
+@dataclass(frozen=True)
 class StepRunner:
     """One dispatch, or one partition of it if the shelf is a partition's.
 
@@ -111,15 +128,22 @@ class StepRunner:
 
     def run(self, step: Step, attempt: Attempt = ONLY_TRY) -> StepReport:
         """Run one step and record its start and its end; errors are recorded, then raised unchanged."""
+        with self.begin(step, attempt) as running:
+            running.record.report = report = self.execute(lambda: running.do(step))
+        return report
+
+    @contextlib.contextmanager
+    def begin(self, step: Step, attempt: Attempt = ONLY_TRY) -> Iterator[RunningStep]:
+        """Record the start and the end of what is done inside, which sets the record's report."""
         started = time.monotonic()
         with recorded(step, self.dispatch, self.store, attempt, self.execute) as record:
             token = record.token
-            running = _RunningStep(self, token, replace(self.shelf, before_note=self._fence(token)))
-            record.report = report = self.execute(lambda: running.do(step))
+            yield RunningStep(self, record, replace(self.shelf, before_note=self._fence(token)))
+        report = record.report
+        assert report is not None  # noqa: S101 -- `recorded` has looked
         _log.info("%s in %.2f s", _in_words(step, report), time.monotonic() - started)
         if isinstance(report, PersistReport):
             self.execute(lambda: self._finish(report.accounts, token))
-        return report
 
     def _fence(self, token: TryToken) -> Callable[[], None]:
         return lambda: self.store.require_newest(token)
@@ -142,11 +166,15 @@ class StepRunner:
 
 
 @dataclass(frozen=True)
-class _RunningStep:
-    """A step of a runner, with the token of its try."""
+class RunningStep:
+    """A step of a runner, with the record of its try.
+
+    While other steps of the dispatch run at the same time (`overlap`), each method is told what is not on
+    the shelf yet.
+    """
 
     runner: StepRunner
-    token: TryToken
+    record: TryRecord
     shelf: Shelf
 
     def do(self, step: Step) -> StepReport:
@@ -154,17 +182,21 @@ class _RunningStep:
             case "plan":
                 return self._plan()
             case "collect":
-                return self._collect()
+                return self.collect()
             case "log":
-                return self._log()
+                return self.log(self.judge())
             case "infer":
-                return self._infer()
+                return self.infer()
             case "persist":
-                return self._persist()
+                return self.persist()
 
     @property
     def _dispatch(self) -> Dispatch:
         return self.runner.dispatch
+
+    @property
+    def token(self) -> TryToken:
+        return self.record.token
 
     def _plan(self) -> PlanReport:
         dispatch, store = self._dispatch, self.runner.store
@@ -173,15 +205,34 @@ class _RunningStep:
         steps.plan(masked(query), partitions, self.shelf, order)
         return PlanReport.of([partition.name for partition in partitions])
 
-    def _collect(self) -> CollectReport:
+    def collect(self, on_begun: Callable[[Begun], None] | None = None) -> CollectReport:
+        """`on_begun` hears what is collected when the first rows are there, and before they are staged."""
         if self.shelf.partition is not None:
             return self._collect_partition()
-        open_source = functools.partial(self.runner.source.open, ALL_ROWS)
+        reads_beside: list[bool] = []
+
+        @contextlib.contextmanager
+        def open_source() -> Iterator[OpenSource]:
+            with self.runner.source.open(ALL_ROWS) as source:
+                if on_begun is not None:
+                    reads_beside.append(source.reads_beside_writes())
+                yield source
+
+        def begin(collected: Collected, staged: Staged) -> None:
+            if on_begun is not None:
+                on_begun(Begun(collected, staged, reads_beside[-1]))
+
         with open_in_order(self._dispatch, self.runner.store, open_source) as (source, rows, order):
             read = source.describe()
             sql = masked(read.sql)
             collected = steps.collect(
-                self._dispatch, sql, rows, self.shelf, increment=source.increment, order=order
+                self._dispatch,
+                sql,
+                rows,
+                self.shelf,
+                increment=source.increment,
+                order=order,
+                on_begun=None if on_begun is None else begin,
             )
         return replace(read.report(collected.rows), increment=collected.increment)
 
@@ -201,26 +252,45 @@ class _RunningStep:
         report = read.report(collected.rows)
         return replace(report, partition=planned.partition.name, increment=collected.increment)
 
-    def _log(self) -> LogReport:
-        model = self._dispatch.model
-        judge = Judge(self.runner.models.artifact_sha256(model), self.runner.models.signature_sha256(model))
-        entry = _log_entry(
-            self._dispatch, steps.log(self._dispatch, judge, self.shelf), judge.artifact_sha256
-        )
-        self.runner.store.log(self._dispatch.id, entry, self.token)
-        return LogReport(entry.rows, judge.artifact_sha256, entry.config_sha256, judge.signature_sha256)
+    def judge(self) -> Judge:
+        models, model = self.runner.models, self._dispatch.model
+        return Judge(models.artifact_sha256(model), models.signature_sha256(model))
 
-    def _infer(self) -> InferReport:
+    def log_begun(self, begun: Begun, judge: Judge) -> None:
+        """Log what is known before rows are inferred, while they are collected; `log` adds their counts."""
+        steps.require_artifact_of_skipped(self._dispatch, begun.collected, judge)
+        entry = _log_entry(self._dispatch, begun.collected, judge.artifact_sha256)
+        self.runner.store.log(self._dispatch.id, replace(entry, rows=None), self.token)
+
+    def log(self, judge: Judge) -> LogReport:
+        collected = steps.log(self._dispatch, judge, self.shelf)
+        entry = _log_entry(self._dispatch, collected, judge.artifact_sha256)
+        self.runner.store.log(self._dispatch.id, entry, self.token)
+        return LogReport(collected.rows, judge.artifact_sha256, entry.config_sha256, judge.signature_sha256)
+
+    def infer(
+        self,
+        logged: LoggedRows | None = None,
+        on_begun: Callable[[datetime, Staged], None] | None = None,
+    ) -> InferReport:
         with self.runner.models.runtime(self._dispatch.model) as runtime:
 
             def ask_golden_rows(rows: pa.Schema) -> None:
                 self.runner.models.require_same_answers(self._dispatch.model, runtime, rows)
 
-            return infer_report(steps.infer(self._dispatch, runtime, self.shelf, ask_golden_rows))
+            predicted = steps.infer(
+                self._dispatch, runtime, self.shelf, ask_golden_rows, logged=logged, on_begun=on_begun
+            )
+            return infer_report(predicted)
 
-    def _persist(self) -> PersistReport:
+    def persist(self, growing: GrowingPredictions | None = None) -> PersistReport:
+        sink = self.runner.sink(self._require_newest)
+        if growing is not None:
+            from mlops_plugin.pipeline.meanwhile import persist_meanwhile
+
+            persisted = persist_meanwhile(self._dispatch, growing, sink, self.shelf)
+            return self._persisted(persisted, require_logged(self._dispatch.model, self.shelf), sink)
         dispatch, store = self._dispatch, self.runner.store
-        sink = self.runner.sink(lambda: store.require_newest(self.token))
         # Read before anything is written: the mark is that of the rows whose predictions are persisted.
         logged = require_logged(dispatch.model, self.shelf)
         on_counted = None
@@ -232,9 +302,17 @@ class _RunningStep:
                 )
 
         persisted = steps.persist(dispatch, logged, sink, self.shelf, on_counted)
+        return self._persisted(persisted, logged, sink)
+
+    def _require_newest(self) -> None:
+        if self.shelf.relay is not None:  # also while another dispatch keeps the table's lock
+            self.shelf.relay.require_running()
+        self.runner.store.require_newest(self.token)
+
+    def _persisted(self, persisted: Persisted, logged: Logged, sink: Sink) -> PersistReport:
         # Only now: a dispatch that dies before this line reads the same rows again.
         increment = None if logged.is_partitioned else logged.parts[0].increment
-        mark = advance_mark(dispatch, store, increment, self.token)
+        mark = advance_mark(self._dispatch, self.runner.store, increment, self.token)
         return PersistReport(persisted.accounts, sink.describe(), mark.value if mark else None)
 
 

@@ -6,6 +6,7 @@ it a source, a model and a sink.
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,18 +19,19 @@ from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
 from mlops_plugin.events.details.step_reports import Accounts
 from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.pipeline.accounting import accounted
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.key_range import KeyRange
 from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.staging.notes import (
+    LoggedRows,
     all_collected,
+    logged_rows,
     persisted_before,
     pinned_settings,
     put_note,
-    require_logged,
-    require_part,
     require_predicted,
 )
 from mlops_plugin.pipeline.staging.records import (
@@ -41,7 +43,7 @@ from mlops_plugin.pipeline.staging.records import (
     Planned,
     Predicted,
 )
-from mlops_plugin.pipeline.staging.shelf import Shelf
+from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
 from mlops_plugin.pipeline.staging.staged_rows import predicted_rows, rejected_rows
 from mlops_plugin.pipeline.validation.rejections import RejectedRows, Rejections, merged_reasons
 from mlops_plugin.pipeline.validation.signed_model import require_signature_fits
@@ -69,31 +71,37 @@ def collect(
     increment: Increment | None = None,
     plan_id: str | None = None,
     order: Order | None = None,
+    on_begun: Callable[[Collected, Staged], None] | None = None,
 ) -> Collected:
     """Stream the query's rows, or one partition's, onto the shelf.
 
     Raises `KeyColumnError` for a missing or NULL key. `increment` watches the rows if the model reads only a
     part of its query; `plan_id` is the plan that the partition belongs to; `order` is the dispatch's among
-    those of its model.
+    those of its model. `on_begun` gets what is known before the first row is staged, and the growing file.
     """
     key, at = dispatch.model.key, datetime.now(UTC)
     _require_collectable(dispatch, rows.schema)
     key_range = KeyRange(dispatch.model.name, key)
     see = [key_range.see, *([increment.see] if increment else [])]
-    file, count = shelf.put(_COLLECTED, rows.schema, _seen(_limited(rows, dispatch.row_limit), see))
-    collected = Collected(
-        file=file.name,
-        rows=count,
-        query=query,
-        columns=tuple(ColumnType(field.name, str(field.type)) for field in rows.schema),
-        first_key=key_range.first,
-        last_key=key_range.last,
-        increment=increment.read() if increment else None,
-        plan=plan_id,
-        blocks=file.blocks,
-        at=at.isoformat(),
-        order=order,
-    )
+
+    def collected_in(file: Staged, count: int = 0) -> Collected:
+        return Collected(
+            file=file.name,
+            rows=count,
+            query=query,
+            columns=tuple(ColumnType(field.name, str(field.type)) for field in rows.schema),
+            first_key=key_range.first,
+            last_key=key_range.last,
+            increment=increment.read() if increment else None,
+            plan=plan_id,
+            blocks=file.blocks,
+            at=at.isoformat(),
+            order=order,
+        )
+
+    on_file = None if on_begun is None else lambda file: on_begun(collected_in(file), file)
+    batches = _seen(_limited(rows, dispatch.row_limit), see)
+    collected = collected_in(*shelf.put(_COLLECTED, rows.schema, batches, on_file))
     put_note(collected, shelf)
     return collected
 
@@ -131,32 +139,44 @@ def log(dispatch: Dispatch, judge: Judge, shelf: Shelf) -> Collected:
     Raises `ArtifactError` if rows were left out because of predictions by another artifact.
     """
     collected = all_collected(dispatch.model, shelf)
-    skipped, artifact_sha256 = collected.whole.skipped_artifact, judge.artifact_sha256
+    require_artifact_of_skipped(dispatch, collected.whole, judge)
+    files = tuple(part.file for part in collected.parts)
+    logged = Logged(files, judge.artifact_sha256, pinned_settings(dispatch.model), collected.parts, judge)
+    put_note(logged, shelf)
+    return collected.whole
+
+
+def require_artifact_of_skipped(dispatch: Dispatch, collected: Collected, judge: Judge) -> None:
+    """Raise `ArtifactError` if rows were left out because of predictions by another artifact."""
+    skipped, artifact_sha256 = collected.skipped_artifact, judge.artifact_sha256
     if skipped is not None and skipped != artifact_sha256:
         raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after rows "
             f"with its predictions were left out (sha256 {skipped[:12]}..., now "
             f"{artifact_sha256[:12]}...); clear 'collect' and the tasks after it in Airflow"
         )
-    files = tuple(part.file for part in collected.parts)
-    logged = Logged(files, artifact_sha256, pinned_settings(dispatch.model), collected.parts, judge)
-    put_note(logged, shelf)
-    return collected.whole
 
 
 def infer(
-    dispatch: Dispatch, runtime: Runtime, shelf: Shelf, on_checked: Callable[[pa.Schema], None] | None = None
+    dispatch: Dispatch,
+    runtime: Runtime,
+    shelf: Shelf,
+    on_checked: Callable[[pa.Schema], None] | None = None,
+    *,
+    logged: LoggedRows | None = None,
+    on_begun: Callable[[datetime, Staged], None] | None = None,
 ) -> Predicted:
     """Stream the logged rows, or one partition's, through the model; each is predicted or rejected.
 
-    `on_checked` hears before the first row which columns the model is asked with, and may raise.
-    Raises `ArtifactError` or `StagingError` if artifact, rows or configuration are not those logged, and
-    `ContractError` if `input:` or `output:` end the dispatch.
+    `on_checked` hears before the first row which columns the model is asked with, and may raise. `logged` is
+    given if the rows are still being collected, and `on_begun` gets the time of the predictions before the
+    first is staged, and the growing file. Raises `ArtifactError` or `StagingError` if artifact, rows or
+    configuration are not those logged, and `ContractError` if `input:` or `output:` end the dispatch.
     """
-    logged = require_logged(dispatch.model, shelf)
-    collected = require_part(dispatch.model, logged, shelf)
+    logged = logged_rows(dispatch.model, shelf) if logged is None else logged
     _require_same_judge(dispatch.model, logged, runtime)
-    predicted = _predict(dispatch, runtime, collected, shelf, on_checked)
+    predicted = _predict(dispatch, runtime, logged, shelf, on_checked, on_begun)
+    collected = logged.complete()
     if predicted.rows + predicted.rejected != collected.rows:
         raise AccountingError(
             f"models.{dispatch.model.name}: {collected.rows} rows were collected, but {predicted.rows} were "
@@ -166,7 +186,7 @@ def infer(
     return predicted
 
 
-def _require_same_judge(model: ModelConfig, logged: Logged, runtime: Runtime) -> None:
+def _require_same_judge(model: ModelConfig, logged: LoggedRows, runtime: Runtime) -> None:
     """Raise `ArtifactChanged` if the model, or the signature by which it reads, is not the logged one."""
     changed, before, now = "", logged.artifact_sha256, runtime.artifact_sha256
     if before != now:
@@ -186,14 +206,15 @@ def _require_same_judge(model: ModelConfig, logged: Logged, runtime: Runtime) ->
 def _predict(
     dispatch: Dispatch,
     runtime: Runtime,
-    collected: Collected,
+    logged: LoggedRows,
     shelf: Shelf,
     on_checked: Callable[[pa.Schema], None] | None,
+    on_begun: Callable[[datetime, Staged], None] | None,
 ) -> Predicted:
     from mlops_plugin.pipeline.validation.screening import Screening
 
     key = dispatch.model.key
-    with shelf.rows(collected.staged) as rows:
+    with shelf.rows(logged.staged) as rows:
         first = next(iter(rows), None)
         if first is not None:
             runtime.learn_outputs(first)
@@ -213,20 +234,22 @@ def _predict(
                     columns = [*kept.select(list(key)).columns, *predicted.columns]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-            file, count = shelf.put(_PREDICTED, schema, predictions())
+            at = datetime.now(UTC)
+            on_file = None if on_begun is None else functools.partial(on_begun, at)
+            file, count = shelf.put(_PREDICTED, schema, predictions(), on_file)
             records = None
             if rejections.rows:
                 records, _ = shelf.unheard.put(_REJECTED, rejections.schema, rejections.batches())
     return Predicted(
         file=file.name,
-        collected=collected.file,
+        collected=logged.part.file,
         rows=count,
         rejected=rejections.rows,
         rejected_file=None if records is None else records.name,
         reasons=tuple(rejections.reasons),
         imputed=dict(screening.imputed),
         artifact_sha256=runtime.artifact_sha256,
-        at=datetime.now(UTC).isoformat(),
+        at=at.isoformat(),
         distribution=distribution.report(),
         blocks=file.blocks,
         rejected_blocks=None if records is None else records.blocks,
@@ -250,29 +273,26 @@ def persist(
     predicted = require_predicted(dispatch.model, logged, shelf)
     if (done := _report_of_earlier_try(dispatch, predicted, sink, shelf)) is not None:
         return Persisted(tuple(part.file for part in predicted), done)
-    collected, rejected = (sum(part.rows for part in logged.parts), sum(part.rejected for part in predicted))
     count = sum(part.rows for part in predicted)
     if on_counted is not None:
-        on_counted(count, rejected)
+        on_counted(count, sum(part.rejected for part in predicted))
     _write_quarantine(dispatch, sink, logged, predicted, shelf)
     at = _predicted_at(predicted)
-    order = _order(logged)
+    order = order_of(logged.parts[0])
     with predicted_rows(predicted, shelf) as rows:
         complete = with_provenance(rows, dispatch, logged.artifact_sha256, at)
-        written = sink.write(Predictions(complete, count, logged.artifact_sha256, at, order))
-    accounts = Accounts(collected, count, rejected, written.persisted, written.superseded)
-    _require_closed(dispatch, accounts, is_stored=sink.is_stored)
+        written = sink.write(Predictions(complete, lambda: count, logged.artifact_sha256, at, order))
+    persisted = accounted(dispatch, logged, predicted, written, is_stored=sink.is_stored)
     if dispatch.is_quarantined and sink.is_stored:
         with predicted_rows(predicted, shelf) as rows:
             sink.release(rows, order)
-    persisted = Persisted(tuple(part.file for part in predicted), accounts)
     put_note(persisted, shelf)
     return persisted
 
 
-def _order(logged: Logged) -> Order:
+def order_of(collected: Collected) -> Order:
     """Nothing is older than a dispatch that an earlier version has collected."""
-    return logged.parts[0].order or Order(0)
+    return collected.order or Order(0)
 
 
 def _predicted_at(predicted: Sequence[Predicted]) -> datetime:
@@ -322,7 +342,13 @@ def _write_quarantine(
     with rejected_rows(predicted, shelf) as records:
         is_stored = sink.quarantine(
             RejectedRows(
-                records, rejected, at, logged.artifact_sha256, _order(logged), judged_by, collected_at
+                records,
+                rejected,
+                at,
+                logged.artifact_sha256,
+                order_of(logged.parts[0]),
+                judged_by,
+                collected_at,
             )
         )
     require_within_threshold(
@@ -331,19 +357,6 @@ def _write_quarantine(
         rejected=rejected,
         reasons=merged_reasons([part.reasons for part in predicted]),
         is_stored=is_stored,
-    )
-
-
-def _require_closed(dispatch: Dispatch, accounts: Accounts, *, is_stored: bool) -> None:
-    model = dispatch.model
-    is_closed = accounts.collected == accounts.predicted + accounts.rejected
-    if is_closed and (not is_stored or accounts.predicted == accounts.persisted + accounts.superseded):
-        return
-    raise AccountingError(
-        f"models.{model.name}: rows do not add up: {accounts.collected} collected, "
-        f"{accounts.predicted} predicted, {accounts.rejected} rejected, {accounts.persisted} in "
-        f"{model.sink.table} (connection '{model.sink.connection}'), {accounts.superseded} superseded; clear "
-        "'collect' and the tasks after it in Airflow to dispatch again"
     )
 
 

@@ -34,6 +34,10 @@ class ChosenRows:
     def increment(self) -> Increment | None:
         return None
 
+    def reads_beside_writes(self) -> bool:
+        """Its steps run in turn: a few rows are read at once."""
+        return False
+
     def describe(self) -> ChosenRows:
         return self
 

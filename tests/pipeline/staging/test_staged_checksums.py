@@ -121,14 +121,18 @@ def test_no_flipped_bit_of_a_note_is_read(shelf: Shelf) -> None:
     assert refused > len(data) * 6
 
 
+def damage_staged(workshop: Workshop, pattern: str) -> None:
+    (file,) = (workshop.home / "staging").glob(f"*/*/{pattern}")
+    damage(file)
+
+
 def run_damaged(workshop: Workshop, before: Step, pattern: str) -> None:
     """Dispatch; the one staged file with such a name is damaged before that step, which says so."""
 
     @contextlib.contextmanager
     def watch(step: Step) -> Iterator[OnRows]:
         if step == before:
-            (file,) = (workshop.home / "staging").glob(f"*/*/{pattern}")
-            damage(file)
+            damage_staged(workshop, pattern)
         yield unheard
 
     dispatch = workshop.dispatch()
@@ -187,7 +191,11 @@ def test_damaged_predictions_leave_a_servers_table_as_it_was(
     workshop.run(workshop.dispatch())
     stored = "SELECT * FROM churn_predictions ORDER BY id"
     before = database.rows(stored)
-    run_damaged(workshop, "persist", "infer-*.arrow")
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    damage_staged(workshop, "infer-*.arrow")
+    with pytest.raises(StagingError, match=_DAMAGED):
+        workshop.run_steps(dispatch, "persist")
     assert database.rows(stored) == before
     assert len(before) == 30
 

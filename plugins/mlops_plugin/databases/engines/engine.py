@@ -327,6 +327,14 @@ class Engine:
         del database, table, owner, wait_s
         return True
 
+    def reads_beside_writes(self, database: Database) -> bool:
+        """Whether a query of this session, at work, neither waits for others who write nor sees any of it.
+
+        Not even when they write into the tables that it reads.
+        """
+        del database
+        return False
+
     def limit_statements(self, database: Database, limit_s: float) -> None:
         """Have the server itself end a statement of this transaction that takes longer, if it can."""
 

@@ -196,6 +196,12 @@ class Mysql(Engine):
         database.execute(take, _place(table))
         return read_rows(database, "SELECT CAST(@mlops_lock AS SIGNED) AS is_held") == [(1,)]
 
+    def reads_beside_writes(self, database: Database) -> bool:
+        """Uncommitted rows are seen by the least isolation, and waited for by the strictest."""
+        names = "Variable_name IN ('transaction_isolation', 'tx_isolation')"  # one or both, by server
+        found = {str(value) for _, value in read_rows(database, f"SHOW VARIABLES WHERE {names}")}
+        return bool(found) and found <= {"READ-COMMITTED", "REPEATABLE-READ"}
+
     def release_lock(self, database: Database, table: TableName) -> None:
         with suppress(DatabaseError):  # it ends with the connection anyway
             database.execute(f"DO RELEASE_LOCK({_LOCK_NAME})", _place(table))

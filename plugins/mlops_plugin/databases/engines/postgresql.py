@@ -56,6 +56,10 @@ class Postgresql(Engine):
     supports_upsert = True
     stores_narrow_rows = True
 
+    def reads_beside_writes(self, database: Database) -> bool:
+        del database
+        return True
+
     def write_time(self, value: datetime) -> str:
         # A column without a zone drops the offset, one with a zone needs it.
         return self.as_plain(value).isoformat(" ")

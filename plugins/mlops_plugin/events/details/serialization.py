@@ -73,7 +73,8 @@ def read_details(
     try:
         if record is PersistReport:
             return _read_persist(stored)
-        details: Details = _adapter(record).validate_python({"rows": rows or 0, **stored})
+        count = rows if record is LogEntry else rows or 0
+        details: Details = _adapter(record).validate_python({"rows": count, **stored})
     except ValidationError as error:
         what = f"'{step} {kind}'" if step else f"'dispatch {kind}'"
         fields = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))

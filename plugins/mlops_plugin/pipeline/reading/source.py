@@ -90,6 +90,9 @@ class QuerySource:
         statement, parameters = self._statement()
         return SourceDescription(statement, parameters, self.pages, self.key_filter)
 
+    def reads_beside_writes(self) -> bool:
+        return self.database.engine.reads_beside_writes(self.database)
+
     def rows(self) -> pa.RecordBatchReader:
         """Start reading. Raises `DatabaseError`, `UnsupportedType` or, for pages, `PartitionError`."""
         rows = self._selected_rows()

@@ -15,6 +15,7 @@ from mlops_plugin.errors import (
     EventStoreError,
     KeyColumnError,
     MlopsError,
+    StepEnded,
     TrySuperseded,
     UnsupportedType,
 )
@@ -84,6 +85,7 @@ def recorded(
     except BaseException as error:  # whatever ended the step is recorded, and goes on
         seconds = time.monotonic() - started
         said, closes = _in_words(error), attempt.is_final or is_final(error, step)
+        closes &= not isinstance(error, StepEnded)  # the step that has failed closes the dispatch
 
         def record_failure() -> None:
             store.step_failed(

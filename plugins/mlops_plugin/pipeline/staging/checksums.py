@@ -9,14 +9,24 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from mlops_plugin.errors import StagingError
+from mlops_plugin.pipeline.staging.relay import GrowingBlocks
 
 # Size in bytes and CRC-32 of each block, in the file's order. In a note, a pair is a list of two.
 Blocks = Sequence[Sequence[int]]
+
+
+class BlocksInTurn(Protocol):
+    """The blocks of a file, which may still be growing (`relay`)."""
+
+    def __iter__(self) -> Iterator[Sequence[int]]: ...
+
+    def __len__(self) -> int: ...
+
 
 _SEAL = "crc32"
 
@@ -26,8 +36,10 @@ class BlockWriter:
 
     closed = False  # Arrow asks
 
-    def __init__(self, sink: Any) -> None:
+    def __init__(self, sink: Any, growing: GrowingBlocks | None = None) -> None:
+        """`growing` hears of each block that can be read."""
         self.blocks: list[list[int]] = []
+        self._growing = growing
         self._sink = sink
         self._size = self._crc = 0
 
@@ -42,6 +54,9 @@ class BlockWriter:
         """What was written since the last call is a block."""
         self.blocks.append([self._size, self._crc])
         self._size = self._crc = 0
+        if self._growing is not None:
+            self._sink.flush()
+            self._growing.add(self.blocks[-1])
 
     def flush(self) -> None:
         """Whoever opened the file closes it."""
@@ -52,7 +67,7 @@ class BlockReader:
 
     closed = False
 
-    def __init__(self, read: Callable[[int], pa.Buffer | bytes], blocks: Blocks, path: str) -> None:
+    def __init__(self, read: Callable[[int], pa.Buffer | bytes], blocks: BlocksInTurn, path: str) -> None:
         """`read` gives the next bytes of the file at `path`, as many as asked for unless it ends."""
         self._intact = _intact(read, blocks, path)
         self._block = memoryview(b"")
@@ -65,7 +80,9 @@ class BlockReader:
         return found
 
 
-def _intact(read: Callable[[int], pa.Buffer | bytes], blocks: Blocks, path: str) -> Iterator[memoryview]:
+def _intact(
+    read: Callable[[int], pa.Buffer | bytes], blocks: BlocksInTurn, path: str
+) -> Iterator[memoryview]:
     for number, (size, crc) in enumerate(blocks, 1):
         block = memoryview(read(size))
         if block.nbytes != size or zlib.crc32(block) != crc:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
+from mlops_plugin.pipeline.staging.shelf import OnBegun, Shelf, Staged
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,13 @@ class MemoryShelf(Shelf):
     _files: dict[str, tuple[pa.Schema, list[pa.RecordBatch]]] = field(default_factory=dict)
     _notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[Staged, int]:
+    def put(
+        self,
+        name: str,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        on_begun: OnBegun | None = None,  # noqa: ARG002 -- of the base class
+    ) -> tuple[Staged, int]:
         kept = list(batches)
         rows = sum(batch.num_rows for batch in kept)
         file_name = self._named(name)

@@ -8,7 +8,7 @@ and one of every other step.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from mlops_plugin.pipeline.reading.key_range import outermost
 from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.staging.records import (
     Collected,
+    Judge,
     Logged,
     Persisted,
     Planned,
@@ -27,7 +28,7 @@ from mlops_plugin.pipeline.staging.records import (
     from_json,
     to_json,
 )
-from mlops_plugin.pipeline.staging.shelf import Shelf
+from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
 
 _NAMES: dict[type[object], str] = {
     Planned: "plan",
@@ -175,6 +176,28 @@ def _require_unchanged(model: ModelConfig, part: Collected, shelf: Shelf) -> Non
 def _shelves(parts: int, shelf: Shelf, *, is_planned: bool) -> list[Shelf]:
     """The shelf of each part that was logged."""
     return [shelf.of_partition(number) for number in range(parts)] if is_planned else [shelf.whole]
+
+
+@dataclass(frozen=True)
+class LoggedRows:
+    """The rows that were logged for one `infer`.
+
+    While they are still being collected, `part` is what is known of them so far, and `complete` waits for
+    all of it; `staged` is their file.
+    """
+
+    judge: Judge | None
+    artifact_sha256: str
+    part: Collected
+    staged: Staged
+    complete: Callable[[], Collected]
+
+
+def logged_rows(model: ModelConfig, shelf: Shelf) -> LoggedRows:
+    """The rows that the note of `log` has for this shelf; raises `StagingOutdated`."""
+    logged = require_logged(model, shelf)
+    part = require_part(model, logged, shelf)
+    return LoggedRows(logged.judge, logged.artifact_sha256, part, part.staged, lambda: part)
 
 
 def require_part(model: ModelConfig, logged: Logged, shelf: Shelf) -> Collected:

@@ -22,12 +22,22 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from mlops_plugin.config.schema import StagingConfig
-from mlops_plugin.errors import StagingError
-from mlops_plugin.pipeline.staging.checksums import BlockReader, Blocks, BlockWriter, sealed, unsealed
+from mlops_plugin.errors import RowsLate, StagingError, StepEnded
+from mlops_plugin.pipeline.staging.checksums import (
+    BlockReader,
+    Blocks,
+    BlocksInTurn,
+    BlockWriter,
+    sealed,
+    unsealed,
+)
+from mlops_plugin.pipeline.staging.relay import GrowingBlocks, Relay
 from mlops_plugin.private_files import make_private_folder, restrict_file
 
 # Called with the number of rows that were added to a shelf; shows progress.
 OnRows = Callable[[int], None]
+# Called with a file whose first rows are about to be written; its blocks can be followed.
+OnBegun = Callable[["Staged"], None]
 
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"})
 
@@ -52,6 +62,11 @@ class Staging:
         """Resolve the configured place; a relative folder is below `airflow_home`."""
         is_url = "://" in config.url
         return cls(config.url if is_url else str(airflow_home / config.url), config.keep)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a file can be read while it is written."""
+        return "://" not in self.url or self.url.startswith(("file://", "local://"))
 
     def shelf(self, model: str, dispatch_id: str, on_rows: OnRows = unheard) -> Shelf:
         """The shelf of one dispatch; nothing is created before something is put on it."""
@@ -84,10 +99,11 @@ class Staging:
 
 @dataclass(frozen=True)
 class Staged:
-    """A file of rows on a shelf, as a note has it."""
+    """A file of rows on a shelf, as a note has it, or one that is still being written."""
 
     name: str
     blocks: Blocks | None  # None: kept in memory, or written before files had checksums
+    growing: GrowingBlocks | None = None  # those of a file that is still being written
 
 
 @dataclass(frozen=True)
@@ -95,12 +111,14 @@ class Shelf:
     """One dispatch's folder: at most one note and one file of rows for each step, or for each partition.
 
     `before_note` is called before each note is written: it raises if this process may no longer write one.
+    `relay` is there if other steps of the dispatch run at the same time, in this process.
     """
 
     url: str
     on_rows: OnRows = unheard
     partition: int | None = None
     before_note: Callable[[], None] = unchecked
+    relay: Relay | None = None
 
     def of_partition(self, number: int) -> Self:
         """The place on this shelf of one partition: no other partition's notes are seen there."""
@@ -119,10 +137,17 @@ class Shelf:
         """The same shelf, without progress."""
         return replace(self, on_rows=unheard)
 
-    def put(self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> tuple[Staged, int]:
+    def put(
+        self,
+        name: str,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        on_begun: OnBegun | None = None,
+    ) -> tuple[Staged, int]:
         """Write rows as an Arrow IPC stream; returns the file and its row count.
 
-        The file counts only once `put_note` has named it. On any error nothing of it is left.
+        The file counts only once `put_note` has named it. On any error nothing of it is left. `on_begun`
+        gets the file at once, to follow it while it grows (on a local disk only).
         """
         file_name = f"{self._named(name)}-{uuid.uuid4().hex[:12]}.arrow"
         filesystem, root = self._open()
@@ -133,7 +158,10 @@ class Shelf:
             sink = filesystem.open(path, "wb")
             _restrict_to_owner(filesystem, path)
         try:
-            checked = BlockWriter(sink)
+            growing = None if self.relay is None or on_begun is None else GrowingBlocks(self.relay)
+            checked = BlockWriter(sink, growing)
+            if growing is not None and on_begun is not None:
+                on_begun(Staged(file_name, None, growing))
             with _as_staging_error("writing", path):
                 writer = pa.ipc.new_stream(checked, schema)
             for batch in batches:  # an error of the source passes unchanged
@@ -146,6 +174,8 @@ class Shelf:
                 writer.close()
                 checked.end_block()
                 sink.close()
+            if growing is not None:
+                growing.end()
         except BaseException:
             for undo in (sink.close, lambda: filesystem.rm(path)):
                 with contextlib.suppress(Exception):  # the first error is the one to report
@@ -168,7 +198,8 @@ class Shelf:
             source = pa.OSFile(path) if is_local else pa.PythonFile(filesystem.open(path, "rb"), mode="r")
         with source:
             with _as_staging_error("reading", path):
-                schema, batches = _opened(source, file.blocks, path)
+                blocks = file.blocks if file.growing is None else file.growing
+                schema, batches = _opened(source, blocks, path)
             yield pa.RecordBatchReader.from_batches(schema, _batches(batches, path))
 
     def put_note(self, name: str, note: Mapping[str, Any]) -> None:
@@ -249,7 +280,9 @@ def _restrict_to_owner(filesystem: Any, path: str) -> None:
         restrict_file(Path(path))
 
 
-def _opened(source: Any, blocks: Blocks | None, path: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _opened(
+    source: Any, blocks: BlocksInTurn | None, path: str
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     if blocks is None:  # Arrow's other format, with an index at its end
         file = pa.ipc.open_file(source)
         return file.schema, map(file.get_batch, range(file.num_record_batches))
@@ -289,7 +322,7 @@ def _changed_at(info: Mapping[str, Any]) -> float:
 def _as_staging_error(doing: str, path: str) -> Iterator[None]:
     try:
         yield
-    except StagingError:
+    except (StagingError, StepEnded, RowsLate):  # in our words already
         raise
     except Exception as error:  # each storage library has its own errors, e.g. botocore's
         raise StagingError(

@@ -35,7 +35,7 @@ class Predictions:
     """
 
     rows: pa.RecordBatchReader
-    count: int
+    count: Callable[[], int]  # known once `rows` have come to an end
     artifact_sha256: str
     at: datetime
     order: Order
@@ -118,7 +118,7 @@ class TableSink:
             persisted = self._find_committed(predictions, error)
             if persisted == 0:
                 raise
-            return Written(persisted, predictions.count - persisted)
+            return Written(persisted, predictions.count() - persisted)
 
     def _request(self, predictions: Predictions) -> WriteRequest:
         model, sha256 = self.dispatch.model, predictions.artifact_sha256
