@@ -24,6 +24,7 @@ from support.airflow_process import RunningAirflow, airflow_environment, running
 from support.event_stories import new_identity
 from support.servers import Server, free_port
 from support.workshop import Workshop
+from web.languages.raw_texts import of_page
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -418,3 +419,117 @@ def test_page_that_is_opened_inside_of_airflow_after_the_session_leads_to_the_lo
     _fill_in(frame)
     expect(frame.get_by_role("heading", name="Churn")).to_be_visible(timeout=SOON_MS)
     visit.wrong.clear()
+
+
+CHOSEN = "i18nextLng"  # where Airflow's pages keep the language, in the browser's localStorage
+
+
+def _choose(page: Page, language: str) -> None:
+    page.evaluate(f"localStorage.setItem('{CHOSEN}', '{language}')")
+
+
+def test_page_is_in_the_language_that_airflow_has_chosen_and_loaded_twice_only_once(visit: Visit) -> None:
+    page = visit.go("monitor")
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.extend([request.url] * request.is_navigation_request()))
+    for chosen, tag, count in (
+        ("pt", "pt-BR", 2),
+        ("pt", "pt-BR", 1),
+        ("de", "en", 2),
+        ("pt-BR", "pt-BR", 2),
+    ):
+        _choose(page, chosen)
+        loaded.clear()
+        visit.go("monitor")
+        expect(page.locator("html")).to_have_attribute("lang", tag)
+        assert len(loaded) == count
+    assert violations(page) == []
+
+
+def test_page_whose_cookie_is_taken_away_is_still_shown(visit: Visit) -> None:
+    page = visit.go("monitor")
+    _choose(page, "pt")
+    page.add_init_script("Object.defineProperty(Document.prototype, 'cookie', { get: () => '', set() {} })")
+    visit.go("monitor")
+    expect(page.get_by_role("heading", name="Monitor")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+def test_view_follows_when_another_language_is_chosen_in_airflow(visit: Visit) -> None:
+    _choose(visit.go("monitor"), "pt")
+    frame = visit.inside("/plugin/mlops-dispatches", "Despachos")
+    expect(visit.page.locator("html")).to_have_attribute("lang", "pt")
+    _choose(visit.page, "en")
+    shown = visit.page.frame_locator("iframe")
+    expect(shown.get_by_role("heading", name="Dispatches", exact=True)).to_be_visible(timeout=SOON_MS)
+    assert frame.url.endswith("/mlops/dispatches")
+
+
+def test_scripts_speak_the_language_of_the_page(visit: Visit) -> None:
+    _choose(visit.go("monitor"), "pt")
+    page = visit.go("showroom/churn")
+    expect(page.locator("#chosen")).to_have_text("escolha um ou mais casos")
+    page.get_by_role("checkbox", name="Escolher o caso 2").check()
+    page.get_by_role("checkbox", name="Escolher o caso 3").check()
+    expect(page.locator("#chosen")).to_have_text("2 escolhidos")
+    page.get_by_role("button", name="Executar os casos escolhidos").click()
+    expect(page.locator("#result article")).to_have_count(2, timeout=SOON_MS)
+    expect(page.get_by_role("link", name="E se…").first).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Atalhos de teclado")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role(
+        "button", name="Por quê?"
+    ).first.click()  # a page that was posted, and is not loaded again
+    expect(page.locator("html")).to_have_attribute("lang", "pt-BR")
+    _choose(page, "en")
+    visit.go("showroom")
+    expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
+
+
+# What the scene's pages say in both languages: names, states that are the same word, and texts of the log.
+IN_BOTH = {
+    *("Churn", "Churn · Showroom", "Event store", "Event store – Monitor", "Hosts", "IPv4:", "IPv6:", "Logs"),  # noqa: RUF001
+    *("Monitor", "No such name", "Nobody there", "Who leaves, who stays?", "absent", "asset", "backfill"),
+    *("broken", "churn", "churn,", "collect", "connection absent", "connection events", "demo", "· demo"),
+    *("connection source, table customers", "event store", "id", "id 3", "infer", "leaves", "log", "manual"),
+    *("nowhere.invalid:1", "ok", "persist", "predicted_at", "prediction", "probability_leaves", "truth"),
+    *("probability_stays", "refused", "showroom", "source", "stays", "terminal"),
+}
+OF_THE_LOG = re.compile(
+    r"^(config\.yaml:|connection '|there is no Airflow connection|/|curl |SELECT |\{|[0-9a-f]{64}$)"
+    r"|service not known|name resolution$"
+)
+
+
+def test_no_page_in_portuguese_keeps_an_english_text(visit: Visit) -> None:
+    root, calls = visit.scene.airflow.api.url, visit.page.context.request
+    paths = [
+        *("showroom", "showroom?search=nothing", "showroom/churn", "showroom/churn?search=77777"),
+        *("showroom/churn/what-if?key=[3]", "showroom/none", "dispatches", "dispatches?limit=2"),
+        *("dispatches?model=churn", "dispatches?model=churn&origin=backfill", "dispatches?model=none"),
+        *("dispatches?sort=duration", "dispatches/none", "dispatches/of-run?dag_id=churn&run_id=later"),
+        f"dispatches/{visit.scene.failed}",
+        *(
+            f"dispatches/{visit.scene.succeeded}{part}"
+            for part in ("", "?part=predictions", "?part=rejected")
+        ),
+        *("monitor", "monitor?group=tag", "monitor?search=nothing", "monitor/history?target=none"),
+        *("monitor/history?target=event store", "monitor/history?target=model churn"),
+    ]
+    forms: list[tuple[str, dict[str, str | float | bool]]] = [
+        ("run", {"key": "[3]"}),
+        ("run", {"key": "[3]", "was.a": "1", "set.a": "60"}),
+        ("why", {"key": "[3]"}),
+    ]
+    said: dict[str, set[str]] = {}
+    for language in ("en", "pt"):
+        headers = {"Accept": "text/html", "Accept-Language": language, "Origin": root}
+        answers = [calls.get(f"/mlops/{path}", headers=headers) for path in paths]
+        answers += [
+            calls.post(f"/mlops/showroom/churn/{name}", form=form, headers=headers) for name, form in forms
+        ]
+        said[language] = set().union(*(of_page(answer.text()) for answer in answers))
+    kept = {text for text in said["en"] & said["pt"] - IN_BOTH if not OF_THE_LOG.search(text)}
+    assert kept == set()
+    assert len(said["pt"]) > 200

@@ -12,6 +12,7 @@ from mlops_plugin.errors import MlopsError
 from mlops_plugin.monitoring.probe_result import Notes, ProbeResult, Step
 from mlops_plugin.monitoring.targets import Target
 
+ANSWER = "answer"  # the step of a probe that did not keep to its timeout
 _GRACE_S = 1.0  # a probe that keeps to its timeout by itself ends a little after it
 
 
@@ -61,7 +62,7 @@ class Attempt:
         seconds = time.monotonic() - self._began
         if seconds <= self._timeout_s + _GRACE_S:
             return result
-        late = Step("answer", "timed out", seconds, f"it came after {seconds:.0f} s")
+        late = Step(ANSWER, "timed out", seconds, f"it came after {seconds:.0f} s")
         return replace(result, steps=(*result.steps, late))
 
     def _so_far(self) -> ProbeResult:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from mlops_plugin.events.records import DispatchRecord, State
 from mlops_plugin.events.tries import Retry
 from mlops_plugin.formatting import format_period
+from mlops_plugin.sentences import Sentence
 
 ModelWord = Literal[
     "broken configuration",
@@ -23,7 +24,7 @@ ModelWord = Literal[
     "waiting",
     "unknown",
 ]
-QUEUED = "queued"
+QUEUED = Sentence("queued")
 
 
 class DagSeen(Protocol):
@@ -55,7 +56,7 @@ class DagSeen(Protocol):
 
 @dataclass(frozen=True)
 class ModelState:
-    """One word, and a sentence that gives the reason."""
+    """One word, and why: a `Sentence`, or the text of an error."""
 
     word: ModelWord
     why: str
@@ -82,7 +83,8 @@ def model_state(
         return ModelState("broken configuration", problem)
     if dag is None or dag.is_stale:
         return ModelState(
-            "not in Airflow", "Airflow has not read its DAG yet, or cannot read it: see Import Errors"
+            "not in Airflow",
+            Sentence("Airflow has not read its DAG yet, or cannot read it: see Import Errors"),
         )
     period = _period(dag)
     allowed = min((bound for bound in (period, limit) if bound), default=None)
@@ -96,7 +98,7 @@ def model_state(
     if not dag.is_paused and (overdue := _overdue(dag, now, period, late_after)):
         return overdue
     if dag.is_paused:
-        return ModelState("paused", "paused: no dispatch starts until you resume it")
+        return ModelState("paused", Sentence("paused: no dispatch starts until you resume it"))
     return _idle_state(dag, last)
 
 
@@ -114,10 +116,12 @@ def last_dispatch(dag: DagSeen | None, last: DispatchRecord | None) -> DispatchR
     return replace(last, state=state, finished_at=dag.last_run_end)
 
 
-def retry_words(retry: Retry, retries: int) -> str:
+def retry_words(retry: Retry, retries: int) -> Sentence:
     """`try 2 of 3 of collect, after: no route to host`; a run that was cleared may have more tries."""
-    of_how_many = f" of {retries + 1}" if retry.number <= retries + 1 else ""
-    return f"try {retry.number}{of_how_many} of {retry.step}, after: {retry.error}"
+    known = {"number": retry.number, "step": retry.step, "error": retry.error}
+    if retry.number <= retries + 1:
+        return Sentence("try %(number)s of %(most)s of %(step)s, after: %(error)s", most=retries + 1, **known)
+    return Sentence("try %(number)s of %(step)s, after: %(error)s", **known)
 
 
 def _period(dag: DagSeen) -> timedelta | None:
@@ -132,12 +136,17 @@ def _running(
 ) -> ModelState:
     took = now - started
     if allowed is not None and took > allowed:
-        return ModelState(
-            "overrun", f"running for {format_period(took)}, longer than its limit of {format_period(allowed)}"
+        why = Sentence(
+            "running for %(time)s, longer than its limit of %(limit)s",
+            time=format_period(took),
+            limit=format_period(allowed),
         )
+        return ModelState("overrun", why)
+    why = Sentence("running for %(time)s", time=format_period(took))
     late = started - due if due else timedelta(0)
-    began_late = f"; it started {format_period(late)} late" if late > late_after else ""
-    return ModelState("running", f"running for {format_period(took)}{began_late}")
+    if late > late_after:
+        why = Sentence("%(running)s; it started %(time)s late", running=why, time=format_period(late))
+    return ModelState("running", why)
 
 
 def _overdue(
@@ -147,20 +156,29 @@ def _overdue(
     due = dag.last_run_after if is_queued else dag.next_run_after
     if due is None or now < due:
         return None
-    since, began = due, "due"
-    if dag.resumed_at is not None and dag.resumed_at > due:
-        since, began = dag.resumed_at, "resumed"
-    if not is_queued and (missed := _missed_before(dag, now, period, late_after)):
-        return missed
+    since = max(due, dag.resumed_at or due)
+    if not is_queued and (missed_before := _missed_before(dag, now, period, late_after)):
+        return missed_before
     waited = now - since
     if waited <= late_after:
         return None
-    waits = "queued, but not started" if is_queued else "nothing has started"
-    if period is not None and waited >= period and not is_queued:
-        count = waited // period
-        times = "one dispatch" if count == 1 else f"{count} dispatches"
-        return ModelState("missed", f"{times} missed: {began} {format_period(waited)} ago, {waits}")
-    return ModelState("late", f"{began} {format_period(waited)} ago, {waits}")
+    time = format_period(waited)
+    began = (
+        Sentence("due %(time)s ago", time=time)
+        if since == due
+        else Sentence("resumed %(time)s ago", time=time)
+    )
+    waits = Sentence("queued, but not started") if is_queued else Sentence("nothing has started")
+    why = Sentence("%(began)s, %(waits)s", began=began, waits=waits)
+    if period is None or waited < period or is_queued:
+        return ModelState("late", why)
+    count = waited // period
+    missed = (
+        Sentence("one dispatch missed: %(why)s", why=why)
+        if count == 1
+        else Sentence("%(count)s dispatches missed: %(why)s", count=count, why=why)
+    )
+    return ModelState("missed", missed)
 
 
 def _missed_before(
@@ -174,12 +192,16 @@ def _missed_before(
     last, start = dag.last_run_after, dag.next_data_interval_start
     if period is None or last is None or start is None:
         return None
-    since, began = last, "the last run was due"
-    if dag.resumed_at is not None and dag.resumed_at > last:
-        since, began = dag.resumed_at, "resumed"
+    since = max(last, dag.resumed_at or last)
     if since >= start or now - since <= period + late_after:
         return None
-    return ModelState("missed", f"{began} {format_period(now - since)} ago, nothing has started since")
+    time = format_period(now - since)
+    why = (
+        Sentence("resumed %(time)s ago, nothing has started since", time=time)
+        if since > last
+        else Sentence("the last run was due %(time)s ago, nothing has started since", time=time)
+    )
+    return ModelState("missed", why)
 
 
 def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
@@ -188,11 +210,13 @@ def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
     # A run may fail before its first step could record anything, and a terminal's dispatch has no run.
     is_run_newer = dag.last_run_end is not None and (last is None or dag.last_run_end >= last.updated_at)
     if dag.last_run_state == "failed" and is_run_newer:
-        return ModelState("failed", (last and last.state == "failed" and last.error) or "its last run failed")
+        error = last.error if last and last.state == "failed" else None
+        return ModelState("failed", error or Sentence("its last run failed"))
     if last is not None and last.state == "failed":
-        return ModelState("failed", last.error or "its last dispatch failed")
+        return ModelState("failed", last.error or Sentence("its last dispatch failed"))
     if last is None and dag.last_run_state is None:
-        return ModelState("waiting", "not dispatched yet")
+        return ModelState("waiting", Sentence("not dispatched yet"))
     if last is None:
-        return ModelState("waiting", "its last run succeeded, but the event store has no dispatch of it")
-    return ModelState("ok", "its last dispatch succeeded")
+        why = Sentence("its last run succeeded, but the event store has no dispatch of it")
+        return ModelState("waiting", why)
+    return ModelState("ok", Sentence("its last dispatch succeeded"))

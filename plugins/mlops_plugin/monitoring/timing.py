@@ -27,7 +27,7 @@ def timings(config: Config, dags: Mapping[str, DagSeen], now: datetime) -> list[
         state = model_state(
             dag, None, now, late_after=config.monitor.late_after, limit=config.models[name].dispatch_timeout
         )
-        word, why = (state.word, state.why) if state.word in _OFF_TIME else (ON_TIME, None)
+        word, why = (state.word, str(state.why)) if state.word in _OFF_TIME else (ON_TIME, None)
         thresholds = _NOT_FOR_A_MOMENT.get(word, Thresholds())
         seen.append(Sighting(timing_target(name), now, word, why, ON_TIME, thresholds))
     return seen

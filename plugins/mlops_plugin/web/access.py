@@ -20,6 +20,7 @@ from fastapi import Depends, HTTPException, Request
 from mlops_plugin.connections import airflow_base_url
 from mlops_plugin.orchestration.dag_states import team_of
 from mlops_plugin.orchestration.permissions import Resource
+from mlops_plugin.web.languages.translation import gettext as _
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NO_MODEL = "~"  # no DAG can have this id
@@ -77,7 +78,7 @@ async def signed_in(user: GetUserDep, request: Request) -> None:
     request.state.rights = Rights(user)
     if request.method in _UNSAFE and not _is_same_origin(request):
         raise HTTPException(
-            403, "this request came from another site; open the page in Airflow and try again"
+            403, _("this request came from another site; open the page in Airflow and try again")
         )
 
 
@@ -101,7 +102,7 @@ def reads(resource: Resource) -> Any:
 
     # In a thread: some auth managers ask a server.
     def check(user: GetUserDep) -> None:
-        _require(may_see(user, resource), f"read {resource}")
+        _require(may_see(user, resource), _("your role may not read %(resource)s", resource=resource))
 
     return Depends(check)
 
@@ -110,14 +111,14 @@ def creates(resource: Resource) -> Any:
     """Dependency of a route that makes something in `resource`."""
 
     def check(user: GetUserDep) -> None:
-        _require(may_use(user, resource), f"use {resource}")
+        _require(may_use(user, resource), _("your role may not use %(resource)s", resource=resource))
 
     return Depends(check)
 
 
 def require_trigger(rights: Rights, model: str) -> None:
     """Raise 403 unless the user may trigger the model's DAG, which running it is."""
-    _require(rights.may_trigger(model), f"trigger the DAG '{model}'")
+    _require(rights.may_trigger(model), _("your role may not trigger the DAG '%(dag)s'", dag=model))
 
 
 def may_use(user: Any, resource: Resource) -> bool:
@@ -135,11 +136,10 @@ def _may_view(user: Any, method: Literal["GET", "POST"], resource: Resource) -> 
     return bool(manager.is_authorized_custom_view(method=method, resource_name=resource, user=user))
 
 
-def _require(is_allowed: bool, what: str) -> None:
+def _require(is_allowed: bool, refusal: str) -> None:
     if not is_allowed:
-        raise HTTPException(
-            403, f"your role may not {what}; an administrator can grant it in Security > List Roles"
-        )
+        way = _("an administrator can grant it in Security > List Roles")
+        raise HTTPException(403, f"{refusal}; {way}")
 
 
 def _is_same_origin(request: Request) -> bool:

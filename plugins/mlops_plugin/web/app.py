@@ -15,6 +15,9 @@ from mlops_plugin.errors import BrokenModel, ConfigError, MlopsError, UnknownMod
 from mlops_plugin.masking import masked
 from mlops_plugin.web.access import Rights, signed_in
 from mlops_plugin.web.error_status import headers_of, refusals, status_of
+from mlops_plugin.web.languages.negotiation import language_of
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import ngettext, speaking
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.well_formed import BodyLimit, printable, well_formed
@@ -47,6 +50,7 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.site = site
     app.state.pages = Pages()
     app.add_middleware(BodyLimit)
+    app.add_middleware(_Language)
     app.add_middleware(_Headers)
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _bad_request)  # type: ignore[arg-type]
@@ -69,7 +73,7 @@ def _static(request: Request, name: str) -> Response:
     pages: Pages = request.app.state.pages
     file = pages.assets.get(name)
     if file is None:
-        raise HTTPException(404, f"there is no asset '{name}'")
+        raise HTTPException(404, _("there is no asset '%(name)s'", name=name))
     return FileResponse(file, headers={"Cache-Control": f"private, max-age={_YEAR_S}"})
 
 
@@ -79,8 +83,11 @@ def _http_error(request: Request, error: HTTPException) -> Response:
 
 def _bad_request(request: Request, error: RequestValidationError) -> Response:
     faults = [f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}" for found in error.errors()]
-    more = f"; and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
-    return _answer(request, 422, "; ".join(fault[:500] for fault in faults[:_SHOWN_FAULTS]) + more)
+    shown = [fault[:500] for fault in faults[:_SHOWN_FAULTS]]
+    if len(faults) > _SHOWN_FAULTS:
+        more = len(faults) - _SHOWN_FAULTS
+        shown.append(ngettext("and %(number)s more", "and %(number)s more", more))
+    return _answer(request, 422, "; ".join(shown))
 
 
 def _our_error(request: Request, error: MlopsError) -> Response:
@@ -95,12 +102,13 @@ def _text_for(request: Request, error: MlopsError) -> str:
     is_of_one_model = isinstance(error, BrokenModel | UnknownModel)
     rights: Rights = request.state.rights
     if isinstance(error, ConfigError) and not is_of_one_model and not rights.may_read_all():
-        return "the configuration is invalid; an administrator can read why in Airflow's import errors"
+        return _("the configuration is invalid; an administrator can read why in Airflow's import errors")
     return str(error)
 
 
 def _unexpected_error(request: Request, _error: Exception) -> Response:
-    answer = _answer(request, 500, "the server failed; see the log of the API server")
+    with speaking(language_of(request)):  # outside of the middlewares
+        answer = _answer(request, 500, _("the server failed; see the log of the API server"))
     answer.headers.update(_HEADERS)  # this answer bypasses the middleware that adds them
     return answer
 
@@ -122,10 +130,24 @@ def _answer(request: Request, status: int, text: str) -> Response:
 
 def _view_above(request: Request, status: int) -> str | None:
     """The view that the breadcrumb leads to; None on the view itself, or if the user may not see it."""
-    view, _, page = (
+    view, _slash, page = (
         request.scope["path"].removeprefix(request.scope.get("root_path", "")).strip("/").partition("/")
     )
     return view if view in VIEWS and page and status != 403 else None
+
+
+class _Language:
+    """Says everything in the language of the request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with speaking(language_of(Request(scope))):
+            await self._app(scope, receive, send)
 
 
 class _Headers:

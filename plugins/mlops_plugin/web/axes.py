@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from mlops_plugin.web.languages.written_values import format_day, format_month
+
 _MOST = 4  # steps of an axis of values
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 # Steps on a clock, in seconds: below a second and beyond a week they are 1, 2 or 5 times a power of ten.
@@ -57,14 +59,14 @@ def tick_words(ticks: Sequence[datetime]) -> list[str]:
     gaps = [(after - before).total_seconds() for before, after in pairwise(ticks)]
     step = min(gaps, default=0.0)
     if step >= 28 * _DAY:
-        return [f"{tick:%b %Y}" for tick in ticks]
+        return [format_month(tick) for tick in ticks]
     if step >= _DAY:
-        return [f"{tick:%b} {tick.day}" for tick in ticks]
+        return [format_day(tick) for tick in ticks]
     clock = "%H:%M:%S" if any(tick.second for tick in ticks) else "%H:%M"
     words, day = [], None
     for tick in ticks:
         is_new_day, day = tick.date() != day, tick.date()
-        words.append(f"{tick:%b} {tick.day}, {tick:{clock}}" if is_new_day else f"{tick:{clock}}")
+        words.append(f"{format_day(tick)}, {tick:{clock}}" if is_new_day else f"{tick:{clock}}")
     return words
 
 

@@ -13,9 +13,12 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from mlops_plugin.formatting import format_duration, format_number, format_share
+from mlops_plugin.formatting import MISSING
 from mlops_plugin.web import svg
 from mlops_plugin.web.axes import duration_ticks, number_ticks, tick_words, time_ticks
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import ngettext, word_of
+from mlops_plugin.web.languages.written_values import format_duration, format_number, format_share
 
 WIDTH, HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 10, 26
@@ -97,26 +100,38 @@ def line_chart(key: str, title: str, points: Sequence[Point], scale: Scale = NUM
         x, y = frame.x(point.at), frame.y(point.value)
         path += f"{'L' if is_down else 'M'}{x:.1f} {y:.1f}"
         is_down = True
-        tip = f"{_moment(point.at)}: {show(point.value)}, {point.state}"
+        tip = f"{_moment(point.at)}: {show(point.value)}, {word_of(point.state)}"
         dot = svg.dot("dot-failed" if point.state == "failed" else "dot", x, y, tip=tip)
         marks.append(svg.link(point.link, tip, dot))
-    description = f"{len(values)} values"
-    if values:
-        description += f" from {show(min(values))} to {show(max(values))}; the newest is {show(values[-1])}"
+    description = _described(values, show)
     body = [*frame.axes(), svg.element("path", class_="line", d=path), *marks]
     rows = [
-        (point.at.isoformat(), "" if point.value is None else show(point.value), point.state)
+        (point.at.isoformat(), "" if point.value is None else show(point.value), word_of(point.state))
         for point in points
     ]
     links = [point.link for point in points]
     picture = _picture(key, title, description, body, has_links=any(links))
-    return Chart(title, picture, Table(("When", title, "State"), rows, links=links))
+    return Chart(title, picture, Table((_("When"), title, _("State")), rows, links=links))
+
+
+def _described(values: Sequence[float], show: Callable[[float], str]) -> str:
+    count = ngettext("%(number)s value", "%(number)s values", len(values))
+    if not values:
+        return count
+    return _(
+        "%(values)s from %(least)s to %(greatest)s; the newest is %(newest)s",
+        values=count,
+        least=show(min(values)),
+        greatest=show(max(values)),
+        newest=show(values[-1]),
+    )
 
 
 def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
     """How each dispatch's whole is shared among classes, as stacked bars over time."""
     names = _by_weight([point.shares for point in points])
-    shown = names if len(names) <= SERIES_COLOURS else [*names[: SERIES_COLOURS - 1], "others"]
+    others = _("others")
+    shown = names if len(names) <= SERIES_COLOURS else [*names[: SERIES_COLOURS - 1], others]
     frame = _Frame.around([point.at for point in points], [0.0, 1.0], _SHARES, margin=_BAR / 2)
     width = frame.bar_width([point.at for point in points])
     bars: list[Markup] = []
@@ -124,17 +139,19 @@ def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
     for point in points:
         known = {name: point.shares.get(name, 0.0) for name in shown}
         if len(names) > len(shown):
-            known["others"] = max(0.0, sum(point.shares.values()) - sum(known.values()))
+            known[others] = max(0.0, sum(point.shares.values()) - sum(known.values()))
         bars += _stack(frame, point, known, width)
         table.append((point.at.isoformat(), *(format_share(known[name]) for name in shown)))
-    description = f"Shares of {len(names)} classes in {len(points)} dispatches"
-    if points:
-        description += ": the newest has " + ", ".join(
-            f"{name} {share:.0%}" for name, share in points[-1].shares.items()
-        )
+    newest = points[-1].shares.items() if points else ()
+    description = _(
+        "Shares of %(classes)s classes in %(dispatches)s dispatches: the newest has %(newest)s",
+        classes=len(names),
+        dispatches=len(points),
+        newest=", ".join(f"{name} {share:.0%}" for name, share in newest) or MISSING,
+    )
     links = [point.link for point in points]
     picture = _picture(key, title, description, [*frame.axes(), *bars], has_links=any(links))
-    return Chart(title, picture, Table(("When", *shown), table, links=links), _legend(shown))
+    return Chart(title, picture, Table((_("When"), *shown), table, links=links), _legend(shown))
 
 
 def _stack(frame: _Frame, point: Shares, known: Mapping[str, float], width: float) -> Iterator[Markup]:
@@ -152,7 +169,7 @@ def comparison_chart(
     key: str, title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]
 ) -> Chart:
     """Shares (0 to 1) of the same `labels` in each series, side by side: one group of columns per label."""
-    frame = _Frame.around([], [0.0, *(value for _, values in series for value in values)], _SHARES)
+    frame = _Frame.around([], [0.0, *(value for _name, values in series for value in values)], _SHARES)
     step = (WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
     width = step * 0.86 / max(len(series), 1)
     bars = []
@@ -161,13 +178,18 @@ def comparison_chart(
             x, y = _LEFT + place * step + step * 0.07 + number * width, frame.y(values[place])
             tip = f"{label}, {name}: {format_share(values[place])}"
             bars.append(svg.rectangle(f"series-{number}", x, y, width, HEIGHT - _BOTTOM - y, tip=tip))
-    description = f"Shares of {len(labels)} values for " + " and ".join(name for name, _ in series)
+    description = _(
+        "Shares of %(number)s values for %(series)s",
+        number=len(labels),
+        series=", ".join(name for name, _values in series),
+    )
     body = [*frame.axes(has_times=False), *bars, *_names(labels, step)]
     rows = [
-        (label, *(format_share(values[place]) for _, values in series)) for place, label in enumerate(labels)
+        (label, *(format_share(values[place]) for _name, values in series))
+        for place, label in enumerate(labels)
     ]
-    names = tuple(name for name, _ in series)
-    table = Table(("Prediction", *names), rows, has_times=False)
+    names = tuple(name for name, _values in series)
+    table = Table((_("Prediction"), *names), rows, has_times=False)
     return Chart(title, _picture(key, title, description, body), table, _legend(names))
 
 

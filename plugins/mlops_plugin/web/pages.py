@@ -18,6 +18,9 @@ from markupsafe import Markup, escape
 from mlops_plugin import formatting
 from mlops_plugin.connections import airflow_base_url
 from mlops_plugin.web.badges import badge_of
+from mlops_plugin.web.languages import translation, written_values
+from mlops_plugin.web.languages.catalogues import LANGUAGES, script_words
+from mlops_plugin.web.languages.negotiation import COOKIE
 from mlops_plugin.web.well_formed import printable
 
 # Each has a folder here, with its templates and assets; a name starts with its view: `monitor/page.html`.
@@ -35,18 +38,29 @@ class Pages:
             loader=ChoiceLoader([FileSystemLoader(_HERE / "templates"), PrefixLoader(by_view)]),
             autoescape=True,
             undefined=StrictUndefined,
+            extensions=["jinja2.ext.i18n"],
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        environment.policies["ext.i18n.trimmed"] = True
+        environment.install_gettext_callables(  # type: ignore[attr-defined]  # of the extension
+            translation.raw_gettext,
+            translation.raw_ngettext,
+            newstyle=True,
+            pgettext=translation.raw_pgettext,
+        )
         environment.filters |= {
             "badge": badge_of,
-            "thousands": formatting.format_count,
-            "duration": formatting.format_duration,
-            "latency": formatting.format_latency,
+            "word": translation.word_of,
+            "thousands": written_values.format_count,
+            "duration": written_values.format_duration,
+            "latency": written_values.format_latency,
             "minute": partial(_time, form=formatting.format_minute, is_to_the_minute=True),
             "moment": partial(_time, form=formatting.format_moment),
             "ago": _ago,
-            "number": formatting.format_number,
+            "number": written_values.format_number,
+            "value": written_values.format_value,
+            "cell": written_values.format_cell,
         }
         return environment
 
@@ -71,7 +85,13 @@ class Pages:
         def asset(name: str) -> str:
             return f"{url(request, 'static/' + name)}?{self.version}"
 
+        code = translation.current_code()
         html = self.environment.get_template(template).render(
+            language=code,
+            languages=LANGUAGES,
+            language_cookie=COOKIE,
+            script_words=script_words(code),
+            may_reload=request.scope.get("method", "GET") == "GET",
             url=lambda path: url(request, path),
             airflow_url=lambda path: airflow_url(request, path),
             asset=asset,
@@ -96,7 +116,7 @@ def _ago(at: datetime | None, now: datetime) -> Markup:
         at.isoformat(),
         formatting.format_moment(at),
         round((now - at).total_seconds()),
-        formatting.format_distance(at - now),
+        written_values.format_distance(at - now),
     )
 
 

@@ -18,6 +18,7 @@ from mlops_plugin.errors import BrokenModel, Problem, UnknownModel
 from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.web.access import Rights, RightsDep, require_trigger
+from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.shared_site import Site, SiteDep
 
 HIDDEN_FAULT = "this entry conflicts with a model that you may not see; ask an administrator"
@@ -72,7 +73,10 @@ class Visible:
         if dispatch is None or not self.rights.may_read(dispatch.model):
             raise HTTPException(
                 404,
-                f"there is no dispatch '{dispatch_id}': it was deleted, or you may not read its model's DAG",
+                _(
+                    "there is no dispatch '%(id)s': it was deleted, or you may not read its model's DAG",
+                    id=dispatch_id,
+                ),
             )
         return dispatch
 

@@ -14,6 +14,9 @@ from fastapi import HTTPException, Request
 from pydantic import AfterValidator, BeforeValidator, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.written_values import format_count
+
 MAX_BODY_BYTES = 8 << 20
 MAX_SEARCH_CHARS = 1000
 MAX_KEY_CHARS = 10_000
@@ -76,7 +79,7 @@ def check_fields(fields: Iterable[tuple[str, str]]) -> None:
 async def well_formed(request: Request) -> None:
     """Dependency of the whole app: no text in the address that a database would refuse."""
     if "\0" in request.scope["path"]:
-        raise HTTPException(404, "there is no page at this address")
+        raise HTTPException(404, _("there is no page at this address"))
     check_fields(request.query_params.multi_items())
 
 
@@ -94,7 +97,10 @@ class BodyLimit:
             message = await receive()
             size += len(message.get("body", b""))
             if size > MAX_BODY_BYTES:
-                raise HTTPException(413, f"the request is too large; send at most {MAX_BODY_BYTES:,} bytes")
+                most = format_count(MAX_BODY_BYTES)
+                raise HTTPException(
+                    413, _("the request is too large; send at most %(bytes)s bytes", bytes=most)
+                )
             return message
 
         await self._app(scope, receive_bounded if scope["type"] == "http" else receive, send)

@@ -11,6 +11,7 @@ from mlops_plugin.events.marks import Watermark, set_mark
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.cursor_values import kind_of, parse_input, serialize
 from mlops_plugin.pipeline.reading.increment import check_column, cursor_path
+from mlops_plugin.sentences import Sentence
 
 
 def cursor_of(model: ModelConfig) -> CursorConfig:
@@ -54,19 +55,28 @@ def set_by_hand(
         )
 
 
-def mark_words(model: ModelConfig, mark: Watermark | None) -> str:
+def mark_words(model: ModelConfig, mark: Watermark | None) -> Sentence:
     """A mark in a sentence, for people; `mark` is None before the first one."""
     cursor = cursor_of(model)
-    start = "the first row" if cursor.initial is None else str(cursor.initial)
+    start = Sentence("the first row") if cursor.initial is None else str(cursor.initial)
+    known: dict[str, object] = {"column": cursor.column, "start": start}
     if mark is None:
-        return f"{cursor.column}: no watermark yet; the first dispatch starts at {start}"
-    who = f"set by {mark.set_by}" if mark.dispatch_id is None else f"by dispatch {mark.dispatch_id}"
-    since = f"since {mark.at:%Y-%m-%d %H:%M:%S} UTC, {who}"
+        return Sentence("%(column)s: no watermark yet; the first dispatch starts at %(start)s", **known)
     if mark.cursor_column != cursor.column:
-        return (
-            f"{cursor.column}: no watermark yet, the last one is of column {mark.cursor_column}; the next "
-            f"dispatch starts at {start}"
+        return Sentence(
+            "%(column)s: no watermark yet, the last one is of column %(other)s; the next dispatch starts at "
+            "%(start)s",
+            other=mark.cursor_column,
+            **known,
         )
+    who = (
+        Sentence("set by %(user)s", user=mark.set_by)
+        if mark.dispatch_id is None
+        else Sentence("by dispatch %(id)s", id=mark.dispatch_id)
+    )
+    known |= {"column": mark.cursor_column, "at": f"{mark.at:%Y-%m-%d %H:%M:%S} UTC", "who": who}
     if mark.value is None:
-        return f"{mark.cursor_column}: the next dispatch starts again at {start}, {since}"
-    return f"{mark.cursor_column}: read up to {mark.value}, {since}"
+        return Sentence(
+            "%(column)s: the next dispatch starts again at %(start)s, since %(at)s, %(who)s", **known
+        )
+    return Sentence("%(column)s: read up to %(value)s, since %(at)s, %(who)s", value=mark.value, **known)

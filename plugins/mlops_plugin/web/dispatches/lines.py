@@ -8,11 +8,11 @@ from datetime import datetime
 from urllib.parse import quote
 
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
-from mlops_plugin.events.records import State
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tries import idle_seconds, read_moments
-from mlops_plugin.formatting import format_count, format_duration
 from mlops_plugin.web.badges import badge_of
+from mlops_plugin.web.languages.translation import ngettext
+from mlops_plugin.web.languages.written_values import format_count, format_duration
 
 COUNT_LIMIT = 10_000  # counting stops here
 
@@ -103,15 +103,14 @@ def airflow_log_path(run: str | None, task: str, partition: int | None, number: 
 
 def count_words(count: Callable[[DispatchFilter], int], wanted: DispatchFilter) -> str:
     """How many dispatches match, and without a filter by state how many of them are running or failed."""
-    words = _count_word(count(wanted), "dispatch", "dispatches")
+    all_of_them = count(wanted)
+    words = [ngettext("%(count)s dispatch", "%(count)s dispatches", all_of_them, count=_bounded(all_of_them))]
     if wanted.state is None:
-        states: tuple[State, ...] = ("running", "failed")
-        for state in states:
-            words += f", {_count_word(count(replace(wanted, state=state)), state, state)}"
-    return words
+        running, failed = count(replace(wanted, state="running")), count(replace(wanted, state="failed"))
+        words.append(ngettext("%(count)s running", "%(count)s running", running, count=_bounded(running)))
+        words.append(ngettext("%(count)s failed", "%(count)s failed", failed, count=_bounded(failed)))
+    return ", ".join(words)
 
 
-def _count_word(count: int, one: str, several: str) -> str:
-    if count > COUNT_LIMIT:
-        return f"{COUNT_LIMIT:,}+ {several}"
-    return f"{count:,} {one if count == 1 else several}"
+def _bounded(count: int) -> str:
+    return f"{format_count(COUNT_LIMIT)}+" if count > COUNT_LIMIT else format_count(count)

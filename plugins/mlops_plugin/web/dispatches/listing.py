@@ -23,6 +23,7 @@ from mlops_plugin.web.dispatches.filters import (
     write_cursor,
 )
 from mlops_plugin.web.dispatches.lines import TimedLine, measure_lines
+from mlops_plugin.web.languages.translation import gettext as _
 
 SORTED_AT_MOST = 1_000
 
@@ -110,16 +111,16 @@ def columns_of(asked: ListQuery) -> list[Column]:
 
     by_time = _from_the_start(asked, sort=None, descending=None)
     return [
-        column("State", "state"),
-        column("Model", "model"),
-        Column("When", by_time, None if asked.sort else "descending"),
-        column("Origin", "origin"),
-        column("Data interval", "interval"),
-        column("Collected", "collected", is_number=True),
-        column("Predicted", "predicted", is_number=True),
-        column("Rejected", "rejected", is_number=True),
-        column("Persisted", "persisted", is_number=True),
-        column("Duration", "duration", is_number=True),
+        column(_("State"), "state"),
+        column(_("Model"), "model"),
+        Column(_("When"), by_time, None if asked.sort else "descending"),
+        column(_("Origin"), "origin"),
+        column(_("Data interval"), "interval"),
+        column(_("Collected"), "collected", is_number=True),
+        column(_("Predicted"), "predicted", is_number=True),
+        column(_("Rejected"), "rejected", is_number=True),
+        column(_("Persisted"), "persisted", is_number=True),
+        column(_("Duration"), "duration", is_number=True),
         Column("Airflow"),
     ]
 

@@ -15,7 +15,6 @@ from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tries import idle_seconds
-from mlops_plugin.formatting import format_duration
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
 from mlops_plugin.pipeline.reading.mark_keeping import mark_words
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
@@ -42,6 +41,9 @@ from mlops_plugin.web.dispatches.story import (
     summarise_steps,
 )
 from mlops_plugin.web.dispatches.timeline import timeline
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import translate
+from mlops_plugin.web.languages.written_values import format_duration
 from mlops_plugin.web.pages import pages, url
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.visible import Visible, VisibleDep
@@ -94,19 +96,19 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
 def _charts(request: Request, store: EventStore, wanted: DispatchFilter, now: datetime) -> list[Chart]:
     """The model's newest dispatches over time; each point leads to its dispatch."""
     history = store.history(wanted, limit=HISTORY)
-    timed = measure_lines(store, [line for line, _ in history], now)
+    timed = measure_lines(store, [line for line, _reports in history], now)
     return history_charts(
-        [(each, merge_reports(reports)) for each, (_, reports) in zip(timed, history, strict=True)],
+        [(each, merge_reports(reports)) for each, (_line, reports) in zip(timed, history, strict=True)],
         lambda line: url(request, dispatch_path(line.dispatch_id)),
     )
 
 
 def _why_empty(asked: ListQuery, *, is_first: bool) -> str:
     if not is_first:
-        return "There are no older dispatches."
+        return _("There are no older dispatches.")
     if asked.is_narrowed:
-        return "No dispatch matches the filter."
-    return "There are no dispatches yet. Trigger a model's DAG in Airflow, or run a case in the Showroom."
+        return _("No dispatch matches the filter.")
+    return _("There are no dispatches yet. Trigger a model's DAG in Airflow, or run a case in the Showroom.")
 
 
 def _mark(seen: Visible, name: str | None) -> str | None:
@@ -114,7 +116,7 @@ def _mark(seen: Visible, name: str | None) -> str | None:
     model = seen.models.get(name or "")
     if model is None or model.source.cursor is None:
         return None
-    return mark_words(model, newest_mark(seen.site.event_store(), model.name))
+    return translate(mark_words(model, newest_mark(seen.site.event_store(), model.name)))
 
 
 def _reset(asked: ListQuery) -> str:

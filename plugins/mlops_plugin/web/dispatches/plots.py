@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from mlops_plugin.events.details.step_reports import ClassCounts, Counts, InferReport, NumberCounts
 from mlops_plugin.events.reading import DispatchLine
-from mlops_plugin.formatting import format_number
 from mlops_plugin.web.charts import (
     DURATIONS,
     Chart,
@@ -17,11 +16,11 @@ from mlops_plugin.web.charts import (
     share_chart,
 )
 from mlops_plugin.web.dispatches.lines import TimedLine
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.written_values import format_number
 
 Report = InferReport | None
 _BINS = 32  # columns of a histogram; more would be too thin for two series
-MISSING = "no value"
-OTHERS = "others"
 
 
 def history_charts(
@@ -33,14 +32,16 @@ def history_charts(
     """
     if len(history) < 2:
         return []
-    timed = [each for each, _ in history]
+    timed = [each for each, _report in history]
 
     def point(line: DispatchLine, value: float | None) -> Point:
         return Point(line.created_at, value, line.state, link_of(line))
 
     charts = [
-        line_chart("duration", "Duration", [point(each.line, each.seconds) for each in timed], DURATIONS),
-        line_chart("rows", "Rows predicted", [point(each.line, each.line.rows_predicted) for each in timed]),
+        line_chart("duration", _("Duration"), [point(each.line, each.seconds) for each in timed], DURATIONS),
+        line_chart(
+            "rows", _("Rows predicted"), [point(each.line, each.line.rows_predicted) for each in timed]
+        ),
     ]
     reports = [(each.line, distribution_of(report)) for each, report in history]
     shares = [
@@ -49,10 +50,10 @@ def history_charts(
         if isinstance(found, ClassCounts)
     ]
     if shares:
-        charts.append(share_chart("shares", "Share of each class", shares))
+        charts.append(share_chart("shares", _("Share of each class"), shares))
     means = [point(line, found.mean) for line, found in reports if isinstance(found, NumberCounts)]
     if means:
-        charts.append(line_chart("mean", "Mean prediction", means))
+        charts.append(line_chart("mean", _("Mean prediction"), means))
     return charts
 
 
@@ -61,18 +62,20 @@ def distribution_chart(this: Report, previous: Report) -> Chart | None:
     found, before = distribution_of(this), distribution_of(previous)
     if found is None or not _total(found):
         return None
-    wholes = [("this dispatch", found)]
+    wholes = [(_("this dispatch"), found)]
     if before is not None and before.kind == found.kind and _total(before):
-        wholes.append(("the one before", before))
+        wholes.append((_("the one before"), before))
     if isinstance(found, NumberCounts):
-        labels, counts = _aligned_bins([whole for _, whole in wholes if isinstance(whole, NumberCounts)])
+        labels, counts = _aligned_bins([whole for _name, whole in wholes if isinstance(whole, NumberCounts)])
     else:
-        labels, counts = _aligned_classes([whole for _, whole in wholes if isinstance(whole, ClassCounts)])
+        labels, counts = _aligned_classes(
+            [whole for _name, whole in wholes if isinstance(whole, ClassCounts)]
+        )
     series = [
         (name, [count / _total(whole) for count in column])
         for (name, whole), column in zip(wholes, counts, strict=True)
     ]
-    return comparison_chart("distribution", "Distribution of predictions", labels, series)
+    return comparison_chart("distribution", _("Distribution of predictions"), labels, series)
 
 
 def distribution_of(report: Report) -> Counts | None:
@@ -81,7 +84,7 @@ def distribution_of(report: Report) -> Counts | None:
 
 
 def _classes(distribution: ClassCounts) -> dict[str, int]:
-    rest = {OTHERS: distribution.others, MISSING: distribution.missing}
+    rest = {_("others"): distribution.others, _("no value"): distribution.missing}
     return dict(distribution.counts) | {name: count for name, count in rest.items() if count}
 
 
@@ -120,7 +123,8 @@ def _aligned_bins(wholes: Sequence[NumberCounts]) -> tuple[list[str], list[list[
 
 def _bin_words(number: int, exponent: int) -> str:
     """A bin by both of its ends: `0.25 to 0.5`."""
-    return f"{format_number(number * 2.0**exponent)} to {format_number((number + 1) * 2.0**exponent)}"
+    low, high = number * 2.0**exponent, (number + 1) * 2.0**exponent
+    return _("%(low)s to %(high)s", low=format_number(low), high=format_number(high))
 
 
 def _at(distribution: NumberCounts, exponent: int) -> dict[int, int]:

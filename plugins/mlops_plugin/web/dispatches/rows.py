@@ -12,6 +12,7 @@ from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.pipeline.writing.predictions import FirstRows, first_predictions, first_rejections
 from mlops_plugin.web.dispatches.api import PREDICTION_ROWS, PREDICTIONS_TIMEOUT_S
+from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.visible import Visible
 
@@ -33,31 +34,33 @@ class FirstRowsKind:
 def _no_predictions(dispatch: DispatchRecord, table: str | None) -> str:
     """Why there are no rows to show; `table` is None if it was not read."""
     if table is not None:
-        return f"{table} no longer has rows of this dispatch: later dispatches replaced them."
+        return _(
+            "%(table)s no longer has rows of this dispatch: later dispatches replaced them.", table=table
+        )
     if dispatch.origin == "showroom":
-        return "The Showroom shows predictions and does not store them."
+        return _("The Showroom shows predictions and does not store them.")
     if dispatch.dry_run:
-        return "A dry run stores no predictions."
+        return _("A dry run stores no predictions.")
     if dispatch.rows_persisted == 0 and dispatch.rows_superseded:
-        return "It wrote no predictions: for each of its rows, the table holds that of a newer dispatch."
+        return _("It wrote no predictions: for each of its rows, the table holds that of a newer dispatch.")
     if dispatch.rows_persisted == 0:
-        return "There were no rows to predict."
+        return _("There were no rows to predict.")
     return (
-        "It has not stored any predictions yet."
+        _("It has not stored any predictions yet.")
         if dispatch.state == "running"
-        else "It stored no predictions."
+        else _("It stored no predictions.")
     )
 
 
 def _no_rejections(dispatch: DispatchRecord, table: str | None) -> str:
     """Why there are no records to show; `table` is None if it was not read."""
     if table is not None and dispatch.state == "running":
-        return f"{table} has no records of this dispatch yet."
+        return _("%(table)s has no records of this dispatch yet.", table=table)
     if table is not None:
-        return f"{table} no longer has records of this dispatch."
+        return _("%(table)s no longer has records of this dispatch.", table=table)
     if dispatch.origin == "showroom":
-        return "The Showroom shows why rows are rejected; it does not store them."
-    return "A dry run stores no rejected rows." if dispatch.dry_run else "It rejected no rows."
+        return _("The Showroom shows why rows are rejected; it does not store them.")
+    return _("A dry run stores no rejected rows.") if dispatch.dry_run else _("It rejected no rows.")
 
 
 KINDS: Mapping[str, FirstRowsKind] = {

@@ -11,6 +11,7 @@ from mlops_plugin.events.details.step_reports import InferReport, LogReport
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
+from mlops_plugin.web.languages.translation import gettext as _
 
 # Outcomes of a try. A try whose process was killed could not record its end.
 RUNNING, SUCCEEDED, FAILED, LOST = "running", "succeeded", "failed", "no end recorded"
@@ -37,7 +38,9 @@ class Try:
 
     @property
     def what(self) -> str:
-        return self.step if self.partition is None else f"{self.step} of partition {self.partition}"
+        if self.partition is None:
+            return self.step
+        return _("%(step)s of partition %(number)s", step=self.step, number=self.partition)
 
     @property
     def work(self) -> tuple[Step, int | None]:

@@ -7,10 +7,12 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from mlops_plugin.formatting import format_duration
 from mlops_plugin.web import svg
 from mlops_plugin.web.axes import duration_ticks
 from mlops_plugin.web.dispatches.story import FAILED, RUNNING, SUCCEEDED, Try, steps_of
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import word_of
+from mlops_plugin.web.languages.written_values import format_duration
 
 _WIDTH, _LEFT, _ROW, _BAR = 640, 72, 30, 18
 _LOOKS = {SUCCEEDED: "bar-ok", FAILED: "bar-bad", RUNNING: "bar-info"}
@@ -37,7 +39,7 @@ def timeline(tries: Sequence[Try], now: datetime) -> Markup | None:
     parts += _time_axis(span, scale, height)
     description = "; ".join(map(_describe, last))
     return svg.picture(
-        parts, _WIDTH, height, key="timeline", title="Steps over time", description=description
+        parts, _WIDTH, height, key="timeline", title=_("Steps over time"), description=description
     )
 
 
@@ -53,8 +55,15 @@ def _time_axis(span: float, scale: float, height: int) -> Iterator[Markup]:
 
 
 def _describe(each: Try) -> str:
-    took = f" in {format_duration(each.seconds)}" if each.seconds is not None else ""
-    return f"{each.what}, try {each.number}: {each.outcome}{took}"
+    said = _(
+        "%(step)s, try %(number)s: %(outcome)s",
+        step=each.what,
+        number=each.number,
+        outcome=word_of(each.outcome),
+    )
+    if each.seconds is None:
+        return said
+    return _("%(said)s in %(time)s", said=said, time=format_duration(each.seconds))
 
 
 def _bar(each: Try, start: datetime, scale: float, now: datetime, y: int, lanes: int) -> Markup:
@@ -64,5 +73,11 @@ def _bar(each: Try, start: datetime, scale: float, now: datetime, y: int, lanes:
     top, height = float(y), float(_BAR)
     if each.partition is not None:
         top, height = y + _BAR * each.partition / lanes, _BAR / lanes
-    tip = f"{each.what}, try {each.number}: {each.outcome}, {format_duration(each.seconds)}"
+    tip = _(
+        "%(step)s, try %(number)s: %(outcome)s, %(time)s",
+        step=each.what,
+        number=each.number,
+        outcome=word_of(each.outcome),
+        time=format_duration(each.seconds),
+    )
     return svg.rectangle(_LOOKS.get(each.outcome, "bar-warn"), x, top, width, height, tip=tip)

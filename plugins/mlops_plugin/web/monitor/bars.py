@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from mlops_plugin.events.health.probes import Span, added_up
-from mlops_plugin.formatting import format_availability, format_latency
 from mlops_plugin.web import svg
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import ngettext
+from mlops_plugin.web.languages.written_values import format_availability, format_count, format_latency
 
 _STEP, _WIDTH, _HEIGHT = 6, 5, 32
 _LEAST = 2.0  # so that a small share is visible
@@ -20,7 +22,7 @@ def availability_bars(spans: Sequence[Span], label: str) -> Markup:
     return _strip(
         bars,
         len(spans),
-        f"Availability, {label}: {describe_availability(spans)}",
+        _("Availability, %(label)s: %(value)s", label=label, value=describe_availability(spans)),
     )
 
 
@@ -32,7 +34,9 @@ def latency_bars(spans: Sequence[Span], label: str) -> Markup:
         if span.seconds is not None and highest > 0:
             height = max(_LEAST, _HEIGHT * span.seconds / highest)
             bars.append(_bar(number * _STEP, _HEIGHT - height, height, "latency"))
-    return _strip(bars, len(spans), f"Latency, {label}: {describe_latency(spans)}")
+    return _strip(
+        bars, len(spans), _("Latency, %(label)s: %(value)s", label=label, value=describe_latency(spans))
+    )
 
 
 def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
@@ -48,9 +52,9 @@ def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
             continue
         failed = max(_LEAST, _HEIGHT * (1 - share)) if share < 1 else 0.0
         bars += [_bar(x, failed, _HEIGHT - failed, "up"), _bar(x, 0.0, failed, "down")]
-    words = "not probed"
+    words = _("not probed")
     if availability is not None:
-        words = f"{format_availability(availability)} of probes succeeded in 24 hours"
+        words = _("%(share)s of probes succeeded in 24 hours", share=format_availability(availability))
     return _strip(bars, len(day), words)
 
 
@@ -58,9 +62,13 @@ def describe_availability(spans: Sequence[Span]) -> str:
     """`99.3 % of 288 probes`"""
     whole = added_up(spans)
     if whole.availability is None:
-        return "not probed"
-    return (
-        f"{format_availability(whole.availability)} of {whole.count:,} probe{'s' if whole.count != 1 else ''}"
+        return _("not probed")
+    return ngettext(
+        "%(share)s of %(count)s probe",
+        "%(share)s of %(count)s probes",
+        whole.count,
+        share=format_availability(whole.availability),
+        count=format_count(whole.count),
     )
 
 
@@ -68,8 +76,12 @@ def describe_latency(spans: Sequence[Span]) -> str:
     """`1.5 ms on average, 20.1 ms at most`"""
     whole = added_up(spans)
     if whole.seconds is None:
-        return "not known"
-    return f"{format_latency(whole.seconds)} on average, {format_latency(whole.seconds_max)} at most"
+        return _("not known")
+    return _(
+        "%(mean)s on average, %(most)s at most",
+        mean=format_latency(whole.seconds),
+        most=format_latency(whole.seconds_max),
+    )
 
 
 def _availability_bar(x: int, span: Span) -> list[Markup]:

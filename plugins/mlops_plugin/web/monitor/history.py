@@ -12,12 +12,13 @@ from pydantic import BaseModel, Field
 
 from mlops_plugin.events.health.incidents import IncidentState
 from mlops_plugin.events.health.probes import ProbeHistory, ProbeState, Span, added_up, hour_of, spans
-from mlops_plugin.formatting import format_availability, format_latency, format_period
 from mlops_plugin.monitoring.recording import model_of, model_target
 from mlops_plugin.monitoring.targets import targets_of
 from mlops_plugin.monitoring.timing import timing_target
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.error_status import refusals
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.written_values import format_availability, format_latency, format_period
 from mlops_plugin.web.monitor.bars import (
     availability_bars,
     describe_availability,
@@ -108,7 +109,11 @@ def past(seen: VisibleDep, target: str) -> _Past:
     may_read = model is None or seen.rights.may_read(model)
     if not may_read or (name is None and not hours):
         raise HTTPException(
-            404, f"nothing is recorded about '{target[:100]}', or it is a model whose DAG you may not read"
+            404,
+            _(
+                "nothing is recorded about '%(target)s', or it is a model whose DAG you may not read",
+                target=target[:100],
+            ),
         )
     single = history.probes(target, since=now - timedelta(hours=24.5))
     return _Past(
@@ -191,7 +196,7 @@ def history(recorded: Recorded) -> History:
 def _names(seen: Visible) -> dict[str, str]:
     config = seen.site.loaded().config
     targets = targets_of(config.monitor, config.events, seen.site.deployment().airflow_home)
-    models = {model_target(name): f"Model {name}" for name in seen.names}
+    models = {model_target(name): _("Model %(name)s", name=name) for name in seen.names}
     return {target.id: target.name for target in targets} | models
 
 
@@ -212,9 +217,14 @@ def _start(window: Window, now: datetime) -> datetime:
 
 
 def _shown(window: Window, found: list[Span]) -> dict[str, object]:
-    label = f"last {window}"
+    titles: dict[Window, str] = {
+        "24 hours": _("Last 24 hours"),
+        "7 days": _("Last 7 days"),
+        "30 days": _("Last 30 days"),
+    }
+    label = titles[window][:1].lower() + titles[window][1:]
     return {
-        "title": window,
+        "title": titles[window],
         "start": found[0].start,
         "middle": found[len(found) // 2].start,
         "availability": describe_availability(found),

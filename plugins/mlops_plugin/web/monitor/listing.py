@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, BeforeValidator, Field
 
 from mlops_plugin.monitoring.model_state import ModelWord
+from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.monitor.bars import day_bars
 from mlops_plugin.web.monitor.records import ModelStatus, MonitorStatus, ProbeStatus
 
@@ -122,7 +123,7 @@ def arrange_models(models: Sequence[ModelStatus], asked: MonitorQuery) -> list[G
         for title in _titles(model, asked.group):
             titles.setdefault(title, []).append(model)
     return [
-        _group(title or f"no {asked.group}", titles[title]) for title in sorted(titles, key=_last_if_empty)
+        _group(title or _no_title(asked.group), titles[title]) for title in sorted(titles, key=_last_if_empty)
     ]
 
 
@@ -137,12 +138,12 @@ def columns_of(asked: MonitorQuery) -> list[Column]:
         return Column(key, words, asked.link(descending="true"), "ascending")
 
     return [
-        column("name", "Model"),
-        column("state", "State"),
-        column("last", "Last dispatch"),
-        column("next", "Next dispatch"),
-        Column("schedule", "Schedule"),
-        Column("active", "Active"),
+        column("name", _("Model")),
+        column("state", _("State")),
+        column("last", _("Last dispatch")),
+        column("next", _("Next dispatch")),
+        Column("schedule", _("Schedule")),
+        Column("active", _("Active")),
     ]
 
 
@@ -173,6 +174,10 @@ def _sort(models: list[ModelStatus], asked: MonitorQuery) -> list[ModelStatus]:
 def _titles(model: ModelStatus, group: Literal["tag", "owner"]) -> Sequence[str]:
     found = model.tags if group == "tag" else [model.owner or ""]
     return found or [""]
+
+
+def _no_title(group: Literal["tag", "owner"]) -> str:
+    return _("no tag") if group == "tag" else _("no owner")
 
 
 def _last_if_empty(title: str) -> tuple[bool, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 from mlops_plugin.config.schedules import AssetSchedule, CronSchedule, FixedSchedule
 from mlops_plugin.config.schema import ModelConfig
@@ -12,7 +11,6 @@ from mlops_plugin.events.health.probes import ProbeHistory, Span, added_up, hour
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.tries import read_moments, retry_of
-from mlops_plugin.formatting import format_distance, format_period
 from mlops_plugin.monitoring.board import Reading
 from mlops_plugin.monitoring.model_state import (
     QUEUED,
@@ -25,6 +23,10 @@ from mlops_plugin.monitoring.model_state import (
 from mlops_plugin.monitoring.targets import targets_of
 from mlops_plugin.monitoring.watch import Past
 from mlops_plugin.orchestration.dag_states import AirflowState
+from mlops_plugin.sentences import Sentence
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import translate, word_of
+from mlops_plugin.web.languages.written_values import describe_cron, format_distance, format_period
 from mlops_plugin.web.monitor.records import LastDispatch, ModelStatus, MonitorStatus, ProbeStatus, StepStatus
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.visible import Visible
@@ -106,8 +108,8 @@ def _models(
             ModelStatus(
                 name=name,
                 state=state.word,
-                why=state.why,
-                schedule=schedule_in_words(model) if model else "unknown",
+                why=translate(state.why),
+                schedule=schedule_in_words(model) if model else _("unknown"),
                 tags=list(model.tags) if model else [],
                 owner=model.owner if model else None,
                 is_paused=None if dag is None or dag.is_stale else dag.is_paused,
@@ -131,11 +133,12 @@ def _as_far_as_known(
 ) -> ModelState:
     """The state with what is being retried; unknown if it rests on an event store that was not read yet."""
     if not is_read and state.word in ("ok", "waiting") and state.why != QUEUED:
-        return ModelState("unknown", "the event store has not answered yet")
+        return ModelState("unknown", Sentence("the event store has not answered yet"))
     retry = known.retries.get(dispatch.dispatch_id) if dispatch and dispatch.state == "running" else None
     if retry is None or model is None or state.word not in ("running", "overrun"):
         return state
-    return ModelState(state.word, f"{state.why}; {retry_words(retry, model.retries)}")
+    why = Sentence("%(why)s; %(retry)s", why=state.why, retry=retry_words(retry, model.retries))
+    return ModelState(state.word, why)
 
 
 def _last(dispatch: DispatchRecord | None) -> LastDispatch | None:
@@ -179,19 +182,11 @@ def schedule_in_words(model: ModelConfig) -> str:
     """The schedule of a model for people."""
     match model.schedule:
         case None:
-            return "manual only"
+            return _("manual only")
         case AssetSchedule(names):
-            return f"after {' and '.join(names)}"
+            return _("after %(assets)s", assets=_(" and ").join(names))
         case FixedSchedule(length=length):
-            return f"every {format_period(length)}"
+            return _("every %(time)s", time=format_period(length))
         case CronSchedule(expression) if not expression.startswith("@"):
-            return f"{_cron_in_words(expression)} ({model.timezone})"
-    return str(model.schedule).removeprefix("@")
-
-
-@lru_cache(maxsize=1000)
-def _cron_in_words(schedule: str) -> str:
-    from cron_descriptor import get_description  # type: ignore[import-untyped]  # comes with Airflow
-
-    text = str(get_description(schedule))
-    return f"{text[:1].lower()}{text[1:]}"
+            return f"{describe_cron(expression)} ({model.timezone})"
+    return word_of(str(model.schedule).removeprefix("@"))

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.formatting import format_value
 from mlops_plugin.serving.cases import CasePage, CaseView
+from mlops_plugin.web.languages.written_values import format_value
 from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.request_fields import place_text
 from mlops_plugin.web.showroom.results import key_json

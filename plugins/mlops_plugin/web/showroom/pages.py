@@ -19,7 +19,7 @@ from mlops_plugin.web.pages import pages
 from mlops_plugin.web.shared_site import Site, SiteDep
 from mlops_plugin.web.showroom.cases import present_cases
 from mlops_plugin.web.showroom.request_fields import Model, place_of
-from mlops_plugin.web.showroom.steps import STEP_WORDS
+from mlops_plugin.web.showroom.steps import step_words
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search
 
@@ -107,7 +107,7 @@ def cases_page(
         table=table,
         problem=problem,
         loading=pool.loading(model),
-        steps=list(STEP_WORDS.items()),
+        steps=list(step_words().items()),
         may_run=may_use(seen.rights.user, "Showroom") and seen.rights.may_trigger(model.name),
     )
     page.headers.update(headers)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from mlops_plugin.formatting import format_value
 from mlops_plugin.serving.explanation import explain, references_of
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.written_values import format_value
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep, key_of, shown_key
 from mlops_plugin.web.showroom.results import reasons
-from mlops_plugin.web.showroom.steps import STEP_WORDS
+from mlops_plugin.web.showroom.steps import step_words
 from mlops_plugin.web.showroom.what_if_fields import field_of
 from mlops_plugin.web.well_formed import KeyText
 
@@ -44,7 +45,7 @@ def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: Key
         fields=fields,
         references=references,
         picture=picture,
-        steps=list(STEP_WORDS.items()),
+        steps=list(step_words().items()),
     )
 
 
@@ -62,9 +63,15 @@ def why_page(
         model=model,
         title=model.showroom.title or model.name,
         key_text=shown_key(key),
-        outcome=found.outcome.replace("probability_", "probability of ", 1),
+        outcome=_outcome_words(found.outcome),
         value=format_value(found.value),
         reasons=reasons(found),
         references=shown.references,
         dispatch_id=shown.dispatch_id,
     )
+
+
+def _outcome_words(outcome: str) -> str:
+    """The output that was watched: `probability of 7`; `score` and `prediction` are names of columns."""
+    label = outcome.removeprefix("probability_")
+    return outcome if label == outcome else _("probability of %(label)s", label=label)

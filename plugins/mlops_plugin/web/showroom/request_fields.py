@@ -13,6 +13,8 @@ from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.written_values import format_count
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import check_fields, parse_key
@@ -48,7 +50,9 @@ async def submitted(request: Request) -> Form:
     """The fields of a form, in order."""
     body = await request.body()
     if len(body) > _MAX_FORM_BYTES:
-        raise HTTPException(413, f"the form is too large; send at most {_MAX_FORM_BYTES:,} bytes")
+        raise HTTPException(
+            413, _("the form is too large; send at most %(bytes)s bytes", bytes=format_count(_MAX_FORM_BYTES))
+        )
     form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
     check_fields(form)
     return form
@@ -58,7 +62,7 @@ def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
     """The chosen cases, and the values that differ from what they were (`was.NAME` and `set.NAME`)."""
     keys = [key_of(value) for name, value in form if name == "key"]
     if not keys:
-        raise HTTPException(422, "no case is chosen; choose at least one")
+        raise HTTPException(422, _("no case is chosen; choose at least one"))
     was = {name.removeprefix("was."): value for name, value in form if name.startswith("was.")}
     changes = {
         name.removeprefix("set."): value or None
@@ -75,7 +79,9 @@ def key_of(text: str) -> tuple[Any, ...]:
     """The key that a form or link carries as a JSON array."""
     values = parse_key(text)
     if values is None:
-        raise HTTPException(422, f"'{text[:100]}' is not a key; a key is a JSON array of its columns' values")
+        raise HTTPException(
+            422, _("'%(key)s' is not a key; a key is a JSON array of its columns' values", key=text[:100])
+        )
     return values
 
 
@@ -87,7 +93,11 @@ def place_of(after: str, before: str) -> Place | None:
     is_null, *key = key_of(text) or (None,)
     if not isinstance(is_null, bool):
         raise HTTPException(
-            422, f"'{text[:100]}' is not a position in the list of cases; start with the first page"
+            422,
+            _(
+                "'%(place)s' is not a position in the list of cases; start with the first page",
+                place=text[:100],
+            ),
         )
     return Place(tuple(key), is_null, is_backwards=not after)
 

@@ -14,15 +14,17 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.formatting import format_share, format_value
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.explanation import Explanation
 from mlops_plugin.serving.run import Rejection, Shown
 from mlops_plugin.web import svg
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import word_of
+from mlops_plugin.web.languages.written_values import format_share, format_value
 from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.verdict import agrees
 
-REJECTED = "rejected"  # instead of a prediction
+REJECTED = "rejected"  # instead of a prediction; in a CSV file always so
 # A spreadsheet runs text that starts with these.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -79,9 +81,16 @@ def outcomes(
             outcome = _changed_outcome(model, features, (rows[n], answers[n]), (rows[last], answers[last]))
         else:
             outcome = _outcome(model, features, rows[n], answers[n], None)
-        why = tuple(_rejection_text(one) for one in shown.rejections if one.row == last)
+        why = tuple(_rejection_words(one) for one in shown.rejections if one.row == last)
         found.append(replace(outcome, rejections=why))
     return found
+
+
+def _rejection_words(one: Rejection) -> str:
+    """As a person reads it; the reason itself is the contract's or the model's."""
+    column = "" if one.column is None else f"{one.column}: "
+    found = "" if one.value is None else _("(found %(value)s)", value=one.value)
+    return f"{column}{one.reason} {found}".rstrip()
 
 
 def _rejection_text(one: Rejection) -> str:
@@ -148,7 +157,7 @@ def _outcome(
 
 
 def _prediction(answer: dict[str, Any] | None) -> str:
-    return REJECTED if answer is None else format_value(answer.get("prediction"))
+    return word_of(REJECTED) if answer is None else format_value(answer.get("prediction"))
 
 
 def _probability(name: str, value: float | None, before: float | None) -> Bar:
@@ -191,8 +200,8 @@ def _diverging(share: float) -> Markup:
 
 def _effect(amount: float | None) -> str:
     if amount is None:
-        return "unknown: the contract rejects the reference value"
-    return "raises" if amount > 0 else "lowers" if amount < 0 else "changes nothing"
+        return _("unknown: the contract rejects the reference value")
+    return _("raises") if amount > 0 else _("lowers") if amount < 0 else _("changes nothing")
 
 
 def _signed(amount: float | None) -> str:

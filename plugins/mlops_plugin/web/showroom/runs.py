@@ -19,6 +19,7 @@ from mlops_plugin.serving.run import Shown, Showroom, StepNews
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import headers_of, status_of
+from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.pages import address, pages
 from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom.results import csv_uri, curl_command, outcomes
@@ -96,7 +97,7 @@ def _problem(error: Exception | None) -> str:
     if isinstance(error, MlopsError):
         return str(error)
     _log.error("a Showroom run failed", exc_info=error)
-    return "the run failed; see the log of the API server"
+    return _("the run failed; see the log of the API server")
 
 
 def _result_html(

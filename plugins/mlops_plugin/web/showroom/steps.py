@@ -6,16 +6,28 @@ from collections.abc import Mapping, Sequence
 
 from mlops_plugin.events.records import Step
 from mlops_plugin.serving.run import StepNews
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import ngettext, pgettext
 
-STEP_WORDS: Mapping[Step, str] = {"collect": "Collect", "log": "Log", "infer": "Infer", "persist": "Show"}
+
+def step_words() -> Mapping[Step, str]:
+    """The steps in order, as the page names them."""
+    return {
+        "collect": pgettext("step", "Collect"),
+        "log": pgettext("step", "Log"),
+        "infer": pgettext("step", "Infer"),
+        "persist": pgettext("step", "Show"),
+    }
 
 
 def step_text(news: StepNews) -> str:
     """How long it took and how many rows it had."""
     if news.seconds is None:
-        return "running"
-    rows = "" if news.rows is None else f", {news.rows} {'row' if news.rows == 1 else 'rows'}"
-    return f"{news.seconds * 1000:.0f} ms{rows}"
+        return _("running")
+    took = f"{news.seconds * 1000:.0f} ms"
+    if news.rows is None:
+        return took
+    return f"{took}, {ngettext('%(number)s row', '%(number)s rows', news.rows)}"
 
 
 def ended_steps(news: Sequence[StepNews]) -> list[tuple[Step, str, str, str]]:
@@ -23,5 +35,5 @@ def ended_steps(news: Sequence[StepNews]) -> list[tuple[Step, str, str, str]]:
     last = {one.step: one for one in news}
     return [
         (step, word, last[step].state, step_text(last[step])) if step in last else (step, word, "waiting", "")
-        for step, word in STEP_WORDS.items()
+        for step, word in step_words().items()
     ]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from mlops_plugin.formatting import format_number
 from mlops_plugin.serving.run import Shown
+from mlops_plugin.web.languages.translation import ngettext
+from mlops_plugin.web.languages.written_values import format_number
 
 _MANY = 10  # cases; fewer are seen one by one
 _MOST_CLASSES = 20  # a larger table of truth and prediction cannot be read
@@ -60,15 +61,27 @@ def judge(shown: Shown, truth_column: str | None) -> Verdict | None:
     count = len(classes) or len(errors)
     if not count:
         return None
-    if classes:
-        words = f"{sum(right for *_, right in classes)} of {count} correct"
-    else:
-        cases = "case" if count == 1 else "cases"
-        words = f"mean absolute error {format_number(sum(errors) / count)} over {count} {cases}"
     rejected = sum(answer is None for answer in answers)
-    left = ((rejected, "rejected"), (len(pairs) - count - rejected, "not judged"))
-    words += "".join(f", {number} {what}" for number, what in left if number)
-    return Verdict(words, _confusion(classes))
+    right = sum(is_right for *_pair, is_right in classes)
+    parts = [_right_words(right, count) if classes else _error_words(sum(errors) / count, count)]
+    if rejected:
+        parts.append(ngettext("%(number)s rejected", "%(number)s rejected", rejected))
+    if unjudged := len(pairs) - count - rejected:
+        parts.append(ngettext("%(number)s not judged", "%(number)s not judged", unjudged))
+    return Verdict(", ".join(parts), _confusion(classes))
+
+
+def _right_words(right: int, count: int) -> str:
+    return ngettext("%(right)s of %(number)s correct", "%(right)s of %(number)s correct", count, right=right)
+
+
+def _error_words(mean: float, count: int) -> str:
+    return ngettext(
+        "mean absolute error %(error)s over %(number)s case",
+        "mean absolute error %(error)s over %(number)s cases",
+        count,
+        error=format_number(mean),
+    )
 
 
 def _error(answer: Row | None, truth: Any | None) -> float | None:

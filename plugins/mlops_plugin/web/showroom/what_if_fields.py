@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from mlops_plugin.formatting import format_value
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.explanation import Usual
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.written_values import format_value
 
 _SLIDER_STEPS = 100  # at least; a step is a power of ten
 
@@ -41,12 +42,17 @@ class Field:
 def field_of(name: str, value: Any, usual: Usual | None) -> Field:
     """What a form offers for a feature of a case."""
     if usual is None or usual.reference is None:
-        return Field(name, text_of(value), "usual value unknown")
+        return Field(name, text_of(value), _("usual value unknown"))
     if usual.least is None:
         choices = tuple(map(text_of, usual.choices))
-        return Field(name, text_of(value), f"most common: {format_value(usual.reference)}", None, choices)
-    usual_range = f"{format_value(usual.least)} to {format_value(usual.greatest)}"
-    hint = f"median {format_value(usual.reference)}, {usual_range}"
+        hint = _("most common: %(value)s", value=format_value(usual.reference))
+        return Field(name, text_of(value), hint, None, choices)
+    hint = _(
+        "median %(median)s, %(least)s to %(greatest)s",
+        median=format_value(usual.reference),
+        least=format_value(usual.least),
+        greatest=format_value(usual.greatest),
+    )
     return Field(name, text_of(value), hint, _slider(value, usual))
 
 

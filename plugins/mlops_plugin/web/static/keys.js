@@ -2,6 +2,7 @@
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
+  const { gettext } = mlops;
   const OFF_KEY = "mlops-single-keys-off"; // people who dictate text must be able to switch single keys off
   const SECOND_KEY_MS = 1500;
   const TEXT = "input:not([type=checkbox], [type=range]), select, textarea";
@@ -12,14 +13,14 @@ document.addEventListener("DOMContentLoaded", () => {
   const refresh = () => document.querySelectorAll("[data-refresh]").forEach(mlops.refresh);
   const has = (selector) => document.querySelector(selector) !== null;
   const SHORTCUTS = [
-    { keys: "?", does: "Show these shortcuts", run: toggle, is: () => true },
-    { keys: "/", does: "Search", run: () => search.focus(), is: () => search !== null },
-    { keys: "r", does: "Refresh now", run: refresh, is: () => has("[data-refresh]") },
-    { keys: "n", does: "Next page of the list", run: page("next"), is: () => has("main a[rel=next]") },
-    { keys: "p", does: "Previous page of the list", run: page("prev"), is: () => has("main a[rel=prev]") },
-    { keys: "g s", does: "Go to the Showroom", run: goTo("showroom"), is: () => true },
-    { keys: "g d", does: "Go to Dispatches", run: goTo("dispatches"), is: () => true },
-    { keys: "g m", does: "Go to the Monitor", run: goTo("monitor"), is: () => true },
+    { keys: "?", does: gettext("Show these shortcuts"), run: toggle, is: () => true },
+    { keys: "/", does: gettext("Search"), run: () => search.focus(), is: () => search !== null },
+    { keys: "r", does: gettext("Refresh now"), run: refresh, is: () => has("[data-refresh]") },
+    { keys: "n", does: gettext("Next page of the list"), run: page("next"), is: () => has("main a[rel=next]") },
+    { keys: "p", does: gettext("Previous page of the list"), run: page("prev"), is: () => has("main a[rel=prev]") },
+    { keys: "g s", does: gettext("Go to the Showroom"), run: goTo("showroom"), is: () => true },
+    { keys: "g d", does: gettext("Go to Dispatches"), run: goTo("dispatches"), is: () => true },
+    { keys: "g m", does: gettext("Go to the Monitor"), run: goTo("monitor"), is: () => true },
   ];
 
   const isOff = () => { try { return localStorage.getItem(OFF_KEY) === "yes"; } catch { return false; } };
@@ -31,10 +32,12 @@ document.addEventListener("DOMContentLoaded", () => {
     const made = document.createElement("dialog");
     made.className = "shortcuts";
     made.setAttribute("aria-labelledby", "shortcuts-title");
-    // Only words of this file: nothing in it comes from a user.
-    made.innerHTML = `<form method="dialog"><h2 id="shortcuts-title">Keyboard shortcuts</h2><dl></dl>
-      <label><input type="checkbox"> Use single keys on all pages</label>
-      <p><button>Close</button></p></form>`;
+    made.innerHTML = `<form method="dialog"><h2 id="shortcuts-title"></h2><dl></dl>
+      <label><input type="checkbox"> <span></span></label>
+      <p><button></button></p></form>`;
+    made.querySelector("h2").textContent = gettext("Keyboard shortcuts");
+    made.querySelector("span").textContent = gettext("Use single keys on all pages");
+    made.querySelector("button").textContent = gettext("Close");
     made.querySelector("input").addEventListener("change", ({ target }) => {
       try { localStorage.setItem(OFF_KEY, target.checked ? "no" : "yes"); } catch { target.checked = true; }
     });

@@ -42,6 +42,17 @@
     });
   }
 
+  // The texts of the scripts in the page's language, by their English. English ones stand in the scripts:
+  // languages/extraction.py finds them by these two names.
+  const words = JSON.parse(document.body.dataset.words);
+  const plural = new Intl.PluralRules(document.documentElement.lang);
+  const fill = (text, values) => text.replace(/%\((\w+)\)s/g, (_, name) => values[name]);
+  const gettext = (text, values = {}) => fill(words[text] ?? text, values);
+  function ngettext(one, many, number) {
+    const [single, several] = words[one] ?? [one, many];
+    return fill(plural.select(number) === "one" ? single : several, { number });
+  }
+
   // The time zone that the user has chosen in Airflow, or the browser's; Airflow's pages keep it under this name.
   const ZONE_KEY = "timezone";
   const zone = (() => {
@@ -76,8 +87,8 @@
     const [unit, size, lesser, smaller] = UNITS.find(([, each]) => whole >= each) || ["s", 1, "", 1];
     const count = Math.floor(whole / size);
     const rest = Math.floor((whole % size) / smaller);
-    const words = rest && count < 10 ? `${count} ${unit} ${rest} ${lesser}` : `${count} ${unit}`;
-    return seconds >= 0 ? `${words} ago` : `in ${words}`;
+    const time = rest && count < 10 ? `${count} ${unit} ${rest} ${lesser}` : `${count} ${unit}`;
+    return seconds >= 0 ? gettext("%(time)s ago", { time }) : gettext("in %(time)s", { time });
   }
 
   function showTimes(within) {
@@ -122,12 +133,12 @@
       // Without HTTPS there is no clipboard: the old way, from a selection.
       getSelection().selectAllChildren(source);
       if (!document.execCommand("copy")) {
-        show("Selected: press Ctrl+C");
+        show(gettext("Selected: press Ctrl+C"));
         return;
       }
     }
-    show("Copied");
-    setTimeout(() => { button.textContent = "Copy"; say(""); }, 2000);
+    show(gettext("Copied"));
+    setTimeout(() => { button.textContent = gettext("Copy"); say(""); }, 2000);
   }
 
   document.addEventListener("click", (event) => {
@@ -165,7 +176,7 @@
     if (error.name !== SESSION_ENDED) return;
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = "Sign in";
+    button.textContent = gettext("Sign in");
     button.addEventListener("click", signIn);
     place.append(" ", button);
   }
@@ -181,11 +192,12 @@
   async function problem(response) {
     const body = await response.json().catch(() => null);
     const detail = body && (typeof body.detail === "string" ? body.detail : JSON.stringify(body.detail));
-    const error = new Error(detail || `The server answered ${response.status} ${response.statusText}`);
+    const status = `${response.status} ${response.statusText}`;
+    const error = new Error(detail || gettext("The server answered %(status)s", { status }));
     // Airflow answers 401 if a session has expired, and this 403 if it was revoked.
     if (response.status === 401 || (response.status === 403 && detail === "Invalid JWT token")) {
       error.name = SESSION_ENDED;
-      error.message = "Your session has ended.";
+      error.message = gettext("Your session has ended.");
     }
     return error;
   }
@@ -196,7 +208,7 @@
     try {
       response = await fetch(url, { credentials: "same-origin", ...options });
     } catch {
-      throw new Error("The server cannot be reached. Retrying.");
+      throw new Error(gettext("The server cannot be reached. Retrying."));
     }
     if (!response.ok) throw await problem(response);
     return response;
@@ -249,7 +261,7 @@
   });
 
   window.mlops = {
-    request, refresh, replace, explain, wallTime, momentOf,
+    gettext, ngettext, request, refresh, replace, explain, wallTime, momentOf,
     url: (path) => document.body.dataset.root + path,
     airflow: (path) => document.body.dataset.airflow + path,
   };

@@ -2,6 +2,7 @@
 "use strict";
 
 (() => {
+  const { gettext } = mlops;
   const BUSY_EVERY_S = 3;
   const IDLE_EVERY_S = 30;
 
@@ -32,7 +33,7 @@
   async function load(section) {
     const waiting = document.createElement("p");
     waiting.className = "muted";
-    waiting.textContent = "Reading rows…";
+    waiting.textContent = gettext("Reading rows…");
     section.setAttribute("aria-busy", "true");
     section.replaceChildren(waiting);
     try {
@@ -75,7 +76,9 @@
           headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ dry_run: false, only_failed: isOnlyFailed }),
         });
-        styled(notice, "notice-info").textContent = "Airflow is running it again. The steps below update as they start.";
+        styled(notice, "notice-info").textContent = gettext(
+          "Airflow is running it again. The steps below update as they start.",
+        );
         follow();
       } catch (error) {
         mlops.explain(styled(notice, "notice-error"), error);

@@ -2,6 +2,7 @@
 "use strict";
 
 (() => {
+  const { gettext } = mlops;
   const monitor = document.getElementById("monitor");
   const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   let behind = 0; // the server's clock minus ours, in ms
@@ -9,7 +10,7 @@
   function inWords(seconds) {
     const whole = Math.max(0, Math.floor(seconds));
     const [unit, size] = UNITS.find(([, each]) => whole >= each) || UNITS.at(-1);
-    return `${Math.floor(whole / size)} ${unit} ago`;
+    return gettext("%(time)s ago", { time: `${Math.floor(whole / size)} ${unit}` });
   }
 
   function showAges() {
@@ -98,14 +99,17 @@
     if (!button) return;
     if (button.dataset.dag) {
       const pause = button.getAttribute("aria-checked") === "true";
-      const dag = encodeURIComponent(button.dataset.dag);
+      const model = button.dataset.dag;
+      const dag = encodeURIComponent(model);
       ask(button, "PATCH", `api/v2/dags/${dag}?update_mask=is_paused`, { is_paused: pause },
-        `${button.dataset.dag} is ${pause ? "paused" : "active again"}.`);
+        pause ? gettext("%(model)s is paused.", { model }) : gettext("%(model)s is active again.", { model }));
     } else if (button.dataset.trigger) {
-      const dag = encodeURIComponent(button.dataset.trigger);
+      const model = button.dataset.trigger;
+      const dag = encodeURIComponent(model);
       const isActive = button.closest("tr").querySelector("[role=switch]").getAttribute("aria-checked") === "true";
       ask(button, "POST", `api/v2/dags/${dag}/dagRuns`, { logical_date: null },
-        `${button.dataset.trigger} ${isActive ? "is being dispatched" : "is paused: it will be dispatched when you resume it"}.`,
+        isActive ? gettext("%(model)s is being dispatched.", { model })
+          : gettext("%(model)s is paused: it will be dispatched when you resume it.", { model }),
         { isFollowed: isActive });
     }
   });

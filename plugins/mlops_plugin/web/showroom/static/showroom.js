@@ -2,6 +2,7 @@
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
+  const { gettext, ngettext } = mlops;
   const form = document.getElementById("run");
   const steps = document.getElementById("steps");
   const progress = document.getElementById("progress");
@@ -19,7 +20,8 @@ document.addEventListener("DOMContentLoaded", () => {
 
   function count() {
     const number = boxes.filter((box) => box.checked).length;
-    document.getElementById("chosen").textContent = number ? `${number} chosen` : "choose one or more cases";
+    document.getElementById("chosen").textContent = number
+      ? ngettext("%(number)s chosen", "%(number)s chosen", number) : gettext("choose one or more cases");
     all.checked = number === boxes.length;
     all.indeterminate = number > 0 && number < boxes.length;
   }
@@ -52,7 +54,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const value = Number(field.value);
       const isOutside = field.value.trim() !== ""
         && (value < Number(slider.dataset.least) || value > Number(slider.dataset.greatest));
-      outside.textContent = isOutside ? "outside of the known range" : "";
+      outside.textContent = isOutside ? gettext("outside of the known range") : "";
     };
     const follow = () => {
       if (field.value.trim() !== "") slider.value = field.value;
@@ -72,13 +74,15 @@ document.addEventListener("DOMContentLoaded", () => {
     const item = steps.querySelector(`[data-step="${step}"]`);
     item.dataset.state = state;
     item.querySelector(".step-text").textContent = text;
-    progress.textContent = state === "started" ? `${item.querySelector(".step-name").textContent}: running` : "";
+    const name = item.querySelector(".step-name").textContent;
+    progress.textContent = state === "started" ? gettext("%(step)s: running", { step: name }) : "";
   }
 
   function apply(news) {
     if (news.step) show(news.step, news.state, news.text);
-    else if (news.loading === "loading") progress.textContent = "Loading the model. Only the first run waits for this.";
-    else if (news.html !== undefined) {
+    else if (news.loading === "loading") {
+      progress.textContent = gettext("Loading the model. Only the first run waits for this.");
+    } else if (news.html !== undefined) {
       progress.textContent = "";
       mlops.replace(result, news.html);
       for (const link of result.querySelectorAll("a[data-path]")) link.href = mlops.url(link.dataset.path);
@@ -108,7 +112,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const button = form.querySelector("button.primary");
     if (button.disabled) return;
     if (boxes.length && !boxes.some((box) => box.checked)) {
-      showError(new Error("Choose at least one case."));
+      showError(new Error(gettext("Choose at least one case.")));
       boxes[0].focus({ preventScroll: true });
       return;
     }
@@ -138,7 +142,9 @@ document.addEventListener("DOMContentLoaded", () => {
           apply(news);
         }
       }
-      if (!ended) throw new Error("The server stopped before the result arrived. See Dispatches for what was recorded.");
+      if (!ended) {
+        throw new Error(gettext("The server stopped before the result arrived. See Dispatches for what was recorded."));
+      }
     } catch (error) {
       showError(error);
     } finally {
