@@ -128,7 +128,7 @@ def _described(values: Sequence[float], show: Callable[[float], str]) -> str:
 
 
 def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
-    """How each dispatch's whole is shared among classes, as stacked bars over time."""
+    """How each dispatch's whole is shared among classes, as bars over time; the table has all of them."""
     names = _by_weight([point.shares for point in points])
     others = _("others")
     shown = names if len(names) <= SERIES_COLOURS else [*names[: SERIES_COLOURS - 1], others]
@@ -141,7 +141,7 @@ def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
         if len(names) > len(shown):
             known[others] = max(0.0, sum(point.shares.values()) - sum(known.values()))
         bars += _stack(frame, point, known, width)
-        table.append((point.at.isoformat(), *(format_share(known[name]) for name in shown)))
+        table.append((point.at.isoformat(), *(format_share(point.shares.get(name, 0.0)) for name in names)))
     newest = points[-1].shares.items() if points else ()
     description = _(
         "Shares of %(classes)s classes in %(dispatches)s dispatches: the newest has %(newest)s",
@@ -151,7 +151,7 @@ def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
     )
     links = [point.link for point in points]
     picture = _picture(key, title, description, [*frame.axes(), *bars], has_links=any(links))
-    return Chart(title, picture, Table((_("When"), *shown), table, links=links), _legend(shown))
+    return Chart(title, picture, Table((_("When"), *names), table, links=links), _legend(shown))
 
 
 def _stack(frame: _Frame, point: Shares, known: Mapping[str, float], width: float) -> Iterator[Markup]:

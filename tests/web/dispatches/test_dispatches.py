@@ -185,6 +185,21 @@ def test_tab_of_a_dag_keeps_to_its_model(client: Client, story: Story) -> None:
     assert 'href="dispatches">Reset<' in client.page("dispatches?model=told&state=failed").text
 
 
+def test_dispatch_leads_back_to_the_list_that_led_to_it(client: Client, story: Story) -> None:
+    in_tab = re.search(r'href="(dispatches/[^"]+)" id="d-', client.page("dispatches?model=told&tab=dag").text)
+    assert in_tab is not None
+    for path, crumbs in (
+        (in_tab[1], ["../dispatches?model=told&amp;tab=dag"]),
+        (in_tab[1].partition("?")[0], ["../dispatches", "../dispatches?model=told"]),
+    ):
+        page = client.page(path).text
+        trail = page.partition('<nav aria-label="Breadcrumb">')[2].partition("</nav>")[0]
+        assert re.findall(r'href="([^"]+)"', trail) == crumbs
+    of_run = client.page(f"dispatches/of-run?dag_id=told&run_id={quote(RUN)}").text
+    assert story.running in of_run
+    assert 'aria-label="Breadcrumb"' not in of_run
+
+
 def test_dispatch_without_an_interval_says_so(client: Client, store: EventStore) -> None:
     identity = new_identity("by hand", data_interval_start=None, data_interval_end=None)
     store.begin(identity)

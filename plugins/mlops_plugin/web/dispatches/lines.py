@@ -56,7 +56,7 @@ def measure_lines(store: EventStore, lines: Sequence[DispatchLine], now: datetim
     return found
 
 
-def present_line(timed: TimedLine, *, is_one_task: bool = False) -> Row:
+def present_line(timed: TimedLine, *, is_one_task: bool = False, tab: str | None = None) -> Row:
     """A dispatch for the list; one that runs shows how long it has been running.
 
     If the model's steps are one task now, logs are found from the run's page: they may not have been then.
@@ -69,7 +69,7 @@ def present_line(timed: TimedLine, *, is_one_task: bool = False) -> Row:
     return Row(
         line=line,
         badge=badge_of(line.state),
-        link=dispatch_path(line.dispatch_id),
+        link=dispatch_path(line.dispatch_id, tab),
         duration=format_duration(timed.seconds),
         idle=format_duration(timed.idle) if timed.idle >= 1 else None,
         collected=format_count(line.rows_collected),
@@ -81,9 +81,10 @@ def present_line(timed: TimedLine, *, is_one_task: bool = False) -> Row:
     )
 
 
-def dispatch_path(dispatch_id: str) -> str:
-    """Our page of a dispatch."""
-    return f"dispatches/{quote(dispatch_id, safe='')}"
+def dispatch_path(dispatch_id: str, tab: str | None = None) -> str:
+    """Our page of a dispatch, in the tab that leads to it."""
+    page = f"dispatches/{quote(dispatch_id, safe='')}"
+    return page if tab is None else f"{page}?tab={tab}"
 
 
 def airflow_run_path(dag_id: str | None, run_id: str | None) -> str | None:

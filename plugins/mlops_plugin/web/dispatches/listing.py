@@ -32,6 +32,8 @@ SortKey = Literal[
 ]
 Direction = Literal["ascending", "descending"]
 _OPERATIONS: AskedOrigin = "operations"
+# Whether a page is shown in the tab of a DAG, where the list has its model only.
+Tab = Annotated[Literal["dag"] | None, BeforeValidator(none_if_empty)]
 
 
 def _operations_if_empty(value: Any) -> Any:
@@ -47,7 +49,7 @@ class ListQuery(DispatchPageQuery):
     descending: bool = False
     skip: Annotated[int, Field(ge=0, le=SORTED_AT_MOST)] = 0
     part: str | None = None
-    tab: Annotated[Literal["dag"] | None, BeforeValidator(none_if_empty)] = None
+    tab: Tab = None
 
     def link(self, path: str, **more: str | None) -> str:
         """`path` with this query, changed by `more`; what is as it is anyhow is left out."""

@@ -30,7 +30,7 @@ from mlops_plugin.web.dispatches.lines import (
     measure_lines,
     present_line,
 )
-from mlops_plugin.web.dispatches.listing import ListQuery, columns_of, read_listing
+from mlops_plugin.web.dispatches.listing import ListQuery, Tab, columns_of, read_listing
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
 from mlops_plugin.web.dispatches.story import (
@@ -67,7 +67,10 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
         "now": now,
         "listing": listing,
         "columns": columns_of(asked),
-        "rows": [present_line(timed, is_one_task=timed.line.model in together) for timed in listing.lines],
+        "rows": [
+            present_line(timed, is_one_task=timed.line.model in together, tab=asked.tab)
+            for timed in listing.lines
+        ],
         "is_busy": is_busy,
         "reason": _why_empty(asked, is_first=listing.newest is None),
         "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), wanted),
@@ -84,7 +87,7 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
         states=get_args(State),
         origins=get_args(Origin),
         is_known=asked.model is None or asked.model in names or bool(listing.lines),
-        charts=_charts(request, store, wanted, now) if asked.model else [],
+        charts=_charts(request, store, wanted, now, asked.tab) if asked.model else [],
         mark=_mark(seen, asked.model),
         fragment=asked.link("dispatches", part="list"),
         export=asked.export_link,
@@ -93,13 +96,15 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
     )
 
 
-def _charts(request: Request, store: EventStore, wanted: DispatchFilter, now: datetime) -> list[Chart]:
+def _charts(
+    request: Request, store: EventStore, wanted: DispatchFilter, now: datetime, tab: Tab
+) -> list[Chart]:
     """The model's newest dispatches over time; each point leads to its dispatch."""
     history = store.history(wanted, limit=HISTORY)
     timed = measure_lines(store, [line for line, _reports in history], now)
     return history_charts(
         [(each, merge_reports(reports)) for each, (_line, reports) in zip(timed, history, strict=True)],
-        lambda line: url(request, dispatch_path(line.dispatch_id)),
+        lambda line: url(request, dispatch_path(line.dispatch_id, tab)),
     )
 
 
@@ -132,30 +137,37 @@ def show_of_run(request: Request, seen: VisibleDep, dag_id: str, run_id: str) ->
     for spelling in dict.fromkeys((run_id, run_id.replace(" ", "+"))):
         dispatch = seen.site.event_store().get(id_of_run(dag_id, spelling))
         if dispatch is not None and seen.rights.may_read(dispatch.model):
-            return _show(request, seen, dispatch)
+            return _show(request, seen, dispatch, has_list=False)
     return pages(request).render(
         request, "dispatches/none.html", dag_id=dag_id, is_model=dag_id in seen.names
     )
 
 
 @router.get("/dispatches/{dispatch_id}", response_class=HTMLResponse)
-def show_one(request: Request, seen: VisibleDep, dispatch_id: str, part: str | None = None) -> Response:
+def show_one(
+    request: Request, seen: VisibleDep, dispatch_id: str, part: str | None = None, tab: Tab = None
+) -> Response:
     """One dispatch; `part=story` is what changes while it runs, `part=predictions` is read from the sink."""
     dispatch = seen.dispatch(dispatch_id)
     if kind := KINDS.get(part or ""):
         return show_first_rows(request, seen, dispatch, kind)
     if part == "story":
-        return pages(request).render(request, "dispatches/story.html", **_story(seen.site, dispatch))
-    return _show(request, seen, dispatch)
+        return pages(request).render(request, "dispatches/story.html", **_story(seen.site, dispatch), tab=tab)
+    return _show(request, seen, dispatch, tab)
 
 
-def _show(request: Request, seen: Visible, dispatch: DispatchRecord) -> Response:
+def _show(
+    request: Request, seen: Visible, dispatch: DispatchRecord, tab: Tab = None, *, has_list: bool = True
+) -> Response:
+    """The page; in the tab of a DAG run no list leads to it."""
     dag_id = dispatch.dag_id if dispatch.run_id is not None else None
     return pages(request).render(
         request,
         "dispatches/one.html",
         **_story(seen.site, dispatch),
         link=dispatch_path(dispatch.dispatch_id),
+        tab=tab,
+        has_list=has_list,
         every_s=BUSY_EVERY_S if dispatch.state == "running" else 0,
         has_run=dag_id is not None,
         may_run_again=dag_id is not None and seen.rights.may_clear(dag_id),
