@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_plugin.errors import TrySuperseded
+from mlops_plugin.errors import MlopsError, TrySuperseded
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch
@@ -82,6 +82,20 @@ def test_paused_persist_commits_nothing_once_a_newer_try_has_registered(place: P
     step(workshop, dispatch, "collect", 3)
     workshop.run_steps(dispatch, "log", "infer", "persist")
     assert counts(workshop, dispatch) == (3, 0)
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_newer_persist_ends_the_session_of_one_that_is_paused_while_it_copies(place: Place) -> None:
+    workshop, database = place
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, *READ)
+    paused = Paused(lambda on_rows: step(workshop, dispatch, "persist", on_rows=on_rows))
+    step(workshop, dispatch, "persist", 2)
+    before = predicted(database)
+    assert isinstance(paused.resume(), MlopsError)
+    assert before == predicted(database) == {1: "stays", 2: "stays", 3: "leaves"}
+    record = workshop.record(dispatch.id)
+    assert (record.state, record.rows_persisted, record.error) == ("succeeded", 3, None)
 
 
 def test_key_that_was_rejected_later_is_not_released_by_a_dispatch_that_read_it_before(place: Place) -> None:

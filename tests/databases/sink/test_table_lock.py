@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mlops_plugin.databases.database import Database, read_rows
@@ -20,6 +22,7 @@ from support.ways_in import INTO_MARIADB, WayIn, way_in
 
 TABLE = TableName("predictions")
 PATIENT = Limits(lock_s=90)
+IMPATIENT = Limits(statement_s=2, lock_s=4)  # it waits in turns of a second
 
 
 @pytest.fixture(params=["odbc-mariadb", "mysql", "odbc-postgres", "postgres"])
@@ -79,6 +82,89 @@ def test_try_that_is_superseded_waits_no_longer(server_way: WayIn) -> None:
         only_writer(database, TABLE, "d2", check),
     ):
         pass
+
+
+@pytest.fixture(params=["odbc-postgres", "postgres"])
+def postgres_way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
+    way = way_in(request.param, request, tmp_path)
+    way.execute("CREATE TABLE predictions (id INTEGER PRIMARY KEY)")
+    return way
+
+
+@contextmanager
+def suspended_in_the_middle_of_its_rows(way: WayIn, dispatch: str) -> Iterator[list[DatabaseError]]:
+    """A process that writes stands still; it goes on at the end. Yields what it then meets."""
+    schema, met = pa.schema([("id", pa.int32())]), list[DatabaseError]()
+    is_suspended, go_on = threading.Event(), threading.Event()
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch([pa.array([1], pa.int32())], schema)
+        is_suspended.set()
+        assert go_on.wait(60)
+        yield pa.record_batch([pa.array([2], pa.int32())], schema)
+
+    def write() -> None:
+        try:
+            with writing(way, dispatch=dispatch) as database:
+                database.insert(TABLE, pa.RecordBatchReader.from_batches(schema, rows()))
+                database.commit()
+        except DatabaseError as error:
+            met.append(error)
+
+    process = threading.Thread(target=write)
+    process.start()
+    assert is_suspended.wait(60)
+    try:
+        yield met
+    finally:
+        go_on.set()
+        process.join(60)
+
+
+def test_session_of_a_suspended_try_is_ended_by_a_newer_one(postgres_way: WayIn) -> None:
+    with suspended_in_the_middle_of_its_rows(postgres_way, "d1") as met:
+        with writing(postgres_way, IMPATIENT, "d1") as successor:
+            successor.execute("INSERT INTO predictions VALUES (1)")
+            successor.commit()
+        assert met == []
+    assert postgres_way.rows("SELECT id FROM predictions") == [(1,)]
+    assert len(met) == 1
+
+
+def test_session_of_another_dispatch_is_never_ended(postgres_way: WayIn) -> None:
+    with suspended_in_the_middle_of_its_rows(postgres_way, "d1") as met:
+        with pytest.raises(DatabaseError) as caught, writing(postgres_way, IMPATIENT, "d2"):
+            pass
+        assert "d1" in caught.value.driver_says
+    assert (postgres_way.rows("SELECT id FROM predictions ORDER BY id"), met) == ([(1,), (2,)], [])
+
+
+def test_try_that_is_superseded_ends_no_session(postgres_way: WayIn) -> None:
+    def check() -> None:
+        raise TrySuperseded("a newer try has started")
+
+    with (
+        suspended_in_the_middle_of_its_rows(postgres_way, "d1") as met,
+        postgres_way.open(limits=IMPATIENT) as database,
+        pytest.raises(TrySuperseded),
+        only_writer(database, TABLE, "d1", check),
+    ):
+        pass
+    assert (postgres_way.rows("SELECT id FROM predictions ORDER BY id"), met) == ([(1,), (2,)], [])
+
+
+@pytest.mark.long  # it waits ten seconds
+def test_file_that_another_process_has_locked_is_given_up(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in("sqlite", request, tmp_path)
+    way.execute("CREATE TABLE predictions (id INTEGER PRIMARY KEY)")
+    with way.open() as first, way.open() as second:
+        first.execute("INSERT INTO predictions VALUES (1)")
+        with pytest.raises(DatabaseError, match="database is locked"):
+            second.execute("INSERT INTO predictions VALUES (2)")
+        first.commit()
+    assert way.rows("SELECT id FROM predictions") == [(1,)]
 
 
 @pytest.mark.parametrize("name", INTO_MARIADB)

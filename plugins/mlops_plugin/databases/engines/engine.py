@@ -351,6 +351,15 @@ class Engine:
         del database, table
         return ""
 
+    def end_superseded(self, database: Database, table: TableName, owner: str, waited_s: float) -> str | None:
+        """End the session of an older try of `owner` that holds a table's lock; its name, if there was one.
+
+        The newest try calls this after it has waited so long. Nothing to do for engines that let no suspended
+        process hold the lock for longer than `limits.idle_s`.
+        """
+        del database, table, owner, waited_s
+        return None
+
     def key_bytes(self, value: str) -> str | None:
         """SQL for the bytes of a text that a collation may take for another; None if counting finds it."""
         del value

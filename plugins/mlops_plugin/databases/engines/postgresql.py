@@ -163,6 +163,13 @@ class Postgresql(Engine):
             return f"process {pid}{dispatch} of user {user} from {address}, '{state}' since {since}"
         return ""
 
+    def end_superseded(self, database: Database, table: TableName, owner: str, waited_s: float) -> str | None:
+        # While rows are copied, the server waits for a suspended process without any limit. The name is set
+        # for one transaction: behind a pooler, too, the session is still that try's, because it waits for it.
+        ended = read_rows(database, _END_SUPERSEDED, [table.quoted(self), owner, f"{waited_s:g} seconds"])
+        database.rollback()
+        return f"process {ended[0][0]}" if ended else None
+
     def stage_name(self, table: TableName, name: str) -> TableName:
         del table
         return TableName(name, "pg_temp")
@@ -249,6 +256,14 @@ WHERE l.relation = to_regclass(?) AND l.granted AND a.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
 ORDER BY a.state_change
+"""
+_END_SUPERSEDED = """
+SELECT CAST(a.pid AS text) AS pid, pg_terminate_backend(a.pid) AS is_ended
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.relation = to_regclass(?) AND l.granted AND l.mode = 'ShareRowExclusiveLock'
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND a.pid <> pg_backend_pid() AND a.usename = current_user AND a.application_name = ?
+  AND a.wait_event_type = 'Client' AND a.state_change < clock_timestamp() - CAST(? AS interval)
 """
 _TEXTS = (
     "SELECT CAST(attname AS text) AS name FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0"

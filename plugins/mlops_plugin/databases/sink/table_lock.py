@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
+_log = logging.getLogger(__name__)
 _TURN_S = 5.0  # a session that waits in turns shows that it lives, and hears of a newer try between them
 
 
@@ -22,10 +24,10 @@ def only_writer(
     Call it with nothing done in the transaction. Raises `DatabaseError` with the holder of the lock after
     `limits.lock_s`, and what `check` raises: it is called between turns.
     """
-    engine, limit_s = database.engine, database.limits.lock_s
+    engine, limit_s, owner = database.engine, database.limits.lock_s, f"mlops dispatch {dispatch_id}"
     until = time.monotonic() + limit_s
     turn_s = min(_TURN_S, limit_s, database.limits.statement_s / 2)
-    while not engine.take_lock(database, table, f"mlops dispatch {dispatch_id}", turn_s):
+    while not engine.take_lock(database, table, owner, turn_s):
         if time.monotonic() >= until:
             raise DatabaseError(
                 database.conn_id,
@@ -33,6 +35,9 @@ def only_writer(
                 f"no lock within {limit_s:g} s; {_holder(database, table)}",
             )
         check()
+        # We are the newest try, so a session of our name is that of an older one: it may write nothing.
+        if ended := engine.end_superseded(database, table, owner, turn_s):
+            _log.warning("%s of an earlier try held the lock of %s; it was ended", ended, table)
     try:
         yield
     finally:
