@@ -39,7 +39,7 @@ Act = tuple[str, int, int, int]
 MODES: tuple[Mode, ...] = ("append", "upsert", "replace")
 FEATURES = [
     features
-    for mode, chosen in itertools.product(MODES, itertools.product((False, True), repeat=6))
+    for mode, chosen in itertools.product(MODES, itertools.product((False, True), repeat=7))
     if (features := Features(mode, *chosen)).are_allowed
 ]
 # Acts that are listed more often happen more often.
@@ -62,6 +62,7 @@ ACTS = [
     *["resume"] * 4,
     "retrain",
     "threshold",
+    "set back",
 ]
 NEEDED = {"change", "run", "finish"}
 
@@ -146,7 +147,7 @@ def play(world: World, act: Act) -> None:
     """One act; what it needs may not be there, then nothing happens."""
     name, which, points, manner = act
     how: How = ("pause", "kill", "fail")[manner]
-    if name in ("change", "break", "delete", "erase", "retrain", "threshold"):
+    if name in ("change", "break", "delete", "erase", "retrain", "threshold", "set back"):
         change(world, name, which, manner)
     elif name.startswith("run"):
         if len(world.runs) < RUNS:
@@ -165,7 +166,7 @@ def play(world: World, act: Act) -> None:
 
 
 def change(world: World, name: str, which: int, manner: int) -> None:
-    """Rows, artifact and threshold change."""
+    """Rows, artifact, threshold and mark change."""
     key = which % KEYS
     match name:
         case "change":
@@ -180,6 +181,8 @@ def change(world: World, name: str, which: int, manner: int) -> None:
             world.use_artifact(world.artifact + 1)
         case "threshold":
             world.set_threshold(which % 3 if manner else MANY)
+        case "set back":
+            world.set_back(which)
 
 
 def asked(world: World, name: str, which: int) -> dict[str, Any]:

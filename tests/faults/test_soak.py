@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from faults.soak import soak
 from mlops_plugin.events.migrating import upgrade
+from mlops_plugin.events.records import EventRecord, Kind, Step
 from support.servers import ServerDatabase
-from support.soak_oracle import End, Findings, Watch, look
-from support.soaked_models import MODELS, Customers, add_models, sink_of
+from support.soak_oracle import End, Findings, Watch, by_design, look
+from support.soaked_models import KEYS, MODELS, Customers, add_models, sink_of
 from support.workshop import Workshop
 
 
@@ -73,9 +75,7 @@ def test_oracle_finds_nothing_where_nothing_went_wrong_and_each_thing_that_did(e
 
 
 def test_watch_notices_a_prediction_that_goes_back_or_vanishes(mariadb_database: ServerDatabase) -> None:
-    watch = Watch(
-        dict.fromkeys(("sink", "by_odbc", "second"), mariadb_database), Findings(), mariadb_database
-    )
+    watch = watch_over(mariadb_database)
     for name in ("following", "elsewhere"):
         columns = "id INT, prediction DOUBLE, dispatch_id VARCHAR(36)"
         mariadb_database.execute(
@@ -85,12 +85,71 @@ def test_watch_notices_a_prediction_that_goes_back_or_vanishes(mariadb_database:
     watch.look()
     mariadb_database.execute("UPDATE following_predictions SET prediction = 7 WHERE id = 10")
     watch.look()
-    assert (watch.looks, watch.found.all) == (4, [])
+    assert watch.found.all == []
     mariadb_database.execute("UPDATE following_predictions SET prediction = 4 WHERE id = 9")
     mariadb_database.execute("DELETE FROM elsewhere_predictions WHERE id = 9")
     watch.look()
     assert [line[:16] for line in watch.found.stale] == ["following: key 9"]
     assert [line[:16] for line in watch.found.lost] == ["elsewhere: key 9"]
+
+
+def test_watch_notices_what_a_mark_has_passed_and_nobody_has(mariadb_database: ServerDatabase) -> None:
+    watch = watch_over(mariadb_database)
+    watch.customers.create()
+    watch.customers.change(7, is_bad=True)  # version 41
+    watch.customers.change(8, is_bad=False)
+    predictions = ", ".join(f"({key}, {key + 1}, 'one')" for key in range(KEYS))
+    mariadb_database.execute(
+        "CREATE TABLE mlops_mark (model VARCHAR(40), number INT, value VARCHAR(40))",
+        "INSERT INTO mlops_mark VALUES ('following', 1, '0'), ('following', 2, '40'), ('elsewhere', 1, '41')",
+        "CREATE TABLE following_predictions_quarantine (id INT, released_by VARCHAR(36))",
+        "INSERT INTO following_predictions_quarantine VALUES (6, NULL), (7, 'one')",
+        *(
+            f"CREATE TABLE {name}_predictions (id INT, prediction DOUBLE, dispatch_id VARCHAR(36))"
+            for name in ("following", "elsewhere")
+        ),
+        *(f"INSERT INTO {name}_predictions VALUES {predictions}" for name in ("following", "elsewhere")),
+    )
+    watch.look()
+    assert [line[:41] for line in watch.found.all] == ["elsewhere: the mark 41 has passed key 7, "]
+    mariadb_database.execute("INSERT INTO mlops_mark VALUES ('following', 3, '42')")
+    watch.look()
+    watch.look()  # nothing is told twice
+    told = ["following: key 7 is bad", "following: the mark 42 "]
+    assert sorted(line[:23] for line in watch.found.lost[1:]) == told
+
+
+def test_watch_notices_what_is_there_twice(mariadb_database: ServerDatabase) -> None:
+    watch = watch_over(mariadb_database)
+    for name in ("appending", "skipping", "divided"):
+        mariadb_database.execute(
+            f"CREATE TABLE {name}_predictions (id INT, prediction DOUBLE, dispatch_id VARCHAR(36))",
+            f"INSERT INTO {name}_predictions VALUES (9, 5, 'one'), (9, 6, 'two'), (8, 1, 'one')",
+        )
+    watch.look()
+    assert [line[:17] for line in watch.found.doubled] == ["divided: key 9 is", "skipping: key 9 i"]
+
+
+def watch_over(database: ServerDatabase) -> Watch:
+    sinks = dict.fromkeys(("sink", "by_odbc", "second"), database)
+    return Watch(sinks, Findings(), database, Customers(database))
+
+
+def happened(*what: tuple[Step, Kind]) -> list[EventRecord]:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        EventRecord(number, "d1", "following", step, kind, None, 1, at, None, None, None, None)
+        for number, (step, kind) in enumerate(what)
+    ]
+
+
+def test_only_what_an_operator_did_explains_a_success_that_is_recorded_as_failed() -> None:
+    persisted = happened(("collect", "succeeded"), ("persist", "started"), ("persist", "succeeded"))
+    collected_again = [*persisted, *happened(("collect", "started"), ("collect", "succeeded"))]
+    acts = ["'collect' was cleared alone"]
+    assert by_design(persisted, "failed", acts) is None  # its rows are there
+    assert by_design(collected_again, "failed", []) is None
+    assert (by_design(collected_again, "failed", acts) or "").startswith(acts[0])
 
 
 @pytest.mark.long

@@ -19,6 +19,7 @@ class Features:
     has_contract: bool = False
     uses_interval: bool = False
     has_own_table: bool = False  # a sink that was there before, and is no view of narrow rows
+    has_pages: bool = False  # of two rows; processes stop between them, too
 
     @property
     def are_allowed(self) -> bool:
@@ -48,6 +49,8 @@ class Features:
             source["cursor"] = {"column": "version"}
         if self.has_partitions:
             source["partitions"] = {"column": "id", "count": 2}
+        if self.has_pages:
+            source["pages"] = {"column": "id", "rows": 2}
         contract = {"input": {"columns": {"b": {"type": "number", "nullable": False}}}}
         return {
             "model": {"format": "skops", "uri": "echo.skops"},

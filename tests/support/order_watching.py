@@ -96,7 +96,9 @@ class Try:
             always = set.intersection(*(set(read.eligible.items()) for read in reads))
             assert {key for key, _ in always} <= set(keys), "a row was collected by no partition"
 
-    def read(self, table: pa.Table, eligible: Mapping[int, Row], new: Mapping[int, Row]) -> None:
+    def read(
+        self, table: pa.Table, place: Place, eligible: Mapping[int, Row], new: Mapping[int, Row]
+    ) -> None:
         found = {
             key: Row(version, b is None)
             for key, b, version in zip(
@@ -111,7 +113,6 @@ class Try:
             assert len(found) >= wanted, f"read {found}, of {eligible}"
         if limit is not None:
             found = dict(list(found.items())[:limit])
-        place = self.place()
         if self.part is not None:
             assert self.story.planned is not None
             place = self.story.planned
@@ -197,8 +198,21 @@ class _OpenSource:
         return self.source.describe()
 
     def rows(self) -> pa.RecordBatchReader:
-        table = self.source.rows().read_all()
-        self.seen.read(table, *self._eligible())
+        rows = self.source.rows()  # what the statement sees is fixed now, also what all pages see
+        place, eligible = self.seen.place(), self._eligible()
+
+        def pages() -> Iterator[pa.RecordBatch]:
+            found = []
+            for batch in rows:
+                found.append(batch)
+                yield batch
+                point()
+            self.seen.read(pa.Table.from_batches(found, rows.schema), place, *eligible)
+
+        if self.source.pages is not None and self.seen.dispatch.row_limit is None:
+            return pa.RecordBatchReader.from_batches(rows.schema, pages())
+        table = rows.read_all()
+        self.seen.read(table, place, *eligible)
         point()
         return table.to_reader()
 

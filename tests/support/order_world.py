@@ -22,6 +22,7 @@ from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id, new_dispatch_id
+from mlops_plugin.pipeline.reading.mark_keeping import set_by_hand
 from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import ArtifactFiles, ConfiguredSource
 from mlops_plugin.pipeline.staging.shelf import Shelf
@@ -78,6 +79,7 @@ class World:
         self.source: dict[int, Row] = {}
         self.version = 0
         self.clock = 0
+        self.set_back_at = 0
         self.artifact = 0
         self.threshold = 0
         self.runs: list[Run] = []
@@ -152,6 +154,14 @@ class World:
     def set_threshold(self, threshold: int) -> None:
         self.threshold = threshold
         self.model = self._model_of(self.features.entry(threshold))
+
+    def set_back(self, value: int) -> None:
+        """Somebody sets the cursor back, at most to the beginning."""
+        if self.features.has_cursor:
+            text = str(value % (self.mark() + 1))
+            set_by_hand(self.model, self.deployment, text, render=lambda model: model.source.query, user="me")
+            self.clock += 1
+            self.set_back_at = self.clock
 
     # Dispatches
 
@@ -322,7 +332,13 @@ class World:
             )
         records = {(record.key, record.owner, record.released_by) for record in self.oracle.quarantine}
         assert rejected == records, f"quarantine: {rejected - records} in place of {records - rejected}"
-        mark = self.mark()
+        self._compare_mark()
+
+    def _compare_mark(self) -> None:
+        newest, mark = newest_mark(self.store, MODEL), self.mark()
+        if newest is not None and newest.dispatch_id is not None:
+            read_at = self.oracle.stories[newest.dispatch_id].place.number
+            assert read_at > self.set_back_at, f"mark {mark} of a dispatch that read before it was set back"
         passed = {(key, row.version) for key, row in self.source.items() if row.version <= mark}
         assert passed <= self.oracle.handled, f"mark {mark} passes {passed - self.oracle.handled}"
 

@@ -7,6 +7,8 @@ import random
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,15 +45,16 @@ class Operator:
     airflow: RunningAirflow
     customers: Customers
     choose: random.Random
-    # Dispatches whose runs, or tasks of them, were marked, or a task of which was cleared alone.
-    marked: set[str] = field(default_factory=set)
+    models: Sequence[str] = tuple(sorted(MODELS))
+    # By dispatch: what may let its run end with success although nothing was persisted.
+    by_hand: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     deleted: set[str] = field(default_factory=set)  # whose runs were deleted
     terminals: list[subprocess.Popen[bytes]] = field(default_factory=list)
     doomed: dict[int, float] = field(default_factory=dict)  # terminal: when it is killed
 
     def trigger(self) -> None:
         """Begin a run of some model, if not many wait already."""
-        model = self.choose.choice(sorted(MODELS))
+        model = self.choose.choice(self.models)
         with suppress(LocalStackError):
             waiting = [state for state in self.runs(model).values() if state in ("queued", "running")]
             if len(waiting) < _WAITING_RUNS:
@@ -74,28 +77,35 @@ class Operator:
         if (found := self._any_run()) is None:
             return False
         if not downstream:
-            self.marked.add(dispatch_id(*found))
+            self.by_hand[dispatch_id(*found)].append(f"'{steps[0]}' was cleared alone")
         with suppress(LocalStackError):
             self.clear_run(*found, task_ids=steps, include_downstream=downstream)
             return True
         return False
 
     def mark_task(self) -> bool:
-        path = f"/taskInstances/{self.choose.choice(STEPS)}"
-        return self._change("PATCH", path, {"new_state": "success"}, self.marked)
+        step = self.choose.choice(STEPS)
+        path, body = f"/taskInstances/{step}", {"new_state": "success"}
+        return self._change("PATCH", path, body, f"'{step}' was marked as a success")
 
     def mark_run(self) -> bool:
-        body = {"state": self.choose.choice(["failed", "success"])}
-        return self._change("PATCH", "", body, self.marked)
+        state = self.choose.choice(["failed", "success"])
+        return self._change("PATCH", "", {"state": state}, f"the run was marked as {state}")
 
     def delete_run(self) -> bool:
-        return self._change("DELETE", "", None, self.deleted)
-
-    def _change(self, method: str, path: str, body: object, known: set[str]) -> bool:
         if (found := self._any_run()) is None:
             return False
-        model, run_id = found
-        known.add(dispatch_id(model, run_id))
+        self.deleted.add(dispatch_id(*found))
+        return self._ask("DELETE", *found)
+
+    def _change(self, method: str, path: str, body: object, act: str) -> bool:
+        if (found := self._any_run()) is None:
+            return False
+        self.by_hand[dispatch_id(*found)].append(act)
+        return self._ask(method, *found, path, body)
+
+    def _ask(self, method: str, model: str, run_id: str, path: str = "", body: object = None) -> bool:
+        """Whether Airflow did it, or said so in time."""
         with suppress(LocalStackError):
             self.airflow.call(method, f"/dags/{model}/dagRuns/{quote(run_id, safe='')}{path}", body)
             return True
@@ -103,7 +113,7 @@ class Operator:
 
     def _any_run(self) -> tuple[str, str] | None:
         """Mostly one of the last."""
-        model, among_all = self.choose.choice(sorted(MODELS)), self.choose.random() < 0.25
+        model, among_all = self.choose.choice(self.models), self.choose.random() < 0.25
         with suppress(LocalStackError):
             runs = [*self.runs(model)]
             if runs:
@@ -112,7 +122,7 @@ class Operator:
 
     def set_cursor_back(self) -> bool:
         """To any earlier version than that up to which the model has read."""
-        name = self.choose.choice([name for name in sorted(MODELS) if "cursor" in source_of(name)])
+        name = self.choose.choice([name for name in self.models if "cursor" in source_of(name)])
         workshop = self.airflow.workshop
         with suppress(MlopsError):
             with workshop.deployment.event_store() as store:
@@ -127,7 +137,7 @@ class Operator:
         """Another process beside the runs, by a clock that may be wrong."""
         if len(self.unfinished_terminals()) >= _TERMINALS:
             return False
-        command = [sys.executable, "-c", _TERMINAL, "dispatch", self.choose.choice(sorted(MODELS))]
+        command = [sys.executable, "-c", _TERMINAL, "dispatch", self.choose.choice(self.models)]
         environment = {**self.airflow.environment, **_wrong_clock(self.choose.choice(_CLOCKS))}
         log = self.airflow.workshop.folder / f"terminal-{len(self.terminals)}.log"
         with log.open("wb") as output:

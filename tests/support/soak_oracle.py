@@ -1,21 +1,22 @@
 """What the tables of a soak must hold: while it goes on, and when it has come to rest.
 
 Versions only grow, and newest wins. So while faults go on, no prediction in a sink may go back to an earlier
-version of its row, and none may vanish. At the end every model has been dispatched last, and must have
-predicted what the source holds.
+version of its row, and none may vanish. A mark may pass no version that is neither predicted nor put aside.
+Nothing may be there twice. At the end every model has been dispatched last, and must have predicted what the
+source holds.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mlops_plugin.events.marks import newest_mark
-from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.records import DispatchRecord, EventRecord
 from support.servers import ServerDatabase
 from support.soaked_models import MODELS, Customers, sink_of, source_of
 from support.workshop import Workshop
@@ -47,14 +48,22 @@ class Watch:
     sinks: Mapping[str, ServerDatabase]
     found: Findings
     events: ServerDatabase
+    customers: Customers
     seen: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
     looks: int = 0
+    _told: set[str] = field(default_factory=set)
 
     def look(self) -> None:
+        """At each sink, as far as its database is there and its table was made."""
         for name in MODELS:
-            if sink_of(name)["mode"] != "append" and "partitions" not in source_of(name):
-                with suppress(Exception):  # the database may be away, the table not made yet
-                    self._look_at(name, _predictions(name, self.sinks))
+            is_one_snapshot = sink_of(name)["mode"] != "append" and "partitions" not in source_of(name)
+            looks: list[Callable[[str], None]]
+            looks = [self._look_for_older] if is_one_snapshot else [self._look_for_doubled]
+            if "cursor" in source_of(name):
+                looks.append(self._look_behind_mark)
+            for look_at in looks:
+                with suppress(Exception):
+                    look_at(name)
                     self.looks += 1
 
     def count_steps(self) -> int:
@@ -63,16 +72,47 @@ class Watch:
             return int(self.events.rows("SELECT COUNT(*) FROM mlops_event WHERE kind = 'succeeded'")[0][0])
         return 0
 
-    def _look_at(self, name: str, rows: Iterable[tuple[int, int, str]]) -> None:
+    def _look_for_older(self, name: str) -> None:
+        """Than it was when we looked last."""
+        rows = _predictions(name, self.sinks)
+        if len({key for key, _, _ in rows}) < len(rows):
+            self._tell(self.found.doubled, f"{name}: {sorted(rows)}")
         now, before = {key: version for key, version, _ in rows}, self.seen[name]
         self.seen[name] = now
         for key, version in before.items():
             if key in now and now[key] < version:
-                self.found.stale.append(
-                    f"{name}: key {key} went back from {version} to {now[key]} before {_now()}"
-                )
+                self._tell(self.found.stale, f"{name}: key {key} went back from {version} to {now[key]}")
             if key not in now and sink_of(name)["mode"] == "upsert":
-                self.found.lost.append(f"{name}: key {key} had {version}, and is gone, {_now()}")
+                self._tell(self.found.lost, f"{name}: key {key} had {version}, and is gone")
+
+    def _look_for_doubled(self, name: str) -> None:
+        """A key that a dispatch has twice, or two dispatches if only one row of it may be there."""
+        is_kept = sink_of(name)["mode"] == "append" and "skip_predicted" not in source_of(name)
+        owner = ", dispatch_id" if is_kept else ""
+        twice = f"SELECT id{owner} FROM {name}_predictions GROUP BY id{owner} HAVING COUNT(*) > 1"
+        for key, *_ in self.sinks[sink_of(name)["connection"]].rows(twice):
+            self._tell(self.found.doubled, f"{name}: key {key} is there twice")
+
+    def _look_behind_mark(self, name: str) -> None:
+        """What the mark has passed is predicted or put aside, in this version or a later one."""
+        marks = self.events.rows(f"SELECT value FROM mlops_mark WHERE model = '{name}' ORDER BY number DESC")
+        mark = int(marks[0][0] or -1) if marks else -1
+        passed = {key: row for key, row in self.customers.rows.items() if row[0] <= mark}
+        predicted = {key: version for key, version, _ in _predictions(name, self.sinks)}
+        judges = "input" in MODELS[name]
+        bad = {key for key, (_, is_bad) in passed.items() if is_bad and judges}
+        aside = _read_aside(name, self.sinks) if bad else set()
+        for key in bad - aside:
+            self._tell(self.found.lost, f"{name}: key {key} is bad, the mark has passed it, it is nowhere")
+        for key in passed.keys() - bad:
+            if predicted.get(key, -1) < passed[key][0]:
+                told = f"{name}: the mark {mark} has passed key {key}, version {passed[key][0]}"
+                self._tell(self.found.lost, f"{told}; the sink has {predicted.get(key)}")
+
+    def _tell(self, found: list[str], what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            found.append(f"{what}, before {_now()}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +128,7 @@ class End:
 
 def look(end: End, found: Findings) -> None:
     """Compare sinks, quarantine, marks and records with the source."""
-    for name in MODELS:
+    for name in end.last:
         rows = _predictions(name, end.sinks)
         records = records_of(end.workshop, name)
         for record in records:
@@ -114,6 +154,12 @@ def records_of(workshop: Workshop, name: str) -> list[DispatchRecord]:
         return store.dispatches(model=name, limit=_MANY)
 
 
+def events_of(workshop: Workshop, dispatch: str) -> list[EventRecord]:
+    """In the order of recording."""
+    with workshop.deployment.event_store() as store:
+        return store.events(dispatch)
+
+
 def keep_tables(folder: Path, sinks: Mapping[str, ServerDatabase]) -> None:
     """Write what the servers hold into text files, for whoever asks what happened."""
     for database in {*sinks.values()}:
@@ -132,11 +178,33 @@ def _predictions(name: str, sinks: Mapping[str, ServerDatabase]) -> list[tuple[i
     return [(int(key), round(float(version)), str(owner)) for key, version, owner in rows]
 
 
+def by_design(events: Sequence[EventRecord], recorded: str, acts: Sequence[str]) -> str | None:
+    """Why a run may be Airflow's success and our failure; None if nothing explains that.
+
+    Somebody cleared a task alone, or marked it or the run. So Airflow calls the run a success, although
+    `persist` has not succeeded since the last step began: what was read last is not in the sink. Our record
+    says so once the next dispatch begins; until then the dispatch is running, or was not even begun.
+    """
+    if not acts or _is_persisted(events):
+        return None
+    return f"{', '.join(acts)}; 'persist' has not succeeded since, so the dispatch is recorded as {recorded}"
+
+
+def _is_persisted(events: Sequence[EventRecord]) -> bool:
+    """Whether the last thing that happened in a step is that `persist` succeeded."""
+    last = [event for event in events if event.step is not None and event.kind in ("started", "succeeded")]
+    return bool(last) and (last[-1].step, last[-1].kind) == ("persist", "succeeded")
+
+
 def _put_aside(name: str, sinks: Mapping[str, ServerDatabase]) -> set[int]:
-    aside = f"SELECT id FROM {name}_predictions_quarantine WHERE released_by IS NULL"
     with suppress(Exception):  # no row was ever bad, so there is no table
-        return {int(key) for (key,) in sinks[sink_of(name)["connection"]].rows(aside)}
+        return _read_aside(name, sinks)
     return set()
+
+
+def _read_aside(name: str, sinks: Mapping[str, ServerDatabase]) -> set[int]:
+    aside = f"SELECT id FROM {name}_predictions_quarantine WHERE released_by IS NULL"
+    return {int(key) for (key,) in sinks[sink_of(name)["connection"]].rows(aside)}
 
 
 def _look_at_rows(name: str, end: End, rows: list[tuple[int, int, str]], found: Findings) -> None:

@@ -1,4 +1,4 @@
-"""The database servers of a soak and its staging disk, which fail as they are told."""
+"""The database servers of a soak and its staging disk, which fail as they are told, some for a while."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support.faulty_proxy import FaultyProxy, Manner, faulty_proxy
+from support.lasting_faults import LastingFaults
 from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
 from support.workshop import Workshop
 
 _BACK_S = 60.0  # until a killed server must answer again
 _DISK_BYTES = 32 * 1024 * 1024
 _BUSY_TRIES = 20
+_NETWORK_S = (1.0, 12.0)
+_STAGING_S = (1.0, 8.0)
 
 
 @dataclass
@@ -30,6 +33,7 @@ class SoakedServers:
     sinks: Mapping[str, ServerDatabase]  # past the proxies
     source: ServerDatabase
     choose: random.Random
+    lasting: LastingFaults
 
     def kill(self, server: Server) -> bool:
         """End a server as a power cut would, and start it again."""
@@ -53,10 +57,15 @@ class SoakedServers:
     def treat(self, manner: Manner) -> bool:
         """The network to one of the servers hangs or is slow for a while."""
         proxy = self.choose.choice(self.proxies)
-        proxy.manner = manner
-        time.sleep(self.choose.uniform(1, 12))
-        proxy.manner = "pass"
-        return True
+
+        def begin() -> bool:
+            proxy.manner = manner
+            return True
+
+        def end() -> None:
+            proxy.manner = "pass"
+
+        return self.lasting.begin(f"network to port {proxy.port}", begin, end, _NETWORK_S)
 
     def reset(self) -> bool:
         self.choose.choice(self.proxies).reset()
@@ -80,7 +89,8 @@ def soaked_servers(workshop: Workshop, choose: random.Random) -> Iterator[Soaked
                 "second": second_behind.airflow_uri(),
             }
             sinks = {"sink": rows, "by_odbc": rows, "second": second}
-            yield SoakedServers(mariadb, postgres, [first, other], sinks, rows, choose)
+            lasting = LastingFaults(choose)
+            yield SoakedServers(mariadb, postgres, [first, other], sinks, rows, choose, lasting)
 
 
 @dataclass(frozen=True)
@@ -88,38 +98,46 @@ class SoakedDisk:
     """A small disk of its own under staging."""
 
     folder: Path
-    choose: random.Random
+    lasting: LastingFaults
 
     def fill(self) -> bool:
         """Nobody can write another byte for a while."""
-        filler = self.folder / "filler"
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-        time.sleep(self.choose.uniform(1, 8))
-        filler.unlink()
-        return True
+        return self.lasting.begin("staging", self._fill, self._filler.unlink, _STAGING_S)
 
     def forbid_writing(self) -> bool:
         """It is read-only for a while; False if files were being written all the time."""
+        return self.lasting.begin("staging", self._forbid, self._allow, _STAGING_S)
+
+    @property
+    def _filler(self) -> Path:
+        return self.folder / "filler"
+
+    def _fill(self) -> bool:
+        with suppress(OSError), self._filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        return True
+
+    def _forbid(self) -> bool:
         for _ in range(_BUSY_TRIES):
             if _mount("-o", "remount,ro", str(self.folder)):
-                time.sleep(self.choose.uniform(1, 8))
-                _mount("-o", "remount,rw", str(self.folder))
                 return True
             time.sleep(0.05)
         return False
 
+    def _allow(self) -> None:
+        assert _mount("-o", "remount,rw", str(self.folder))
+
 
 @contextmanager
-def soaked_disk(folder: Path, choose: random.Random) -> Iterator[SoakedDisk | None]:
+def soaked_disk(folder: Path, lasting: LastingFaults) -> Iterator[SoakedDisk | None]:
     """Mount it; None if we may not, which takes root."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.getuid() != 0 or not _mount("-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)):
         yield None
         return
     try:
-        yield SoakedDisk(folder, choose)
+        yield SoakedDisk(folder, lasting)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
