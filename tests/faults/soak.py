@@ -1,6 +1,6 @@
 """`make soak FAULTS=100 SEED=7`: a real Airflow under random faults, then every row counts.
 
-Which faults are drawn follows from the seed; at which moment they meet the processes does not. Up to four
+Which faults are drawn follows from the seed; at which moment they meet the processes does not. Up to eight
 come close together, while others last. Then some steps must succeed. A fault that needs running tasks is
 drawn again if none begins. Now and then, and in the end, nothing fails any more, operators clear what has
 failed, and each model is dispatched once more. SIGTERM and SIGINT end the faults early, not the comparison.
@@ -38,11 +38,11 @@ from support.soaked_servers import SoakedDisk, SoakedServers, soaked_disk, soake
 from support.workshop import Workshop
 
 _REST_S = 900.0  # so long everything may take to come to rest
-_FAULTS_UNTIL_REST = 250
-_AT_ONCE = 4  # faults that come close together, at most
-_BETWEEN_S = (0.1, 1.0)
+_FAULTS_UNTIL_REST = 500
+_AT_ONCE = 8  # faults that come close together, at most
+_BETWEEN_S = (0.1, 0.8)
 _STEPS_BETWEEN = 3  # that succeed before further faults, unless it takes too long
-_LONGEST_BETWEEN_S = 15.0
+_LONGEST_BETWEEN_S = 10.0
 _TASK_BEGINS_S = 4.0
 _TALLY_EVERY = 25  # faults
 _PARALLEL_TASKS = "5"
@@ -150,6 +150,7 @@ class Soak:
         """As many faults as there shall be in all, or as many as fit, with work in between."""
         while self.tally.faults.total() < count and not self.is_over(until):
             together = self.choose.randint(1, _AT_ONCE)
+            self.operator.trigger()
             for _ in range(min(together, count - self.tally.faults.total())):
                 self._let_one_happen()
                 time.sleep(self.choose.uniform(*_BETWEEN_S))
@@ -162,7 +163,6 @@ class Soak:
         faults = self.faults()
         self._go_on()
         self.operator.customers.change_some(self.choose)
-        self.operator.trigger()
         (name,) = self.choose.choices([*faults], [fault.weight for fault in faults.values()])
         fault = faults[name]
         if fault.needs_tasks and not self._wait_for_a_task():
@@ -176,7 +176,7 @@ class Soak:
     def _wait_for_a_task(self) -> bool:
         until = time.monotonic() + _TASK_BEGINS_S
         while not (tasks := self.processes.tasks()) and time.monotonic() < until:
-            time.sleep(0.1)
+            time.sleep(0.3)
         return bool(tasks)
 
     def _let_steps_succeed(self) -> None:
