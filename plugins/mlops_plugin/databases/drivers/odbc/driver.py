@@ -84,6 +84,7 @@ class OdbcDatabase(OpenDatabase):
         if "psqlodbc" in self._manager.driver_name():
             # A NUMERIC without a precision would be announced as one of 28 digits, 6 of them after the point.
             address += "NumericAs=12;"
+            address += f"KeepaliveTime={KEEPALIVE_IDLE_S};KeepaliveInterval={KEEPALIVE_INTERVAL_S};"
             self._manager.close()
             with driver_errors(spec, "connecting", OdbcError):
                 self._manager = DriverManager(address, connect_s)
@@ -94,7 +95,6 @@ class OdbcDatabase(OpenDatabase):
             address += f"MaxLongVarcharSize={max_text_bytes};"
             # Rows come by a cursor; otherwise the client holds all of them.
             address += "UseDeclareFetch=1;Fetch=10000;"
-            address += f"KeepaliveTime={KEEPALIVE_IDLE_S};KeepaliveInterval={KEEPALIVE_INTERVAL_S};"
         with contextlib.ExitStack() as undo, self._doing("connecting"):
             undo.callback(self._manager.close)
             self._connection: Any = arrow_odbc.connect(address, autocommit=False, login_timeout_sec=connect_s)
