@@ -11,6 +11,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from support.order_features import Features
 from support.order_oracle import Mode
 from support.order_watching import STEPS
 from support.order_world import MANY, MODEL, SHIFT, Run, World
+from support.servers import Server, ServerDatabase
 from support.stopping import How
 from support.workshop import Workshop
 
@@ -42,6 +44,8 @@ FEATURES = [
     for mode, chosen in itertools.product(MODES, itertools.product((False, True), repeat=7))
     if (features := Features(mode, *chosen)).are_allowed
 ]
+IN_MEMORY = [features for features in FEATURES if not features.has_pages]
+IN_PAGES = [features for features in FEATURES if features.has_pages]
 # Acts that are listed more often happen more often.
 ACTS = [
     *["change"] * 4,
@@ -97,12 +101,19 @@ LATE: list[Act] = [
     ("run", 0, 0, 0), *TO_PERSIST, ("change", 1, 0, 0), ("terminal", 0, 0, 0), ("finish", 0, 0, 0)
 ]  # fmt: skip
 
+# `collect` has read one page; another dispatch reads and persists what has changed meanwhile.
+CHANGED_BETWEEN_PAGES: list[Act] = [
+    ("run", 0, 0, 0), ("step", 0, 10, 0), ("change", 3, 0, 0), ("change", 0, 0, 0), ("terminal", 0, 0, 0),
+    ("set back", 5, 0, 0), ("resume", 0, POINTS, 0), ("finish", 0, 0, 0),
+]  # fmt: skip
+
 
 class Stage:
     """What all stories share: artifacts, and an event store without a dispatch."""
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, workshop: Workshop, paged: ServerDatabase | None = None) -> None:
         self.workshop = workshop
+        self.paged = paged
         self.empty = workshop.folder / "empty.db"
         shutil.copy(workshop.folder / "events.db", self.empty)
         self.artifacts = [workshop.folder / f"echo-{number}.skops" for number in range(ARTIFACTS)]
@@ -125,11 +136,23 @@ class Stage:
             self.workshop.add_model(MODEL, **entry)
             return self.workshop.model(MODEL)
 
-        return World(folder, features, model, self.workshop.deployment, self.artifacts)
+        return World(folder, features, model, self.workshop.deployment, self.artifacts, self.paged)
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
+    with staged(None) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def paged_stage(postgres: Server) -> Iterator[Stage]:
+    with staged(postgres.new_database()) as made:
+        yield made
+
+
+@contextmanager
+def staged(paged: ServerDatabase | None) -> Iterator[Stage]:
     in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with (
         tempfile.TemporaryDirectory(dir=in_memory) as folder,
@@ -138,9 +161,11 @@ def stage() -> Iterator[Stage]:
         workshop = Workshop(Path(folder))
         for name, value in workshop.environment.items():
             environment.setenv(name, value)
+        if paged is not None:
+            environment.setenv("AIRFLOW_CONN_PAGED", paged.airflow_uri())
         with workshop.deployment.event_store() as store:
             upgrade(store.address)
-        yield Stage(workshop)
+        yield Stage(workshop, paged)
 
 
 def play(world: World, act: Act) -> None:
@@ -238,7 +263,7 @@ def tell(stage: Stage, features: Features, acts: list[Act]) -> None:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(features=st.sampled_from(FEATURES), acts=stories())
+@given(features=st.sampled_from(IN_MEMORY), acts=stories())
 @example(Features("append"), REREAD_IN_BETWEEN)
 @example(Features("upsert"), PAUSED_AND_OVERTAKEN)
 @example(Features("replace"), EMPTY_AND_NEWER)
@@ -252,8 +277,24 @@ def test_any_order_of_events_ends_as_the_oracle_says(
     tell(stage, features, acts)
 
 
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(features=st.sampled_from(IN_PAGES), acts=stories())
+@example(Features("upsert", has_cursor=True, has_contract=True, has_pages=True), CHANGED_BETWEEN_PAGES)
+def test_any_order_with_pages_ends_as_the_oracle_says(
+    paged_stage: Stage, features: Features, acts: list[Act]
+) -> None:
+    tell(paged_stage, features, acts)
+
+
+@pytest.mark.long
+@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(features=st.sampled_from(IN_PAGES), acts=stories())
+def test_any_order_with_pages_for_long(paged_stage: Stage, features: Features, acts: list[Act]) -> None:
+    tell(paged_stage, features, acts)
+
+
 @pytest.mark.long
 @settings(max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(features=st.sampled_from(FEATURES), acts=stories())
+@given(features=st.sampled_from(IN_MEMORY), acts=stories())
 def test_any_order_for_long(stage: Stage, features: Features, acts: list[Act]) -> None:
     tell(stage, features, acts)

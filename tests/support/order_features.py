@@ -19,13 +19,14 @@ class Features:
     has_contract: bool = False
     uses_interval: bool = False
     has_own_table: bool = False  # a sink that was there before, and is no view of narrow rows
-    has_pages: bool = False  # of two rows; processes stop between them, too
+    has_pages: bool = False  # of two rows, on PostgreSQL: SQLite has no snapshot of several queries
 
     @property
     def are_allowed(self) -> bool:
         """Whether the product takes them together."""
         cursor_fits = self.mode == "upsert" and not (self.has_partitions or self.uses_interval)
-        return (cursor_fits or not self.has_cursor) and not (self.skips_predicted and self.mode == "replace")
+        skip_fits = self.mode != "replace" and not self.has_pages  # it needs source and sink in one database
+        return (cursor_fits or not self.has_cursor) and (skip_fits or not self.skips_predicted)
 
     @property
     def own_table(self) -> str:
@@ -50,7 +51,7 @@ class Features:
         if self.has_partitions:
             source["partitions"] = {"column": "id", "count": 2}
         if self.has_pages:
-            source["pages"] = {"column": "id", "rows": 2}
+            source |= {"connection": "paged", "pages": {"column": "id", "rows": 2}}
         contract = {"input": {"columns": {"b": {"type": "number", "nullable": False}}}}
         return {
             "model": {"format": "skops", "uri": "echo.skops"},

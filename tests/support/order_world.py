@@ -38,6 +38,7 @@ from support.order_watching import (
     WatchedSource,
     WatchedStore,
 )
+from support.servers import ServerDatabase
 from support.stopping import Broken, How, Killed, Process, current, point
 
 MODEL = "echo"
@@ -58,7 +59,10 @@ class Run:
 
 
 class World:
-    """One story. `artifacts` are files, each a model of its own; the event store has no dispatch yet."""
+    """One story. `artifacts` are files, each a model of its own; the event store has no dispatch yet.
+
+    `paged` holds the source of a model that reads in pages.
+    """
 
     def __init__(
         self,
@@ -67,11 +71,13 @@ class World:
         model: Callable[[Mapping[str, Any]], ModelConfig],
         deployment: Deployment,
         artifacts: Sequence[Path],
+        paged: ServerDatabase | None = None,
     ) -> None:
         self.folder, self.features = folder, features
         self._model_of = model
         self.deployment = deployment
         self._artifacts = artifacts
+        self._paged = paged
         self.hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in artifacts]
         self.oracle = Oracle(
             features.mode, features.has_contract, features.skips_predicted, features.has_own_table
@@ -92,18 +98,22 @@ class World:
         self._connections: dict[str, Any] = {}
         self._sql("source", "PRAGMA journal_mode=WAL")
         self._sql("sink", "PRAGMA journal_mode=WAL")
-        self._sql(
-            self._source_name,
-            "CREATE TABLE customers (id INTEGER PRIMARY KEY, a REAL, b REAL, version INTEGER)",
+        self._in_source(
+            "DROP TABLE IF EXISTS customers",
+            "CREATE TABLE customers (id INTEGER PRIMARY KEY, a DOUBLE PRECISION, b DOUBLE PRECISION,"
+            " version INTEGER)",
         )
         if features.has_own_table:
             self._sql("sink", features.own_table)
         with deployment.event_store() as store:
             self.store = WatchedStore(store.address)
 
-    @property
-    def _source_name(self) -> str:
-        return "sink" if self.features.skips_predicted else "source"
+    def _in_source(self, *statements: str) -> None:
+        if self.features.has_pages:
+            assert self._paged is not None
+            self._paged.execute(*statements)
+        else:
+            self._sql("sink" if self.features.skips_predicted else "source", *statements)
 
     def _sql(self, name: str, *statements: str) -> list[tuple[Any, ...]]:
         # By the library that the product reads with: two copies of SQLite break each other's locks.
@@ -131,14 +141,14 @@ class World:
         self.version += 1
         self.source[key] = Row(self.version, is_bad)
         b = "NULL" if is_bad else "1.0"
-        self._sql(
-            self._source_name,
-            f"INSERT OR REPLACE INTO customers VALUES ({key}, {self.version}, {b}, {self.version})",
+        self._in_source(
+            f"INSERT INTO customers VALUES ({key}, {self.version}, {b}, {self.version}) ON CONFLICT (id)"
+            " DO UPDATE SET a = excluded.a, b = excluded.b, version = excluded.version"
         )
 
     def delete(self, key: int) -> None:
         self.source.pop(key, None)
-        self._sql(self._source_name, f"DELETE FROM customers WHERE id = {key}")
+        self._in_source(f"DELETE FROM customers WHERE id = {key}")
 
     def erase(self, key: int) -> None:
         """Somebody deletes the predictions of a key."""
