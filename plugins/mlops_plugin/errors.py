@@ -86,6 +86,10 @@ class DriverMissing(MlopsError):
     """A library or database driver is not installed; the message names what to install."""
 
 
+class EnvironmentUnusable(DriverMissing):
+    """A model's own environment is not there, or cannot be built."""
+
+
 class DatabaseError(MlopsError):
     """A database refused; carries the connection id and the driver's own words."""
 

@@ -8,8 +8,8 @@ in one table, so that a few examples try many values. A row with a NULL has no a
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Context, Decimal
 from typing import Any
@@ -149,6 +149,8 @@ class Echo:
     artifact_sha256: str = _SHA256
     signature_sha256: str | None = None
     undecided: tuple[str, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    packages: None = None
 
     @property
     def features(self) -> tuple[str, ...]:

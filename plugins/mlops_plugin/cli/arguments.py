@@ -140,6 +140,8 @@ def build_parser() -> argparse.ArgumentParser:
     current = actions.add_parser("current", help="print the version of the tables")
     current.set_defaults(command="db_current")
 
+    _add_environments(commands)
+
     roles = commands.add_parser("roles", help="manage the permissions of Airflow's roles on the views")
     role_actions = roles.add_subparsers(required=True, metavar="ACTION")
     sync = role_actions.add_parser(
@@ -147,6 +149,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sync.set_defaults(command="roles_sync")
     return parser
+
+
+def _add_environments(commands: Any) -> None:
+    environments = commands.add_parser("environments", help="build the environments of models' own libraries")
+    actions = environments.add_subparsers(required=True, metavar="ACTION")
+    sync = actions.add_parser(
+        "sync", help="build what is missing, and remove what no model uses; safe to repeat"
+    )
+    sync.add_argument("model", nargs="?", metavar="MODEL", help="only this model's, removing nothing")
+    sync.add_argument(
+        "--wheels", type=Path, metavar="FOLDER", help="install from the wheels in FOLDER, without a network"
+    )
+    sync.set_defaults(command="environments_sync")
 
 
 def _add_init(commands: Any) -> None:

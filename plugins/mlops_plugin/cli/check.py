@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mlops_plugin.errors import ConfigError, InstalledTwice, MlopsError
+from mlops_plugin.errors import ConfigError, EnvironmentUnusable, InstalledTwice, MlopsError
 
 if TYPE_CHECKING:
     from mlops_plugin.config.loader import LoadedConfig
@@ -87,7 +87,19 @@ def _problems_of_text(loaded: LoadedConfig, model: ModelConfig, places: Places) 
         f"{places.of_model(model.name, ('schedule',))}: models.{model.name}.schedule: {message}"
         for message in never
     ]
-    return [*map(str, find_problems(model)), *waiting]
+    return [*map(str, find_problems(model)), *waiting, *_problems_of_environment(model, places)]
+
+
+def _problems_of_environment(model: ModelConfig, places: Places) -> Iterator[str]:
+    """What is wrong with the requirements of the model's own libraries; whether they are installed is a fact
+    of this machine."""
+    from mlops_plugin.environments.location import Environment
+
+    try:
+        Environment.of(model)
+    except EnvironmentUnusable as error:
+        keys = ("model", "environment", "requirements")
+        yield f"{places.of_model(model.name, keys)}: models.{model.name}.{'.'.join(keys)}: {error}"
 
 
 def _findings(

@@ -264,6 +264,23 @@ def _roles_sync(_options: argparse.Namespace) -> int:
     return 0
 
 
+def _environments_sync(options: argparse.Namespace) -> int:
+    from mlops_plugin.environments.sync import sync
+
+    loaded = _load(options)
+    models = [loaded.model(options.model)] if options.model else [*loaded.config.models.values()]
+    # The entry of a broken model does not tell which environment it uses.
+    is_unsure = not options.model and bool(loaded.problems)
+    is_whole = sync(models, _say, options.wheels, are_all=not options.model and not is_unsure)
+    if is_unsure:
+        _say("some models could not be read, so nothing was removed; run: mlops check")
+    return 0 if is_whole and not is_unsure else 1
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "dispatch": _dispatch,
@@ -277,4 +294,5 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "db_upgrade": _db_upgrade,
     "db_current": _db_current,
     "roles_sync": _roles_sync,
+    "environments_sync": _environments_sync,
 }

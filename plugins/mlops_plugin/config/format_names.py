@@ -8,8 +8,6 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import PydanticKnownError
-
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
@@ -55,6 +53,8 @@ def package_of(entry: EntryPoint) -> str:
 
 def check_format(name: object) -> str:
     """A name that can be used here; pydantic calls it."""
+    from pydantic_core import PydanticKnownError  # a model's own environment reads names without it
+
     if isinstance(name, str) and is_foreign(name):
         find_entry(name)
         return name

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.features import as_float64, is_number
 from mlops_plugin.formats.runtime import REFUSES_NULL
 
+_PANDAS_OF_MICROSECONDS = 3
 Missing = Literal["nan", "none", "nat", "NA", "refused"]
 
 _INTEGER = re.compile(r"u?int(8|16|32|64)")
@@ -72,6 +75,15 @@ class ColumnSpec:
     @property
     def is_numeric(self) -> bool:
         return _kind_of(self) in ("integer", "bool", "float", "nullable")
+
+
+@functools.cache
+def usual_unit() -> Literal["us", "ns"]:
+    """In which unit pandas reads times of a database or a file: nanoseconds before pandas 3."""
+    try:
+        return "ns" if int(version("pandas").partition(".")[0]) < _PANDAS_OF_MICROSECONDS else "us"
+    except PackageNotFoundError:
+        return "us"
 
 
 def is_known_dtype(dtype: str) -> bool:
@@ -209,7 +221,10 @@ def _texts(spec: ColumnSpec, column: pa.Array) -> Values:
         return _objects(spec, values)
     if spec.dtype == "string":
         return pd.array(values.to_pylist(), dtype="string")
-    return values.to_pandas().array
+    texts = values.to_pandas()
+    if texts.dtype != object:
+        return texts.array
+    return _objects(spec, values)  # pandas before 3 has no type for texts, and NaN among them
 
 
 def _objects(spec: ColumnSpec, column: pa.Array) -> Values:

@@ -31,6 +31,7 @@ _INNER = {
 }
 # They make log-probabilities in the type of their rows, so whole numbers lose the digits after the point.
 _TELL_INTEGERS = ("BayesianGaussianMixture", "GaussianMixture")
+_OLD_TAGS = {"two_d_array": "2darray"}
 _OWN_PACKAGES = ("sklearn", "imblearn")
 
 
@@ -116,6 +117,8 @@ def reads_records(step: Any) -> bool:
 def input_tag(step: Any, tag: str) -> bool:
     """What an estimator says of its input; one without tags takes a table of numbers."""
     tags = getattr(step, "__sklearn_tags__", None)
+    if tags is None and is_own(step) and hasattr(step, "_get_tags"):  # scikit-learn before 1.6
+        return _OLD_TAGS.get(tag, tag) in step._get_tags().get("X_types", ())
     if tags is None:
         return tag == "two_d_array"
     try:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.boosting import column_of_boosting, has_categories, is_boosting
-from mlops_plugin.formats.column_values import ColumnSpec, Missing
+from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
 from mlops_plugin.formats.estimator_walk import (
     Reader,
     encoded_texts,
@@ -213,7 +213,7 @@ class _Known:
             return ColumnSpec(name, "int64" if kind == "integer" and is_whole else "float64", "nan")
         if kind == "instant":
             zone = getattr(arrow, "tz", None)
-            return ColumnSpec(name, f"datetime64[us, {zone}]" if zone else "datetime64[us]", "nat")
+            return ColumnSpec(name, _instants_in(usual_unit(), zone), "nat")
         return ColumnSpec(name, kind, self.missing or "none")
 
     def _mismatch(self, field: pa.Field, known: str, instead: str) -> FeatureError:
@@ -287,7 +287,13 @@ def _kind_of(categories: np.ndarray[Any, Any]) -> str | None:
 def said_column(name: str, said: str) -> ColumnSpec:
     """As `model: {dtypes: ...}` says."""
     dtype, missing = PLAIN_DTYPES.get(said, (said, _usual_missing(said)))
+    if said == "timestamp":
+        dtype = _instants_in(usual_unit(), None)
     return ColumnSpec(name, dtype, missing)
+
+
+def _instants_in(unit: str, zone: str | None) -> str:
+    return f"datetime64[{unit}, {zone}]" if zone else f"datetime64[{unit}]"
 
 
 def column_by_type(field: pa.Field, missing: Missing | None, *, is_float: bool) -> ColumnSpec:
@@ -304,10 +310,10 @@ def column_by_type(field: pa.Field, missing: Missing | None, *, is_float: bool) 
     if is_text(kind):
         return _text(name, missing)
     if pa.types.is_timestamp(kind):
-        unit = "ns" if kind.unit == "ns" else "us"
-        return ColumnSpec(name, f"datetime64[{unit}, {kind.tz}]" if kind.tz else f"datetime64[{unit}]", "nat")
+        unit = "ns" if kind.unit == "ns" else usual_unit()
+        return ColumnSpec(name, _instants_in(unit, kind.tz), "nat")
     if pa.types.is_duration(kind):
-        return ColumnSpec(name, "timedelta64[us]", "nat")
+        return ColumnSpec(name, f"timedelta64[{usual_unit()}]", "nat")
     return ColumnSpec(name, "object", "none")
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mlops_plugin.formats.importing.sklearn_import import is_sklearn_from
+
 Values = np.ndarray[Any, Any]
 
 # Far more than probabilities are rounded by, and far less than makes rows that are asked again frequent.
@@ -41,6 +43,7 @@ _TOGETHER = frozenset(
     )
 )
 _PREDICTS_SO = _ROW_BY_ROW | _TOGETHER
+_READ_FROM = (1, 9)  # in this release of scikit-learn; a model's own environment may have an older one
 
 
 def _of_linear(model: Any) -> bool:
@@ -116,6 +119,8 @@ def _own(model: Any, method: str) -> tuple[str, str] | None:
     if not kind.__module__.startswith("sklearn.") or method in getattr(model, "__dict__", {}):
         return None
     if getattr(importlib.import_module(kind.__module__), kind.__name__, None) is not kind:
+        return None
+    if not is_sklearn_from(_READ_FROM):
         return None
     for base in kind.__mro__:
         if method in vars(base):

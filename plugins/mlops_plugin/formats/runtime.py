@@ -5,7 +5,7 @@ Importing this module loads neither numpy nor scikit-learn: the `log` step only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -45,6 +45,14 @@ class Runtime(Protocol):
     @property
     def outputs(self) -> pa.Schema:
         """The columns that `predict` returns, also for no rows at all; certain after `learn_outputs`."""
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        """Versions of Python and of the libraries that answer, by their packages' names."""
+
+    @property
+    def packages(self) -> Mapping[str, str] | None:
+        """All packages of the model's own environment, and Python; None: it uses what is installed here."""
 
     @property
     def undecided(self) -> tuple[str, ...]:

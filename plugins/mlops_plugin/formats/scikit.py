@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,8 @@ class Rules(Protocol):
 
 class ScikitRuntime:
     """Anything with `predict`: estimators, pipelines, searches, and other libraries that do the same."""
+
+    packages = None
 
     def __init__(
         self,
@@ -78,6 +81,12 @@ class ScikitRuntime:
     def model(self) -> Any:
         """The model itself."""
         return self._model
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        from mlops_plugin.formats.signature.versions import modules_of, versions_of
+
+        return versions_of(modules_of(self._model))
 
     @property
     def undecided(self) -> tuple[str, ...]:

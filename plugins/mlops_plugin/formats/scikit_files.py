@@ -32,6 +32,7 @@ _MISSING_IN_MAIN = re.compile(
 )
 _RENAMED = re.compile(r"attribute '(\w+)' on <module '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'")
 _UNTRUSTED = "contains types that are not trusted: "
+_PYTHON, _FIRST_ON_PYTHON = "3.11", [1, 2]
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
 
 
@@ -151,12 +152,12 @@ def _load_failure(artifact: ArtifactConfig, failure: Exception, content: bytes) 
         return (
             f"model file '{artifact.uri}' was saved with another version of scikit-learn; "
             f"version {_running_sklearn()} runs here and has no {absent}; train the model again with it, or "
-            "install the version of training"
+            f"{_own_libraries(artifact, 'the version of training')}"
         )
     if isinstance(failure, ModuleNotFoundError):
         return (
             f"model file '{artifact.uri}' needs the module '{failure.name}', which is not installed here; "
-            "install what the model was trained with"
+            f"install what the model was trained with, or {_own_libraries(artifact, 'its package')}"
         )
     if renamed := _RENAMED.search(said):
         name, module = renamed[1] or renamed[4], renamed[2] or renamed[3]
@@ -219,5 +220,22 @@ def _refuse_other_version(artifact: ArtifactConfig, caught: list[warnings.Warnin
             raise ArtifactError(
                 f"model file '{artifact.uri}' was saved with scikit-learn {saved}, but version {running} "
                 f"runs here: predictions may differ without an error; train it again "
-                f"with {running}, or install scikit-learn=={saved}"
+                f"with {running}, or {_own_libraries(artifact, f'scikit-learn=={saved}', _python_for(saved))}"
             )
+
+
+def _own_libraries(artifact: ArtifactConfig, wanted: str, python: str = _PYTHON) -> str:
+    """What to do to run a model with other libraries than those that are here."""
+    if artifact.environment is not None:
+        return f"put {wanted} into '{artifact.environment.requirements}' and run: mlops environments sync"
+    return (
+        f"give it libraries of its own: put {wanted}, with what else it needs, into a requirements file, "
+        f'write `environment: {{requirements: FILE, python: "{python}"}}` under `model:`, and run: mlops '
+        "environments sync"
+    )
+
+
+def _python_for(release: str) -> str:
+    """A Python for which there are wheels of this release of scikit-learn."""
+    numbers = [int(part) for part in release.split(".")[:2] if part.isdigit()]
+    return "3.10" if numbers < _FIRST_ON_PYTHON else _PYTHON

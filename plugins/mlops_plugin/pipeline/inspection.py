@@ -84,6 +84,7 @@ def _findings(
     yield _finding(found, name, "model", f"loading {model.model.uri}")
     if "model" not in found:
         yield _isolation(model, runtime)
+        yield from _own_environment(model, runtime)
 
     with _problem(found, "source"):
         rows, engine = _describe(model, deployment, render)
@@ -114,7 +115,7 @@ def _findings(
     if "model" not in found:
         with _problem(found, "signature"):
             _ask_golden_rows(model, runtime, signature)
-        yield from _signature_findings(found, name, model, signature)
+        yield from _signature_findings(found, model, runtime, signature)
 
     if found:
         return
@@ -165,6 +166,21 @@ def _isolation(model: ModelConfig, runtime: Runtime) -> Finding:
     return Finding(subject, "the model runs in a separate process", note=note)
 
 
+def _own_environment(model: ModelConfig, runtime: Runtime) -> Iterator[Finding]:
+    """With which libraries of its own the model runs, and whether they can be had again."""
+    from mlops_plugin.environments.building import warnings_of
+    from mlops_plugin.environments.location import Environment
+
+    environment = Environment.of(model)
+    if environment is None:
+        return
+    with_these = ", ".join(f"{name} {version}" for name, version in runtime.libraries.items())
+    subject = f"models.{model.name}.model.environment"
+    yield Finding(
+        subject, f"the model runs with {with_these}", note="; ".join(warnings_of(environment)) or None
+    )
+
+
 def _ask_golden_rows(model: ModelConfig, runtime: Runtime, signature: Signature | None) -> None:
     """Ask them together and one by one."""
     if signature is not None:
@@ -174,8 +190,9 @@ def _ask_golden_rows(model: ModelConfig, runtime: Runtime, signature: Signature 
 
 
 def _signature_findings(
-    found: dict[str, str], name: str, model: ModelConfig, signature: Signature | None
+    found: dict[str, str], model: ModelConfig, runtime: Runtime, signature: Signature | None
 ) -> Iterator[Finding]:
+    name = f"models.{model.name}"
     subject = f"{name}.signature"
     if signature is None:
         advice = f"write a signature to find out: write_signature in training, or mlops sign {model.name}"
@@ -192,7 +209,7 @@ def _signature_findings(
             looks = ", ".join((str(column.missing), *column.also_missing))
             note = f"'{column.name}' was missing as {looks} in training; NULL becomes {column.missing}"
             yield Finding(subject, "missing values", note=note)
-    if changed := changed_libraries(signature):
+    if changed := changed_libraries(signature, runtime.packages):
         yield Finding(subject, "libraries", note=f"they differ from training: {', '.join(changed)}")
 
 

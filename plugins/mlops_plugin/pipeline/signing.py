@@ -92,6 +92,11 @@ def sign_with_file(model: ModelConfig, file: Path, *, synthetic: bool) -> Signed
 
 def _load(model: ModelConfig) -> ScikitRuntime:
     """The model by the rules for one without a signature: an earlier signature may be what is wrong."""
+    if model.model.environment is not None:
+        raise SignatureError(
+            f"models.{model.name}: a model with libraries of its own is signed where they are: call "
+            "write_signature in its training (docs/models.md)"
+        )
     return cast("ScikitRuntime", load_signed(model.model, model.features, None))
 
 

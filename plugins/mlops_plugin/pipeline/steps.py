@@ -253,6 +253,7 @@ def _predict(
         distribution=distribution.report(),
         blocks=file.blocks,
         rejected_blocks=None if records is None else records.blocks,
+        libraries=dict(runtime.libraries),
     )
 
 

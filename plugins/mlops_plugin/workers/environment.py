@@ -29,13 +29,18 @@ def library_settings(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def environment_of_model(*, is_one_thread: bool) -> dict[str, str]:
-    """What a model's process gets of this one's environment, with the places where this one finds modules."""
+def environment_of_model(*, is_one_thread: bool, has_own_python: bool = False) -> dict[str, str]:
+    """What a model's process gets of this one's environment, with the places where this one finds modules.
+
+    `has_own_python`: without those places; the libraries there are another Python's.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
         if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_OF_LIBRARIES)
     }
+    if has_own_python:
+        return {**kept, **(_ONE_THREAD if is_one_thread else {})}
     path = os.pathsep.join(dict.fromkeys(entry for entry in sys.path if entry))
     # PYTHONSAFEPATH: the folder where the caller happens to run is no place to import from, or to read.
     own = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

@@ -39,9 +39,9 @@ _MODULES = (
     "pyarrow.ipc",
     "sklearn.ensemble",
     "sklearn.linear_model",
-    "mlops_plugin.config.schema",
     "mlops_plugin.formats.runtime",
     "mlops_plugin.formats.scikit_files",
+    "mlops_plugin.formats.signature.signature",
     "mlops_plugin.workers.row_memory",
 )
 _UCRED = struct.Struct("3i")

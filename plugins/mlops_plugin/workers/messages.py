@@ -4,22 +4,26 @@ The process runs the model's code, so the caller does not trust what arrives: si
 memory is taken, an answer repeats the number of its request, and columns are rebuilt from plain buffers and
 validated in full before a value is read. Requests come from the caller, so they may hold Arrow IPC streams,
 in the body or, if they are long, in memory that the caller hands over (see `row_memory`).
+
+Only the caller has pydantic: a model's own environment need not.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import select
 import socket
 import struct
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pydantic import ConfigDict, TypeAdapter
 
 _FRAME = struct.Struct(
     "!4sQIQ"
@@ -38,109 +42,127 @@ class MessageError(Exception):
     """A message is malformed, too large, late, or not the answer to what was asked."""
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class _Message:
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid", "strict": True}
 
 
+@dataclass(frozen=True)
 class Column(_Message):
     """One column of a model's answers. `metadata`: of its Arrow field."""
 
     name: str
     type: str
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Load(_Message):
-    """Load this artifact; the first request. `artifact` is an `ArtifactConfig` as JSON.
+    """Load this artifact; the first request. `artifact` is an `ArtifactConfig` as JSON has it.
 
     `must_be_confined`: refuse to load it where the kernel cannot confine the process in every way. `is_step`:
     for a step of a dispatch, which asks golden rows itself and computes on all threads.
     """
 
-    kind: Literal["load"] = "load"
-    artifact: str
+    artifact: dict[str, Any]
     features: list[str] | None
     must_be_confined: bool
-    is_step: bool = False
     timeout_s: float
+    is_step: bool = False
+    kind: Literal["load"] = "load"
 
 
+@dataclass(frozen=True)
 class _Rows(_Message):
     """A request about rows: an Arrow IPC stream in the body, or `shared_bytes` of it in shared memory."""
 
-    shared_bytes: Annotated[int, Field(ge=0)] = 0
     timeout_s: float
+    shared_bytes: int = 0
 
 
+@dataclass(frozen=True)
 class Predict(_Rows):
     """Answer the rows."""
 
     kind: Literal["predict"] = "predict"
 
 
+@dataclass(frozen=True)
 class Learn(_Rows):
     """Learn from the rows, if there are any, with which columns the model answers."""
 
     kind: Literal["learn"] = "learn"
 
 
+@dataclass(frozen=True)
 class Check(_Rows):
     """Say what the model has against rows of this schema."""
 
     kind: Literal["check"] = "check"
 
 
+@dataclass(frozen=True)
 class Loaded(_Message):
     """The model is loaded. `confinement`: what the process can no longer do, in words; empty if it can do
-    all."""
+    all. `modules`: the libraries that it uses, see `signature.versions`."""
 
-    kind: Literal["loaded"] = "loaded"
     artifact_sha256: str
     signature_sha256: str | None
     features: list[str]
     confinement: list[str]
+    modules: list[str] = field(default_factory=list)
+    kind: Literal["loaded"] = "loaded"
 
 
+@dataclass(frozen=True)
 class Learned(_Message):
     """The columns with which the model answers, as far as it is known by now."""
 
-    kind: Literal["learned"] = "learned"
     outputs: list[Column]
+    kind: Literal["learned"] = "learned"
 
 
+@dataclass(frozen=True)
 class Checked(_Message):
     """The model has nothing against such rows. `undecided`: see `Runtime`."""
 
-    kind: Literal["checked"] = "checked"
     undecided: list[str]
+    kind: Literal["checked"] = "checked"
 
 
+@dataclass(frozen=True)
 class Predicted(_Message):
     """The body holds so many rows. `buffers`: bytes of each buffer of each column, None if it has none.
 
     `keeps_rows`: the model still holds the rows that it was asked about.
     """
 
-    kind: Literal["predicted"] = "predicted"
-    rows: Annotated[int, Field(ge=0)]
+    rows: int
     buffers: list[list[int | None]]
     keeps_rows: bool = False
+    kind: Literal["predicted"] = "predicted"
 
 
+@dataclass(frozen=True)
 class Failed(_Message):
     """What was asked raised this; the process goes on. `cause`: the traceback of what the model raised."""
 
-    kind: Literal["failed"] = "failed"
     error: str
     message: str
     cause: str = ""
+    kind: Literal["failed"] = "failed"
 
 
 RowsRequest = Check | Learn | Predict
 Request = Load | RowsRequest
 Answer = Loaded | Learned | Checked | Predicted | Failed
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
-_ANSWER: TypeAdapter[Answer] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
+_REQUESTS: dict[str, type[Request]] = {"load": Load, "check": Check, "learn": Learn, "predict": Predict}
+
+
+@functools.cache
+def _answers() -> TypeAdapter[Answer]:
+    from pydantic import Field, TypeAdapter
+
+    return TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
 
 
 class Channel:
@@ -161,7 +183,7 @@ class Channel:
 
         Raises `OSError` if the other end is gone or does not take it in time.
         """
-        header = message.model_dump_json().encode()
+        header = json.dumps(message, default=vars).encode()
         parts = [memoryview(part).cast("B") for part in body]
         frame = _FRAME.pack(_MAGIC, number, len(header), sum(part.nbytes for part in parts))
         first = frame + header
@@ -182,7 +204,8 @@ class Channel:
         if not first:
             raise EOFError
         number, header, body = self._receive(0, MAX_REQUEST_BYTES, first)
-        return number, _REQUEST.validate_json(bytes(header)), body, handed
+        said = json.loads(bytes(header))
+        return number, _REQUESTS[said["kind"]](**said), body, handed
 
     def receive_answer(self, number: int, max_body_bytes: int, deadline: float) -> tuple[Answer, memoryview]:
         """The answer to request `number`. Raises `MessageError`, or `EOFError` if the process has ended."""
@@ -190,7 +213,7 @@ class Channel:
         if found != number:
             raise MessageError(f"the answer to request {number} is marked as one to request {found}")
         try:
-            return _ANSWER.validate_json(bytes(header)), body
+            return _answers().validate_json(bytes(header)), body
         except ValueError as error:
             raise MessageError(f"the answer is malformed: {str(error).splitlines()[0]}") from error
 
@@ -327,12 +350,12 @@ def unpack_columns(schema: pa.Schema, rows: int, answer: Predicted, body: memory
     if any(size < 0 for size in sizes) or sum(sizes) != body.nbytes:
         raise MessageError("the sizes of the answer's columns do not add up")
     arrays, start = [], 0
-    for field, lengths in zip(schema, answer.buffers, strict=True):
+    for announced, lengths in zip(schema, answer.buffers, strict=True):
         buffers: list[pa.Buffer | None] = []
         for length in lengths:
             buffers.append(None if length is None else pa.py_buffer(body[start : start + length]))
             start += length or 0
-        arrays.append(_array(field, rows, buffers))
+        arrays.append(_array(announced, rows, buffers))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

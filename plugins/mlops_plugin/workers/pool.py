@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlops_plugin.environments.location import environment_key
 from mlops_plugin.errors import MlopsError, ServingBusy, ServingError
 from mlops_plugin.formats.artifact import sha256_of
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
@@ -51,7 +52,7 @@ class _Place:
         default_factory=lambda: threading.BoundedSemaphore(_MAX_REQUESTS_OF_ONE)
     )
     process: ModelProcess | None = None
-    version: tuple[str, str, str] = ("", "", "")  # hashes of artifact, signature and configuration
+    version: tuple[str, ...] = ()  # hashes of artifact, signature, configuration and environment
     used_at: float = 0.0
     loading_since: float | None = None
     error: str | None = None
@@ -183,7 +184,12 @@ class ModelPool:
 
     def _loaded(self, model: ModelConfig, place: _Place, patience: Patience) -> ModelProcess:
         self._require_open()  # it may have been closed while this caller waited
-        version = (self.artifact_sha256(model), self.signature_sha256(model) or "", model.config_hash())
+        version = (
+            self.artifact_sha256(model),
+            self.signature_sha256(model) or "",
+            model.config_hash(),
+            environment_key(model) or "",
+        )
         if place.process is not None and not place.process.is_ended and place.version == version:
             return place.process
         patience.lose()  # loading takes longer than a moment

@@ -11,16 +11,18 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
+from mlops_plugin.environments.location import Environment
 from mlops_plugin.errors import ArtifactError, ServingError
 from mlops_plugin.formats.artifact import sha256_of
 from mlops_plugin.formats.signature.signature import read_content, signature_sha256, signature_uri
+from mlops_plugin.formats.signature.versions import PYTHON, versions_of
 from mlops_plugin.workers.confinement import WHOLE
 from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
@@ -54,6 +56,7 @@ _log = logging.getLogger(__name__)
 
 _NUMBER_BITS = 64
 _NO_BODY = 0  # of an answer to anything but `predict`
+_MOST_MODULES = 20  # that a model's process may name
 _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 
 
@@ -72,6 +75,8 @@ class ModelProcess:
     signature_sha256: str | None = None
     features: tuple[str, ...] = ()
     confinement: tuple[str, ...] = ()
+    packages: Mapping[str, str] | None = None  # of the model's own environment
+    libraries: Mapping[str, str] = field(default_factory=dict)
     load_seconds: float = 0.0
     is_ended: bool = False
     _outputs: pa.Schema | None = None
@@ -81,9 +86,14 @@ class ModelProcess:
     undecided: tuple[str, ...] = ()
     _checked: pa.Schema | None = None  # the schema of rows that the process has checked last
     _process: Started | None = None
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def load(self) -> None:
-        """Start the process and load the model; raises what loading raises, or `ServingError`."""
+        """Start the process and load the model.
+
+        Raises what loading raises, `EnvironmentUnusable` if the model's environment is not there, or
+        `ServingError`.
+        """
         with _local_artifact(self.model.model.uri) as path:
             self._start(path)
 
@@ -180,9 +190,18 @@ class ModelProcess:
             self._process.release()
             self._channel.close()
         self._memory.renew()
+        self._held.close()
 
     def _start(self, artifact: Path | None) -> None:
-        self._process = start(self.limits, self.tell)
+        own = Environment.of(self.model)
+        if own is not None:
+            described = self._held.enter_context(own.used())
+            self.packages = {**described.packages, PYTHON: described.python}
+        try:
+            self._process = start(self.limits, self.tell, None if own is None else own.python)
+        except BaseException:
+            self._held.close()
+            raise
         self._channel = Channel(self._process.socket)
         started = time.monotonic()
         found = self.model.model
@@ -190,7 +209,7 @@ class ModelProcess:
         self._located = located.uri
         try:
             request = Load(
-                artifact=located.model_dump_json(),
+                artifact={**located.model_dump(mode="json"), "is_code": located.is_code},
                 features=None if self.model.features is None else list(self.model.features),
                 must_be_confined=self.limits.must_be_confined,
                 is_step=self.limits.is_step,
@@ -205,6 +224,7 @@ class ModelProcess:
             self._require_same_file("artifact", sha256, loaded.artifact_sha256)
             self._require_same_file("signature of", signature or "none", loaded.signature_sha256 or "none")
             self.features = tuple(loaded.features)
+            self.libraries = versions_of(loaded.modules[:_MOST_MODULES], self.packages)
             if not self.limits.is_step:
                 _ = self.outputs  # now, while the person waits for loading anyway
         except BaseException:
@@ -241,7 +261,7 @@ class ModelProcess:
         is_free = False
         try:
             handing = [self._memory.fd] if self._memory.put(rows, size) else []
-            shared = request.model_copy(update={"shared_bytes": size})
+            shared = replace(request, shared_bytes=size)
             answer, body = self._call(shared, [], max_bytes, handing)
             is_free = isinstance(answer, Predicted) and not answer.keeps_rows
         finally:
@@ -265,7 +285,7 @@ class ModelProcess:
             answer, content = self._channel.receive_answer(number, max_bytes, deadline)
         if isinstance(answer, Failed):
             said = answer.message.replace(self._located, self.model.model.uri)
-            raise raised(self.model.name, answer.model_copy(update={"message": said}), self.limits)
+            raise raised(self.model.name, replace(answer, message=said), self.limits)
         return answer, content
 
     @contextlib.contextmanager

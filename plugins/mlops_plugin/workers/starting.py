@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops_plugin.environments.building import START_WORKER
 from mlops_plugin.workers.environment import environment_of_model
 from mlops_plugin.workers.forking import Child, ForkedChild, fork, start_server
 from mlops_plugin.workers.last_words import LastWords
@@ -47,20 +48,32 @@ class Started:
         self.said.finish(END_TIMEOUT_S)
 
 
-def start(limits: Limits, tell: Callable[[str], None] | None = None) -> Started:
-    """Start a process that waits for a model to load; `tell` hears the first lines that it prints."""
+def start(
+    limits: Limits, tell: Callable[[str], None] | None = None, own_python: Path | None = None
+) -> Started:
+    """Start a process that waits for a model to load; `tell` hears the first lines that it prints.
+
+    `own_python`: that of the model's environment, in place of this one.
+    """
     ours, theirs = socket.socketpair()
     said = LastWords(tell)
     memory_bytes = (limits.memory_mb or 0) << 20
-    environment = environment_of_model(is_one_thread=not limits.is_step)
+    environment = environment_of_model(
+        is_one_thread=not limits.is_step, has_own_python=own_python is not None
+    )
+    command = [sys.executable, "-m", "mlops_plugin.workers.worker"]
+    if own_python is not None:
+        command = [str(own_python), "-I", str(START_WORKER)]
     stdin, line = os.pipe()
     try:
         with theirs:
             child: Child | None = None
-            if limits.is_step:
+            if limits.is_step and own_python is None:
                 child = fork(environment, memory_bytes, stdin, said.write_end, theirs.fileno())
             if child is None:
-                child = _start_python(environment, memory_bytes, stdin, said.write_end, theirs.fileno())
+                channel = theirs.fileno()
+                arguments = [*command, str(channel), str(memory_bytes)]
+                child = _start_python(arguments, environment, stdin, said.write_end, channel)
     except BaseException:
         os.close(line)
         ours.close()
@@ -77,10 +90,10 @@ def start_fork_server() -> None:
 
 
 def _start_python(
-    environment: dict[str, str], memory_bytes: int, stdin: int, stderr: int, channel: int
+    command: list[str], environment: dict[str, str], stdin: int, stderr: int, channel: int
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "mlops_plugin.workers.worker", str(channel), str(memory_bytes)],
+        command,
         stdin=stdin,
         stdout=subprocess.DEVNULL,
         stderr=stderr,

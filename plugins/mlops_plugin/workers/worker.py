@@ -16,8 +16,11 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from mlops_plugin.errors import ServingError
 from mlops_plugin.workers.confinement import WHOLE, become_reaper, confine
@@ -40,9 +43,11 @@ from mlops_plugin.workers.messages import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mlops_plugin.config.schema import ArtifactConfig
     from mlops_plugin.formats.runtime import Runtime
     from mlops_plugin.workers.row_memory import RowView
 
+_PACKAGE = Path(__file__).parents[1]
 _GRACE_S = 5  # the caller kills a process that is too slow; this clock is for when the caller is gone
 _CAUSE_CHARACTERS = 8000
 
@@ -134,7 +139,7 @@ class _Worker:
             self._rows.open(fd)
         answer, columns = _asked(self._runtime, request, self._rows.lend(request.shared_bytes))
         if isinstance(answer, Predicted):
-            answer = answer.model_copy(update={"keeps_rows": not self._rows.take_back()})
+            answer = replace(answer, keeps_rows=not self._rows.take_back())
         return answer, columns
 
     def _failed(self, error: Exception) -> Failed:
@@ -146,16 +151,16 @@ class _Worker:
 
 
 def _load(request: Load) -> tuple[Runtime, Loaded]:
-    from mlops_plugin.config.schema import ArtifactConfig
     from mlops_plugin.formats.native_threads import wait_passively
     from mlops_plugin.formats.runtime import load_runtime, load_unproven
+    from mlops_plugin.formats.signature.versions import modules_of
 
     wait_passively()
     _use_threads(request)
-    artifact = ArtifactConfig.model_validate_json(request.artifact)
+    artifact = _artifact_of(request.artifact)
     # Before the first byte of the model is read. Its sidecar files lie beside it and begin with its name.
     path = Path(artifact.uri)
-    readable = [str(file) for file in path.parent.glob(f"{_escaped(path.name)}*")]
+    readable = [str(_PACKAGE), *(str(file) for file in path.parent.glob(f"{_escaped(path.name)}*"))]
     if artifact.is_code:
         from mlops_plugin.formats.custom.python_package import Place, find_package
 
@@ -178,8 +183,19 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
         signature_sha256=runtime.signature_sha256,
         features=list(runtime.features),
         confinement=confinement,
+        modules=modules_of(getattr(runtime, "model", runtime)),
     )
     return runtime, loaded
+
+
+def _artifact_of(said: Mapping[str, Any]) -> ArtifactConfig:
+    """The artifact as the caller's configuration describes it, which has been checked there."""
+    parts: dict[str, Any] = {
+        name: tuple(part) if isinstance(part, list) else part for name, part in said.items()
+    }
+    if parts["environment"] is not None:
+        parts["environment"] = SimpleNamespace(**parts["environment"])
+    return cast("ArtifactConfig", SimpleNamespace(**parts))
 
 
 def _escaped(name: str) -> str:
@@ -190,8 +206,10 @@ def _escaped(name: str) -> str:
 
 def _use_threads(request: Load) -> None:
     """Let models with `n_jobs` use threads: there will be no further processes here."""
-    import joblib
-
+    try:
+        import joblib
+    except ModuleNotFoundError:  # in an environment without scikit-learn
+        return
     if request.is_step:
         joblib.parallel_config(backend="threading")
         joblib.cpu_count(only_physical_cores=True)  # it asks a program, and remembers what that says

@@ -6,7 +6,7 @@ JSON Schema and docs/configuration.md.
 
 from __future__ import annotations
 
-from mlops_plugin.config.schema.artifact import ArtifactConfig
+from mlops_plugin.config.schema.artifact import ArtifactConfig, EnvironmentConfig
 from mlops_plugin.config.schema.config import Config
 from mlops_plugin.config.schema.contract import (
     BASELINE_SUFFIX,
@@ -42,6 +42,7 @@ __all__ = [
     "ColumnContract",
     "Config",
     "CursorConfig",
+    "EnvironmentConfig",
     "EventsConfig",
     "HostConfig",
     "ImageConfig",

@@ -51,6 +51,42 @@ ClassLabel = StrictBool | StrictInt | StrictFloat | Text
 Dtype = Annotated[Text, AfterValidator(_check_dtype)]
 
 
+class EnvironmentConfig(Section):
+    """`model: {environment: ...}`: the libraries with which a model runs, in place of Airflow's."""
+
+    requirements: Text = Field(
+        description="A requirements file, relative to the folder of this configuration: what `uv pip compile "
+        "--generate-hashes` or `pip freeze` writes.",
+        examples=["envs/churn.txt"],
+    )
+    python: Annotated[str, Field(pattern=r"^3\.1[0-9]$")] = Field(
+        description="The Python that runs it, from 3.10 on; it must be installed on each machine that runs "
+        "the model.",
+        examples=["3.11"],
+    )
+    _as_written: str | None = PrivateAttr(default=None)
+
+    @field_validator("python", mode="before")
+    @classmethod
+    def _read_python(cls, python: object) -> object:
+        """YAML takes it for a number unless it is in quotes."""
+        if isinstance(python, float):
+            if python == 3.1:
+                raise ValueError("YAML reads 3.10 as 3.1; write it in quotes")
+            return str(python)
+        return python
+
+    @property
+    def requirements_as_written(self) -> str:
+        return self._as_written or self.requirements
+
+    def located_in(self, folder: Path) -> EnvironmentConfig:
+        """The same with an absolute path."""
+        located = self.model_copy(update={"requirements": str(folder / self.requirements)})
+        located._as_written = self.requirements_as_written
+        return located
+
+
 class ArtifactConfig(Section):
     """`model:` of a model: which file, in which format, and what it may contain."""
 
@@ -123,6 +159,13 @@ class ArtifactConfig(Section):
         "keys, connections, other files and programs; none: in the task's process, with all rights of the "
         "task. null: none for skops, process for every other format.",
         examples=["none"],
+    )
+    environment: EnvironmentConfig | None = Field(
+        default=None,
+        description="The model's own libraries and Python, e.g. of an older release of scikit-learn, in an "
+        "environment that `mlops environments sync` builds. null: those of Airflow.",
+        examples=[{"requirements": "envs/churn.txt", "python": "3.11"}],
+        validate_default=True,
     )
     _uri_as_written: str | None = PrivateAttr(default=None)
 
@@ -204,6 +247,15 @@ class ArtifactConfig(Section):
             raise ValueError("a label is listed twice")
         return classes
 
+    @field_validator("environment")
+    @classmethod
+    def _check_environment(
+        cls, environment: EnvironmentConfig | None, info: ValidationInfo
+    ) -> EnvironmentConfig | None:
+        if environment is not None and info.data.get("isolation") == "none":
+            raise ValueError("it has a Python of its own, so isolation cannot be none; remove one of them")
+        return environment
+
     @property
     def is_code(self) -> bool:
         """Whether it is a package's code, not a file."""
@@ -215,6 +267,8 @@ class ArtifactConfig(Section):
 
         Nor do those of other libraries, but these are read by native code that a broken file may crash.
         """
+        if self.environment is not None:
+            return True
         return (self.isolation or ("none" if self.format == "skops" else "process")) == "process"
 
     @property
@@ -230,8 +284,11 @@ class ArtifactConfig(Section):
 
     def located_in(self, folder: Path) -> ArtifactConfig:
         """The same artifact with an absolute path if `uri` is a path relative to `folder`."""
-        if "://" in self.uri:
-            return self
-        located = self.model_copy(update={"uri": str(folder / self.uri)})
+        update: dict[str, object] = {}
+        if self.environment is not None:
+            update["environment"] = self.environment.located_in(folder)
+        if "://" not in self.uri:
+            update["uri"] = str(folder / self.uri)
+        located = self.model_copy(update=update)
         located._uri_as_written = self.uri
         return located

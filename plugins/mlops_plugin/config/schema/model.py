@@ -279,10 +279,12 @@ class ModelConfig(ScheduleSettings):
     def config_hash(self) -> str:
         """SHA-256 (64 hex digits) of what this model's configuration says, canonical JSON.
 
-        Defaults do not count, written out or not: a version with more parameters changes no hash. A relative
-        `uri` counts as it is written: the folder of a deployment does not count.
+        Defaults do not count, written out or not: a version with more parameters changes no hash. Relative
+        paths count as they are written: the folder of a deployment does not count.
         """
         content = self.model_dump(mode="json", exclude_defaults=True)
         content["model"]["uri"] = self.model._uri_as_written or self.model.uri
+        if self.model.environment is not None:
+            content["model"]["environment"]["requirements"] = self.model.environment.requirements_as_written
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()

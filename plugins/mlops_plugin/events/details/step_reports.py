@@ -140,6 +140,7 @@ class InferReport:
     reasons: tuple[ReasonCount, ...] = ()
     imputed: Mapping[str, int] = field(default_factory=dict)  # column -> values replaced
     distribution: Counts | None = None  # of the (first) prediction, see pipeline.distribution
+    libraries: Mapping[str, str] = field(default_factory=dict)  # versions of those that predicted, and Python
 
     def to_json(self) -> dict[str, Any]:
         return as_json(self)

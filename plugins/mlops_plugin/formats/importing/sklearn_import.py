@@ -7,13 +7,17 @@ names in scikit-learn's modules stand for the modules themselves.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from mlops_plugin.deferred_modules import deferred
 from mlops_plugin.formats.importing.intercepting import intercepted
 
+_READ_FROM = (1, 7)  # in older releases, which a model's environment may have, nobody has looked
 # What scikit-learn's modules import at their top, and use in some function.
 _DEFERRED = {
     "sklearn._loss.link": ("scipy.stats",),
@@ -35,7 +39,20 @@ _IMPORTED_BEFORE = ("scipy.sparse.linalg", "scipy.special")
 
 def lean_sklearn() -> AbstractContextManager[None]:
     """What is imported of scikit-learn inside leaves out what it can do without."""
+    if not is_sklearn_from(_READ_FROM):
+        return nullcontext()
     return intercepted(_DEFERRED, _execute)
+
+
+@cache
+def is_sklearn_from(release: tuple[int, int]) -> bool:
+    """Whether the installed scikit-learn is of this release or a later one; importing nothing of it."""
+    try:
+        found = version("scikit-learn")
+    except PackageNotFoundError:
+        return True
+    numbers = [int(digits) for digits in re.findall(r"\d+", found)[:2]]
+    return tuple(numbers) >= release
 
 
 def _execute(module: ModuleType, execute: Callable[[ModuleType], None]) -> None:

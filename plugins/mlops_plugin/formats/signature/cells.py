@@ -40,7 +40,7 @@ def decode_cell(value: Any) -> Any:
     """
     if not isinstance(value, dict):
         if isinstance(value, list):
-            raise ValueError("a list is not a value")  # noqa: TRY004 - pydantic expects it
+            raise ValueError("a list is not a value")  # noqa: TRY004 - the reader expects it
         return value
     for name, decode in _DECODERS.items():
         if name in value:

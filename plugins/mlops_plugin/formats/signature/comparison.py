@@ -78,12 +78,12 @@ def verify_batch(
         except MlopsError as error:
             raise GoldenRowMismatch(
                 f"{_where(signature)}: the model refuses golden rows that it answered in training: {error}; "
-                f"{_advice(signature)}"
+                f"{_advice(signature, runtime)}"
             ) from error
         found = [*_differences(signature, answers, [places[at] for at in group], tolerance)]
         if found:
             more = f" ({len(found)} differences in {len(group)} rows)" if len(found) > 1 else ""
-            raise GoldenRowMismatch(f"{_where(signature)}: {found[0]}{more}; {_advice(signature)}")
+            raise GoldenRowMismatch(f"{_where(signature)}: {found[0]}{more}; {_advice(signature, runtime)}")
 
 
 def not_compared(signature: Signature) -> list[str]:
@@ -191,10 +191,11 @@ def _where(signature: Signature) -> str:
     return f"signature '{signature.uri}'" if signature.uri else "signature"
 
 
-def _advice(signature: Signature) -> str:
-    changed = changed_libraries(signature)
+def _advice(signature: Signature, runtime: Runtime) -> str:
+    changed = changed_libraries(signature, runtime.packages)
     cause = (
-        f"libraries differ from those of training ({', '.join(changed)}): install those, or train again"
+        f"libraries differ from those of training ({', '.join(changed)}): install those, give the model an "
+        "environment of its own, or train again"
         if changed
         else "the model's input here differs from that in training: correct `model:` or the query"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from mlops_plugin.arrow_values import array_of, array_of_numbers, as_clock_times
 from mlops_plugin.formats.signature.cells import Duration, Instant, is_missing
 from mlops_plugin.formats.signature.signature import Signature, SignedColumn
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SIMPLE = {
     "boolean": pa.bool_(),
     "number": pa.float64(),
@@ -83,7 +83,7 @@ def _instants(values: Sequence[Instant | None]) -> pa.Array:
 
 
 def _nanoseconds(value: Instant) -> int:
-    moment = value.moment if value.moment.tzinfo is not None else value.moment.replace(tzinfo=UTC)
+    moment = value.moment if value.moment.tzinfo is not None else value.moment.replace(tzinfo=timezone.utc)
     since = moment.replace(microsecond=0) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 10**9 + value.nanosecond
 

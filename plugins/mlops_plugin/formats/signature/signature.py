@@ -7,21 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mlops_plugin.errors import ArtifactChanged, SignatureError
 from mlops_plugin.formats.artifact import open_artifact, open_regular
 from mlops_plugin.formats.signature.cells import decode_cell
+from mlops_plugin.formats.signature.records import Misread, read_record
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -35,15 +27,12 @@ Kind = Literal[
 ]  # fmt: skip
 Look = Literal["nan", "none", "nat", "pd.NA"]
 Method = Literal["predict", "predict_proba", "decision_function"]
-Cell = Annotated[Any, BeforeValidator(decode_cell)]
+Cell = Annotated[Any, decode_cell]
 
 
-class _Part(BaseModel):
-    # A later release of the writer may say more; `version` says when that changes the meaning.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class SignedColumn(_Part):
+# A later release of the writer may say more; `version` says when that changes the meaning.
+@dataclass(frozen=True)
+class SignedColumn:
     """One column of the training data. `missing`: how a missing value looks; None: there was none."""
 
     name: str
@@ -55,15 +44,17 @@ class SignedColumn(_Part):
     ordered: bool = False
 
 
-class SignedInput(_Part):
+@dataclass(frozen=True)
+class SignedInput:
     """The training data's container and columns."""
 
     container: Literal["frame", "matrix", "documents", "polars", "arrow"]
-    holder: Literal["list", "array", "series"] | None = None  # of documents
     columns: tuple[SignedColumn, ...]
+    holder: Literal["list", "array", "series"] | None = None  # of documents
 
 
-class SignedOutput(_Part):
+@dataclass(frozen=True)
+class SignedOutput:
     """What a method answers with; labels are compared exactly, numbers within `tolerance`."""
 
     method: Method
@@ -74,25 +65,28 @@ class SignedOutput(_Part):
     classes: tuple[tuple[Cell, ...], ...] | None = None
 
 
-class Unstable(_Part):
+@dataclass(frozen=True)
+class Unstable:
     """Why answers are not compared; `rows`: in which golden rows, None: in all."""
 
     why: str
     rows: frozenset[int] | None
 
 
-class GoldenRows(_Part):
+@dataclass(frozen=True)
+class GoldenRows:
     """Rows of training, or made up, and what the model answered: for each row all values of a method."""
 
     origin: Literal["training", "synthetic"]
     rows: tuple[tuple[Cell, ...], ...]
     answers: dict[Method, tuple[tuple[Cell, ...], ...]]
     alone: bool  # whether the model takes a row by itself
-    unstable: dict[Method, Unstable] = {}
+    unstable: dict[Method, Unstable] = field(default_factory=dict)
 
 
-class Signature(_Part):
-    """A whole file."""
+@dataclass(frozen=True)
+class Signature:
+    """A whole file. `uri` is where it was read from, `sha256` (64 hex digits) that of the file."""
 
     format: Literal["mlops signature"]
     version: Literal[1]
@@ -100,24 +94,15 @@ class Signature(_Part):
     artifact_sha256: str | None
     libraries: dict[str, str]
     input: SignedInput
-    outputs: tuple[SignedOutput, ...] = Field(min_length=1)
+    outputs: tuple[SignedOutput, ...]
     golden: GoldenRows
     baseline: dict[str, Any] | None = None
-    _uri: str = PrivateAttr(default="")
-    _sha256: str = PrivateAttr(default="")
+    uri: str = ""
+    sha256: str = ""
 
-    @property
-    def uri(self) -> str:
-        """Where it was read from."""
-        return self._uri
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 (64 hex digits) of the file."""
-        return self._sha256
-
-    @model_validator(mode="after")
-    def _check_shapes(self) -> Self:
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            raise Misread("outputs", "there are none")
         rows, width = len(self.golden.rows), len(self.input.columns)
         if any(len(row) != width for row in self.golden.rows):
             raise ValueError(f"a golden row does not have {width} values")
@@ -127,7 +112,6 @@ class Signature(_Part):
                 raise ValueError(
                     f"there are not {output.width} answers of {output.method} for each of {rows} rows"
                 )
-        return self
 
 
 def signature_uri(artifact_uri: str) -> str:
@@ -187,21 +171,17 @@ def require_made_for(signature: Signature, artifact_sha256: str) -> None:
 def parse_signature(uri: str, content: bytes) -> Signature:
     """A signature from its bytes; raises `SignatureError` if it is none."""
     try:
-        # Not pydantic's own parser: it refuses half of a surrogate pair, which a text of Python may hold.
-        signature = Signature.model_validate(json.loads(content))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        signature = read_record(Signature, json.loads(content))
+    except Misread as error:
         raise SignatureError(
-            f"'{uri}' is not a signature of version {VERSION}: {where}: {first['msg']}; "
+            f"'{uri}' is not a signature of version {VERSION}: {error.place or 'the file'}: {error}; "
             "write it again with: mlops sign MODEL"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SignatureError(
             f"'{uri}' is not JSON ({error}); write it again with: mlops sign MODEL"
         ) from error
-    signature._uri, signature._sha256 = uri, hashlib.sha256(content).hexdigest()
-    return signature
+    return replace(signature, uri=uri, sha256=hashlib.sha256(content).hexdigest())
 
 
 def read_content(uri: str) -> bytes | None:

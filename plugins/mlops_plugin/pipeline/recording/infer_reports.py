@@ -21,6 +21,7 @@ def infer_report(predicted: Predicted) -> InferReport:
         _counted(predicted.reasons),
         predicted.imputed,
         predicted.distribution,
+        predicted.libraries,
     )
 
 
@@ -38,7 +39,17 @@ def merge_reports(parts: Sequence[InferReport]) -> InferReport | None:
         reasons=_counted(merged_reasons(reasons)),
         imputed=dict(imputed),
         distribution=merge([part.distribution for part in parts if part.distribution is not None]),
+        libraries=_all_versions(parts),
     )
+
+
+def _all_versions(parts: Sequence[InferReport]) -> dict[str, str]:
+    """The versions that predicted; several of one library if partitions ran on unlike machines."""
+    found: dict[str, dict[str, None]] = {}
+    for part in parts:
+        for name, version in part.libraries.items():
+            found.setdefault(name, {})[version] = None
+    return {name: ", ".join(versions) for name, versions in found.items()}
 
 
 def _counted(reasons: Iterable[Reason]) -> tuple[ReasonCount, ...]:

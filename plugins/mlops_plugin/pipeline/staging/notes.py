@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.sink.write_request import Order
+from mlops_plugin.environments.location import environment_key
 from mlops_plugin.errors import KeyColumnError, StagingOutdated
 from mlops_plugin.events.details.step_reports import Accounts
 from mlops_plugin.pipeline.reading.key_range import outermost
@@ -237,6 +238,8 @@ def persisted_before(predicted: Sequence[Predicted], shelf: Shelf) -> Accounts |
 
 def pinned_settings(model: ModelConfig) -> str:
     """A hash of what must not change between the steps of one dispatch."""
+    # Where it runs changes no answer; with which libraries may.
+    ignored = {"isolation"} if model.model.environment is not None else {"isolation", "environment"}
     settings = model.model_dump_json(
         include={
             "key": True,
@@ -247,6 +250,6 @@ def pinned_settings(model: ModelConfig) -> str:
             "source": {"partitions"},
             "sink": {"connection", "table", "mode"},
         },
-        exclude={"model": {"isolation"}},  # where it runs changes no answer
+        exclude={"model": ignored},
     )
-    return hashlib.sha256(settings.encode()).hexdigest()
+    return hashlib.sha256((settings + (environment_key(model) or "")).encode()).hexdigest()

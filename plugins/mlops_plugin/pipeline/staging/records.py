@@ -110,6 +110,7 @@ class Predicted:
     distribution: Counts  # of the (first) prediction, see pipeline.distribution
     blocks: Blocks | None = None  # of the file, see staging.checksums
     rejected_blocks: Blocks | None = None
+    libraries: dict[str, str] = field(default_factory=dict)  # versions; empty in notes of earlier versions
 
     @property
     def staged(self) -> Staged:

@@ -25,7 +25,7 @@ from mlops_plugin.web.access import reads
 from mlops_plugin.web.dispatches.filters import DispatchPageQuery, DispatchQuery, write_cursor
 from mlops_plugin.web.dispatches.lines import COUNT_LIMIT
 from mlops_plugin.web.dispatches.plots import distribution_of
-from mlops_plugin.web.dispatches.story import signature_of
+from mlops_plugin.web.dispatches.story import infer_report_of, signature_of
 from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.visible import VisibleDep
 
@@ -105,6 +105,9 @@ class DispatchDetail(Dispatch):
     artifact_uri: str | None
     signature_sha256: str | None = Field(None, description="Of the signature beside the artifact, if any.")
     config_sha256: str | None
+    libraries: dict[str, str] | None = Field(
+        None, description="Versions of Python and of the libraries that predicted; null before `infer`."
+    )
     query: str | None = Field(description="The SQL that was run.")
     events: list[Event] = []
 
@@ -167,6 +170,8 @@ def show_dispatch(seen: VisibleDep, dispatch_id: str) -> DispatchDetail:
         detail.seconds = (dispatch.finished_at - dispatch.created_at).total_seconds()
     events = seen.site.event_store().events(dispatch.dispatch_id)
     detail.signature_sha256 = signature_of(events)
+    report = infer_report_of(events)
+    detail.libraries = dict(report.libraries) if report else None
     detail.events = [Event.model_validate(event) for event in events]
     return detail
 
