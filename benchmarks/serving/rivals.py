@@ -10,14 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.serving.clients import Service
 from benchmarks.warehouse import peer_driver
 from support.servers import ServerDatabase, free_port
 
-MLSERVER = ("mlserver==1.7.1", "mlserver-sklearn==1.7.1")
+# With a newer uvloop its processes end at once.
+MLSERVER = ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop<0.22")
 _ENVIRONMENT = Path(__file__).resolve().parents[2] / ".local" / "mlserver"
 _STARTS_WITHIN_S = 120.0
 _LEAN = """
@@ -32,10 +34,13 @@ import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel
 
+password = os.environ["RIVAL_PASSWORD"]
 try:
     import MySQLdb as driver
 except ImportError:
     import pymysql as driver
+
+    password = password.encode()  # it would write text in Latin-1
 
 model = skops.io.load(os.environ["RIVAL_MODEL"])
 kept = local()
@@ -45,7 +50,7 @@ def connection():
     if not hasattr(kept, "connection"):
         kept.connection = driver.connect(
             host="127.0.0.1", port=int(os.environ["RIVAL_DATABASE_PORT"]), user=os.environ["RIVAL_USER"],
-            password=os.environ["RIVAL_PASSWORD"], database=os.environ["RIVAL_DATABASE"], autocommit=True,
+            password=password, database=os.environ["RIVAL_DATABASE"], autocommit=True,
         )
     return kept.connection
 
@@ -119,7 +124,9 @@ def lean_application(artifact: Path, database: ServerDatabase, row: Sequence[flo
         (lent / package.name).symlink_to(package)
         environment["PYTHONPATH"] = str(lent)
     token = jwt.encode({"sub": "admin", "exp": int(time.time()) + 3600}, secret, algorithm="HS512")
-    with _running([sys.executable, "-c", _LEAN], environment, port):
+    with _running(
+        [sys.executable, "-c", _LEAN], environment, lambda: _listens(port), artifact.parent / "lean.log"
+    ):
         body = json.dumps({"rows": [list(row)]}).encode()
         yield Service(port, "/predict", body, {"Authorization": f"Bearer {token}"})
 
@@ -140,7 +147,9 @@ def mlserver(folder: Path, row: Sequence[float]) -> Iterator[Service]:
     (folder / "settings.json").write_text(json.dumps(settings))
     (folder / "model-settings.json").write_text(json.dumps(model))
     command = [str(python.with_name("mlserver")), "start", str(folder)]
-    with _running(command, {"OMP_NUM_THREADS": "1"}, port, folder / "mlserver.log"):
+    ready = f"http://127.0.0.1:{port}/v2/models/scored/ready"
+    log = folder / "mlserver.log"
+    with _running(command, {"OMP_NUM_THREADS": "1"}, lambda: _answers(ready), log):
         tensor = {"name": "predict", "shape": [1, len(row)], "datatype": "FP64", "data": list(row)}
         body = json.dumps({"inputs": [tensor], "outputs": [{"name": "predict_proba"}]}).encode()
         yield Service(port, "/v2/models/scored/infer", body)
@@ -157,26 +166,30 @@ def _mlserver_python() -> Path:
 
 @contextlib.contextmanager
 def _running(
-    command: Sequence[str], environment: Mapping[str, str], port: int, log: Path | None = None
+    command: Sequence[str], environment: Mapping[str, str], is_ready: Callable[[], bool], log: Path
 ) -> Iterator[None]:
-    output = None if log is None else log.open("w")
-    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, cwd=log.parent, stdout=output, stderr=output
+        )
     try:
         deadline = time.monotonic() + _STARTS_WITHIN_S
-        while not _listens(port):
+        while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(
-                    f"{command[0]} did not start" + (f": {log.read_text()[-2000:]}" if log else "")
-                )
+                raise SystemExit(f"{command[0]} did not start: {log.read_text()[-2000:]}")
             time.sleep(0.1)
         yield
     finally:
         process.terminate()
         process.wait()
-        if output is not None:
-            output.close()
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
+        return True
+    return False
