@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from datetime import date, datetime
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 from catboost import CatBoostClassifier, CatBoostRegressor
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -338,6 +340,67 @@ def test_a_model_that_takes_floats_only_was_trained_on_them() -> None:
         place = 1 if some.num_rows == 1 and some.column("hole").null_count else 0
         wanted = pytest.approx(expected[place : place + some.num_rows], rel=1e-12)
         assert answers(model, some, "whole", "hole") == wanted
+
+
+MIXED = pd.DataFrame({"whole": [1, 2, 3, 4], "hole": [1.0, np.nan, 3.0, 4.0]})
+WITH_HOLE = pa.RecordBatch.from_pydict({"whole": [1, 2, 3], "hole": pa.array([1, None, 3], pa.int64())})
+
+
+def test_a_model_that_takes_integers_here_and_floats_there_was_trained_on_them() -> None:
+    model = make_pipeline(FunctionTransformer(shop_code.of_integers_and_floats), LinearRegression())
+    model.fit(MIXED, [1.0, 2.0, 30.0, 4.0])
+    expected = model.predict(MIXED[:3]).tolist()
+    loaded = runtime(model)
+    for some, wanted in ((WITH_HOLE, expected), *((WITH_HOLE.slice(n, 1), [expected[n]]) for n in range(3))):
+        assert loaded.predict(some).column(0).to_pylist() == pytest.approx(wanted, rel=1e-12)
+
+
+def said_in(error: BaseException) -> dict[str, str]:
+    """The types that an error tells the user to write, as YAML reads them."""
+    (text,) = re.findall(r"`(model: \{dtypes: \{.*?\}\})`", str(error))
+    said: dict[str, str] = yaml.safe_load(text)["model"]["dtypes"]
+    return said
+
+
+def test_two_mixtures_of_types_with_two_answers_are_refused_with_what_to_write() -> None:
+    model = make_pipeline(FunctionTransformer(shop_code.halves_of_one), LinearRegression())
+    model.fit(MIXED, [1.0, 2.0, 30.0, 4.0])
+    rows = WITH_HOLE.take(pa.array([0, 2]))
+    with pytest.raises(InputUndecided, match=r"write_signature.*mlops sign MODEL --rows FILE") as refused:
+        answers(model, rows, "whole", "hole")
+    said = said_in(refused.value)
+    assert said == {"whole": "integer", "hole": "integer"}
+    found = answers(model, rows, "whole", "hole", dtypes=said | {"hole": "number"})
+    assert found == pytest.approx(model.predict(MIXED[:3:2]).tolist(), rel=1e-12)
+
+
+def test_a_mixture_of_many_columns_is_refused_with_what_to_write() -> None:
+    names = ["whole", *(f"hole_{number}" for number in range(5))]
+    train = pd.DataFrame({name: np.arange(8.0) + (name == "hole_1") for name in names})
+    train = train.astype({"whole": "int64"})
+    model = make_pipeline(FunctionTransformer(shop_code.of_integers_and_floats), LinearRegression())
+    model.fit(train, np.arange(8.0))
+    rows = pa.RecordBatch.from_pandas(train.astype("int64"), preserve_index=False)
+    with pytest.raises(FeatureError, match=r"'whole', 'hole_0'.*write_signature") as refused:
+        answers(model, rows, *names)
+    said = said_in(refused.value)
+    assert said == dict.fromkeys(names, "integer")
+    right = dict.fromkeys(names, "number") | {"whole": "integer"}
+    assert answers(model, rows, *names, dtypes=right) == pytest.approx(model.predict(train).tolist())
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("more", [[], ["c", "d", "e"]], ids=["two", "five"])
+def test_code_that_compares_two_columns_is_asked_in_mixtures(size: int, more: list[str]) -> None:
+    """Its answer is the same for integers alone and for floats alone, but not for the two of training."""
+    names = ["a", *more, "b"]
+    train = pd.DataFrame(dict.fromkeys(names, [1, 2, 3] * 20)).assign(b=[1, 2, 4] * 20)
+    model = make_pipeline(FunctionTransformer(shop_code.same_texts), Ridge()).fit(train, [1, 1, 5] * 20)
+    rows = pa.RecordBatch.from_pandas(train[:3], preserve_index=False).slice(0, size)
+    with pytest.raises(InputUndecided, match=r"\{a: integer, b: integer\}"):
+        answers(model, rows, *names)
+    said = dict.fromkeys(names, "integer")
+    assert answers(model, rows, *names, dtypes=said) == model.predict(train[:size]).tolist()
 
 
 def test_an_array_of_integers_is_one_if_the_answer_depends_on_it() -> None:

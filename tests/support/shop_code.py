@@ -63,6 +63,57 @@ def codes_of_categories(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.apply(lambda column: column.astype("category").cat.codes)
 
 
+def filled_with_zeros(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.fillna(0)
+
+
+def filled_with_means(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.fillna(frame.mean())
+
+
+def filled_forward(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.ffill().fillna(0)
+
+
+def clipped(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.clip(frame.quantile(0.01), frame.quantile(0.99), axis=1)
+
+
+def greatest(frame: pd.DataFrame) -> pd.DataFrame:
+    return (frame == frame.max()).astype(float)
+
+
+def repeated(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(repeated=frame.duplicated(keep=False).astype(float))
+
+
+def counted(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame / len(frame)
+
+
+def numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(number=np.arange(len(frame)))
+
+
+def of_integers_and_floats(frame: pd.DataFrame) -> pd.DataFrame:
+    """Takes integers in columns whose names begin with `whole`, and floats in the others."""
+    for name, dtype in frame.dtypes.items():
+        if dtype != ("int64" if str(name).startswith("whole") else "float64"):
+            raise TypeError(f"'{name}' is {dtype}")
+    return frame.fillna(0)
+
+
+def halves_of_one(frame: pd.DataFrame) -> pd.DataFrame:
+    """Takes integers in one of two columns, and halves it."""
+    (whole,) = frame.select_dtypes("int64")
+    return frame.assign(**{whole: frame[whole] // 2}).fillna(0)
+
+
+def same_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    first, second = (frame[name].astype(str) for name in frame.columns[[0, -1]])
+    return (first == second).to_frame().astype(float)
+
+
 class Cleaner(BaseEstimator, TransformerMixin):  # type: ignore[misc]
     """Reads documents, and keeps none of scikit-learn's conventions."""
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, time
+from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -16,7 +19,7 @@ import pyarrow.compute as pc
 
 from mlops_plugin.arrow_values import as_clock_times, as_decimals, as_spans
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.features import as_float64, is_number
+from mlops_plugin.formats.features import as_float64, is_number, is_text
 from mlops_plugin.formats.runtime import REFUSES_NULL
 
 _PANDAS_OF_MICROSECONDS = 3
@@ -30,6 +33,8 @@ _INSTANT = re.compile(r"datetime64\[(s|ms|us|ns)(?:, *(.+))?\]")
 _SPAN = re.compile(r"timedelta64\[(s|ms|us|ns)\]")
 _TEXTS = ("str", "string", "text")
 _OBJECTS = ("date", "time", "decimal", "bytes", "object")
+
+_MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
 
 Values = Any  # a NumPy array or a pandas array, of one column
 
@@ -174,8 +179,17 @@ def _integers(spec: ColumnSpec, column: pa.Array) -> Values:
         if column.null_count < len(column):
             raise ValueError("missing values beside others")
         return _nothing(spec, len(column))
+    _require_digits(column)
     wanted = pa.from_numpy_dtype(np.dtype(spec.dtype))
     return column.cast(wanted).to_numpy(zero_copy_only=False)
+
+
+def _require_digits(column: pa.Array) -> None:
+    """Raise `ValueError` if a double is no longer the whole number that it was made of."""
+    if pa.types.is_floating(column.type) and len(column) > column.null_count:
+        most = max(abs(bound) for bound in pc.min_max(column).as_py().values())
+        if most > _MOST_EXACT and math.isfinite(most):
+            raise ValueError(f"a double beyond 2^53, which has lost the last digits of {most:.0f}")
 
 
 def _booleans(_: ColumnSpec, column: pa.Array) -> Values:
@@ -191,7 +205,7 @@ def _truths(column: pa.Array) -> pa.Array:
     if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
         return column.cast(pa.bool_())
     numbers = column.cast(pa.int64())
-    if not pc.all(pc.is_in(numbers.drop_null(), value_set=pa.array([0, 1]))).as_py() and len(numbers):
+    if not pc.all(pc.is_in(numbers.drop_null(), value_set=pa.array([0, 1])), min_count=0).as_py():
         raise ValueError("a number that is neither 0 nor 1")
     return numbers.cast(pa.bool_())
 
@@ -207,6 +221,8 @@ def _nullables(spec: ColumnSpec, column: pa.Array) -> Values:
     if spec.dtype == "boolean":
         column = _truths(column)
     else:
+        if "Int" in spec.dtype:
+            _require_digits(column)
         column = column.cast(
             pa.from_numpy_dtype(np.dtype(spec.dtype.lower())), safe="Float" not in spec.dtype
         )
@@ -290,6 +306,8 @@ def _as_categories(known: list[Any], column: pa.Array) -> list[Any]:
         column = column.cast(pa.float64() if float in kinds else pa.int64())
     elif kinds == {bool} and is_number(column.type):
         column = _truths(column)
+    elif is_text(column.type) and len(kinds) == 1 and (dtype := _OBJECTS_OF.get(*kinds)):
+        return list(_objects(ColumnSpec("", dtype, "none"), column))  # SQLite has no types for these
     return column.to_pylist()  # type: ignore[no-any-return]
 
 
@@ -321,6 +339,7 @@ _KINDS: dict[str, Callable[[str], object]] = {
     "span": _SPAN.fullmatch,
     "object": lambda dtype: dtype in _OBJECTS,
 }
+_OBJECTS_OF: dict[type, str] = {date: "date", time: "time", Decimal: "decimal"}
 _READABLE: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "integer": (is_number,),
     "nullable": (is_number,),

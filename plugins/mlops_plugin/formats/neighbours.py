@@ -1,95 +1,228 @@
-"""Finds a model whose answer about a row depends on the rows beside it; `ScikitRuntime` asks once.
+"""Finds a model whose answer about a row depends on the rows beside it; `ScikitRuntime` asks as rows come.
 
 A rank, a difference to the row before, or a mean over the batch gives other predictions with another
 `batch_rows`, and no error. A signature tells of such a model; without one it is refused.
+
+Rows are asked again in other company: as many rows, each in its place and with the missing values of the
+row that was there, so that nothing but the values beside them is another. Whatever computes row by row
+rounds the same then, and ties fall the same, so a single answer that changes tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlops_plugin.arrow_values import array_of_numbers, doubles_of
-from mlops_plugin.errors import AnswersOfNeighbours, MlopsError
+from mlops_plugin.errors import AnswersOfNeighbours, ArtifactError, FeatureError, InputUndecided
+from mlops_plugin.formats.features import is_text
 
-_SAMPLE_ROWS = 16
-_ALONE = 4  # how many are asked one by one
-# Libraries that compute with 32 bits, or by blocks, differ by far less; neighbours change much more.
-_TOLERANCE = 1e-4
-# Neighbours change most answers; ties between neighbours of training, say, change few.
-_LEAST_SHARE = 0.25
+_SAMPLE_ROWS = 16  # spread over the batch; besides, rows with NULL in each column that has one
+_MOST_WITH_NULL = 16  # columns whose first and last row with NULL are asked about, at once
+_MOST_TEXTS = 3  # columns of text whose last value is asked among others alone
+# Relative. Rows in their places are computed alike; what iterates until it is near enough may end elsewhere.
+_TOLERANCE = 1e-6
+
+_ALONE = 3  # rows that are asked one by one
+# Of one row, libraries compute otherwise than of many, some in 32 bits; ties between neighbours of training
+# may fall otherwise for a few of them.
+_TOLERANCE_ALONE = 1e-4
+_LEAST_SHARE_ALONE = 0.5
 
 Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+# For each place of a sample the place whose row stands there, and the places of the rows that kept theirs.
+Company = tuple[list[int], list[int]]
 
 
-def require_own_answers(uri: str, ask: Ask, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
-    """Ask again about some of these two rows or more; `answered` is the model's answers about all of them.
+class OwnAnswers:
+    """Whether a model's answers are each row's own.
 
-    Raises `AnswersOfNeighbours` if the answers differ. A model that answers otherwise each time, because it
-    samples, passes: its answers are its own.
+    Asked once, and again when a column has its first NULL: what fills in a mean of the batch changes no other
+    row.
     """
-    alone = [[place] for place in sorted(set(np.linspace(0, rows.num_rows - 1, _ALONE).astype(int).tolist()))]
-    count = min(_SAMPLE_ROWS, rows.num_rows // 2)
-    together = [list(range(rows.num_rows - 1, rows.num_rows - count - 1, -1))]
-    for groups in (alone, together):
-        _require_same(uri, ask, (rows, answered), groups)
 
+    def __init__(self, uri: str, features: Sequence[str], ask: Ask) -> None:
+        self._uri, self._features, self._ask = uri, features, ask
+        self._is_asked_alone = self._is_asked = False
+        self._with_null: set[str] = set()  # columns whose missing values were among the rows asked about
+        self._row_before: pa.RecordBatch | None = None  # if rows come one by one
 
-def _require_same(
-    uri: str, ask: Ask, known: tuple[pa.RecordBatch, pa.RecordBatch], groups: Sequence[list[int]]
-) -> None:
-    rows, answered = known
-    expected = pa.concat_batches([answered.take(array_of_numbers(np.array(group))) for group in groups])
-    try:
-        found = _asked(ask, rows, groups)
-        if not _is_other(expected, found) or _is_other(found, _asked(ask, rows, groups)):
+    def require(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
+        """Ask again about some of these rows; `answered` is the model's answers about all of them.
+
+        Raises `AnswersOfNeighbours` if the answers differ. A model that answers otherwise each time, because
+        it samples, passes: its answers are its own.
+        """
+        with_null = [name for name in self._features if rows.column(name).null_count]
+        if self._is_asked and self._with_null.issuperset(with_null):
             return
-    except MlopsError:
-        return  # it takes no row alone, or not in such company; if that matters, `predict` tells
-    column, place = _first_difference(expected, found)
-    company = "alone" if len(groups[0]) == 1 else f"among {len(groups[0])} of them"
-    raise AnswersOfNeighbours(
-        f"the model in '{uri}' gives a row an answer that depends on the other rows: '{column}' of one row "
-        "is "
-        f"{_shown(expected, column, place)} among {rows.num_rows} rows and {_shown(found, column, place)} "
-        f"{company}, so it would depend on `batch_rows` and on the query's order; compute "
-        "differences, ranks and averages over rows in the query, with a window function, or if you want such "
-        "answers, write a signature (`mlops sign`), which marks them as not stable"
+        is_pair = rows.num_rows == 1
+        if is_pair:
+            before, self._row_before = self._row_before, rows
+            if before is None or before.schema != rows.schema:
+                return
+            rows = pa.concat_batches([before, rows])
+        places = _sampled(rows, self._features, [name for name in with_null if name not in self._with_null])
+        sample = _take(rows, places)
+        companies = [*_companies(sample, self._features)]
+        if not companies and (is_pair or self._is_asked_alone):
+            return  # of rows that are all alike, nothing can be told
+        known = self._asked(rows) if is_pair else answered
+        if known is None:
+            return  # of rows that are asked one by one, it need not take two at once
+        if not self._is_asked_alone:
+            self._require_same_alone(rows, known)
+        if companies:
+            is_whole = len(places) == rows.num_rows
+            self._require_same_in_company(sample, known if is_whole else self._asked(sample), companies)
+
+    def _require_same_alone(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
+        self._is_asked_alone = True
+        places = sorted(set(np.linspace(0, rows.num_rows - 1, _ALONE).astype(int).tolist()))
+        expected, found = _take(answered, places), self._asked_alone(rows, places)
+        if found is None:
+            return
+        changed = _differing(expected, found, _TOLERANCE_ALONE)
+        if changed.any(axis=1).mean() < _LEAST_SHARE_ALONE:
+            return
+        again = self._asked_alone(rows, places)
+        if again is not None and not _differing(found, again, _TOLERANCE_ALONE).any():
+            self._refuse(expected, found, changed, f"among {rows.num_rows} rows", "alone")
+
+    def _require_same_in_company(
+        self, sample: pa.RecordBatch, expected: pa.RecordBatch | None, companies: Sequence[Company]
+    ) -> None:
+        if expected is not None:
+            for company, kept in companies:
+                self._require_same_beside(sample, expected, company, kept)
+        self._is_asked = True
+        # What fills in the value of the row before, or of the next one, finds none at an end.
+        inner = sample.slice(1, sample.num_rows - 2) if sample.num_rows > 2 else sample
+        self._with_null.update(name for name in self._features if inner.column(name).null_count)
+
+    def _require_same_beside(
+        self, sample: pa.RecordBatch, expected: pa.RecordBatch, company: list[int], kept: list[int]
+    ) -> None:
+        others = _take(sample, company)
+        if (found := self._asked(others)) is None:
+            return  # it does not take such company; if that matters, `predict` tells
+        ours, theirs = _take(expected, kept), _take(found, kept)
+        changed = _differing(ours, theirs, _TOLERANCE)
+        if not changed.any():
+            return
+        for known, again in ((expected, self._asked(sample)), (found, self._asked(others))):
+            if again is None or _differing(known, again, _TOLERANCE).any():
+                return  # it never answers the same twice
+        count = sample.num_rows
+        self._refuse(ours, theirs, changed, f"among {count} rows", f"among {count} others")
+
+    def _asked(self, rows: pa.RecordBatch) -> pa.RecordBatch | None:
+        try:
+            return self._ask(rows)
+        except InputUndecided:
+            raise
+        except (FeatureError, ArtifactError):
+            return None
+
+    def _asked_alone(self, rows: pa.RecordBatch, places: Sequence[int]) -> pa.RecordBatch | None:
+        answers = [self._asked(rows.slice(place, 1)) for place in places]
+        known = [answer for answer in answers if answer is not None]
+        return pa.concat_batches(known) if len(known) == len(answers) else None
+
+    def _refuse(
+        self, expected: pa.RecordBatch, found: pa.RecordBatch, changed: Mask, here: str, there: str
+    ) -> None:
+        place, column = map(int, np.argwhere(changed)[0])
+        one, other = (repr(answers.column(column)[place].as_py()) for answers in (expected, found))
+        raise AnswersOfNeighbours(
+            f"the model in '{self._uri}' gives a row an answer that depends on the other rows: "
+            f"'{expected.schema.names[column]}' of one row is {one} {here} and {other} {there}, so it would "
+            "depend on `batch_rows` and on the query's order; compute differences, ranks, averages over "
+            "rows, and what fills in missing values, in the query (with a window function) or in training; or "
+            "if you want such answers, write a signature (`mlops sign`), which marks them as not stable"
+        )
+
+
+def _sampled(rows: pa.RecordBatch, features: Sequence[str], new: Sequence[str]) -> list[int]:
+    """Places of rows, in their order: some of all parts of the batch, with NULL, and with the last texts."""
+    places = {*np.linspace(0, rows.num_rows - 1, min(_SAMPLE_ROWS, rows.num_rows)).astype(int).tolist()}
+    for name in new[:_MOST_WITH_NULL]:
+        with_null = pc.indices_nonzero(rows.column(name).is_null())
+        places |= {with_null[0].as_py(), with_null[-1].as_py()}
+    return sorted(places | {*_last_texts(rows, features)})
+
+
+def _last_texts(rows: pa.RecordBatch, features: Sequence[str]) -> list[int]:
+    """The place of the last text, in their order, in each of some columns.
+
+    Code that numbers the texts of a batch gives it the greatest number, and 0 among copies of itself.
+    """
+    places = []
+    for name in [name for name in features if is_text(rows.schema.field(name).type)][:_MOST_TEXTS]:
+        texts = rows.column(name)
+        texts = texts.dictionary_decode() if isinstance(texts, pa.DictionaryArray) else texts
+        if texts.null_count < len(texts):
+            places.append(pc.index(texts, pc.max(texts)).as_py())
+    return sorted(set(places))
+
+
+def _companies(sample: pa.RecordBatch, features: Sequence[str]) -> Iterator[Company]:
+    """Other rows to ask about than those of the sample.
+
+    Whatever is replaced gets a row with the same missing values. Company that changes nothing is left out.
+    """
+    rows = sample.select(list(features))
+    alike = [*_with_same_nulls(rows)]
+    for side in (0, 1):
+        company, kept = list(range(rows.num_rows)), []
+        for places in alike:
+            for at, place in enumerate(places):
+                if len(places) == 1 or at % 2 == side:
+                    kept.append(place)
+                else:
+                    company[place] = places[at - 1 if at else 1]
+        if kept and not _take(rows, company).equals(rows):
+            yield company, sorted(kept)
+    for last in _last_texts(rows, features):
+        (places,) = (places for places in alike if last in places)
+        company = [last if place in places else place for place in range(rows.num_rows)]
+        if not _take(rows, company).equals(rows):
+            yield company, [last]
+
+
+def _with_same_nulls(rows: pa.RecordBatch) -> Iterator[list[int]]:
+    """The places of rows that miss the same values, in their order."""
+    groups = defaultdict(list)
+    masks = [column.is_null().to_pylist() for column in rows.columns if column.null_count]
+    for place, pattern in enumerate(zip(*masks, strict=True) if masks else [()] * rows.num_rows):
+        groups[pattern].append(place)
+    yield from groups.values()
+
+
+def _take(rows: pa.RecordBatch, places: Sequence[int]) -> pa.RecordBatch:
+    return rows.take(array_of_numbers(np.array(places)))
+
+
+def _differing(one: pa.RecordBatch, other: pa.RecordBatch, tolerance: float) -> Mask:
+    """Rows x columns."""
+    return np.column_stack(
+        [_differ(*pair, tolerance) for pair in zip(one.columns, other.columns, strict=True)]
     )
 
 
-def _asked(ask: Ask, rows: pa.RecordBatch, groups: Sequence[list[int]]) -> pa.RecordBatch:
-    return pa.concat_batches([ask(rows.take(array_of_numbers(np.array(group)))) for group in groups])
-
-
-def _is_other(one: pa.RecordBatch, other: pa.RecordBatch) -> bool:
-    return bool(_differing(one, other).any(axis=1).mean() >= _LEAST_SHARE)
-
-
-def _first_difference(one: pa.RecordBatch, other: pa.RecordBatch) -> tuple[str, int]:
-    place, column = np.argwhere(_differing(one, other))[0]
-    return one.schema.names[int(column)], int(place)
-
-
-def _differing(one: pa.RecordBatch, other: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Rows x columns."""
-    return np.column_stack([_differ(*pair) for pair in zip(one.columns, other.columns, strict=True)])
-
-
-def _differ(one: pa.Array, other: pa.Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _differ(one: pa.Array, other: pa.Array, tolerance: float) -> Mask:
     if not pa.types.is_floating(one.type):
         return np.array([a != b for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True)])
     numbers, others = (doubles_of(each.cast(pa.float64())) for each in (one, other))
     finite = np.abs(numbers[np.isfinite(numbers)])
     scale = np.maximum(np.abs(numbers), np.median(finite) if len(finite) else 0.0)
     with np.errstate(invalid="ignore"):
-        is_close = np.abs(numbers - others) <= _TOLERANCE * scale
+        is_close = np.abs(numbers - others) <= tolerance * scale
     is_same = is_close | (numbers == others) | (np.isnan(numbers) & np.isnan(others))
     return np.asarray(~is_same)
-
-
-def _shown(answers: pa.RecordBatch, column: str, place: int) -> str:
-    return repr(answers.column(column)[place].as_py())

@@ -11,15 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.errors import ArtifactError, FeatureError, MlopsError
+from mlops_plugin.errors import ArtifactError, FeatureError, InputUndecided, MlopsError
 from mlops_plugin.formats.estimator_walk import known_names
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
 from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
-from mlops_plugin.formats.neighbours import require_own_answers
+from mlops_plugin.formats.neighbours import OwnAnswers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
 from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL
-from mlops_plugin.formats.undecided import decided_answers, undecided_of
+from mlops_plugin.formats.undecided import Doubts, undecided_of
 
 _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 # What a model raises for want of something outside of the rows; another try may find it.
@@ -65,8 +65,9 @@ class ScikitRuntime:
         self._checked: pa.Schema | None = None
         self._columns: OutputColumns | None = None
         self._are_columns_seen = False  # in answers about real rows
-        self._are_answers_own = spec is not None  # a signature tells of answers that are not
-        self._row_before: pa.RecordBatch | None = None  # if rows come one by one
+        self._doubts = Doubts(self._ask)
+        # A signature tells of answers that are not a row's own.
+        self._own = None if spec is not None else OwnAnswers(uri, self.features, self._answered)
 
     @property
     def outputs(self) -> pa.Schema:
@@ -130,23 +131,9 @@ class ScikitRuntime:
         if rows.num_rows == 0:  # scikit-learn refuses to predict nothing
             return pa.RecordBatch.from_pylist([], schema=self.outputs)
         answered = self._answered(rows)
-        if not self._are_answers_own:
-            self._require_own_answers(rows, answered)
+        if self._own is not None:
+            self._own.require(rows, answered)
         return answered
-
-    def _require_own_answers(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
-        """Once, as soon as two rows were seen; raises `AnswersOfNeighbours`."""
-        if rows.num_rows == 1:
-            before, self._row_before = self._row_before, rows
-            if before is None or before.schema != rows.schema:
-                return
-            rows = pa.concat_batches([before, rows])
-            try:
-                answered = self._answered(rows)
-            except FeatureError:
-                return  # of rows that are asked one by one, it need not take two at once
-        require_own_answers(self._uri, self._answered, rows, answered)
-        self._are_answers_own = True
 
     def _answered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         parts = self._parts(rows)
@@ -172,7 +159,7 @@ class ScikitRuntime:
 
     def _ask_decided(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
         """The answers, if they do not depend on what nobody knows about training."""
-        return decided_answers(lambda one: self._ask(one, rows), spec, rows)
+        return self._doubts.answers(spec, rows)
 
     def _accepted(self, rows: pa.RecordBatch) -> InputSpec:
         """The first container that the model takes, with an answer for each row; raises the first refusal."""
@@ -186,7 +173,9 @@ class ScikitRuntime:
             try:
                 spec.check(rows.schema)
                 for part in spec.parts(sample) or [pa.array(np.arange(count))]:
-                    self._ask(spec, sample.take(part))
+                    self._ask_decided(spec, sample.take(part))
+            except InputUndecided:
+                raise  # it takes this container
             except (FeatureError, ArtifactError) as error:
                 first = first or error
             else:

@@ -7,19 +7,29 @@ runtime asks the model both ways, and predicts only if the answers are the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.errors import FeatureError, InputUndecided
 from mlops_plugin.formats.estimator_walk import Reader, is_own
 from mlops_plugin.formats.model_input import InputSpec
 from mlops_plugin.formats.outputs import Answers, Values
 
 TOLERANCE = 1e-9  # relative: columns of another type lie elsewhere in memory, where sums round otherwise
-Ask = Callable[[InputSpec], Answers]
+Ask = Callable[[InputSpec, pa.RecordBatch], Answers]
+Mixture = tuple[str, ...]  # the columns that have their other type, in the order of the doubtful ones
+
+# Of so many columns, all mixtures of types are tried if the model refuses one type for all of them.
+_MOST_MIXED = 4
+# A model that takes one type for all columns is asked in mixtures about so many rows, once.
+_MIXED_ROWS = 32
+_MOST_ALONE = 100  # columns that are asked one by one, to name those that decide
+_MOST_NAMED = 10  # columns in an error
 _FLOAT = re.compile(r"-?\d+\.0")
 _WHOLE = re.compile(r"-?\d+")
 
@@ -60,68 +70,168 @@ def undecided_of(spec: InputSpec) -> list[str]:
     return [column.name for column in spec.columns if column.is_undecided]
 
 
-def decided_answers(ask: Ask, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
-    """The answers to `spec`, or to the other types of its columns if the model takes only those.
+class Doubts:
+    """Answers of a model, if they do not depend on what nobody knows about training."""
 
-    Raises `InputUndecided` if they depend on what nobody knows about training. A model that refuses a
-    column's type was not trained on it.
-    """
-    doubtful = [name for name in undecided_of(spec) if rows.column(name).null_count < rows.num_rows]
-    try:
-        answers = ask(spec)
-    except FeatureError:
-        if (found := _otherwise(ask, spec, doubtful)) is None:
-            raise
+    def __init__(self, ask: Ask) -> None:
+        """`ask` raises `FeatureError` for a table that the model refuses."""
+        self._ask = ask
+        self._mixed_rows: dict[tuple[InputSpec, Mixture], int] = {}
+
+    def answers(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
+        """The answers to `spec`, or to the other types of its columns if the model takes only those.
+
+        Raises `InputUndecided` if two types that the model takes give two answers. A model that refuses a
+        column's type was not trained on it.
+        """
+        doubtful = tuple(name for name in undecided_of(spec) if rows.column(name).null_count < rows.num_rows)
+        if not doubtful:
+            return self._ask(spec, rows)
+        asked = _Asked(self._ask, spec, rows, doubtful)
+        answers = asked.decided(asked.whole())
+        if asked.is_refused:
+            return answers
+        if spec.container != "matrix":  # of numbers of two types, an array makes one
+            self._require_decided_in_mixtures(spec, rows, doubtful)
+        return answers
+
+    def _require_decided_in_mixtures(self, spec: InputSpec, rows: pa.RecordBatch, doubtful: Mixture) -> None:
+        """Code that compares two columns may see a difference only if one of them alone is of floats."""
+        tried = self._mixed_rows.get((spec, doubtful), 0)
+        if tried >= _MIXED_ROWS or len(doubtful) == 1:
+            return
+        places = np.linspace(0, rows.num_rows - 1, min(_MIXED_ROWS, rows.num_rows)).astype(int)
+        asked = _Asked(self._ask, spec, rows.take(array_of_numbers(places)), doubtful)
+        accepted = asked.accepted([(), *_pairwise(doubtful)])
+        if accepted:
+            asked.decided(accepted)
+        self._mixed_rows[spec, doubtful] = tried + len(places)
+
+
+class _Asked:
+    """What a model answers about some rows if its doubtful columns have this or that type."""
+
+    def __init__(self, ask: Ask, spec: InputSpec, rows: pa.RecordBatch, doubtful: Mixture) -> None:
+        self._ask, self._spec, self._rows = ask, spec, rows
+        self._doubtful = doubtful
+        self._refusal: FeatureError | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the model has refused one of the tables."""
+        return self._refusal is not None
+
+    def whole(self) -> dict[Mixture, Answers]:
+        """The answers for one type for all columns; for mixtures as well, if the model refuses that."""
+        doubtful = self._doubtful
+        accepted = self.accepted([(), doubtful])
+        if len(accepted) < 2 and self._spec.container != "matrix":
+            if len(doubtful) <= _MOST_MIXED:
+                sizes = range(1, len(doubtful))
+                accepted |= self.accepted(mix for size in sizes for mix in combinations(doubtful, size))
+            elif accepted:
+                (known,) = accepted
+                accepted |= self.accepted(self._turned(known, name) for name in doubtful)
+        if not accepted:
+            assert self._refusal is not None  # noqa: S101 - else there is an answer
+            raise self._explained(self._refusal)
+        return accepted
+
+    def accepted(self, mixtures: Iterable[Mixture]) -> dict[Mixture, Answers]:
+        """The answers for the mixtures that the model does not refuse."""
+        found = {}
+        for mixture in mixtures:
+            try:
+                found[mixture] = self._about(mixture)
+            except FeatureError as error:
+                self._refusal = self._refusal or error
         return found
-    _require_decided(ask, spec, doubtful, answers)
-    return answers
+
+    def decided(self, accepted: dict[Mixture, Answers]) -> Answers:
+        """The first of these answers, at least one; raises `InputUndecided` if they are not all the same."""
+        (known, answers), *others = accepted.items()
+        differing = [mixture for mixture, found in others if not _are_alike(answers, found)]
+        if differing and _are_alike(answers, self._about(known)):  # else it never answers the same twice
+            raise InputUndecided(self._in_words(self._decisive(known, differing, answers)))
+        return answers
+
+    def _decisive(self, known: Mixture, differing: Sequence[Mixture], answers: Answers) -> list[str]:
+        """The columns whose types decide: those that do so alone, or else the fewest that do together."""
+        turned = [{*known} ^ {*mixture} for mixture in differing]
+        names = sorted(set().union(*turned))
+        if len(names) <= _MOST_ALONE:
+            alone = self.accepted(self._turned(known, name) for name in names)
+            single = [mixture for mixture, found in alone.items() if not _are_alike(answers, found)]
+            turned = [{*known} ^ {*mixture} for mixture in single] or turned
+        fewest = min(map(len, turned))
+        decisive = set().union(*(columns for columns in turned if len(columns) == fewest))
+        return [name for name in self._doubtful if name in decisive]
+
+    def _turned(self, mixture: Mixture, name: str) -> Mixture:
+        """The mixture with the other type for this column."""
+        return tuple(one for one in self._doubtful if (one in mixture) != (one == name))
+
+    def _about(self, mixture: Mixture) -> Answers:
+        columns = (column.otherwise() if column.name in mixture else column for column in self._spec.columns)
+        return self._ask(replace(self._spec, columns=tuple(columns)) if mixture else self._spec, self._rows)
+
+    def _explained(self, refusal: FeatureError) -> FeatureError:
+        """With what to do if types are why the model refuses the rows, unless all of them were tried."""
+        if len(self._doubtful) <= _MOST_MIXED or self._spec.container == "matrix":
+            return refusal
+        explained = FeatureError(
+            f"{refusal}; it also refuses them if all of {self._listed(self._doubtful)} are "
+            f"{self._other_type(self._doubtful[0])}, and the model's file does not record which of them were "
+            f"in training: {self._remedy(self._doubtful)}"
+        )
+        explained.__cause__ = refusal
+        return explained
+
+    def _in_words(self, names: Sequence[str]) -> str:
+        return (
+            f"the model's file does not record the type that {self._listed(names)} had in training: whole "
+            "numbers (booleans), or the floats (objects) that pandas makes of them if NULLs are among them, "
+            f"and the model's answers differ: {self._remedy(names)}"
+        )
+
+    def _remedy(self, names: Sequence[str]) -> str:
+        said = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
+        more = ", ..." if len(names) > _MOST_NAMED else ""
+        words = sorted({(self._plain_type(name), self._other_word(name)) for name in names})
+        instead = " and ".join(f"`{other}` instead of `{plain}`" for plain, other in words)
+        return (
+            f"set `model: {{dtypes: {{{said}{more}}}}}`, with {instead} for a column that had NULLs in "
+            "training; or write a signature: write_signature where the model is trained, or "
+            "`mlops sign MODEL --rows FILE` with rows of training"
+        )
+
+    def _plain_type(self, name: str) -> str:
+        return "boolean" if self._is_boolean(name) else "integer"
+
+    def _other_word(self, name: str) -> str:
+        return "object" if self._is_boolean(name) else "number"
+
+    def _other_type(self, name: str) -> str:
+        return "objects" if self._is_boolean(name) else "floats"
+
+    def _is_boolean(self, name: str) -> bool:
+        return any(column.name == name and column.dtype == "bool" for column in self._spec.columns)
+
+    def _listed(self, names: Sequence[str]) -> str:
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return ", ".join(f"'{name}'" for name in names[:_MOST_NAMED]) + more
 
 
-def _otherwise(ask: Ask, spec: InputSpec, doubtful: Sequence[str]) -> Answers | None:
-    """The answers if these columns have their other types; None if the model refuses them as well."""
-    if not doubtful:
-        return None
-    try:
-        answers = ask(_with_others(spec, doubtful))
-    except FeatureError:
-        return None
-    alone = []
-    for name in doubtful if len(doubtful) > 1 else ():
-        others = [other for other in doubtful if other != name]
-        if _answers_alike(ask, spec, others, answers) is False:
-            alone.append(name)
-    if alone:
-        raise InputUndecided(_in_words(alone))
-    return answers
+def _pairwise(names: Mixture) -> Iterator[Mixture]:
+    """Few mixtures in which of each two columns now the one, now the other has its other type."""
+    for bit in range((len(names) - 1).bit_length()):
+        for side in (0, 1):
+            yield tuple(name for place, name in enumerate(names) if (place >> bit) & 1 == side)
 
 
-def _require_decided(ask: Ask, spec: InputSpec, doubtful: Sequence[str], answers: Answers) -> None:
-    """Raise `InputUndecided` if the model answers otherwise when a column has its other type."""
-    if not doubtful or _answers_alike(ask, spec, doubtful, answers):
-        return
-    alone = [name for name in doubtful if _answers_alike(ask, spec, [name], answers) is False]
-    if len(doubtful) > 1 and not alone:
-        # All together it takes them otherwise or not at all, each alone it does not care about.
-        alone = [*doubtful] if _answers_alike(ask, spec, doubtful, answers) is False else []
-    if alone and _answers_alike(ask, spec, [], answers):  # else it never answers the same twice
-        raise InputUndecided(_in_words(alone))
-
-
-def _with_others(spec: InputSpec, names: Sequence[str]) -> InputSpec:
-    columns = (column.otherwise() if column.name in names else column for column in spec.columns)
-    return replace(spec, columns=tuple(columns))
-
-
-def _answers_alike(ask: Ask, spec: InputSpec, others: Sequence[str], answers: Answers) -> bool | None:
-    """Whether the answers are the same if these columns have their other type; None if it refuses them."""
-    try:
-        found = ask(_with_others(spec, others))
-    except FeatureError:
-        return None
-    pairs = zip(_values(answers), _values(found), strict=False)
-    return len(list(_values(answers))) == len(list(_values(found))) and all(
-        _are_same(*pair) for pair in pairs
-    )
+def _are_alike(one: Answers, other: Answers) -> bool:
+    ours, theirs = [*_values(one)], [*_values(other)]
+    return len(ours) == len(theirs) and all(map(_are_same, ours, theirs))
 
 
 def _values(answers: Answers) -> Iterator[Values]:
@@ -138,14 +248,3 @@ def _are_same(one: Values, other: Values) -> bool:
     if "f" in kinds and kinds <= set("fiub"):  # 5 and 5.0 are one answer
         return bool(np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
     return [str(value) for value in one.ravel()] == [str(value) for value in other.ravel()]
-
-
-def _in_words(names: Sequence[str]) -> str:
-    columns = ", ".join(f"'{name}'" for name in names)
-    return (
-        f"the model's file does not record the type that {columns} had in training: whole numbers "
-        "(booleans), "
-        "or the floats (objects) that pandas makes of them if NULLs are among them, and the model's answers "
-        f"differ; set `model: {{dtypes: {{{names[0]}: integer}}}}` or `number` (`boolean` or `object`), "
-        "or write a signature where the model is trained"
-    )
