@@ -133,6 +133,31 @@ def test_a_value_that_is_no_date_or_time_of_day_is_refused(value: Any, dtype: st
         spec.build(rows)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "Int64"])
+def test_a_double_that_has_lost_digits_is_no_integer(dtype: str) -> None:
+    assert build(pa.array([2.0**53, 1.0]), dtype).tolist() == [2**53, 1]
+    with pytest.raises(FeatureError, match=r"column 'x'.*2\^53"):
+        build(pa.array([2.0**53 + 2, 1.0]), dtype)
+
+
+def test_truths_kept_as_numbers_may_all_be_missing() -> None:
+    assert build(pa.array([None, None], pa.int64()), "boolean", missing="NA").isna().all()
+
+
+@pytest.mark.parametrize(
+    ("categories", "texts"),
+    [
+        ((date(2026, 1, 2), date(2025, 1, 1)), ["2025-01-01", "2026-01-02"]),
+        ((Decimal("2.00"), Decimal("1.10")), ["1.10", "2.0"]),
+        ((time(9), time(8, 30)), ["08:30:00", "09:00:00"]),
+    ],
+    ids=["dates", "decimals", "times"],
+)
+def test_categories_are_found_where_a_database_keeps_them_as_texts(categories: Any, texts: list[str]) -> None:
+    series = build(pa.array([*texts, None]), "category", categories=categories)
+    assert series.cat.codes.tolist() == [1, 0, -1]
+
+
 @pytest.mark.parametrize("value", [timedelta(hours=9), "09:00:00", time(9)], ids=str)
 def test_tables_of_polars_and_arrow_have_times_of_day(value: Any) -> None:
     rows = pa.RecordBatch.from_arrays([pa.array([value, None])], names=["x"])

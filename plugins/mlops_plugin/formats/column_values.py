@@ -58,6 +58,7 @@ class ColumnSpec:
     is_ordered: bool = False
     unknown: Literal["refused", "missing"] = "refused"  # a category that training did not have
     is_undecided: bool = False  # training may have had it as `otherwise` says
+    arrow_type: pa.DataType | None = None  # in tables of Polars and Arrow; None: that of the query
 
     def __post_init__(self) -> None:
         _kind_of(self)
@@ -141,8 +142,13 @@ def array_of(spec: ColumnSpec, column: pa.Array) -> Values:
 
 
 def trained_array_of(spec: ColumnSpec, column: pa.Array) -> pa.Array:
-    """The column in Arrow, dates and times of day in the type of training; raises `FeatureError`."""
+    """The column in Arrow, numbers, dates and times of day in their own type; raises `FeatureError`."""
     with _explained(spec, column):
+        if spec.arrow_type is not None:
+            is_whole = pa.types.is_integer(spec.arrow_type)
+            if is_whole:
+                _require_digits(decoded(column))
+            return decoded(column).cast(spec.arrow_type, safe=is_whole)
         if spec.dtype == "decimal" and pa.types.is_string(decoded(column).type):
             raise ValueError("texts, whose number of digits nothing tells")
         return column if spec.dtype not in ("date", "time") else _as_trained_on(spec, decoded(column))

@@ -144,8 +144,8 @@ class OwnAnswers:
             f"the model in '{self._uri}' gives a row an answer that depends on the other rows: "
             f"'{expected.schema.names[column]}' of one row is {one} {here} and {other} {there}, so it would "
             "depend on `batch_rows` and on the query's order; compute differences, ranks, averages over "
-            "rows, and what fills in missing values, in the query (with a window function) or in training; or "
-            "if you want such answers, write a signature (`mlops sign`), which marks them as not stable"
+            "rows, and what fills in missing values, in the query (with a window function) or in training; "
+            "or if you want such answers, write a signature (`mlops sign`), which marks them as not stable"
         )
 
 

@@ -59,12 +59,19 @@ def write_package(folder: Path, name: str = "house_rules", limit: float = 0) -> 
     return package
 
 
-def rule(folder: Path, source: str, *, container: Any = None, **more: Any) -> Runtime:
+def rule(
+    folder: Path,
+    source: str,
+    *,
+    container: Any = None,
+    features: tuple[str, ...] = ("a", "b", "t"),
+    **more: Any,
+) -> Runtime:
     """A model that is one module with a function `f`; each has a name of its own."""
     module = f"rule_{hashlib.sha256(str((folder, source, container)).encode()).hexdigest()[:12]}"
     (folder / f"{module}.py").write_text(source)
     artifact = ArtifactConfig(format="python", uri=f"{folder}/{module}:f", container=container, **more)
-    return load_runtime(artifact, features=("a", "b", "t"))
+    return load_runtime(artifact, features=features)
 
 
 def test_a_rule_is_checked_signed_and_dispatched_confined_with_its_packages_hash(
@@ -188,6 +195,23 @@ def test_null_stays_null_in_columns_of_every_type(container: str, tmp_path: Path
         "[None, 2.5, 'z']",
         "[2, 1.0, 'ä']",
     ]
+
+
+@pytest.mark.parametrize(
+    ("container", "area"),
+    [
+        ("frame", "rows['w'] * rows['h']"),
+        ("polars", "rows['w'] * rows['h']"),
+        ("arrow", "__import__('pyarrow.compute').compute.multiply(rows['w'], rows['h'])"),
+    ],
+)
+@pytest.mark.parametrize("kind", [pa.int32(), pa.int64(), pa.uint32()], ids=str)
+def test_narrow_integers_do_not_overflow(
+    container: str, area: str, kind: pa.DataType, tmp_path: Path
+) -> None:
+    loaded = rule(tmp_path, f"def f(rows):\n    return {area}\n", features=("w", "h"), container=container)
+    rows = pa.RecordBatch.from_arrays([pa.array([50_000, 3], kind)] * 2, names=["w", "h"])
+    assert answers(loaded, rows) == [2_500_000_000, 9]
 
 
 @pytest.mark.parametrize(

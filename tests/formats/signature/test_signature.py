@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -128,6 +129,26 @@ def test_golden_rows_become_what_a_database_gives() -> None:
         "2026-01-01 00:00:00.123456",
         "None",
     ]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pl.DataFrame({"n": [1, 2], "x": [0.5, None]}, schema={"n": pl.Int64, "x": pl.Float32}),
+        pl.DataFrame({"n": [1, 2], "x": [0.5, None]}, schema={"n": pl.UInt8, "x": pl.Float64}),
+        pa.table({"n": pa.array([1, 2], pa.int64()), "x": pa.array([0.5, None], pa.float32())}),
+        pa.table({"n": pa.array([1, 2], pa.int16()), "x": pa.array([0.5, None], pa.float64())}),
+    ],
+    ids=["polars wide", "polars narrow", "arrow wide", "arrow narrow"],
+)
+@pytest.mark.parametrize("read", [(pa.int32(), pa.float64()), (pa.int64(), pa.float32())], ids=str)
+def test_numbers_of_polars_and_arrow_have_the_width_of_training(table: Any, read: Any) -> None:
+    """In the width of the query, integers could overflow where they did not in training."""
+    spec = input_spec(parse_signature("s", dump_signature(make_signature(Constant(), table))))
+    arrays = [pa.array([1, 2], read[0]), pa.array([0.5, None], read[1])]
+    built = spec.build(pa.RecordBatch.from_arrays(arrays, names=["n", "x"]))
+    assert built.equals(table)
+    assert built.schema == table.schema
 
 
 def test_the_table_of_golden_rows_is_that_of_training() -> None:

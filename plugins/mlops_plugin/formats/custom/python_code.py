@@ -143,8 +143,7 @@ class PythonRules:
         """The one table for rows of this schema."""
         check_names(self._features, rows)
         if self._container in ("polars", "arrow"):  # which have NULL in columns of every type
-            spec = InputSpec(self._container, tuple(ColumnSpec(n, "object", "none") for n in self._features))
-            return [spec]
+            return [InputSpec(self._container, tuple(_in_arrow(rows.field(name)) for name in self._features))]
         spec = spec_of(self._container, [self._column(rows.field(name)) for name in self._features])
         spec.check(rows)
         return [spec]
@@ -158,6 +157,16 @@ class PythonRules:
             return ColumnSpec(field.name, "text", "none")
         said = (self._said.dtypes or {}).get(field.name)
         return said_column(field.name, said) if said else column_by_type(field, None, is_float=False)
+
+
+def _in_arrow(field: pa.Field) -> ColumnSpec:
+    """A column of a Polars or Arrow table: numbers have 64 bits, whatever the connection says."""
+    wide = None
+    if pa.types.is_integer(field.type):
+        wide = pa.int64()
+    elif pa.types.is_floating(field.type):
+        wide = pa.float64()
+    return ColumnSpec(field.name, "object", "none", arrow_type=wide)
 
 
 class PythonRuntime(ScikitRuntime):

@@ -30,6 +30,22 @@ _NEUTRAL = {
     "timestamp": "object",
     **_OBJECTS,
 }
+# In the names of Polars and of Arrow, in small letters. Else narrow integers of a query could overflow.
+_ARROW_NUMBERS = {
+    str(kind): kind
+    for kind in (
+        pa.int8(),
+        pa.int16(),
+        pa.int32(),
+        pa.int64(),
+        pa.uint8(),
+        pa.uint16(),
+        pa.uint32(),
+        pa.uint64(),
+        pa.float32(),
+        pa.float64(),
+    )
+} | {"float32": pa.float32(), "float64": pa.float64()}
 _LOOKS = {"nan": "nan", "none": "none", "nat": "nat", "pd.NA": "NA"}
 # Kinds of a query's column that a column of training can be made of.
 _READABLE = {
@@ -139,6 +155,7 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
         dtype = "text"
     else:
         dtype = column.dtype
+    is_arrow = signature.input.container in ("polars", "arrow")
     try:
         return ColumnSpec(
             column.name,
@@ -146,6 +163,7 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
             missing or _usual_look(dtype),  # type: ignore[arg-type]
             categories=_categories(column) if dtype == "category" else None,
             is_ordered=column.ordered,
+            arrow_type=_ARROW_NUMBERS.get(column.dtype.lower()) if is_arrow else None,
         )
     except ValueError as error:
         raise SignatureError(
