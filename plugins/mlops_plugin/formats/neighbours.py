@@ -70,7 +70,8 @@ class OwnAnswers:
             rows = pa.concat_batches([before, rows])
         places = _sampled(rows, self._features, [name for name in with_null if name not in self._with_null])
         sample = _take(rows, places)
-        companies = [*_companies(sample, self._features)]
+        texts = [] if self._is_asked else self._features
+        companies = [*_companies(sample, self._features, texts)]
         if not companies and (is_pair or self._is_asked_alone):
             return  # of rows that are all alike, nothing can be told
         known = self._asked(rows) if is_pair else answered
@@ -172,8 +173,8 @@ def _last_texts(rows: pa.RecordBatch, features: Sequence[str]) -> list[int]:
     return sorted(set(places))
 
 
-def _companies(sample: pa.RecordBatch, features: Sequence[str]) -> Iterator[Company]:
-    """Other rows to ask about than those of the sample.
+def _companies(sample: pa.RecordBatch, features: Sequence[str], texts: Sequence[str]) -> Iterator[Company]:
+    """Other rows to ask about than those of the sample; copies of the row with the last of some `texts` too.
 
     Whatever is replaced gets a row with the same missing values. Company that changes nothing is left out.
     """
@@ -189,7 +190,7 @@ def _companies(sample: pa.RecordBatch, features: Sequence[str]) -> Iterator[Comp
                     company[place] = places[at - 1 if at else 1]
         if kept and not _take(rows, company).equals(rows):
             yield company, sorted(kept)
-    for last in _last_texts(rows, features):
+    for last in _last_texts(rows, texts):
         (places,) = (places for places in alike if last in places)
         company = [last if place in places else place for place in range(rows.num_rows)]
         if not _take(rows, company).equals(rows):
