@@ -312,7 +312,7 @@ def _as_categories(known: list[Any], column: pa.Array) -> list[Any]:
         column = column.cast(pa.float64() if float in kinds else pa.int64())
     elif kinds == {bool} and is_number(column.type):
         column = _truths(column)
-    elif is_text(column.type) and len(kinds) == 1 and (dtype := _OBJECTS_OF.get(*kinds)):
+    elif is_text(column.type) and len(kinds) == 1 and (dtype := _OBJECTS_OF.get(next(iter(kinds)))):
         return list(_objects(ColumnSpec("", dtype, "none"), column))  # SQLite has no types for these
     return column.to_pylist()  # type: ignore[no-any-return]
 
