@@ -1,4 +1,4 @@
-"""Makes the demo: four small models under include/models/ with their signatures, and a source database.
+"""Makes the demo: five small models under include/models/ with their signatures, and a source database.
 
     python include/make_demo.py --sqlite PATH      the source is a SQLite file
     python include/make_demo.py --connection ID    the source is a mysql, postgres or sqlite connection
@@ -79,6 +79,38 @@ def load_digits() -> tuple[pd.DataFrame, Any]:
     return data.data.astype("int64"), data.target.to_numpy()  # 8 x 8 pixels of 0 to 16
 
 
+def load_iris() -> tuple[pd.DataFrame, Any]:
+    from sklearn import datasets
+
+    data = datasets.load_iris(as_frame=True)
+    return data.data, data.target_names[data.target]
+
+
+class NamedClasses:
+    """XGBoost's classifier knows classes by their places; `classes:` in config.yaml names them, as here."""
+
+    def __init__(self) -> None:
+        from xgboost import XGBClassifier
+
+        self.model = XGBClassifier(n_estimators=20, max_depth=3, n_jobs=1)
+
+    def fit(self, features: pd.DataFrame, labels: Any) -> NamedClasses:
+        self.learn_names(labels)
+        self.model.fit(features, self.classes_.searchsorted(labels))
+        return self
+
+    def learn_names(self, labels: Any) -> None:
+        import numpy as np
+
+        self.classes_ = np.unique(labels)
+
+    def predict(self, features: pd.DataFrame) -> Any:
+        return self.classes_[self.model.predict(features)]
+
+    def predict_proba(self, features: pd.DataFrame) -> Any:
+        return self.model.predict_proba(features)
+
+
 def boosted_trees() -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -114,6 +146,7 @@ DEMOS = (
     Demo("wine", "wine.skops", load_wine, logistic_regression),
     Demo("diabetes", "diabetes.joblib", load_diabetes, ridge_regression),
     Demo("digits", "digits.skops", load_digits, neural_network),
+    Demo("iris", "iris.ubj", load_iris, NamedClasses),
 )
 
 
@@ -141,8 +174,10 @@ def train(demo: Demo, models: Path) -> None:
     seen, known, _, _ = split(demo)
     model = demo.estimator().fit(seen, known)
     models.mkdir(parents=True, exist_ok=True)
-    unfinished = models / f".{demo.file}.part"
-    if demo.file.endswith(".skops"):
+    unfinished = models / f".part.{demo.file}"
+    if isinstance(model, NamedClasses):
+        model.model.save_model(unfinished)
+    elif demo.file.endswith(".skops"):
         import skops.io
 
         skops.io.dump(model, unfinished)
@@ -153,8 +188,13 @@ def train(demo: Demo, models: Path) -> None:
     unfinished.replace(models / demo.file)
 
 
-def load(file: Path) -> Any:
-    """The model in a file that this script has written."""
+def load(file: Path, labels: Any) -> Any:
+    """The model in a file that this script has written, as it was trained with these labels."""
+    if file.suffix == ".ubj":
+        named = NamedClasses()
+        named.model.load_model(file)
+        named.learn_names(labels)
+        return named
     if file.suffix == ".skops":
         import skops.io
 
@@ -182,7 +222,7 @@ def describe(demo: Demo, models: Path) -> None:
         origin=f"the half of scikit-learn's {demo.name} that it was trained on",
         classes=None if known.dtype.kind == "f" else sorted(set(known.tolist())),
     )
-    write_signature(load(file), seen, file, rows=GOLDEN_ROWS)
+    write_signature(load(file, known), seen, file, rows=GOLDEN_ROWS)
     add_to_signature(str(signature_file(demo, models)), asdict(baseline))
     signature_file(demo, models).chmod(0o644)  # the data are public
 

@@ -14,7 +14,7 @@ from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.config.schema import ModelConfig
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("breast_cancer", "wine", "diabetes", "digits")
+NAMES = ("breast_cancer", "wine", "diabetes", "digits", "iris")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_demo_is_four_sound_models(loaded: LoadedConfig) -> None:
+def test_the_demo_is_five_sound_models(loaded: LoadedConfig) -> None:
     assert tuple(loaded.config.models) == NAMES
     assert not loaded.broken
 

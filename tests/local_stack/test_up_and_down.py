@@ -44,7 +44,7 @@ def test_up_twice_status_and_down_in_a_copy_with_a_space_in_its_name(tmp_path: P
         assert f"http://localhost:{port}" in first.stdout
         assert password not in first.stdout + first.stderr
         assert leaking_files(checkout, password) == set()
-        expected = {"breast_cancer": 285, "wine": 89, "diabetes": 221, "digits": 899}
+        expected = {"breast_cancer": 285, "wine": 89, "diabetes": 221, "digits": 899, "iris": 75}
         assert predictions(checkout) == expected
         pids = {process.pid for process in processes.components(checkout).values()}
 
