@@ -29,6 +29,8 @@ from mlops_plugin.web.dispatches.listing import (
     columns_of,
     read_listing,
 )
+from mlops_plugin.web.languages.catalogues import LANGUAGES
+from mlops_plugin.web.languages.translation import speaking
 from mlops_plugin.web.pages import Pages
 from support.event_stories import new_identity
 from web.conftest import drawn_page
@@ -253,9 +255,14 @@ WIDE = {
 }
 
 
-def test_no_column_is_hidden_at_1200_pixels(store: EventStore, fill: Fill, browser: Browser) -> None:
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_column_is_hidden_at_1200_pixels(
+    store: EventStore, fill: Fill, browser: Browser, language: str
+) -> None:
     fill(WIDE, {**WIDE, "state": "failed", "error": "no route to host " * 20})
-    with drawn_page(browser, whole_page(store), width=1200 - 70) as page:  # beside Airflow's navigation
+    with speaking(language):
+        html = whole_page(store)
+    with drawn_page(browser, html, width=1200 - 70) as page:  # beside Airflow's navigation
         table = page.locator(".table")
         assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
         assert page.locator("thead th").last.inner_text() == "Airflow"

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +25,6 @@ from mlops_plugin.web.languages.translation import WORD
 CODES = [code for code in LANGUAGES if code != ENGLISH]
 VALUE = re.compile(r"%\((\w+)\)s")
 MARKUP = re.compile(r"<[^>]+>|\"")
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def pairs(code: str) -> Iterator[tuple[str, str]]:
@@ -102,9 +98,3 @@ def test_portuguese_counts_none_and_one_as_one(number: int, said: str) -> None:
 def test_english_is_what_stands_in_the_code() -> None:
     assert translations(ENGLISH).pgettext(WORD, "ok") == "ok"
     assert translations(ENGLISH).gettext("Good day") == "Good day"
-
-
-def test_the_package_ships_the_catalogues() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    shipped = project["tool"]["setuptools"]["package-data"]["*"]
-    assert all(any(fnmatch(file.name, kind) for kind in shipped) for file in FOLDER.glob("*.po"))

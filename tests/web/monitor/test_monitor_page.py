@@ -12,6 +12,8 @@ from playwright.sync_api import Browser
 from starlette.requests import Request
 
 from mlops_plugin.monitoring.model_state import ModelWord
+from mlops_plugin.web.languages.catalogues import LANGUAGES
+from mlops_plugin.web.languages.translation import speaking
 from mlops_plugin.web.monitor.listing import MonitorQuery, shown_values
 from mlops_plugin.web.monitor.records import LastDispatch, ModelStatus, MonitorStatus, ProbeStatus
 from mlops_plugin.web.pages import Pages
@@ -146,11 +148,14 @@ def test_without_models_the_page_says_where_they_come_from() -> None:
     assert 'id="choose"' not in page
 
 
-def test_columns_keep_their_places_whatever_a_refresh_brings(browser: Browser) -> None:
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_columns_keep_their_places_whatever_a_refresh_brings(browser: Browser, language: str) -> None:
     long = model("churn", "running", hours=1, why="running for 3 min; try 2 of 3 of collect, after: " * 9)
     places = []
     for models in ([model("churn")], [long]):
-        with drawn_page(browser, drawn(models), width=1130) as page:
+        with speaking(language):
+            html = drawn(models)
+        with drawn_page(browser, html, width=1130) as page:
             heads = page.locator(".of-models th[scope=col]").all()
             places.append([head.evaluate("head => head.getBoundingClientRect().x") for head in heads])
             fits = "table => table.scrollWidth <= table.clientWidth"
@@ -158,9 +163,12 @@ def test_columns_keep_their_places_whatever_a_refresh_brings(browser: Browser) -
     assert places[0] == places[1]
 
 
-def test_the_switch_is_in_view_on_a_phone(browser: Browser) -> None:
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_switch_is_in_view_on_a_phone(browser: Browser, language: str) -> None:
     models = [model("a_model_with_quite_a_long_name_as_teams_like_them", hours=1)]
-    with drawn_page(browser, drawn(models), width=400) as page:
+    with speaking(language):
+        html = drawn(models)
+    with drawn_page(browser, html, width=400) as page:
         card = page.locator(".of-models tbody tr").bounding_box()
         switch = page.get_by_role("switch").bounding_box()
         assert card is not None
