@@ -24,7 +24,7 @@ HEAVY = (
 def test_reading_the_demos_configuration_imports_neither_airflow_nor_anything_heavy() -> None:
     code = (
         "import sys; from mlops_plugin.config.loader import find_config_file, load_config; "
-        "assert len(load_config(find_config_file()).config.models) == 4; "
+        "assert len(load_config(find_config_file()).config.models) == 5; "
         "assert load_config(find_config_file(), only='wine').config.models; "
         "print(*sys.modules)"
     )
