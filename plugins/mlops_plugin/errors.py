@@ -163,6 +163,10 @@ class ArtifactChanged(ArtifactError):
     is_final = True
 
 
+class RegistryError(ArtifactError):
+    """A model registry refuses, does not answer, or has no such version."""
+
+
 class UntrustedTypes(ArtifactError):
     """A skops file holds types that the configuration does not trust; the message lists them."""
 

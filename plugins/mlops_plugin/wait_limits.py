@@ -35,6 +35,19 @@ class StoreLimits:
 
 
 @dataclass(frozen=True)
+class RegistryLimits:
+    """Waits for a model registry, in seconds.
+
+    connect: until the server has let us in. answer: a whole answer in JSON, and each piece of a file.
+    download: a whole file.
+    """
+
+    connect_s: float = 10
+    answer_s: float = 30
+    download_s: float = 1800
+
+
+@dataclass(frozen=True)
 class Limits:
     """Waits for databases that hold rows, in seconds.
 

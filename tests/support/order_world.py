@@ -292,13 +292,16 @@ class World:
         shelf: Shelf = WatchedShelf(**vars(base), seen=seen)
         if attempt.partition is not None:
             shelf = shelf.of_partition(attempt.partition)
-        source = ConfiguredSource(dispatch, self.deployment, self.store, lambda: dispatch.model.source.query)
+        models = ArtifactFiles(self.deployment)
+        source = ConfiguredSource(
+            dispatch, self.deployment, self.store, models, lambda: dispatch.model.source.query
+        )
         runner = StepRunner(
             dispatch,
             self.store,
             shelf,
             WatchedSource(source, seen),
-            ArtifactFiles(self.deployment),
+            models,
             lambda check: WatchedSink(dispatch, self.deployment, check, seen),
         )
         report = runner.run(step, attempt)

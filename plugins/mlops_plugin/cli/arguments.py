@@ -185,6 +185,11 @@ def _add_init(commands: Any) -> None:
         metavar="LABELS",
         help="if the model's file does not hold them: in order, with commas",
     )
+    init.add_argument(
+        "--registry",
+        metavar="CONNECTION",
+        help="Airflow connection of the MLflow server, for models:/NAME@ALIAS or models:/NAME/VERSION",
+    )
     init.add_argument("--truth", metavar="COLUMN", help="column with the known outcome, for the Showroom")
     init.add_argument(
         "--schedule", metavar="WHEN", help="when to dispatch, e.g. @hourly (default: by hand only)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +32,7 @@ def add_model(path: Path, options: argparse.Namespace) -> None:
     known = load_known(path)
     config = known.config if known else Config(models={})
     file = Path(ask("model", "Model file"))
-    name = options.name or ask("name", "Name of the model", default=file.name.partition(".")[0])
+    name = options.name or ask("name", "Name of the model", default=re.split("[.@]", _named_by(file))[0])
     if known is not None:
         require_free(known, name)
     new = _new_model(ask, options, name, file, path)
@@ -50,14 +51,14 @@ def add_model(path: Path, options: argparse.Namespace) -> None:
 def _new_model(
     ask: Callable[..., str], options: argparse.Namespace, name: str, file: Path, path: Path
 ) -> NewModel:
-    from mlops_plugin.pipeline.proposal import NewModel, relative_uri
+    from mlops_plugin.pipeline.proposal import NewModel, is_registered, relative_uri
 
     connection = ask("connection", "Airflow connection of the rows")
     query = ask("query", "Query that returns them (one SELECT)")
     return NewModel(
         name=name,
         file=file,
-        uri=relative_uri(file, path.absolute().parent),
+        uri=str(file) if is_registered(file) else relative_uri(file, path.absolute().parent),
         connection=connection,
         query=query,
         sink=options.sink or connection,
@@ -66,8 +67,14 @@ def _new_model(
         features=_columns(options.features),
         classes=_labels(options.classes),
         truth=options.truth,
+        registry=ask("registry", "Airflow connection of the MLflow server") if is_registered(file) else None,
         schedule=options.schedule,
     )
+
+
+def _named_by(file: Path) -> str:
+    """What the model's name is proposed by: a version's model, or the file."""
+    return file.parent.name if file.name.isdecimal() else file.name
 
 
 def _propose(new: NewModel, deployment: Deployment, options: argparse.Namespace) -> tuple[NewModel, Proposal]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # The libraries' own files.
 NATIVE_FORMATS = ("lightgbm", "xgboost", "onnx", "catboost")
 # A later version may add names without a dot, and only those.
-OWN_FORMATS = ("skops", "joblib", "pickle", *NATIVE_FORMATS, "python")
+OWN_FORMATS = ("skops", "joblib", "pickle", *NATIVE_FORMATS, "mlflow", "python")
 FORMATS_GROUP = "mlops_plugin.formats"
 
 

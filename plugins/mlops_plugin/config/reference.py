@@ -166,7 +166,7 @@ def _type(parameter: dict[str, Any]) -> str:
 
 
 def _plural(kind: str) -> str:
-    return "values" if " or " in kind else f"{kind}s"
+    return "values" if " or " in kind else kind if kind.endswith("s") else f"{kind}s"
 
 
 def main() -> None:

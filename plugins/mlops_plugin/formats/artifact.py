@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from mlops_plugin.errors import ArtifactChanged, ArtifactError, DriverMissing, MlopsError
 
 # How joblib's compressed files begin: gzip, bz2, xz and lzma, zlib.
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x9c")
+_CHUNK = 1 << 20
 LARGEST_ARTIFACT = 4 << 30  # bytes; it is held in memory while it is loaded
 
 if TYPE_CHECKING:
@@ -27,21 +30,36 @@ def artifact_sha256(uri: str) -> str:
     """
     with open_artifact(uri) as file:
         digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
+        while chunk := file.read(_CHUNK):
             digest.update(chunk)
         return digest.hexdigest()
 
 
 def sha256_of(artifact: ArtifactConfig) -> str:
-    """SHA-256 (64 hex digits) of a model as it is now: of its file, or of its package's sources.
+    """SHA-256 (64 hex digits) of a model as it is now: of its file or folder, or of its package's sources.
 
     Raises `ArtifactError` if it cannot be read.
     """
+    if artifact.may_be_folder:
+        from mlops_plugin.formats.mlflow_models.model_files import model_sha256
+
+        return model_sha256(artifact.uri)
     if not artifact.is_code:
         return artifact_sha256(artifact.uri)
     from mlops_plugin.formats.custom.python_package import Place, package_sha256
 
     return package_sha256(Place.of(artifact.uri))
+
+
+def copy_artifact(artifact: ArtifactConfig, path: Path) -> None:
+    """Copy a model's file to a path, or its folder. Raises `ArtifactError` if it cannot be read."""
+    if artifact.may_be_folder:
+        from mlops_plugin.formats.mlflow_models.model_files import copy_model
+
+        copy_model(artifact.uri, path)
+        return
+    with open_artifact(artifact.uri) as source, path.open("wb") as copy:
+        shutil.copyfileobj(source, copy, _CHUNK)
 
 
 def format_of(content: bytes) -> str:
@@ -61,10 +79,14 @@ def format_of(content: bytes) -> str:
 
 
 class Verified(NamedTuple):
-    """A model file's bytes and their SHA-256 (64 hex digits)."""
+    """A model file's bytes and their SHA-256 (64 hex digits), or that of the folder that it lies in.
+
+    `trained`: what the folder says of each feature's type in training, see `mlflow_models.trained_types`.
+    """
 
     content: bytes
     sha256: str
+    trained: Mapping[str, str] | None = None
 
 
 def read_verified(artifact: ArtifactConfig) -> Verified:
@@ -77,12 +99,17 @@ def read_verified(artifact: ArtifactConfig) -> Verified:
     if not content:
         raise ArtifactError(f"model file '{artifact.uri}' is empty; save the model again")
     found = hashlib.sha256(content).hexdigest()
-    if artifact.sha256 is not None and found != artifact.sha256.strip().lower():
-        raise ArtifactChanged(
-            f"model file '{artifact.uri}' is not the pinned one: its SHA-256 is {found}, `sha256:` pins "
-            f"{artifact.sha256}; restore the file, or pin the new one if you know where it comes from"
-        )
+    require_pinned(artifact, found)
     return Verified(content, found)
+
+
+def require_pinned(artifact: ArtifactConfig, found: str, what: str = "model file") -> None:
+    """Raise `ArtifactChanged` if `sha256` pins other bytes than those with this hash."""
+    if artifact.pins and found not in artifact.pins:
+        raise ArtifactChanged(
+            f"{what} '{artifact.uri}' is not the pinned one: its SHA-256 is {found}, `sha256:` pins "
+            f"{', '.join(artifact.pins)}; restore it, or pin the new one if you know where it comes from"
+        )
 
 
 def refuse_no_model(uri: str, content: bytes) -> None:

@@ -27,6 +27,7 @@ from mlops_plugin.formats.estimator_walk import (
     tells_integers,
 )
 from mlops_plugin.formats.features import check_names, check_record, is_number, is_text
+from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
 from mlops_plugin.formats.undecided import imputed_as, written_as
 
@@ -45,10 +46,11 @@ PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
 
 @dataclass(frozen=True)
 class Said:
-    """What the configuration says of a model's input."""
+    """What the configuration says of a model's input; `trained`: what training has recorded beside it."""
 
     container: Container | None = None
     dtypes: Mapping[str, str] | None = None
+    trained: Mapping[str, str] | None = None
 
     def require_features(self, features: tuple[str, ...]) -> None:
         """Raise `FeatureError` if `dtypes` names a column that is no feature."""
@@ -65,6 +67,7 @@ class InputRules:
     def __init__(self, model: Any, features: tuple[str, ...], said: Said) -> None:
         self._features = features
         self._said = said
+        self._trained = said.trained or {}
         self._is_named = known_names(model) is not None
         self._is_counted = bool(getattr(model, "n_features_in_", None))
         self._readers = readers_of(model, features)
@@ -91,6 +94,7 @@ class InputRules:
         own that keeps none of scikit-learn's conventions. Raises `FeatureError` if no table is right.
         """
         check_names(self._features, rows)
+        trained_types.require_trained_kinds(self._trained, rows)
         columns = tuple(self._column(rows.field(name), rows) for name in self._features)
         found = [
             spec for container in self._containers(rows) for spec in self._specs_in(container, columns, rows)
@@ -159,7 +163,7 @@ class InputRules:
         if said is not None:
             return said_column(field.name, said)
         if self._reads_numbers:
-            return ColumnSpec(field.name, "float64", "nan")
+            return ColumnSpec(field.name, trained_types.single_or_double(self._trained, field.name), "nan")
         readers = [reader for reader in self._readers if field.name in reader.columns]
         for reader in readers:
             if reads_records(reader.step):
@@ -171,6 +175,9 @@ class InputRules:
         known = _Known(field.name, readers)
         if (column := known.column(field)) is not None:
             return column
+        recorded = None if known.missing == "none" else trained_types.trained_column(self._trained, field)
+        if recorded is not None:
+            return recorded
         is_blind = not any(tells_integers(reader.step) for reader in readers)
         is_foreign = any(not is_own(reader.step) for reader in readers)
         # What an encoder behind code of the user's own knows tells how that code wrote a number.

@@ -89,6 +89,7 @@ LOADERS = {
     "xgboost": "mlops_plugin.formats.native.xgboost_files:load_xgboost",
     "onnx": "mlops_plugin.formats.native.onnx_files:load_onnx",
     "catboost": "mlops_plugin.formats.native.catboost_files:load_catboost",
+    "mlflow": "mlops_plugin.formats.mlflow_models.loading:load_mlflow",
     "python": "mlops_plugin.formats.custom.python_code:load_python",
 }
 _FOREIGN_LOADER = "mlops_plugin.formats.custom.foreign_files:load_foreign"  # of formats of other packages

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.errors import ArtifactError, UntrustedTypes
-from mlops_plugin.formats.artifact import COMPRESSED, format_of, read_verified, refuse_no_model
+from mlops_plugin.formats.artifact import COMPRESSED, Verified, format_of, read_verified, refuse_no_model
 from mlops_plugin.formats.boosting import is_bare_xgboost
 from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
 from mlops_plugin.formats.importing.skops_import import import_skops_io
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlops_plugin.formats.model_input import SignedSpec
 
 Features = tuple[str, ...] | None
+if TYPE_CHECKING:
+    _Known = tuple[Features, SignedSpec | None, Verified | None]
 
 
 # A module that was started with `-m` is called by its own name.
@@ -37,7 +39,10 @@ _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion
 
 
 def load_skops(
-    artifact: ArtifactConfig, features: Features, signed: SignedSpec | None = None
+    artifact: ArtifactConfig,
+    features: Features,
+    signed: SignedSpec | None = None,
+    verified: Verified | None = None,
 ) -> ScikitRuntime:
     """Load a skops file; only scikit-learn's own types and those under `trusted:` may be in it."""
     skops_io = import_skops_io()
@@ -54,7 +59,7 @@ def load_skops(
                 "if you know where the file comes from, review them and add them to `trusted:`"
             ) from exc
 
-    return _load(artifact, (features, signed), loads)
+    return _load(artifact, (features, signed, verified), loads)
 
 
 def untrusted_types(error: UntrustedTypes) -> tuple[str, ...]:
@@ -64,25 +69,31 @@ def untrusted_types(error: UntrustedTypes) -> tuple[str, ...]:
 
 
 def load_joblib(
-    artifact: ArtifactConfig, features: Features, signed: SignedSpec | None = None
+    artifact: ArtifactConfig,
+    features: Features,
+    signed: SignedSpec | None = None,
+    verified: Verified | None = None,
 ) -> ScikitRuntime:
     """Load what `joblib.dump` wrote, compressed or not; the file must be pinned by `sha256:`."""
     import joblib
 
     _require_pin(artifact)
-    return _load(artifact, (features, signed), lambda content: joblib.load(io.BytesIO(content)))
+    return _load(artifact, (features, signed, verified), lambda content: joblib.load(io.BytesIO(content)))
 
 
 def load_pickle(
-    artifact: ArtifactConfig, features: Features, signed: SignedSpec | None = None
+    artifact: ArtifactConfig,
+    features: Features,
+    signed: SignedSpec | None = None,
+    verified: Verified | None = None,
 ) -> ScikitRuntime:
     """Load what `pickle.dump` wrote; the file must be pinned by `sha256:`."""
     _require_pin(artifact)
-    return _load(artifact, (features, signed), lambda content: pickle.loads(content))  # noqa: S301 - pinned by hash
+    return _load(artifact, (features, signed, verified), lambda content: pickle.loads(content))  # noqa: S301 - pinned by hash
 
 
 def _require_pin(artifact: ArtifactConfig) -> None:
-    if artifact.sha256 is None:
+    if not artifact.pins:
         raise ArtifactError(
             f"model file '{artifact.uri}' is a {artifact.format} file, which runs code when it is loaded: "
             "pin it with `sha256:` (from `sha256sum`, run where the model was trained), "
@@ -90,10 +101,9 @@ def _require_pin(artifact: ArtifactConfig) -> None:
         )
 
 
-def _load(
-    artifact: ArtifactConfig, known: tuple[Features, SignedSpec | None], loads: Callable[[bytes], Any]
-) -> ScikitRuntime:
-    content, sha256 = read_verified(artifact)
+def _load(artifact: ArtifactConfig, known: _Known, loads: Callable[[bytes], Any]) -> ScikitRuntime:
+    features, signed, verified = known
+    content, sha256, trained = verified or read_verified(artifact)
     refuse_no_model(artifact.uri, content)
     failure: Exception | None = None
     model: Any = None
@@ -111,8 +121,7 @@ def _load(
         raise ArtifactError(_load_failure(artifact, failure, content)) from failure
     if (reason := _no_model(model)) is not None:
         raise ArtifactError(f"model file '{artifact.uri}' holds {reason}")
-    features, signed = known
-    said = Said(artifact.container, artifact.dtypes)
+    said = Said(artifact.container, artifact.dtypes, trained)
     return ScikitRuntime(artifact.uri, sha256, model, features, said=said, signed=signed)
 
 

@@ -17,9 +17,11 @@ import pyarrow as pa
 
 from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.config.schema.artifact import ClassLabel
+from mlops_plugin.config.schema.artifact import REGISTERED, ClassLabel
 from mlops_plugin.errors import EntryError, UntrustedTypes
 from mlops_plugin.formats.artifact import artifact_sha256, format_of
+from mlops_plugin.formats.mlflow_models.model_files import is_mlflow_model
+from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.scikit_files import untrusted_types
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.query_check import require_usable
@@ -54,6 +56,7 @@ class NewModel:
     classes: tuple[ClassLabel, ...] | None = None
     truth: str | None = None
     schedule: str | None = None
+    registry: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def propose(new: NewModel, deployment: Deployment, render: Callable[[ModelConfig
     not tell its columns or the query lacks some, `EntryError` if no column can be the key.
     """
     fixed = _artifact(new)
-    model = _model(new, fixed)
+    model = RegisteredModels().at_hand(_model(new, fixed))
     process = ModelProcess(
         model, StepLimits.from_now(model, must_be_confined=deployment.requires_confinement)
     )
@@ -104,6 +107,8 @@ def find_untrusted(error: UntrustedTypes) -> tuple[str, ...]:
 
 
 def _artifact(new: NewModel) -> dict[str, Any]:
+    if new.registry is not None or is_mlflow_model(str(new.file)):
+        return _mlflow_artifact(new)
     try:
         with new.file.open("rb") as file:
             start = file.read(1 << 16)
@@ -116,6 +121,21 @@ def _artifact(new: NewModel) -> dict[str, Any]:
     if found in NATIVE_FORMATS:
         return artifact if new.classes is None else {**artifact, "classes": new.classes}
     return {**artifact, "sha256": artifact_sha256(str(new.file))}
+
+
+def _mlflow_artifact(new: NewModel) -> dict[str, Any]:
+    from mlops_plugin.formats.mlflow_models.loading import ReadModel
+
+    artifact: dict[str, Any] = {"format": "mlflow", "uri": str(new.file)}
+    if new.registry is not None:
+        artifact["connection"] = new.registry
+    located = RegisteredModels().at_hand(_model(new, artifact)).model
+    read = ReadModel(located.uri)
+    if read.format == "skops":
+        artifact["trusted"] = new.trusted
+    elif read.format in NATIVE_FORMATS and new.classes is not None:
+        artifact["classes"] = new.classes
+    return {**artifact, "sha256": read.sha256} if read.runs_code else artifact
 
 
 def _model(new: NewModel, artifact: dict[str, Any]) -> ModelConfig:
@@ -238,6 +258,11 @@ def _text(text: str | None) -> str:
     is_word = plain.isascii() and plain.isalnum() and plain[:1].isalpha() and (text or "")[:1].isalpha()
     is_other = (text or "").lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
     return str(text) if is_word and not is_other else json.dumps(text, ensure_ascii=False)
+
+
+def is_registered(file: Path) -> bool:
+    """Whether it is a version in a registry."""
+    return str(file).startswith(REGISTERED)
 
 
 def relative_uri(file: Path, folder: Path) -> str:

@@ -14,6 +14,8 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.details.step_reports import PlanReport, StepReport
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.formats.registry.model_version import ModelVersion
+from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.interruptible import interruptible
 from mlops_plugin.pipeline.deployment import Deployment
@@ -117,7 +119,7 @@ class _Runners:
                 return NoSink(self.dispatch.model.sink)
             return TableSink(self.dispatch, self.deployment, check, shelf.on_rows)
 
-        source = ConfiguredSource(self.dispatch, self.deployment, self.store, self.query)
+        source = ConfiguredSource(self.dispatch, self.deployment, self.store, self.models, self.query)
         return StepRunner(self.dispatch, self.store, shelf, source, self.models, sink, interruptible)
 
 
@@ -143,6 +145,7 @@ class ConfiguredSource:
     dispatch: Dispatch
     deployment: Deployment
     store: EventStore
+    models: ArtifactFiles
     query: Callable[[], str] | None
 
     def plan(self) -> tuple[str, Sequence[Partition]]:
@@ -167,7 +170,10 @@ class ConfiguredSource:
         """Open the source, narrowed to the rows of this dispatch; sweeps the staging of old ones."""
         if self.dispatch.model.source.partitions is None:
             self._sweep()
-        with open_source(self.dispatch, self.deployment, self.store, self._rendered(), partition) as source:
+        artifact_sha256 = functools.partial(self.models.artifact_sha256, self.dispatch.model)
+        with open_source(
+            self.dispatch, self.deployment, self.store, self._rendered(), partition, artifact_sha256
+        ) as source:
             yield source
 
     def _sweep(self) -> None:
@@ -187,11 +193,15 @@ class ArtifactFiles:
     def __init__(self, deployment: Deployment) -> None:
         self._must_be_confined = deployment.requires_confinement
         self._loaded: StepModels | None = None
+        self._registered = RegisteredModels()
+
+    def pin(self, model: ModelConfig, known: ModelVersion | None) -> ModelVersion:
+        return self._registered.pin(model.model, known)
 
     def artifact_sha256(self, model: ModelConfig) -> str:
         from mlops_plugin.formats.artifact import sha256_of
 
-        return sha256_of(model.model)
+        return sha256_of(self._registered.at_hand(model).model)
 
     def signature_sha256(self, model: ModelConfig) -> str | None:
         from mlops_plugin.formats.signature.signature import signature_sha256
@@ -204,7 +214,7 @@ class ArtifactFiles:
 
         self._loaded = self._loaded or StepModels(must_be_confined=self._must_be_confined)
         try:
-            yield self._loaded.load(model)
+            yield self._loaded.load(self._registered.at_hand(model))
         except BaseException:
             self._loaded.close()
             raise

@@ -97,6 +97,11 @@ def _load(model: ModelConfig) -> ScikitRuntime:
             f"models.{model.name}: a model with libraries of its own is signed where they are: call "
             "write_signature in its training (docs/models.md)"
         )
+    if model.model.is_registered:
+        raise SignatureError(
+            f"models.{model.name}.model: nothing lies beside a model of a registry, so it has no signature; "
+            "download it into a folder and write `uri:` of that to sign it"
+        )
     return cast("ScikitRuntime", load_signed(model.model, model.features, None))
 
 

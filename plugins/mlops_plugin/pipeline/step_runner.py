@@ -26,11 +26,13 @@ from mlops_plugin.events.details.step_reports import (
     LogReport,
     PersistReport,
     PlanReport,
+    RegisteredVersion,
     StepReport,
 )
 from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.interruptible import Execute, at_once
 from mlops_plugin.masking import masked
@@ -41,7 +43,7 @@ from mlops_plugin.pipeline.reading.order import open_in_order, take_order
 from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
 from mlops_plugin.pipeline.recording.infer_reports import infer_report
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt, TryRecord, recorded
-from mlops_plugin.pipeline.staging.notes import LoggedRows, planned_partition, require_logged
+from mlops_plugin.pipeline.staging.notes import LoggedRows, pinned_version, planned_partition, require_logged
 from mlops_plugin.pipeline.staging.records import Collected, Judge, Logged, Persisted
 from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
 from mlops_plugin.pipeline.writing.sinks import Sink
@@ -88,6 +90,10 @@ class Source(Protocol):
 
 class Models(Protocol):
     """Where a dispatch's model comes from."""
+
+    def pin(self, model: ModelConfig, known: ModelVersion | None) -> ModelVersion:
+        """The version that counts from now on: the known one, or else that which the registry names."""
+        ...
 
     def artifact_sha256(self, model: ModelConfig) -> str: ...
 
@@ -198,7 +204,16 @@ class RunningStep:
     def token(self) -> TryToken:
         return self.record.token
 
+    def _pin(self, *, is_first: bool = False) -> ModelVersion | None:
+        """Resolve the version of a registered model once, in the first step; None for any other model."""
+        model, models = self._dispatch.model, self.runner.models
+        if not model.model.is_registered:
+            return None
+        version = pinned_version(model, self.shelf, lambda: models.pin(model, None), is_first=is_first)
+        return models.pin(model, version)
+
     def _plan(self) -> PlanReport:
+        self._pin(is_first=True)
         dispatch, store = self._dispatch, self.runner.store
         order = None if dispatch.is_dry_run else take_order(dispatch, store)  # before anything is read
         query, partitions = self.runner.source.plan()
@@ -207,6 +222,7 @@ class RunningStep:
 
     def collect(self, on_begun: Callable[[Begun], None] | None = None) -> CollectReport:
         """`on_begun` hears what is collected when the first rows are there, and before they are staged."""
+        self._pin(is_first=True)
         if self.shelf.partition is not None:
             return self._collect_partition()
         reads_beside: list[bool] = []
@@ -253,26 +269,43 @@ class RunningStep:
         return replace(report, partition=planned.partition.name, increment=collected.increment)
 
     def judge(self) -> Judge:
+        self._pin()
         models, model = self.runner.models, self._dispatch.model
         return Judge(models.artifact_sha256(model), models.signature_sha256(model))
 
     def log_begun(self, begun: Begun, judge: Judge) -> None:
         """Log what is known before rows are inferred, while they are collected; `log` adds their counts."""
         steps.require_artifact_of_skipped(self._dispatch, begun.collected, judge)
-        entry = _log_entry(self._dispatch, begun.collected, judge.artifact_sha256)
+        entry = self._log_entry(begun.collected, judge)
         self.runner.store.log(self._dispatch.id, replace(entry, rows=None), self.token)
 
     def log(self, judge: Judge) -> LogReport:
         collected = steps.log(self._dispatch, judge, self.shelf)
-        entry = _log_entry(self._dispatch, collected, judge.artifact_sha256)
+        entry = self._log_entry(collected, judge)
         self.runner.store.log(self._dispatch.id, entry, self.token)
-        return LogReport(collected.rows, judge.artifact_sha256, entry.config_sha256, judge.signature_sha256)
+        version = self._pin()
+        registered = None
+        if version is not None:
+            registered = RegisteredVersion(version.name, version.version, version.alias, version.run_id)
+        return LogReport(
+            collected.rows,
+            judge.artifact_sha256,
+            entry.config_sha256,
+            judge.signature_sha256,
+            registered,
+        )
+
+    def _log_entry(self, collected: Collected, judge: Judge) -> LogEntry:
+        entry = _log_entry(self._dispatch, collected, judge.artifact_sha256)
+        version = self._pin()
+        return entry if version is None else replace(entry, artifact_uri=version.fixed_uri)
 
     def infer(
         self,
         logged: LoggedRows | None = None,
         on_begun: Callable[[datetime, Staged], None] | None = None,
     ) -> InferReport:
+        self._pin()
         with self.runner.models.runtime(self._dispatch.model) as runtime:
 
             def ask_golden_rows(rows: pa.Schema) -> None:

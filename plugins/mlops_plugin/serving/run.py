@@ -16,6 +16,8 @@ from mlops_plugin.events.details.step_reports import LogReport, PersistReport, S
 from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.formats.registry.model_version import ModelVersion
+from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
@@ -78,16 +80,20 @@ class PooledModels:
 
     pool: ModelPool
     journal: Journal
+    registered: RegisteredModels = field(default_factory=RegisteredModels)
+
+    def pin(self, model: ModelConfig, known: ModelVersion | None) -> ModelVersion:
+        return self.registered.pin(model.model, known or self.pool.find_version(model))
 
     def artifact_sha256(self, model: ModelConfig) -> str:
-        return self.pool.artifact_sha256(model)
+        return self.pool.artifact_sha256(self.registered.at_hand(model))
 
     def signature_sha256(self, model: ModelConfig) -> str | None:
         return self.pool.signature_sha256(model)
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:
-        with self.pool.runtime(model, Patience(self.journal.try_flush)) as runtime:
+        with self.pool.runtime(self.registered.at_hand(model), Patience(self.journal.try_flush)) as runtime:
             yield runtime
 
     def require_same_answers(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.workers.process import ModelProcess
 from mlops_plugin.workers.process_limits import StepLimits
 
@@ -28,12 +29,14 @@ class StepModels:
     def __init__(self, *, must_be_confined: bool) -> None:
         self._must_be_confined = must_be_confined
         self._processes: dict[str, ModelProcess] = {}
+        self._registered = RegisteredModels()
 
     def load(self, model: ModelConfig) -> Runtime:
         """The model, loaded, its golden rows not yet asked; in the process of an earlier call if that lives.
 
         Raises what loading raises, and `ServingError` if its process ends.
         """
+        model = self._registered.at_hand(model)
         if not model.model.is_isolated:
             from mlops_plugin.formats.runtime import load_unproven
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlops_plugin.environments.location import environment_key
 from mlops_plugin.errors import MlopsError, ServingBusy, ServingError
 from mlops_plugin.formats.artifact import sha256_of
+from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
 from mlops_plugin.workers.patience import Patience
 from mlops_plugin.workers.process import ModelProcess
@@ -21,6 +22,7 @@ from mlops_plugin.workers.process_limits import ServingLimits
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig, ServingConfig
+    from mlops_plugin.formats.registry.model_version import ModelVersion
 
 # Requests wait in threads that the whole API server shares: models that hang must not take them all, and four
 # of them must leave some for a fifth.
@@ -28,6 +30,7 @@ _MAX_REQUESTS = 20
 _MAX_REQUESTS_OF_ONE = 4
 # A request waits so long for others of the same model, unless it is loading.
 _QUEUE_S = 5.0
+_VERSION_FRESH_S = 10.0  # before a registry is asked again which version an alias stands for
 _BUSY_FACTOR = 2  # so many times `serving.workers` may run while all are busy
 
 LoadState = Literal["absent", "loading", "ready", "failed"]
@@ -70,10 +73,16 @@ class ModelPool:
         self._lock = threading.Lock()  # of the dictionary and of counting processes
         self._slots = threading.BoundedSemaphore(_MAX_REQUESTS)
         self._hashes: dict[str, tuple[Any, str]] = {}
+        self._registered = RegisteredModels(fresh_s=_VERSION_FRESH_S)
         self._is_closed = False
+
+    def find_version(self, model: ModelConfig) -> ModelVersion:
+        """The version of a registered model, as it was a few seconds ago at the earliest."""
+        return self._registered.pin(model.model)
 
     def artifact_sha256(self, model: ModelConfig) -> str:
         """SHA-256 of the model as it is now; a local file is read again only if it changed."""
+        model = self._registered.at_hand(model)
         return self._sha256(model.model.uri, lambda _: sha256_of(model.model))
 
     def signature_sha256(self, model: ModelConfig) -> str | None:
@@ -98,6 +107,7 @@ class ModelPool:
         `patience` is what to do if the model, its other callers, or its loading keep this caller waiting.
         """
         patience = patience or Patience()
+        model = self._registered.at_hand(model)
         try:
             with self._admitted(model) as place, self._held(model, place, patience):
                 process = self._loaded(model, place, patience)
@@ -254,11 +264,20 @@ def _runs(place: _Place) -> bool:
 
 
 def _stamp(uri: str) -> tuple[int, int, int] | None:
-    """What changes when a local file does; None for other storage."""
+    """What changes when a local file does, or one in a local folder; None for other storage."""
     if "://" in uri:
         return None
     try:
-        status = Path(uri).stat()
+        stamp = _stamp_of(Path(uri))
+        if not Path(uri).is_dir():
+            return stamp
+        within = [_stamp_of(path) for path in Path(uri).rglob("*")]
+        newest = max([stamp, *within])[0]
+        return newest, hash(tuple(sorted(within))), len(within)
     except OSError:
         return None  # reading it raises what is wrong
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ import pyarrow as pa
 
 from mlops_plugin.environments.location import Environment
 from mlops_plugin.errors import ArtifactError, ServingError
-from mlops_plugin.formats.artifact import sha256_of
+from mlops_plugin.formats.artifact import copy_artifact, sha256_of
 from mlops_plugin.formats.signature.signature import read_content, signature_sha256, signature_uri
 from mlops_plugin.formats.signature.versions import PYTHON, versions_of
 from mlops_plugin.workers.confinement import WHOLE
@@ -50,7 +49,7 @@ from mlops_plugin.workers.row_memory import SMALLEST_BYTES, RowMemory, is_suppor
 from mlops_plugin.workers.starting import END_TIMEOUT_S, Started, start
 
 if TYPE_CHECKING:
-    from mlops_plugin.config.schema import ModelConfig
+    from mlops_plugin.config.schema import ArtifactConfig, ModelConfig
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class ModelProcess:
         Raises what loading raises, `EnvironmentUnusable` if the model's environment is not there, or
         `ServingError`.
         """
-        with _local_artifact(self.model.model.uri) as path:
+        with _local_artifact(self.model.model) as path:
             self._start(path)
 
     @property
@@ -209,7 +208,7 @@ class ModelProcess:
         self._located = located.uri
         try:
             request = Load(
-                artifact={**located.model_dump(mode="json"), "is_code": located.is_code},
+                artifact=located.as_told(),
                 features=None if self.model.features is None else list(self.model.features),
                 must_be_confined=self.limits.must_be_confined,
                 is_step=self.limits.is_step,
@@ -336,20 +335,18 @@ def _expect(kind: type[_Expected], answer: Answer) -> _Expected:
 
 
 @contextlib.contextmanager
-def _local_artifact(uri: str) -> Iterator[Path | None]:
+def _local_artifact(artifact: ArtifactConfig) -> Iterator[Path | None]:
     """A remote artifact as a file that lasts while the model is loaded; None for a local one.
 
     The model's process has no network and no credentials, so the caller fetches the file and its signature.
     """
+    uri = artifact.uri
     if "://" not in uri:
         yield None
         return
-    from mlops_plugin.formats.artifact import open_artifact
-
     with tempfile.TemporaryDirectory(prefix="mlops-artifact-") as folder:
         path = Path(folder) / (Path(uri.partition("?")[0]).name or "artifact")
-        with open_artifact(uri) as source, path.open("wb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
+        copy_artifact(artifact, path)
         if (signature := read_content(signature_uri(uri))) is not None:
             Path(signature_uri(str(path))).write_bytes(signature)
         yield path

@@ -14,7 +14,7 @@ import pytest
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.details.milestones import TryStart
-from mlops_plugin.events.details.step_reports import LogReport
+from mlops_plugin.events.details.step_reports import LogReport, RegisteredVersion
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, dispatch_id
 from support.airflow_process import RunningAirflow
@@ -261,6 +261,29 @@ def test_signature_is_shown_and_whether_it_changed(client: Client, store: EventS
     assert ["changed since the previous dispatch" in text for text in texts] == [False, False, True]
     details = [client.get(f"api/v1/dispatches/{dispatch}").json for dispatch in ids]
     assert [found["signature_sha256"] for found in details] == [None, "1" * 64, "2" * 64]
+
+
+def test_the_version_of_a_registered_model_is_shown(client: Client, store: EventStore) -> None:
+    identity = new_identity("registered")
+    store.begin(identity)
+    registered = RegisteredVersion("<b>churn", "7", "champion", "run4711")
+    report = LogReport(1, "a" * 64, "c" * 64, registered=registered)
+    store.step_succeeded(identity.dispatch_id, "log", 1, rows=1, report=report)
+    page = client.page(f"dispatches/{identity.dispatch_id}").text
+    assert "&lt;b&gt;churn" in page
+    found = dict(re.findall(r'id="(model-version|model-alias|mlflow-run)"[^>]*>([^<]*)<', page))
+    assert found == {"model-version": "7", "model-alias": "champion", "mlflow-run": "run4711"}
+    (logged,) = (
+        event["details"]
+        for event in client.get(f"api/v1/dispatches/{identity.dispatch_id}").json["events"]
+        if event["step"] == "log"
+    )
+    assert logged["registered"] == {
+        "name": "<b>churn",
+        "version": "7",
+        "alias": "champion",
+        "run_id": "run4711",
+    }
 
 
 def test_failed_dispatch_says_why(client: Client, story: Story) -> None:

@@ -20,7 +20,14 @@ from pydantic import (
 )
 
 from mlops_plugin.config.format_names import NATIVE_FORMATS, OWN_FORMATS, check_format, is_foreign
-from mlops_plugin.config.parameter_types import SHA256_PATTERN, Sha256, Text, Url, check_unique
+from mlops_plugin.config.parameter_types import (
+    SHA256_PATTERN,
+    ConnectionId,
+    Sha256,
+    Text,
+    Url,
+    check_unique,
+)
 from mlops_plugin.config.schema.section import Section
 
 _DTYPES = (
@@ -29,7 +36,9 @@ _DTYPES = (
     r"|(datetime|timedelta)64\[(s|ms|us|ns)\]"
 )
 
-PYTHON = "python"
+PYTHON, MLFLOW = "python", "mlflow"
+REGISTERED = "models:/"
+_VERSION = r"models:/[^/@:]+(?:@[^/@:]+|/[0-9]+)"
 _TYPED = ("polars", "arrow")  # containers with the types of the query's columns
 # `FOLDER/package.module:name`
 _PLACE = r"(?:.*/)?[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
@@ -94,20 +103,30 @@ class ArtifactConfig(Section):
         description="How the file was saved. joblib and pickle files can run code when loaded, "
         "so they need `sha256`. lightgbm, xgboost, catboost, onnx: the library's own file, which holds no "
         "code. A name with a dot, e.g. acme.scorecard: a format that an installed package registers; the "
-        "file needs `sha256`. python: a function or class in a package of your own.",
+        "file needs `sha256`. mlflow: a folder or archive that MLflow has logged. python: a function or "
+        "class in a package of your own.",
         examples=["skops"],
     )
     uri: Url = Field(
         description="The file: a path, relative to the folder of this configuration, or an fsspec URL. "
+        "mlflow: also a folder, and models:/NAME@ALIAS or models:/NAME/VERSION in a registry. "
         "python: package.module:function or package.module:Class, in a package that lies in that folder, "
         "or where Python finds modules.",
         examples=["models/churn.skops", "s3://models/churn.skops"],
     )
-    sha256: Sha256 | None = Field(
+    connection: ConnectionId | None = Field(
+        default=None,
+        description="Airflow connection (HTTP) of the MLflow server, if `uri` is models:/...: host, port, "
+        "schema, and user and password, or a token as password.",
+        examples=["mlflow"],
+        validate_default=True,
+    )
+    sha256: Sha256 | Annotated[tuple[Sha256, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="SHA-256 of the file in 64 hex digits, as `sha256sum FILE` prints it (python: of the "
-        "package, see docs/models.md); a file with another hash is refused. Required for joblib, pickle, "
-        "and formats of other packages.",
+        "package, mlflow: of the folder, see docs/models.md); a file with another hash is refused. Required "
+        "for joblib, pickle, and formats of other packages, and for an mlflow model that is pickled. mlflow: "
+        "also a list of hashes, of versions that an alias may move among.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
         validate_default=True,
     )
@@ -126,7 +145,8 @@ class ArtifactConfig(Section):
     )
     trusted: tuple[Text, ...] = Field(
         default=(),
-        description="skops only: types in the file, beyond those skops knows, that may be loaded.",
+        description="skops, also inside of mlflow: types in the file, beyond those skops knows, that may be "
+        "loaded.",
         examples=[["sklearn._loss.link.LogitLink"]],
         validate_default=True,
     )
@@ -177,11 +197,30 @@ class ArtifactConfig(Section):
             raise ValueError(
                 f"'{uri}' is no place in a package; write package.module:function or package.module:Class"
             )
+        if uri.startswith(REGISTERED) and info.data.get("format") == MLFLOW:
+            if not re.fullmatch(_VERSION, uri):
+                raise ValueError(
+                    f"'{uri}' is no model version; write models:/NAME@ALIAS or models:/NAME/VERSION"
+                )
+        elif uri.startswith(REGISTERED):
+            raise ValueError(f"a model of a registry has `format: {MLFLOW}`")
         return uri
+
+    @field_validator("connection")
+    @classmethod
+    def _check_connection(cls, connection: str | None, info: ValidationInfo) -> str | None:
+        is_registered = info.data.get("uri", "").startswith(REGISTERED)
+        if is_registered and connection is None:
+            raise ValueError("missing: the Airflow connection (HTTP) of the MLflow server")
+        if connection is not None and "uri" in info.data and not is_registered:
+            raise ValueError("only for `uri: models:/...`; remove it")
+        return connection
 
     @field_validator("sha256")
     @classmethod
-    def _check_sha256(cls, sha256: str | None, info: ValidationInfo) -> str | None:
+    def _check_sha256(
+        cls, sha256: str | tuple[str, ...] | None, info: ValidationInfo
+    ) -> str | tuple[str, ...] | None:
         file_format = info.data.get("format")
         uri = info.data.get("uri", "FILE")
         if sha256 is None:
@@ -190,13 +229,22 @@ class ArtifactConfig(Section):
                     f"required for {file_format}, which can run code when loaded; `sha256sum {uri}` prints it"
                 )
             return None
-        if not re.fullmatch(SHA256_PATTERN, sha256):
-            raise ValueError(f"'{sha256}' is not 64 hex digits; `sha256sum {uri}` prints them")
-        return sha256.lower()
+        is_list = not isinstance(sha256, str)
+        if is_list and file_format not in (MLFLOW, None):
+            raise ValueError(
+                f"a list is for format {MLFLOW}, but the format is {file_format}; write one hash"
+            )
+        pins = sha256 if not isinstance(sha256, str) else (sha256,)
+        for pin in pins:
+            if not re.fullmatch(SHA256_PATTERN, pin):
+                raise ValueError(f"'{pin}' is not 64 hex digits; `sha256sum {uri}` prints them")
+        return check_unique(tuple(pin.lower() for pin in pins)) if is_list else pins[0].lower()
 
     @field_validator("signature_sha256")
     @classmethod
-    def _check_signature_sha256(cls, sha256: str | None) -> str | None:
+    def _check_signature_sha256(cls, sha256: str | None, info: ValidationInfo) -> str | None:
+        if sha256 is not None and info.data.get("uri", "").startswith(REGISTERED):
+            raise ValueError("not for a model of a registry, beside which nothing lies; remove it")
         if sha256 is None or re.fullmatch(SHA256_PATTERN, sha256):
             return None if sha256 is None else sha256.lower()
         raise ValueError(f"'{sha256}' is not 64 hex digits; `mlops sign` and `sha256sum` print them")
@@ -205,7 +253,7 @@ class ArtifactConfig(Section):
     @classmethod
     def _check_trusted(cls, trusted: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         file_format = info.data.get("format", "skops")
-        if trusted and file_format != "skops":
+        if trusted and file_format not in ("skops", MLFLOW):
             raise ValueError(f"only for format skops, but the format is {file_format}; remove it")
         return check_unique(trusted)
 
@@ -235,7 +283,7 @@ class ArtifactConfig(Section):
         if classes is None:
             return None
         file_format = info.data.get("format", NATIVE_FORMATS[0])
-        if file_format not in NATIVE_FORMATS:
+        if file_format not in (*NATIVE_FORMATS, MLFLOW):
             raise ValueError(f"not for format {file_format}, whose files hold them; remove it")
         kinds = {type(label).__name__ for label in classes}
         if len(kinds) > 1:
@@ -254,12 +302,38 @@ class ArtifactConfig(Section):
     ) -> EnvironmentConfig | None:
         if environment is not None and info.data.get("isolation") == "none":
             raise ValueError("it has a Python of its own, so isolation cannot be none; remove one of them")
+        if environment is not None and info.data.get("format") == MLFLOW:
+            raise ValueError(
+                "not for format mlflow; name the file in its folder, e.g. `format: pickle, uri: "
+                "churn/model.pkl`"
+            )
         return environment
+
+    def as_told(self) -> dict[str, object]:
+        """As JSON, for a process that has no pydantic: with what is derived."""
+        derived = {"is_code": self.is_code, "may_be_folder": self.may_be_folder, "pins": list(self.pins)}
+        return {**self.model_dump(mode="json"), **derived}
 
     @property
     def is_code(self) -> bool:
         """Whether it is a package's code, not a file."""
         return self.format == PYTHON
+
+    @property
+    def may_be_folder(self) -> bool:
+        """Whether it is an MLflow model: a folder, or an archive of one."""
+        return self.format == MLFLOW
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether it is a version in a registry, whose files are not known before it is asked."""
+        return self.may_be_folder and self.uri.startswith(REGISTERED)
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The hashes that `sha256` accepts; none: any."""
+        pins = (self.sha256,) if isinstance(self.sha256, str) else self.sha256 or ()
+        return tuple(pin.strip().lower() for pin in pins)
 
     @property
     def is_isolated(self) -> bool:
@@ -278,6 +352,8 @@ class ArtifactConfig(Section):
             return "a joblib or pickle file can run any code: it can use the task's connections and keys"
         if self.format in NATIVE_FORMATS:
             return f"native code reads a {self.format} file: a damaged or forged one can crash the task"
+        if self.may_be_folder:
+            return "an mlflow model may be pickled: it could use the task's connections and keys"
         if is_foreign(self.format):
             return f"a {self.format} file may run any code: it could use the task's connections and keys"
         return None
@@ -287,7 +363,7 @@ class ArtifactConfig(Section):
         update: dict[str, object] = {}
         if self.environment is not None:
             update["environment"] = self.environment.located_in(folder)
-        if "://" not in self.uri:
+        if "://" not in self.uri and not self.is_registered:
             update["uri"] = str(folder / self.uri)
         located = self.model_copy(update=update)
         located._uri_as_written = self.uri

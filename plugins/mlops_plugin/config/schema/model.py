@@ -161,6 +161,13 @@ class ModelConfig(ScheduleSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_baseline(self) -> Self:
+        if self.model.is_registered and self.input is not None and self.input.baseline is True:
+            message = "nothing lies beside a model of a registry; write the baseline's path"
+            raise self._wrong_at(("input", "baseline"), True, message)
+        return self
+
+    @model_validator(mode="after")
     def _check_contract(self) -> Self:
         imputed = [
             column

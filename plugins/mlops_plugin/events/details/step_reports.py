@@ -79,6 +79,16 @@ class CollectReport:
 
 
 @dataclass(frozen=True)
+class RegisteredVersion:
+    """The version of a registered model that a dispatch uses; `alias` is the one that led to it, if any."""
+
+    name: str
+    version: str
+    alias: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
 class LogReport:
     """What the later steps are held to."""
 
@@ -86,9 +96,11 @@ class LogReport:
     artifact_sha256: str
     config_sha256: str
     signature_sha256: str | None = None  # of the signature beside the artifact, if there is one
+    registered: RegisteredVersion | None = None  # if the model is in a registry
 
     def to_json(self) -> dict[str, Any]:
-        return as_json(self)
+        found = as_json(self)
+        return {name: value for name, value in found.items() if (name, value) != ("registered", None)}
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ def load_foreign(
         entry = find_entry(artifact.format)
     except ValueError as exc:  # uninstalled since the configuration was read
         raise DriverMissing(f"model file '{artifact.uri}': {exc}") from exc
-    if artifact.sha256 is None:
+    if not artifact.pins:
         raise ArtifactError(
             f"model file '{artifact.uri}' has the format {artifact.format}, which may run code when it is "
             "loaded: pin it with `sha256:` (from `sha256sum`, run where the model was trained)"
         )
     load = _loader(artifact, entry)
-    content, sha256 = read_verified(artifact)
+    content, sha256, _ = read_verified(artifact)
     refuse_no_model(artifact.uri, content)
     try:
         model = load(content)

@@ -30,7 +30,7 @@ def load_python(
     Raises `ArtifactError` if that fails or is no model, `FeatureError` if nothing names its columns.
     """
     place = Place.of(artifact.uri)
-    found, sha256 = import_verified(place, artifact.sha256)
+    found, sha256 = import_verified(place, artifact.pins[0] if artifact.pins else None)
     model = OwnCode(place.uri, _instance(place, found))
     if features is None and signed is None and known_names(model) is None:
         raise FeatureError(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, FeatureError
-from mlops_plugin.formats.artifact import read_verified, refuse_no_model
+from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.features import is_text
 from mlops_plugin.formats.input_rules import Said
@@ -39,10 +39,13 @@ _BORDER = "binclass_probability_threshold"
 
 
 def load_catboost(
-    artifact: ArtifactConfig, features: tuple[str, ...] | None, signed: SignedSpec | None = None
+    artifact: ArtifactConfig,
+    features: tuple[str, ...] | None,
+    signed: SignedSpec | None = None,
+    verified: Verified | None = None,
 ) -> NativeRuntime:
     """Load what `save_model` wrote. Raises `DriverMissing` without the library."""
-    content, sha256 = read_verified(artifact)
+    content, sha256, trained = verified or read_verified(artifact)
     refuse_no_model(artifact.uri, content)
     _require_whole(artifact.uri, content)
     catboost = import_library(CATBOOST, artifact.uri)
@@ -55,7 +58,7 @@ def load_catboost(
         raise ArtifactError(f"model file '{artifact.uri}' holds {held}; remove `model: {{classes: ...}}`")
     count = None if model.labels is None else len(model.labels)
     estimator = estimator_of(artifact.uri, model, count, model.labels)
-    said = Said(dtypes=artifact.dtypes)
+    said = Said(dtypes=artifact.dtypes, trained=trained)
     return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError
-from mlops_plugin.formats.artifact import read_verified, refuse_no_model
+from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.native.libraries import LIGHTGBM, import_library, load_failure
@@ -35,10 +35,13 @@ _SPACE = re.compile(r"\s")
 
 
 def load_lightgbm(
-    artifact: ArtifactConfig, features: tuple[str, ...] | None, signed: SignedSpec | None = None
+    artifact: ArtifactConfig,
+    features: tuple[str, ...] | None,
+    signed: SignedSpec | None = None,
+    verified: Verified | None = None,
 ) -> NativeRuntime:
     """Load what `Booster.save_model` wrote. Raises `DriverMissing` without the library."""
-    content, sha256 = read_verified(artifact)
+    content, sha256, trained = verified or read_verified(artifact)
     refuse_no_model(artifact.uri, content)
     text = _require_whole(artifact.uri, content)
     lightgbm = import_library(LIGHTGBM, artifact.uri)
@@ -48,7 +51,7 @@ def load_lightgbm(
         raise load_failure(artifact.uri, "lightgbm", exc) from exc
     model = LightGBMModel(booster, text, features)
     estimator = estimator_of(artifact.uri, model, model.class_count, artifact.classes)
-    said = Said(dtypes=artifact.dtypes)
+    said = Said(dtypes=artifact.dtypes, trained=trained)
     return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
 
 

@@ -12,6 +12,7 @@ from mlops_plugin.errors import ArtifactError, FeatureError
 from mlops_plugin.formats.column_values import ColumnSpec, is_known_dtype
 from mlops_plugin.formats.features import check_names
 from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.mlflow_models.trained_types import require_trained_kinds, single_or_double
 from mlops_plugin.formats.model_input import InputSpec
 from mlops_plugin.formats.scikit import ScikitRuntime
 
@@ -102,12 +103,15 @@ class NativeRules:
     def __init__(self, native: NativeModel, features: tuple[str, ...], said: Said) -> None:
         self._native = native
         self._features = features
-        self._dtypes = said.dtypes or {}
+        self._trained = said.trained or {}
+        singles = {name: "float32" for name in features if single_or_double(self._trained, name) == "float32"}
+        self._dtypes = {**singles, **(said.dtypes or {})}
         said.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
         """The one table for rows of this schema; raises `FeatureError` if they do not fit the model."""
         check_names(self._features, rows)
+        require_trained_kinds(self._trained, rows)
         columns = self._native.columns([rows.field(name) for name in self._features], self._dtypes)
         is_plain = all(column.dtype.startswith("float") for column in columns)
         spec = InputSpec("matrix" if is_plain else "frame", columns)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, FeatureError, MlopsError
-from mlops_plugin.formats.artifact import read_verified, refuse_no_model
+from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.native.libraries import ONNXRUNTIME, import_library, load_failure
@@ -36,10 +36,13 @@ _CLEAR = 1e-4  # a difference of probabilities that no rounding to 32 bits makes
 
 
 def load_onnx(
-    artifact: ArtifactConfig, features: tuple[str, ...] | None, signed: SignedSpec | None = None
+    artifact: ArtifactConfig,
+    features: tuple[str, ...] | None,
+    signed: SignedSpec | None = None,
+    verified: Verified | None = None,
 ) -> NativeRuntime:
     """Load an ONNX file. Raises `DriverMissing` without onnxruntime."""
-    content, sha256 = read_verified(artifact)
+    content, sha256, trained = verified or read_verified(artifact)
     refuse_no_model(artifact.uri, content)
     onnxruntime = import_library(ONNXRUNTIME, artifact.uri)
     try:
@@ -61,7 +64,7 @@ def load_onnx(
         model.find_columns(signed.spec.names)
     model.takes_missing = graph.takes_missing or signed is not None  # else its golden rows tell
     estimator = _estimator(artifact.uri, model, artifact.classes)
-    said = Said(dtypes=artifact.dtypes)
+    said = Said(dtypes=artifact.dtypes, trained=trained)
     return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
 
 

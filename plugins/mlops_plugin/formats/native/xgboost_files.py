@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.artifact import read_verified, refuse_no_model
+from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.features import is_text
 from mlops_plugin.formats.input_rules import Said
@@ -35,10 +35,13 @@ _ALL_TREES = (0, 0)
 
 
 def load_xgboost(
-    artifact: ArtifactConfig, features: tuple[str, ...] | None, signed: SignedSpec | None = None
+    artifact: ArtifactConfig,
+    features: tuple[str, ...] | None,
+    signed: SignedSpec | None = None,
+    verified: Verified | None = None,
 ) -> NativeRuntime:
     """Load what `save_model` wrote. Raises `DriverMissing` without the library."""
-    content, sha256 = read_verified(artifact)
+    content, sha256, trained = verified or read_verified(artifact)
     refuse_no_model(artifact.uri, content)
     xgboost = import_library(XGBOOST, artifact.uri)
     try:
@@ -52,7 +55,7 @@ def load_xgboost(
     if labels is None and model.class_count is not None:
         labels = tuple(range(model.class_count))
     estimator = estimator_of(artifact.uri, model, model.class_count, labels)
-    said = Said(dtypes=artifact.dtypes)
+    said = Said(dtypes=artifact.dtypes, trained=trained)
     return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
 
 

@@ -11,6 +11,7 @@ with `mlops cursor`: the mark gets a new generation, and dispatches of an earlie
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -109,7 +110,13 @@ class Increment:
         )
 
 
-def choose_increment(dispatch: Dispatch, store: EventStore, database: Database, query: str) -> Increment:
+def choose_increment(
+    dispatch: Dispatch,
+    store: EventStore,
+    database: Database,
+    query: str,
+    artifact_sha256: Callable[[], str],
+) -> Increment:
     """Choose what a dispatch reads. `query` is rendered, `database` is the source.
 
     A dispatch that runs again, after a failure or because its run was cleared, starts where it started the
@@ -120,9 +127,7 @@ def choose_increment(dispatch: Dispatch, store: EventStore, database: Database, 
     conditions = []
     sha256 = None
     if source.skip_predicted:
-        from mlops_plugin.formats.artifact import sha256_of
-
-        sha256 = sha256_of(model.model)
+        sha256 = artifact_sha256()
         condition = not_predicted(
             database, model.sink, key=model.key, artifact_sha256=sha256, dispatch_id=dispatch.id
         )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -115,9 +115,16 @@ class QuerySource:
 
 @contextlib.contextmanager
 def open_source(
-    dispatch: Dispatch, deployment: Deployment, store: EventStore, query: str, partition: Partition
+    dispatch: Dispatch,
+    deployment: Deployment,
+    store: EventStore,
+    query: str,
+    partition: Partition,
+    artifact_sha256: Callable[[], str],
 ) -> Iterator[QuerySource]:
     """Open the model's source and choose which rows of `query` (rendered) the dispatch reads.
+
+    `artifact_sha256` reads the artifact, if rows that it has predicted are left out.
 
     Raises `CursorError`, `QueryError`, and whatever opening the database or the quarantine raises. What the
     database says against the query comes with its line, also while its rows are read.
@@ -132,7 +139,9 @@ def open_source(
         with query_errors(model, query):
             require_comparable_times(model, database, query)
             increment = (
-                None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query)
+                None
+                if dispatch.is_quarantined
+                else choose_increment(dispatch, store, database, query, artifact_sha256)
             )
         key_filter = _choose_keys(dispatch, deployment, increment)
         is_limited = dispatch.row_limit is not None

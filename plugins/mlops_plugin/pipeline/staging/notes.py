@@ -17,6 +17,7 @@ from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.environments.location import environment_key
 from mlops_plugin.errors import KeyColumnError, StagingOutdated
 from mlops_plugin.events.details.step_reports import Accounts
+from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.pipeline.reading.key_range import outermost
 from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.staging.records import (
@@ -37,11 +38,12 @@ _NAMES: dict[type[object], str] = {
     Logged: "log",
     Predicted: "infer",
     Persisted: "persist",
+    ModelVersion: "version",  # of a registered model, left by the first step
 }
-_Note = TypeVar("_Note", Planned, Collected, Logged, Predicted, Persisted)
+_Note = TypeVar("_Note", Planned, Collected, Logged, Predicted, Persisted, ModelVersion)
 
 
-def put_note(note: Planned | Collected | Logged | Predicted | Persisted, shelf: Shelf) -> None:
+def put_note(note: Planned | Collected | Logged | Predicted | Persisted | ModelVersion, shelf: Shelf) -> None:
     """Leave a step's note, in place of that of an earlier try."""
     shelf.put_note(_NAMES[type(note)], to_json(note))
 
@@ -240,6 +242,8 @@ def pinned_settings(model: ModelConfig) -> str:
     """A hash of what must not change between the steps of one dispatch."""
     # Where it runs changes no answer; with which libraries may.
     ignored = {"isolation"} if model.model.environment is not None else {"isolation", "environment"}
+    if model.model.connection is None:  # dispatches of earlier versions had none
+        ignored.add("connection")
     settings = model.model_dump_json(
         include={
             "key": True,
@@ -253,3 +257,23 @@ def pinned_settings(model: ModelConfig) -> str:
         exclude={"model": ignored},
     )
     return hashlib.sha256((settings + (environment_key(model) or "")).encode()).hexdigest()
+
+
+def pinned_version(
+    model: ModelConfig, shelf: Shelf, find: Callable[[], ModelVersion], *, is_first: bool
+) -> ModelVersion:
+    """The version of a registered model for all steps and tries of a dispatch; `find` asks the registry.
+
+    Only the first step asks (`is_first`). Raises `StagingOutdated` if it has not, or for another URI.
+    """
+    known = find_note(ModelVersion, shelf.whole)
+    if known is not None and known.uri == model.model.uri:
+        return known
+    if not is_first:
+        raise StagingOutdated(
+            f"models.{model.name}.model: {model.model.uri} was not resolved by this dispatch; clear its "
+            "first task and the tasks after it in Airflow"
+        )
+    found = find()
+    put_note(found, shelf.whole)
+    return found

@@ -37,6 +37,12 @@ def baseline_uri(model: ModelConfig) -> str:
     """Where the model's baseline is written: where `input:` says, else in the signature, else in a file."""
     if (path := _path(model)) is not None:
         return path
+    if model.model.is_registered:
+        raise ContractError(
+            f"models.{model.name}.input.baseline: nothing lies beside a model of a registry; write the "
+            "path that "
+            "the baseline is to have"
+        )
     signature = signature_uri(model.model.uri)
     return model.model.uri + BASELINE_SUFFIX if read_content(signature) is None else signature
 

@@ -36,6 +36,7 @@ from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
 from mlops_plugin.web.dispatches.story import (
     infer_report_of,
     list_tries,
+    registered_of,
     signature_of,
     step_to_resume,
     summarise_steps,
@@ -211,6 +212,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
         "signature_sha256": hashes["signature_sha256"][0],
+        "registered": registered_of(events),
         "changed": _changed(hashes),
         "airflow_run": run,
         "log_path": partial(airflow_log_path, run),

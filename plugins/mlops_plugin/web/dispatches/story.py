@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mlops_plugin.events.details.milestones import TryStart
-from mlops_plugin.events.details.step_reports import InferReport, LogReport
+from mlops_plugin.events.details.step_reports import InferReport, LogReport, RegisteredVersion
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
@@ -150,6 +150,12 @@ def signature_of(events: Sequence[EventRecord]) -> str | None:
     """The hash of the signature that the last `log` has pinned; None if the model had none."""
     logged = [event.details for event in events if isinstance(event.details, LogReport)]
     return logged[-1].signature_sha256 if logged else None
+
+
+def registered_of(events: Sequence[EventRecord]) -> RegisteredVersion | None:
+    """The version of a registered model that the last `log` has pinned; None for any other model."""
+    logged = [event.details for event in events if isinstance(event.details, LogReport)]
+    return logged[-1].registered if logged else None
 
 
 def steps_of(tries: Sequence[Try]) -> list[Step]:

@@ -1,0 +1,1 @@
+"""Models that MLflow has logged: folders and archives with an `MLmodel` file, read without MLflow."""

@@ -1,0 +1,1 @@
+"""Models of an MLflow registry: `models:/churn@champion` resolved over REST, and its files in a cache."""
