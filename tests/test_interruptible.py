@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+import pytest
+
+from mlops_plugin.interruptible import interruptible, waiting
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # The thread goes back and forth between Python and Arrow: Python's end would meet it there.
 _COMMAND = """
 import sys
+import threading
 import pyarrow as pa
 from mlops_plugin.cli import mlops
 from mlops_plugin.interruptible import interruptible
@@ -45,3 +51,16 @@ def test_command_ends_beside_a_thread_that_works_in_a_library(tmp_path: Path) ->
         [sys.executable, "-c", _COMMAND], env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (3, "given up\n"), done.stderr
+
+
+def test_what_interrupts_a_wait_is_told_what_was_waited_for() -> None:
+    go_on = threading.Event()
+
+    def wait() -> None:
+        with waiting("reading rows: waiting for db:3306"):
+            go_on.wait(60)
+
+    with pytest.raises(TimeoutError) as caught:
+        interruptible(wait, 0.5)
+    go_on.set()
+    assert caught.value.__notes__ == ["while reading rows: waiting for db:3306"]

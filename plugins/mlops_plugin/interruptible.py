@@ -12,11 +12,13 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 _T = TypeVar("_T")
+_waits: weakref.WeakKeyDictionary[threading.Thread, str] = weakref.WeakKeyDictionary()
 _abandoned: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
@@ -32,7 +34,10 @@ def at_once(work: Callable[[], _T], limit_s: float | None = None) -> _T:  # noqa
 
 
 def interruptible(work: Callable[[], _T], limit_s: float | None = None) -> _T:
-    """Do the work in a thread of its own; raises `TimeoutError` if it takes longer than the limit."""
+    """Do the work in a thread of its own; raises `TimeoutError` if it takes longer than the limit.
+
+    What interrupts it gets a note of what the thread was `waiting` for.
+    """
     outcome: Future[_T] = Future()
 
     def run() -> None:
@@ -45,9 +50,23 @@ def interruptible(work: Callable[[], _T], limit_s: float | None = None) -> _T:
     thread.start()
     try:
         return outcome.result(limit_s)
-    finally:
+    except BaseException as error:
         if not outcome.done():
+            if what := _waits.get(thread):
+                error.add_note(f"while {what}")
             abandon(thread)
+        raise
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """This thread waits for something, in words: "running the query: waiting for ..."."""
+    thread = threading.current_thread()
+    _waits[thread] = what
+    try:
+        yield
+    finally:
+        _waits.pop(thread, None)
 
 
 def abandon(thread: threading.Thread) -> None:

@@ -294,7 +294,8 @@ def test_task_of_a_real_airflow_fails_by_its_limits(
         assert proxy.is_silent
     (record,) = workshop.records()
     assert (record.state, failed_steps(workshop)) == ("failed", ["collect"])
-    assert "source" in (record.error or "")
+    assert "AirflowTaskTimeout" in (record.error or "")
+    assert "(connection 'source')" in (record.error or "")
 
 
 @pytest.mark.parametrize(
@@ -341,4 +342,5 @@ def test_task_ends_by_its_timeout_although_its_failure_cannot_be_recorded(
         ended, _ = end_of(store_behind.workshop, "task")
         assert events.is_silent
     assert ended[0] == "AirflowTaskTimeout"
+    assert "(connection 'source')" in ended[2]
     assert "this failure was not recorded" in ended[-1]

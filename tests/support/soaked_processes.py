@@ -17,6 +17,7 @@ from support.airflow_process import RunningAirflow
 
 _PAUSES_S = (1.0, 25.0)  # Airflow takes a task for dead after 15 s
 _TASK = re.compile(r"airflow worker -- [0-9a-f]{8}-")
+_IDLE = re.compile(r"airflow worker -- LocalExecutor: <idle>")
 
 
 @dataclass
@@ -75,8 +76,18 @@ class SoakedProcesses:
         return True
 
     def keep_alive(self) -> None:
-        """Start what was killed, as an init system does."""
-        living = processes.components(self.airflow.workshop.folder)
+        """Start what was killed, and end what it has left behind, as an init system does.
+
+        The executor's processes of a killed scheduler have its connections to Airflow's database open: a
+        transaction of it would keep its locks for ever. Those in which a task runs may finish it.
+        """
+        found = self._found()
+        living = {process.component: process for process in found if process.is_leader}
+        leaders = {process.pid for process in living.values()}
+        for process in found:
+            if _IDLE.match(_title(process.pid)) and _parent(process.pid) not in leaders:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
         for component in self.components:
             if component not in living:
                 self.airflow.start(component)

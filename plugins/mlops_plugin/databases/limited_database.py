@@ -18,6 +18,7 @@ from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.lane import Lane, LaneBlocked
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import ServerSilent
+from mlops_plugin.interruptible import waiting
 from mlops_plugin.wait_limits import Limits
 
 _T = TypeVar("_T")
@@ -135,7 +136,8 @@ class LimitedDatabase:
     def _within(self, limit_s: float, doing: str, work: Callable[[], _T]) -> _T:
         was_abandoned = self._lane.is_abandoned
         try:
-            return self._lane.run(work, limit_s)
+            with waiting(f"{doing}: waiting for {self._server()} (connection '{self.conn_id}')"):
+                return self._lane.run(work, limit_s)
         except LaneBlocked:
             if was_abandoned:
                 reason = (

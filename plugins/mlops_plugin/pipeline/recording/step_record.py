@@ -146,7 +146,11 @@ def _start(attempt: Attempt) -> TryStart:
 
 
 def _in_words(error: BaseException) -> str:
-    """An error that is not ours means little without its type: `KeyError: 'id'`."""
+    """An error that is not ours means little without its type: `KeyError: 'id'`.
+
+    And a task's timeout means little without what it has interrupted, which is in its notes.
+    """
     if isinstance(error, MlopsError):
         return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return "; ".join([said, *getattr(error, "__notes__", ())])
