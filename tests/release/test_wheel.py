@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -92,6 +93,41 @@ def test_the_versions_that_are_tested_lie_in_the_ranges_that_are_asked_for(built
         str(found) for found in wanted if not found.specifier.contains(locked[canonicalize_name(found.name)])
     ] == []
     assert [str(found) for found in wanted if "==" in str(found.specifier)] == []
+
+
+# By what is asked for (scikit-learn, Jinja2, pydantic), or only used where somebody has it.
+BROUGHT_ALONG = {"scipy", "markupsafe", "pydantic-core", "polars"}
+
+
+def imported_modules() -> set[str]:
+    nodes = (
+        node
+        for path in (PLUGINS / "mlops_plugin").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    )
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"mlops_plugin"}
+
+
+def test_every_package_that_is_imported_is_asked_for_by_us_or_by_airflow(built: BuiltWheel) -> None:
+    of_airflow = [
+        Requirement(line)
+        for package in ("apache-airflow-core", "apache-airflow-task-sdk")
+        for line in importlib.metadata.requires(package) or ()
+    ]
+    asked = {canonicalize_name(found.name) for found in [*requirements(built), *of_airflow]}
+    packages = importlib.metadata.packages_distributions()
+    unasked = {
+        module
+        for module in imported_modules()
+        if not {canonicalize_name(name) for name in packages.get(module, [module])} & (asked | BROUGHT_ALONG)
+    }
+    assert unasked == set()
 
 
 def test_an_airflow_gets_no_provider_and_no_driver_that_it_did_not_ask_for(built: BuiltWheel) -> None:
