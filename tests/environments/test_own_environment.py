@@ -17,7 +17,7 @@ import pytest
 from mlops_plugin.cli import main
 from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.environments.building import START_WORKER
-from mlops_plugin.errors import EnvironmentUnusable, StagingOutdated
+from mlops_plugin.errors import ArtifactError, EnvironmentUnusable, StagingOutdated
 from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.pipeline.inspection import Finding, inspect_model
 from mlops_plugin.workers.pool import ModelPool
@@ -115,6 +115,15 @@ def test_other_requirements_need_another_environment(own: Workshop, wheels: Path
     own.run(own.dispatch())
     assert _scores(own) == _expected(own, 2)
     assert not before.path.exists()  # no model uses it
+
+
+def test_a_library_that_the_file_lacks_is_named_with_the_file(own: Workshop, wheels: Path) -> None:
+    require(own, "numpy==99.0")
+    assert sync(own, wheels) == 0
+    with pytest.raises(ArtifactError) as raised:
+        own.run(own.dispatch())
+    assert "'old_scores'" in str(raised.value)
+    assert f"'{own.folder / 'churn.txt'}' and run: mlops environments sync" in str(raised.value)
 
 
 def test_requirements_that_change_after_the_rows_were_logged_end_the_dispatch(

@@ -65,10 +65,6 @@ class Requirements:
         return bool(self.packages) and all("--hash=" in line for line in self.packages.values())
 
     @property
-    def has_hashes(self) -> bool:
-        return any("--hash=" in line for line in self.packages.values())
-
-    @property
     def unpinned(self) -> tuple[str, ...]:
         """Packages of which any release may be installed."""
         return tuple(name for name, line in self.packages.items() if not _PINNED.search(line))

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from mlops_plugin.errors import ServingError
+from mlops_plugin.errors import DriverMissing, ServingError
 from mlops_plugin.workers.confinement import WHOLE, become_reaper, confine
 from mlops_plugin.workers.messages import (
     Answer,
@@ -103,6 +103,7 @@ class _Worker:
         self._says_memory = says_memory
         self._runtime: Runtime | None = None
         self._rows: RowView | None = None
+        self._requirements: str | None = None  # the file of the model's own libraries, if it has some
 
     def answer_one(self) -> bool:
         """Wait for a request and answer it; returns False once the caller has hung up."""
@@ -116,6 +117,8 @@ class _Worker:
         columns: list[memoryview] = []
         try:
             if isinstance(request, Load):
+                own = request.artifact["environment"]
+                self._requirements = None if own is None else own["requirements"]
                 self._runtime, answer = _load(request)
             else:
                 answer, columns = self._about_rows(request, body, handed)
@@ -147,6 +150,9 @@ class _Worker:
         cause = error.__cause__
         said = cause if isinstance(cause, MemoryError) and self._says_memory else error
         shown = "" if cause is None else "".join(traceback.format_exception(cause))[-_CAUSE_CHARACTERS:]
+        if self._requirements is not None and isinstance(said, DriverMissing | ModuleNotFoundError):
+            advice = f"put what is missing into '{self._requirements}', and run: mlops environments sync"
+            return Failed(error=DriverMissing.__name__, message=f"{said}; {advice}", cause=shown)
         return Failed(error=type(said).__name__, message=str(said), cause=shown)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.details.milestones import TryStart
-from mlops_plugin.events.details.step_reports import LogReport, RegisteredVersion
+from mlops_plugin.events.details.step_reports import InferReport, LogReport, RegisteredVersion
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, dispatch_id
 from support.airflow_process import RunningAirflow
@@ -284,6 +284,17 @@ def test_the_version_of_a_registered_model_is_shown(client: Client, store: Event
         "alias": "champion",
         "run_id": "run4711",
     }
+
+
+def test_the_versions_that_predicted_stand_on_the_dispatch(client: Client, store: EventStore) -> None:
+    identity = new_identity("has_libraries")
+    store.begin(identity)
+    before = client.get(f"api/v1/dispatches/{identity.dispatch_id}").json
+    versions = {"Python": "3.11.9", "scikit-learn": "1.4.2"}
+    report = InferReport(1, libraries=versions)
+    store.step_succeeded(identity.dispatch_id, "infer", 1, rows=1, report=report)
+    after = client.get(f"api/v1/dispatches/{identity.dispatch_id}").json
+    assert (before["libraries"], after["libraries"]) == (None, versions)
 
 
 def test_failed_dispatch_says_why(client: Client, story: Story) -> None:
