@@ -27,7 +27,7 @@ from support.workshop import Workshop
 
 pytestmark = pytest.mark.long
 
-# With each release the others of its time; the last one of a line is the Python.
+# With each release the others of its time, but for pyarrow; the last one of a line is the Python.
 RELEASES = {
     "1.2.2": ("numpy==1.23.5", "pandas==1.5.3", "scipy==1.10.1", "skops==0.9.0", "3.10"),
     "1.4.2": ("numpy==1.26.4", "pandas==2.2.2", "scipy==1.13.1", "skops==0.10.0", "3.11"),
@@ -51,7 +51,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     *others, python = RELEASES[release]
     folder = tmp_path_factory.mktemp("old")
     (folder / "rows.json").write_text(json.dumps(_rows()))
-    (folder / "old.txt").write_text("\n".join([f"scikit-learn=={release}", *others, "pyarrow", ""]))
+    (folder / "old.txt").write_text("\n".join([f"scikit-learn=={release}", *others, ""]))
     requirements = Requirements.read(str(folder / "old.txt"))
     environment = Environment("old", python, requirements, folder / "environments")
     with pytest.MonkeyPatch.context() as patch:

@@ -21,6 +21,7 @@ from mlops_plugin.errors import EnvironmentUnusable
 
 START_WORKER = Path(__file__).with_name("start_worker.py")
 _PART = ".part"
+_FOR_OLD_NUMPY = "pyarrow<26"  # later ones need NumPy 2
 _LAST_LINES = 15  # of what an installer says when it fails
 
 Tell = Callable[[str], None]
@@ -109,7 +110,7 @@ def _build_in(folder: Path, environment: Environment, tell: Tell, wheels: Path |
         if file.packages:
             _install([*command, *hashes, "-r", str(copy)], environment)
         if file.left_out:
-            _install([*command, *file.left_out], environment)
+            _install([*command, *_suitable(file.left_out, python)], environment)
     finally:
         copy.unlink()  # the model may read the environment, and an index's address may hold a password
     told = run([str(python), "-I", str(START_WORKER), "describe"])
@@ -117,6 +118,13 @@ def _build_in(folder: Path, environment: Environment, tell: Tell, wheels: Path |
     described = Described(base=base, requirements=file.path, **json.loads(told.stdout.splitlines()[-1]))
     (folder / DESCRIPTION).write_text(json.dumps(asdict(described), indent=2), encoding="utf-8")
     return described
+
+
+def _suitable(left_out: Collection[str], python: Path) -> list[str]:
+    """What to install of what the file has left out: a pyarrow that runs with the NumPy that is there."""
+    asked = run([str(python), "-I", "-c", "from importlib.metadata import version; print(version('numpy'))"])
+    is_old = asked.returncode == 0 and asked.stdout.startswith(("0.", "1."))
+    return [_FOR_OLD_NUMPY if name == "pyarrow" and is_old else name for name in left_out]
 
 
 def _install(command: list[str], environment: Environment) -> None:
