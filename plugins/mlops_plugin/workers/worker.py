@@ -157,6 +157,7 @@ class _Worker:
 
 
 def _load(request: Load) -> tuple[Runtime, Loaded]:
+    from mlops_plugin.formats.importing.sklearn_import import import_what_needs_files
     from mlops_plugin.formats.native_threads import wait_passively
     from mlops_plugin.formats.runtime import load_runtime, load_unproven
     from mlops_plugin.formats.signature.versions import modules_of
@@ -164,6 +165,8 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
     wait_passively()
     _use_threads(request)
     artifact = _artifact_of(request.artifact)
+    if artifact.environment is not None:
+        import_what_needs_files()
     # Before the first byte of the model is read. Its sidecar files lie beside it and begin with its name.
     path = Path(artifact.uri)
     readable = [str(_PACKAGE), *(str(file) for file in path.parent.glob(f"{_escaped(path.name)}*"))]

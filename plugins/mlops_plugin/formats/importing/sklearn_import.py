@@ -44,6 +44,15 @@ def lean_sklearn() -> AbstractContextManager[None]:
     return intercepted(_DEFERRED, _execute)
 
 
+def import_what_needs_files() -> None:
+    """Import what an older scikit-learn imports and what writes a temporary file while it is imported.
+
+    scipy.stats of SciPy 1.13 does. A process calls this before it gives up writing files.
+    """
+    if not is_sklearn_from(_READ_FROM):
+        importlib.import_module("scipy.stats")
+
+
 @cache
 def is_sklearn_from(release: tuple[int, int]) -> bool:
     """Whether the installed scikit-learn is of this release or a later one; importing nothing of it."""
