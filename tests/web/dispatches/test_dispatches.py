@@ -295,6 +295,8 @@ def test_the_versions_that_predicted_stand_on_the_dispatch(client: Client, store
     store.step_succeeded(identity.dispatch_id, "infer", 1, rows=1, report=report)
     after = client.get(f"api/v1/dispatches/{identity.dispatch_id}").json
     assert (before["libraries"], after["libraries"]) == (None, versions)
+    page = client.page(f"dispatches/{identity.dispatch_id}")
+    assert "Python 3.11.9, scikit-learn 1.4.2" in page.text
 
 
 def test_failed_dispatch_says_why(client: Client, story: Story) -> None:

@@ -209,6 +209,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "tries": tries,
         "timeline": timeline(tries, now),
         "reasons": report.reasons if report else (),
+        "libraries": report.libraries if report else {},
         "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
         "signature_sha256": hashes["signature_sha256"][0],
