@@ -306,3 +306,16 @@ def test_a_model_that_was_never_fitted_is_refused(tmp_path: Path) -> None:
         path.write_bytes(pickle.dumps(model))
         with pytest.raises(ArtifactError, match="fitted"):
             load(path, "pickle")
+
+
+def test_numbers_longer_than_a_double_are_rounded_to_it() -> None:
+    class Long:
+        n_features_in_ = 1
+
+        def predict(self, table: Any) -> Any:
+            return np.asarray(table)[:, 0].astype(np.longdouble) / 3
+
+    found = ScikitRuntime("m", "0" * 64, Long(), ("x",)).predict(
+        pa.RecordBatch.from_pydict({"x": [1.0, 6.0]})
+    )
+    assert found.column(0).to_pylist() == [1 / 3, 2.0]

@@ -91,6 +91,24 @@ def test_a_null_that_has_no_row_before_it_tells_nothing_of_the_next() -> None:
         loaded.predict(with_null_at(150))
 
 
+def averages(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(x=frame.groupby("y")["x"].transform("mean"))
+
+
+def filled(frame: pd.DataFrame) -> pd.DataFrame:
+    return shop_code.filled_with_means(frame).fillna(0)
+
+
+@pytest.mark.parametrize("step", [averages, filled, shop_code.greatest, shop_code.clipped])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_rows_of_small_batches_are_asked_together(step: Any, size: int) -> None:
+    loaded, _ = of_many(step)
+    rows = with_null_at(20)
+    with pytest.raises(AnswersOfNeighbours):  # noqa: PT012 - whichever batch tells
+        for start in range(0, 60, size):
+            loaded.predict(rows.slice(start, size))
+
+
 def test_a_rare_text_that_gets_a_number_in_its_batch_is_found() -> None:
     cities = pd.DataFrame({"city": np.where(np.arange(300) == 137, "Rome", "Oslo").astype(object)})
     codes = FunctionTransformer(shop_code.codes_of_categories)

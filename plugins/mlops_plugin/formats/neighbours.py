@@ -49,9 +49,10 @@ class OwnAnswers:
 
     def __init__(self, uri: str, features: Sequence[str], ask: Ask) -> None:
         self._uri, self._features, self._ask = uri, features, ask
-        self._is_asked_alone = self._is_asked = False
+        self._is_asked_alone = False
+        self._asked_rows = 0  # the greatest number of rows that were asked about at once
         self._with_null: set[str] = set()  # columns whose missing values were among the rows asked about
-        self._row_before: pa.RecordBatch | None = None  # if rows come one by one
+        self._first: pa.RecordBatch | None = None  # the first rows, if they come in small batches
 
     def require(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
         """Ask again about some of these rows; `answered` is the model's answers about all of them.
@@ -60,28 +61,39 @@ class OwnAnswers:
         it samples, passes: its answers are its own.
         """
         with_null = [name for name in self._features if rows.column(name).null_count]
-        if self._is_asked and self._with_null.issuperset(with_null):
+        is_known = self._with_null.issuperset(with_null)
+        if self._asked_rows >= _SAMPLE_ROWS and is_known:
             return
-        is_pair = rows.num_rows == 1
-        if is_pair:
-            before, self._row_before = self._row_before, rows
-            if before is None or before.schema != rows.schema:
-                return
-            rows = pa.concat_batches([before, rows])
+        if rows.num_rows > 1 and not self._is_asked_alone:
+            self._require_same_alone(rows, answered)
+        rows, is_more = self._among_first(rows)
+        if rows.num_rows < 2 or (is_known and rows.num_rows < 2 * self._asked_rows):
+            return
         places = _sampled(rows, self._features, [name for name in with_null if name not in self._with_null])
         sample = _take(rows, places)
-        texts = [] if self._is_asked else self._features
+        texts = [] if self._asked_rows >= _SAMPLE_ROWS else self._features
         companies = [*_companies(sample, self._features, texts)]
-        if not companies and (is_pair or self._is_asked_alone):
+        if not companies:
             return  # of rows that are all alike, nothing can be told
-        known = self._asked(rows) if is_pair else answered
-        if known is None:
-            return  # of rows that are asked one by one, it need not take two at once
-        if not self._is_asked_alone:
-            self._require_same_alone(rows, known)
-        if companies:
-            is_whole = len(places) == rows.num_rows
-            self._require_same_in_company(sample, known if is_whole else self._asked(sample), companies)
+        is_answered = not is_more and len(places) == rows.num_rows
+        known = answered if is_answered else self._asked(sample)
+        if known is not None and is_more and not self._is_asked_alone:
+            self._require_same_alone(sample, known)
+        self._require_same_in_company(sample, known, companies)
+
+    def _among_first(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, bool]:
+        """A small batch in the middle of the first rows, and whether there are such: few rows tell little."""
+        first = self._first
+        if rows.num_rows >= _SAMPLE_ROWS:
+            return rows, False
+        if first is None or first.schema != rows.schema:
+            self._first = rows
+            return rows, False
+        half = first.num_rows // 2
+        both = pa.concat_batches([first.slice(0, half), rows, first.slice(half)])
+        if first.num_rows < _SAMPLE_ROWS:
+            self._first = pa.concat_batches([first, rows])
+        return both, True
 
     def _require_same_alone(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
         self._is_asked_alone = True
@@ -102,7 +114,7 @@ class OwnAnswers:
         if expected is not None:
             for company, kept in companies:
                 self._require_same_beside(sample, expected, company, kept)
-        self._is_asked = True
+        self._asked_rows = max(self._asked_rows, sample.num_rows)
         # What fills in the value of the row before, or of the next one, finds none at an end.
         inner = sample.slice(1, sample.num_rows - 2) if sample.num_rows > 2 else sample
         self._with_null.update(name for name in self._features if inner.column(name).null_count)
@@ -190,6 +202,13 @@ def _companies(sample: pa.RecordBatch, features: Sequence[str], texts: Sequence[
                     company[place] = places[at - 1 if at else 1]
         if kept and not _take(rows, company).equals(rows):
             yield company, sorted(kept)
+    if any(column.null_count for column in rows.columns):  # else means may happen to be the same
+        company = list(range(rows.num_rows))
+        for places in alike:
+            for place in places:
+                company[place] = places[0]
+        if not _take(rows, company).equals(rows):
+            yield company, sorted(places[0] for places in alike)
     for last in _last_texts(rows, texts):
         (places,) = (places for places in alike if last in places)
         company = [last if place in places else place for place in range(rows.num_rows)]

@@ -20,6 +20,7 @@ from mlops_plugin.formats.likeliest import predict
 CLASSES = b"classes"
 MAX_NAME_BYTES = 63  # PostgreSQL's limit; MySQL allows 64 characters
 _INT64 = (-(2**63), 2**63 - 1)
+_MOST_BYTES = 8  # of a float in Arrow; NumPy has longer ones
 
 Values = np.ndarray[Any, Any]
 
@@ -282,6 +283,8 @@ def _to_array(column: Values, kind: pa.DataType) -> pa.Array:
         return array_of_texts([None if label is None else text_of(label) for label in _listed(column)])
     if column.dtype == object:
         return pa.array(_listed(column), kind)
+    if column.dtype.kind == "f" and column.dtype.itemsize > _MOST_BYTES:
+        column = column.astype(np.float64)
     return array_of_numbers(column).cast(kind)
 
 
