@@ -204,6 +204,8 @@ def compare(
     by_size = table.batches[way]
     given = None if composition.container == "frame" else tuple(composition.features)
     runtime = runtime_class("m", "0" * 64, model, given)
+    if tried.alone.step > 1:  # over the first way, rows were asked about beside others
+        runtime._own = None
     runtime.learn_outputs(by_size[ASKED][0])
     for size, batches in by_size.items():
         start = 0
