@@ -48,6 +48,26 @@ def test_no_answer_is_no_label(missing: Any, label: Any) -> None:
     assert found.to_pylist() == [label, None, label]
 
 
+def _answering(numbers: dict[float, Any]) -> tuple[ScikitRuntime, pa.RecordBatch]:
+    rows = pa.RecordBatch.from_pydict({"x": list(numbers)})
+    return ScikitRuntime("m", "0" * 64, shop_code.Says(numbers), ("x",)), rows
+
+
+def test_missing_answers_tell_no_type() -> None:
+    loaded, rows = _answering({float(row): None if row < 20 else row / 2 for row in range(23)})
+    loaded.learn_outputs(rows)
+    assert loaded.predict(rows).column("prediction").to_pylist() == [None] * 20 + [10.0, 10.5, 11.0]
+
+
+def test_a_number_after_nothing_but_missing_answers_is_no_text() -> None:
+    loaded, rows = _answering({0.0: None, 1.0: 0.5})
+    loaded.learn_outputs(rows.slice(0, 1))
+    with pytest.raises(ArtifactError, match=r"'prediction'.*0\.5"):
+        loaded.predict(rows)
+    loaded.learn_outputs(rows)  # as the next dispatch does
+    assert loaded.predict(rows).column("prediction").to_pylist() == [None, 0.5]
+
+
 class _Sorts:
     """Answers with the rows' own values, in the order of the values."""
 

@@ -152,9 +152,13 @@ def _advice(answer: Any) -> str | None:
 
 @dataclass(frozen=True)
 class OutputColumns:
-    """The columns of a model's predictions, in order: predictions, probabilities, score."""
+    """The columns of a model's predictions, in order: predictions, probabilities, score.
+
+    `undecided` are the places of those that are text only because no answer has told a type so far.
+    """
 
     schema: pa.Schema
+    undecided: frozenset[int] = frozenset()
 
     def to_arrow(self, uri: str, answers: Answers, rows: int) -> pa.RecordBatch:
         """The answers as Arrow; raises `ArtifactError` if they have another shape than the columns."""
@@ -171,14 +175,16 @@ class OutputColumns:
                 f"({', '.join(self.schema.names)}) of {rows}"
             )
         arrays = []
-        for column, field in zip(columns, self.schema, strict=True):
+        for place, (column, field) in enumerate(zip(columns, self.schema, strict=True)):
             try:
+                if place in self.undecided:
+                    _require_text(column)
                 arrays.append(_to_array(column, field.type))
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as exc:
-                said = str(exc).partition("\n")[0]
+                reason = str(exc).partition("\n")[0]
                 raise ArtifactError(
                     f"the model in '{uri}' answers '{field.name}' with {field.type}, and now with a value "
-                    f"that does not fit ({said}); make it return one type, e.g. an array of floats"
+                    f"that does not fit ({reason}); make it return one type, e.g. an array of floats"
                 ) from exc
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
@@ -188,10 +194,13 @@ def output_columns(model: Any, answers: Answers | None) -> OutputColumns:
     labels = _labels(model, answers)
     several = len(labels) > 1
     fields = []
+    undecided = set()
     for number, classes in enumerate(labels):
         prediction = answers.predictions[number] if answers else None
         name = f"prediction_{number}" if several else "prediction"
         fields.append((name, _prediction_type(model, classes, prediction)))
+        if prediction is not None and _tells_nothing(model, classes, prediction):
+            undecided.add(number)
     fields.extend((name, pa.float64()) for name in _probability_names(model, labels, answers))
     if (answers is None and _scores(model)) or (answers is not None and answers.scores is not None):
         fields.append(("score", pa.float64()))
@@ -199,9 +208,9 @@ def output_columns(model: Any, answers: Answers | None) -> OutputColumns:
     schema = [pa.field(name, kind) for name, (_, kind) in zip(names, fields, strict=True)]
     for number, classes in enumerate(labels):
         if classes is not None:
-            said = [label if isinstance(label, bool | int | float) else text_of(label) for label in classes]
-            schema[number] = schema[number].with_metadata({CLASSES: json.dumps(said)})
-    return OutputColumns(pa.schema(schema))
+            listed = [label if isinstance(label, bool | int | float) else text_of(label) for label in classes]
+            schema[number] = schema[number].with_metadata({CLASSES: json.dumps(listed)})
+    return OutputColumns(pa.schema(schema), frozenset(undecided))
 
 
 def _labels(model: Any, answers: Answers | None) -> list[list[Any] | None]:
@@ -255,6 +264,20 @@ def _prediction_type(model: Any, classes: list[Any] | None, prediction: Values |
         return pa.bool_()
     # Whole numbers among objects may be fractions in the next rows.
     return pa.float64() if kinds and kinds <= {int, float} else pa.string()
+
+
+def _tells_nothing(model: Any, classes: list[Any] | None, prediction: Values) -> bool:
+    """Whether all that was answered is missing, and nothing else says of which type it would be."""
+    if classes is not None or _kind(model) == "regressor" or prediction.dtype != object:
+        return False
+    return all(label is None for label in _listed(prediction))
+
+
+def _require_text(column: Values) -> None:
+    """Raise `TypeError` for what a text column would take in silence."""
+    for label in _listed(column):
+        if label is not None and not isinstance(label, str):
+            raise TypeError(f"{label!r}, after answers that were all missing")
 
 
 def _scores(model: Any) -> bool:

@@ -78,6 +78,9 @@ class Runtime(Protocol):
         """
 
 
+# From at most so many rows it is learned with which columns a model answers.
+LEARNT_ROWS = 1000
+
 Loader = Callable[["ArtifactConfig", "tuple[str, ...] | None", "SignedSpec | None"], Runtime]
 
 # Resolved on use: a deployment needs only the libraries of the formats it serves.

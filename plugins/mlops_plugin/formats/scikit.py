@@ -18,7 +18,7 @@ from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import OwnAnswers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
-from mlops_plugin.formats.runtime import REFUSES_INFINITE, REFUSES_NULL
+from mlops_plugin.formats.runtime import LEARNT_ROWS, REFUSES_INFINITE, REFUSES_NULL
 from mlops_plugin.formats.undecided import Doubts, undecided_of
 
 _SAMPLE_ROWS = 16  # enough to see which columns a model answers with
@@ -105,15 +105,25 @@ class ScikitRuntime:
 
         Rows that it refuses teach nothing, and raise nothing: that is `predict`'s to say.
         """
-        if self._are_columns_seen or rows.num_rows == 0:
+        if self._are_columns_decided() or rows.num_rows == 0:
             return
         sample = rows.slice(0, _SAMPLE_ROWS)
-        for some in (sample, *(sample.slice(place, 1) for place in range(sample.num_rows))):
-            with contextlib.suppress(FeatureError, ArtifactError):
-                self.check(some.schema)
-                self._columns = output_columns(self._model, self._parts(some)[0][1])
-                self._are_columns_seen = True
-                return
+        if not self._learn_from(sample):
+            any(self._learn_from(sample.slice(place, 1)) for place in range(sample.num_rows))
+        # All answers so far may be missing.
+        if rows.num_rows > sample.num_rows and not self._are_columns_decided():
+            self._learn_from(rows.slice(0, LEARNT_ROWS))
+
+    def _learn_from(self, rows: pa.RecordBatch) -> bool:
+        with contextlib.suppress(FeatureError, ArtifactError):
+            self.check(rows.schema)
+            self._columns = output_columns(self._model, self._parts(rows)[0][1])
+            self._are_columns_seen = True
+            return True
+        return False
+
+    def _are_columns_decided(self) -> bool:
+        return self._are_columns_seen and self._columns is not None and not self._columns.undecided
 
     def check(self, rows: pa.Schema) -> None:
         if self._checked is not None and self._checked.equals(rows):
@@ -137,7 +147,7 @@ class ScikitRuntime:
 
     def _answered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         parts = self._parts(rows)
-        if self._columns is None:
+        if self._columns is None or (self._columns.undecided and not self._are_columns_seen):
             self._columns = output_columns(self._model, parts[0][1])
             self._are_columns_seen = True
         answered = [

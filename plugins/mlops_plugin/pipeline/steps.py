@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -18,7 +18,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
 from mlops_plugin.events.details.step_reports import Accounts
-from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.formats.runtime import LEARNT_ROWS, Runtime
 from mlops_plugin.pipeline.accounting import accounted
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
@@ -215,10 +215,9 @@ def _predict(
 
     key = dispatch.model.key
     with shelf.rows(logged.staged) as rows:
-        first = next(iter(rows), None)
+        first, batches = _first_of(rows)
         if first is not None:
             runtime.learn_outputs(first)
-        batches = rows if first is None else chain([first], rows)
         key_fields = [rows.schema.field(column) for column in key]
         schema = pa.schema([*key_fields, *runtime.outputs])
         distribution = Distribution(runtime.outputs.field(0).type)
@@ -255,6 +254,18 @@ def _predict(
         rejected_blocks=None if records is None else records.blocks,
         libraries=dict(runtime.libraries),
     )
+
+
+def _first_of(rows: Iterable[pa.RecordBatch]) -> tuple[pa.RecordBatch | None, Iterator[pa.RecordBatch]]:
+    """The first rows together, however small the batches are, and all batches."""
+    coming, taken, count = iter(rows), list[pa.RecordBatch](), 0
+    while count < LEARNT_ROWS and (batch := next(coming, None)) is not None:
+        taken.append(batch)
+        count += batch.num_rows
+    if len(taken) < 2:
+        return next(iter(taken), None), chain(taken, coming)
+    (first,) = pa.Table.from_batches(taken).slice(0, LEARNT_ROWS).combine_chunks().to_batches() or (None,)
+    return first, chain(taken, coming)
 
 
 def persist(

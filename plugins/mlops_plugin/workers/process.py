@@ -20,6 +20,7 @@ import pyarrow as pa
 from mlops_plugin.environments.location import Environment
 from mlops_plugin.errors import ArtifactError, ServingError
 from mlops_plugin.formats.artifact import copy_artifact, sha256_of
+from mlops_plugin.formats.runtime import LEARNT_ROWS
 from mlops_plugin.formats.signature.signature import read_content, signature_sha256, signature_uri
 from mlops_plugin.formats.signature.versions import PYTHON, versions_of
 from mlops_plugin.workers.confinement import WHOLE
@@ -56,7 +57,6 @@ _log = logging.getLogger(__name__)
 _NUMBER_BITS = 64
 _NO_BODY = 0  # of an answer to anything but `predict`
 _MOST_MODULES = 20  # that a model's process may name
-_SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 
 
 @dataclass
@@ -148,7 +148,7 @@ class ModelProcess:
         """Learn from the first of some rows with which columns the model answers."""
         if rows.num_rows:
             self._checked = None
-            self._learn(self._known(rows.slice(0, _SAMPLE_ROWS)))
+            self._learn(self._known(rows.slice(0, LEARNT_ROWS)))
 
     def _learn(self, rows: pa.RecordBatch) -> None:
         answer, _ = self._ask(Learn(timeout_s=self.limits.answer_s), rows)

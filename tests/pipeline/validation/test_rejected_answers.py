@@ -38,6 +38,16 @@ class OddClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.select([values > 700, values > 0], ["third", "high"], "low")
 
 
+class Silent(BaseEstimator):  # type: ignore[misc]
+    """Has no answer for its first row, and a number for each other."""
+
+    feature_names_in_ = np.array(["a", "b", "c"])
+    n_features_in_ = 3
+
+    def predict(self, rows: Any) -> Any:
+        return np.array([None if value == 777 else value for value in np.asarray(rows)[:, 0]], dtype=object)
+
+
 def odd(workshop: Workshop, model: Any, **changes: Any) -> None:
     file = workshop.folder / "odd.joblib"
     joblib.dump(model, file)
@@ -80,3 +90,16 @@ def test_or_is_quarantined_with_the_class(workshop: Workshop) -> None:
     odd(workshop, OddClassifier(), output={"on_violation": "reject"}, error_threshold=2)
     workshop.run(workshop.dispatch())
     assert [(row[0], row[3]) for row in quarantined(workshop)] == [(2, "third"), (3, "third")]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 100])
+def test_numbers_behind_a_missing_answer_stay_numbers_in_batches_of_any_size(
+    workshop: Workshop, batch_rows: int
+) -> None:
+    query = "SELECT id, a, b, c FROM customers WHERE id <> 3 ORDER BY id = 2 DESC, id"
+    source = {"query": query, "batch_rows": batch_rows}
+    odd(workshop, Silent(), source=source, output={"on_violation": "reject"}, error_threshold=1)
+    workshop.run(workshop.dispatch())
+    values = dict(workshop.in_source("SELECT id, a FROM customers"))
+    found = {row["id"]: row["prediction"] for row in workshop.predictions()}
+    assert found == {row: values[row] for row in (1, 4, 5)}
