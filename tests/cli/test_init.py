@@ -25,6 +25,8 @@ from mlops_plugin.cli import main
 from support.dialogue import Dialogue
 from support.workshop import FEATURES, Workshop
 
+pytestmark = pytest.mark.slow  # each reads its artifact in a process of its own
+
 Captured = pytest.CaptureFixture[str]
 END = "\x04"  # Ctrl-D
 QUERY = "SELECT id, a, b, c\nFROM customers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 import shutil
@@ -21,8 +22,13 @@ ROOT = Path(__file__).parents[2]
 RENEW = "renew it with `PYTHONPATH=plugins python -m mlops_plugin.config.reference`"
 
 
+@functools.cache
+def schema_of_configuration() -> dict[str, Any]:
+    return reference.json_schema()
+
+
 def parameters() -> list[tuple[str, str, dict[str, Any]]]:
-    schema = reference.json_schema()
+    schema = schema_of_configuration()
     sections = {"Config": schema, **schema["$defs"]}
     return [(name, key, item) for name, part in sections.items() for key, item in part["properties"].items()]
 
@@ -48,7 +54,7 @@ def test_a_generated_file_is_current(file: Path, tmp_path: Path) -> None:
 def test_every_parameter_has_meaning_type_default_and_a_valid_example(
     section: str, key: str, parameter: dict[str, Any]
 ) -> None:
-    schema = reference.json_schema()
+    schema = schema_of_configuration()
     required = (schema if section == "Config" else schema["$defs"][section]).get("required", [])
 
     assert len(parameter["description"]) > 10
@@ -63,7 +69,7 @@ def test_every_parameter_has_meaning_type_default_and_a_valid_example(
 
 def test_the_reference_has_a_row_for_every_parameter() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", reference.markdown(), re.MULTILINE)
-    inherited = len(reference.json_schema()["$defs"]["ScheduleSettings"]["properties"])
+    inherited = len(schema_of_configuration()["$defs"]["ScheduleSettings"]["properties"])
 
     assert len(rows) == len(parameters()) - inherited
 
@@ -75,11 +81,11 @@ def test_every_row_of_the_reference_has_five_cells() -> None:
 
 
 def test_the_schema_is_a_json_schema() -> None:
-    jsonschema.Draft202012Validator.check_schema(reference.json_schema())
+    jsonschema.Draft202012Validator.check_schema(schema_of_configuration())
 
 
 def test_the_schema_accepts_the_demo() -> None:
-    jsonschema.validate(demo(), reference.json_schema())
+    jsonschema.validate(demo(), schema_of_configuration())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +117,7 @@ def test_editor_and_loader_refuse_the_same(tmp_path: Path, path: tuple[str, ...]
     file.write_text(yaml.safe_dump(changed))
 
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(changed, reference.json_schema())
+        jsonschema.validate(changed, schema_of_configuration())
     assert refuses(file)
 
 
@@ -130,4 +136,4 @@ def test_the_pages_examples_are_configurations(tmp_path: Path) -> None:
         file = tmp_path / "config.yaml"
         file.write_text(example)
         assert load_config(file).model("churn").sink.table == "churn_predictions"
-        jsonschema.validate(yaml.safe_load(example), reference.json_schema())
+        jsonschema.validate(yaml.safe_load(example), schema_of_configuration())
