@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import socket
@@ -76,7 +77,7 @@ def test_a_dispatch_runs_the_model_in_its_own_python_and_records_its_versions(
 ) -> None:
     assert sync(own, wheels) == 0
     dispatch = own.dispatch()
-    with caplog.at_level("INFO"):
+    with caplog.at_level(logging.INFO, "mlops_plugin.workers.isolation"):
         own.run(dispatch)
     assert _scores(own) == _expected(own, 1)
     assert f"runs in {environment_of(own).path}" in caplog.text

@@ -497,8 +497,8 @@ IN_BOTH = {
     *("probability_stays", "refused", "showroom", "source", "stays", "terminal"),
 }
 OF_THE_LOG = re.compile(
-    r"^(config\.yaml:|connection '|there is no Airflow connection|/|curl |SELECT |\{|[0-9a-f-]{8,}$)"
-    r"|service not known|name resolution$"
+    r"^(config\.yaml:|connection '|there is no Airflow connection|/|curl |SELECT |Python 3\.|\{)"
+    r"|^[0-9a-f-]{8,}$|service not known|name resolution$"
 )
 
 

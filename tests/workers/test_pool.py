@@ -31,7 +31,7 @@ def pool() -> Iterator[ModelPool]:
 
 
 def _limits(**changes: Any) -> ServingConfig:
-    values = {"timeout": "2s", "load_timeout": "60s", "memory_mb": 700, "workers": 2, **changes}
+    values = {"timeout": "6s", "load_timeout": "60s", "memory_mb": 700, "workers": 2, **changes}
     return ServingConfig.model_validate(values)
 
 
@@ -65,8 +65,8 @@ def test_a_process_answers_what_the_model_answers_here(pool: ModelPool, workshop
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
-        (hostile.HANGS, r"did not answer within 2 s .*serving\.timeout"),
-        (hostile.HANGS_IN_NATIVE_CODE, r"did not answer within 2 s"),
+        (hostile.HANGS, r"did not answer within 6 s .*serving\.timeout"),
+        (hostile.HANGS_IN_NATIVE_CODE, r"did not answer within 6 s"),
         (hostile.EXITS, r"ended with exit status 7"),
         (hostile.CRASHES, r"ended with signal SIGSEGV"),
         (hostile.GROWS, r"more memory than the 700 MB.*serving\.memory_mb"),
