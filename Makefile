@@ -64,7 +64,7 @@ test:  ## install what the tests need and run all checks and tests
 
 # Which tests these are follows from what they use: tests/support/kinds.py.
 test-fast: environment-dev  ## the tests without Airflow, browser, servers and processes, in two minutes
-	@MLOPS_TESTS_FAST=1 $(PYTEST) -m "not (server or airflow or browser or process or property or slow or long)"
+	@MLOPS_TESTS_FAST=1 $(PYTEST) -n 2 -m "not (server or airflow or browser or process or property or slow or long)"
 
 test-long: environment-dev  ## soaks, sweeps and many more random examples; an hour or more
 	@HYPOTHESIS_PROFILE=long $(PYTEST) -m "long or property" --timeout 7200

@@ -21,6 +21,8 @@ from mlops_plugin.formats.signature.signature_writer import write_signature
 from support import shop_code
 from support.workshop import FEATURES, Workshop
 
+pytestmark = pytest.mark.slow  # each loads its models in processes of their own
+
 Captured = pytest.CaptureFixture[str]
 
 

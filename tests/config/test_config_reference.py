@@ -55,6 +55,8 @@ def test_every_parameter_has_meaning_type_default_and_a_valid_example(
     section: str, key: str, parameter: dict[str, Any]
 ) -> None:
     schema = schema_of_configuration()
+    # Not `jsonschema.validate`, which judges the whole schema each time; a test below does that once.
+    validator = jsonschema.Draft202012Validator({**parameter, "$defs": schema["$defs"]})
     required = (schema if section == "Config" else schema["$defs"][section]).get("required", [])
 
     assert len(parameter["description"]) > 10
@@ -62,9 +64,9 @@ def test_every_parameter_has_meaning_type_default_and_a_valid_example(
     assert key in required or "default" in parameter or "$ref" in parameter
     assert parameter["examples"]
     for example in parameter["examples"]:
-        jsonschema.validate(example, {**parameter, "$defs": schema["$defs"]})
+        validator.validate(example)
     if parameter.get("default") is not None:
-        jsonschema.validate(parameter["default"], {**parameter, "$defs": schema["$defs"]})
+        validator.validate(parameter["default"])
 
 
 def test_the_reference_has_a_row_for_every_parameter() -> None:
