@@ -163,7 +163,8 @@ def test_an_error_that_quotes_a_secret_learnt_later_does_not_show_it() -> None:
     error = DatabaseError("warehouse", "the query", "near 'learnt too late'")
     plain = MlopsError("learnt too late")
     learn(["learnt too late"])
-    assert str(error) == "connection 'warehouse': the query failed: near '***'"
+    assert "learnt" not in str(error)  # other words may be secrets of tests before
+    assert str(error).endswith("near '***'")
     assert str(plain) == "***"
 
 
