@@ -19,23 +19,11 @@ from support.own_environments import (
     require,
     scorer,
     sync,
-    write_wheels,
 )
 from support.small_wheels import sha256_of_wheel
 from support.workshop import Workshop
 
 Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_wheels(tmp_path_factory.mktemp("wheels"))
-
-
-@pytest.fixture
-def own(workshop: Workshop) -> Workshop:
-    add_model(workshop, scorer(), "old-scores==1.0")
-    return workshop
 
 
 def _locked(wheels: Path, *names: str) -> list[str]:

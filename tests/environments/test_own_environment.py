@@ -27,9 +27,7 @@ from support.own_environments import (
     add_model,
     environment_of,
     require,
-    scorer,
     sync,
-    write_wheels,
 )
 from support.prying_models import ATTEMPTS, Prying
 from support.small_wheels import write_wheel
@@ -37,18 +35,6 @@ from support.workshop import Workshop
 
 ROW = pa.RecordBatch.from_pylist([{"a": 0.5, "b": 0.0, "c": 0.0}])
 ALLOWED = ("numpy", "pyarrow", "mlops_plugin", "__main__")
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_wheels(tmp_path_factory.mktemp("wheels"))
-
-
-@pytest.fixture
-def own(workshop: Workshop) -> Workshop:
-    """A deployment whose model `churn` needs the library `old_scores`, and has it once it is synced."""
-    add_model(workshop, scorer(), "old-scores==1.0")
-    return workshop
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from mlops_plugin.environments.interpreters import find_python, installer, run
 from mlops_plugin.environments.location import DESCRIPTION, Described, Environment
@@ -113,9 +114,9 @@ def _build_in(folder: Path, environment: Environment, tell: Tell, wheels: Path |
             _install([*command, *_suitable(file.left_out, python)], environment)
     finally:
         copy.unlink()  # the model may read the environment, and an index's address may hold a password
-    told = run([str(python), "-I", str(START_WORKER), "describe"])
-    _require(told, environment, "starting the worker in it")
-    described = Described(base=base, requirements=file.path, **json.loads(told.stdout.splitlines()[-1]))
+    started = run([str(python), "-I", str(START_WORKER), "describe"])
+    _require(started, environment, "starting the worker in it")
+    described = Described(base=base, requirements=file.path, **json.loads(started.stdout.splitlines()[-1]))
     (folder / DESCRIPTION).write_text(json.dumps(asdict(described), indent=2), encoding="utf-8")
     return described
 
@@ -131,15 +132,15 @@ def _install(command: list[str], environment: Environment) -> None:
     _require(run(command, timeout_s=None), environment, "installing its packages")
 
 
-def _require(done: object, environment: Environment, doing: str) -> None:
-    """Raise `EnvironmentUnusable` with the last lines that a program has said, if it failed."""
-    if getattr(done, "returncode", 1) == 0:
+def _require(done: CompletedProcess[str], environment: Environment, doing: str) -> None:
+    """Raise `EnvironmentUnusable` with the last lines of a program's output, if it failed."""
+    if done.returncode == 0:
         return
-    said = f"{getattr(done, 'stdout', '')}\n{getattr(done, 'stderr', '')}".strip().splitlines()
+    output = f"{done.stdout}\n{done.stderr}".strip().splitlines()
     raise EnvironmentUnusable(
         f"models.{environment.model}.model.environment: {doing} failed "
         f"({environment.requirements.path}, Python {environment.python_version}):\n  "
-        + "\n  ".join(said[-_LAST_LINES:])
+        + "\n  ".join(output[-_LAST_LINES:])
     )
 
 

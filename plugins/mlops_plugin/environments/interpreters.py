@@ -64,9 +64,9 @@ def find_uv() -> str | None:
 def installer(python: Path, *, is_offline: bool) -> list[str]:
     """The command that installs into the environment of this Python; its arguments are pip's.
 
-    uv is much quicker. But it does not read pip's configuration: behind a mirror that only pip knows of, it
-    would look for packages where it must not, or in vain. So pip installs wherever it has been told how to
-    find packages and uv has not. Neither needs to be in the environment.
+    uv is much quicker, but it does not read pip's configuration: behind a mirror that only pip knows of, it
+    would look in the wrong place. So pip installs wherever pip is configured to find packages and uv is not.
+    Neither needs to be in the environment.
 
     Raises `EnvironmentUnusable` if neither is installed.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("mlops", "environments")  # relative to AIRFLOW_HOME
 DESCRIPTION = "environment.json"
-# Of how we build; another number builds every environment anew.
+# Of how we build; another number builds every environment again.
 _LAYOUT = 1
 
 
