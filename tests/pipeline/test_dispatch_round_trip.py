@@ -156,8 +156,8 @@ class Echo:
     def features(self) -> tuple[str, ...]:
         return tuple(self.outputs.names)
 
-    def learn_outputs(self, rows: pa.RecordBatch) -> None:
-        pass
+    def learn_outputs(self, rows: pa.RecordBatch) -> bool:
+        return bool(rows.num_rows)
 
     def check(self, rows: pa.Schema) -> None:
         """Any rows will do."""

@@ -61,10 +61,11 @@ class Runtime(Protocol):
         Rows may still be answered, if no answer depends on it; else `predict` raises `InputUndecided`.
         """
 
-    def learn_outputs(self, rows: pa.RecordBatch) -> None:
+    def learn_outputs(self, rows: pa.RecordBatch) -> bool:
         """Learn from some real rows with which columns the model answers; call it before `outputs`.
 
-        Raises nothing of the rows: what the model has against them, `predict` raises.
+        Returns whether their types are certain now: answers that are all missing leave them open. Raises
+        nothing of the rows: what the model has against them, `predict` raises.
         """
 
     def check(self, rows: pa.Schema) -> None:
@@ -78,8 +79,9 @@ class Runtime(Protocol):
         """
 
 
-# From at most so many rows it is learned with which columns a model answers.
-LEARNT_ROWS = 1000
+# From so many rows it is learned with which columns a model answers, and if their answers leave a type open,
+# from at most that many.
+SAMPLE_ROWS, LEARNED_ROWS = 16, 1000
 
 Loader = Callable[["ArtifactConfig", "tuple[str, ...] | None", "SignedSpec | None"], Runtime]
 

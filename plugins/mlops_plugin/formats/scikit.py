@@ -18,10 +18,9 @@ from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import OwnAnswers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
-from mlops_plugin.formats.runtime import LEARNT_ROWS, REFUSES_INFINITE, REFUSES_NULL
+from mlops_plugin.formats.runtime import LEARNED_ROWS, REFUSES_INFINITE, REFUSES_NULL, SAMPLE_ROWS
 from mlops_plugin.formats.undecided import Doubts, undecided_of
 
-_SAMPLE_ROWS = 16  # enough to see which columns a model answers with
 # What a model raises for want of something outside of the rows; another try may find it.
 _NOT_ABOUT_ROWS = (OSError, MemoryError)
 
@@ -100,19 +99,21 @@ class ScikitRuntime:
             self._specs = [self._accepted(rows)]
         return self._specs[0]
 
-    def learn_outputs(self, rows: pa.RecordBatch) -> None:
+    def learn_outputs(self, rows: pa.RecordBatch) -> bool:
         """Learn from the first of these rows with which columns the model answers.
 
-        Rows that it refuses teach nothing, and raise nothing: that is `predict`'s to say.
+        Returns whether that is certain. Rows that it refuses teach nothing, and raise nothing: that is for
+        `predict`.
         """
         if self._are_columns_decided() or rows.num_rows == 0:
-            return
-        sample = rows.slice(0, _SAMPLE_ROWS)
+            return self._are_columns_decided()
+        sample = rows.slice(0, SAMPLE_ROWS)
         if not self._learn_from(sample):
             any(self._learn_from(sample.slice(place, 1)) for place in range(sample.num_rows))
         # All answers so far may be missing.
         if rows.num_rows > sample.num_rows and not self._are_columns_decided():
-            self._learn_from(rows.slice(0, LEARNT_ROWS))
+            self._learn_from(rows.slice(0, LEARNED_ROWS))
+        return self._are_columns_decided()
 
     def _learn_from(self, rows: pa.RecordBatch) -> bool:
         with contextlib.suppress(FeatureError, ArtifactError):

@@ -18,7 +18,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
 from mlops_plugin.events.details.step_reports import Accounts
-from mlops_plugin.formats.runtime import LEARNT_ROWS, Runtime
+from mlops_plugin.formats.runtime import LEARNED_ROWS, SAMPLE_ROWS, Runtime
 from mlops_plugin.pipeline.accounting import accounted
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
@@ -215,9 +215,7 @@ def _predict(
 
     key = dispatch.model.key
     with shelf.rows(logged.staged) as rows:
-        first, batches = _first_of(rows)
-        if first is not None:
-            runtime.learn_outputs(first)
+        batches = _learned_from(runtime, rows)
         key_fields = [rows.schema.field(column) for column in key]
         schema = pa.schema([*key_fields, *runtime.outputs])
         distribution = Distribution(runtime.outputs.field(0).type)
@@ -256,16 +254,23 @@ def _predict(
     )
 
 
-def _first_of(rows: Iterable[pa.RecordBatch]) -> tuple[pa.RecordBatch | None, Iterator[pa.RecordBatch]]:
-    """The first rows together, however small the batches are, and all batches."""
+def _learned_from(runtime: Runtime, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """All batches, once the model's outputs are learned from the first rows, however small they are."""
     coming, taken, count = iter(rows), list[pa.RecordBatch](), 0
-    while count < LEARNT_ROWS and (batch := next(coming, None)) is not None:
-        taken.append(batch)
-        count += batch.num_rows
-    if len(taken) < 2:
-        return next(iter(taken), None), chain(taken, coming)
-    (first,) = pa.Table.from_batches(taken).slice(0, LEARNT_ROWS).combine_chunks().to_batches() or (None,)
-    return first, chain(taken, coming)
+    for enough in (SAMPLE_ROWS, LEARNED_ROWS):
+        while count < enough and (batch := next(coming, None)) is not None:
+            taken.append(batch)
+            count += batch.num_rows
+        if count == 0 or runtime.learn_outputs(_joined(taken).slice(0, LEARNED_ROWS)):
+            break
+    return chain(taken, coming)
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    (joined,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return joined
 
 
 def persist(

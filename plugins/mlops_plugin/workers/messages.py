@@ -118,6 +118,7 @@ class Learned(_Message):
     """The columns with which the model answers, as far as it is known by now."""
 
     outputs: list[Column]
+    is_certain: bool
     kind: Literal["learned"] = "learned"
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from mlops_plugin.environments.location import Environment
 from mlops_plugin.errors import ArtifactError, ServingError
 from mlops_plugin.formats.artifact import copy_artifact, sha256_of
-from mlops_plugin.formats.runtime import LEARNT_ROWS
+from mlops_plugin.formats.runtime import LEARNED_ROWS
 from mlops_plugin.formats.signature.signature import read_content, signature_sha256, signature_uri
 from mlops_plugin.formats.signature.versions import PYTHON, versions_of
 from mlops_plugin.workers.confinement import WHOLE
@@ -144,16 +144,19 @@ class ModelProcess:
             self.undecided = tuple(_expect(Checked, answer).undecided)
         self._checked = rows
 
-    def learn_outputs(self, rows: pa.RecordBatch) -> None:
-        """Learn from the first of some rows with which columns the model answers."""
-        if rows.num_rows:
-            self._checked = None
-            self._learn(self._known(rows.slice(0, LEARNT_ROWS)))
+    def learn_outputs(self, rows: pa.RecordBatch) -> bool:
+        """Learn from some rows with which columns the model answers; returns whether that is certain."""
+        if rows.num_rows == 0:
+            return False
+        self._checked = None
+        return self._learn(self._known(rows.slice(0, LEARNED_ROWS)))
 
-    def _learn(self, rows: pa.RecordBatch) -> None:
+    def _learn(self, rows: pa.RecordBatch) -> bool:
         answer, _ = self._ask(Learn(timeout_s=self.limits.answer_s), rows)
         with self._exchange():
-            self._outputs = outputs_schema(_expect(Learned, answer).outputs)
+            learned = _expect(Learned, answer)
+            self._outputs = outputs_schema(learned.outputs)
+        return learned.is_certain
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """One prediction per row. Raises what the model's runtime raises, or `ServingError`."""

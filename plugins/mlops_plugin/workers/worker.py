@@ -237,9 +237,8 @@ def _asked(runtime: Runtime, request: RowsRequest, stream: memoryview) -> tuple[
             runtime.check(reader.schema)
             return Checked(undecided=list(runtime.undecided)), []
         if isinstance(request, Learn):
-            for batch in reader:
-                runtime.learn_outputs(batch)
-            return Learned(outputs=describe_outputs(runtime.outputs)), []
+            is_certain = any(runtime.learn_outputs(batch) for batch in reader)
+            return Learned(outputs=describe_outputs(runtime.outputs), is_certain=is_certain), []
         answers = [runtime.predict(batch) for batch in reader]
     return pack_columns(_one_batch(answers, runtime.outputs))
 
