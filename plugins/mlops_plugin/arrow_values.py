@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _PLAIN: dict[pa.DataType, type] = {pa.int64(): int, pa.float64(): float, pa.bool_(): bool}
@@ -23,6 +25,21 @@ _WRITTEN_TIME = re.compile(r"([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?", re.ASCII
 _WRITTEN_DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _INT64 = range(-(2**63), 2**63)
 _MOST_TEXT = 2**31 - 1  # bytes of one array of texts
+_MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
+_WRITTEN_INSTANT = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
+_WRITTEN_DECIMAL_TYPE = re.compile(r"decimal128\((\d+), (-?\d+)\)")
+_PLAIN_DTYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
+    "int64": (pa.types.is_integer,),
+    "float64": (pa.types.is_floating,),
+    "bool": (pa.types.is_boolean,),
+    "str": (pa.types.is_string, pa.types.is_large_string),
+    "datetime64[us]": (pa.types.is_timestamp,),
+    "timedelta64[us]": (pa.types.is_duration,),
+    "date": (pa.types.is_date,),
+    "time": (pa.types.is_time,),
+    "decimal": (pa.types.is_decimal128,),
+    "bytes": (pa.types.is_binary, pa.types.is_large_binary),
+}
 
 
 def array_of_numbers(numbers: np.ndarray[Any, Any]) -> pa.Array:
@@ -109,6 +126,88 @@ def _array_of_one(value: object) -> pa.Array:
     if kind is bool or kind is float or (kind is int and value in _INT64):
         return array_of_numbers(np.array([value]))
     return pa.array([value])
+
+
+def type_named(text: str) -> pa.DataType:
+    """The Arrow type that `str` shows so; raises `ValueError` for one that is nested, or unknown."""
+    if zoned := _WRITTEN_INSTANT.fullmatch(text):
+        return pa.timestamp(*zoned.groups())
+    if digits := _WRITTEN_DECIMAL_TYPE.fullmatch(text):
+        return pa.decimal128(*map(int, digits.groups()))
+    return pa.type_for_alias(text)
+
+
+def plain_dtype(kind: pa.DataType) -> str:
+    """What pandas calls values of an Arrow type that Arrow does not hold, '' if it does not know them."""
+    for dtype, tests in _PLAIN_DTYPES.items():
+        if any(test(kind) for test in tests):
+            return dtype
+    return ""
+
+
+def as_type(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """The column in another type of plain values.
+
+    Doubles are rounded to it, numbers of 0 and 1 are booleans, and texts are times, dates and decimals.
+    Raises `ValueError` or one of Arrow's errors for a value that the type cannot express.
+    """
+    match plain_dtype(wanted):
+        case "int64":
+            require_digits(column)
+        case "float64":
+            return column.cast(wanted, safe=False)
+        case "bool":
+            return as_booleans(column)
+        case "datetime64[us]":
+            return as_instants(column, wanted)
+        case "timedelta64[us]" if pa.types.is_time(column.type):
+            column = as_spans(column)
+        case "date":
+            column = as_dates(column)
+        case "time" if not pa.types.is_time(column.type):
+            column = as_clock_times(column)
+        case "decimal":
+            return pa.array(as_decimals(column), wanted)
+    return column.cast(wanted)
+
+
+def require_digits(column: pa.Array) -> None:
+    """Raise `ValueError` if a double is no longer the whole number that it was made of."""
+    if pa.types.is_floating(column.type) and len(column) > column.null_count:
+        most = max(abs(bound) for bound in pc.min_max(column).as_py().values())
+        if most > _MOST_EXACT and math.isfinite(most):
+            raise ValueError(f"a double beyond 2^53, which has lost the last digits of {most:.0f}")
+
+
+def as_booleans(column: pa.Array) -> pa.Array:
+    """Truth values; MySQL and SQLite keep them as 0 and 1. Raises `ValueError` for another number."""
+    if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
+        return column.cast(pa.bool_())
+    numbers = column.cast(pa.int64())
+    if not pc.all(pc.is_in(numbers.drop_null(), value_set=pa.array([0, 1])), min_count=0).as_py():
+        raise ValueError("a number that is neither 0 nor 1")
+    return numbers.cast(pa.bool_())
+
+
+def as_dates(column: pa.Array) -> pa.Array:
+    """Dates; raises `ValueError` for a time that is no midnight."""
+    if pa.types.is_date(column.type):
+        return column
+    dates = column.cast(pa.date32())
+    if pa.types.is_timestamp(column.type) and not dates.cast(column.type).equals(column):
+        raise ValueError("a time of day besides the date")
+    return dates
+
+
+def as_instants(column: pa.Array, wanted: pa.TimestampType) -> pa.Array:
+    """Times, also of dates and texts; raises `ValueError` if one of both types has a time zone."""
+    found = getattr(column.type, "tz", None)
+    if pa.types.is_timestamp(column.type) and (found is None) != (wanted.tz is None):
+        has, wants = ("a", "none") if found else ("no", "one")
+        raise ValueError(f"the column has {has} time zone, but in training it had {wants}")
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.timestamp("us", wanted.tz))
+    return column.cast(wanted)
 
 
 def as_clock_times(column: pa.Array) -> pa.Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 import joblib
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from mlops_plugin.cli import main
@@ -99,6 +100,18 @@ def test_every_value_comes_back_as_in_training(
         "sqlite": "SELECT name FROM sqlite_master WHERE name LIKE 'mlops%'",
     }
     assert way.rows(leftover[way.engine]) == []
+
+
+@pytest.mark.parametrize("way", ["odbc-mariadb", "postgres"], indirect=True)
+def test_columns_that_arrow_holds_come_back_as_in_training(
+    workshop: Workshop, way: WayIn, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
+    held = pa.Table.from_pandas(training()).to_pandas(types_mapper=pd.ArrowDtype)
+    assert all(isinstance(kind, pd.ArrowDtype) for kind in held.dtypes)
+    prepare(workshop, way, held, TYPES)
+    assert main(["check", "--round-trip", "shop"]) == 0, capsys.readouterr().out
+    assert "30 of 30 golden rows through a temporary table" in capsys.readouterr().out
 
 
 def test_a_type_that_changes_values_is_found(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mlops_plugin.arrow_values import as_clock_times, as_decimals, as_spans
+from mlops_plugin.arrow_values import (
+    as_booleans,
+    as_clock_times,
+    as_dates,
+    as_decimals,
+    as_instants,
+    as_spans,
+    as_type,
+    plain_dtype,
+    require_digits,
+    type_named,
+)
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.features import as_float64, is_number, is_text
 from mlops_plugin.formats.runtime import REFUSES_NULL
@@ -33,8 +42,7 @@ _INSTANT = re.compile(r"datetime64\[(s|ms|us|ns)(?:, *(.+))?\]")
 _SPAN = re.compile(r"timedelta64\[(s|ms|us|ns)\]")
 _TEXTS = ("str", "string", "text")
 _OBJECTS = ("date", "time", "decimal", "bytes", "object")
-
-_MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
+_BY_ARROW = "[pyarrow]"  # behind the Arrow type of a pandas column that Arrow holds
 
 Values = Any  # a NumPy array or a pandas array, of one column
 
@@ -46,9 +54,10 @@ class ColumnSpec:
     `dtype` is NumPy's or pandas's name: int64, float64, float32, bool, Int64, Float64, boolean,
     datetime64[us], datetime64[us, UTC], timedelta64[us], category, or one of texts (`str`: pandas's own;
     `string`: its nullable one; `text`: Python strings in a column of objects) and objects (`date`, `time`,
-    `decimal`, `bytes`, `object`). `missing` says how a missing value looks: NaN, None, NaT, pd.NA, or
-    that training knew none. For an integer or a boolean, `nan` and `none` mean that rows without the value
-    are asked in a table of their own, in which the column is float64 or of objects (`InputSpec.parts`).
+    `decimal`, `bytes`, `object`), or in pandas a type of Arrow's (int64[pyarrow]). `missing` says how a
+    missing value looks: NaN, None, NaT, pd.NA, or that training knew none. For an integer or a boolean, `nan`
+    and `none` mean that rows without the value are asked in a table of their own, in which the column is
+    float64 or of objects (`InputSpec.parts`).
     """
 
     name: str
@@ -101,6 +110,8 @@ def is_readable(spec: ColumnSpec, found: pa.DataType) -> bool:
     """Whether values of an Arrow type can be the column's."""
     if pa.types.is_dictionary(found):
         found = found.value_type
+    if by_arrow := _arrow_type(spec.dtype):
+        spec = replace(spec, dtype=plain_dtype(by_arrow))
     tests = _READABLE_OBJECTS.get(spec.dtype) or _READABLE[_kind_of(spec)]
     return bool(pa.types.is_null(found) or any(test(found) for test in tests))
 
@@ -145,13 +156,10 @@ def trained_array_of(spec: ColumnSpec, column: pa.Array) -> pa.Array:
     """The column in Arrow, numbers, dates and times of day in their own type; raises `FeatureError`."""
     with _explained(spec, column):
         if spec.arrow_type is not None:
-            is_whole = pa.types.is_integer(spec.arrow_type)
-            if is_whole:
-                _require_digits(decoded(column))
-            return decoded(column).cast(spec.arrow_type, safe=is_whole)
+            return as_type(decoded(column), spec.arrow_type)
         if spec.dtype == "decimal" and pa.types.is_string(decoded(column).type):
             raise ValueError("texts, whose number of digits nothing tells")
-        return column if spec.dtype not in ("date", "time") else _as_trained_on(spec, decoded(column))
+        return _as_trained_on(spec.dtype, decoded(column)) if spec.dtype in ("date", "time") else column
 
 
 @contextlib.contextmanager
@@ -185,17 +193,9 @@ def _integers(spec: ColumnSpec, column: pa.Array) -> Values:
         if column.null_count < len(column):
             raise ValueError("missing values beside others")
         return _nothing(spec, len(column))
-    _require_digits(column)
+    require_digits(column)
     wanted = pa.from_numpy_dtype(np.dtype(spec.dtype))
     return column.cast(wanted).to_numpy(zero_copy_only=False)
-
-
-def _require_digits(column: pa.Array) -> None:
-    """Raise `ValueError` if a double is no longer the whole number that it was made of."""
-    if pa.types.is_floating(column.type) and len(column) > column.null_count:
-        most = max(abs(bound) for bound in pc.min_max(column).as_py().values())
-        if most > _MOST_EXACT and math.isfinite(most):
-            raise ValueError(f"a double beyond 2^53, which has lost the last digits of {most:.0f}")
 
 
 def _booleans(_: ColumnSpec, column: pa.Array) -> Values:
@@ -203,17 +203,7 @@ def _booleans(_: ColumnSpec, column: pa.Array) -> Values:
         if column.null_count < len(column):
             raise ValueError("missing values beside others")
         return np.full(len(column), None, dtype=object)
-    return _truths(column).to_numpy(zero_copy_only=False)
-
-
-def _truths(column: pa.Array) -> pa.Array:
-    """MySQL and SQLite keep booleans as 0 and 1."""
-    if pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
-        return column.cast(pa.bool_())
-    numbers = column.cast(pa.int64())
-    if not pc.all(pc.is_in(numbers.drop_null(), value_set=pa.array([0, 1])), min_count=0).as_py():
-        raise ValueError("a number that is neither 0 nor 1")
-    return numbers.cast(pa.bool_())
+    return as_booleans(column).to_numpy(zero_copy_only=False)
 
 
 def _floats(spec: ColumnSpec, column: pa.Array) -> Values:
@@ -225,10 +215,10 @@ def _nullables(spec: ColumnSpec, column: pa.Array) -> Values:
     import pandas as pd
 
     if spec.dtype == "boolean":
-        column = _truths(column)
+        column = as_booleans(column)
     else:
         if "Int" in spec.dtype:
-            _require_digits(column)
+            require_digits(column)
         column = column.cast(
             pa.from_numpy_dtype(np.dtype(spec.dtype.lower())), safe="Float" not in spec.dtype
         )
@@ -251,35 +241,25 @@ def _texts(spec: ColumnSpec, column: pa.Array) -> Values:
 
 def _objects(spec: ColumnSpec, column: pa.Array) -> Values:
     values = np.empty(len(column), dtype=object)
-    values[:] = as_decimals(column) if spec.dtype == "decimal" else _as_trained_on(spec, column).to_pylist()
+    values[:] = (
+        as_decimals(column) if spec.dtype == "decimal" else _as_trained_on(spec.dtype, column).to_pylist()
+    )
     if column.null_count and spec.missing != "none":
         values[column.is_null().to_numpy(zero_copy_only=False)] = _missing_value(spec.missing)
     return values
 
 
-def _as_trained_on(spec: ColumnSpec, column: pa.Array) -> pa.Array:
+def _as_trained_on(dtype: str, column: pa.Array) -> pa.Array:
     """Dates and times of day in Arrow's type for them; any other column as it is."""
-    if spec.dtype == "date" and not pa.types.is_date(column.type):
-        dates = column.cast(pa.date32())
-        if pa.types.is_timestamp(column.type) and not dates.cast(column.type).equals(column):
-            raise ValueError("a time of day besides the date")
-        return dates
-    if spec.dtype == "time" and not pa.types.is_time(column.type):
-        return as_clock_times(column)
-    return column
+    if dtype == "date":
+        return as_dates(column)
+    return as_clock_times(column) if dtype == "time" and not pa.types.is_time(column.type) else column
 
 
 def _instants(spec: ColumnSpec, column: pa.Array) -> Values:
     unit, zone = _INSTANT.findall(spec.dtype)[0]
     zone = re.sub(r"^UTC(?=[+-])", "", zone) or None  # pandas's word for an offset, in Arrow's
-    found = getattr(column.type, "tz", None)
-    if pa.types.is_timestamp(column.type) and (found is None) != (zone is None):
-        has, wants = ("a", "none") if found else ("no", "one")
-        raise ValueError(f"the column has {has} time zone, but in training it had {wants}")
-    if pa.types.is_string(column.type):
-        column = column.cast(pa.timestamp("us", zone))
-    wanted = column.cast(pa.timestamp(unit, zone))
-    return wanted.to_pandas().array
+    return as_instants(column, pa.timestamp(unit, zone)).to_pandas().array
 
 
 def _spans(spec: ColumnSpec, column: pa.Array) -> Values:
@@ -287,6 +267,12 @@ def _spans(spec: ColumnSpec, column: pa.Array) -> Values:
     if pa.types.is_time(column.type):
         column = as_spans(column)
     return column.cast(pa.duration(unit)).to_pandas().array
+
+
+def _held_by_arrow(spec: ColumnSpec, column: pa.Array) -> Values:
+    import pandas as pd
+
+    return pd.arrays.ArrowExtensionArray(as_type(column, _arrow_type(spec.dtype)))
 
 
 def _categories(spec: ColumnSpec, column: pa.Array) -> Values:
@@ -311,7 +297,7 @@ def _as_categories(known: list[Any], column: pa.Array) -> list[Any]:
     if kinds <= {int, float} and is_number(column.type):
         column = column.cast(pa.float64() if float in kinds else pa.int64())
     elif kinds == {bool} and is_number(column.type):
-        column = _truths(column)
+        column = as_booleans(column)
     elif is_text(column.type) and len(kinds) == 1 and (dtype := _OBJECTS_OF.get(next(iter(kinds)))):
         return list(_objects(ColumnSpec("", dtype, "none"), column))  # SQLite has no types for these
     return column.to_pylist()  # type: ignore[no-any-return]
@@ -329,6 +315,18 @@ def _missing_value(missing: Missing) -> Any:
     return {"nan": np.nan, "nat": pd.NaT, "NA": pd.NA, "none": None, "refused": None}[missing]
 
 
+@functools.cache
+def _arrow_type(dtype: str) -> pa.DataType | None:
+    """The type of a pandas column that Arrow holds; None for other columns, and for types of no database."""
+    if not dtype.endswith(_BY_ARROW):
+        return None
+    try:
+        kind = type_named(dtype.removesuffix(_BY_ARROW))
+        return kind if plain_dtype(kind) else None
+    except ValueError:
+        return None
+
+
 def _is_any(kind: pa.DataType) -> bool:
     return not pa.types.is_nested(kind)
 
@@ -344,6 +342,7 @@ _KINDS: dict[str, Callable[[str], object]] = {
     "instant": _INSTANT.fullmatch,
     "span": _SPAN.fullmatch,
     "object": lambda dtype: dtype in _OBJECTS,
+    "arrow": lambda dtype: _arrow_type(dtype) is not None,
 }
 _OBJECTS_OF: dict[type, str] = {date: "date", time: "time", Decimal: "decimal"}
 _READABLE: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
@@ -376,4 +375,5 @@ _BUILDERS: dict[str, Callable[[ColumnSpec, pa.Array], Values]] = {
     "span": _spans,
     "category": _categories,
     "object": _objects,
+    "arrow": _held_by_arrow,
 }

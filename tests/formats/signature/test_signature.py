@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
@@ -149,6 +149,71 @@ def test_numbers_of_polars_and_arrow_have_the_width_of_training(table: Any, read
     built = spec.build(pa.RecordBatch.from_arrays(arrays, names=["n", "x"]))
     assert built.equals(table)
     assert built.schema == table.schema
+
+
+HELD_BY_ARROW = pa.table(
+    {
+        "visits": pa.array([1, None, 100], pa.int16()),
+        "spend": pa.array([0.5, None, -1.25], pa.float32()),
+        "price": pa.array([Decimal("1.50"), None, Decimal("-2.25")], pa.decimal128(10, 2)),
+        "city": pa.array(["Rome", None, "Zürich"]),
+        "member": pa.array([True, None, False]),
+        "since": pa.array([datetime(2026, 3, 29, 2, 30, 0, 123456), None, datetime(2026, 1, 1)]),
+        "seen": pa.array([datetime(2026, 3, 29, 2, 30, tzinfo=UTC), None, None]),
+        "day": pa.array([date(2026, 1, 1), None, date(1, 1, 1)]),
+        "opens": pa.array([time(9, 30), None, time(23, 59, 59, 999999)]),
+        "lasts": pa.array([timedelta(hours=9), None, timedelta(0)]),
+        "raw": pa.array([b"\x00", None, b""]),
+    }
+)
+# As MariaDB and SQLite give them.
+OTHER_TYPES = {
+    "visits": pa.int64(),
+    "spend": pa.float64(),
+    "price": pa.decimal128(38, 4),
+    "member": pa.int8(),
+    "opens": pa.duration("us"),
+    "lasts": pa.time64("us"),
+    "seen": pa.timestamp("us", "UTC"),
+}
+
+
+@pytest.mark.parametrize("others", [{}, OTHER_TYPES, {"price": pa.string()}], ids=["own", "other", "text"])
+@pytest.mark.parametrize("is_frame", [True, False], ids=["pandas", "arrow"])
+def test_columns_that_arrow_holds_are_those_of_training(is_frame: bool, others: Any) -> None:
+    trained = HELD_BY_ARROW.to_pandas(types_mapper=pd.ArrowDtype) if is_frame else HELD_BY_ARROW
+    signature = signature_of(trained)
+    golden = golden_batch(signature)
+    fields = [(field.name, others.get(field.name, field.type)) for field in golden.schema]
+    read, places = as_read(golden, pa.schema(fields))
+    assert len(places) == 3
+    spec = input_spec(signature)
+    check_query(signature, read.schema)
+    spec.check(read.schema)
+    built = spec.build(read)
+    if is_frame:
+        assert built.dtypes.to_dict() == trained.dtypes.to_dict()
+        built = pa.Table.from_pandas(built, HELD_BY_ARROW.schema, preserve_index=False)
+    assert sorted(built.to_pylist(), key=str) == sorted(HELD_BY_ARROW.to_pylist(), key=str)
+    assert built.schema.types == HELD_BY_ARROW.schema.types
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("visits", pa.array([1.5])),
+        ("visits", pa.array([2**15])),
+        ("member", pa.array([2])),
+        ("day", pa.array([datetime(2026, 1, 1, 12)])),
+        ("since", pa.array([datetime(2026, 1, 1, tzinfo=UTC)])),
+        ("price", pa.array([0.1])),
+    ],
+)
+def test_a_value_that_arrows_type_of_training_cannot_express_is_refused(name: str, found: pa.Array) -> None:
+    signature = signature_of(HELD_BY_ARROW.select([name]).to_pandas(types_mapper=pd.ArrowDtype))
+    rows = pa.RecordBatch.from_arrays([found], names=[name])
+    with pytest.raises(FeatureError, match=f"column '{name}'"):
+        input_spec(signature).build(rows)
 
 
 def test_the_table_of_golden_rows_is_that_of_training() -> None:

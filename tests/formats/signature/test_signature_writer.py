@@ -64,6 +64,11 @@ class OfColumn:
         return self.model.predict(rows[[self.column]])
 
 
+def held(kind: pa.DataType) -> Any:
+    """The type of a pandas column that Arrow holds."""
+    return pd.ArrowDtype(kind)
+
+
 def signed(model: Any, data: Any, **options: Any) -> Signature:
     return parse_signature("a file", dump_signature(make_signature(model, data, **options)))
 
@@ -173,6 +178,9 @@ def test_nan_and_none_stay_two() -> None:
         (pd.Series([b"a", b"b"], dtype=object), "object", "binary", None),
         (pd.Series(["a", "b"], dtype="category"), "category", "text", None),
         (pd.Series([None, None], dtype=object), "object", "unknown", "none"),
+        (pd.Series([1, None], dtype="int8[pyarrow]"), "int8[pyarrow]", "integer", "pd.NA"),
+        (pd.Series([date(2026, 1, 1)], dtype=held(pa.date32())), "date32[day][pyarrow]", "date", None),
+        (pd.Series(["a", None], dtype=held(pa.string())), "string[pyarrow]", "text", "pd.NA"),
     ],
 )
 def test_a_column_is_described_as_in_training(
@@ -383,6 +391,11 @@ def test_synthetic_rows_have_missing_values_and_types_as_in_training() -> None:
         (np.ones((3, 2)), {"names": ["a"]}, "1 names, but the matrix has 2 columns"),
         (pd.DataFrame({"x": []}), {}, "no row"),
         ([1.0, 2.0], {}, "give a DataFrame"),
+        (pd.DataFrame({"x": pd.arrays.SparseArray([0, 1])}), {}, "sparse.to_dense"),
+        (pd.DataFrame({"x": pd.period_range("2026-01", periods=2, freq="M")}), {}, "dt.to_timestamp"),
+        (pd.DataFrame({"x": pd.interval_range(0, 2)}), {}, "cut them inside"),
+        (pd.DataFrame({"x": pd.cut(pd.Series([1, 2]), [0, 1, 2])}), {}, "cut them inside"),
+        (pd.DataFrame({"x": pd.array(["a"], held(pa.dictionary(pa.int8(), pa.string())))}), {}, "category"),
     ],
 )
 def test_what_no_database_could_hold_is_refused(rows: Any, options: Any, says: str) -> None:

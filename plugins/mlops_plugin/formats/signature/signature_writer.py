@@ -36,6 +36,13 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 FEWEST = 5  # a text that fewer rows than these have in common may name a person: no synthetic row has it
 _LIBRARIES = ("sklearn", "scipy", "polars", "pyarrow", "lightgbm", "xgboost", "catboost", "category_encoders",
               "feature_engine", "imblearn", "skops", "joblib", "onnxruntime")  # fmt: skip
+# Types of pandas that no database column becomes, and what to train on instead.
+_UNREADABLE = (
+    ("Sparse[", "is sparse", "X['{0}'].sparse.to_dense()"),
+    ("period[", "holds periods", "X['{0}'].dt.to_timestamp(), as a query returns them"),
+    ("interval[", "holds intervals", "numbers, and cut them inside of the model"),
+    ("dictionary<", "has a dictionary", "X['{0}'].astype('category')"),
+)
 _KINDS = (
     ("boolean", (bool, np.bool_)),
     ("integer", (int, np.integer)),
@@ -291,6 +298,8 @@ def _kind(values: pd.Series) -> str:
     if isinstance(dtype, pd.CategoricalDtype):
         return _kind(pd.Series(dtype.categories))
     types = pd.api.types
+    if str(dtype).startswith(("date32", "date64")):  # of Arrow, which pandas counts among its times
+        return "date"
     if dtype != np.dtype(object):
         for kind, test in (
             ("boolean", types.is_bool_dtype),
@@ -317,8 +326,20 @@ def _missing(value: Any) -> str:
     return "none" if encoded is None else encoded.get("missing", "nan")
 
 
+def _require_readable(column: _Column) -> None:
+    dtype = column.values.dtype
+    names = {column.dtype, str(dtype.categories.dtype) if isinstance(dtype, pd.CategoricalDtype) else ""}
+    for start, what, instead in _UNREADABLE:
+        if any(name.startswith(start) for name in names):
+            raise TypeError(
+                f"column '{column.name}' {what}, which no column of a database does; "
+                f"train on {instead.format(column.name)}"
+            )
+
+
 def _describe(column: _Column) -> dict[str, Any]:
     values = column.values
+    _require_readable(column)
     described: dict[str, Any] = {"name": column.name, "dtype": column.dtype, "kind": _kind(values)}
     if described["kind"] == "mixed":
         found = sorted({type(value).__name__ for value in values[~values.isna()].tolist()})

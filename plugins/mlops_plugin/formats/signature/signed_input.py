@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import plain_dtype, type_named
 from mlops_plugin.errors import FeatureError, SignatureError
 
 if TYPE_CHECKING:
@@ -30,22 +32,12 @@ _NEUTRAL = {
     "timestamp": "object",
     **_OBJECTS,
 }
-# In the names of Polars and of Arrow, in small letters. Else narrow integers of a query could overflow.
-_ARROW_NUMBERS = {
-    str(kind): kind
-    for kind in (
-        pa.int8(),
-        pa.int16(),
-        pa.int32(),
-        pa.int64(),
-        pa.uint8(),
-        pa.uint16(),
-        pa.uint32(),
-        pa.uint64(),
-        pa.float32(),
-        pa.float64(),
-    )
-} | {"float32": pa.float32(), "float64": pa.float64()}
+# Else narrow integers of a query could overflow.
+_POLARS_NUMBERS = {
+    **{f"{sign}int{bits}": type_named(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+}
 _LOOKS = {"nan": "nan", "none": "none", "nat": "nat", "pd.NA": "NA"}
 # Kinds of a query's column that a column of training can be made of.
 _READABLE = {
@@ -113,7 +105,7 @@ def check_query(signature: Signature, rows: pa.Schema) -> None:
 
 
 def _readable(signature: Signature, column: SignedColumn) -> tuple[str, ...] | None:
-    if column.kind == "decimal" and signature.input.container in ("polars", "arrow"):
+    if column.kind == "decimal" and signature.input.container == "polars":
         return ("integer", "decimal")  # how many digits texts have is not known before they are read
     return _READABLE.get(column.kind)
 
@@ -155,7 +147,6 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
         dtype = "text"
     else:
         dtype = column.dtype
-    is_arrow = signature.input.container in ("polars", "arrow")
     try:
         return ColumnSpec(
             column.name,
@@ -163,13 +154,24 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
             missing or _usual_look(dtype),  # type: ignore[arg-type]
             categories=_categories(column) if dtype == "category" else None,
             is_ordered=column.ordered,
-            arrow_type=_ARROW_NUMBERS.get(column.dtype.lower()) if is_arrow else None,
+            arrow_type=_arrow_type(signature.input.container, column.dtype),
         )
     except ValueError as error:
         raise SignatureError(
-            f"signature '{signature.uri}': column '{column.name}' is {column.dtype}, which rows "
-            "of a database cannot become; train with NumPy's types, or pandas's own for text and categories"
+            f"signature '{signature.uri}': column '{column.name}' is {column.dtype}, which rows of "
+            "a database cannot become; train with NumPy's types, or pandas's own for missing values, text, "
+            "categories and Arrow"
         ) from error
+
+
+def _arrow_type(container: str, dtype: str) -> pa.DataType | None:
+    """The type of a column of Polars or Arrow, if the query's could be another one of the same kind."""
+    if container == "polars":
+        return _POLARS_NUMBERS.get(dtype.lower())
+    with contextlib.suppress(ValueError):
+        if container == "arrow" and plain_dtype(kind := type_named(dtype)):
+            return kind
+    return None
 
 
 def _categories(column: SignedColumn) -> tuple[Any, ...]:
@@ -189,6 +191,6 @@ def _usual_look(dtype: str) -> str:
     """How pandas shows a missing value, if training had none."""
     if dtype.startswith(("datetime64", "timedelta64")):
         return "nat"
-    if dtype == "string" or dtype[:1] in ("I", "U", "F") or dtype == "boolean":
+    if dtype in ("string", "boolean") or dtype[:1] in ("I", "U", "F") or dtype.endswith("[pyarrow]"):
         return "NA"
     return "none" if dtype in (*_OBJECTS.values(), "object") else "nan"
