@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,18 @@ def _add_init(commands: Any) -> None:
         metavar="CONNECTION",
         help="Airflow connection of the MLflow server, for models:/NAME@ALIAS or models:/NAME/VERSION",
     )
+    init.add_argument(
+        "--requirements",
+        type=Path,
+        metavar="FILE",
+        help="requirements file of the model's own libraries, whose environment is built now",
+    )
+    init.add_argument(
+        "--python",
+        type=_python,
+        metavar="VERSION",
+        help="Python of those libraries, e.g. 3.11 (default: the one that runs this)",
+    )
     init.add_argument("--truth", metavar="COLUMN", help="column with the known outcome, for the Showroom")
     init.add_argument(
         "--schedule", metavar="WHEN", help="when to dispatch, e.g. @hourly (default: by hand only)"
@@ -203,6 +216,12 @@ def _add_init(commands: Any) -> None:
     )
     init.add_argument("--yes", action="store_true", help="ask nothing: take what is proposed")
     init.set_defaults(command="init")
+
+
+def _python(text: str) -> str:
+    if not re.fullmatch(r"3\.1[0-9]", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no Python from 3.10 on; write e.g. 3.11")
+    return text
 
 
 def _positive(text: str) -> int:

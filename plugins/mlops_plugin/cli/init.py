@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.config.schema.artifact import ClassLabel
     from mlops_plugin.pipeline.deployment import Deployment
-    from mlops_plugin.pipeline.proposal import NewModel, Proposal
+    from mlops_plugin.pipeline.proposal import NewModel, OwnLibraries, Proposal
 
 
 def add_model(path: Path, options: argparse.Namespace) -> None:
@@ -69,7 +69,20 @@ def _new_model(
         truth=options.truth,
         registry=ask("registry", "Airflow connection of the MLflow server") if is_registered(file) else None,
         schedule=options.schedule,
+        libraries=_libraries(options, path.absolute().parent),
     )
+
+
+def _libraries(options: argparse.Namespace, folder: Path) -> OwnLibraries | None:
+    """The libraries that the options give the model; `folder` is the configuration's."""
+    from mlops_plugin.pipeline.proposal import OwnLibraries, relative_uri
+
+    if options.requirements is None:
+        if options.python is not None:
+            raise EntryError("--python: only for a model with libraries of its own; give --requirements")
+        return None
+    python = options.python or "{}.{}".format(*sys.version_info[:2])
+    return OwnLibraries(options.requirements, relative_uri(options.requirements, folder), python)
 
 
 def _named_by(file: Path) -> str:
@@ -87,7 +100,7 @@ def _propose(new: NewModel, deployment: Deployment, options: argparse.Namespace)
         return render(model.source.query, model, moment=now)
 
     try:
-        return new, propose(new, deployment, rendered)
+        return new, propose(new, deployment, rendered, print)
     except UntrustedTypes as error:
         types = find_untrusted(error)
         print("the file holds types that skops does not know to be harmless:", *types, sep="\n  ")
@@ -97,7 +110,7 @@ def _propose(new: NewModel, deployment: Deployment, options: argparse.Namespace)
                 "nothing was written: if you know where the file comes from, trust its types with --trust"
             ) from error
         new = replace(new, trusted=types)
-        return new, propose(new, deployment, rendered)
+        return new, propose(new, deployment, rendered, print)
 
 
 def _asker(options: argparse.Namespace) -> Callable[..., str]:

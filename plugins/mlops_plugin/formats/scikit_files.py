@@ -240,7 +240,7 @@ def _own_libraries(artifact: ArtifactConfig, wanted: str, python: str = _PYTHON)
     return (
         f"give it libraries of its own: put {wanted}, with what else it needs, into a requirements file, "
         f'write `environment: {{requirements: FILE, python: "{python}"}}` under `model:`, and run: mlops '
-        "environments sync"
+        f"environments sync (mlops init: --requirements FILE --python {python})"
     )
 
 

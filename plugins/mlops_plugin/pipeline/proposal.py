@@ -18,6 +18,8 @@ import pyarrow as pa
 from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.config.schema.artifact import REGISTERED, ClassLabel
+from mlops_plugin.environments.building import Tell, build
+from mlops_plugin.environments.location import Environment
 from mlops_plugin.errors import EntryError, UntrustedTypes
 from mlops_plugin.formats.artifact import artifact_sha256, format_of
 from mlops_plugin.formats.mlflow_models.model_files import is_mlflow_model
@@ -40,6 +42,15 @@ _KEY_NAMES = ("id", "key")
 
 
 @dataclass(frozen=True)
+class OwnLibraries:
+    """A model's own libraries: the requirements file, as the configuration will name it, and the Python."""
+
+    requirements: Path
+    uri: str
+    python: str
+
+
+@dataclass(frozen=True)
 class NewModel:
     """What is known of a new model; `key` None: to be found. `uri` as the configuration will have it."""
 
@@ -57,6 +68,7 @@ class NewModel:
     truth: str | None = None
     schedule: str | None = None
     registry: str | None = None
+    libraries: OwnLibraries | None = None
 
 
 @dataclass(frozen=True)
@@ -69,14 +81,21 @@ class Proposal:
     rows: int
 
 
-def propose(new: NewModel, deployment: Deployment, render: Callable[[ModelConfig], str]) -> Proposal:
+def propose(
+    new: NewModel, deployment: Deployment, render: Callable[[ModelConfig], str], tell: Tell
+) -> Proposal:
     """Look at the file and the query's first rows; `render` fills the query's template.
+
+    The environment of the model's own libraries is built if it is not there; `tell` hears of that.
 
     Raises `UntrustedTypes` for a skops file with types beside `new.trusted`, `FeatureError` if the file does
     not tell its columns or the query lacks some, `EntryError` if no column can be the key.
     """
     fixed = _artifact(new)
     model = RegisteredModels().at_hand(_model(new, fixed))
+    own = Environment.of(model)
+    if own is not None:
+        build(own, tell)
     process = ModelProcess(
         model, StepLimits.from_now(model, must_be_confined=deployment.requires_confinement)
     )
@@ -107,6 +126,13 @@ def find_untrusted(error: UntrustedTypes) -> tuple[str, ...]:
 
 
 def _artifact(new: NewModel) -> dict[str, Any]:
+    if new.libraries is None:
+        return _file(new)
+    environment = {"requirements": str(new.libraries.requirements), "python": new.libraries.python}
+    return {**_file(new), "environment": environment}
+
+
+def _file(new: NewModel) -> dict[str, Any]:
     if new.registry is not None or is_mlflow_model(str(new.file)):
         return _mlflow_artifact(new)
     try:
@@ -209,6 +235,8 @@ def _lines(new: NewModel, artifact: dict[str, Any], baseline: Baseline, features
     model = {**artifact, "uri": new.uri}
     if not model.get("trusted", True):
         del model["trusted"]
+    if new.libraries is not None:
+        model["environment"] = {**model["environment"], "requirements": new.libraries.uri}
     lines = [f"schedule: {_text(new.schedule)}"] if new.schedule else []
     lines += ["model:", *(f"  {name}: {_value(value)}" for name, value in model.items())]
     lines.append(f"key: {_value(new.key or ())}")
@@ -234,7 +262,7 @@ def _rule(rule: dict[str, Any]) -> str:
     allowed = rule.get("allowed", ())
     if rule.get("type") == "text" and 0 < len(allowed) <= _MOST_ALLOWED:
         kept["allowed"] = allowed
-    text = "{" + ", ".join(f"{name}: {_value(value)}" for name, value in kept.items()) + "}"
+    text = _value(kept)
     found = [rule[name] for name in ("min", "max") if name in rule]
     ends = [f"{end:.6g}" if isinstance(end, float) else str(end) for end in found]
     return f"{text}  # {' to '.join(ends)}" if len(ends) == 2 else text
@@ -249,6 +277,8 @@ def _value(value: Any) -> str:
         return _text(value)
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_value(part)}" for name, part in value.items()) + "}"
     return json.dumps(value)
 
 

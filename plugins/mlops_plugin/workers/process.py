@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -211,7 +211,7 @@ class ModelProcess:
         self._located = located.uri
         try:
             request = Load(
-                artifact=located.as_told(),
+                artifact={**located.as_told(), "logged": None if own is None else _logged(located)},
                 features=None if self.model.features is None else list(self.model.features),
                 must_be_confined=self.limits.must_be_confined,
                 is_step=self.limits.is_step,
@@ -335,6 +335,17 @@ def _expect(kind: type[_Expected], answer: Answer) -> _Expected:
     if not isinstance(answer, kind):
         raise MessageError(f"the process sent an answer of kind '{answer.kind}' to another request")
     return answer
+
+
+def _logged(artifact: ArtifactConfig) -> dict[str, Any] | None:
+    """What describes an MLflow model, for a Python that cannot read that; None for any other."""
+    if not artifact.may_be_folder:
+        return None
+    from mlops_plugin.formats.mlflow_models.mlmodel import describe
+    from mlops_plugin.formats.mlflow_models.model_files import open_files, read_description
+
+    files = open_files(artifact.uri)
+    return describe(artifact.uri, read_description(artifact.uri, files), files.sizes).as_told()
 
 
 @contextlib.contextmanager

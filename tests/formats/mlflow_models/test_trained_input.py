@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.errors import ArtifactError, FeatureError
-from mlops_plugin.formats.mlflow_models.trained_input import TrainedInput, parse_input
+from mlops_plugin.formats.mlflow_models.input_parsing import parse_input
+from mlops_plugin.formats.mlflow_models.trained_input import TrainedInput
 from mlops_plugin.formats.mlflow_models.trained_types import require_trained_kinds, trained_column
 
 

@@ -259,7 +259,6 @@ def test_a_uri_that_names_no_version_is_refused_with_the_configuration(uri: str)
         ({"format": "skops"}, "format: mlflow"),
         ({"uri": "churn", "connection": "mlflow"}, "only for"),
         ({"signature_sha256": "0" * 64}, "nothing lies"),
-        ({"environment": {"requirements": "churn.txt", "python": "3.11"}}, "not for format mlflow"),
         ({"sha256": ("0" * 64, "0" * 64)}, "twice"),
     ],
 )

@@ -302,11 +302,6 @@ class ArtifactConfig(Section):
     ) -> EnvironmentConfig | None:
         if environment is not None and info.data.get("isolation") == "none":
             raise ValueError("it has a Python of its own, so isolation cannot be none; remove one of them")
-        if environment is not None and info.data.get("format") == MLFLOW:
-            raise ValueError(
-                "not for format mlflow; name the file in its folder, e.g. `format: pickle, uri: "
-                "churn/model.pkl`"
-            )
         return environment
 
     def as_told(self) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.formats.artifact import Verified, format_of, require_pinned
-from mlops_plugin.formats.mlflow_models.mlmodel import Flavour, choose_flavour, parse_mlmodel
+from mlops_plugin.formats.mlflow_models.logged_model import Flavour, LoggedModel
 from mlops_plugin.formats.mlflow_models.model_files import DESCRIPTION, open_files, read_description
-from mlops_plugin.formats.mlflow_models.trained_input import TrainedInput, parse_input
+from mlops_plugin.formats.mlflow_models.trained_input import TrainedInput
 from mlops_plugin.formats.runtime import LOADERS
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def load_mlflow(
     Raises `ArtifactError` for a folder that is incomplete, forged or no model, `FeatureError` if the features
     are unknown or contradict MLflow's signature.
     """
-    read = read_model(artifact.uri)
+    told = getattr(artifact, "logged", None)  # in an environment of the model's own, which has no YAML
+    read = ReadModel(artifact.uri, None if told is None else LoggedModel.of_told(told))
     require_pinned(artifact, read.sha256, "model")
     if read.runs_code and not artifact.pins:
         raise ArtifactError(
@@ -50,17 +52,24 @@ def load_mlflow(
 
 
 class ReadModel:
-    """A model's files, read once: the bytes that are hashed are the bytes that are loaded."""
+    """A model's files, read once: the bytes that are hashed are the bytes that are loaded.
 
-    def __init__(self, uri: str) -> None:
+    `described`: what the caller has read of the description; None: it is read here. Raises `ArtifactError`.
+    """
+
+    def __init__(self, uri: str, described: LoggedModel | None = None) -> None:
         files = open_files(uri)
-        described = read_description(uri, files)
-        model = parse_mlmodel(uri, described)
-        self.flavour: Flavour = choose_flavour(uri, model, files.sizes)
+        description = read_description(uri, files)
+        if described is None:
+            from mlops_plugin.formats.mlflow_models.mlmodel import describe
+
+            described = describe(uri, description, files.sizes)
+        elif hashlib.sha256(description).hexdigest() != described.sha256:
+            raise ArtifactError(f"model '{uri}': its {DESCRIPTION} changed while it was read; try again")
+        self.flavour: Flavour = described.flavour
+        self.input: TrainedInput | None = described.input
         self.content = files.read(self.flavour.path)
-        self.sha256 = files.sha256({DESCRIPTION: described, self.flavour.path: self.content})
-        text = None if model.signature is None else model.signature.inputs
-        self.input: TrainedInput | None = parse_input(uri, text)
+        self.sha256 = files.sha256({DESCRIPTION: description, self.flavour.path: self.content})
 
     @property
     def format(self) -> str:
@@ -74,11 +83,6 @@ class ReadModel:
     def runs_code(self) -> bool:
         """Whether loading the file can run code that is in it."""
         return self.format in _PICKLED
-
-
-def read_model(uri: str) -> ReadModel:
-    """Read a model without loading anything of it."""
-    return ReadModel(uri)
 
 
 def _inner(artifact: ArtifactConfig, read: ReadModel) -> ArtifactConfig:

@@ -5,14 +5,16 @@ It is read as data. Which of our formats a flavour is, `choose_flavour` says; ML
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlops_plugin.config.document import Document, Unreadable, parse
 from mlops_plugin.errors import ArtifactError
+from mlops_plugin.formats.mlflow_models.input_parsing import parse_input
+from mlops_plugin.formats.mlflow_models.logged_model import Flavour, LoggedModel
 from mlops_plugin.formats.mlflow_models.model_files import DESCRIPTION
 from mlops_plugin.formats.mlflow_models.paths import require_plain_path
 
@@ -38,13 +40,15 @@ class MLmodel(_Part):
     signature: StoredSignature | None = None
 
 
-@dataclass(frozen=True)
-class Flavour:
-    """One way to read a model: our `format` and the file's path in the folder."""
+def describe(uri: str, content: bytes, sizes: Mapping[str, int]) -> LoggedModel:
+    """What the content of `MLmodel` says of a model; raises `ArtifactError` if it is none for us.
 
-    name: str
-    format: str
-    path: str
+    `sizes` has the folder's files.
+    """
+    model = parse_mlmodel(uri, content)
+    text = None if model.signature is None else model.signature.inputs
+    flavour = choose_flavour(uri, model, sizes)
+    return LoggedModel(hashlib.sha256(content).hexdigest(), flavour, parse_input(uri, text))
 
 
 def parse_mlmodel(uri: str, content: bytes) -> MLmodel:
