@@ -23,7 +23,7 @@ endef
 LOCAL = "$$python" -m local_stack
 INSTALL = $(LOCAL).installation $(if $(PYTHON),--this-python)
 
-.PHONY: help up down status test test-fast test-long soak lint lock dist screenshots bench environment environment-dev
+.PHONY: help up down status test test-fast test-long soak lint lock dist docs screenshots bench environment environment-dev
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1	/p' Makefile | expand -t 24
@@ -87,6 +87,9 @@ lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 
 dist: environment  ## the sdist and the wheel, in dist/
 	@.venv/bin/python -m release.build
+
+docs: environment-dev  ## the documentation as a site, in site/; broken links are errors
+	@.venv/bin/python -m zensical build --strict --clean
 
 screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started
 	@PYTHONPATH=plugins:. .venv/bin/python docs/screenshots.py
