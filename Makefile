@@ -89,6 +89,7 @@ dist: environment  ## the sdist and the wheel, in dist/
 	@.venv/bin/python -m release.build
 
 docs: environment-dev  ## the documentation as a site, in site/; broken links are errors
+	@PYTHONPATH=plugins:. .venv/bin/python docs/reference.py
 	@.venv/bin/python -m zensical build --strict --clean
 
 screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started

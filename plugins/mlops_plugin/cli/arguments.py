@@ -102,7 +102,9 @@ def build_parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve", help="serve single predictions to programs, in the Open Inference Protocol"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
+    )
     serve.add_argument(
         "--port", type=_positive, default=8085, metavar="N", help="port to listen on (default: %(default)s)"
     )

@@ -163,6 +163,7 @@ def _shared(request: Request) -> InferenceServer:
 
 
 async def _live() -> dict[str, bool]:
+    """Whether the process answers."""
     return {"live": True}
 
 
@@ -181,18 +182,22 @@ def _ready(request: Request) -> dict[str, bool]:
 
 
 async def _server() -> dict[str, Any]:
+    """Name and version of the server."""
     return {"name": SERVER_NAME, "version": package_version("mlops-plugin"), "extensions": _EXTENSIONS}
 
 
 async def _openapi(request: Request) -> Response:
+    """The description of this API."""
     return JSONResponse(describe_api(request.app))
 
 
 async def _metrics(request: Request) -> Response:
+    """The counts, for Prometheus."""
     return PlainTextResponse(_shared(request).count(), media_type=MEDIA_TYPE)
 
 
 async def _metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """The inputs and outputs of a model, and its version."""
     server = _shared(request)
     model, _ = await server.model(request, name)
     described = await server.described(model, version)
@@ -206,6 +211,7 @@ async def _metadata(request: Request, name: str, version: str | None = None) -> 
 
 
 async def _model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """Whether the model is loaded, or can be."""
     server = _shared(request)
     model, _ = await server.model(request, name)
     await server.described(model, version)
@@ -213,6 +219,7 @@ async def _model_ready(request: Request, name: str, version: str | None = None) 
 
 
 async def _infer(request: Request, name: str, version: str | None = None) -> Response:
+    """Predict the rows of the request."""
     server = _shared(request)
     model, user = await server.model(request, name)
     if request.headers.get("content-encoding", "identity") != "identity":

@@ -154,6 +154,7 @@ Recorded = Annotated[_Past, Depends(past)]
     "/monitor/history", response_class=HTMLResponse, dependencies=[reads("Monitor")], include_in_schema=False
 )
 def history_page(request: Request, recorded: Recorded) -> HTMLResponse:
+    """The past of one target."""
     return pages(request).render(
         request,
         "monitor/history.html",

@@ -29,6 +29,7 @@ Asked = Annotated[MonitorQuery, Query()]
 
 @router.get("/monitor", response_class=HTMLResponse, dependencies=[reads("Monitor")], include_in_schema=False)
 def monitor_page(request: Request, status: Status, asked: Asked) -> HTMLResponse:
+    """Models, hosts and databases, and how they are."""
     return _page(request, "monitor/page.html", status, asked)
 
 

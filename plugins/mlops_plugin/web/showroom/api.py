@@ -84,6 +84,7 @@ class RunResult(BaseModel):
 
 @router.get("/models", dependencies=[reads("Showroom")])
 def models(seen: VisibleDep) -> list[ModelState]:
+    """The models that the user may read, and their states."""
     pool = seen.site.model_pool()
     found = []
     for model in seen.models.values():
@@ -113,6 +114,7 @@ def cases(
     before: KeyText = "",
     page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = 25,
 ) -> CasesPage:
+    """A page of the cases of a model."""
     view = CaseView(search, sort, descending, place_of(after, before), page_rows)
     with site.case_queries.open(model, site.deployment()) as found:
         page = found.page(view)
@@ -131,6 +133,7 @@ def cases(
     dependencies=[creates("Showroom")],
 )
 def run(seen: VisibleDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:
+    """Run a model on cases by key, with changed values, or on a table of rows."""
     if bool(asked.keys) == bool(asked.rows):
         raise HTTPException(422, "send either keys of cases or rows of features")
     keys = [tuple(key) for key in asked.keys]

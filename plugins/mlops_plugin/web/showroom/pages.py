@@ -31,6 +31,7 @@ router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[re
 
 @router.get("", response_class=HTMLResponse)
 def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTMLResponse:
+    """The models, with their last dispatch."""
     models = seen.models
     pool = seen.site.model_pool()
     sees_dispatches = may_see(seen.rights.user, "Dispatches")
@@ -86,6 +87,7 @@ def cases_page(
     after: KeyText = "",
     before: KeyText = "",
 ) -> HTMLResponse:
+    """A model and a page of its cases."""
     view = CaseView(search, sort or None, descending, place_of(after, before))
     site = seen.site
     pool = site.model_pool()
@@ -116,4 +118,5 @@ def cases_page(
 
 @router.get("/{name}/state", response_class=HTMLResponse)
 def state_fragment(request: Request, site: SiteDep, model: Model) -> HTMLResponse:
+    """Whether the model is in memory."""
     return pages(request).render(request, "showroom/state.html", loading=site.model_pool().loading(model))

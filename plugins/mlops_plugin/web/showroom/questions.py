@@ -25,6 +25,7 @@ router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[cr
 
 @router.get("/{name}/what-if", response_class=HTMLResponse)
 def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: KeyText) -> HTMLResponse:
+    """A case with its features to change, and what the model answers then."""
     with site.case_queries.open(model, site.deployment()) as cases:
         row = cases.chosen([key_of(key)]).read_all()
         with site.model_pool().runtime(model) as runtime:
@@ -53,6 +54,7 @@ def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: Key
 def why_page(
     request: Request, showroom: ShowroomDep, model: RunnableModel, user: UserName, wanted: WantedDep
 ) -> HTMLResponse:
+    """What each feature contributes to the prediction of a case."""
     key = wanted.keys[0]
     shown = showroom.run(model, Wanted(keys=[key], is_why=True), user)
     assert shown.references is not None  # noqa: S101 -- a why has some
