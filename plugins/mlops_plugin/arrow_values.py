@@ -94,6 +94,12 @@ def doubles_of(column: pa.DoubleArray) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.where(booleans_of(column.is_null()), np.nan, numbers)
 
 
+def integers_of(column: pa.IntegerArray) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
+    """The numbers of a column of integers without NULL: its own memory, which is read-only."""
+    numbers = np.frombuffer(column.buffers()[1] or b"", column.type.to_pandas_dtype())
+    return numbers[column.offset : column.offset + len(column)]
+
+
 def booleans_of(column: pa.BooleanArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """The values of a column of booleans without NULL."""
     bits = np.frombuffer(column.buffers()[1] or b"", np.uint8)

@@ -17,7 +17,7 @@ REQUESTS = {
     # Whether the sink is a view, and which columns its rows have, is asked of the catalogue; whether a source
     # may be read while others write, of MySQL's session.
     "odbc-mariadb": (18, 50),
-    "mysql": (7, 34),
+    "mysql": (7, 33),
     "odbc-postgres": (14, 42),
     "postgres": (10, 31),
 }

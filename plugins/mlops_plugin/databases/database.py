@@ -48,6 +48,11 @@ class Database(Protocol):
     engine: Engine
     limits: Limits
 
+    @property
+    def upserts(self) -> bool:
+        """Whether this way in has `upsert`."""
+        ...
+
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
         """Run a query and stream its rows; every value arrives as stored, or `UnsupportedType` is raised.
 
@@ -74,6 +79,13 @@ class Database(Protocol):
 
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         """Append rows to a table by column name, in bulk; returns how many."""
+        ...
+
+    def upsert(self, table: TableName, batches: pa.RecordBatchReader, values: Sequence[str]) -> int:
+        """`insert`, but a row that breaks a unique key updates the columns `values` of the row that is there.
+
+        If two rows of `batches` have the same key, the last one counts. Returns how many were sent.
+        """
         ...
 
     def columns(self, table: TableName) -> tuple[str, ...] | None:
@@ -106,6 +118,7 @@ class OpenDatabase:
     """The part of `Database` that is the same for every way in."""
 
     waits_for_server: ClassVar[bool] = True
+    upserts: ClassVar[bool] = False
 
     def __init__(self, spec: ConnectionSpec, options: ReadOptions, engine: Engine) -> None:
         self.conn_id = spec.conn_id
@@ -130,6 +143,9 @@ class OpenDatabase:
         self.rollback()
         for statement in self.engine.snapshot:
             self.execute(statement)
+
+    def upsert(self, table: TableName, batches: pa.RecordBatchReader, values: Sequence[str]) -> int:
+        raise NotImplementedError
 
     def declared_columns(self, table: TableName) -> Sequence[TableColumn]:  # noqa: ARG002 - of the protocol
         return ()

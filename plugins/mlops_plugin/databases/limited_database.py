@@ -82,6 +82,13 @@ class LimitedDatabase:
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         return self._statement(f"writing to {table}", lambda: self._database.insert(table, batches))
 
+    @property
+    def upserts(self) -> bool:
+        return self._database.upserts
+
+    def upsert(self, table: TableName, batches: pa.RecordBatchReader, values: Sequence[str]) -> int:
+        return self._statement(f"writing to {table}", lambda: self._database.upsert(table, batches, values))
+
     def columns(self, table: TableName) -> tuple[str, ...] | None:
         return self._statement(f"looking at {table}", lambda: self._database.columns(table))
 

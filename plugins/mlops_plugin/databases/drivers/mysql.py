@@ -42,6 +42,8 @@ _NO_SUCH_TABLE = 1146
 class MysqlDatabase(OpenDatabase):
     """A `Database` over mysql.connector."""
 
+    upserts = True
+
     def __init__(self, spec: ConnectionSpec, options: ReadOptions) -> None:
         driver = load_driver(spec, "mysql.connector", "mysql-connector-python")
         super().__init__(spec, options, MYSQL)
@@ -122,6 +124,14 @@ class MysqlDatabase(OpenDatabase):
             self._run(cursor, statement, parameters)
 
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
+        return self._insert(table, batches)
+
+    def upsert(self, table: TableName, batches: pa.RecordBatchReader, values: Sequence[str]) -> int:
+        # MariaDB has no other word for a new value, and MySQL still takes this one.
+        updates = ", ".join(f"{name} = VALUES({name})" for name in map(self.engine.quote, values))
+        return self._insert(table, batches, f" ON DUPLICATE KEY UPDATE {updates}")
+
+    def _insert(self, table: TableName, batches: pa.RecordBatchReader, behind: str = "") -> int:
         names = ", ".join(map(self.engine.quote, batches.schema.names))
         into = f"INSERT INTO {table.quoted(self.engine)} ({names}) VALUES "
         marks = f"({', '.join('?' * len(batches.schema))})"
@@ -132,9 +142,9 @@ class MysqlDatabase(OpenDatabase):
             with self._doing(f"writing to {table}", ValueError):
                 rows = encode_rows(batch, says_null=self._connection.can_bulk)
                 if self._connection.can_bulk:
-                    self._insert_in_bulk(into + marks, rows)
+                    self._insert_in_bulk(into + marks + behind, rows)
                 else:
-                    self._insert_by_statements(into, marks, rows)
+                    self._insert_by_statements(into, (marks, behind), rows)
             written += batch.num_rows
         return written
 
@@ -144,12 +154,13 @@ class MysqlDatabase(OpenDatabase):
             self._statements.execute_for_each(prepared, many_executions(rows, first, behind))
         self._statements.forget(prepared)
 
-    def _insert_by_statements(self, into: str, marks: str, rows: EncodedRows) -> None:
+    def _insert_by_statements(self, into: str, rest: tuple[str, str], rows: EncodedRows) -> None:
+        marks, behind_marks = rest
         prepared: dict[int, Prepared] = {}
         for first, behind in _parts(rows, min(_MOST_ROWS, _MOST_MARKS // rows.is_null.shape[1])):
             count = behind - first
             if count not in prepared:
-                prepared[count] = self._statements.prepare(into + ", ".join([marks] * count))
+                prepared[count] = self._statements.prepare(into + ", ".join([marks] * count) + behind_marks)
             self._statements.execute(prepared[count], one_execution(rows, first, behind))
         for statement in prepared.values():
             self._statements.forget(statement)

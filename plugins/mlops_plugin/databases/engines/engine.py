@@ -378,6 +378,10 @@ class Engine:
             f" WHERE {same_key} AND {others})"
         )
 
+    def estimated_rows(self, database: Database, table: TableName) -> int:
+        """About how many rows a table has; only of engines to which a way in `upserts`."""
+        raise NotImplementedError
+
     def stage_name(self, table: TableName, name: str) -> TableName:
         """Where a temporary table for an upsert into `table` stands."""
         raise NotImplementedError

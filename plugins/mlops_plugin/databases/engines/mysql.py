@@ -227,6 +227,10 @@ class Mysql(Engine):
             return f"connection {holder} of user {user} from {host}, for {seconds} s in '{command}'"
         return f"connection {holder}" if holder else ""
 
+    def estimated_rows(self, database: Database, table: TableName) -> int:
+        ((rows,),) = read_rows(database, _ESTIMATE, _place(table))
+        return int(rows)
+
     def key_bytes(self, value: str) -> str | None:
         return f"CAST({value} AS BINARY)"
 
@@ -328,6 +332,11 @@ _TRANSACTIONS = """
 SELECT t.engine AS engine, e.transactions AS transactions
 FROM information_schema.tables t
 LEFT JOIN information_schema.engines e ON e.engine = t.engine
+WHERE t.table_schema = COALESCE(?, DATABASE()) AND t.table_name = ?
+"""
+_ESTIMATE = """
+SELECT CAST(COALESCE(t.table_rows, 0) AS CHAR) AS estimated
+FROM information_schema.tables t
 WHERE t.table_schema = COALESCE(?, DATABASE()) AND t.table_name = ?
 """
 _COLLATIONS = """

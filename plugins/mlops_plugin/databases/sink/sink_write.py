@@ -81,8 +81,12 @@ class SinkWrite:
 
     def insert(self, table: TableName) -> None:
         """Send all rows to the table, or to the temporary one that an upsert takes them from."""
+        self.send(lambda: self.database.insert(table, self.rows.reader()))
+
+    def send(self, rows: Callable[[], int]) -> None:
+        """Call what sends all rows and returns how many; raises for what a driver cannot say as well."""
         try:
-            inserted = self.database.insert(table, self.rows.reader())
+            inserted = rows()
         except MlopsError as error:
             if self.rows.refusal is not None and self.rows.refusal is not error:
                 raise self.rows.refusal from error
@@ -107,6 +111,10 @@ class SinkWrite:
             f"but {found} arrived; check for a trigger, a rule, or a collation that treats two keys as equal"
         )
 
+    def repeated(self, sample: str, times: int) -> KeyColumnError:
+        """The error of a dispatch in which the key `sample` occurs several times."""
+        return KeyColumnError(self._twice(f"{sample} occurs {times} times"))
+
     def _twice(self, found: str) -> str:
         own = f" and its unique key must include {self.place.owner}" if self.sink.mode == "append" else ""
         key = ", ".join(self.key)
@@ -130,4 +138,4 @@ class SinkWrite:
         parameters = self.own_parameters if condition == self.own() else []
         for *values, times in read_rows(self.database, query, parameters):
             sample = ", ".join(f"{name} = {value}" for name, value in zip(self.key, values, strict=True))
-            raise KeyColumnError(self._twice(f"{sample} occurs {times} times"))
+            raise self.repeated(sample, times)

@@ -1,6 +1,6 @@
 """Mode upsert: a dispatch's rows go into a temporary table, and from there into the sink, by key.
 
-`writer` calls it within its transaction.
+`writer` calls it within its transaction. Where `direct_upsert` is possible, there is no temporary table.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.engines.merge import Merge
+from mlops_plugin.databases.sink import direct_upsert
 from mlops_plugin.databases.sink.predictions_table import unique_keys
 from mlops_plugin.databases.sink.sink_write import SinkWrite
 from mlops_plugin.databases.sink.write_request import Written
@@ -19,13 +20,15 @@ from mlops_plugin.errors import KeyColumnError
 
 
 def upsert(write: SinkWrite) -> Written:
-    """Put the rows aside in a temporary table, then let the engine insert or update by key.
+    """Insert rows, or update those whose key is there already.
 
     Rows whose key has a row of a newer dispatch are left out.
     """
     database, engine = write.database, write.engine
     stage = engine.stage_name(write.table_name, f"mlops_stage_{uuid.uuid4().hex[:12]}")
     merge = _plan(write, stage)
+    if direct_upsert.is_possible(write, merge):
+        return Written(direct_upsert.upsert_directly(write))
     database.execute(engine.create_stage(merge))
     write.insert(stage)
     if not merge.is_keyed:

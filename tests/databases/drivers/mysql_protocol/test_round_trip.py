@@ -68,6 +68,20 @@ def test_every_value_comes_back(database: MysqlDatabase, rows: list[tuple[object
     assert read.to_pylist() == written.to_pylist()
 
 
+def test_row_whose_key_is_there_takes_over_values_only(database: MysqlDatabase) -> None:
+    table, kept = TableName.parse("kept"), pa.table({"id": [1, 2], "n": [10, 20], "t": ["a", "b"]})
+    database.execute("CREATE OR REPLACE TABLE kept (id BIGINT PRIMARY KEY, n BIGINT, t TEXT)")
+    database.insert(table, kept.to_reader())
+    rows = pa.table({"id": [2, 3, 2], "n": [21, 31, 22], "t": ["x", "y", "z"]})
+    assert database.upsert(table, rows.to_reader(), ["n"]) == 3
+    read = database.read("SELECT * FROM kept ORDER BY id", batch_rows=7).read_all()
+    assert read.to_pylist() == [
+        {"id": 1, "n": 10, "t": "a"},
+        {"id": 2, "n": 22, "t": "b"},
+        {"id": 3, "n": 31, "t": "y"},
+    ]
+
+
 @pytest.mark.parametrize("length", [250, 251, 65_535, 65_536, 2**24 - 1, 2**24 + 10])
 def test_text_of_every_length_comes_back(database: MysqlDatabase, length: int) -> None:
     texts = ["short", "x" * length, None]
