@@ -20,9 +20,13 @@ import pyarrow.compute as pc
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _PLAIN: dict[pa.DataType, type] = {pa.int64(): int, pa.float64(): float, pa.bool_(): bool}
-_CLOCK = pa.time64("us")
+_CLOCK, _SPAN = pa.time64("us"), pa.duration("us")
 _WRITTEN_TIME = re.compile(r"([01]\d|2[0-3]):\d\d(:\d\d(\.\d{1,6})?)?", re.ASCII)  # not 24:00
 _WRITTEN_DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+# As PostgreSQL writes an interval without months, and MySQL and people write a TIME: '1 day -02:00:00'.
+_WRITTEN_SPAN = re.compile(
+    r"(?=.)(?:([-+]?\d{1,9}) days?(?: |$))?(?:([-+]?)(\d{1,9}):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?", re.ASCII
+)
 _INT64 = range(-(2**63), 2**63)
 _MOST_TEXT = 2**31 - 1  # bytes of one array of texts
 _MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
@@ -166,7 +170,7 @@ def as_type(column: pa.Array, wanted: pa.DataType) -> pa.Array:
             return as_booleans(column)
         case "datetime64[us]":
             return as_instants(column, wanted)
-        case "timedelta64[us]" if pa.types.is_time(column.type):
+        case "timedelta64[us]":
             column = as_spans(column)
         case "date":
             column = as_dates(column)
@@ -231,8 +235,18 @@ def as_clock_times(column: pa.Array) -> pa.Array:
 
 
 def as_spans(column: pa.Array) -> pa.Array:
-    """duration[us] since midnight of times of day."""
-    return column.cast(_CLOCK).cast(pa.int64()).cast(pa.duration("us"))
+    """Durations of times of day, since midnight, or of what databases give for spans: intervals, and texts.
+
+    Raises `ValueError` for a span with months, which are of no one length, and for a text that is no span.
+    """
+    if pa.types.is_duration(column.type):
+        return column
+    if pa.types.is_interval(column.type):
+        return pa.array([None if span is None else _span_of(span) for span in column.to_pylist()], _SPAN)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        spans = [None if text is None else _written_span(text) for text in column.to_pylist()]
+        return pa.array(spans, _SPAN)
+    return column.cast(_CLOCK).cast(pa.int64()).cast(_SPAN)
 
 
 def as_decimals(column: pa.Array) -> list[Decimal | None]:
@@ -261,6 +275,23 @@ def _time_after_midnight(span: timedelta) -> time:
     if not timedelta(0) <= span < timedelta(days=1):
         raise ValueError(f"{span} is no time of a day; leave such rows out in the query")
     return (_EPOCH + span).time()
+
+
+def _span_of(span: pa.MonthDayNano) -> timedelta:
+    if span.months:
+        raise ValueError("a span with months, which have no fixed length; select their days instead")
+    return timedelta(days=span.days, microseconds=span.nanoseconds // 1000)
+
+
+def _written_span(text: str) -> timedelta:
+    written = _WRITTEN_SPAN.fullmatch(text)
+    if written is None:
+        raise ValueError(f"{text!r} is no span as in '1 day 02:30:00'; months and years have no fixed length")
+    days, sign, hours, minutes, seconds, fraction = written.groups("0")
+    clock = timedelta(
+        hours=int(hours), minutes=int(minutes), seconds=int(seconds), microseconds=int(f"{fraction:0<6}")
+    )
+    return timedelta(days=int(days)) + (-clock if sign == "-" else clock)
 
 
 def _time_of(text: str) -> time:

@@ -11,6 +11,9 @@ import joblib
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mlops_plugin.cli import main
 from mlops_plugin.formats.signature.signature_writer import write_signature
@@ -140,6 +143,40 @@ def test_rows_without_room_in_the_querys_types_are_left_out(
     assert main(["check", "--round-trip", "shop"]) == 0
     kept = 30 if way.engine == "sqlite" else 20
     assert f"{kept} of 30 golden rows through a temporary table" in capsys.readouterr().out
+
+
+SHARES = pd.DataFrame({"share": [0.1, 0.2, 0.3, 0.5] * 10})  # 0.1 is 0.10000000149 in four bytes
+
+
+@pytest.mark.parametrize("way", ["mysql", "odbc-postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("first", "is_right"), [(OneHotEncoder(handle_unknown="ignore"), False), (StandardScaler(), True)]
+)
+def test_a_column_that_rounds_the_numbers_of_training_stops_a_model_that_minds(
+    first: Any,
+    is_right: bool,
+    workshop: Workshop,
+    way: WayIn,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pandas reads 0.1 of a FLOAT: MySQL's and PostgreSQL's clients get it as text."""
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
+    way.execute("CREATE TABLE shop (id INTEGER PRIMARY KEY, share FLOAT(24))")
+    way.fill("shop", [(number, share) for number, share in enumerate(SHARES.share[:4])])
+    model = make_pipeline(first, LinearRegression()).fit(SHARES, 10 * SHARES.share)
+    file = workshop.folder / "shop.joblib"
+    joblib.dump(model, file)
+    write_signature(model, SHARES, file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    entry = {"format": "joblib", "uri": "shop.joblib", "sha256": sha256, "isolation": "none"}
+    workshop.add_model("shop", model=entry, source={"query": "SELECT * FROM shop ORDER BY id"})
+    assert main(["dispatch", "shop"]) == (0 if is_right else 1)
+    if is_right:
+        found = [row["prediction"] for row in workshop.predictions("shop_predictions")]
+        assert found == pytest.approx([1, 2, 3, 5])
+    else:
+        assert "the query's columns of four bytes are the cause (share)" in capsys.readouterr().err
 
 
 ADVICE = "CAST(opens AS TIME(6)), or a text such as '09:30:00'"

@@ -11,6 +11,7 @@ from datetime import date, time
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ _NULLABLE_FLOAT = re.compile(r"Float(32|64)")
 _INSTANT = re.compile(r"datetime64\[(s|ms|us|ns)(?:, *(.+))?\]")
 _SPAN = re.compile(r"timedelta64\[(s|ms|us|ns)\]")
 _TEXTS = ("str", "string", "text")
-_OBJECTS = ("date", "time", "decimal", "bytes", "object")
+_OBJECTS = ("date", "time", "decimal", "bytes", "uuid", "object")
 _BY_ARROW = "[pyarrow]"  # behind the Arrow type of a pandas column that Arrow holds
 
 Values = Any  # a NumPy array or a pandas array, of one column
@@ -241,12 +242,17 @@ def _texts(spec: ColumnSpec, column: pa.Array) -> Values:
 
 def _objects(spec: ColumnSpec, column: pa.Array) -> Values:
     values = np.empty(len(column), dtype=object)
-    values[:] = (
-        as_decimals(column) if spec.dtype == "decimal" else _as_trained_on(spec.dtype, column).to_pylist()
-    )
+    values[:] = _plain_values(spec.dtype, column)
     if column.null_count and spec.missing != "none":
         values[column.is_null().to_numpy(zero_copy_only=False)] = _missing_value(spec.missing)
     return values
+
+
+def _plain_values(dtype: str, column: pa.Array) -> list[Any]:
+    if dtype == "decimal":
+        return as_decimals(column)
+    values: list[Any] = _as_trained_on(dtype, column).to_pylist()
+    return values if dtype != "uuid" else [None if text is None else UUID(text) for text in values]
 
 
 def _as_trained_on(dtype: str, column: pa.Array) -> pa.Array:
@@ -264,9 +270,7 @@ def _instants(spec: ColumnSpec, column: pa.Array) -> Values:
 
 def _spans(spec: ColumnSpec, column: pa.Array) -> Values:
     (unit,) = _SPAN.findall(spec.dtype)
-    if pa.types.is_time(column.type):
-        column = as_spans(column)
-    return column.cast(pa.duration(unit)).to_pandas().array
+    return as_spans(column).cast(pa.duration(unit)).to_pandas().array
 
 
 def _held_by_arrow(spec: ColumnSpec, column: pa.Array) -> Values:
@@ -344,7 +348,7 @@ _KINDS: dict[str, Callable[[str], object]] = {
     "object": lambda dtype: dtype in _OBJECTS,
     "arrow": lambda dtype: _arrow_type(dtype) is not None,
 }
-_OBJECTS_OF: dict[type, str] = {date: "date", time: "time", Decimal: "decimal"}
+_OBJECTS_OF: dict[type, str] = {date: "date", time: "time", Decimal: "decimal", UUID: "uuid"}
 _READABLE: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "integer": (is_number,),
     "nullable": (is_number,),
@@ -352,7 +356,7 @@ _READABLE: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "bool": (pa.types.is_boolean, pa.types.is_integer, pa.types.is_decimal),
     "text": (pa.types.is_string, pa.types.is_large_string),
     "instant": (pa.types.is_timestamp, pa.types.is_date, pa.types.is_string),
-    "span": (pa.types.is_duration, pa.types.is_time),
+    "span": (pa.types.is_duration, pa.types.is_time, pa.types.is_interval, pa.types.is_string),
     "category": (_is_any,),
     "object": (_is_any,),
 }
@@ -364,6 +368,7 @@ _READABLE_OBJECTS: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     # Not of doubles: those have lost a decimal's digits.
     "decimal": (pa.types.is_decimal, pa.types.is_integer, *_TEXT),
     "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
+    "uuid": _TEXT,
 }
 _BUILDERS: dict[str, Callable[[ColumnSpec, pa.Array], Values]] = {
     "integer": _integers,

@@ -33,6 +33,31 @@ _INNER = {
 _TELL_INTEGERS = ("BayesianGaussianMixture", "GaussianMixture")
 _OLD_TAGS = {"two_d_array": "2darray"}
 _OWN_PACKAGES = ("sklearn", "imblearn")
+# What an encoder's categories are, by the letter of their dtype, or else by the names of their types.
+_KINDS = {
+    "i": "integer",
+    "u": "integer",
+    "f": "number",
+    "b": "boolean",
+    "U": "text",
+    "M": "instant",
+    "m": "span",
+}
+_KINDS_OF_OBJECTS = {
+    "str": "text",
+    "bool": "boolean",
+    "int": "integer",
+    "float": "number",
+    "date": "date",
+    "Decimal": "decimal",
+    "bytes": "bytes",
+    "time": "time",
+    "datetime": "instant",
+    "Timestamp": "instant",
+    "timedelta": "span",
+    "Timedelta": "span",
+    "UUID": "uuid",
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +103,43 @@ def encoded_texts(model: Any, direct: Sequence[Any]) -> Iterator[tuple[str | Non
             name = None if names is None else str(names[place])
             if categories.dtype.kind in "OU":
                 yield from ((name, text) for text in categories.tolist() if isinstance(text, str))
+
+
+def categories_of(name: str, readers: Sequence[Reader]) -> Iterator[np.ndarray[Any, Any]]:
+    """The categories of a column that encoders among its readers know, each with its missing value."""
+    for reader in readers:
+        encoder = getattr(reader.step, "_preprocessor", None) or reader.step
+        if encoder is not reader.step:  # histogram gradient boosting keeps an encoder of its own
+            for _, transformer, columns in getattr(encoder, "transformers_", ()):
+                places = np.flatnonzero(columns) if np.asarray(columns).dtype == bool else columns
+                named = dict(
+                    zip(np.atleast_1d(places).tolist(), getattr(transformer, "categories_", ()), strict=False)
+                )
+                yield from (
+                    found for place, found in named.items() if reader.columns[place : place + 1] == (name,)
+                )
+            continue
+        categories = getattr(encoder, "categories_", None)
+        if not isinstance(categories, list) or not is_own(encoder):
+            continue
+        if reader.is_complete and len(categories) == len(reader.columns):
+            yield np.asarray(categories[reader.columns.index(name)])
+
+
+def kind_of(categories: np.ndarray[Any, Any]) -> str | None:
+    """What an encoder's categories are, `other` for what no query returns; None if that is not one kind."""
+    if categories.dtype.kind in _KINDS:
+        return _KINDS[categories.dtype.kind]
+    values = [value for value in categories.tolist() if not is_missing(value)]
+    kinds = {_KINDS_OF_OBJECTS.get(type(value).__name__, "other") for value in values}
+    if "other" in kinds:
+        return "other"
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, NaT or pd.NA."""
+    return value is None or value != value or type(value).__name__ == "NAType"
 
 
 def known_names(model: Any) -> Columns | None:

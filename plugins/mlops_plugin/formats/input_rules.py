@@ -17,9 +17,12 @@ from mlops_plugin.formats.boosting import column_of_boosting, has_categories, is
 from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
 from mlops_plugin.formats.estimator_walk import (
     Reader,
+    categories_of,
     encoded_texts,
     input_tag,
+    is_missing,
     is_own,
+    kind_of,
     known_names,
     readers_of,
     reads_documents,
@@ -107,8 +110,8 @@ class InputRules:
         row: dict[str, Any] = dict.fromkeys(self._features, 1.0)
         for name in self._features:
             readers = [reader for reader in self._readers if name in reader.columns]
-            known = [value for found in _categories_of(name, readers) for value in found.tolist()]
-            known = [value for value in known if not _is_missing(value)]
+            known = [value for found in categories_of(name, readers) for value in found.tolist()]
+            known = [value for value in known if not is_missing(value)]
             if known:
                 row[name] = known[0]
             elif any(reads_documents(reader.step) for reader in readers):
@@ -191,13 +194,13 @@ class _Known:
     """What fitted encoders and imputers know of a column."""
 
     def __init__(self, name: str, readers: list[Reader]) -> None:
-        self._categories = list(_categories_of(name, readers))
+        self._categories = list(categories_of(name, readers))
         self.missing = _missing_of(readers, self._categories)
 
     def column(self, field: pa.Field) -> ColumnSpec | None:
         """The column as its encoder knows it; None if no encoder knows it."""
         for categories in self._categories:
-            kind = _kind_of(categories)
+            kind = kind_of(categories)
             if kind is not None:
                 return self._column(field, kind)
         return None
@@ -216,12 +219,33 @@ class _Known:
                 return ColumnSpec(name, "object", "none")
             if kind == "boolean":
                 return ColumnSpec(name, "bool" if pa.types.is_boolean(arrow) else "int64", "none")
+            if pa.types.is_float32(arrow) and self._knows_doubles():
+                raise self._mismatch(field, "numbers of eight bytes", "a column of eight bytes")
             is_whole = pa.types.is_integer(arrow) or pa.types.is_boolean(arrow)
             return ColumnSpec(name, "int64" if kind == "integer" and is_whole else "float64", "nan")
         if kind == "instant":
             zone = getattr(arrow, "tz", None)
+            if pa.types.is_timestamp(arrow) and (zone is None) == self._knows_zone():
+                known, cast = (
+                    ("times in a time zone", "TIMESTAMPTZ")
+                    if zone is None
+                    else ("times without a time zone", "TIMESTAMP")
+                )
+                raise self._mismatch(field, known, f"CAST(... AS {cast})")
             return ColumnSpec(name, _instants_in(usual_unit(), zone), "nat")
+        if kind == "span":
+            return ColumnSpec(name, f"timedelta64[{usual_unit()}]", "nat")
+        if kind == "other":
+            raise self._mismatch(field, "values that no query returns", "a number or a text")
         return ColumnSpec(name, kind, self.missing or "none")
+
+    def _knows_doubles(self) -> bool:
+        """Whether a number of four bytes could not equal each category: 0.1 is 0.10000000149 there."""
+        numbers = np.array([value for value in self._categories[0].tolist() if not is_missing(value)], float)
+        return bool((numbers.astype(np.float32) != numbers).any())
+
+    def _knows_zone(self) -> bool:
+        return any(getattr(value, "tzinfo", None) for known in self._categories for value in known.tolist())
 
     def _mismatch(self, field: pa.Field, known: str, instead: str) -> FeatureError:
         return FeatureError(
@@ -231,31 +255,11 @@ class _Known:
         )
 
 
-def _categories_of(name: str, readers: list[Reader]) -> Iterator[np.ndarray[Any, Any]]:
-    for reader in readers:
-        encoder = getattr(reader.step, "_preprocessor", None) or reader.step
-        if encoder is not reader.step:  # histogram gradient boosting keeps an encoder of its own
-            for _, transformer, columns in getattr(encoder, "transformers_", ()):
-                places = np.flatnonzero(columns) if np.asarray(columns).dtype == bool else columns
-                named = dict(
-                    zip(np.atleast_1d(places).tolist(), getattr(transformer, "categories_", ()), strict=False)
-                )
-                yield from (
-                    found for place, found in named.items() if reader.columns[place : place + 1] == (name,)
-                )
-            continue
-        categories = getattr(encoder, "categories_", None)
-        if not isinstance(categories, list) or not is_own(encoder):
-            continue
-        if reader.is_complete and len(categories) == len(reader.columns):
-            yield np.asarray(categories[reader.columns.index(name)])
-
-
 def _missing_of(readers: list[Reader], categories: list[np.ndarray[Any, Any]]) -> Missing | None:
     found: set[Missing] = set()
     for known in categories:
         if known.dtype == object:
-            found |= {_look_of(value) for value in known.tolist() if _is_missing(value)}
+            found |= {_look_of(value) for value in known.tolist() if is_missing(value)}
     for reader in readers:
         if (
             not found
@@ -263,32 +267,11 @@ def _missing_of(readers: list[Reader], categories: list[np.ndarray[Any, Any]]) -
             and is_own(reader.step)
         ):
             value = reader.step.missing_values
-            if _is_missing(value):
+            if is_missing(value):
                 found.add(_look_of(value))
     if len(found) > 1:
         return "none" if "none" in found else "nan"
     return next(iter(found), None)
-
-
-def _kind_of(categories: np.ndarray[Any, Any]) -> str | None:
-    kinds = {"i": "integer", "u": "integer", "f": "number", "b": "boolean", "U": "text", "M": "instant"}
-    if categories.dtype.kind in kinds:
-        return kinds[categories.dtype.kind]
-    values = [value for value in categories.tolist() if not _is_missing(value)]
-    names = {type(value).__name__ for value in values}
-    by_name = {
-        "str": "text",
-        "bool": "boolean",
-        "int": "integer",
-        "float": "number",
-        "date": "date",
-        "Decimal": "decimal",
-        "bytes": "bytes",
-        "time": "time",
-        "datetime": "instant",
-        "Timestamp": "instant",
-    }
-    return by_name.get(names.pop()) if len(names) == 1 else None
 
 
 def said_column(name: str, said: str) -> ColumnSpec:
@@ -319,7 +302,7 @@ def column_by_type(field: pa.Field, missing: Missing | None, *, is_float: bool) 
     if pa.types.is_timestamp(kind):
         unit = "ns" if kind.unit == "ns" else usual_unit()
         return ColumnSpec(name, _instants_in(unit, kind.tz), "nat")
-    if pa.types.is_duration(kind):
+    if pa.types.is_duration(kind) or pa.types.is_interval(kind):
         return ColumnSpec(name, f"timedelta64[{usual_unit()}]", "nat")
     return ColumnSpec(name, "object", "none")
 
@@ -382,10 +365,6 @@ def _leads_to_documents(model: Any) -> bool:
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value != value or type(value).__name__ == "NAType"
 
 
 def _look_of(value: Any) -> Missing:

@@ -19,10 +19,11 @@ from mlops_plugin.errors import GoldenRowMismatch, MlopsError
 from mlops_plugin.formats.outputs import CLASSES
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.formats.signature.cells import is_missing
-from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch
+from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch, rounded_like
 from mlops_plugin.formats.signature.signature import Signature, SignedOutput
 from mlops_plugin.formats.signature.versions import changed_libraries
 
+SINGLE = 1e-5  # a relative difference that is the rounding of 32 bits
 # The output columns of each method begin with this name.
 _COLUMNS = {"predict": "prediction", "predict_proba": "probability", "decision_function": "score"}
 
@@ -45,19 +46,31 @@ def verify(
 ) -> Verified:
     """Ask the model its golden rows, in the types of `rows`, or else in those that databases usually give.
 
-    A row that those types have no room for is asked in the usual ones. They are asked together, then those
-    with missing values apart from the others, and with `each_alone` one by one. Raises `GoldenRowMismatch`
-    with the first difference: golden row, column, expected and found.
+    A row that those types have no room for is asked in the usual ones; a number that they round is rounded,
+    and its answer compared as of 32 bits. They are asked together, then those with missing values apart from
+    the others, and with `each_alone` one by one. Raises `GoldenRowMismatch` with the first difference: golden
+    row, column, expected and found.
     """
     usual = golden_batch(signature)
-    batch, places = usual, list(range(usual.num_rows))
+    batch, places, rounded = usual, list(range(usual.num_rows)), list[str]()
     if rows is not None:
+        usual, rounded = rounded_like(usual, rows)
         batch, places = as_read(usual, rows)
-    verify_batch(runtime, signature, batch, places, tolerance=tolerance, each_alone=each_alone)
     others = sorted(set(range(usual.num_rows)) - set(places))
-    if others:
-        left = usual.take(array_of(others, pa.int64()))
-        verify_batch(runtime, signature, left, others, tolerance=tolerance, each_alone=each_alone)
+    if rounded and tolerance is None:
+        tolerance = SINGLE
+    try:
+        verify_batch(runtime, signature, batch, places, tolerance=tolerance, each_alone=each_alone)
+        if others:
+            left = usual.take(array_of(others, pa.int64()))
+            verify_batch(runtime, signature, left, others, tolerance=tolerance, each_alone=each_alone)
+    except GoldenRowMismatch as error:
+        if not rounded:
+            raise
+        raise GoldenRowMismatch(
+            f"{error}; or the query's columns of four bytes are the cause ({', '.join(rounded)}), which "
+            "round the numbers of training: train on what the query returns, or store them in eight bytes"
+        ) from error
     return Verified(len(places), len(others))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.arrow_values import array_of, array_of_numbers, as_clock_times, as_spans
+from mlops_plugin.arrow_values import array_of, array_of_numbers, as_clock_times, as_spans, doubles_of
 from mlops_plugin.formats.signature.cells import Duration, Instant, is_missing
 from mlops_plugin.formats.signature.signature import Signature, SignedColumn
 
@@ -49,6 +49,27 @@ def as_read(batch: pa.RecordBatch, rows: pa.Schema) -> tuple[pa.RecordBatch, lis
     places = np.flatnonzero(kept)
     read = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
     return read.take(array_of_numbers(places)), places.tolist()
+
+
+def rounded_like(batch: pa.RecordBatch, rows: pa.Schema) -> tuple[pa.RecordBatch, list[str]]:
+    """The golden rows with doubles as columns of four bytes round them, and the columns that this changes.
+
+    0.1 in training is 0.10000000149 in such a column: no golden row has room in it as it is, but the query's
+    rows are rounded likewise.
+    """
+    arrays, changed = batch.columns, []
+    for place, field in enumerate(batch.schema):
+        if not (pa.types.is_floating(field.type) and pa.types.is_float32(rows.field(field.name).type)):
+            continue
+        values = doubles_of(arrays[place])
+        with np.errstate(over="ignore"):
+            near = values.astype(np.float32).astype(np.float64)
+        is_other = np.isfinite(near) & (near != values)
+        if is_other.any():
+            near = np.where(is_other, near, values)
+            arrays[place] = pa.array(near, mask=arrays[place].is_null().to_numpy(zero_copy_only=False))
+            changed.append(field.name)
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names), changed
 
 
 def _array(column: SignedColumn, cells: Sequence[Any]) -> pa.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -49,7 +50,7 @@ _READABLE = {
     "timestamp": ("timestamp", "date", "text"),  # SQLite has no type for either
     "date": ("date", "text"),
     "time": ("time", "duration", "text"),  # MySQL's TIME; SQLite has no such type
-    "duration": ("duration", "time"),
+    "duration": ("duration", "time", "interval", "text"),
     "binary": ("binary",),
 }
 # With six digits: MySQL cuts fractions of a second off otherwise. SQLite has texts for times.
@@ -62,7 +63,8 @@ _CASTS = {
     "timestamp": "CAST({name} AS TIMESTAMP(6)) or DATETIME(6), or a text such as '2026-01-31 09:30:00',",
     "date": "CAST({name} AS DATE), or a text such as '2026-01-31',",
     "time": "CAST({name} AS TIME(6)), or a text such as '09:30:00',",
-    "duration": "CAST({name} AS TIME(6))",
+    "binary": "CAST({name} AS BINARY) or BYTEA",
+    "duration": "CAST({name} AS TIME(6)), or a text such as '1 day 02:30:00',",
 }
 
 
@@ -126,6 +128,7 @@ def kind_in_arrow(kind: pa.DataType) -> str:
         "timestamp": (types.is_timestamp,),
         "time": (types.is_time,),
         "duration": (types.is_duration,),
+        "interval": (types.is_interval,),
         "binary": (types.is_binary, types.is_large_binary, types.is_fixed_size_binary),
     }.items():
         if any(test(kind) for test in tests):
@@ -142,7 +145,7 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
     if signature.input.container in ("polars", "arrow"):
         dtype = _NEUTRAL.get(column.kind, "object")
     elif column.dtype == "object":
-        dtype = _OBJECTS.get(column.kind, "object")
+        dtype = "uuid" if _holds_uuids(signature, column) else _OBJECTS.get(column.kind, "object")
     elif column.dtype.startswith(("<U", "|U")):
         dtype = "text"
     else:
@@ -162,6 +165,12 @@ def _column_spec(signature: Signature, column: SignedColumn) -> ColumnSpec:
             "a database cannot become; train with NumPy's types, or pandas's own for missing values, text, "
             "categories and Arrow"
         ) from error
+
+
+def _holds_uuids(signature: Signature, column: SignedColumn) -> bool:
+    """psycopg2 makes such values of PostgreSQL's type; they are kept as texts."""
+    place = signature.input.columns.index(column)
+    return any(isinstance(row[place], UUID) for row in signature.golden.rows)
 
 
 def _arrow_type(container: str, dtype: str) -> pa.DataType | None:

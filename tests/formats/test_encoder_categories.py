@@ -1,0 +1,84 @@
+"""What a fitted encoder knows decides in which type a value reaches it, or the query is refused.
+
+Else the encoder would take each value for one that training did not have, and say nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import time, timedelta
+from ipaddress import IPv4Address
+from typing import Any
+from uuid import UUID
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
+from sklearn.tree import DecisionTreeRegressor
+
+from mlops_plugin.errors import FeatureError
+from mlops_plugin.formats.scikit import ScikitRuntime
+
+INTERVAL = pa.month_day_nano_interval()
+
+
+def answers(model: Any, asked: pa.Array) -> list[Any]:
+    found = ScikitRuntime("m", "0" * 64, model, None).predict(
+        pa.RecordBatch.from_arrays([asked], names=["x"])
+    )
+    return list(found.column("prediction").to_pylist())
+
+
+def ranks(known: list[Any]) -> tuple[Any, pd.DataFrame]:
+    """A model that answers with the place of a value among those of training, -1 for another one."""
+    train = pd.DataFrame({"x": pd.Series(known)})
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
+    return make_pipeline(encoder, DecisionTreeRegressor()).fit(train, range(len(known))), train
+
+
+SPANS = [timedelta(days=1, hours=2), timedelta(hours=9, microseconds=1), timedelta(0)]
+UUIDS = [UUID(int=number) for number in (7, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        (SPANS, pa.array(SPANS)),
+        (SPANS, pa.array([(0, 1, 7_200 * 10**9), (0, 0, 32_400_000_001_000), (0, 0, 0)], INTERVAL)),
+        (SPANS, pa.array(["1 day 02:00:00", "09:00:00.000001", "00:00:00"])),
+        (SPANS[1:], pa.array([time(9, 0, 0, 1), time(0)])),
+        (UUIDS, pa.array(list(map(str, UUIDS)))),
+        ([0.25, 0.5], pa.array([0.25, 0.5], pa.float32())),
+    ],
+    ids=["spans", "intervals", "texts of spans", "times of day", "texts of UUIDs", "floats"],
+)
+def test_a_category_is_found_in_whatever_type_a_query_returns_it(known: list[Any], asked: pa.Array) -> None:
+    model, train = ranks(known)
+    assert len(set(model.predict(train))) == len(known)
+    assert answers(model, asked) == model.predict(train).tolist()
+
+
+NOON = pd.Timestamp("2026-01-01 12:00")
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "says"),
+    [
+        ([NOON, NOON.ceil("D")], pa.array([NOON.tz_localize("UTC")]), "AS TIMESTAMP)"),
+        ([NOON.tz_localize("UTC"), NOON.ceil("D").tz_localize("UTC")], pa.array([NOON]), "AS TIMESTAMPTZ)"),
+        (SPANS, pa.array([(1, 0, 0)], INTERVAL), "months"),
+        (SPANS, pa.array(["1 mon"]), "months"),
+        (SPANS, pa.array([7200.0]), "timedelta64"),
+        ([IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")], pa.array(["10.0.0.1"]), "no query returns"),
+        (UUIDS, pa.array(["7"]), "uuid"),
+        ([0.1, 0.5], pa.array([0.1], pa.float32()), "eight bytes"),
+    ],
+)
+def test_a_value_that_no_category_could_equal_is_refused(
+    known: list[Any], asked: pa.Array, says: str
+) -> None:
+    model, _ = ranks(known)
+    with pytest.raises(FeatureError, match=re.escape(says)):
+        answers(model, asked)
