@@ -23,7 +23,8 @@ from starlette.routing import BaseRoute
 from mlops_plugin import errors
 from mlops_plugin.cli.arguments import build_parser
 from mlops_plugin.events import records, tables
-from mlops_plugin.inference_server import app as inference_app
+from mlops_plugin.inference_server.api_description import describe_api
+from mlops_plugin.inference_server.app import create_app
 from mlops_plugin.inference_server.metrics import Metrics
 from mlops_plugin.orchestration.permissions import GRANTS, Permission
 from mlops_plugin.web.error_status import status_of
@@ -97,13 +98,15 @@ def addresses() -> Iterator[str]:
     yield "Below `/mlops` of Airflow's API server, for signed-in users ([who may](access.md)):\n"
     yield from _table(("request", "answer"), _pages(all_views()))
     yield "Of `mlops serve` ([serving](serving.md)):\n"
-    yield from _table(("request", "answer"), _routes(_inference_routes()))
+    yield from _table(("request", "answer"), _inference_routes())
 
 
-def _inference_routes() -> Iterator[BaseRoute]:
+def _inference_routes() -> Iterator[tuple[str, str]]:
     nothing: Any = None  # the routes are only listed
-    served = inference_app.create_app(nothing, nothing, nothing)
-    return (route for route in served.routes if isinstance(route, APIRoute))
+    described = describe_api(create_app(nothing, nothing, nothing))
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            yield f"`{method.upper()} {path}`", operation["description"]
 
 
 def _pages(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:

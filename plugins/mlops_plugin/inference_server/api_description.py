@@ -1,4 +1,4 @@
-"""The OpenAPI description of the routes, with the body of an infer request, which the app reads by itself."""
+"""The OpenAPI description of the routes, with `infer`, which the app answers without FastAPI."""
 
 from __future__ import annotations
 
@@ -33,16 +33,28 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
     parts = request.pop("$defs")
     components["schemas"] = {**components.get("schemas", {}), **parts, _REQUEST: request, "Refusal": error}
     components["securitySchemes"] = {"airflow": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+    for model in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        document["paths"][f"{model}/infer"] = {"post": _infer(document["paths"][model]["get"])}
     for path, methods in document["paths"].items():
         if not path.startswith("/v2/models/"):
             continue
         for operation in methods.values():
             operation["security"] = [{"airflow": []}]
             operation["responses"] |= {status: _refusal(text) for status, text in _REFUSALS.items()}
-        if "post" in methods:
-            methods["post"]["requestBody"] = _body()
-            methods["post"]["parameters"].append(_header_length())
     return document
+
+
+def _infer(metadata: dict[str, Any]) -> dict[str, Any]:
+    """`infer` of a model, in the same place as its metadata; no route of FastAPI's."""
+    answer = {"description": "The outputs.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {
+        "summary": "Infer",
+        "description": "Predict the rows of the request.",
+        "operationId": metadata["operationId"].replace("metadata", "infer"),
+        "parameters": [*metadata["parameters"], _header_length()],
+        "requestBody": _body(),
+        "responses": {"200": answer},
+    }
 
 
 def _refusal(text: str) -> dict[str, Any]:

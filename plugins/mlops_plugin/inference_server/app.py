@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import ConfigError, MlopsError, ServingError
-from mlops_plugin.events.store import EventStore
+from mlops_plugin.errors import CaseError, ConfigError, MlopsError
 from mlops_plugin.inference_server.admission import Admission
 from mlops_plugin.inference_server.api_description import describe_api
+from mlops_plugin.inference_server.batches import Batches
 from mlops_plugin.inference_server.gate import Gate, GateClosed, NotSignedIn
-from mlops_plugin.inference_server.group_commit import GroupCommit
-from mlops_plugin.inference_server.inference_answers import Answer, answer_of, require_outputs
-from mlops_plugin.inference_server.inference_requests import HEADER_LENGTH, parse, rows_of
+from mlops_plugin.inference_server.infer_route import InferRoute, ReadBody, token_of
+from mlops_plugin.inference_server.inference import Body, Inference, Question
+from mlops_plugin.inference_server.inference_answers import Answer
 from mlops_plugin.inference_server.metrics import MEDIA_TYPE, Metrics
-from mlops_plugin.inference_server.model_descriptions import (
-    ModelDescription,
-    ModelDescriptions,
-    checked_columns,
-)
+from mlops_plugin.inference_server.model_descriptions import ModelDescription
 from mlops_plugin.masking import masked
-from mlops_plugin.serving.run import Showroom
-from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.well_formed import BodyLimit, printable
@@ -43,14 +33,6 @@ _EXTENSIONS = ["binary_tensor_data"]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Body:
-    """The body of a request, and the size of its JSON part as the header says it."""
-
-    content: bytes
-    header_length: str | None
-
-
 class InferenceServer:
     """What the routes of one process share."""
 
@@ -58,15 +40,13 @@ class InferenceServer:
         self.site = site
         self.gate = gate
         self.metrics = metrics
-        self.descriptions = ModelDescriptions()
+        self.inference = Inference(site)
         self.admission = Admission()
-        self._lock = threading.Lock()
-        self._commits: tuple[EventStore, GroupCommit] | None = None
+        self.batches: Batches[Question, Answer] = Batches(self.admission, self.inference.answer)
 
-    async def model(self, request: Request, name: str) -> tuple[ModelConfig, str]:
+    async def model(self, name: str, token: str | None) -> tuple[ModelConfig, str]:
         """The model, and who asks. Unknown and forbidden look the same."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        caller = await self.gate.admit(token.strip() if scheme.lower() == "bearer" else None, name)
+        caller = await self.gate.admit(token, name)
         if not caller.may_run_models:
             raise HTTPException(403, "your role may not use Showroom, which you need to run models")
         loaded = self.site.loaded()
@@ -82,45 +62,39 @@ class InferenceServer:
 
     async def described(self, model: ModelConfig, version: str | None) -> ModelDescription:
         """The model's description; loads it if it is not loaded."""
-        return await self.admission.run(model.name, lambda: self._describe(model, version))
+        return await self.admission.run(model.name, lambda: self.inference.describe(model, version))
 
-    def _describe(self, model: ModelConfig, version: str | None) -> ModelDescription:
-        described = self.descriptions.describe(model, self.site.model_pool())
-        if version not in (None, described.version):
-            raise HTTPException(404, f"models.{model.name}: its current version is {described.version}")
-        return described
-
-    async def infer(self, model: ModelConfig, user: str, body: Body, version: str | None) -> Answer:
+    async def infer(self, name: str, token: str | None, read: ReadBody) -> Answer:
         """Ask the model about the rows of a request; its dispatch is recorded before it is answered."""
-        return await self.admission.run(model.name, lambda: self._infer(model, user, body, version))
+        model, user = await self.model(name, token)
+        body = await read()
+        question = self._by_last_description(model, user, body)
+        if question is None:
+            described = await self.described(model, body.version)
+            question = Question.of(model, user, body, described)
+        return await self.batches.ask(name, question)
 
-    def _infer(self, model: ModelConfig, user: str, body: Body, version: str | None) -> Answer:
-        asked = parse(body.content, body.header_length)
-        described = self._describe(model, version)
-        rows = rows_of(asked, model.key, described.features, checked_columns(model))
-        require_outputs(asked.request, [output.name for output in described.outputs])
-        site = self.site
-        showroom = Showroom(site.deployment(), self._store(), site.model_pool(), site.case_queries)
-        shown = showroom.run(model, Wanted(table=rows), user)
-        if shown.artifact_sha256 != described.version:
-            raise ServingError(
-                f"models.{model.name}: its artifact changed during this request; send it again"
-            )
-        return answer_of(model.name, model.key, asked.request, shown)
+    def _by_last_description(self, model: ModelConfig, user: str, body: Body) -> Question | None:
+        """The request read by what is known of its model; None if the model must be looked at.
+
+        If the model has changed, `Inference` finds out before it asks, and reads the request again.
+        """
+        described = self.inference.descriptions.last(model)
+        if described is None or body.version not in (None, described.version):
+            return None
+        try:
+            return Question.of(model, user, body, described)
+        except CaseError:  # maybe not with the present version
+            return None
 
     def count(self) -> str:
         """The metrics as they stand."""
-        commits = 0 if self._commits is None else self._commits[1].commits
-        self.metrics.stands(commits=commits, running=self.admission.running, waiting=self.admission.waiting)
+        self.metrics.stands(
+            commits=self.inference.commits,
+            running=self.batches.running,
+            waiting=self.batches.waiting + self.admission.waiting,
+        )
         return self.metrics.text()
-
-    def _store(self) -> GroupCommit:
-        """The event store, shared by the requests of this process; another once the configuration says so."""
-        store = self.site.event_store()
-        with self._lock:
-            if self._commits is None or self._commits[0] is not store:
-                self._commits = store, GroupCommit(store)
-            return self._commits[1]
 
 
 def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
@@ -141,19 +115,23 @@ def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit)
-    app.add_middleware(_Timed, metrics=metrics)
-    app.add_exception_handler(RoutingError, _http_error)  # type: ignore[arg-type]
-    app.add_exception_handler(MlopsError, _our_error)  # type: ignore[arg-type]
+    app.add_middleware(
+        InferRoute,
+        infer=lambda name, token, read: app.state.server.infer(name, token, read),
+        refuse=_refusal_of,
+        metrics=metrics,
+    )
+    app.add_exception_handler(RoutingError, _error)
+    app.add_exception_handler(MlopsError, _error)
     app.add_exception_handler(Exception, _unexpected_error)
     app.add_api_route("/v2/health/live", _live)
     app.add_api_route("/v2/health/ready", _ready)
     app.add_api_route("/v2", _server)
     app.add_api_route("/metrics", _metrics, response_class=PlainTextResponse)
-    app.add_api_route("/v2/openapi.json", _openapi, include_in_schema=False)
+    app.add_api_route("/v2/openapi.json", _openapi)
     for place in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
         app.add_api_route(place, _metadata)
         app.add_api_route(f"{place}/ready", _model_ready)
-        app.add_api_route(f"{place}/infer", _infer, methods=["POST"])
     return app
 
 
@@ -199,7 +177,7 @@ async def _metrics(request: Request) -> Response:
 async def _metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """The inputs and outputs of a model, and its version."""
     server = _shared(request)
-    model, _ = await server.model(request, name)
+    model, _ = await server.model(name, token_of(request.headers.get("authorization", "")))
     described = await server.described(model, version)
     return {
         "name": name,
@@ -213,71 +191,36 @@ async def _metadata(request: Request, name: str, version: str | None = None) -> 
 async def _model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Whether the model is loaded, or can be."""
     server = _shared(request)
-    model, _ = await server.model(request, name)
+    model, _ = await server.model(name, token_of(request.headers.get("authorization", "")))
     await server.described(model, version)
     return {"name": name, "ready": True}
 
 
-async def _infer(request: Request, name: str, version: str | None = None) -> Response:
-    """Predict the rows of the request."""
-    server = _shared(request)
-    model, user = await server.model(request, name)
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "compressed requests are not supported; send the body as it is")
-    body = Body(await request.body(), request.headers.get(HEADER_LENGTH))
-    answer = await server.infer(model, user, body, version)
-    server.metrics.judged(answer.predicted, answer.rejected)
-    if answer.json_bytes is None:
-        return Response(answer.content, answer.status, media_type="application/json")
-    headers = {HEADER_LENGTH: str(answer.json_bytes)}
-    return Response(answer.content, answer.status, headers, media_type="application/octet-stream")
-
-
-def _refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+def _refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse({"error": printable(masked(text))}, status, headers)
 
 
-async def _http_error(_request: Request, error: RoutingError) -> Response:
-    return _refusal(error.status_code, str(error.detail))
+async def _error(_request: Request, error: Exception) -> Response:
+    return _refusal_of(error)
 
 
-async def _our_error(_request: Request, error: MlopsError) -> Response:
-    if isinstance(error, NotSignedIn):
-        return _refusal(401, str(error), {"WWW-Authenticate": "Bearer"})
-    if isinstance(error, GateClosed):
-        return _refusal(503, str(error))
-    if isinstance(error, ConfigError):
-        text = "the configuration is invalid; an administrator can read why in Airflow's import errors"
-        return _refusal(503, text)
-    status = status_of(error)
-    # The protocol knows no 422 for what is wrong with a request.
-    return _refusal(400 if status == 422 else status, str(error), headers_of(error))
+def _refusal_of(error: Exception) -> Response:
+    match error:
+        case RoutingError():
+            return _refusal(error.status_code, str(error.detail), error.headers)
+        case NotSignedIn():
+            return _refusal(401, str(error), {"WWW-Authenticate": "Bearer"})
+        case GateClosed():
+            return _refusal(503, str(error))
+        case ConfigError():
+            text = "the configuration is invalid; an administrator can read why in Airflow's import errors"
+            return _refusal(503, text)
+        case MlopsError():
+            status = status_of(error)
+            # The protocol knows no 422 for what is wrong with a request.
+            return _refusal(400 if status == 422 else status, str(error), headers_of(error))
+    raise error
 
 
 async def _unexpected_error(_request: Request, _error: Exception) -> Response:
     return _refusal(500, "the server failed; see its log")
-
-
-class _Timed:
-    """Counts infer requests by their status and how long they took."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/infer"):
-            await self._app(scope, receive, send)
-            return
-        started, status = time.monotonic(), 500
-
-        async def send_seen(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_seen)
-        finally:
-            self._metrics.answered(status, time.monotonic() - started)

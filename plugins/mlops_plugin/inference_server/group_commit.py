@@ -43,6 +43,10 @@ class GroupCommit(EventStore):
         self._is_led = False
         self.commits = 0
 
+    def writes_to(self, store: EventStore) -> bool:
+        """Whether it shares the transactions of this store."""
+        return self._store is store
+
     def write(
         self, doing: str, work: Callable[[sa.Connection], Result], *, repeats_lost_commit: bool = False
     ) -> Result:

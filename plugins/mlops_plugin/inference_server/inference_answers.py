@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlops_plugin.errors import CaseError
 from mlops_plugin.inference_server.inference_requests import InferRequest
 from mlops_plugin.inference_server.tensors import binary_of, json_of, tensor_column
-from mlops_plugin.serving.run import Shown
+from mlops_plugin.serving.run import Rejection, Shown
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,47 @@ class Answer:
     json_bytes: int | None = None
 
 
-def answer_of(name: str, key: Sequence[str], request: InferRequest, shown: Shown) -> Answer:
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to one request: `predictions` has its columns for the rows not rejected."""
+
+    dispatch_id: str
+    version: str
+    rows: int
+    predictions: pa.RecordBatch
+    rejections: Sequence[Rejection]
+
+    @classmethod
+    def of(cls, key: Sequence[str], shown: Shown) -> Answers:
+        """Those of a run in the Showroom."""
+        names = shown.predictions.column_names[len(key) :]
+        table = shown.predictions.select(names).combine_chunks()
+        batches = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+        rows = shown.rows.num_rows
+        return cls(shown.dispatch_id, shown.artifact_sha256, rows, batches[0], shown.rejections)
+
+
+def answer_of(name: str, request: InferRequest, found: Answers) -> Answer:
     """The answer to a request; 422 if none of its rows has a prediction.
 
     Rejected rows are null. An output with such a row is JSON data even if it was asked for in binary, which
     has no null.
     """
-    rejected = [vars(rejection) for rejection in shown.rejections]
+    rejected = [vars(rejection) for rejection in found.rejections]
     head: dict[str, Any] = {
         "model_name": name,
-        "model_version": shown.artifact_sha256,
+        "model_version": found.version,
         **({} if request.id is None else {"id": request.id}),
         "parameters": {
-            "dispatch_id": shown.dispatch_id,
+            "dispatch_id": found.dispatch_id,
             **({"rejected": rejected} if rejected else {}),
         },
     }
-    predicted = shown.predictions.num_rows
-    counts = (predicted, shown.rows.num_rows - predicted)
+    predicted = found.predictions.num_rows
+    counts = (predicted, found.rows - predicted)
     if rejected and not predicted:
-        return Answer(422, _json({"error": _reasons(shown), **head}), *counts)
-    columns = _columns(shown, key)
+        return Answer(422, _json({"error": _reasons(found), **head}), *counts)
+    columns = _columns(found)
     outputs, binary = [], []
     for wanted, is_binary in _wanted(request, list(columns)):
         datatype, column = tensor_column(columns[wanted])
@@ -88,27 +108,22 @@ def _wanted(request: InferRequest, names: list[str]) -> list[tuple[str, bool]]:
     return [(name, usual if is_binary is None else is_binary) for name, is_binary in wanted]
 
 
-def _columns(shown: Shown, key: Sequence[str]) -> dict[str, pa.Array]:
+def _columns(found: Answers) -> dict[str, pa.Array]:
     """The model's columns with a place for each row of the request."""
-    names = shown.predictions.column_names[len(key) :]
-    table = shown.predictions.select(names).combine_chunks()
-    rejected = {rejection.row for rejection in shown.rejections}
+    answers = found.predictions
+    rejected = {rejection.row for rejection in found.rejections}
     if rejected:
-        answered = iter(range(table.num_rows))
-        places = [None if row in rejected else next(answered) for row in range(shown.rows.num_rows)]
-        table = table.take(pa.array(places, pa.int64())).combine_chunks()
-    return {name: _one_array(table.column(name)) for name in table.column_names}
+        answered = iter(range(answers.num_rows))
+        places = [None if row in rejected else next(answered) for row in range(found.rows)]
+        answers = answers.take(pa.array(places, pa.int64()))
+    return dict(zip(answers.schema.names, answers.columns, strict=True))
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.array([], column.type)
-
-
-def _reasons(shown: Shown) -> str:
+def _reasons(answers: Answers) -> str:
     found = [
         f"row {one.row}: {'' if one.column is None else one.column + ': '}{one.reason}"
         + ("" if one.value is None else f" (found {one.value})")
-        for one in shown.rejections
+        for one in answers.rejections
     ]
     more = f"; and {len(found) - 20} more" if len(found) > 20 else ""
     return "no row has a prediction: " + "; ".join(found[:20]) + more

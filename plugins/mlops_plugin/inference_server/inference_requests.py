@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
@@ -144,7 +144,16 @@ def _flat(where: str, data: list[Any], shape: Sequence[int]) -> list[Any]:
     return values
 
 
-def rows_of(asked: Asked, key: Sequence[str], features: Sequence[str], checked: Sequence[str]) -> pa.Table:
+@dataclass(frozen=True)
+class GivenRows:
+    """The rows of a request, with the model's key. `kind`: equal if rows have the same columns, of the same
+    types, and NULL in the same columns; a model may see a column with NULL as one of another type."""
+
+    batch: pa.RecordBatch
+    kind: Hashable
+
+
+def rows_of(asked: Asked, key: Sequence[str], features: Sequence[str], checked: Sequence[str]) -> GivenRows:
     """The request's rows, with the model's key; `checked` are the columns that the contract names.
 
     A missing key is the row's number, unless the model or the contract reads it. Raises `CaseError`.
@@ -153,7 +162,7 @@ def rows_of(asked: Asked, key: Sequence[str], features: Sequence[str], checked: 
     columns: dict[str, pa.Array] = {}
     if MATRIX in by_name and MATRIX not in features:
         columns.update(_matrix_columns(by_name.pop(MATRIX), asked.columns[MATRIX], features))
-    known = dict.fromkeys((*features, *checked, *key))
+    known = dict.fromkeys((*features, *checked, *key)) if by_name else {}
     for name, tensor in by_name.items():
         if name not in known:
             raise CaseError(
@@ -172,8 +181,15 @@ def rows_of(asked: Asked, key: Sequence[str], features: Sequence[str], checked: 
         raise CaseError(f"input '{other}' has {sizes[other]} rows, but '{next(iter(sizes))}' has {count}")
     if not 1 <= count <= MAX_ROWS:
         raise CaseError(f"the request has {count} rows; send 1 to {MAX_ROWS}")
-    numbers = pa.array(range(1, count + 1), pa.int64())
-    return pa.table({**{name: numbers for name in key if name not in columns}, **columns})
+    missing = [name for name in key if name not in columns]
+    numbers = [pa.array(range(1, count + 1), pa.int64())] * len(missing)
+    arrays = [*numbers, *columns.values()]
+    batch = pa.RecordBatch.from_arrays(arrays, names=[*missing, *columns])
+    types = tuple((tensor.name, tensor.datatype) for tensor in asked.request.inputs)
+    nulls = tuple(
+        (place, array.null_count == count) for place, array in enumerate(arrays) if array.null_count
+    )
+    return GivenRows(batch, (types, nulls))
 
 
 def _matrix_columns(tensor: InputTensor, values: pa.Array, features: Sequence[str]) -> dict[str, pa.Array]:
@@ -183,6 +199,8 @@ def _matrix_columns(tensor: InputTensor, values: pa.Array, features: Sequence[st
             f"input '{MATRIX}': its shape is {tensor.shape}, but the model has {width} features; send "
             f"[n, {width}], in the order of the model's metadata"
         )
+    if len(values) == width:  # one row
+        return {name: values.slice(place, 1) for place, name in enumerate(features)}
     return {
         name: values.take(pa.array(range(place, len(values), width), pa.int64()))
         for place, name in enumerate(features)

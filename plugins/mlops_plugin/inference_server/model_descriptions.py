@@ -30,46 +30,66 @@ class TensorDescription:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A model as it is loaded; `version` is the SHA-256 of its artifact."""
+    """A model as it is loaded; `version` is the SHA-256 of its artifact.
+
+    `checked`: the columns that its contract names. `signature_sha256` and `baseline_sha256`: of the files by
+    which it reads and checks its rows, None without.
+    """
 
     version: str
     features: tuple[str, ...]
     inputs: tuple[TensorDescription, ...]
     outputs: tuple[TensorDescription, ...]
+    checked: tuple[str, ...] = ()
+    signature_sha256: str | None = None
+    baseline_sha256: str | None = None
 
 
 class ModelDescriptions:
     """Describes models, each version once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple[str, ...], ModelDescription]] = {}
+        self._known: dict[str, _Known] = {}
         self._lock = threading.Lock()
+
+    def last(self, model: ModelConfig) -> ModelDescription | None:
+        """The model as it was described last under this configuration; it may have changed since."""
+        known = self._known.get(model.name)
+        return known.description if known is not None and known.model is model else None
 
     def describe(self, model: ModelConfig, pool: ModelPool) -> ModelDescription:
         """The model's description; loads it if it is not loaded. Raises what loading raises."""
-        version = (
-            pool.artifact_sha256(model),
-            pool.signature_sha256(model) or "",
-            model.config_hash(),
-        )
-        with self._lock:
-            known = self._known.get(model.name)
-        if known is not None and known[0] == version:
-            return known[1]
+        baseline = pool.baseline_sha256(model)
+        files = (pool.artifact_sha256(model), pool.signature_sha256(model), baseline)
+        known = self._known.get(model.name)
+        if known is not None and known.model is model and known.files == files:
+            return known.description
         with pool.runtime(model) as runtime:
             described = ModelDescription(
                 runtime.artifact_sha256,
                 runtime.features,
                 tuple(_inputs(model, runtime.features, runtime)),
                 tuple(_output(field) for field in runtime.outputs),
+                _checked_columns(model),
+                runtime.signature_sha256,
+                baseline,
             )
+        files = (described.version, described.signature_sha256, baseline)
         with self._lock:
-            self._known[model.name] = ((described.version, *version[1:]), described)
+            self._known[model.name] = _Known(model, files, described)
         return described
 
 
-def checked_columns(model: ModelConfig) -> tuple[str, ...]:
-    """The columns that the model's contract names."""
+@dataclass(frozen=True)
+class _Known:
+    """A description, and the configuration and the hashes of the files that it was made by."""
+
+    model: ModelConfig
+    files: tuple[str | None, ...]
+    description: ModelDescription
+
+
+def _checked_columns(model: ModelConfig) -> tuple[str, ...]:
     contract = Contract.of(model)
     return () if contract is None else tuple(contract.rules)
 

@@ -80,7 +80,7 @@ def collect(
     those of its model. `on_begun` gets what is known before the first row is staged, and the growing file.
     """
     key, at = dispatch.model.key, datetime.now(UTC)
-    _require_collectable(dispatch, rows.schema)
+    require_collectable(dispatch, rows.schema)
     key_range = KeyRange(dispatch.model.name, key)
     see = [key_range.see, *([increment.see] if increment else [])]
 
@@ -106,7 +106,8 @@ def collect(
     return collected
 
 
-def _require_collectable(dispatch: Dispatch, rows: pa.Schema) -> None:
+def require_collectable(dispatch: Dispatch, rows: pa.Schema) -> None:
+    """Raise what is wrong with rows of this schema before the first is read."""
     model, sink = dispatch.model, dispatch.model.sink
     if dispatch.limits and sink.mode == "replace" and not dispatch.is_dry_run:
         raise LimitRefused(
@@ -211,7 +212,7 @@ def _predict(
     on_checked: Callable[[pa.Schema], None] | None,
     on_begun: Callable[[datetime, Staged], None] | None,
 ) -> Predicted:
-    from mlops_plugin.pipeline.validation.screening import Screening
+    from mlops_plugin.pipeline.validation.screening import Rules, Screening
 
     key = dispatch.model.key
     with shelf.rows(logged.staged) as rows:
@@ -220,7 +221,8 @@ def _predict(
         schema = pa.schema([*key_fields, *runtime.outputs])
         distribution = Distribution(runtime.outputs.field(0).type)
         with Rejections(key_fields) as rejections:
-            screening = Screening(dispatch.model, runtime, rows.schema, rejections)
+            rules = Rules.of(dispatch.model, runtime, rows.schema)
+            screening = Screening(dispatch.model, runtime, rules, rejections)
             if on_checked is not None:
                 on_checked(screening.checked(rows.schema))
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import EventStoreError
+from mlops_plugin.errors import EventStoreError, ServingError
 from mlops_plugin.events.details.step_reports import LogReport, PersistReport, StepReport
 from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
@@ -81,6 +81,7 @@ class PooledModels:
     pool: ModelPool
     journal: Journal
     registered: RegisteredModels = field(default_factory=RegisteredModels)
+    failure: ServingError | None = None  # what the model has just done with these very rows
 
     def pin(self, model: ModelConfig, known: ModelVersion | None) -> ModelVersion:
         return self.registered.pin(model.model, known or self.pool.find_version(model))
@@ -93,6 +94,8 @@ class PooledModels:
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:
+        if self.failure is not None:
+            raise self.failure
         with self.pool.runtime(self.registered.at_hand(model), Patience(self.journal.try_flush)) as runtime:
             yield runtime
 
@@ -108,12 +111,13 @@ class Showroom:
     store: EventStore
     pool: ModelPool
     case_queries: CaseQueries = field(default_factory=CaseQueries)
+    failure: ServingError | None = None  # known already: it is recorded, and the model is not asked again
 
     def run(self, model: ModelConfig, wanted: Wanted, user: str | None, on_step: OnStep = unwatched) -> Shown:
         """Run the steps and record them; a failure is recorded too, and raised."""
         dispatch = Dispatch(new_dispatch_id(), model, "showroom", requested_by=user, is_dry_run=True)
         journal, sink = Journal(self.store), ShowingSink()
-        models = PooledModels(self.pool, journal)
+        models = PooledModels(self.pool, journal, failure=self.failure)
         source = ChosenSource(model, wanted, self.deployment, models, self.case_queries)
         runner = StepRunner(dispatch, journal, MemoryShelf(), source, models, lambda check: sink)  # noqa: ARG005
         try:

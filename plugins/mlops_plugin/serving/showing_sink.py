@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,6 +25,12 @@ class Rejection:
     value: str | None
 
 
+def rejections_of(records: Iterable[pa.RecordBatch], schema: pa.Schema) -> tuple[Rejection, ...]:
+    """The records that `validation.rejections` keeps, without the key."""
+    table = pa.Table.from_batches(records, schema).select(["row", "column_name", "reason", "value"])
+    return tuple(Rejection(*record.values()) for record in table.to_pylist())
+
+
 class ShowingSink:
     """Stores nothing; `predictions` has the key and the model's columns, in the rows' order."""
 
@@ -42,8 +49,7 @@ class ShowingSink:
 
     def quarantine(self, rejected: RejectedRows) -> bool:
         if rejected.rows:
-            records = rejected.records.read_all().select(["row", "column_name", "reason", "value"])
-            self.rejections = tuple(Rejection(*record.values()) for record in records.to_pylist())
+            self.rejections = rejections_of(rejected.records, rejected.records.schema)
         return False
 
     def release(self, rows: pa.RecordBatchReader, order: Order) -> None:

@@ -59,6 +59,13 @@ class _Place:
     used_at: float = 0.0
     loading_since: float | None = None
     error: str | None = None
+    _hashed: tuple[ModelConfig, str] | None = None  # the configuration last seen, and its hash
+
+    def config_hash(self, model: ModelConfig) -> str:
+        """The configuration's hash: it takes longer than a small model's answer."""
+        if self._hashed is None or self._hashed[0] is not model:
+            self._hashed = model, model.config_hash()
+        return self._hashed[1]
 
 
 class ModelPool:
@@ -88,6 +95,11 @@ class ModelPool:
     def signature_sha256(self, model: ModelConfig) -> str | None:
         """SHA-256 of the signature beside it as it is now, None if there is none."""
         return self._sha256(signature_uri(model.model.uri), _content_sha256) or None
+
+    def baseline_sha256(self, model: ModelConfig) -> str | None:
+        """SHA-256 of the baseline in its contract as it is now, None if there is none."""
+        uri = None if model.input is None else model.input.baseline_uri(model.model.uri)
+        return None if uri is None else self._sha256(uri, _content_sha256) or None
 
     def _sha256(self, uri: str, compute: Callable[[str], str]) -> str:
         stamp = _stamp(uri)
@@ -197,7 +209,7 @@ class ModelPool:
         version = (
             self.artifact_sha256(model),
             self.signature_sha256(model) or "",
-            model.config_hash(),
+            place.config_hash(model),
             environment_key(model) or "",
         )
         if place.process is not None and not place.process.is_ended and place.version == version:

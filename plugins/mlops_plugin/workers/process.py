@@ -78,6 +78,7 @@ class ModelProcess:
     libraries: Mapping[str, str] = field(default_factory=dict)
     load_seconds: float = 0.0
     is_ended: bool = False
+    calls: int = 0  # how often the process was asked something
     _outputs: pa.Schema | None = None
     _is_released: bool = False
     _patience: Patience = field(default_factory=Patience)
@@ -281,6 +282,7 @@ class ModelProcess:
             deadline = time.monotonic() + request.timeout_s
             if request.timeout_s <= 0:
                 raise TimeoutError
+            self.calls += 1
             self._channel.send(number, request, body, deadline, handing)
             if not self._patience.wait(self._channel.has_answer, deadline - time.monotonic()):
                 raise TimeoutError

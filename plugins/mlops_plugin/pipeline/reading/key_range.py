@@ -46,10 +46,16 @@ class KeyRange:
                 )
         if batch.num_rows == 0:
             return
+        if batch.num_rows == 1 and all(_has_order(batch.column(column).type) for column in self._key):
+            self._take(*[tuple(batch.column(column)[0].as_py() for column in self._key)] * 2)
+            return
         try:
             least, greatest = self._end(batch, "ascending"), self._end(batch, "descending")
         except pa.ArrowNotImplementedError:
             return  # e.g. binary UUIDs in some engines: nothing depends on the range
+        self._take(least, greatest)
+
+    def _take(self, least: tuple[Any, ...], greatest: tuple[Any, ...]) -> None:
         self._first = least if self._first is None else min(self._first, least)
         self._last = greatest if self._last is None else max(self._last, greatest)
 
@@ -62,6 +68,11 @@ class KeyRange:
         keys = batch.select(list(self._key))
         row = pc.select_k_unstable(keys, k=1, sort_keys=[(column, order) for column in self._key])
         return tuple(column[row[0].as_py()].as_py() for column in keys.columns)
+
+
+def _has_order(kind: pa.DataType) -> bool:
+    """Whether a type certainly has an order, so that a single row need not be sorted."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind))
 
 
 def outermost(

@@ -18,7 +18,7 @@ def infer_report(predicted: Predicted) -> InferReport:
     return InferReport(
         predicted.rows,
         predicted.rejected,
-        _counted(predicted.reasons),
+        infer_reasons(predicted.reasons),
         predicted.imputed,
         predicted.distribution,
         predicted.libraries,
@@ -36,7 +36,7 @@ def merge_reports(parts: Sequence[InferReport]) -> InferReport | None:
     return InferReport(
         rows=sum(part.rows for part in parts),
         rows_rejected=sum(part.rows_rejected for part in parts),
-        reasons=_counted(merged_reasons(reasons)),
+        reasons=infer_reasons(merged_reasons(reasons)),
         imputed=dict(imputed),
         distribution=merge([part.distribution for part in parts if part.distribution is not None]),
         libraries=_all_versions(parts),
@@ -52,5 +52,6 @@ def _all_versions(parts: Sequence[InferReport]) -> dict[str, str]:
     return {name: ", ".join(versions) for name, versions in found.items()}
 
 
-def _counted(reasons: Iterable[Reason]) -> tuple[ReasonCount, ...]:
+def infer_reasons(reasons: Iterable[Reason]) -> tuple[ReasonCount, ...]:
+    """The reasons that a report keeps, of those that were found, the most frequent first."""
     return tuple(ReasonCount(*reason) for reason in list(reasons)[:_MOST_REASONS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,23 +12,37 @@ from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import ContractError, FeatureError
 from mlops_plugin.formats.runtime import Runtime
-from mlops_plugin.pipeline.validation.contract import Contract
+from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
 from mlops_plugin.pipeline.validation.output_check import OutputCheck
 from mlops_plugin.pipeline.validation.refusals import Answered, first_refused, predict_each
 from mlops_plugin.pipeline.validation.rejections import Refused, Rejections, format_reasons
 
 
-class Screening:
-    """Predicts batch by batch; what it rejects is in `rejections`, what it replaced in `imputed`."""
+@dataclass(frozen=True)
+class Rules:
+    """What rows of one schema, and the answers about them, are held to."""
 
-    def __init__(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema, rejections: Rejections) -> None:
+    contract: BoundContract | None
+    output: OutputCheck
+
+    @classmethod
+    def of(cls, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> Rules:
         """Raises `ContractError` if the contract does not fit rows of this schema, or the artifact."""
         contract = Contract.of(model)
         if contract is not None:
             contract.require_made_for(runtime.artifact_sha256)
-        self._contract = contract.bind(rows) if contract else None
         baseline = contract.baseline if contract else None
-        self._output = OutputCheck(model.name, runtime.outputs, baseline.classes if baseline else None)
+        return cls(
+            contract.bind(rows) if contract else None,
+            OutputCheck(model.name, runtime.outputs, baseline.classes if baseline else None),
+        )
+
+
+class Screening:
+    """Predicts batch by batch; what it rejects is in `rejections`, what it replaced in `imputed`."""
+
+    def __init__(self, model: ModelConfig, runtime: Runtime, rules: Rules, rejections: Rejections) -> None:
+        self._contract, self._output = rules.contract, rules.output
         self._model = model
         self._runtime = runtime
         self._rejections = rejections
