@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "first-model.md"
 _BLOCK = re.compile(r"(?:Save this as `([\w.]+)`:\n\n)?```(\w*)\n(.*?)```", re.DOTALL)
@@ -63,3 +65,23 @@ def test_the_index_names_every_page() -> None:
     pages = {path.name for path in PAGE.parent.glob("*.md")} - {"README.md"}
     named = set(re.findall(r"\(([\w-]+\.md)", (PAGE.parent / "README.md").read_text()))
     assert named == pages
+
+
+def _commands(page: Path) -> list[str]:
+    """The blocks of code, and in them of comments only those that a program needs."""
+    blocks = re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.DOTALL)
+    return [re.sub(r" +# .*", "", text) if language == "sh" else text for language, text in blocks]
+
+
+@pytest.mark.parametrize(
+    ("page", "translation"), [(PAGE, "first-model.md"), (ROOT / "README.md", "README.md")]
+)
+def test_the_portuguese_page_has_the_same_commands(page: Path, translation: str) -> None:
+    commands = _commands(page)
+    assert len(commands) > 0
+    assert _commands(PAGE.parent / "pt" / translation) == commands
+
+
+def test_the_portuguese_page_has_the_same_sections() -> None:
+    translated = (PAGE.parent / "pt" / "first-model.md").read_text()
+    assert translated.count("\n## ") == PAGE.read_text().count("\n## ")
