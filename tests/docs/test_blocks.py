@@ -115,10 +115,3 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         assert known, f"mlops {shown}"
         options = {word for word in words if word.startswith("-")}
         assert options <= set().union(*(commands()[each] for each in known)), f"mlops {shown}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
-def test_targets_of_make_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", page.read_text(encoding="utf-8"), re.MULTILINE))
-    assert named <= targets
