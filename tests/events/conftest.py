@@ -9,9 +9,9 @@ import pytest
 
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events.address import StoreAddress
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.store import EventStore
 from support.event_stories import connection_of
+from support.event_tables import make_tables
 
 
 @pytest.fixture(params=["sqlite", "mariadb", "postgres"])
@@ -26,7 +26,7 @@ def empty_address(request: pytest.FixtureRequest, tmp_path: Path) -> StoreAddres
 @pytest.fixture
 def address(empty_address: StoreAddress) -> StoreAddress:
     """An event store with its tables."""
-    upgrade(empty_address)
+    make_tables(empty_address)
     return empty_address
 
 

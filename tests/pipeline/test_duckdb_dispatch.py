@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlops_plugin.cli import main
-from support.ways_in import WayIn, way_in
+from support.ways_in import WayIn, duckdb_way
 from support.workshop import Workshop
 
 QUERY = "SELECT id, a, b, c, changed FROM customers ORDER BY id"
@@ -20,11 +20,11 @@ def files(
     request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[WayIn, WayIn]:
     """Source and sink, which may be one file."""
-    source = way_in("duckdb", request, tmp_path)
+    source = duckdb_way(tmp_path)
     sink = source
     if request.param == "two files":
         (tmp_path / "other").mkdir()
-        sink = way_in("duckdb", request, tmp_path / "other")
+        sink = duckdb_way(tmp_path / "other")
     monkeypatch.setenv("AIRFLOW_CONN_SOURCE", source.airflow_connection)
     monkeypatch.setenv("AIRFLOW_CONN_SINK", sink.airflow_connection)
     source.execute(

@@ -58,6 +58,7 @@ def test_steps_that_move_rows_load_no_pandas(
     name: str, workshop: Workshop, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     way = way_in(name, request, tmp_path)
+    way.let_go()
     way.execute(
         "CREATE TABLE customers (id INT PRIMARY KEY, a DOUBLE PRECISION, b DOUBLE PRECISION, "
         "c DOUBLE PRECISION)",

@@ -7,6 +7,7 @@ and its fixtures call. A test that slips through fails in `make test-fast`: what
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -50,7 +51,9 @@ def refuse_in_fast(what: str) -> None:
 
 def kinds(item: pytest.Function) -> set[str]:
     """The marks of a test: `server`, `airflow`, `browser`, `process`, `slow`, `property`."""
-    found = {mark for name in _reached(item) for mark in _STARTERS.get(name, ())}
+    functions = [inspect.unwrap(item.function), *_fixture_functions(item)]
+    names = _reached(tuple(function for function in functions if isinstance(function, FunctionType)))
+    found = {mark for name in names for mark in _STARTERS.get(name, ())}
     if _SERVER_FIXTURES.intersection(item.fixturenames) or _asks_for_server(item):
         found.add("server")
     if getattr(item.obj, "is_hypothesis_test", False):
@@ -72,21 +75,24 @@ def _asks_for_server(item: pytest.Function) -> bool:
     return any(name in value for value in named for name in _SERVER_NAMES)
 
 
-def _reached(item: pytest.Function) -> set[str]:
-    """Names that a test's code uses, its fixtures' code, and the functions of the tests that they call."""
+@functools.cache  # the examples of a test have the same functions
+def _reached(functions: tuple[FunctionType, ...]) -> set[str]:
+    """Names that functions use, and the functions of the tests that they call."""
     reached: set[str] = set()
-    seen: set[int] = set()
-    waiting = [inspect.unwrap(item.function), *_fixture_functions(item)]
+    seen: set[FunctionType] = set()
+    waiting = [*functions]
     while waiting:
         function = waiting.pop()
-        if id(function) in seen or not isinstance(function, FunctionType):
+        if function in seen:
             continue
-        seen.add(id(function))
+        seen.add(function)
         for name in _names(function):
             reached.add(name)
             called = function.__globals__.get(name)
             if str(getattr(called, "__module__", "")).startswith(_OURS) and callable(called):
-                waiting.append(inspect.unwrap(called))
+                code = inspect.unwrap(called)
+                if isinstance(code, FunctionType):
+                    waiting.append(code)
     return reached
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pickle
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +21,13 @@ from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.databases.table_name import TableName
 from support.servers import ServerDatabase
 from support.sinks import Mode, registration, sink_config
+from support.sqlite_client import in_sqlite
 
 WAYS_IN = ("odbc-mariadb", "mysql", "odbc-postgres", "postgres", "sqlite")
 INTO_MARIADB = ("odbc-mariadb", "mysql")
 
 
+_kept_open: dict[str, Any] = {}  # connections to files of DuckDB, by file
 _ONE_NUMBER = 1  # of all dispatches, so that the last that writes counts, as without an order
 
 
@@ -46,6 +45,10 @@ class WayIn:
         engines = {"odbc-mariadb": "mysql", "odbc-postgres": "postgres", "odbc-sqlite": "sqlite"}
         return engines.get(self.name, self.name)
 
+    @property
+    def _file(self) -> str:
+        return str(self.spec.host or self.spec.schema)
+
     def open(self, **settings: Any) -> Database:
         return open_database(self.spec, **settings)
 
@@ -56,13 +59,26 @@ class WayIn:
         del said["conn_id"]
         return json.dumps(said)
 
+    def keep_open(self) -> None:
+        """Start DuckDB, which takes 20 ms of processor time, once and not for each connection of a test."""
+        from mlops_plugin.databases.drivers.adbc_duckdb import connect
+
+        _kept_open[self._file] = connect(Path(self._file))
+
+    def let_go(self) -> None:
+        """Let another process open the file: DuckDB's belongs to one at a time."""
+        if connection := _kept_open.pop(self._file, None):
+            from mlops_plugin.databases.drivers.adbc_duckdb import disconnect
+
+            disconnect(connection)
+
     def execute(self, *statements: str) -> None:
         if self.server:
             self.server.execute(*statements)
         elif self.name == "duckdb":
             _in_duckdb(self.spec, *((statement, None) for statement in statements))
         else:
-            _in_sqlite(self.spec, *((statement, None) for statement in statements))
+            in_sqlite(self._file, *((statement, None) for statement in statements))
 
     def fill(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
         """Put rows, at least one, into a table as the other client writes them."""
@@ -72,7 +88,7 @@ class WayIn:
             _in_duckdb(self.spec, (statement, rows))
             return
         if self.server is None:
-            _in_sqlite(self.spec, (statement, rows))
+            in_sqlite(self._file, (statement, rows))
             return
         with contextlib.closing(self.server.connect()) as connection, connection.cursor() as cursor:
             cursor.executemany(statement, rows)
@@ -82,7 +98,7 @@ class WayIn:
             return self.server.rows(query)
         if self.name == "duckdb":
             return _in_duckdb(self.spec, (query, None))
-        return _in_sqlite(self.spec, (query, None))
+        return in_sqlite(self._file, (query, None))
 
     def write(
         self,
@@ -123,31 +139,8 @@ class WayIn:
         return sorted(self.rows(f"SELECT {columns} FROM {table}"))
 
 
-# Python's SQLite and ADBC's are two libraries: in one process they break each other's file locks.
-# https://www.sqlite.org/howtocorrupt.html#multiple_copies_of_sqlite_linked_into_the_same_application
-_SQLITE_CLIENT = """
-import pickle, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], timeout=30)
-for statement, many in pickle.load(sys.stdin.buffer):
-    found = connection.execute(statement) if many is None else connection.executemany(statement, many)
-    rows = found.fetchall()
-connection.commit()
-pickle.dump(rows, sys.stdout.buffer)
-"""
-
-
-def _in_sqlite(spec: ConnectionSpec, *statements: tuple[str, Any]) -> list[tuple[Any, ...]]:
-    """Run statements, each once or for each of its rows; returns what the last has found."""
-    command = [sys.executable, "-ISc", _SQLITE_CLIENT, str(spec.host or spec.schema)]
-    done = subprocess.run(
-        command, input=pickle.dumps(statements), check=True, stdout=subprocess.PIPE, timeout=240
-    )
-    found: list[tuple[Any, ...]] = pickle.loads(done.stdout)
-    return found
-
-
 def _in_duckdb(spec: ConnectionSpec, *statements: tuple[str, Any]) -> list[tuple[Any, ...]]:
-    """As `_in_sqlite`, but in this process: DuckDB's file belongs to one process at a time."""
+    """As `in_sqlite`, but in this process: DuckDB's file belongs to one process at a time."""
     from mlops_plugin.databases.drivers.adbc_duckdb import connect, disconnect
 
     connection = connect(Path(str(spec.host)))
@@ -189,7 +182,10 @@ def way_in(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
     if name in ("sqlite", "odbc-sqlite"):
         return sqlite_way(folder) if name == "sqlite" else sqlite_odbc_way(folder)
     if name == "duckdb":
-        return WayIn("duckdb", ConnectionSpec("way", "duckdb", host=str(folder / "a file.duckdb")), None)
+        way = duckdb_way(folder)
+        way.keep_open()
+        request.addfinalizer(way.let_go)
+        return way
     engine = "mariadb" if name in INTO_MARIADB else "postgres"
     server: ServerDatabase = request.getfixturevalue(engine).new_database()
     return WayIn(name, spec_of(server, "odbc" if name.startswith("odbc") else None), server)
@@ -197,6 +193,11 @@ def way_in(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
 
 def sqlite_way(folder: Path) -> WayIn:
     return WayIn("sqlite", ConnectionSpec("way", "sqlite", host=str(folder / "a file.db")), None)
+
+
+def duckdb_way(folder: Path) -> WayIn:
+    """A file that the last connection of this process lets go of."""
+    return WayIn("duckdb", ConnectionSpec("way", "duckdb", host=str(folder / "a file.duckdb")), None)
 
 
 def sqlite_odbc_way(folder: Path) -> WayIn:

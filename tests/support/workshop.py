@@ -6,6 +6,8 @@ Tests change what they are about and dispatch through whichever door they test.
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,12 +25,12 @@ from sklearn.linear_model import LogisticRegression
 from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events import tables
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchRecord, EventRecord, Step
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.runner import run_dispatch, run_step
 from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
+from support.event_tables import make_tables
 from support.servers import ServerDatabase
 
 FEATURES = ("a", "b", "c")
@@ -50,7 +52,7 @@ class Workshop:
         # Airflow's own database; None is SQLite, where on a busy machine a writer waits in vain for another.
         self.metadata: ServerDatabase | None = None
         self.connections = {name: f"sqlite:///{folder / name}.db" for name in ("source", "sink", "events")}
-        self.classifier = _train(folder / "churn.skops")
+        self.classifier = _churn(folder / "churn.skops")
         self.add_rows(5)
         self.add_model("churn")
 
@@ -125,7 +127,7 @@ class Workshop:
         """The same, and the event store has its tables."""
         with self.entered():
             with self.deployment.event_store() as store:
-                upgrade(store.address)
+                make_tables(store.address)
             yield
 
     @property
@@ -214,9 +216,16 @@ def _in_sqlite(path: Path, statements: Sequence[str]) -> list[tuple[Any, ...]]:
     return found[-1]
 
 
-def _train(path: Path) -> LogisticRegression:
+def _churn(path: Path) -> LogisticRegression:
+    """Write the model; it is trained once in each test process."""
+    model, file = _trained()
+    path.write_bytes(file)
+    return copy.deepcopy(model)
+
+
+@functools.cache
+def _trained() -> tuple[LogisticRegression, bytes]:
     rng = np.random.default_rng(7)
     rows = pd.DataFrame(rng.normal(size=(60, len(FEATURES))), columns=list(FEATURES))
     model = LogisticRegression().fit(rows, np.where(rows["a"] + rows["b"] > 0, "stays", "leaves"))
-    skops.io.dump(model, path)
-    return model
+    return model, skops.io.dumps(model)

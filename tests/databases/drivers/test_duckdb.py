@@ -14,7 +14,7 @@ import pytest
 
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, UnsupportedType
-from support.ways_in import WayIn, way_in
+from support.ways_in import WayIn, duckdb_way
 
 _OPEN = """
 import json, sys
@@ -29,8 +29,8 @@ except DatabaseError as error:
 
 
 @pytest.fixture
-def duckdb(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
-    way = way_in("duckdb", request, tmp_path)
+def duckdb(tmp_path: Path) -> WayIn:
+    way = duckdb_way(tmp_path)
     way.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, word VARCHAR)")
     return way
 

@@ -362,6 +362,7 @@ def test_memory_does_not_grow_with_the_number_of_rows_or_a_warning_names_the_dri
     import json
     from dataclasses import asdict
 
+    way.let_go()
     done = subprocess.run(
         [sys.executable, "-c", _READ_A_MILLION, json.dumps(asdict(way.spec))],
         env={"PYTHONPATH": str(Path(__file__).parents[3] / "plugins"), "PATH": ""},

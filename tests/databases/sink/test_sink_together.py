@@ -133,6 +133,7 @@ def test_a_writer_killed_half_way_leaves_nothing_and_its_retry_writes_everything
     way.write(before, mode, dispatch="d0")
 
     form = "narrow" if way.is_narrow else "wide"
+    way.let_go()
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, json.dumps(asdict(way.spec)), mode, form],
         stdout=subprocess.PIPE,

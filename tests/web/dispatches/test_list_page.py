@@ -18,7 +18,6 @@ from starlette.requests import Request
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events import tables
 from mlops_plugin.events.address import StoreAddress
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.web.dispatches.lines import count_words, measure_lines, present_line
@@ -33,6 +32,7 @@ from mlops_plugin.web.languages.catalogues import LANGUAGES
 from mlops_plugin.web.languages.translation import speaking
 from mlops_plugin.web.pages import Pages
 from support.event_stories import new_identity
+from support.event_tables import make_tables
 from web.conftest import drawn_page
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ Fill = Callable[..., list[DispatchRecord]]
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[EventStore]:
     address = StoreAddress.of(EventsConfig(), None, tmp_path)
-    upgrade(address)
+    make_tables(address)
     with EventStore(address) as store:
         yield store
 
