@@ -99,6 +99,7 @@ def passes(record: DispatchRecord, wanted: DispatchFilter) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_every_filter_shows_and_counts_what_passes_it(store: EventStore) -> None:
     records = fill(store, 120)
     for wanted in FILTERS:
@@ -148,6 +149,7 @@ def rows_read(connection: sa.Connection) -> int:
     return sum(int(value) for _, value in found)
 
 
+@pytest.mark.slow
 def test_pages_lead_back_the_way_they_came(store: EventStore) -> None:
     fill(store, 60)
     for wanted in FILTERS:

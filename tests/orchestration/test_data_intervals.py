@@ -21,7 +21,12 @@ CHANGES = [
     # Midnight itself is skipped there.
     ("America/Sao_Paulo", datetime(2018, 11, 2, tzinfo=UTC), datetime(2018, 2, 15, tzinfo=UTC)),
 ]
-SCHEDULES = ["@hourly", "@daily", "30 2 * * *", "*/20 2 * * *", "*/30 0-4 * * *"]
+SCHEDULES = [
+    *(pytest.param(schedule, marks=pytest.mark.slow) for schedule in ("@hourly", "*/30 0-4 * * *")),
+    "@daily",
+    "30 2 * * *",
+    "*/20 2 * * *",
+]
 
 
 def scheduled(model: Any, first: datetime) -> list[Interval]:

@@ -29,6 +29,8 @@ _STARTERS = {
     "ModelPool": ("process",),
     "ModelProcess": ("process",),
     "start_fork_server": ("process",),
+    "create_app": ("process",),  # of the server for programs, whose models are processes
+    "write_wheels": ("process",),  # for environments, which another Python installs
     # Hypothesis inside of a test: over a fixture, or as a machine of states.
     "given": ("property",),
     "run_state_machine_as_test": ("property",),
@@ -89,7 +91,8 @@ def _reached(functions: tuple[FunctionType, ...]) -> set[str]:
         for name in _names(function):
             reached.add(name)
             called = function.__globals__.get(name)
-            if str(getattr(called, "__module__", "")).startswith(_OURS) and callable(called):
+            module = str(getattr(called, "__module__", ""))
+            if callable(called) and (module.startswith(_OURS) or module.endswith(".conftest")):
                 code = inspect.unwrap(called)
                 if isinstance(code, FunctionType):
                     waiting.append(code)

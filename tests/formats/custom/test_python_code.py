@@ -74,6 +74,7 @@ def rule(
     return load_runtime(artifact, features=features)
 
 
+@pytest.mark.slow
 def test_a_rule_is_checked_signed_and_dispatched_confined_with_its_packages_hash(
     workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_rule_is_checked_signed_and_dispatched_confined_with_its_packages_hash
     assert {row["artifact_sha256"] for row in found} == {sha256_of(workshop.model().model)}
 
 
+@pytest.mark.slow
 def test_code_is_found_beside_the_configuration_or_where_python_finds_modules(
     workshop: Workshop, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_python_function_alone_is_refused_with_the_remedy() -> None:
     ] == []
 
 
+@pytest.mark.slow
 def test_a_logged_folder_becomes_a_model_that_is_checked_signed_and_dispatched(
     workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:

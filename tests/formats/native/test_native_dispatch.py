@@ -77,6 +77,7 @@ def put_shop_into(workshop: Workshop) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
     workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
     assert [[row["probability_leaves"], row["probability_stays"]] for row in found] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("save", "file", "tolerance"),
     [(save_xgboost, "shop.ubj", 0), (save_catboost, "shop.cbm", 0), (save_onnx, "shop.onnx", 1e-5)],

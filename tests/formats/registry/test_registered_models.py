@@ -187,6 +187,7 @@ def test_a_models_folder_may_be_shared_or_in_a_file_uri(server: MlflowStandIn, w
     assert server.count("mlflow-artifacts") == 0
 
 
+@pytest.mark.slow
 def test_init_check_and_dispatch_take_a_version_of_the_registry(
     server: MlflowStandIn, workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:

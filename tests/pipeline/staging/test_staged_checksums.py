@@ -59,6 +59,7 @@ def damage(file: Path) -> None:
     file.write_bytes(flipped(data, len(data) - 9))
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_read(shelf: Shelf) -> None:
     file = put(shelf)
     filesystem, path, data = content(shelf, file)
@@ -72,6 +73,7 @@ def test_no_flipped_bit_is_read(shelf: Shelf) -> None:
         assert rows.read_all() == pa.Table.from_batches([_BATCH] * 3)
 
 
+@pytest.mark.slow
 def test_no_file_that_ends_too_early_is_read(shelf: Shelf) -> None:
     file = put(shelf)
     filesystem, path, data = content(shelf, file)
