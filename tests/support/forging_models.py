@@ -90,3 +90,89 @@ FORGERIES: dict[str, Callable[[Forging], object]] = {
     "too many buffers": lambda model: model.write(_answer(None, 4, 4), _VALUE),
     "another number of columns": lambda model: model.write({"kind": "predicted", "rows": 1, "buffers": []}),
 }
+
+
+class Counting:
+    """A regressor that answers how often it has been asked about many rows."""
+
+    n_features_in_ = 3
+    _estimator_type = "regressor"
+    asked = 0
+
+    def predict(self, rows: Any) -> Any:
+        self.asked += len(rows) > 100
+        return np.full(len(rows), float(self.asked))
+
+
+class Disorderly(Forging):
+    """Like `Forging` with `DISORDERS`, about many rows: while it answers one request, the next one waits."""
+
+    def predict(self, rows: Any) -> Any:
+        values = np.asarray(rows, dtype=float)[:, 0]
+        if len(values) > 1 and values[0] >= 100:
+            list(DISORDERS.values())[int(values[0]) - 100](self, len(values))
+        return values
+
+    def answer(self, rows: int, number: int) -> None:
+        self.write(_answer(None, 8 * rows, rows=rows), _VALUE * rows, number=number)
+
+
+def _take_next() -> int:
+    """Read the next request off the socket, as only the worker should; its number."""
+    import socket
+
+    channel = socket.socket(fileno=os.dup(int(sys.argv[1])))
+    frame, *_ = socket.recv_fds(channel, _FRAME.size, 1)
+    _, number, header_bytes, _ = _FRAME.unpack(frame)
+    channel.recv(header_bytes)
+    return int(number)
+
+
+def _overtake(model: Disorderly, rows: int) -> None:
+    own = model.request
+    model.answer(rows, _take_next())
+    model.answer(rows, own)
+
+
+def _answer_twice(model: Disorderly, rows: int) -> None:
+    model.answer(rows, model.request)  # and the worker does
+
+
+def _answer_none(_model: Disorderly, _rows: int) -> None:
+    os.close(int(sys.argv[1]))
+
+
+DISORDERS: dict[str, Callable[[Disorderly, int], None]] = {
+    "the next answer first": _overtake,
+    "one answer twice": _answer_twice,
+    "the second before it is asked": lambda model, rows: model.answer(rows, model.request + 1),
+    "a closed socket": _answer_none,
+}
+
+
+class ForgingSignature(Forging):
+    """While it is signed, it has another signature sent than the one that the worker writes."""
+
+    def __init__(self, forgery: str) -> None:
+        self.forgery = forgery
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from mlops_plugin.formats.signature import signing
+
+        self.__dict__.update(state)
+        sign, forge = signing.sign, SIGNATURES[self.forgery]
+
+        def sign_otherwise(*rows: Any, **settings: Any) -> Any:
+            written, again = sign(*rows, **settings)
+            return forge(written), again
+
+        signing.sign = sign_otherwise
+
+
+# What a signature becomes; the model itself answers as it should.
+SIGNATURES: dict[str, Callable[[bytes], bytes]] = {
+    "said to be of made-up rows": lambda content: content.replace(b'"training"', b'"synthetic"'),
+    "with no number": lambda content: content[:-2] + b', "more": NaN}',
+    "no JSON": lambda _: b"[" * 100_000,
+    "without golden rows": lambda content: content.replace(b'"golden"', b'"silver"'),
+}

@@ -20,7 +20,8 @@ def sign_in_terminal(
     from mlops_plugin.pipeline.signing import sign_with_file, sign_with_query
 
     if file is not None:
-        signed = sign_with_file(model, file, synthetic=synthetic)
+        must_be_confined = deployment.requires_confinement
+        signed = sign_with_file(model, file, must_be_confined=must_be_confined, synthetic=synthetic)
     else:
         rendered = render(query or model.source.query, model, moment=datetime.now(UTC))
         signed = sign_with_query(model, deployment, rendered, synthetic=synthetic)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from mlops_plugin.formats.artifact import artifact_sha256
 from mlops_plugin.formats.collector import collector_resting
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlops_plugin.formats.model_input import SignedSpec
     from mlops_plugin.formats.signature.signature import Signature
 
-__all__ = ["REFUSES_INFINITE", "REFUSES_NULL", "Runtime", "artifact_sha256", "load_runtime"]
+__all__ = ["REFUSES_INFINITE", "REFUSES_NULL", "Runtime", "WorksAhead", "artifact_sha256", "load_runtime"]
 
 # How a `FeatureError` of `predict` begins if the model refuses missing or infinite values.
 REFUSES_NULL = "the model refuses NULL"
@@ -77,6 +77,14 @@ class Runtime(Protocol):
         Raises `FeatureError` if the model refuses the rows, whatever it raises itself, and `ArtifactError` if
         its answer is not one for each row, or has another shape than before.
         """
+
+
+@runtime_checkable
+class WorksAhead(Protocol):
+    """A runtime whose model can work while its caller does something else."""
+
+    def ask_ahead(self, rows: pa.RecordBatch) -> None:
+        """Begin with rows that `predict` is going to be asked about, in this order; these very rows."""
 
 
 # From so many rows it is learned with which columns a model answers, and if their answers leave a type open,

@@ -54,7 +54,9 @@ def run_step(
     has done; `models` are those of earlier steps, to go on with. Errors are recorded, then raised unchanged.
     """
     deployment = deployment.of_dispatch(dispatch.model)
-    with deployment.event_store() as store, _models(deployment, models) as loaded:
+    with _models(deployment, models) as loaded, deployment.event_store() as store:
+        if step == "infer":
+            loaded.load_ahead(dispatch.model)
         runners = _Runners(dispatch, deployment, store, loaded, query)
         return runners.of_partition(attempt.partition, on_rows).run(step, attempt)
 
@@ -79,6 +81,7 @@ def run_dispatch(
             planned = runners.of_partition(None, unheard).run("plan", attempt)
             assert isinstance(planned, PlanReport)  # noqa: S101 -- what `plan` returns
             parts = list(range(len(planned.partitions)))
+        models.load_ahead(dispatch.model)  # while rows are collected
         done: dict[Step, StepReport] = {}
         if may_overlap(dispatch, is_local=deployment.staging.is_local):
             patience_s = deployment.limits.idle_s * _PATIENCE
@@ -210,14 +213,23 @@ class ArtifactFiles:
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[Runtime]:
+        models = self._models()
+        try:
+            yield models.load(self._registered.at_hand(model))
+        except BaseException:
+            models.close()
+            raise
+
+    def load_ahead(self, model: ModelConfig) -> None:
+        """Begin to load a model that has a process of its own, before `runtime` is asked for it."""
+        if model.model.is_isolated:
+            self._models().load_ahead(model)
+
+    def _models(self) -> StepModels:
         from mlops_plugin.workers.isolation import StepModels  # most steps load no model
 
         self._loaded = self._loaded or StepModels(must_be_confined=self._must_be_confined)
-        try:
-            yield self._loaded.load(self._registered.at_hand(model))
-        except BaseException:
-            self._loaded.close()
-            raise
+        return self._loaded
 
     def require_same_answers(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> None:
         require_same_answers(model, runtime, rows)

@@ -7,28 +7,31 @@ what the model answers today, on this machine: it guards against every later cha
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pyarrow as pa
 
-from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.config.schema import ArtifactConfig, ModelConfig
 from mlops_plugin.errors import FeatureError, SignatureError
-from mlops_plugin.formats.runtime import load_signed
+from mlops_plugin.formats.runtime import Runtime, load_signed
 from mlops_plugin.formats.signature.comparison import verify
 from mlops_plugin.formats.signature.signature import Signature, parse_signature, signature_uri
-from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature
+from mlops_plugin.formats.signature.signature_writer import dump_signature
+from mlops_plugin.formats.signature.signing import TrainingRows, sign
 from mlops_plugin.formats.signature.storing import store_signature
 from mlops_plugin.masking import masked
 from mlops_plugin.pipeline.validation.baseline_making import baseline_of, find_baseline, valid_rows
 from mlops_plugin.pipeline.validation.contract import Contract
+from mlops_plugin.workers.process import ModelProcess
+from mlops_plugin.workers.process_limits import StepLimits
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mlops_plugin.formats.model_input import InputSpec
     from mlops_plugin.formats.scikit import ScikitRuntime
     from mlops_plugin.pipeline.deployment import Deployment
 
@@ -49,49 +52,75 @@ def sign_with_query(model: ModelConfig, deployment: Deployment, query: str, *, s
     Raises `FeatureError` if the query lacks a feature, `SignatureError` if the model cannot be signed, and
     `GoldenRowMismatch` if it does not give the same answers again; then nothing is written.
     """
-    runtime = _load(model)
     source = model.source
     own = Contract(model.name, model.input.columns if model.input else {})
-    with contextlib.closing(deployment.of_dispatch(model).source(model)) as database:
-        rows = database.read(query, batch_rows=source.batch_rows)
-        bound = own.bind(rows.schema)
-        schema = bound.schema_of(rows.schema)
-        runtime.check(schema)
-        batches = [*_first(valid_rows(bound, rows), MOST_ROWS)]
-    batch = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
-    if not batch:
-        raise SignatureError(f"models.{model.name}: the query returns no rows to sign the model with")
-    table = _as_in_training(runtime.spec_for(batch[0]), batch[0])
-    return _sign(model, runtime, table, _Rows(batch[0], masked(query)), synthetic=synthetic)
+    with _unsigned(model, must_be_confined=deployment.requires_confinement) as unsigned:
+        with contextlib.closing(deployment.of_dispatch(model).source(model)) as database:
+            rows = database.read(query, batch_rows=source.batch_rows)
+            bound = own.bind(rows.schema)
+            schema = bound.schema_of(rows.schema)
+            unsigned.runtime.check(schema)
+            batches = [*_first(valid_rows(bound, rows), MOST_ROWS)]
+        batch = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
+        if not batch:
+            raise SignatureError(f"models.{model.name}: the query returns no rows to sign the model with")
+        return _sign(model, unsigned, TrainingRows(batch[0]), masked(query), synthetic=synthetic)
 
 
-def sign_with_file(model: ModelConfig, file: Path, *, synthetic: bool) -> Signed:
-    """Sign with the rows of a Parquet, CSV or JSON file, as pandas reads them; otherwise like a query's."""
-    runtime = _load(model)
-    frame = read_table(file)
-    missing = [name for name in runtime.features if name not in frame.columns]
-    if missing:
-        raise FeatureError(
-            f"'{file}' has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
-        )
-    frame = frame[list(runtime.features)].iloc[:MOST_ROWS]
-    (batch,) = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks().to_batches() or (None,)
-    if batch is None:
-        raise SignatureError(f"'{file}' has no rows to sign the model with")
-    spec = runtime.spec_for(batch)
-    container = spec.container
-    table: Any = frame
-    if any(column.dtype == "category" for column in spec.columns):  # a file has their texts and numbers
-        table = _as_in_training(spec, batch)
-    elif container == "matrix":
-        table = frame.to_numpy()
-    elif container in ("documents", "series"):
-        table = frame.iloc[:, 0] if container == "series" else frame.iloc[:, 0].tolist()
-    return _sign(model, runtime, table, _Rows(batch, str(file)), synthetic=synthetic)
+def sign_with_file(model: ModelConfig, file: Path, *, must_be_confined: bool, synthetic: bool) -> Signed:
+    """Sign with the rows of a Parquet, CSV or JSON file, as pandas reads them; otherwise like a query's.
+
+    `must_be_confined`: refuse a process of the model that the kernel cannot confine in every way.
+    """
+    with _unsigned(model, must_be_confined=must_be_confined) as unsigned:
+        features = unsigned.runtime.features
+        frame = read_table(file)
+        missing = [name for name in features if name not in frame.columns]
+        if missing:
+            raise FeatureError(
+                f"'{file}' has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}"
+            )
+        frame = frame[list(features)].iloc[:MOST_ROWS]
+        (batch,) = pa.Table.from_pandas(frame, preserve_index=False).combine_chunks().to_batches() or (None,)
+        if batch is None:
+            raise SignatureError(f"'{file}' has no rows to sign the model with")
+        return _sign(model, unsigned, TrainingRows(batch, frame), str(file), synthetic=synthetic)
 
 
-def _load(model: ModelConfig) -> ScikitRuntime:
-    """The model by the rules for one without a signature: an earlier signature may be what is wrong."""
+class _Unsigned(Protocol):
+    """A model by the rules for one without a signature: an earlier signature may be what is wrong."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    def sign(self, rows: TrainingRows, *, synthetic: bool) -> tuple[bytes, Runtime]:
+        """See `formats.signature.signing.sign`."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Here:
+    """In this process, as `isolation: none` has it."""
+
+    artifact: ArtifactConfig
+    runtime: ScikitRuntime
+
+    def sign(self, rows: TrainingRows, *, synthetic: bool) -> tuple[bytes, Runtime]:
+        return sign(self.artifact, self.runtime, rows, synthetic=synthetic)
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """In the model's own, confined process."""
+
+    runtime: ModelProcess
+
+    def sign(self, rows: TrainingRows, *, synthetic: bool) -> tuple[bytes, Runtime]:
+        return self.runtime.sign(rows, synthetic=synthetic), self.runtime
+
+
+@contextlib.contextmanager
+def _unsigned(model: ModelConfig, *, must_be_confined: bool) -> Iterator[_Unsigned]:
     if model.model.environment is not None:
         raise SignatureError(
             f"models.{model.name}: a model with libraries of its own is signed where they are: call "
@@ -102,44 +131,44 @@ def _load(model: ModelConfig) -> ScikitRuntime:
             f"models.{model.name}.model: nothing lies beside a model of a registry, so it has no signature; "
             "download it into a folder and write `uri:` of that to sign it"
         )
-    return cast("ScikitRuntime", load_signed(model.model, model.features, None))
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What a model is signed with, and where it is from: a query or a file."""
-
-    batch: pa.RecordBatch
-    origin: str
-
-
-def _sign(model: ModelConfig, runtime: ScikitRuntime, table: Any, rows: _Rows, *, synthetic: bool) -> Signed:
+    if not model.model.is_isolated:
+        yield _Here(model.model, cast("ScikitRuntime", load_signed(model.model, model.features, None)))
+        return
+    limits = StepLimits.from_now(model, must_be_confined=must_be_confined)
+    process = ModelProcess(model, limits, is_unsigned=True)
     try:
-        content = make_signature(runtime.model, table, names=runtime.features, synthetic=synthetic)
-    except (TypeError, ValueError) as error:
-        raise SignatureError(f"models.{model.name}: no signature can be written: {error}") from error
-    uri = signature_uri(model.model.uri)
-    content["artifact_sha256"] = runtime.artifact_sha256
-    signature = parse_signature(uri, dump_signature(content))
-    again = load_signed(model.model, model.features, signature)
+        process.load()
+        yield _Apart(process)
+    finally:
+        process.end()
+
+
+def _sign(
+    model: ModelConfig, unsigned: _Unsigned, rows: TrainingRows, origin: str, *, synthetic: bool
+) -> Signed:
+    """`origin` is the query or the file that the rows are from."""
+    try:
+        written, again = unsigned.sign(rows, synthetic=synthetic)
+    except SignatureError as error:
+        raise SignatureError(f"models.{model.name}: {error}") from error
+    uri, artifact_sha256 = signature_uri(model.model.uri), unsigned.runtime.artifact_sha256
+    signature = parse_signature(uri, written)
+    if (signature.golden.origin == "synthetic") is not synthetic:  # it decides who may read the file
+        raise SignatureError(f"models.{model.name}: the model's process wrote a signature of other rows")
     verify(again, signature, tolerance=model.model.tolerance, each_alone=True)
-    baseline = find_baseline(model, runtime.artifact_sha256)
+    baseline = find_baseline(model, artifact_sha256)
     # It holds extremes and texts of single rows, which made-up rows are there to hide.
     if baseline is None and not synthetic:
-        baseline = baseline_of(again, iter([rows.batch]), rows.origin)
+        baseline = baseline_of(again, iter([rows.batch]), origin)
+    content = json.loads(written, parse_constant=_refuse_constant)
+    content["artifact_sha256"] = artifact_sha256
     content["baseline"] = None if baseline is None else asdict(baseline)
     store_signature(uri, content)
     return Signed(parse_signature(uri, dump_signature(content)), rows.batch.num_rows)
 
 
-def _as_in_training(spec: InputSpec, rows: pa.RecordBatch) -> Any:
-    """The rows as pandas would have read them all at once: integers with NULLs among them are float64."""
-    columns = []
-    for column in spec.columns:
-        is_split = column.splits and rows.column(column.name).null_count > 0
-        becomes = "object" if column.dtype == "bool" else "float64"
-        columns.append(replace(column, dtype=becomes) if is_split else column)
-    return replace(spec, columns=tuple(columns)).build(rows)
+def _refuse_constant(name: str) -> None:
+    raise SignatureError(f"the model's process wrote a signature with {name}, which is no JSON")
 
 
 def _first(batches: Iterator[pa.RecordBatch], limit: int) -> Iterator[pa.RecordBatch]:

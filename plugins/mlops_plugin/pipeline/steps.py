@@ -227,8 +227,7 @@ def _predict(
                 on_checked(screening.checked(rows.schema))
 
             def predictions() -> Iterator[pa.RecordBatch]:
-                for batch in batches:
-                    kept, predicted = screening.predict(batch)
+                for kept, predicted in screening.predict_all(batches):
                     distribution.see(predicted.column(0))
                     columns = [*kept.select(list(key)).columns, *predicted.columns]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)

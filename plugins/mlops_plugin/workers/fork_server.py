@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from mlops_plugin.workers import worker
-from mlops_plugin.workers.environment import library_settings
+from mlops_plugin.workers.forking import library_settings
 
 MAX_MESSAGE_BYTES = 1 << 16
 DESCRIPTORS = 3

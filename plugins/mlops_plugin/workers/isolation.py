@@ -6,7 +6,9 @@ it is loaded runs without the task's connections and keys.
 
 from __future__ import annotations
 
+import contextvars
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from mlops_plugin.formats.registry.registered_models import RegisteredModels
@@ -20,6 +22,34 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class _Loading:
+    """A process that loads its model in a thread."""
+
+    def __init__(self, process: ModelProcess) -> None:
+        self._process = process
+        self._error: BaseException | None = None
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._load,), daemon=True, name="load model")
+        self._thread.start()
+
+    def _load(self) -> None:
+        try:
+            self._process.load()
+        except BaseException as error:  # noqa: BLE001 -- raised where the model is wanted
+            self._error = error
+
+    def end(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    def result(self) -> ModelProcess:
+        """Raises what loading has raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._process
+
+
 class StepModels:
     """The models of some steps; close it to end their processes.
 
@@ -29,6 +59,7 @@ class StepModels:
     def __init__(self, *, must_be_confined: bool) -> None:
         self._must_be_confined = must_be_confined
         self._processes: dict[str, ModelProcess] = {}
+        self._loading: dict[str, _Loading] = {}
         self._registered = RegisteredModels()
 
     def load(self, model: ModelConfig) -> Runtime:
@@ -42,17 +73,38 @@ class StepModels:
 
             runtime, _ = load_unproven(model.model, features=model.features)
             return runtime
-        limits = StepLimits.from_now(model, must_be_confined=self._must_be_confined)
+        loading = self._loading.pop(model.name, None)
         before = self._processes.get(model.name)
-        if before is not None and not before.is_ended:
-            before.limits = limits
+        if loading is None and before is not None and not before.is_ended:
+            before.limits = self._limits(model)
             return before
-        process = ModelProcess(model, limits, lambda line: _log.info("%s prints: %s", model.name, line))
-        self._processes[model.name] = process  # from here on `kill` finds it
-        process.load()
+        if loading is None:
+            process = self._new(model)
+            process.load()
+        else:
+            process = loading.result()
+            process.limits = self._limits(model)
         if not process.missing_confinement:
             _log.info("%s runs in a process without %s", model.name, ", ".join(process.confinement))
         return process
+
+    def load_ahead(self, model: ModelConfig) -> None:
+        """Begin to load a model that `load` is going to be asked for, in its process; raises nothing of it.
+
+        Not one of a registry: the first step decides which version that is.
+        """
+        if model.model.is_isolated and not model.model.is_registered and model.name not in self._processes:
+            self._loading[model.name] = _Loading(self._new(model))
+
+    def _new(self, model: ModelConfig) -> ModelProcess:
+        process = ModelProcess(
+            model, self._limits(model), lambda line: _log.info("%s prints: %s", model.name, line)
+        )
+        self._processes[model.name] = process  # from here on `kill` finds it
+        return process
+
+    def _limits(self, model: ModelConfig) -> StepLimits:
+        return StepLimits.from_now(model, must_be_confined=self._must_be_confined)
 
     def kill(self) -> None:
         """Kill their processes, whatever those are doing; from any thread."""
@@ -61,6 +113,11 @@ class StepModels:
 
     def close(self) -> None:
         """End their processes, once nobody uses them."""
+        if self._loading:
+            self.kill()
+        for loading in self._loading.values():
+            loading.end()
         for process in [*self._processes.values()]:
             process.end()
+        self._loading.clear()
         self._processes.clear()

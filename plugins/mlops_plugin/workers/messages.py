@@ -31,6 +31,7 @@ _FRAME = struct.Struct(
 _MAGIC = b"mlp1"
 MAX_HEADER_BYTES = 4 << 20  # names of features and outputs, or an error's text
 MAX_REQUEST_BYTES = 1 << 40  # the caller is trusted
+MAX_SIGNATURE_BYTES = 64 << 20
 # The types in which a model may answer. Nested and dictionary types are never sent.
 _TYPES = ("bool", "int32", "int64", "float", "double", "string", "large_string", "binary", "date32[day]")
 _OUTPUT_NAME = re.compile(r"(prediction|probability|score)(_.*)?", re.DOTALL)
@@ -60,7 +61,8 @@ class Load(_Message):
     """Load this artifact; the first request. `artifact` is an `ArtifactConfig` as JSON has it.
 
     `must_be_confined`: refuse to load it where the kernel cannot confine the process in every way. `is_step`:
-    for a step of a dispatch, which asks golden rows itself and computes on all threads.
+    for a step of a dispatch, which asks golden rows itself and computes on all threads. `is_unsigned`: by the
+    rules for a model without a signature, whatever lies beside it.
     """
 
     artifact: dict[str, Any]
@@ -68,15 +70,20 @@ class Load(_Message):
     must_be_confined: bool
     timeout_s: float
     is_step: bool = False
+    is_unsigned: bool = False
     kind: Literal["load"] = "load"
 
 
 @dataclass(frozen=True)
 class _Rows(_Message):
-    """A request about rows: an Arrow IPC stream in the body, or `shared_bytes` of it in shared memory."""
+    """A request about rows: an Arrow IPC stream in the body, or `shared_bytes` of it in shared memory.
+
+    `memory`: in which one; a memory that is handed over takes the place of the one of that number.
+    """
 
     timeout_s: float
     shared_bytes: int = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,15 @@ class Check(_Rows):
     """Say what the model has against rows of this schema."""
 
     kind: Literal["check"] = "check"
+
+
+@dataclass(frozen=True)
+class Sign(_Message):
+    """Write a signature with the rows in the body, pickled `TrainingRows`, and read by it from now on."""
+
+    timeout_s: float
+    synthetic: bool
+    kind: Literal["sign"] = "sign"
 
 
 @dataclass(frozen=True)
@@ -144,6 +160,13 @@ class Predicted(_Message):
 
 
 @dataclass(frozen=True)
+class Signed(_Message):
+    """The body holds the signature's file."""
+
+    kind: Literal["signed"] = "signed"
+
+
+@dataclass(frozen=True)
 class Failed(_Message):
     """What was asked raised this; the process goes on. `cause`: the traceback of what the model raised."""
 
@@ -154,9 +177,9 @@ class Failed(_Message):
 
 
 RowsRequest = Check | Learn | Predict
-Request = Load | RowsRequest
-Answer = Loaded | Learned | Checked | Predicted | Failed
-_REQUESTS: dict[str, type[Request]] = {"load": Load, "check": Check, "learn": Learn, "predict": Predict}
+Request = Load | RowsRequest | Sign
+Answer = Loaded | Learned | Checked | Predicted | Signed | Failed
+_REQUESTS: dict[str, type[Request]] = {kind.kind: kind for kind in (Load, Check, Learn, Predict, Sign)}
 
 
 @functools.cache

@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 SMALLEST_BYTES = 1 << 16  # fewer are as fast through the socket
+AT_ONCE = 2  # batches: the process reads one while the caller writes the next
 _GRANULE_BYTES = 1 << 20
 
 
@@ -50,6 +51,41 @@ class RowMemory:
         seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
         return mmap.mmap(self.fd, room)
+
+
+@dataclass(frozen=True)
+class Lent:
+    """A memory that a request is about; `handing` has its descriptor if the process does not know it."""
+
+    number: int
+    handing: tuple[int, ...]
+
+
+@dataclass
+class RowMemories:
+    """The memories of one process. One is lent to each request until that is answered."""
+
+    _all: tuple[RowMemory, ...] = field(default_factory=lambda: tuple(RowMemory() for _ in range(AT_ONCE)))
+    _free: list[int] = field(default_factory=lambda: list(range(AT_ONCE)))
+
+    def lend(self, rows: pa.RecordBatch, size: int) -> Lent:
+        """Put rows of so many bytes into a free memory, the one that was used last if there is a choice."""
+        number = self._free[-1]
+        memory = self._all[number]
+        lent = Lent(number, (memory.fd,) if memory.put(rows, size) else ())
+        self._free.pop()
+        return lent
+
+    def take_back(self, lent: Lent, *, is_free: bool) -> None:
+        """The request has ended; unless `is_free`, the process may hold these rows, and gets new memory."""
+        if not is_free:
+            self._all[lent.number].renew()
+        self._free.append(lent.number)
+
+    def release(self) -> None:
+        """Let go of all."""
+        for memory in self._all:
+            memory.renew()
 
 
 @dataclass
@@ -93,3 +129,11 @@ def stream_size(rows: pa.RecordBatch) -> int:
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_batch(rows)
     return int(sink.size())
+
+
+def stream_bytes(rows: pa.RecordBatch) -> pa.Buffer:
+    """The rows as an Arrow IPC stream, for a message."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+    return sink.getvalue()

@@ -8,15 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_plugin.environments.building import START_WORKER
-from mlops_plugin.workers.environment import environment_of_model
-from mlops_plugin.workers.forking import Child, ForkedChild, fork, start_server
+from mlops_plugin.formats.artifact import copy_artifact
+from mlops_plugin.formats.signature.signature import read_content, signature_uri
+from mlops_plugin.workers.forking import Child, ForkedChild, environment_of_model, fork, start_server
 from mlops_plugin.workers.last_words import LastWords
 from mlops_plugin.workers.process_limits import Limits
+
+if TYPE_CHECKING:
+    from mlops_plugin.config.schema import ArtifactConfig
 
 END_TIMEOUT_S = 5.0
 
@@ -36,6 +42,23 @@ class Started:
             for pid in _stopped_family(self.child.pid):
                 _signal(os.kill, pid, signal.SIGKILL)
             _signal(os.killpg, self.child.pid, signal.SIGKILL)
+
+    def memory_bytes(self) -> int | None:
+        """Resident memory now; None once the process has ended."""
+        try:
+            with open(f"/proc/{self.child.pid}/statm", encoding="ascii") as file:  # noqa: PTH123 - not a real file
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            return None
+
+    def describe_end(self) -> str:
+        """How the process has ended; waits a moment for that."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(END_TIMEOUT_S)
+        code = self.child.returncode
+        if code is None:
+            return "a closed connection"
+        return f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
     def release(self) -> None:
         """Reap the process after `kill`, and hear what it has printed."""
@@ -82,6 +105,24 @@ def start(
         os.close(stdin)
     said.listen()
     return Started(child, ours, said, line)
+
+
+@contextlib.contextmanager
+def local_artifact(artifact: ArtifactConfig) -> Iterator[Path | None]:
+    """A remote artifact as a file that lasts while the model is loaded; None for a local one.
+
+    The model's process has no network and no credentials, so the caller fetches the file and its signature.
+    """
+    uri = artifact.uri
+    if "://" not in uri:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="mlops-artifact-") as folder:
+        path = Path(folder) / (Path(uri.partition("?")[0]).name or "artifact")
+        copy_artifact(artifact, path)
+        if (signature := read_content(signature_uri(uri))) is not None:
+            Path(signature_uri(str(path))).write_bytes(signature)
+        yield path
 
 
 def start_fork_server() -> None:

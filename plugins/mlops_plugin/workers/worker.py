@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import pickle
 import resource
 import select
 import signal
@@ -36,6 +37,8 @@ from mlops_plugin.workers.messages import (
     Loaded,
     Predicted,
     RowsRequest,
+    Sign,
+    Signed,
     describe_outputs,
     pack_columns,
 )
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
     from mlops_plugin.config.schema import ArtifactConfig
     from mlops_plugin.formats.runtime import Runtime
+    from mlops_plugin.formats.scikit import ScikitRuntime
     from mlops_plugin.workers.row_memory import RowView
 
 _PACKAGE = Path(__file__).parents[1]
@@ -102,7 +106,7 @@ class _Worker:
         self._channel = channel
         self._says_memory = says_memory
         self._runtime: Runtime | None = None
-        self._rows: RowView | None = None
+        self._rows: dict[int, RowView] = {}
         self._requirements: str | None = None  # the file of the model's own libraries, if it has some
 
     def answer_one(self) -> bool:
@@ -120,6 +124,9 @@ class _Worker:
                 own = request.artifact["environment"]
                 self._requirements = None if own is None else own["requirements"]
                 self._runtime, answer = _load(request)
+                self._artifact = _artifact_of(request.artifact)
+            elif isinstance(request, Sign):
+                answer, columns = self._sign(request, body)
             else:
                 answer, columns = self._about_rows(request, body, handed)
         except Exception as error:  # noqa: BLE001 - whatever a model raises is the caller's to hear
@@ -137,13 +144,21 @@ class _Worker:
             return _asked(self._runtime, request, body)
         from mlops_plugin.workers.row_memory import RowView
 
-        self._rows = self._rows or RowView()
+        view = self._rows.setdefault(request.memory, RowView())
         for fd in handed:
-            self._rows.open(fd)
-        answer, columns = _asked(self._runtime, request, self._rows.lend(request.shared_bytes))
+            view.open(fd)
+        answer, columns = _asked(self._runtime, request, view.lend(request.shared_bytes))
         if isinstance(answer, Predicted):
-            answer = replace(answer, keeps_rows=not self._rows.take_back())
+            answer = replace(answer, keeps_rows=not view.take_back())
         return answer, columns
+
+    def _sign(self, request: Sign, body: memoryview) -> tuple[Answer, list[memoryview]]:
+        from mlops_plugin.formats.signature.signing import sign
+
+        rows = pickle.loads(body)  # noqa: S301 - the caller's, whom this process trusts
+        runtime = cast("ScikitRuntime", self._runtime)
+        written, self._runtime = sign(self._artifact, runtime, rows, synthetic=request.synthetic)
+        return Signed(), [memoryview(written)]
 
     def _failed(self, error: Exception) -> Failed:
         # The runtime names what a model raises; that its memory is limited is the caller's to say.
@@ -159,7 +174,7 @@ class _Worker:
 def _load(request: Load) -> tuple[Runtime, Loaded]:
     from mlops_plugin.formats.importing.sklearn_import import import_what_needs_files
     from mlops_plugin.formats.native_threads import wait_passively
-    from mlops_plugin.formats.runtime import load_runtime, load_unproven
+    from mlops_plugin.formats.runtime import load_runtime, load_signed, load_unproven
     from mlops_plugin.formats.signature.versions import modules_of
 
     wait_passively()
@@ -183,7 +198,9 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
             "serving.require_confinement to false"
         )
     features = None if request.features is None else tuple(request.features)
-    if request.is_step:
+    if request.is_unsigned:
+        runtime = load_signed(artifact, features, None)
+    elif request.is_step:
         runtime, _ = load_unproven(artifact, features=features)
     else:
         runtime = load_runtime(artifact, features=features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import ContractError, FeatureError
-from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.formats.runtime import Runtime, WorksAhead
 from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
 from mlops_plugin.pipeline.validation.output_check import OutputCheck
 from mlops_plugin.pipeline.validation.refusals import Answered, first_refused, predict_each
@@ -38,6 +39,16 @@ class Rules:
         )
 
 
+@dataclass(frozen=True)
+class _Admitted:
+    """A batch before the model: `rows` are those at `places` as the contract reads them."""
+
+    batch: pa.RecordBatch
+    rows: pa.RecordBatch
+    places: pa.Int64Array
+    refused: list[Refused]
+
+
 class Screening:
     """Predicts batch by batch; what it rejects is in `rejections`, what it replaced in `imputed`."""
 
@@ -55,12 +66,42 @@ class Screening:
 
     def predict(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """The accepted rows, as they were collected, and the model's predictions for them."""
+        return self._judged(self._admitted(batch))
+
+    def predict_all(
+        self, batches: Iterable[pa.RecordBatch]
+    ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        """The same for one batch after the other.
+
+        A model in a process of its own works on a batch while the next one is read.
+        """
+        if not isinstance(self._runtime, WorksAhead):
+            for batch in batches:
+                yield self.predict(batch)
+            return
+        asked: _Admitted | None = None
+        for batch in batches:
+            following = self._admitted(batch)
+            self._runtime.check(following.rows.schema)
+            self._runtime.ask_ahead(following.rows)
+            if asked is not None:
+                yield self._judged(asked)
+            asked = following
+        if asked is not None:
+            yield self._judged(asked)
+
+    def _admitted(self, batch: pa.RecordBatch) -> _Admitted:
         rows, refused = self._apply_contract(batch)
-        answered = self._answered(rows, refused)
+        places = accepted(refused, rows.num_rows)
+        return _Admitted(batch, rows.take(places) if refused else rows, places, refused)
+
+    def _judged(self, admitted: _Admitted) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        batch, answered = admitted.batch, self._answered(admitted)
         wrong = self._output.check(answered.predictions, len(answered.places))
         if wrong and self._model.output.on_violation == "fail":
             raise self._wrong_answers(wrong)
-        refused = [*refused, *answered.refused, *(one.within(answered.places) for one in wrong)]
+        by_output = [one.within(answered.places) for one in wrong]
+        refused = [*admitted.refused, *answered.refused, *by_output]
         self._rejections.add(batch, self._rows, refused)
         self._rows += batch.num_rows
         if not refused:
@@ -79,13 +120,12 @@ class Screening:
             for one in checked.violations
         ]
 
-    def _answered(self, rows: pa.RecordBatch, refused: list[Refused]) -> Answered:
+    def _answered(self, admitted: _Admitted) -> Answered:
         """The model's predictions for the rows that are valid so far."""
-        places = accepted(refused, rows.num_rows)
-        left = rows.take(places) if refused else rows
+        rows, places = admitted.rows, admitted.places
         if self._contract is None:
-            return Answered(self._predict(left), places, [])
-        answered = predict_each(self._runtime, left)
+            return Answered(self._predict(rows), places, [])
+        answered = predict_each(self._runtime, rows)
         return Answered(
             answered.predictions,
             places.take(answered.places),
