@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -140,6 +141,7 @@ class Door:
     dispatch: str
     others: Mapping[str, str]  # a dispatch of each other model, by model
     one_dag: Client | None  # a user of the role ONE_DAG, if the auth manager has roles of that kind
+    new_viewer: Callable[[], Client]  # signs in again
 
 
 @pytest.fixture(
@@ -177,6 +179,7 @@ def door(
             made["churn"].id,
             {name: made[name].id for name in ("wine", "gone")},
             sign_in(airflow, ONE_DAG.lower()) if is_fab else None,
+            lambda: sign_in(airflow, "viewer"),
         )
 
 
@@ -361,6 +364,11 @@ _ELSEWHERE = (
     "showroom/%2e%2e/gone",
     "showroom/wine?model=gone",
     "showroom?search=gon",
+    "api/v1/dispatches?origin=terminal&limit=1000",
+    "api/v1/dispatches.csv?origin=all&until=9999-01-01",
+    "dispatches?sort=model&origin=all",
+    "dispatches?sort=duration&descending=true&origin=all&skip=1&part=list",
+    "dispatches?origin=all&tab=dag",
 )
 
 
@@ -397,6 +405,15 @@ def test_who_may_read_a_dag_but_not_trigger_it_may_not_run_its_model(door: Door)
     # Viewer reads all DAGs. What is refused is refused by a reason, since the model is no secret.
     answer = door.clients["token"]["Viewer"].post(f"{_MODEL}/runs", {"keys": [[1]]})
     assert answer.status == 403
+
+
+def test_a_revoked_token_ends_within_a_second(door: Door) -> None:
+    client, other = door.new_viewer(), door.new_viewer()
+    assert client.get("api/v1/dispatches").status == 200
+    client.get("/api/v2/auth/logout", accept="text/html")
+    time.sleep(1)  # what docs/access.md promises
+    assert client.get("api/v1/dispatches").status in (401, 403)
+    assert other.get("api/v1/dispatches").status == 200
 
 
 _ROUTES = """

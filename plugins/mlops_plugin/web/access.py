@@ -7,6 +7,8 @@ also needs Airflow's permission on that model's DAG.
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -14,8 +16,9 @@ from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager, init_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, oauth2_scheme
 from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials
 
 from mlops_plugin.connections import airflow_base_url
 from mlops_plugin.orchestration.dag_states import team_of
@@ -24,6 +27,8 @@ from mlops_plugin.web.languages.translation import gettext as _
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NO_MODEL = "~"  # no DAG can have this id
+TRUSTED_S = 1.0  # so long a token is not asked about again; a revoked one ends within it
+_MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,47 @@ class Rights:
         return self._answers[question]
 
 
-async def signed_in(user: GetUserDep, request: Request) -> None:
+@dataclass
+class KnownTokens:
+    """Whose token was valid a moment ago.
+
+    Airflow asks its database about each request's token, and its event loop waits for that: so does everybody
+    else, the health check included. Programs and pages that ask often would have it wait most of the time.
+    """
+
+    _users: dict[bytes, tuple[float, Any]] = field(default_factory=dict)
+
+    def get(self, token: bytes) -> Any | None:
+        asked_at, user = self._users.get(token, (0.0, None))
+        return user if time.monotonic() - asked_at < TRUSTED_S else None
+
+    def add(self, token: bytes, user: Any, asked_at: float) -> None:
+        if len(self._users) >= _MOST_KNOWN:
+            self._users.clear()
+        self._users[token] = asked_at, user
+
+
+async def _user(
+    request: Request,
+    oauth_token: Annotated[str | None, Depends(oauth2_scheme)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)],
+) -> Any:
+    """Who is signed in, as Airflow says. Airflow's middleware has asked about a cookie already."""
+    if bearer is None or bearer.scheme.lower() != "bearer":
+        return await get_user(request, oauth_token, bearer)
+    known: KnownTokens = request.app.state.tokens
+    token = hashlib.sha256(bearer.credentials.encode("utf-8", "replace")).digest()
+    if (user := known.get(token)) is None:
+        asked_at = time.monotonic()
+        user = await get_user(request, oauth_token, bearer)
+        known.add(token, user, asked_at)
+    return user
+
+
+UserDep = Annotated[Any, Depends(_user)]
+
+
+async def signed_in(user: UserDep, request: Request) -> None:
     """Dependency of the whole app: a signed-in user, and no state-changing request from another origin."""
     request.state.user_name = str(user.get_name())
     request.state.rights = Rights(user)
@@ -101,7 +146,7 @@ def reads(resource: Resource) -> Any:
     """Dependency of a route that shows `resource`."""
 
     # In a thread: some auth managers ask a server.
-    def check(user: GetUserDep) -> None:
+    def check(user: UserDep) -> None:
         _require(may_see(user, resource), _("your role may not read %(resource)s", resource=resource))
 
     return Depends(check)
@@ -110,7 +155,7 @@ def reads(resource: Resource) -> Any:
 def creates(resource: Resource) -> Any:
     """Dependency of a route that makes something in `resource`."""
 
-    def check(user: GetUserDep) -> None:
+    def check(user: UserDep) -> None:
         _require(may_use(user, resource), _("your role may not use %(resource)s", resource=resource))
 
     return Depends(check)

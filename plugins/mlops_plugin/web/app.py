@@ -13,13 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops_plugin.errors import BrokenModel, ConfigError, MlopsError, UnknownModel
 from mlops_plugin.masking import masked
-from mlops_plugin.web.access import Rights, signed_in
+from mlops_plugin.web.access import KnownTokens, Rights, signed_in
 from mlops_plugin.web.error_status import headers_of, refusals, status_of
 from mlops_plugin.web.languages.negotiation import language_of
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import ngettext, speaking
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
 from mlops_plugin.web.shared_site import Site
+from mlops_plugin.web.showroom.turns import Turns
 from mlops_plugin.web.well_formed import BodyLimit, printable, well_formed
 
 _HEADERS = {
@@ -49,6 +50,8 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     )
     app.state.site = site
     app.state.pages = Pages()
+    app.state.tokens = KnownTokens()
+    app.state.turns = Turns()
     app.add_middleware(BodyLimit)
     app.add_middleware(_Language)
     app.add_middleware(_Headers)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, HTTPException, Query
+from fastapi import APIRouter, Body, HTTPException, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.records import Step
 from mlops_plugin.serving.cases import MAX_CHOSEN, MAX_PAGE_ROWS, CaseView
 from mlops_plugin.serving.run import as_json
@@ -16,7 +18,8 @@ from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.request_fields import Model, place_of, place_text, showroom
-from mlops_plugin.web.visible import VisibleDep
+from mlops_plugin.web.showroom.turns import Turns
+from mlops_plugin.web.visible import Visible, VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search, Value
 
 router = APIRouter(prefix="/api/v1/showroom", tags=["Showroom"])
@@ -132,14 +135,23 @@ def cases(
     responses=refusals(400, 404, 413, 429),
     dependencies=[creates("Showroom")],
 )
-def run(seen: VisibleDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]) -> Response:
+async def run(
+    request: Request, seen: VisibleDep, name: str, user: UserName, asked: Annotated[RunRequest, Body()]
+) -> Response:
     """Run a model on cases by key, with changed values, or on a table of rows."""
     if bool(asked.keys) == bool(asked.rows):
         raise HTTPException(422, "send either keys of cases or rows of features")
     keys = [tuple(key) for key in asked.keys]
     wanted = Wanted(keys=keys, rows=asked.rows, changes=asked.changes)
-    # No dependencies and no response model: each would cost a one-row run another thread.
-    shown = showroom(seen.site).run(seen.runnable(name), wanted, user)
+    model = await run_in_threadpool(seen.runnable, name)  # some auth managers ask a server
+    turns: Turns = request.app.state.turns
+    async with turns.of(model.name):
+        return await run_in_threadpool(_run, seen, model, wanted, user)
+
+
+def _run(seen: Visible, model: ModelConfig, wanted: Wanted, user: str) -> Response:
+    # No response model: it would cost a one-row run another thread.
+    shown = showroom(seen.site).run(model, wanted, user)
     result = RunResult(
         dispatch_id=shown.dispatch_id,
         artifact_sha256=shown.artifact_sha256,
