@@ -2,7 +2,7 @@
 
 Each is a fresh process that runs all steps from one SQLite file to another: with the libraries to import, and
 with them loaded, as in a worker that forks its tasks. Prints the processor seconds of all its processes, the
-seconds by the clock, and the ratio of the processor seconds. The predictions are compared bit for bit.
+seconds by the clock, and the ratio of each. The predictions are compared bit for bit.
 
     python -m benchmarks.isolation [--rows 1000000] [--repeat 3] [--models LogisticRegression]
 """
@@ -205,6 +205,7 @@ def _compare(folder: Path, environment: dict[str, str], what: tuple[str, int, st
         "cpu_s": [round(here.cpu_s, 2), round(apart.cpu_s, 2)],
         "seconds": [round(here.seconds, 2), round(apart.seconds, 2)],
         "cpu_ratio": round(apart.cpu_s / here.cpu_s, 3),
+        "clock_ratio": round(apart.seconds / here.seconds, 3),
         "load": round(os.getloadavg()[0], 1),
     }
     print(json.dumps(spent), flush=True)

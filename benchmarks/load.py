@@ -1,7 +1,7 @@
 """Many users at once, while three models hang: errors, Airflow's health check, and the API server's memory.
 
 20 users run a model on cases 50 times a second together, 5 browsers poll the Monitor, and each of three
-models hangs with as many requests as it may have, and one more. Prints how many requests were answered,
+models hangs with as many requests as it may run, and two more. Prints how many requests were answered,
 turned away (429) and failed, their percentiles in milliseconds, and the memory of the API server's processes,
 the models' left out, at the start and at the end. Beside it, 50 requests a second for Airflow's own list of
 DAGs: what the health check waits then is Airflow's.
@@ -36,7 +36,7 @@ from support.servers import start_mariadb, start_postgres
 from support.workshop import FEATURES, Workshop
 
 USERS, REQUESTS_PER_S, MONITORS, HUNG = 20, 50, 5, 3
-HUNG_CALLERS = 5  # of each: `workers.pool` lets four wait
+HUNG_CALLERS = 5  # of each: three run, the others wait for their turn
 _MONITOR_EVERY_S, _HEALTH_EVERY_S, _HUNG_EVERY_S = 5.0, 0.2, 1.0
 _CASES = 1000
 

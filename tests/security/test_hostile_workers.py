@@ -12,8 +12,10 @@ import pytest
 
 from mlops_plugin.config.schema import ModelConfig, ServingConfig
 from mlops_plugin.errors import ServingError
+from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
     Column,
+    Failed,
     MessageError,
     Predicted,
     outputs_schema,
@@ -21,6 +23,7 @@ from mlops_plugin.workers.messages import (
     unpack_columns,
 )
 from mlops_plugin.workers.pool import ModelPool
+from mlops_plugin.workers.process_limits import StepLimits
 from support.forging_models import FORGERIES, Forging
 from support.workshop import FEATURES, Workshop
 
@@ -100,7 +103,14 @@ def test_a_crafted_text_column_is_refused_before_it_is_read(offsets: tuple[int, 
         unpack_columns(pa.schema([("text", pa.string())]), 2, answer, memoryview(body))
 
 
-@pytest.mark.parametrize("kind", ["list<item: double>", "dictionary<values=string>", "struct<>", "null", "x"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("list<item: double>", "dictionary<values=string>", "struct<>", "null", "x"),
+        *("extension<arrow.json>", "run_end_encoded<int32, double>", "dense_union<>", "fixed_size_binary[4]"),
+        *("decimal128(99, 2)", "timestamp[us, tz=Foo/Bar]", "timestamp[us, tz=/etc/passwd]"),
+    ],
+)
 def test_a_type_that_no_model_answers_in_is_refused(kind: str) -> None:
     with pytest.raises(MessageError):
         outputs_schema([Column(name="prediction", type=kind)])
@@ -117,3 +127,25 @@ def test_a_column_that_is_no_prediction_is_refused(names: list[str]) -> None:
 def test_columns_of_every_kind_of_model_are_taken() -> None:
     names = ["prediction", "prediction_1", "probability_a b\n", "probability_1_2", "score"]
     assert outputs_schema([Column(name=name, type="double") for name in names]).names == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (pa.date32(), struct.pack("i", 2**31 - 1)),
+        (pa.timestamp("s"), struct.pack("q", 2**62)),
+        (pa.timestamp("us", "UTC"), struct.pack("q", -(2**62))),
+    ],
+)
+def test_a_time_that_python_cannot_hold_is_refused(kind: pa.DataType, content: bytes) -> None:
+    schema = pa.schema([("prediction", kind)])
+    with pytest.raises(MessageError, match="prediction"):
+        unpack_columns(schema, 1, Predicted(1, [[None, len(content)]]), memoryview(content))
+
+
+def test_what_a_process_says_of_its_failure_cannot_deceive_a_terminal() -> None:
+    said = Failed("X\x1b[2J", "\x1b]0;owned\x07\r" + "long" * 100_000, "cause \x9b31m")
+    error = raised("churn", said, StepLimits(None, None, must_be_confined=False))
+    for text in (str(error), str(error.__cause__)):
+        assert all(char.isprintable() or char in "\n\t" for char in text)
+        assert len(text) < 100_000

@@ -119,12 +119,9 @@ class Disorderly(Forging):
 
 def _take_next() -> int:
     """Read the next request off the socket, as only the worker should; its number."""
-    import socket
-
-    channel = socket.socket(fileno=os.dup(int(sys.argv[1])))
-    frame, *_ = socket.recv_fds(channel, _FRAME.size, 1)
-    _, number, header_bytes, _ = _FRAME.unpack(frame)
-    channel.recv(header_bytes)
+    channel = int(sys.argv[1])
+    _, number, header_bytes, _ = _FRAME.unpack(os.read(channel, _FRAME.size))
+    os.read(channel, header_bytes)
     return int(number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import socket
 import subprocess
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_NEW_MEMORY = 0x21  # shared, anonymous
+_NEW_MEMORY, _GROWS_DOWN = 0x21, 0x122  # shared, private; anonymous
+_MAY_MOVE = 1
+_TIOCSTI, _FIOASYNC, _SO_PEERPIDFD = 0x5412, 0x5452, 77
 
 
 class Prying:
@@ -54,15 +57,46 @@ def _call(name: str, *arguments: Any) -> bool:
     return bool(getattr(_LIBC, name)(*arguments) != -1)
 
 
-def _shared_memory(_model: Prying) -> bool:
+def _maps_memory(flags: int) -> bool:
     _LIBC.mmap.restype = ctypes.c_void_p
-    found = _LIBC.mmap(None, ctypes.c_size_t(4096), 3, _NEW_MEMORY, -1, ctypes.c_long(0))
+    found = _LIBC.mmap(None, ctypes.c_size_t(4096), 3, flags, -1, ctypes.c_long(0))
     return bool(found != ctypes.c_void_p(-1).value)
 
 
-def _take_over_signals(model: Prying) -> bool:
-    import fcntl
+def _grow_stack(_model: Prying) -> bool:
+    stack = next(line for line in Path("/proc/self/maps").read_text().splitlines() if "[stack]" in line)
+    lowest = ctypes.c_void_p(int(stack.partition("-")[0], 16))
+    size = ctypes.c_size_t(4096)
+    _LIBC.mremap.restype = ctypes.c_void_p
+    found = _LIBC.mremap(lowest, size, ctypes.c_size_t(1 << 30), _MAY_MOVE)
+    return bool(found != ctypes.c_void_p(-1).value)
 
+
+def _line() -> int:
+    """The descriptor whose end ends this process."""
+    open_files = {int(entry.name): entry for entry in Path("/proc/self/fd").iterdir()}
+    sockets = [fd for fd, entry in open_files.items() if "socket:" in str(_target(entry))]
+    return next(fd for fd in sockets if fd > 2 and fd != _channel())
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.readlink()
+    except FileNotFoundError:  # the one that lists the folder
+        return Path()
+
+
+def _channel() -> int:
+    """The descriptor of the socket on which the worker is asked; a forked one has it in its third place."""
+    return 3 if "fork_server" in " ".join(sys.argv) else int(sys.argv[1])
+
+
+def _peer_of_channel(_model: Prying) -> bool:
+    handle, size = ctypes.c_int(), ctypes.c_int(4)
+    return _call("getsockopt", _channel(), 1, _SO_PEERPIDFD, ctypes.byref(handle), ctypes.byref(size))
+
+
+def _take_over_signals(model: Prying) -> bool:
     read, write = os.pipe()
     try:
         fcntl.fcntl(read, fcntl.F_SETOWN, model.pid)
@@ -97,12 +131,29 @@ ATTEMPTS: dict[str, Callable[[Prying], object]] = {
     "watch the caller": lambda model: os.close(os.pidfd_open(model.pid)),
     "limit the caller": lambda model: _call("prlimit64", model.pid, 7, None, ctypes.create_string_buffer(16)),
     "send signals through a file": _take_over_signals,
-    "share memory": _shared_memory,
+    "share memory": lambda _: _maps_memory(_NEW_MEMORY),
     "share memory by name": lambda _: _call("shmget", 0, ctypes.c_size_t(4096), 0o1600),
     "leave its namespaces": lambda _: _call("unshare", 0x10000000),
     "mount": lambda _: _call("mount", b"none", b"/mnt", b"tmpfs", 0, None),
     "slow the caller": lambda model: os.setpriority(os.PRIO_PROCESS, model.pid, 19),
     "keep the caller to one processor": lambda model: os.sched_setaffinity(model.pid, {0}),
     "keep memory in a file without a name": lambda _: os.ftruncate(os.memfd_create("hoard"), 4096),
+    "run a program that lies in memory": lambda _: os.execve(os.memfd_create("x"), ["x"], {}),  # noqa: S606
+    "get hold of the caller through its socket": _peer_of_channel,
+    "outlive the caller: close the line": lambda _: os.close(_line()),
+    "outlive it: put another file there": lambda _: os.dup2(0, _line()),
+    "outlive it: share the line": lambda _: os.dup(_line()),
+    "outlive it: ask for no signal": lambda _: fcntl.fcntl(_line(), fcntl.F_SETFL, 0),
+    "outlive it: ask for none otherwise": lambda _: fcntl.ioctl(_line(), _FIOASYNC, b"\0" * 4),
+    "outlive it: hold the other end": lambda _: os.open(f"/proc/self/fd/{_line()}", os.O_RDWR),
+    "keep memory that grows down": lambda _: _maps_memory(_GROWS_DOWN),
+    "enlarge its stack otherwise": _grow_stack,
+    "raise its limits": lambda _: _call("prlimit64", 0, 7, ctypes.create_string_buffer(16), None),
+    "write into its own memory file": lambda _: os.open("/proc/self/mem", os.O_RDWR),
+    "see all files from its root": lambda _: os.listdir("/proc/self/root/root"),  # noqa: PTH208
+    "handle faults of memory": lambda _: _call("syscall", 323, 1),
+    "load a program into the kernel": lambda _: _call("syscall", 321, 0, 0, 0),
+    "read keys of the kernel": lambda _: _call("syscall", 250, 0, -3),
+    "type into a terminal": lambda _: fcntl.ioctl(2, _TIOCSTI, b"x"),
     "use io_uring": lambda _: _call("syscall", 425, 8, ctypes.create_string_buffer(120)),
 }

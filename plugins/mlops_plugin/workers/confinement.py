@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mlops_plugin.workers.system_calls import CLONE3, PROCESSORS, Processor
+from mlops_plugin.workers.system_calls import CLONE3, CLOSE_RANGE, PROCESSORS, Processor
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _RULESET_VERSION, _PATH_BENEATH = 1, 1
@@ -51,15 +51,17 @@ _SYSTEM = (
     "/sys/fs/cgroup",
 )
 _OPEN_FILES = 512
+_STACK_BYTES = 64 << 20
 _MODULES = (".py", ".so", ".zip", ".egg", ".pth")
 # Everything that `confine` can take away.
 WHOLE = ("files", "TCP", "signals", "sockets", "new processes and programs", "other processes")
 
 
-def confine(readable: Iterable[str]) -> list[str]:
+def confine(readable: Iterable[str], line: int | None = None) -> list[str]:
     """Leave this process its Python environment and `readable` (files or folders), to read; nothing else.
 
-    Returns what could be taken away, in words; what the kernel cannot do is missing. Raises nothing.
+    `line` is a descriptor that it may not let go of: its caller's end ends it (see `worker`). Returns what
+    could be taken away, in words; what the kernel cannot do is missing. Raises nothing.
     """
     if sys.platform != "linux":
         return []
@@ -69,9 +71,12 @@ def confine(readable: Iterable[str]) -> list[str]:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    stack = _STACK_BYTES if stack == resource.RLIM_INFINITY else min(stack, _STACK_BYTES)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, stack))
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return []
-    return [*_restrict_files(libc, readable), *_filter_system_calls(libc)]
+    return [*_restrict_files(libc, readable), *_filter_system_calls(libc, line)]
 
 
 def become_reaper() -> None:
@@ -156,11 +161,11 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
         os.close(place)
 
 
-def _filter_system_calls(libc: ctypes.CDLL) -> Iterator[str]:
+def _filter_system_calls(libc: ctypes.CDLL, line: int | None) -> Iterator[str]:
     processor = PROCESSORS.get(platform.machine())
     if processor is None or struct.calcsize("P") != 8:
         return
-    program = b"".join(_program(processor, os.getpid()))
+    program = b"".join(_program(processor, os.getpid(), line))
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions, and where they are.
     described = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
@@ -177,11 +182,12 @@ _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000 | 1  # EPERM
 _NOT_THERE = 0x00050000 | 38  # ENOSYS: the C library falls back to clone
 _CLONE_THREAD = 0x10000
 _SHARED_ANONYMOUS = 0x21
+_GROWS_DOWN = 0x100
 _TO_OWNER = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others by way of a file
 _TO_TERMINAL = (0x8901, 0x8902, 0x5412)  # FIOSETOWN, SIOCSPGRP, TIOCSTI
 
 
-def _program(processor: Processor, pid: int) -> Iterator[bytes]:
+def _program(processor: Processor, pid: int, line: int | None) -> Iterator[bytes]:
     """The filter, instruction by instruction; each check loads what it looks at, so that none needs
     another."""
     yield _instruction(_LOAD, _ARCH)
@@ -193,8 +199,12 @@ def _program(processor: Processor, pid: int) -> Iterator[bytes]:
     for number in sorted(processor.denied.values()):
         yield _instruction(_EQUALS, number, when_false=1)
         yield _instruction(_RETURN, _REFUSE)
-    yield _instruction(_EQUALS, CLONE3, when_false=1)
-    yield _instruction(_RETURN, _NOT_THERE)
+    # What does the same as others, by several at once.
+    for number in (CLONE3, CLOSE_RANGE):
+        yield _instruction(_EQUALS, number, when_false=1)
+        yield _instruction(_RETURN, _NOT_THERE)
+    if line is not None:
+        yield from _keep(processor, line)
     # Threads, but no processes.
     yield from _when(
         processor.clone, [*_argument(0), _instruction(_ANY_BIT, _CLONE_THREAD, when_true=1), _refuse()]
@@ -202,13 +212,18 @@ def _program(processor: Processor, pid: int) -> Iterator[bytes]:
     for call in (processor.kill, processor.tgkill):
         yield from _when(call, [*_argument(0), _instruction(_EQUALS, pid, when_true=1), _refuse()])
     own = [_instruction(_EQUALS, 0, when_true=2), _instruction(_EQUALS, pid, when_true=1), _refuse()]
-    for call in (processor.prlimit64, processor.sched_setaffinity):
-        yield from _when(call, [*_argument(0), *own])
+    yield from _when(processor.sched_setaffinity, [*_argument(0), *own])
+    # To read its limits; root could raise them.
+    yield from _when(processor.setrlimit, [_refuse()])
+    none_new = [part for half in (0, 4) for part in (*_argument(2, half), *_if_not(0))]
+    yield from _when(processor.prlimit64, [*_argument(0), *own, *none_new])
     for call, commands in ((processor.fcntl, _TO_OWNER), (processor.ioctl, _TO_TERMINAL)):
         each = [(_instruction(_EQUALS, command, when_false=1), _refuse()) for command in commands]
         yield from _when(call, [*_argument(1), *(one for pair in each for one in pair)])
     # Memory that no limit counts.
     shared = [
+        _instruction(_ANY_BIT, _GROWS_DOWN, when_false=1),
+        _refuse(),
         _instruction(_AND, _SHARED_ANONYMOUS),
         _instruction(_EQUALS, _SHARED_ANONYMOUS, when_false=1),
         _refuse(),
@@ -223,9 +238,33 @@ def _when(call: int, then: list[bytes]) -> list[bytes]:
     return [_instruction(_EQUALS, call, when_false=len(then)), *then]
 
 
-def _argument(position: int) -> list[bytes]:
-    """Load the low half of an argument."""
-    return [_instruction(_LOAD, _ARGUMENTS + 8 * position)]
+def _keep(processor: Processor, line: int) -> Iterator[bytes]:
+    """Refuse to close this descriptor, to put another one in its place, to share it, and to change what it
+    does."""
+    is_line = [_instruction(_EQUALS, line, when_false=1), _refuse()]
+    for call, positions in (
+        (processor.close, (0,)),
+        (processor.dup, (0,)),
+        (processor.dup2, (0, 1)),
+        (processor.dup3, (0, 1)),
+        (processor.fcntl, (0,)),
+        (processor.ioctl, (0,)),
+    ):
+        if call is not None:
+            checks = [part for position in positions for part in (*_argument(position), *is_line)]
+            yield _instruction(_LOAD, _NUMBER)
+            yield _instruction(_EQUALS, call, when_false=len(checks))
+            yield from checks
+    yield _instruction(_LOAD, _NUMBER)
+
+
+def _argument(position: int, half: int = 0) -> list[bytes]:
+    """Load the low half of an argument, or with 4 the high one."""
+    return [_instruction(_LOAD, _ARGUMENTS + 8 * position + half)]
+
+
+def _if_not(value: int) -> list[bytes]:
+    return [_instruction(_EQUALS, value, when_true=1), _refuse()]
 
 
 def _refuse() -> bytes:

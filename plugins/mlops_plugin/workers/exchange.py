@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
 
 _NUMBER_BITS = 64
+_TEXT_BYTES = 4096  # room for each value of a type without a fixed width
+_SLACK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -205,3 +207,16 @@ def expect(kind: type[_Expected], answer: Answer) -> _Expected:
     if not isinstance(answer, kind):
         raise MessageError(f"the process sent an answer of kind '{answer.kind}' to another request")
     return answer
+
+
+def max_answer_bytes(schema: pa.Schema, rows: int) -> int:
+    """So many bytes an answer about so many rows may have."""
+    widths = (_width(field.type) + 1 for field in schema)
+    return _SLACK_BYTES + rows * sum(widths)
+
+
+def _width(kind: pa.DataType) -> int:
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return _TEXT_BYTES

@@ -36,6 +36,7 @@ _KEPT: dict[str, type[MlopsError]] = {
         UntrustedTypes,
     )
 }
+_MOST_CHARACTERS = 50_000  # of what a process says that went wrong
 _DENIED = re.compile("PermissionError|Permission denied|Operation not permitted")
 
 
@@ -48,10 +49,18 @@ class ModelTraceback(Exception):
 
 def raised(model: str, failed: Failed, limits: Limits) -> MlopsError:
     """What the process says that went wrong, as an error to raise here."""
+    # The model may have said it: it goes to logs, terminals and the event store.
+    failed = Failed(_printable(failed.error), _printable(failed.message), _printable(failed.cause))
     error = _error(model, failed, limits)
     if failed.cause:
         error.__cause__ = ModelTraceback(failed.cause)
     return error
+
+
+def _printable(text: str) -> str:
+    """The text without what could make a terminal or a log show something else."""
+    shown = "".join(char if char.isprintable() or char in "\n\t" else " " for char in text[:_MOST_CHARACTERS])
+    return shown if len(text) <= _MOST_CHARACTERS else f"{shown}…"
 
 
 def _error(model: str, failed: Failed, limits: Limits) -> MlopsError:

@@ -35,8 +35,6 @@ MAX_SIGNATURE_BYTES = 64 << 20
 # The types in which a model may answer. Nested and dictionary types are never sent.
 _TYPES = ("bool", "int32", "int64", "float", "double", "string", "large_string", "binary", "date32[day]")
 _OUTPUT_NAME = re.compile(r"(prediction|probability|score)(_.*)?", re.DOTALL)
-_TEXT_BYTES = 4096  # room for each value of a type without a fixed width
-_SLACK_BYTES = 1 << 20
 
 
 class MessageError(Exception):
@@ -312,9 +310,12 @@ def outputs_schema(columns: Sequence[Column]) -> pa.Schema:
         raise MessageError(f"the model announces answers called {', '.join(names) or 'nothing'}")
     if unknown := {column.type for column in columns if not is_sendable(column.type)}:
         raise MessageError(f"the model announces answers of type {', '.join(sorted(unknown))}")
-    return pa.schema(
-        [pa.field(column.name, _type_of(column.type), metadata=column.metadata or None) for column in columns]
-    )
+    try:
+        return pa.schema(
+            [pa.field(one.name, _type_of(one.type), metadata=one.metadata or None) for one in columns]
+        )
+    except (ValueError, LookupError) as error:  # a precision or a time zone that there is not
+        raise MessageError(f"the model announces answers of an invalid type: {error}") from error
 
 
 def is_sendable(kind: str) -> bool:
@@ -322,29 +323,18 @@ def is_sendable(kind: str) -> bool:
     return kind in _TYPES or kind.startswith(("timestamp[", "decimal128("))
 
 
-def _type_of(kind: str) -> pa.DataType:
+def _type_of(kind: str) -> Any:
     import pyarrow as pa
 
     if timestamp := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=([\w/+:-]+))?\]", kind):
-        return pa.timestamp(timestamp[1], timestamp[2])
+        kind = pa.timestamp(timestamp[1], timestamp[2])
+        pa.scalar(0, kind).as_py()
+        return kind
     if decimal := re.fullmatch(r"decimal128\((\d{1,2}), (\d{1,2})\)", kind):
         return pa.decimal128(int(decimal[1]), int(decimal[2]))
     if kind in _TYPES:
         return pa.type_for_alias(kind.partition("[")[0])
     raise MessageError(f"the model announces answers of type {kind}")
-
-
-def max_answer_bytes(schema: pa.Schema, rows: int) -> int:
-    """So many bytes an answer about so many rows may have."""
-    widths = (_width(field.type) + 1 for field in schema)
-    return _SLACK_BYTES + rows * sum(widths)
-
-
-def _width(kind: pa.DataType) -> int:
-    try:
-        return max(1, int(kind.bit_width) // 8)
-    except ValueError:
-        return _TEXT_BYTES
 
 
 def pack_columns(batch: pa.RecordBatch) -> tuple[Predicted, list[memoryview]]:
@@ -385,6 +375,7 @@ def unpack_columns(schema: pa.Schema, rows: int, answer: Predicted, body: memory
 
 def _array(field: pa.Field, rows: int, buffers: list[pa.Buffer | None]) -> pa.Array:
     import pyarrow as pa
+    import pyarrow.compute
 
     if not rows:
         return pa.array([], field.type)
@@ -395,6 +386,8 @@ def _array(field: pa.Field, rows: int, buffers: list[pa.Buffer | None]) -> pa.Ar
         whole = [buffers[0], *(pa.py_buffer(b"") if buffer is None else buffer for buffer in buffers[1:])]
         array = pa.Array.from_buffers(field.type, rows, whole)
         array.validate(full=True)
-    except (pa.ArrowException, ValueError, TypeError) as error:
+        if pa.types.is_temporal(field.type):
+            pa.compute.min_max(array).as_py()  # Arrow's times go further than Python's
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise MessageError(f"the model's column '{field.name}' is malformed: {error}") from error
     return array

@@ -24,6 +24,7 @@ from mlops_plugin.workers.process_limits import Limits
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
 
+Socket = socket.socket
 END_TIMEOUT_S = 5.0
 
 
@@ -32,9 +33,9 @@ class Started:
     """A process, the caller's end of its socket, and what it prints."""
 
     child: Child
-    socket: socket.socket
+    socket: Socket
     said: LastWords
-    line: int  # the process ends when nobody holds this descriptor any more
+    line: Socket  # the process ends when nobody holds this any more
 
     def kill(self) -> None:
         """End the process, whatever it is doing, and what it may have started; it may have ended."""
@@ -63,9 +64,7 @@ class Started:
     def release(self) -> None:
         """Reap the process after `kill`, and hear what it has printed."""
         self.child.wait(END_TIMEOUT_S)
-        if self.line >= 0:
-            os.close(self.line)
-            self.line = -1
+        self.line.close()
         if isinstance(self.child, ForkedChild):
             self.child.close()
         self.said.finish(END_TIMEOUT_S)
@@ -87,22 +86,21 @@ def start(
     command = [sys.executable, "-m", "mlops_plugin.workers.worker"]
     if own_python is not None:
         command = [str(own_python), "-I", str(START_WORKER)]
-    stdin, line = os.pipe()
+    # Not a pipe: the process could open its other end, and live on without a caller.
+    stdin, line = socket.socketpair()
     try:
-        with theirs:
+        with theirs, stdin:
             child: Child | None = None
             if limits.is_step and own_python is None:
-                child = fork(environment, memory_bytes, stdin, said.write_end, theirs.fileno())
+                child = fork(environment, memory_bytes, stdin.fileno(), said.write_end, theirs.fileno())
             if child is None:
                 channel = theirs.fileno()
                 arguments = [*command, str(channel), str(memory_bytes)]
-                child = _start_python(arguments, environment, stdin, said.write_end, channel)
+                child = _start_python(arguments, environment, stdin.fileno(), said.write_end, channel)
     except BaseException:
-        os.close(line)
+        line.close()
         ours.close()
         raise
-    finally:
-        os.close(stdin)
     said.listen()
     return Started(child, ours, said, line)
 

@@ -14,17 +14,23 @@ class Processor(NamedTuple):
 
     audit_arch: int
     clone: int
+    close: int
+    dup: int
+    dup2: int | None
+    dup3: int
     fcntl: int
     ioctl: int
     kill: int
     mmap: int
     prlimit64: int
     sched_setaffinity: int
+    setrlimit: int
     tgkill: int
     denied: Mapping[str, int]
 
 
 CLONE3 = 435
+CLOSE_RANGE = 436
 # The same on every processor: io_uring (it would make other calls unseen), signals to and views into other
 # processes, mounts, changed attributes of files, memory that no limit counts.
 
@@ -64,6 +70,8 @@ _X86_64 = {
         "listen": 50,
         "accept": 43,
         "accept4": 288,
+        "getsockopt": 55,  # a handle of the caller, who has the other end
+        "setsockopt": 54,
     },
     "other processes": {
         "ptrace": 101,
@@ -83,7 +91,8 @@ _X86_64 = {
         "migrate_pages": 256,
         "move_pages": 279,
     },
-    "shared memory": {
+    "memory that no limit counts": {
+        "mremap": 25,  # of the stack; the C library copies instead
         "shmget": 29,
         "shmat": 30,
         "shmctl": 31,
@@ -169,6 +178,8 @@ _AARCH64 = {
         "listen": 201,
         "accept": 202,
         "accept4": 242,
+        "getsockopt": 209,
+        "setsockopt": 208,
     },
     "other processes": {
         "ptrace": 117,
@@ -188,7 +199,8 @@ _AARCH64 = {
         "migrate_pages": 238,
         "move_pages": 239,
     },
-    "shared memory": {
+    "memory that no limit counts": {
+        "mremap": 216,  # of the stack; the C library copies instead
         "shmget": 194,
         "shmat": 196,
         "shmctl": 195,
@@ -264,24 +276,34 @@ PROCESSORS = {
     "x86_64": Processor(
         audit_arch=0xC000003E,
         clone=56,
+        close=3,
+        dup=32,
+        dup2=33,
+        dup3=292,
         fcntl=72,
         ioctl=16,
         kill=62,
         mmap=9,
         prlimit64=302,
         sched_setaffinity=203,
+        setrlimit=160,
         tgkill=234,
         denied=_all(_X86_64),
     ),
     "aarch64": Processor(
         audit_arch=0xC00000B7,
         clone=220,
+        close=57,
+        dup=23,
+        dup2=None,
+        dup3=24,
         fcntl=25,
         ioctl=29,
         kill=129,
         mmap=222,
         prlimit64=261,
         sched_setaffinity=122,
+        setrlimit=164,
         tgkill=131,
         denied=_all(_AARCH64),
     ),

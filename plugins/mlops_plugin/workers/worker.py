@@ -63,20 +63,21 @@ def run(channel: int, memory_bytes: int) -> None:
     """
     os.dup2(2, 1)
     become_reaper()
-    exit_with_caller()
+    line = exit_with_caller()
     # Data, not address space: libraries reserve gigabytes that they never touch.
     if memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    worker = _Worker(Channel(socket.socket(fileno=channel)), says_memory=bool(memory_bytes))
+    worker = _Worker(Channel(socket.socket(fileno=channel)), line, says_memory=bool(memory_bytes))
     while worker.answer_one():
         pass
 
 
-def exit_with_caller() -> None:
+def exit_with_caller() -> int:
     """Be killed as soon as the caller is gone, whatever the model is doing.
 
-    Standard input is a pipe that only the caller can write into, and never does. Not PR_SET_PDEATHSIG, which
-    follows the thread that has started this process.
+    Standard input is a socket, or a pipe, that only the caller can write into, and never does. Not
+    PR_SET_PDEATHSIG, which follows the thread that has started this process. Returns the descriptor on which
+    this hangs.
     """
     line = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -84,7 +85,7 @@ def exit_with_caller() -> None:
     os.close(nothing)
     if sys.platform != "linux":
         threading.Thread(target=_wait_for_end, args=(line,), daemon=True, name="caller's end").start()
-        return
+        return line
     fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(line, fcntl.F_SETFL, os.O_ASYNC)
@@ -92,6 +93,7 @@ def exit_with_caller() -> None:
     gone.register(line, 0)  # whether it has ended already
     if gone.poll(0):
         _wait_for_end(line)
+    return line
 
 
 def _wait_for_end(line: int) -> None:
@@ -102,8 +104,9 @@ def _wait_for_end(line: int) -> None:
 class _Worker:
     """Answers requests, one after the other."""
 
-    def __init__(self, channel: Channel, *, says_memory: bool) -> None:
+    def __init__(self, channel: Channel, line: int, *, says_memory: bool) -> None:
         self._channel = channel
+        self._line = line
         self._says_memory = says_memory
         self._runtime: Runtime | None = None
         self._rows: dict[int, RowView] = {}
@@ -123,7 +126,7 @@ class _Worker:
             if isinstance(request, Load):
                 own = request.artifact["environment"]
                 self._requirements = None if own is None else own["requirements"]
-                self._runtime, answer = _load(request)
+                self._runtime, answer = _load(request, self._line)
                 self._artifact = _artifact_of(request.artifact)
             elif isinstance(request, Sign):
                 answer, columns = self._sign(request, body)
@@ -171,7 +174,7 @@ class _Worker:
         return Failed(error=type(said).__name__, message=str(said), cause=shown)
 
 
-def _load(request: Load) -> tuple[Runtime, Loaded]:
+def _load(request: Load, line: int) -> tuple[Runtime, Loaded]:
     from mlops_plugin.formats.importing.sklearn_import import import_what_needs_files
     from mlops_plugin.formats.native_threads import wait_passively
     from mlops_plugin.formats.runtime import load_runtime, load_signed, load_unproven
@@ -189,7 +192,7 @@ def _load(request: Load) -> tuple[Runtime, Loaded]:
         from mlops_plugin.formats.custom.python_package import Place, find_package
 
         readable.append(str(find_package(Place.of(artifact.uri))))
-    confinement = confine(readable)
+    confinement = confine(readable, line)
     missing = [each for each in WHOLE if each not in confinement]
     if missing and request.must_be_confined:
         raise ServingError(
