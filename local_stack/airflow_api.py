@@ -112,7 +112,8 @@ class AirflowApi:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
-                result: dict[str, Any] = json.load(answer)
+                has_content = answer.status != HTTPStatus.NO_CONTENT  # as for what was deleted
+                result: dict[str, Any] = json.load(answer) if has_content else {}
         except urllib.error.HTTPError as failure:
             words = failure.read(500).decode(errors="replace")
             kind = ServerFailed if failure.code == HTTPStatus.INTERNAL_SERVER_ERROR else LocalStackError

@@ -128,3 +128,10 @@ def test_processes_that_take_numbers_at_once_never_share_one(address: StoreAddre
     assert len({number for mine in taken for number in mine}) == PROCESSES * EACH
     with EventStore(address) as store:
         assert numbers(store) == sorted(number for mine in taken for number in mine)
+
+
+def test_number_that_the_store_has_forgotten_is_not_the_last(store: EventStore) -> None:
+    number = take_number(store, "churn", "d1")
+    store.write("restoring a backup", lambda connection: connection.execute(sa.delete(tables.order)))
+    assert has_later(store, "churn", number)
+    assert has_later(store, "churn", number, DAY_2)

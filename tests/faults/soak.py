@@ -45,7 +45,10 @@ _STEPS_BETWEEN = 3  # that succeed before further faults, unless it takes too lo
 _LONGEST_BETWEEN_S = 10.0
 _TASK_BEGINS_S = 4.0
 _TALLY_EVERY = 25  # faults
-_PARALLEL_TASKS = "5"
+_SETTINGS = {
+    "AIRFLOW__CORE__PARALLELISM": "5",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",  # nobody changes the configuration
+}
 _CELERY_WORKERS = ("worker-0", "worker-1")
 _QUEUED_AGAIN_S = 120
 # Tasks begin sooner, so more of them meet faults.
@@ -64,6 +67,21 @@ class Fault:
     needs_tasks: bool = True
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many faults, of which models, and for how long they may come.
+
+    `kinds` are inflicted in this order, and then faults are drawn.
+    """
+
+    faults: int
+    seed: int
+    executor: str = "LocalExecutor"
+    longest_s: float = 86400
+    models: Sequence[str] = tuple(sorted(MODELS))
+    kinds: Sequence[str] = ()
+
+
 @dataclass
 class Soak:
     """An Airflow, its servers, the people who use it, and the dice."""
@@ -75,6 +93,7 @@ class Soak:
     watch: Watch
     choose: random.Random
     tally: Tally
+    kinds: Sequence[str] = ()  # that come first
     is_stopped: bool = False  # by a signal
 
     @contextmanager
@@ -163,7 +182,10 @@ class Soak:
         faults = self.faults()
         self._go_on()
         self.operator.customers.change_some(self.choose)
-        (name,) = self.choose.choices([*faults], [fault.weight for fault in faults.values()])
+        if (done := self.tally.faults.total()) < len(self.kinds):
+            name = self.kinds[done]
+        else:
+            (name,) = self.choose.choices([*faults], [fault.weight for fault in faults.values()])
         fault = faults[name]
         if fault.needs_tasks and not self._wait_for_a_task():
             return
@@ -199,6 +221,7 @@ class Soak:
     def _tell(self) -> None:
         """The counts until now, for whoever ends us before the end."""
         self.tally.looks, self.tally.steps = self.watch.looks, self.watch.count_steps()
+        self.tally.orphans = len(self.processes.orphans)
         print(f"{datetime.now(UTC):%H:%M:%S}", *self.tally.lines, sep="\n", file=sys.stderr, flush=True)
 
     def come_to_rest(self) -> bool:
@@ -276,17 +299,10 @@ def patiently(ask: Callable[[], T]) -> T:
     return ask()
 
 
-def soak(
-    folder: Path,
-    faults: int,
-    seed: int,
-    *,
-    executor: str = "LocalExecutor",
-    longest_s: float = 86400,
-    models: Sequence[str] = tuple(sorted(MODELS)),
-) -> Tally:
-    """Inflict so many faults on a new Airflow with these models, and tell what came of it."""
-    tally, choose, workshop = Tally(seed, executor, len(models)), random.Random(seed), Workshop(folder)
+def soak(folder: Path, plan: Plan) -> Tally:
+    """Inflict the faults of a plan on a new Airflow with its models, and tell what came of it."""
+    models, choose, workshop = plan.models, random.Random(plan.seed), Workshop(folder)
+    tally = Tally(plan.seed, plan.executor, len(models))
     with ExitStack() as stack:
         servers = stack.enter_context(soaked_servers(workshop, choose))
         disk = stack.enter_context(soaked_disk(workshop.home / "staging", servers.lasting))
@@ -298,8 +314,8 @@ def soak(
         stack.enter_context(workshop.entered())
         with workshop.deployment.event_store() as store:
             upgrade(store.address)
-        workers = _CELERY_WORKERS if executor == "CeleryExecutor" else ()
-        settings = queued_again(_QUEUED_AGAIN_S) | {"AIRFLOW__CORE__PARALLELISM": _PARALLEL_TASKS}
+        workers = _CELERY_WORKERS if plan.executor == "CeleryExecutor" else ()
+        settings = queued_again(_QUEUED_AGAIN_S) | _SETTINGS
         if workers:
             settings |= stack.enter_context(celery_settings(workshop))
         airflow = stack.enter_context(running_airflow(workshop, settings, workers=len(workers)))
@@ -308,13 +324,13 @@ def soak(
         operator = Operator(airflow, customers, choose, models)
         stack.callback(operator.stop)
         watch = Watch(servers.sinks, tally.findings, servers.source, customers)
-        soaked = Soak(processes, servers, disk, operator, watch, choose, tally)
+        soaked = Soak(processes, servers, disk, operator, watch, choose, tally, plan.kinds)
         for model in models:
             patiently(lambda model=model: airflow.trigger(model))  # type: ignore[misc]
         with soaked.stoppable():
-            until = time.monotonic() + longest_s
-            while tally.is_clean and tally.faults.total() < faults and not soaked.is_over(until):
-                soaked.inflict(min(faults, tally.faults.total() + _FAULTS_UNTIL_REST), until)
+            until = time.monotonic() + plan.longest_s
+            while tally.is_clean and tally.faults.total() < plan.faults and not soaked.is_over(until):
+                soaked.inflict(min(plan.faults, tally.faults.total() + _FAULTS_UNTIL_REST), until)
                 soaked.end()
         if not tally.is_clean:
             keep_tables(folder, servers.sinks)
@@ -329,8 +345,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=24 * 60.0, help="stop inflicting faults then")
     asked = parser.parse_args()
     print(f"seed {asked.seed}", file=sys.stderr, flush=True)
-    folder, longest_s = Path(tempfile.mkdtemp(prefix="soak-")), asked.minutes * 60
-    tally = soak(folder, asked.faults, asked.seed, executor=asked.executor, longest_s=longest_s)
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    tally = soak(folder, Plan(asked.faults, asked.seed, asked.executor, asked.minutes * 60))
     print("\n".join(tally.lines))
     if not tally.is_clean:
         print(f"logs of tasks and components, and the tables: {folder}")

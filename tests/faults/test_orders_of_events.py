@@ -14,6 +14,7 @@ from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.staging.shelf import OnRows
+from support.order_tables import copy_file
 from support.paused_steps import Paused, step
 from support.workshop import Workshop
 
@@ -100,6 +101,23 @@ def test_a_persist_that_was_paused_does_not_overwrite_the_newer_one(workshop: Wo
     step(workshop, dispatch, "infer", 2)
     step(workshop, dispatch, "persist", 2)
     assert workshop.record(dispatch.id).state == "succeeded"
+
+
+def test_a_try_that_a_restored_event_store_has_forgotten_changes_nothing(workshop: Workshop) -> None:
+    dispatch, file, saved = workshop.dispatch(), workshop.folder / "events.db", workshop.folder / "saved.db"
+    copy_file(file, saved)
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    paused = Paused(lambda on_rows: step(workshop, dispatch, "persist", on_rows=on_rows))
+    copy_file(saved, file)
+    with workshop.deployment.event_store() as store:
+        newer = store.start_step(dispatch.identity, "collect", 2)  # by a number that was given before
+    assert isinstance(paused.resume(), TrySuperseded)
+    assert workshop.in_sink("SELECT count(*) FROM churn_predictions") == [(0,)]
+    assert [event.id for event in workshop.events(dispatch.id)][-1] == newer.event_id
+    workshop.run_steps(dispatch, "log")
+    step(workshop, dispatch, "infer", 2)
+    step(workshop, dispatch, "persist", 2)
+    assert accounts(workshop, dispatch) == ("succeeded", 5, 5, 5)
 
 
 def test_a_late_end_of_an_older_try_turns_no_success_into_a_failure(workshop: Workshop) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from faults.soak import soak
+from faults.soak import Plan, soak
+from local_stack import processes
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import EventRecord, Kind, Step
+from support.airflow_process import RunningAirflow
+from support.local_components import wait_until
 from support.servers import ServerDatabase
 from support.soak_oracle import End, Findings, Watch, by_design, look
 from support.soaked_models import KEYS, MODELS, Customers, add_models, sink_of
+from support.soaked_processes import SoakedProcesses, title_of
 from support.workshop import Workshop
 
 
@@ -152,12 +159,72 @@ def test_only_what_an_operator_did_explains_a_success_that_is_recorded_as_failed
     assert (by_design(collected_again, "failed", acts) or "").startswith(acts[0])
 
 
+_SCHEDULER = """#!{python}
+import os, time
+from setproctitle import setproctitle
+for title in ("LocalExecutor: <idle>", "LocalExecutor: 01a227d5", "01a227d5-6300"):
+    if os.fork() == 0:
+        setproctitle("airflow worker -- " + title)
+        break
+time.sleep(60)
+"""
+
+
+def test_only_idle_processes_of_a_killed_scheduler_are_ended(tmp_path: Path) -> None:
+    scheduler = tmp_path / "scheduler"
+    scheduler.write_text(_SCHEDULER.format(python=sys.executable))
+    scheduler.chmod(0o700)
+    airflow = RunningAirflow(Workshop(tmp_path), 1, dict(os.environ), python=str(scheduler))
+    soaked = SoakedProcesses(airflow, ["scheduler"], random.Random(1))
+
+    def workers() -> dict[str, int]:
+        found = {title_of(process.pid): process.pid for process in processes.find(tmp_path)}
+        return {title: pid for title, pid in found.items() if title.startswith("airflow worker")}
+
+    try:
+        started = airflow.start("scheduler")
+        wait_until(lambda: len(workers()) == 3)
+        before = workers()
+        soaked.keep_alive()
+        assert soaked.orphans == set()
+        started.kill()
+        started.wait()
+        soaked.keep_alive()
+        idle = before.pop("airflow worker -- LocalExecutor: <idle>")
+        assert soaked.orphans == {idle}
+        assert {*before.values()} <= {process.pid for process in processes.find(tmp_path)}
+        assert "scheduler" in processes.components(tmp_path)
+    finally:
+        for process in processes.find(tmp_path):
+            os.kill(process.pid, signal.SIGKILL)
+        for component in airflow.started:
+            component.wait()
+
+
+# One of each kind that costs little.
+SHORT = (
+    *("task killed", "connections reset", "MariaDB killed", "task cleared"),
+    *("task and supervisor paused", "terminal killed"),
+)
+
+
+@pytest.mark.long
+@pytest.mark.airflow
+@pytest.mark.slow
+@pytest.mark.server
+def test_nothing_is_lost_doubled_or_stale_after_one_fault_of_many_kinds(tmp_path: Path) -> None:
+    tally = soak(tmp_path, Plan(len(SHORT), seed=3, models=("following",), kinds=SHORT))
+    assert sorted(tally.faults.elements()) == sorted(SHORT)
+    assert (tally.hangs, tally.findings.all) == ([], []), "\n".join(tally.lines)
+    assert tally.rests == 1
+
+
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.airflow
 @pytest.mark.server
 @pytest.mark.parametrize("executor", ["LocalExecutor", "CeleryExecutor"])
 def test_nothing_is_lost_doubled_or_stale_after_some_faults(tmp_path: Path, executor: str) -> None:
-    tally = soak(tmp_path, faults=30, seed=3, executor=executor)
+    tally = soak(tmp_path, Plan(faults=30, seed=3, executor=executor))
     assert tally.faults.total() == 30
     assert (tally.hangs, tally.findings.all) == ([], []), "\n".join(tally.lines)

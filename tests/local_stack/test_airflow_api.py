@@ -12,6 +12,7 @@ import pytest
 from local_stack.airflow_api import AirflowApi
 from local_stack.progress import LocalStackError
 
+NO_CONTENT = 204
 SLOW = 0  # in place of a status: no answer at all
 
 
@@ -30,9 +31,10 @@ def answering(*statuses: int, timeout_s: float = 20.0) -> Iterator[tuple[Airflow
                 return
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(b'{"dag_runs": []}')
+            if status != NO_CONTENT:
+                self.wfile.write(b'{"dag_runs": []}')
 
-        do_GET = do_PATCH = do_POST = answer  # noqa: N815 - the names that the library calls
+        do_GET = do_PATCH = do_POST = do_DELETE = answer  # noqa: N815 - the names that the library calls
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -79,3 +81,9 @@ def test_refusal_is_not_repeated() -> None:
     with answering(403) as (api, asked), pytest.raises(LocalStackError, match="403"):
         api.runs("wine")
     assert asked == ["GET"]
+
+
+def test_answer_without_content_is_a_success() -> None:
+    with answering(NO_CONTENT) as (api, asked):
+        assert api.call("DELETE", "/api/v2/dags/wine/dagRuns/one") == {}
+    assert asked == ["DELETE"]

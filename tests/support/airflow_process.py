@@ -55,6 +55,7 @@ class RunningAirflow:
         self._python = python
         self.api = AirflowApi("127.0.0.1", port)
         self.environment = environment
+        self.started: list[subprocess.Popen[bytes]] = []
         self._arguments: dict[str, Sequence[str]] = {}
 
     def start(self, component: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -63,7 +64,9 @@ class RunningAirflow:
         command = [self._python, "-m", "airflow", *words]
         folder = self.workshop.folder
         log = folder / f"{component}.log"
-        return processes.start(component, command, log, env=self.environment, checkout=folder)
+        process = processes.start(component, command, log, env=self.environment, checkout=folder)
+        self.started.append(process)
+        return process
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         return self.api.call(method, f"/api/v2{path}", body)
@@ -163,21 +166,21 @@ def running_airflow(
         local_settings.write_text(_PRELOAD)
     fill_metadata(workshop.metadata, roles, environment)
     running = RunningAirflow(workshop, port, environment)
-    started: list[subprocess.Popen[bytes]] = []
     try:
-        started.extend(running.start(component) for component in components)
+        for component in components:
+            running.start(component)
         for number in range(workers):
             name = f"worker-{number}"
             arguments = ["celery", "worker", "--celery-hostname", f"{name}@%h", "--concurrency", "2"]
             arguments += ["--skip-serve-logs", "--pid", str(workshop.folder / f"{name}.pid")]
-            started.append(running.start(name, *arguments))
+            running.start(name, *arguments)
         running.wait(lambda: _is_healthy(running.api, components), "a healthy Airflow", START_TIMEOUT_S)
         if roles:
             running.api.sign_in("admin")
         yield running
     finally:
         processes.stop(workshop.folder, logging.getLogger(__name__).debug)
-        for process in started:
+        for process in running.started:
             process.wait()
 
 

@@ -25,8 +25,17 @@ class Features:
     def are_allowed(self) -> bool:
         """Whether the product takes them together."""
         cursor_fits = self.mode == "upsert" and not (self.has_partitions or self.uses_interval)
-        skip_fits = self.mode != "replace" and not self.has_pages  # it needs source and sink in one database
-        return (cursor_fits or not self.has_cursor) and (skip_fits or not self.skips_predicted)
+        return (cursor_fits or not self.has_cursor) and not (self.mode == "replace" and self.skips_predicted)
+
+    @property
+    def has_sink_on_server(self) -> bool:
+        """In the database of the pages: what was predicted is only left out if it is in the same one."""
+        return self.has_pages and self.skips_predicted
+
+    @property
+    def changes_mode(self) -> bool:
+        """Whether the configuration may turn from `upsert` to `replace` and back."""
+        return self.mode != "append" and not (self.has_cursor or self.skips_predicted)
 
     @property
     def own_table(self) -> str:
@@ -38,13 +47,13 @@ class Features:
             f" PRIMARY KEY ({key}))"
         )
 
-    def entry(self, threshold: int) -> dict[str, Any]:
-        """The model in config.yaml."""
+    def entry(self, threshold: int, mode: Mode | None = None) -> dict[str, Any]:
+        """The model in config.yaml; `mode` if it is not that of the beginning."""
         query = "SELECT id, a, b, version FROM customers"
         if self.uses_interval:
             query += " WHERE '{{ data_interval_end }}' <> ''"
         source: dict[str, Any] = {"query": query, "skip_predicted": self.skips_predicted}
-        if self.skips_predicted:
+        if self.skips_predicted:  # only in one database
             source["connection"] = "sink"
         if self.has_cursor:
             source["cursor"] = {"column": "version"}
@@ -53,10 +62,13 @@ class Features:
         if self.has_pages:
             source |= {"connection": "paged", "pages": {"column": "id", "rows": 2}}
         contract = {"input": {"columns": {"b": {"type": "number", "nullable": False}}}}
+        sink: dict[str, str] = {"mode": mode or self.mode}
+        if self.has_sink_on_server:
+            sink["connection"] = "paged"
         return {
             "model": {"format": "skops", "uri": "echo.skops"},
             "source": source,
-            "sink": {"mode": self.mode},
+            "sink": sink,
             "error_threshold": threshold,
             **(contract if self.has_contract else {}),
         }

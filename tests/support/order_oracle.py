@@ -103,7 +103,6 @@ class Story:
 class Oracle:
     """The tables, as they must be."""
 
-    mode: Mode
     has_contract: bool
     skips_predicted: bool
     has_own_table: bool = False  # whose rows know their dispatch, but not its try
@@ -111,7 +110,8 @@ class Oracle:
     quarantine: list[Record] = field(default_factory=list)
     handled: set[tuple[int, int]] = field(default_factory=set)  # key and version: persisted or put aside
     stories: dict[str, Story] = field(default_factory=dict)
-    last_replaced: Place | None = None
+    written: dict[str, Place] = field(default_factory=dict)  # by dispatch, since the last `replace`
+    is_made: bool = False  # the table
 
     def log(self, story: Story, artifact: int) -> None:
         parts: list[int | None] = [None] if None in story.collected else [*range(story.parts)]
@@ -152,7 +152,7 @@ class Oracle:
             for record in self.quarantine
         ]
 
-    def write(self, story: Story) -> None:
+    def write(self, story: Story, mode: Mode) -> None:
         """The predictions of a dispatch were committed."""
         place, rows, bad = story.place, story.rows, self.bad(story)
         cells = [
@@ -160,22 +160,29 @@ class Oracle:
             for key, row in rows.items()
             if key not in bad
         ]
-        superseded = {cell.key for cell in cells if self._is_superseded(cell, story)}
+        superseded = {cell.key for cell in cells if self._is_superseded(cell, story, mode)}
         kept = [cell for cell in cells if cell.key not in superseded]
-        self.sink = [cell for cell in self.sink if not self._gives_way(cell, kept, story)] + kept
-        if self.mode == "replace" and not self._is_replaced_later(story):
-            self.last_replaced = place
+        self.sink = [cell for cell in self.sink if not self._gives_way(cell, kept, story, mode)] + kept
+        self._register(story, mode, has_rows=bool(cells))
         story.counts_as = place
         story.accounts = Accounts(len(rows), len(cells), len(bad), len(kept), len(superseded))
         self.handled |= {(cell.key, cell.version) for cell in cells}
         for read in story.logged.values():
             self.handled |= read.left_out
 
-    def _is_superseded(self, cell: Cell, story: Story) -> bool:
+    def _register(self, story: Story, mode: Mode, *, has_rows: bool) -> None:
+        """What replaces the table counts although it is empty, what adds to it only if there is one."""
+        self.is_made |= has_rows or self.has_own_table
+        if mode == "replace" and not self._is_replaced_later(story):
+            self.written = {story.id: story.place}
+        elif mode == "upsert" and self.is_made:
+            self.written[story.id] = story.place
+
+    def _is_superseded(self, cell: Cell, story: Story, mode: Mode) -> bool:
         others = [other for other in self.sink if other.key == cell.key and other.owner != story.id]
-        if self.mode == "append":
+        if mode == "append":
             return self.skips_predicted and any(other.artifact == cell.artifact for other in others)
-        if self.mode == "replace":
+        if mode == "replace":
             return self._is_replaced_later(story)
         return not story.is_forced and any(cell.place.is_before(self._counts_as(other)) for other in others)
 
@@ -185,12 +192,12 @@ class Oracle:
         return last or cell.place
 
     def _is_replaced_later(self, story: Story) -> bool:
-        later = self.last_replaced
-        return later is not None and story.place.is_before(later) and not story.is_forced
+        others = [place for owner, place in self.written.items() if owner != story.id]
+        return not story.is_forced and any(story.place.is_before(place) for place in others)
 
-    def _gives_way(self, cell: Cell, kept: list[Cell], story: Story) -> bool:
-        if self.mode == "append":
+    def _gives_way(self, cell: Cell, kept: list[Cell], story: Story, mode: Mode) -> bool:
+        if mode == "append":
             return cell.owner == story.id
-        if self.mode == "replace":
+        if mode == "replace":
             return not self._is_replaced_later(story)
         return cell.key in {new.key for new in kept}

@@ -254,7 +254,7 @@ class WatchedSink:
         point()
         written = self._sink.write(predictions)
         self._seen.require_newest("wrote predictions")
-        self._seen.world.oracle.write(self._seen.story)
+        self._seen.world.oracle.write(self._seen.story, self._seen.dispatch.model.sink.mode)
         self._seen.world.compare()
         point()
         return written

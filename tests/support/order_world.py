@@ -13,8 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_sqlite.dbapi
-
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.details.step_reports import PlanReport
@@ -23,12 +21,14 @@ from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch, dispatch_id, new_dispatch_id
 from mlops_plugin.pipeline.reading.mark_keeping import set_by_hand
+from mlops_plugin.pipeline.recording.reconciliation import close_failed_run
 from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import ArtifactFiles, ConfiguredSource
 from mlops_plugin.pipeline.staging.shelf import Shelf
 from mlops_plugin.pipeline.step_runner import StepRunner
 from support.order_features import Features
-from support.order_oracle import Oracle, Row, Story
+from support.order_oracle import Mode, Oracle, Row, Story
+from support.order_tables import OrderTables, copy_file
 from support.order_watching import (
     FIRST_DAY,
     STEPS,
@@ -55,6 +55,7 @@ class Run:
     asked: Mapping[str, Any]
     states: dict[Task, str] = field(default_factory=dict)
     tries: dict[Task, int] = field(default_factory=dict)
+    ids: dict[Task, str] = field(default_factory=dict)  # Airflow's, of the last tries
     parts: int = 2
 
 
@@ -71,69 +72,39 @@ class World:
         model: Callable[[Mapping[str, Any]], ModelConfig],
         deployment: Deployment,
         artifacts: Sequence[Path],
-        paged: ServerDatabase | None = None,
+        paged: ServerDatabase,
     ) -> None:
         self.folder, self.features = folder, features
         self._model_of = model
         self.deployment = deployment
         self._artifacts = artifacts
-        self._paged = paged
         self.hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in artifacts]
-        self.oracle = Oracle(
-            features.mode, features.has_contract, features.skips_predicted, features.has_own_table
-        )
+        self.oracle = Oracle(features.has_contract, features.skips_predicted, features.has_own_table)
         self.source: dict[int, Row] = {}
         self.version = 0
         self.clock = 0
         self.set_back_at = 0
         self.artifact = 0
-        self.threshold = 0
+        self.threshold = MANY
+        self.mode = features.mode
+        self.saved: int | None = None  # when the cursor had been set back, in the saved event store
         self.runs: list[Run] = []
         self.processes: list[Process] = []  # those that stand still
         self.tries: list[Try] = []  # that have registered
         self.told: list[str] = []
         self.why: BaseException | None = None
         self.use_artifact(0)
-        self.set_threshold(MANY)
-        self._connections: dict[str, Any] = {}
-        self._sql("source", "PRAGMA journal_mode=WAL")
-        self._sql("sink", "PRAGMA journal_mode=WAL")
-        self._in_source(
-            "DROP TABLE IF EXISTS customers",
-            "CREATE TABLE customers (id INTEGER PRIMARY KEY, a DOUBLE PRECISION, b DOUBLE PRECISION,"
-            " version INTEGER)",
-        )
-        if features.has_own_table:
-            self._sql("sink", features.own_table)
+        self.configure(MANY, features.mode)
+        self.tables = OrderTables(folder, features, paged)
         with deployment.event_store() as store:
             self.store = WatchedStore(store.address)
-
-    def _in_source(self, *statements: str) -> None:
-        if self.features.has_pages:
-            assert self._paged is not None
-            self._paged.execute(*statements)
-        else:
-            self._sql("sink" if self.features.skips_predicted else "source", *statements)
-
-    def _sql(self, name: str, *statements: str) -> list[tuple[Any, ...]]:
-        # By the library that the product reads with: two copies of SQLite break each other's locks.
-        found: list[tuple[Any, ...]] = []
-        if name not in self._connections:
-            path = str(self.folder / f"{name}.db")
-            self._connections[name] = adbc_driver_sqlite.dbapi.connect(path, autocommit=True)
-        with self._connections[name].cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-                found = cursor.fetchall() if cursor.description else []
-        return found
 
     def close(self) -> None:
         """End every process, and close what is open."""
         for process in self.processes:
             process.kill()
         self.store.close()
-        for connection in self._connections.values():
-            connection.close()
+        self.tables.close()
 
     # What people and other programs do
 
@@ -141,29 +112,30 @@ class World:
         self.version += 1
         self.source[key] = Row(self.version, is_bad)
         b = "NULL" if is_bad else "1.0"
-        self._in_source(
+        self.tables.in_source(
             f"INSERT INTO customers VALUES ({key}, {self.version}, {b}, {self.version}) ON CONFLICT (id)"
             " DO UPDATE SET a = excluded.a, b = excluded.b, version = excluded.version"
         )
 
     def delete(self, key: int) -> None:
         self.source.pop(key, None)
-        self._in_source(f"DELETE FROM customers WHERE id = {key}")
+        self.tables.in_source(f"DELETE FROM customers WHERE id = {key}")
 
     def erase(self, key: int) -> None:
         """Somebody deletes the predictions of a key."""
-        if self._has_table("echo_predictions"):
+        if self.tables.has("echo_predictions"):
             rows = "echo_predictions" if self.features.has_own_table else "echo_predictions_rows"
-            self._sql("sink", f"DELETE FROM {rows} WHERE id = {key}")
+            self.tables.in_sink(f"DELETE FROM {rows} WHERE id = {key}")
         self.oracle.sink = [cell for cell in self.oracle.sink if cell.key != key]
 
     def use_artifact(self, number: int) -> None:
         self.artifact = number
         shutil.copy(self._artifacts[number], self.folder / "echo.skops")
 
-    def set_threshold(self, threshold: int) -> None:
-        self.threshold = threshold
-        self.model = self._model_of(self.features.entry(threshold))
+    def configure(self, threshold: int, mode: Mode) -> None:
+        """Threshold and mode of the sink change; what is under way may have been logged with others."""
+        self.threshold, self.mode = threshold, mode
+        self.model = self._model_of(self.features.entry(threshold, mode))
 
     def set_back(self, value: int) -> None:
         """Somebody sets the cursor back, at most to the beginning."""
@@ -172,6 +144,23 @@ class World:
             set_by_hand(self.model, self.deployment, text, render=lambda model: model.source.query, user="me")
             self.clock += 1
             self.set_back_at = self.clock
+
+    def save_events(self) -> None:
+        """Somebody makes a backup of the event store."""
+        self.store.close()
+        copy_file(self.folder / "events.db", self.folder / "saved.db")
+        self.saved = self.set_back_at
+
+    def restore_events(self) -> None:
+        """Somebody restores it, whatever has been recorded since, and while dispatches are under way."""
+        if self.saved is not None:
+            self.store.close()
+            copy_file(self.folder / "saved.db", self.folder / "events.db")
+            self.set_back_at = self.saved
+
+    def give_up(self, run: Run) -> None:
+        """Airflow declares a run failed, and says so at any time: also while a try of it is under way."""
+        close_failed_run(self.model, run.id, "task_failure", self.deployment)
 
     # Dispatches
 
@@ -208,28 +197,39 @@ class World:
             if other == task or (downstream and STEPS.index(other[0]) > STEPS.index(task[0])):
                 run.states[other] = "none"
 
-    def start_task(self, run: Run, task: Task) -> Process:
-        """A worker begins a try of a task; it stands still at its first point."""
-        number = run.tries[task] = run.tries.get(task, 0) + 1
+    def make_again(self, run: Run) -> None:
+        """Somebody deletes a run, and makes one of the same id: its tries are counted from the first."""
+        run.states = dict.fromkeys(self.tasks(run), "none")
+        run.tries, run.ids = {}, {}
+
+    def start_task(self, run: Run, task: Task, *, is_twin: bool = False) -> Process:
+        """A worker begins a try of a task, or begins the last one a second time: its message came twice."""
+        if not is_twin:
+            run.tries[task] = run.tries.get(task, 0) + 1
+            self.clock += 1
+            run.ids[task] = f"{self.clock:09}"
+        number, made = run.tries[task], run.ids[task]
         run.states[task] = "running"
         step, part = task
-        attempt = Attempt(number, is_final=number % 3 == 0, partition=part)
+        attempt = Attempt(number, is_final=number % 3 == 0, partition=part, id=made)
         dispatch = self._dispatch(dispatch_id(MODEL, run.id), "manual", run.asked, run.id)
 
         def work() -> None:
             report = self._run_step(step, dispatch, attempt)
-            if isinstance(report, PlanReport) and run.tries[task] == number:
+            if run.ids.get(task) != made:
+                return
+            if isinstance(report, PlanReport):
                 run.parts = len(report.partitions)
-            if run.tries[task] == number and run.states[task] == "running":
+            if run.states[task] == "running":
                 run.states[task] = "success"
 
         return Process(f"{run.id} {step} {part} try {number}", work)
 
     def try_task(
-        self, run: Run, task: Task, points: int | None = None, how: How = "pause"
+        self, run: Run, task: Task, points: int | None = None, how: How = "pause", *, is_twin: bool = False
     ) -> BaseException | None:
         """One try of a task, up to some point; returns the error that ended it."""
-        process = self.start_task(run, task)
+        process = self.start_task(run, task, is_twin=is_twin)
         process.advance(points, how)
         self.settle(process, run, task)
         return process.error
@@ -329,9 +329,9 @@ class World:
     def compare(self) -> None:
         """Sink, quarantine and mark are what the oracle says."""
         found = set()
-        if self._has_table("echo_predictions"):
-            for key, prediction, owner, sha256 in self._sql(
-                "sink", "SELECT id, prediction, dispatch_id, artifact_sha256 FROM echo_predictions"
+        if self.tables.has("echo_predictions"):
+            for key, prediction, owner, sha256 in self.tables.in_sink(
+                "SELECT id, prediction, dispatch_id, artifact_sha256 FROM echo_predictions"
             ):
                 artifact, version = divmod(round(prediction), SHIFT)
                 assert self.hashes[artifact] == sha256
@@ -339,9 +339,9 @@ class World:
         wanted = {(cell.key, cell.version, cell.artifact, cell.owner) for cell in self.oracle.sink}
         assert found == wanted, f"sink: {sorted(found - wanted)} in place of {sorted(wanted - found)}"
         rejected = set()
-        if self._has_table("echo_predictions_quarantine"):
+        if self.tables.has("echo_predictions_quarantine"):
             rejected = set(
-                self._sql("sink", "SELECT id, dispatch_id, released_by FROM echo_predictions_quarantine")
+                self.tables.in_sink("SELECT id, dispatch_id, released_by FROM echo_predictions_quarantine")
             )
         records = {(record.key, record.owner, record.released_by) for record in self.oracle.quarantine}
         assert rejected == records, f"quarantine: {rejected - records} in place of {records - rejected}"
@@ -359,9 +359,6 @@ class World:
         mark = newest_mark(self.store, MODEL)
         return 0 if mark is None or mark.value is None else int(mark.value)
 
-    def _has_table(self, name: str) -> bool:
-        return bool(self._sql("sink", f"SELECT 1 FROM sqlite_master WHERE name = '{name}'"))
-
     # The end
 
     def come_to_rest(self) -> None:
@@ -369,7 +366,8 @@ class World:
         for process in list(self.processes):
             process.kill()
             self.processes.remove(process)
-        self.set_threshold(MANY)
+        is_limited = any(run.asked.get("row_limit") or run.asked.get("is_quarantined") for run in self.runs)
+        self.configure(MANY, "upsert" if is_limited and self.mode == "replace" else self.mode)
         for run in self.runs:
             run.states = {task: "none" if state == "running" else state for task, state in run.states.items()}
             if not self._finish(run):

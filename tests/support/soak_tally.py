@@ -22,6 +22,7 @@ class Tally:
     runs: int = 0
     steps: int = 0
     looks: int = 0
+    orphans: int = 0  # idle processes of a killed scheduler's executor that had to be ended
     hangs: list[str] = field(default_factory=list)
     by_hand: dict[str, str] = field(default_factory=dict)  # run: why it may be a success, recorded as failed
     findings: Findings = field(default_factory=Findings)
@@ -45,7 +46,7 @@ class Tally:
         total = (
             f"{self.executor}, seed {self.seed}: {self.faults.total()} faults, {self.runs} dispatches of "
             f"{self.models} models, {self.steps} steps succeeded, {self.looks} looks at a sink, "
-            f"compared as a whole {self.rests} times"
+            f"compared as a whole {self.rests} times, {self.orphans} orphans of the executor ended"
         )
         explained = [f"      not counted: {run}: {why}" for run, why in self.by_hand.items()]
         wrong_lines = [f"      {line}" for line in [*found.all, *self.hangs][:_SHOWN]]

@@ -28,10 +28,11 @@ class SoakedProcesses:
     components: Sequence[str]
     choose: random.Random
     paused: dict[int, float] = field(default_factory=dict)  # by process: when it may go on
+    orphans: set[int] = field(default_factory=set)  # that `keep_alive` has ended
 
     def tasks(self) -> list[int]:
         """Processes in which a step runs."""
-        return sorted(p.pid for p in self._found() if _TASK.match(_title(p.pid)))
+        return sorted(p.pid for p in self._found() if _TASK.match(title_of(p.pid)))
 
     def supervisors(self) -> list[int]:
         """What watches over a task: a process of the executor, if it was not killed before its task."""
@@ -85,9 +86,10 @@ class SoakedProcesses:
         living = {process.component: process for process in found if process.is_leader}
         leaders = {process.pid for process in living.values()}
         for process in found:
-            if _IDLE.match(_title(process.pid)) and _parent(process.pid) not in leaders:
+            if _IDLE.match(title_of(process.pid)) and _parent(process.pid) not in leaders:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
+                    self.orphans.add(process.pid)
         for component in self.components:
             if component not in living:
                 self.airflow.start(component)
@@ -96,9 +98,10 @@ class SoakedProcesses:
         return processes.find(self.airflow.workshop.folder)
 
 
-def _title(pid: int) -> str:
+def title_of(pid: int) -> str:
+    """What a process calls itself; empty if it has ended."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0 ")
     return ""
 
 

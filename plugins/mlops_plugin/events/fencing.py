@@ -1,12 +1,14 @@
 """The order of a dispatch's tries: once a newer one has registered, an older one may change nothing more.
 
 A try registers by its "started" event, and the id of that event is its token: the store gives ids in order,
-while it holds the lock of the dispatch's row. So no clock and no process has to be trusted.
+while it holds the lock of the dispatch's row. So no clock and no process has to be trusted. If the store is
+restored from a backup, ids are given again; a try whose own event is no longer there has lost its place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -23,30 +25,41 @@ _E = tables.events.c
 
 @dataclass(frozen=True)
 class TryToken:
-    """The place of one try among all tries of its dispatch; `event_id` grows from try to try."""
+    """The place of one try among all tries of its dispatch; `event_id` grows from try to try.
+
+    `started_at` is the time of that event: together they are not given twice.
+    """
 
     dispatch_id: str
     step: Step
     partition: int | None
     event_id: int
+    started_at: datetime
 
 
 def require_newest(connection: sa.Connection, token: TryToken) -> None:
     """Raise `TrySuperseded` if a newer try of this step, or of a step before it, has registered.
 
-    To rely on the answer, hold the lock of the dispatch's row.
+    Also if this try is no longer registered. To rely on the answer, hold the lock of the dispatch's row.
     """
-    newer = (
-        sa.select(_E.step, _E.partition_number, _E.try_number, _E.at)
+    since = (
+        sa.select(_E.id, _E.step, _E.partition_number, _E.try_number, _E.at)
         .where(
             _E.dispatch_id == token.dispatch_id,
-            _E.id > token.event_id,
+            _E.id >= token.event_id,
             _E.kind == "started",
             _E.step.in_(_ORDER[: _ORDER.index(token.step) + 1]),
         )
         .order_by(_E.id)
     )
-    for row in connection.execute(newer):
+    found = connection.execute(since).all()
+    own = (token.event_id, token.step, token.started_at)
+    if not found or (found[0].id, found[0].step, found[0].at) != own:
+        raise TrySuperseded(
+            f"dispatch {token.dispatch_id}: the start of this try of '{token.step}' is no longer in the "
+            "event store, which was restored from a backup or replaced; this try makes no more changes"
+        )
+    for row in found[1:]:
         if _concerns(row.step, row.partition_number, token):
             raise TrySuperseded(
                 f"dispatch {token.dispatch_id}: '{row.step}' was started again (try {row.try_number}, "

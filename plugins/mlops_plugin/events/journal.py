@@ -20,35 +20,32 @@ from mlops_plugin.events.appending import (
     update_dispatch,
 )
 from mlops_plugin.events.fencing import TryToken
-from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
+from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, Step, summarise
 from mlops_plugin.events.store import EventStore
 
 
 class Journal(EventStore):
-    """Keeps the events of one new dispatch until `flush` writes them together, or of one that goes on.
+    """Keeps the events of one new dispatch until `flush` writes them together.
 
     One transaction for each event would take most of the time of a one-row dispatch.
     """
 
-    def __init__(self, store: EventStore, known: DispatchRecord | None = None) -> None:
+    def __init__(self, store: EventStore) -> None:
         super().__init__(store.address)
         self._store = store
-        self._is_stored = known is not None
-        self._is_begun = False
-        self._dispatch = known
+        self._is_stored = False
+        self._dispatch: DispatchRecord | None = None
         self._pending: list[EventRecord] = []
 
     def begin(self, identity: DispatchIdentity) -> DispatchRecord:
-        if self._is_begun and self._dispatch is not None:
-            return self._dispatch
-        self._is_begun = True
-        return self._record(beginning(identity))  # or opens it again
+        return self._dispatch or self._record(beginning(identity))
 
-    def _register(self, identity: DispatchIdentity, started: EventRecord) -> int:
+    def _register(self, identity: DispatchIdentity, step: Step, started: EventRecord) -> TryToken:
         """Nobody else works on a new dispatch: its one try of each step needs no place among others."""
         self.begin(identity)
         self._record(started)
-        return len(self._pending)
+        number = len(self._pending)
+        return TryToken(identity.dispatch_id, step, started.partition_number, number, started.at)
 
     def require_newest(self, token: TryToken) -> None:
         """It is the only one."""

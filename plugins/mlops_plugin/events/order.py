@@ -55,14 +55,16 @@ def take_number(store: EventStore, model: str, dispatch_id: str, interval_end: d
 def has_later(store: EventStore, model: str, number: int, interval_end: datetime | None = None) -> bool:
     """Whether another dispatch has since taken a number that could be compared with this one.
 
-    Numbers decide between two dispatches of the same interval, and if one of them has none. Raises
+    Numbers decide between two dispatches of the same interval, and if one of them has none. True also if this
+    number is no longer there: the store was restored from a backup, and nobody knows who was later. Raises
     `EventStoreError`.
     """
-    wanted = sa.select(_O.number).where(_O.model == model, _O.number > number)
+    later = sa.select(_O.number).where(_O.model == model, _O.number > number)
     if interval_end is not None:
-        wanted = wanted.where(sa.or_(_O.interval_end.is_(None), _O.interval_end == interval_end))
+        later = later.where(sa.or_(_O.interval_end.is_(None), _O.interval_end == interval_end))
+    own = sa.select(_O.number).where(_O.model == model, _O.number == number)
     with store.read("comparing a dispatch's number") as connection:
-        return connection.scalar(wanted.limit(1)) is not None
+        return bool(connection.scalar(sa.select(sa.or_(later.exists(), ~own.exists()))))
 
 
 class _NumberTaken(Exception):

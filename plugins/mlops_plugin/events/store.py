@@ -124,17 +124,20 @@ class EventStore(EventReading):
         started = new_event(
             identity.dispatch_id, "started", step, try_number=try_number, partition=partition, details=made_by
         )
-        return TryToken(identity.dispatch_id, step, partition, self._register(identity, started))
+        return self._register(identity, step, started)
 
-    def _register(self, identity: DispatchIdentity, started: EventRecord) -> int:
-        """Record that a try has started; returns the id of that event."""
+    def _register(self, identity: DispatchIdentity, step: Step, started: EventRecord) -> TryToken:
+        """Record that a try has started."""
         begun = beginning(identity)
         sent: EventRecord | None = None  # by a transaction of which nobody knows whether it was committed
 
-        def start(connection: sa.Connection) -> int:
+        def token(of: EventRecord, number: int) -> TryToken:
+            return TryToken(identity.dispatch_id, step, started.partition_number, number, of.at)
+
+        def start(connection: sa.Connection) -> TryToken:
             nonlocal sent
             if sent is not None and (known := event_id(connection, sent)) is not None:
-                return known
+                return token(sent, known)
             insert_unless_there(connection, summarise(None, replace(begun, at=store_now(connection))))
             dispatch = locked_dispatch(connection, identity.dispatch_id)
             refuse_late_start(connection, started)
@@ -144,9 +147,9 @@ class EventStore(EventReading):
                 dispatch, _ = append_to(connection, dispatch, replace(begun, at=at))
             sent = replace(started, at=at)
             _, number = append_to(connection, dispatch, sent)
-            return number
+            return token(sent, number)
 
-        return self.write(f"recording '{started.step} started'", start, repeats_lost_commit=True)
+        return self.write(f"recording '{step} started'", start, repeats_lost_commit=True)
 
     def require_newest(self, token: TryToken) -> None:
         """Raise `TrySuperseded` if a newer try of this step, or of a step before it, has registered."""
