@@ -11,6 +11,7 @@ from mlops_plugin.formatting import (
     format_availability,
     format_distance,
     format_duration,
+    format_like,
     format_number,
     format_period,
     format_value,
@@ -31,6 +32,22 @@ from mlops_plugin.formatting import (
 )
 def test_a_number_has_the_digits_that_matter(value: float, written: str) -> None:
     assert format_number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "greatest", "written"),
+    [
+        (0.0012, 0.456, "0.001"),
+        (0.0012, 0.00456, "0.00120"),
+        (-12.0, 456.0, "-12"),
+        (12.34, 45.6, "12.3"),
+        (1234.0, 45_678.9, "1,234"),
+        (0.0, 0.0, "0"),
+        (1e-9, 3e-9, "1.00e-09"),
+    ],
+)
+def test_numbers_side_by_side_have_the_same_decimals(value: float, greatest: float, written: str) -> None:
+    assert format_like(value, greatest) == written
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ serialized elsewhere (`config.durations`, `serving.case_values`).
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -24,6 +25,13 @@ def format_number(value: float | None) -> str:
         return MISSING
     is_whole = value == int(value) or abs(value) >= 1e3
     return f"{value:,.0f}" if is_whole and abs(value) < 1e6 else f"{value:.4g}"
+
+
+def format_like(value: float, greatest: float) -> str:
+    """With the decimals that give the greatest of several numbers three digits: `0.0123` beside `0.456`."""
+    if not 1e-6 <= abs(greatest) < 1e9:
+        return f"{value:.2e}" if greatest else "0"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(greatest))))}f}"
 
 
 def format_duration(seconds: float | None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from inference_server.conftest import Callers, infer, outputs, serving, tensor
 from mlops_plugin.cli import main
 from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.environments.building import START_WORKER
@@ -71,6 +72,18 @@ def test_a_dispatch_runs_the_model_in_its_own_python_and_records_its_versions(
     assert report.libraries["old_scores"] == "1.0"
     assert report.libraries["numpy"] == "99.0"  # as the environment says, not as this process has it
     assert report.libraries["Python"] == sys.version.split()[0]
+
+
+def test_a_program_is_answered_by_the_model_in_its_own_python(own: Workshop, wheels: Path) -> None:
+    assert sync(own, wheels) == 0
+    rows = [tensor(name, "FP64", [0.5, 2.0]) for name in "abc"]
+    with serving(own.config_file, Callers()) as client:
+        answer = infer(client, "churn", *rows)
+        assert outputs(answer)["prediction"] == [1000.5, 1002.0]
+        dispatch_id = answer.json()["parameters"]["dispatch_id"]
+    (report,) = [event.details for event in own.events(dispatch_id) if isinstance(event.details, InferReport)]
+    assert report.libraries["old_scores"] == "1.0"
+    assert report.libraries["numpy"] == "99.0"
 
 
 def test_a_model_without_an_environment_records_the_versions_that_are_installed(workshop: Workshop) -> None:

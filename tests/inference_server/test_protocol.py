@@ -6,6 +6,8 @@ import json
 import re
 import struct
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -191,6 +193,24 @@ def test_curl_gets_an_answer(client: httpx.Client) -> None:
     )
     answered = {output["name"]: output["data"] for output in json.loads(done.stdout)["outputs"]}
     assert answered == outputs(infer(client, "churn", A, B, C))
+
+
+def test_tritonclient_is_answered_in_json_and_in_binary(client: httpx.Client, workshop: Workshop) -> None:
+    script = Path(__file__).parents[1] / "support" / "triton_questions.py"
+    command = [sys.executable, str(script), client.base_url.netloc.decode(), "churn"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["live"], found["ready"], found["model_ready"]) == (True, True, True)
+    assert found["metadata"] == client.get("/v2/models/churn").json()
+    rows = workshop.frame([[1.5, 0, 3.25], [-2, 0.5, 1]])
+    expected = {
+        "prediction": workshop.classifier.predict(rows).tolist(),
+        "probability_stays": workshop.classifier.predict_proba(rows)[:, 1].tolist(),
+    }
+    for form in ("json matrix", "json columns", "binary matrix", "binary columns"):
+        assert found[form] == expected
+    assert found["refusal"][0] == "400"
 
 
 def test_the_description_of_the_api_names_every_route(client: httpx.Client) -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import CaseError, DatabaseError, FeatureError, MlopsError
-from mlops_plugin.events.details.step_reports import CollectReport, Explained
+from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.records import DispatchRecord, summarise
 from mlops_plugin.pipeline.validation.baseline import make_baseline
-from mlops_plugin.pipeline.validation.baseline_making import make_from_query
-from mlops_plugin.serving.explanation import Explanation, Usual, explain, usual_of_baseline, usual_values
+from mlops_plugin.serving.references import Usual, usual_of_baseline, usual_values
 from mlops_plugin.serving.run import Shown, Showroom, StepNews, as_json
 from mlops_plugin.serving.wanted import Wanted
-from mlops_plugin.workers.pool import ModelPool
-from support.workshop import FEATURES, Workshop
+from support.workshop import Workshop
 
 
 def _run(showroom: Showroom, workshop: Workshop, wanted: Wanted) -> Shown:
@@ -214,74 +210,6 @@ def test_a_request_that_makes_no_sense_is_told_so(
 ) -> None:
     with pytest.raises(CaseError, match=said):
         _run(showroom, workshop, wanted)
-
-
-def _explained(shown: Shown) -> Explanation:
-    assert shown.references is not None
-    return explain(shown.rows.to_pylist()[0], shown.answers, shown.references)
-
-
-def test_an_explanation_is_what_replacing_each_feature_changes(
-    showroom: Showroom, workshop: Workshop, pool: ModelPool
-) -> None:
-    shown = _run(showroom, workshop, Wanted(keys=[(1,)], is_why=True))
-    found, case = _explained(shown), shown.rows.slice(0, 1)
-    sample = _run(showroom, workshop, Wanted(keys=[(n,) for n in range(1, 6)])).rows
-    by_hand = {}
-    with pool.runtime(workshop.model()) as runtime:
-        for name in runtime.features:
-            median = sorted(sample.column(name).to_pylist())[2]
-            index = case.schema.get_field_index(name)
-            column = pa.array([median], case.schema.field(name).type)
-            replaced = case.set_column(index, name, column).to_batches()[0]
-            by_hand[name] = found.value - runtime.predict(replaced).to_pylist()[0][found.outcome]
-    assert {one.feature: pytest.approx(one.amount) for one in found.contributions} == by_hand
-    sizes = [abs(one.amount or 0.0) for one in found.contributions]
-    assert sizes == sorted(sizes, reverse=True)
-    assert found.outcome.startswith("probability_")
-
-
-def test_an_explanation_is_on_record_as_what_it_is(showroom: Showroom, workshop: Workshop) -> None:
-    shown = _run(showroom, workshop, Wanted(keys=[(1,)], is_why=True))
-    record = workshop.record(shown.dispatch_id)
-    assert (record.state, record.origin, record.rows_predicted) == (
-        "succeeded",
-        "showroom",
-        1 + len(FEATURES),
-    )
-    assert "-- why: the case, then with one feature at a time as usual in the 5 rows" in str(record.query)
-    (collected,) = reports(workshop, shown)
-    assert collected.keys == (("1",),)
-    assert collected.why == Explained("cases", tuple(FEATURES))
-
-
-def test_an_explanation_takes_its_references_from_the_baseline_of_this_artifact(
-    showroom: Showroom, workshop: Workshop
-) -> None:
-    workshop.add_rows(40)
-    model = workshop.model()
-    make_from_query(model, workshop.deployment, "SELECT a, b + 100 AS b, c FROM customers")
-    shown = _run(showroom, workshop, Wanted(keys=[(1,)], is_why=True))
-    assert shown.references is not None
-    assert (shown.references.origin, shown.references.rows) == ("baseline", 45)
-    assert shown.rows.column("b").to_pylist()[2] > 90  # the row of feature b
-    assert [one.reference > 90 for one in _explained(shown).contributions if one.feature == "b"] == [True]
-    file = workshop.folder / f"churn.skops{BASELINE_SUFFIX}"
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps(content | {"artifact_sha256": "0" * 64}))  # of a model that was here before
-    other = _run(showroom, workshop, Wanted(keys=[(1,)], is_why=True))
-    assert other.references is not None
-    assert other.references.origin == "cases"
-
-
-def test_a_reference_that_the_contract_rejects_is_told_as_such(
-    showroom: Showroom, workshop: Workshop
-) -> None:
-    case = _run(showroom, workshop, Wanted(keys=[(1,)])).rows.to_pylist()[0]
-    workshop.add_model("churn", input={"columns": {"a": {"min": case["a"], "max": case["a"]}}})
-    found = _explained(_run(showroom, workshop, Wanted(keys=[(1,)], is_why=True)))
-    unknown = {one.feature for one in found.contributions if one.amount is None}
-    assert unknown == {"a"}
 
 
 def test_the_reference_of_a_whole_number_is_one() -> None:

@@ -91,6 +91,14 @@ def counted(frame: pd.DataFrame) -> pd.DataFrame:
     return frame / len(frame)
 
 
+def sizes_of_groups(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.groupby("y")[["x"]].transform("size").to_frame()
+
+
+def shares_of_sum(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame / frame.sum()
+
+
 def numbered(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(number=np.arange(len(frame)))
 

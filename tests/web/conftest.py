@@ -9,16 +9,19 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.message import Message
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from starlette.requests import Request
 
 from mlops_plugin.web.pages import Pages
 from support.airflow_process import RunningAirflow, running_airflow
 from support.servers import Server
 from support.workshop import Workshop
+from web.scene import SOON_MS, Scene, Visit, running_scene, signed_in_session
 
 ROLES = ("Admin", "Op", "User", "Viewer", "Public")
 
@@ -109,6 +112,12 @@ def signed_in(airflow: RunningAirflow, browser: Browser, user: str, **settings: 
     context.close()
 
 
+def rendered(template: str, **values: Any) -> str:
+    """A page of ours, made without a server, for `drawn_page`."""
+    scope = {"type": "http", "path": "/page", "root_path": "", "headers": [], "query_string": b""}
+    return bytes(Pages().render(Request(scope), template, **values).body).decode()
+
+
 @contextlib.contextmanager
 def drawn_page(browser: Browser, html: str, *, width: int = 1200) -> Iterator[Page]:
     """A page that was drawn without a server, with its styles and scripts; its `shifts` are layout shifts."""
@@ -181,3 +190,27 @@ def sign_in(airflow: RunningAirflow, name: str, *, by_cookie: bool = False) -> C
     """A client of the user whose password is its name."""
     answer = airflow.api.call("POST", "/auth/token", {"username": name, "password": name})
     return Client(airflow, str(answer["access_token"]), by_cookie=by_cookie)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[Scene]:
+    """An Airflow whose views have something of everything to show."""
+    with running_scene(tmp_path_factory.mktemp("pages"), postgres) as scene:
+        yield scene
+
+
+@pytest.fixture(scope="module")
+def session(scene: Scene, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the browser keeps after a sign-in through Airflow's own form."""
+    return signed_in_session(scene, browser, tmp_path_factory.mktemp("browser"))
+
+
+@pytest.fixture
+def visit(scene: Scene, browser: Browser, session: Path) -> Iterator[Visit]:
+    """A signed-in person's browser; an error of our scripts or a request that fails, fails the test."""
+    context = browser.new_context(base_url=scene.airflow.api.url, storage_state=session)
+    context.set_default_timeout(SOON_MS)
+    visit = Visit(scene, context.new_page())
+    yield visit
+    context.close()
+    assert visit.wrong == []

@@ -37,7 +37,7 @@ RUN = "asked-for"
 
 @dataclass(frozen=True)
 class Action:
-    """A line of the table. `path` fills in `request`, and `{dispatch}` with a dispatch's id."""
+    """A line of the table. `path` fills in `request`, and `{dispatch}` and `{why}` with ids."""
 
     said: str
     request: str
@@ -55,8 +55,8 @@ class Action:
         cells = ("yes" if who in self.may else "no" for who in WHO)
         return f"| {self.said} | `{self.request}` | {' | '.join(cells)} |"
 
-    def asked_by(self, client: Client, dispatch: str) -> Answer:
-        method, path = self.request.split()[0], self.path.replace("{dispatch}", dispatch)
+    def asked_by(self, client: Client, dispatch: str, why: str = "") -> Answer:
+        method, path = self.request.split()[0], self.path.format(dispatch=dispatch, why=why or dispatch)
         if self.form:
             return client.submit(path, self.form)
         return client.call(method, path, self.body, accept="text/html")
@@ -74,6 +74,12 @@ ACTIONS = (
     Action("back from a run to the cases", "GET /showroom/{name}/run", SEES, "showroom/churn/run"),
     Action("what if", "GET /showroom/{name}/what-if", ACTS, "showroom/churn/what-if?key=[1]"),
     Action("why", "POST /showroom/{name}/why", ACTS, "showroom/churn/why", form=(("key", "[1]"),)),
+    Action(
+        "an explanation by its link",
+        "GET /showroom/{name}/why/{dispatch_id}",
+        SEES,
+        "showroom/churn/why/{why}",
+    ),
     Action("back from why to the cases", "GET /showroom/{name}/why", SEES, "showroom/churn/why"),
     Action("models as JSON", "GET /api/v1/showroom/models", SEES, "api/v1/showroom/models"),
     Action("cases as JSON", "GET /api/v1/showroom/models/{name}/cases", SEES, f"{_MODEL}/cases"),
@@ -139,6 +145,7 @@ class Door:
 
     clients: Mapping[str, Mapping[str, Client]]
     dispatch: str
+    whys: Mapping[str, str]  # an explained case of a model, by model
     others: Mapping[str, str]  # a dispatch of each other model, by model
     one_dag: Client | None  # a user of the role ONE_DAG, if the auth manager has roles of that kind
     new_viewer: Callable[[], Client]  # signs in again
@@ -177,10 +184,17 @@ def door(
         yield Door(
             _clients(airflow, WHO[1:] if is_fab else WHO[2:]),
             made["churn"].id,
+            {name: _explained(airflow, name) for name in ("churn", "wine")},
             {name: made[name].id for name in ("wine", "gone")},
             sign_in(airflow, ONE_DAG.lower()) if is_fab else None,
             lambda: sign_in(airflow, "viewer"),
         )
+
+
+def _explained(airflow: RunningAirflow, name: str) -> str:
+    """A dispatch that explains a case of the model."""
+    page = sign_in(airflow, "admin").submit(f"showroom/{name}/why", [("key", "[1]")]).text
+    return str(re.findall(r"dispatches/([0-9a-f-]{36})", page)[0])
 
 
 def _record_probes(store: EventStore) -> None:
@@ -215,7 +229,7 @@ def _clients(airflow: RunningAirflow, signed_in: tuple[str, ...]) -> dict[str, d
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.request)
 def test_each_role_may_do_what_the_table_says(door: Door, action: Action, way: str) -> None:
     for who, client in door.clients[way].items():
-        answer = action.asked_by(client, door.dispatch)
+        answer = action.asked_by(client, door.dispatch, door.whys["churn"])
         refused = 401 if who == "anonymous" else 403
         expected = 200 if who in action.may else refused
         assert answer.status == expected, (who, answer.text[-500:])
@@ -252,7 +266,7 @@ def test_what_changes_state_is_refused_to_other_origins(
 @pytest.mark.parametrize("action", OURS, ids=lambda action: action.request)
 def test_every_answer_carries_the_security_headers(door: Door, action: Action) -> None:
     for who in ("anonymous", "Viewer", "Admin"):
-        headers = action.asked_by(door.clients["cookie"][who], door.dispatch).headers
+        headers = action.asked_by(door.clients["cookie"][who], door.dispatch, door.whys["churn"]).headers
         policy = headers["Content-Security-Policy"].split("; ")
         assert {"default-src 'self'", "frame-ancestors 'self'", "form-action 'self'"} <= set(policy)
         assert not any("unsafe" in rule for rule in policy)
@@ -302,7 +316,7 @@ def test_a_model_whose_dag_one_may_not_read_looks_like_one_that_is_not_there(
         return  # this auth manager has no rights on single DAGs
     unknown = _of(action, _UNKNOWN["name"]).asked_by(door.one_dag, _UNKNOWN["dispatch"])
     for name, dispatch in (("churn", door.dispatch), ("gone", door.others["gone"])):
-        hidden = _of(action, name).asked_by(door.one_dag, dispatch)
+        hidden = _of(action, name).asked_by(door.one_dag, dispatch, door.whys.get(name, ""))
         text = hidden.text.replace(dispatch, _UNKNOWN["dispatch"])
         assert hidden.status == unknown.status
         if action.path not in _CHANGING:
@@ -322,7 +336,7 @@ _CHANGING = ("monitor", "monitor-status", "api/v1/monitor", "api/v1/openapi.json
 def test_a_user_of_one_dag_may_do_with_it_what_the_table_says(door: Door, action: Action) -> None:
     if door.one_dag is None:
         return
-    answer = _of(action, "wine").asked_by(door.one_dag, door.others["wine"])
+    answer = _of(action, "wine").asked_by(door.one_dag, door.others["wine"], door.whys["wine"])
     assert answer.status == 200, answer.text[-500:]
 
 

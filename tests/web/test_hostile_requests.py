@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -86,6 +87,7 @@ ROUTES: dict[str, tuple[str, ...]] = {
     "showroom/{name}/state": (),
     "showroom/{name}/run": (),
     "showroom/{name}/why": (),
+    "showroom/{name}/why/{dispatch_id}": (),
     "showroom/{name}/what-if": ("key",),
     "api/v1/showroom/models": (),
     "api/v1/showroom/models/{name}/cases": ("search", "sort", "descending", "after", "before", "page_rows"),
@@ -114,13 +116,11 @@ REFUSED = {400, 404, 413, 422}
 
 def addresses(route: str, step: int) -> Iterator[str]:
     """A route with each hostile value in each place, one at a time; of parameters every `step`th, in turn."""
-    base, _, _ = route.partition("{")
-    if base != route:
-        part = route[route.index("{") : route.index("}") + 1]
+    usual = route.replace("{name}", "churn").replace("{model}", "churn")
+    for part in re.findall(r"{\w+}", route):
         for text in TEXTS:
             if text and len(text) < 20_000:
-                yield route.replace(part, quote(text, safe=""))
-    usual = route.replace("{name}", "churn").replace("{model}", "churn")
+                yield (usual if part == "{dispatch_id}" else route).replace(part, quote(text, safe=""))
     for number, parameter in enumerate((*ROUTES[route], "unknown")):
         others = "".join(
             f"&{name}={value}" for name, value in REQUIRED.get(route, {}).items() if name != parameter

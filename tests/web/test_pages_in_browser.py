@@ -2,180 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
 from typing import Literal
 from urllib.parse import quote
 
 import jwt
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Error, Frame, Page, Request, Response, expect
+from playwright.sync_api import Page, expect
 
-from mlops_plugin.errors import MlopsError
-from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
-from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import RunningAirflow, airflow_environment, running_airflow
-from support.event_stories import new_identity
-from support.servers import Server, free_port
-from support.workshop import Workshop
+from support.airflow_process import airflow_environment
 from web.languages.raw_texts import of_page
+from web.scene import RUN, SOON_MS, Visit, fill_in, violations
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
-SOON_MS = 120_000
-RUN = "manual__2026-01-01T00:00:00+00:00"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-
-
-@dataclass(frozen=True)
-class Scene:
-    """An Airflow whose views have something of everything to show."""
-
-    airflow: RunningAirflow
-    failed: str
-    succeeded: str
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[Scene]:
-    workshop = Workshop(tmp_path_factory.mktemp("pages"))
-    workshop.metadata = postgres.new_database()
-    workshop.sections["monitor"] = {
-        "schedule": None,
-        "hosts": [
-            {"name": "Nobody there", "host": "127.0.0.1", "port": free_port()},
-            {"name": "No such name", "host": "nowhere.invalid", "port": 1},
-        ],
-        "databases": [{"connection": "source", "table": "customers"}, {"connection": "absent"}],
-    }
-    workshop.models["broken"] = {"key": ["id"]}
-    workshop.add_model(
-        "churn",
-        description="Who leaves, who stays?",
-        tags=["demo"],
-        source={"query": "SELECT id, a, b, c, 'stays' AS truth FROM customers ORDER BY id"},
-        showroom={"title": "Churn", "truth": "truth", "image": {"width": 3, "height": 1}},
-    )
-    with workshop.entered():
-        failed, succeeded = _past(workshop)
-        with running_airflow(
-            workshop, components=["api-server", "dag-processor"], roles=("Admin", "Viewer")
-        ) as airflow:
-            airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
-            airflow.trigger("churn", dag_run_id=RUN)
-            yield Scene(airflow, failed, succeeded)
-
-
-def _past(workshop: Workshop) -> tuple[str, str]:
-    """Dispatches of every state, and probes; returns one that failed and one that succeeded."""
-    with workshop.deployment.event_store() as store:
-        upgrade(store.address)
-        workshop.run(workshop.dispatch())
-        source = workshop.models["churn"]["source"]
-        workshop.add_model("churn", **{**workshop.models["churn"], "source": {"query": "SELECT * FROM none"}})
-        failed = workshop.dispatch()
-        with contextlib.suppress(MlopsError):
-            workshop.run(failed)
-        workshop.add_model("churn", **{**workshop.models["churn"], "source": source})
-        succeeded = workshop.dispatch()
-        workshop.run(succeeded)
-        running = new_identity("churn", dag_id="churn", run_id=RUN)
-        running = type(running)(**{**vars(running), "dispatch_id": dispatch_id("churn", RUN)})
-        store.begin(running)
-        store.step_started(running.dispatch_id, "collect", 1)
-        probes = ProbeHistory(store)
-        now = datetime.now(UTC)
-        rounds: tuple[tuple[int, ProbeState], ...] = ((90, "up"), (60, "down"), (30, "up"))
-        for minutes, state in rounds:
-            at = now - timedelta(minutes=minutes)
-            seen = ProbeRecord("event store", at, state, 0.01, None if state == "up" else "refused")
-            probes.record(Findings([seen]), keep_probes=timedelta(days=2), keep=timedelta(days=90), now=at)
-    return failed.id, succeeded.id
-
-
-@dataclass
-class Visit:
-    """A browser's page with whatever went wrong on it."""
-
-    scene: Scene
-    page: Page
-    wrong: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("pageerror", self._stumble)
-        self.page.on("console", self._hear)
-        self.page.on("requestfailed", self._lose)
-        self.page.on("response", self._see)
-
-    def _stumble(self, error: Error) -> None:
-        if "/mlops/" in (error.stack or ""):
-            self.wrong.append(f"error: {error}")
-
-    def _hear(self, said: ConsoleMessage) -> None:
-        if said.type == "error" and "/mlops/" in str(said.location):
-            self.wrong.append(f"said: {said.text}")
-
-    def _lose(self, request: Request) -> None:
-        # A page that is left ends what it was asking for.
-        if "/mlops/" in request.url and request.failure != "net::ERR_ABORTED":
-            self.wrong.append(f"failed: {request.url} {request.failure}")
-
-    def _see(self, response: Response) -> None:
-        if "/mlops/" in response.url and response.status >= 400:
-            self.wrong.append(f"{response.status}: {response.url}")
-
-    def go(self, path: str) -> Page:
-        """One of our pages on its own."""
-        self.page.goto(f"/mlops/{path}")
-        self.page.wait_for_load_state("networkidle")
-        return self.page
-
-    def inside(self, path: str, text: str) -> Frame:
-        """One of our pages in its place in Airflow's; shown once it says `text`."""
-        self.page.goto(path)
-        place = self.page.wait_for_selector("iframe", timeout=SOON_MS)
-        frame = place.content_frame() if place else None
-        assert frame is not None
-        expect(frame.get_by_role("heading", name=text).first).to_be_visible(timeout=SOON_MS)
-        return frame
-
-
-@pytest.fixture(scope="module")
-def session(scene: Scene, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the browser keeps after a sign-in through Airflow's own form."""
-    context = browser.new_context(base_url=scene.airflow.api.url)
-    page = context.new_page()
-    page.goto("/")
-    _fill_in(page)
-    expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=SOON_MS)
-    kept = tmp_path_factory.mktemp("browser") / "session.json"
-    context.storage_state(path=kept)
-    context.close()
-    return kept
-
-
-def _fill_in(page: Page | Frame) -> None:
-    page.wait_for_url("**/auth/login/**", timeout=SOON_MS)
-    page.fill("input[name=username]", "admin")
-    page.fill("input[name=password]", "admin")
-    page.locator("input[type=submit]").click()
-
-
-@pytest.fixture
-def visit(scene: Scene, browser: Browser, session: Path) -> Iterator[Visit]:
-    """A signed-in person's browser; an error of our scripts or a request that fails, fails the test."""
-    context = browser.new_context(base_url=scene.airflow.api.url, storage_state=session)
-    context.set_default_timeout(SOON_MS)
-    visit = Visit(scene, context.new_page())
-    yield visit
-    context.close()
-    assert visit.wrong == []
 
 
 def _run_a_case(visit: Visit) -> Page:
@@ -188,8 +30,10 @@ def _run_a_case(visit: Visit) -> Page:
 
 
 def _ask_what_if(visit: Visit) -> Page:
-    page = visit.go("showroom/churn/what-if?key=[3]")
+    page = _unfold(visit.go("showroom/churn/what-if?key=[3]"))
     page.get_by_label("a", exact=True).fill("60")
+    expect(page.locator("#result .curve")).to_be_visible(timeout=SOON_MS)
+    _unfold(page)
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.locator("#result .changes")).to_contain_text("60", timeout=SOON_MS)
     return page
@@ -269,16 +113,6 @@ IN_AIRFLOW = {
 }
 
 
-def violations(page: Page | Frame) -> list[str]:
-    """What axe-core finds on a page: rule, place, and why."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{rule['id']}: {node['html'][:200]}: {node['failureSummary']}"
-        for rule in found
-        for node in rule["nodes"]
-    ]
-
-
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_accessible_in_light_and_dark_and_fits_a_phone(visit: Visit, name: str) -> None:
     page = PAGES[name](visit)
@@ -316,6 +150,18 @@ def test_error_is_accessible(visit: Visit, path: str) -> None:
     expect(page.get_by_role("heading", level=1, name=view)).to_be_visible()
 
 
+def test_what_a_button_copies_is_what_stands_beside_it(visit: Visit) -> None:
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visit.go(f"dispatches/{visit.scene.succeeded}")
+    buttons = page.locator("button[data-copy]")
+    assert buttons.count() >= 6  # ids, hashes, the query
+    for button in buttons.all():
+        shown = page.locator(f"#{button.get_attribute('data-copy')}").inner_text().strip()
+        button.click()
+        expect(button).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == shown != ""
+
+
 End = Callable[[Visit], None]
 
 
@@ -344,7 +190,7 @@ def test_run_after_the_session_says_so_and_leads_to_the_login_and_back(visit: Vi
     expect(page.get_by_role("button", name="Run the chosen cases")).to_be_enabled()
     assert violations(page) == []
     said.get_by_role("button", name="Sign in").click()
-    _fill_in(page)
+    fill_in(page)
     page.wait_for_url("**/mlops/showroom/churn", timeout=SOON_MS)
     expect(page.get_by_role("heading", name="Churn")).to_be_visible()
     visit.wrong.clear()  # the refusals were the point
@@ -379,7 +225,7 @@ def test_signed_out_page_is_accessible_and_leads_to_the_login_and_back(visit: Vi
     assert violations(page) == []
     visit.wrong.clear()  # only that it is a 401
     page.get_by_role("link", name="Sign in").click()
-    _fill_in(page)
+    fill_in(page)
     page.wait_for_url(re.compile(r"/mlops/dispatches\?model=churn$"), timeout=SOON_MS)
     expect(page.get_by_role("heading", name="Dispatches of churn")).to_be_visible()
 
@@ -400,7 +246,7 @@ def test_run_inside_of_airflow_after_the_session_leads_to_the_login_and_back(vis
     expect(said).to_contain_text("Your session has ended", timeout=SOON_MS)
     said.get_by_role("button", name="Sign in").click()
     visit.page.unroute_all(behavior="ignoreErrors")
-    _fill_in(visit.page)
+    fill_in(visit.page)
     visit.page.wait_for_url("**/plugin/mlops-showroom**", timeout=SOON_MS)
     again = visit.page.frame_locator("iframe").get_by_role("heading", name="Churn")
     expect(again).to_be_visible(timeout=SOON_MS)
@@ -416,7 +262,7 @@ def test_page_that_is_opened_inside_of_airflow_after_the_session_leads_to_the_lo
     frame.get_by_role("link", name="Churn", exact=True).click()
     frame.get_by_role("link", name="Sign in").click()
     visit.page.unroute_all(behavior="ignoreErrors")
-    _fill_in(frame)
+    fill_in(frame)
     expect(frame.get_by_role("heading", name="Churn")).to_be_visible(timeout=SOON_MS)
     visit.wrong.clear()
 

@@ -49,6 +49,8 @@ def find_included(path: Path, patterns: Sequence[str]) -> tuple[list[Path], list
 
 def take_stamp(path: Path, patterns: Sequence[str]) -> Stamp:
     """What changes when config.yaml or a file that it includes is changed, added or removed."""
+    if not patterns:
+        return (_stamp(path),)
     folder = folder_of(path)
     names = [name for pattern in patterns for name in _matches(folder, pattern)]
     return (_stamp(path), *(_stamp(folder / name) for name in names))

@@ -25,20 +25,24 @@ from mlops_plugin.events.store import EventStore
 
 
 class Journal(EventStore):
-    """Keeps the events of one new dispatch until `flush` writes them together.
+    """Keeps the events of one new dispatch until `flush` writes them together, or of one that goes on.
 
     One transaction for each event would take most of the time of a one-row dispatch.
     """
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self, store: EventStore, known: DispatchRecord | None = None) -> None:
         super().__init__(store.address)
         self._store = store
-        self._is_stored = False
-        self._dispatch: DispatchRecord | None = None
+        self._is_stored = known is not None
+        self._is_begun = False
+        self._dispatch = known
         self._pending: list[EventRecord] = []
 
     def begin(self, identity: DispatchIdentity) -> DispatchRecord:
-        return self._dispatch or self._record(beginning(identity))
+        if self._is_begun and self._dispatch is not None:
+            return self._dispatch
+        self._is_begun = True
+        return self._record(beginning(identity))  # or opens it again
 
     def _register(self, identity: DispatchIdentity, step: Step, started: EventRecord) -> TryToken:
         """Nobody else works on a new dispatch: its one try of each step needs no place among others."""

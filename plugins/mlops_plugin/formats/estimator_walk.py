@@ -161,6 +161,14 @@ def is_own(step: Any) -> bool:
     return getattr(step, "func", None) is None or type(step).__name__ != "FunctionTransformer"
 
 
+def holds_foreign_code(model: Any) -> bool:
+    """Whether code of somebody else stands anywhere in a model: it may do anything with a batch."""
+    if not is_own(model):
+        return not is_boosting(model)
+    parts = model.get_params(deep=True).values()
+    return any(hasattr(part, "fit") and not is_own(part) and not is_boosting(part) for part in parts)
+
+
 def tells_integers(step: Any) -> bool:
     """Whether 1 and 1.0 may be two things to the estimator, as to code of the user's own."""
     return not is_own(step) or type(step).__name__ in _TELL_INTEGERS

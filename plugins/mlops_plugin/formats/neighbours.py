@@ -33,6 +33,9 @@ _ALONE = 3  # rows that are asked one by one
 # may fall otherwise for a few of them.
 _TOLERANCE_ALONE = 1e-4
 _LEAST_SHARE_ALONE = 0.5
+# So many rows are asked instead of a smaller batch: in a few rows, counts and sums are all alike to a model
+# that was trained on many.
+_MANY_ROWS = 512
 
 Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -47,8 +50,10 @@ class OwnAnswers:
     row.
     """
 
-    def __init__(self, uri: str, features: Sequence[str], ask: Ask) -> None:
+    def __init__(self, uri: str, features: Sequence[str], ask: Ask, *, asks_many: bool = True) -> None:
+        """`asks_many`: ask about many rows, too, if they come in small batches."""
         self._uri, self._features, self._ask = uri, features, ask
+        self._is_asked_many = not asks_many
         self._is_asked_alone = False
         self._asked_rows = 0  # the greatest number of rows that were asked about at once
         self._with_null: set[str] = set()  # columns whose missing values were among the rows asked about
@@ -64,6 +69,8 @@ class OwnAnswers:
         is_known = self._with_null.issuperset(with_null)
         if self._asked_rows >= _SAMPLE_ROWS and is_known:
             return
+        if not self._is_asked_many:
+            self._require_same_among_many(rows, answered)
         if rows.num_rows > 1 and not self._is_asked_alone:
             self._require_same_alone(rows, answered)
         rows, is_more = self._among_first(rows)
@@ -94,6 +101,23 @@ class OwnAnswers:
         if first.num_rows < _SAMPLE_ROWS:
             self._first = pa.concat_batches([first, rows])
         return both, True
+
+    def _require_same_among_many(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
+        """Ask about copies of a small batch, which begin with the batch itself."""
+        self._is_asked_many = True
+        if rows.num_rows >= _MANY_ROWS:
+            return
+        copies = _take(rows, [place % rows.num_rows for place in range(_MANY_ROWS)])
+        if (found := self._asked(copies)) is None:
+            return
+        found = found.slice(0, rows.num_rows)
+        changed = _differing(answered, found, _TOLERANCE_ALONE)
+        if changed.any(axis=1).mean() < _LEAST_SHARE_ALONE:
+            return
+        again = self._asked(copies)
+        if again is not None and not _differing(found, again.slice(0, rows.num_rows), _TOLERANCE_ALONE).any():
+            here = "alone" if rows.num_rows == 1 else f"among {rows.num_rows} rows"
+            self._refuse(answered, found, changed, here, f"among {_MANY_ROWS}")
 
     def _require_same_alone(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
         self._is_asked_alone = True

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, FeatureError, InputUndecided, MlopsError
-from mlops_plugin.formats.estimator_walk import known_names
+from mlops_plugin.formats.estimator_walk import holds_foreign_code, known_names
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
 from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
@@ -66,7 +66,10 @@ class ScikitRuntime:
         self._are_columns_seen = False  # in answers about real rows
         self._doubts = Doubts(self._ask)
         # A signature tells of answers that are not a row's own.
-        self._own = None if spec is not None else OwnAnswers(uri, self.features, self._answered)
+        self._own = None
+        if spec is None:
+            is_foreign = holds_foreign_code(model)
+            self._own = OwnAnswers(uri, self.features, self._answered, asks_many=is_foreign)
 
     @property
     def outputs(self) -> pa.Schema:

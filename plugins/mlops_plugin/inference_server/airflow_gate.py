@@ -1,25 +1,20 @@
 """Who may ask: Airflow's own tokens, judged by its own validator and its auth manager, as in the pages.
 
-What was decided is used for `TRUSTED_S` and then asked again; what cannot be decided is refused with 503.
+What was decided is used for a moment (`known_callers`); what cannot be decided is refused with 503.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import threading
-import time
 
 from jwt import InvalidTokenError
 
 from mlops_plugin.inference_server.gate import Caller, GateClosed, NotSignedIn
+from mlops_plugin.inference_server.known_callers import KnownCallers
 from mlops_plugin.masking import masked
 from mlops_plugin.web.access import Rights, may_use, require_token_keys, start_auth_manager, user_of_token
-
-TRUSTED_S = 1.0  # a revoked token ends within it
-_DECIDED_WITHIN_S = 5.0
-_MOST_KNOWN = 10_000
 
 _log = logging.getLogger(__name__)
 
@@ -29,30 +24,18 @@ class AirflowGate:
 
     def __init__(self) -> None:
         start_auth_manager()
-        self._known: dict[tuple[bytes, str], tuple[float, Caller]] = {}
+        self._callers = KnownCallers(self._ask)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="gate").start()
 
     async def admit(self, token: str | None, model: str) -> Caller:
         if not token:
             raise NotSignedIn("send a token of Airflow: `Authorization: Bearer ...`")
-        place = (hashlib.sha256(token.encode("utf-8", "replace")).digest(), model)
-        known = self._known.get(place)
-        if known is not None and time.monotonic() - known[0] < TRUSTED_S:
-            return known[1]
-        asked_at = time.monotonic()
+        return await self._callers.admit(token, model)
+
+    def _ask(self, token: str, model: str) -> asyncio.Future[Caller]:
         asking = asyncio.run_coroutine_threadsafe(_ask_airflow(token, model), self._loop)
-        try:
-            caller = await asyncio.wait_for(asyncio.wrap_future(asking), _DECIDED_WITHIN_S)
-        except TimeoutError as error:
-            raise GateClosed(
-                f"this token could not be checked within {_DECIDED_WITHIN_S:.0f} s: Airflow's auth "
-                "manager or its database does not answer"
-            ) from error
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known[place] = (asked_at, caller)
-        return caller
+        return asyncio.wrap_future(asking)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.selection import shown
+from mlops_plugin.errors import CaseError
 from mlops_plugin.events.details.step_reports import CollectReport, Explained
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.increment import Increment
@@ -17,7 +18,9 @@ from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.step_runner import Models
 from mlops_plugin.pipeline.validation.contract import Contract
 from mlops_plugin.serving.case_queries import CaseQueries
-from mlops_plugin.serving.explanation import References, references_of, replaced_rows
+from mlops_plugin.serving.curves import curve_rows
+from mlops_plugin.serving.explanation import Question, question_about
+from mlops_plugin.serving.references import references_of
 from mlops_plugin.serving.wanted import ROWS_GIVEN, Wanted, changed_rows, given_rows
 
 
@@ -28,7 +31,8 @@ class ChosenRows:
     wanted: Wanted
     query: str
     table: pa.Table
-    references: References | None = None  # of a run that explains
+    question: Question | None = None  # of a run that explains
+    on_curve: int = 0  # how many of the rows, the last ones, make a curve
 
     @property
     def increment(self) -> Increment | None:
@@ -43,16 +47,20 @@ class ChosenRows:
 
     @property
     def sql(self) -> str:
-        if self.references is None:
+        if self.on_curve and self.wanted.curve:
+            return f"{self.query}\n-- what if: {self.on_curve} values of {self.wanted.curve.feature}"
+        if self.question is None:
             return self.query
-        return f"{self.query}\n-- why: the case, then with one feature at a time {self.references}"
+        read = f"{self.query}\n-- why: the case, then with one feature at a time {self.question.references}"
+        return read if self.question.mixtures is None else f"{read}, then with mixtures of both"
 
     def report(self, rows: int) -> CollectReport:
         """What the record of `collect` keeps of the rows."""
         report = self.wanted.report(rows)
-        if self.references is None:
+        if self.question is None:
             return report
-        return replace(report, why=Explained(self.references.origin, tuple(self.references.usual)))
+        references = self.question.references
+        return replace(report, why=Explained(references.origin, tuple(references.usual)))
 
     def rows(self) -> pa.RecordBatchReader:
         return self.table.to_reader()
@@ -68,13 +76,20 @@ class ChosenSource:
         deployment: Deployment,
         models: Models,
         case_queries: CaseQueries,
+        patience_s: float,
     ) -> None:
         self._model = model
         self._wanted = wanted
         self._deployment = deployment
         self._models = models
         self._case_queries = case_queries
+        self._patience_s = patience_s  # with the model, for an explanation
         self.chosen: ChosenRows | None = None
+
+    @property
+    def question(self) -> Question | None:
+        """What a run that explains asks, once its rows are chosen."""
+        return None if self.chosen is None else self.chosen.question
 
     def plan(self) -> tuple[str, Sequence[Partition]]:
         raise NotImplementedError("a Showroom run has no partitions")
@@ -105,10 +120,17 @@ class ChosenSource:
                 return ChosenRows(self._wanted, query, rows)
             with self._models.runtime(self._model) as runtime:
                 references = references_of(self._model, runtime, cases)
-            return ChosenRows(self._wanted, query, replaced_rows(rows, references), references)
+                question = question_about(rows, references, runtime, patience_s=self._patience_s)
+            return ChosenRows(self._wanted, query, question.rows, question)
 
     def _with_changes(self, chosen: ChosenRows) -> ChosenRows:
-        if not self._wanted.changes:
+        wanted = self._wanted
+        if not wanted.is_what_if:
             return chosen
-        rows = changed_rows(chosen.table, self._wanted.changes)
-        return ChosenRows(self._wanted, chosen.query, rows, chosen.references)
+        rows = changed_rows(chosen.table, wanted.changes)
+        if wanted.curve is None:
+            return replace(chosen, table=rows)
+        if chosen.table.num_rows != 1:
+            raise CaseError("a curve is drawn of one case; choose one")
+        curve = curve_rows(rows.slice(1), wanted.curve)
+        return replace(chosen, table=pa.concat_tables([rows, curve]), on_curve=curve.num_rows)

@@ -1,151 +1,201 @@
-"""Explains a prediction: how it changes when one feature at a time takes its usual value.
+"""Explains a prediction by what each feature adds to it, compared with a reference case.
 
-This is ablation to a reference, one feature at a time: simple to read and to check by hand, and blind to
-features that act together. It is a Showroom run: its rows are the case and one more for each feature.
+An explanation is a Showroom run: its rows are the case, the case with one feature at a time as usual, and
+mixtures of the case and the reference case, from whose answers `shapley` finds contributions that add up to
+the prediction. If a model is too slow for that, has too many features, or its contract rejects a mixture, the
+first rows alone explain: simple to read and to check by hand, and blind to features that act together.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import CaseError
+from mlops_plugin.errors import CaseError, FeatureError
+from mlops_plugin.events.details.explanations import CellValue, Contribution, Explanation, Method, Obstacle
 from mlops_plugin.formats.runtime import Runtime
-from mlops_plugin.pipeline.validation.baseline import Baseline
-from mlops_plugin.pipeline.validation.baseline_making import find_baseline
-from mlops_plugin.serving.cases import Cases
+from mlops_plugin.serving.case_values import text_of
+from mlops_plugin.serving.references import References
+from mlops_plugin.serving.shapley import Mask, Mixtures, Numbers, mixtures_of
 
-_MOST_CHOICES = 100  # values of a feature; a longer list is no help
+_MOST_KEPT = 200  # contributions on record; a longer list is no help
 
 
 @dataclass(frozen=True)
-class Usual:
-    """A feature among known rows: `reference` is a number's median or another type's commonest value.
+class Question:
+    """What a run that explains asks: about `rows`, of which the first is the case.
 
-    `choices`: all values of a feature that is no number, the commonest first; empty if there are too many.
+    `changed` are the features whose values differ from their references, in the order of the rows that
+    follow, each with one of them as usual. `mixtures` are the rows after those.
     """
 
-    reference: Any
-    least: Any
-    greatest: Any
-    choices: tuple[Any, ...] = ()
+    references: References
+    rows: pa.Table
+    changed: tuple[str, ...]
+    mixtures: Mixtures | None
+    obstacle: Obstacle | None = None
 
+    def explain(self, predictions: pa.Table, rejected: Collection[int]) -> Explanation:
+        """Explain the case by the predictions about all rows that were not rejected.
 
-@dataclass(frozen=True)
-class References:
-    """The usual value of each feature that has one, and where it comes from."""
-
-    usual: dict[str, Usual]
-    rows: int  # of the baseline, or of the sampled cases
-    baseline: Baseline | None = None
+        Raises `CaseError` if the model predicts labels only, or the case itself was rejected.
+        """
+        if 0 in rejected:
+            raise CaseError("this case breaks the model's contract: there is no answer to explain")
+        outcome = watched_outcome(predictions.slice(0, 1).to_pylist()[0])
+        outcomes = np.full(self.rows.num_rows, np.nan)
+        accepted = np.ones(self.rows.num_rows, bool)
+        accepted[list(rejected)] = False
+        outcomes[accepted] = predictions.column(outcome).to_numpy().astype(np.float64)
+        if not np.isfinite(outcomes[0]):
+            raise CaseError(f"the model's {outcome} for this case is {outcomes[0]}: no number to explain")
+        if self.mixtures is None or not np.isfinite(outcomes).all():
+            return self._one_at_a_time(outcome, outcomes)
+        first = 1 + len(self.changed)
+        found = self.mixtures.amounts(outcomes[first:])
+        method: Method = "sampled" if found.errors is not None else "additive"
+        orders = self.mixtures.orders
+        return self._explanation(
+            outcome,
+            float(outcomes[0]),
+            dict(zip(self.changed, found.values.tolist(), strict=True)),
+            errors={}
+            if found.errors is None
+            else dict(zip(self.changed, found.errors.tolist(), strict=True)),
+            reference=float(outcomes[first + self._reference_row]),
+            method="exact" if orders is None else method,
+            orders=None if orders is None else len(orders),
+        )
 
     @property
-    def origin(self) -> Literal["baseline", "cases"]:
-        return "cases" if self.baseline is None else "baseline"
+    def _reference_row(self) -> int:
+        """Where the mixture that has no value of the case stands."""
+        assert self.mixtures is not None  # noqa: S101 -- the caller has looked
+        return int(np.flatnonzero(~self.mixtures.masks.any(axis=1))[0])
 
-    def __str__(self) -> str:
-        return f"as usual in the {self.rows} rows of the {'baseline' if self.baseline else 'sampled cases'}"
+    def _one_at_a_time(self, outcome: str, outcomes: Numbers) -> Explanation:
+        differences = outcomes[0] - outcomes[1 : 1 + len(self.changed)]
+        amounts = {
+            name: float(amount) if np.isfinite(amount) else None
+            for name, amount in zip(self.changed, differences, strict=True)
+        }
+        obstacle = self.obstacle or "unanswered"
+        return self._explanation(outcome, float(outcomes[0]), amounts, obstacle=obstacle)
 
-
-@dataclass(frozen=True)
-class Contribution:
-    """`amount`: how much lower the outcome is when the feature takes its reference value."""
-
-    feature: str
-    value: Any
-    reference: Any
-    amount: float | None  # None if the contract rejects the row with the reference value
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Contributions by size; `outcome` names the output that was watched, `value` is what it was."""
-
-    outcome: str
-    value: float
-    contributions: tuple[Contribution, ...]
-
-
-def usual_values(features: tuple[str, ...], sample: pa.Table) -> dict[str, Usual]:
-    """The usual value of each feature among the sampled cases; features that they lack are left out."""
-    return {name: _usual(sample.column(name)) for name in features if name in sample.column_names}
-
-
-def references_of(model: ModelConfig, runtime: Runtime, cases: Cases) -> References:
-    """From the model's baseline if there is one for this artifact, else from a sample of its cases.
-
-    A feature that the baseline says nothing usual of, a date for example, is as usual among the cases.
-    """
-    sample = cases.sample()
-    usual = usual_values(runtime.features, sample)
-    baseline = find_baseline(model, runtime.artifact_sha256)
-    if baseline is None:
-        return References(usual, sample.num_rows)
-    known = usual_of_baseline(baseline, sample.schema)
-    usual |= {name: known[name] for name in usual if name in known}
-    return References(usual, baseline.rows, baseline)
-
-
-def usual_of_baseline(baseline: Baseline, columns: pa.Schema) -> dict[str, Usual]:
-    """The usual value of each feature in a baseline, if its column can hold it."""
-    usual = {}
-    for name, found in baseline.features.items():
-        reference = (found.quantiles or {}).get("0.5")
-        if reference is None and found.categories:
-            reference = found.categories[0][0]
-        if reference is None or name not in columns.names:
-            continue
-        if pa.types.is_integer(columns.field(name).type):
-            reference = round(reference)  # of two middle values the median is between them
-        with contextlib.suppress(pa.ArrowException, ValueError, TypeError):
-            typed = pa.scalar(reference, columns.field(name).type).as_py()
-            choices = [value for value, _ in found.categories or ()] if isinstance(typed, str | bool) else []
-            usual[name] = Usual(typed, found.min, found.max, _if_few(choices))
-    return usual
+    def _explanation(
+        self,
+        outcome: str,
+        value: float,
+        amounts: Mapping[str, float | None],
+        *,
+        errors: Mapping[str, float] | None = None,
+        reference: float | None = None,
+        method: Method = "one_by_one",
+        orders: int | None = None,
+        obstacle: Obstacle | None = None,
+    ) -> Explanation:
+        case = self.rows.slice(0, 1).to_pylist()[0]
+        contributions = [
+            Contribution(
+                name,
+                _cell(case[name]),
+                _cell(usual.reference),
+                amounts.get(name, 0.0),
+                (errors or {}).get(name),
+            )
+            for name, usual in self.references.usual.items()
+        ]
+        contributions.sort(key=lambda one: abs(one.amount or 0.0), reverse=True)
+        kept, others = contributions[:_MOST_KEPT], contributions[_MOST_KEPT:]
+        return Explanation(
+            outcome,
+            value,
+            reference,
+            method,
+            tuple(kept),
+            self.references.source,
+            orders,
+            len(others),
+            sum(one.amount or 0.0 for one in others),
+            obstacle,
+        )
 
 
-def replaced_rows(case: pa.Table, references: References) -> pa.Table:
-    """The one row of `case`, and after it the same with each feature in turn as usual."""
-    names = list(references.usual)
+def question_about(
+    case: pa.Table, references: References, runtime: Runtime, *, patience_s: float
+) -> Question:
+    """What to ask about the one row of `case`, if the model answers all of it within about `patience_s`."""
+    row = case.to_pylist()[0]
+    changed = tuple(
+        name
+        for name, usual in references.usual.items()
+        if not _are_equal(row[name], _typed(usual.reference, case.schema.field(name).type))
+    )
+    ones = np.concatenate([np.ones((1, len(changed)), bool), ~np.eye(len(changed), dtype=bool)])
+    alone = _mixed(case, references, changed, ones)
+    mixtures = mixtures_of(len(changed))
+    if mixtures is None:
+        return Question(references, alone, changed, None, "many")
+    rows = len(mixtures.masks) + alone.num_rows
+    seconds = _seconds_for(alone, runtime)
+    if seconds is None or seconds * rows / alone.num_rows > patience_s:
+        return Question(references, alone, changed, None, "unanswered" if seconds is None else "slow")
+    mixed = _mixed(case, references, changed, np.concatenate([ones, mixtures.masks]))
+    return Question(references, mixed, changed, mixtures)
+
+
+def _seconds_for(rows: pa.Table, runtime: Runtime) -> float | None:
+    """How long the model takes for these rows; None if it refuses them. What it answers is not looked at."""
+    batch = rows.combine_chunks().to_batches()[0]
+    try:
+        runtime.learn_outputs(batch)
+        started = time.monotonic()
+        runtime.predict(batch)
+    except FeatureError:
+        return None
+    return time.monotonic() - started
+
+
+def _mixed(case: pa.Table, references: References, changed: tuple[str, ...], masks: Mask) -> pa.Table:
+    """A row for each of the masks, which say which of the changed features have the case's value."""
+    places = {name: place for place, name in enumerate(changed)}
     columns = []
     for field in case.schema:
-        values = [case.column(field.name)[0].as_py()] * (len(names) + 1)
-        if field.name in names:
-            values[names.index(field.name) + 1] = references.usual[field.name].reference
-        columns.append(pa.array(values, field.type))
+        own = case.column(field.name)[0].as_py()
+        if (place := places.get(field.name)) is None:
+            chosen, choice = np.zeros(len(masks), np.int64), [own]
+        else:
+            chosen, choice = (
+                (~masks[:, place]).astype(np.int64),
+                [own, references.usual[field.name].reference],
+            )
+        columns.append(pa.array(choice, field.type).take(pa.array(chosen)))
     return pa.Table.from_arrays(columns, schema=case.schema)
 
 
-def explain(
-    case: Mapping[str, Any], answers: Sequence[Mapping[str, Any] | None], references: References
-) -> Explanation:
-    """Explain the first answer by those about `replaced_rows`; None stands for a rejected row.
+def _typed(value: Any, kind: pa.DataType) -> Any:
+    return pa.scalar(value, kind).as_py()
 
-    Raises `CaseError` if the model predicts labels only, or the case itself was rejected.
+
+def _are_equal(value: Any, other: Any) -> bool:
+    """Two missing values are equal, NaN or NULL each."""
+    return bool(value == other or (value != value and other != other))
+
+
+def _cell(value: Any) -> CellValue:
+    return value if isinstance(value, bool | int | float | str | None) else text_of(value)
+
+
+def watched_outcome(answer: Mapping[str, Any]) -> str:
+    """The output to explain: the likeliest class's probability, else the score, else the predicted number.
+
+    Raises `CaseError` if there is no number.
     """
-    first, *others = answers
-    if first is None:
-        raise CaseError("this case breaks the model's contract: there is no answer to explain")
-    outcome = _outcome(first)
-    value = float(first[outcome])
-    found = [
-        Contribution(
-            name, case[name], usual.reference, None if other is None else value - float(other[outcome])
-        )
-        for (name, usual), other in zip(references.usual.items(), others, strict=True)
-    ]
-    found.sort(key=lambda one: abs(one.amount or 0.0), reverse=True)
-    return Explanation(outcome, value, tuple(found))
-
-
-def _outcome(answer: Mapping[str, Any]) -> str:
-    """The likeliest class's probability, else the score, else the predicted number."""
     probabilities = [name for name in answer if name.startswith("probability_")]
     if probabilities:
         return max(probabilities, key=lambda name: float(answer[name]))
@@ -154,22 +204,3 @@ def _outcome(answer: Mapping[str, Any]) -> str:
     if isinstance(answer.get("prediction"), float):
         return "prediction"
     raise CaseError("this model answers with labels only: there is no number to explain")
-
-
-def _usual(column: pa.ChunkedArray) -> Usual:
-    present = column.drop_null()
-    kind = column.type
-    if len(present) == 0:
-        return Usual(None, None, None)
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if is_number:
-        ordered = present.take(pc.array_sort_indices(present))
-        # The lower of two middle values: it occurs, and has the column's type.
-        return Usual(ordered[(len(ordered) - 1) // 2].as_py(), ordered[0].as_py(), ordered[-1].as_py())
-    counted = sorted(present.value_counts().to_pylist(), key=lambda one: -one["counts"])
-    values = [one["values"] for one in counted]
-    return Usual(values[0], None, None, _if_few(values) if isinstance(values[0], str | bool) else ())
-
-
-def _if_few(values: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(values) if len(values) <= _MOST_CHOICES else ()

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import EventStoreError, ServingError
+from mlops_plugin.events.details.explanations import Explanation
 from mlops_plugin.events.details.step_reports import LogReport, PersistReport, StepReport
 from mlops_plugin.events.journal import Journal
 from mlops_plugin.events.records import Step
@@ -21,12 +22,13 @@ from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
+from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt
 from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.chosen_rows import ChosenSource
-from mlops_plugin.serving.explanation import References
+from mlops_plugin.serving.continuing import continued
 from mlops_plugin.serving.showing_sink import Rejection, ShowingSink
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.workers.patience import Patience
@@ -46,6 +48,8 @@ class StepNews:
     rows: int | None = None
 
 
+_EXPLAINS_WITHIN_S = 5.0  # a model that takes longer for all mixtures is explained more simply
+
 OnStep = Callable[[StepNews], None]
 
 
@@ -64,7 +68,8 @@ class Shown:
     predictions: pa.Table
     steps: tuple[StepNews, ...]
     rejections: tuple[Rejection, ...] = ()
-    references: References | None = None  # of a run that explains
+    explanation: Explanation | None = None  # of a run that explains
+    on_curve: int = 0  # how many of the rows, the last ones, make a curve
 
     @property
     def answers(self) -> list[dict[str, Any] | None]:
@@ -115,13 +120,18 @@ class Showroom:
 
     def run(self, model: ModelConfig, wanted: Wanted, user: str | None, on_step: OnStep = unwatched) -> Shown:
         """Run the steps and record them; a failure is recorded too, and raised."""
-        dispatch = Dispatch(new_dispatch_id(), model, "showroom", requested_by=user, is_dry_run=True)
-        journal, sink = Journal(self.store), ShowingSink()
+        known = continued(self.store, model, wanted, user)
+        number = known.dispatch_id if known else new_dispatch_id()
+        dispatch = Dispatch(number, model, "showroom", requested_by=user, is_dry_run=True)
+        journal = Journal(self.store, known)
         models = PooledModels(self.pool, journal, failure=self.failure)
-        source = ChosenSource(model, wanted, self.deployment, models, self.case_queries)
+        patience_s = min(_EXPLAINS_WITHIN_S, self.pool.limits.timeout.total_seconds() / 2)
+        source = ChosenSource(model, wanted, self.deployment, models, self.case_queries, patience_s)
+        sink = ShowingSink(lambda: source.question)
         runner = StepRunner(dispatch, journal, MemoryShelf(), source, models, lambda check: sink)  # noqa: ARG005
         try:
-            reports = {step: _watched(runner, step, on_step) for step in STEPS}
+            attempt = Attempt(known.tries + 1) if known else ONLY_TRY
+            reports = {step: _watched(runner, step, attempt, on_step) for step in STEPS}
         except BaseException as error:
             try:
                 journal.flush()
@@ -141,16 +151,19 @@ class Showroom:
             predictions,
             ended,
             sink.rejections,
-            chosen.references,
+            sink.explanation,
+            chosen.on_curve,
         )
 
 
-def _watched(runner: StepRunner, step: Step, on_step: OnStep) -> tuple[StepReport, StepNews]:
+def _watched(
+    runner: StepRunner, step: Step, attempt: Attempt, on_step: OnStep
+) -> tuple[StepReport, StepNews]:
     """Run one step, and report when it starts and ends."""
     on_step(StepNews(step, "started"))
     started = time.monotonic()
     try:
-        report = runner.run(step)
+        report = runner.run(step, attempt)
     except BaseException:
         on_step(StepNews(step, "failed", time.monotonic() - started))
         raise

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
 
 from mlops_plugin.databases.sink.write_request import Order, Written
+from mlops_plugin.events.details.explanations import Explanation
 from mlops_plugin.events.details.step_reports import Place
 from mlops_plugin.pipeline.validation.rejections import RejectedRows
 from mlops_plugin.pipeline.writing.provenance import without_provenance
 from mlops_plugin.pipeline.writing.sinks import Predictions
+from mlops_plugin.serving.explanation import Question
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,16 @@ def rejections_of(records: Iterable[pa.RecordBatch], schema: pa.Schema) -> tuple
 
 
 class ShowingSink:
-    """Stores nothing; `predictions` has the key and the model's columns, in the rows' order."""
+    """Stores nothing; `predictions` has the key and the model's columns, in the rows' order.
+
+    `question` gives what a run that explains has asked; its explanation is recorded with `persist`.
+    """
 
     is_stored = False
 
-    def __init__(self) -> None:
+    def __init__(self, question: Callable[[], Question | None]) -> None:
+        self._question = question
+        self.explanation: Explanation | None = None
         self.predictions: pa.Table | None = None
         self.rejections: tuple[Rejection, ...] = ()
 
@@ -56,4 +63,8 @@ class ShowingSink:
         """Nothing was put aside."""
 
     def describe(self) -> Place:
-        return Place(shown=0 if self.predictions is None else self.predictions.num_rows)
+        assert self.predictions is not None  # noqa: S101 -- `write` comes first
+        if question := self._question():
+            rejected = {one.row for one in self.rejections}
+            self.explanation = question.explain(self.predictions, rejected)
+        return Place(shown=self.predictions.num_rows, explanation=self.explanation)

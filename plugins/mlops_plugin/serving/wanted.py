@@ -13,6 +13,7 @@ from mlops_plugin.errors import CaseError
 from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.serving.case_paging import Key
 from mlops_plugin.serving.case_values import text_of, typed_value
+from mlops_plugin.serving.curves import Curve
 
 ROWS_GIVEN = "rows of the request"  # in place of a query
 MAX_ROWS = 1000
@@ -22,20 +23,28 @@ MAX_ROWS = 1000
 class Wanted:
     """What to run on: cases by their `keys`, `rows` as they are, or a `table` of typed rows with their key.
 
-    With `changes` each case runs twice, as it is and then with those values. `is_why`: one case runs as it
-    is, and then with one feature at a time at its reference value.
+    With `changes` each case runs twice, as it is and then with those values. With a `curve` one case does so,
+    and then with a range of values of one feature. `is_why`: one case runs as it is, and then mixed with a
+    reference case. `continues`: a what-if of a moment ago, whose dispatch goes on with this one.
     """
 
     keys: Sequence[Key] = ()
     rows: Sequence[Mapping[str, Any]] = ()
     table: pa.Table | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    curve: Curve | None = None
     is_why: bool = False
+    continues: str | None = None
+
+    @property
+    def is_what_if(self) -> bool:
+        return bool(self.changes) or self.curve is not None
 
     def report(self, rows: int) -> CollectReport:
         """What the record of `collect` keeps of it."""
         keys = tuple(tuple(map(text_of, key)) for key in self.keys)
-        return CollectReport(rows, keys=keys or None, changes=dict(self.changes) or None)
+        curve = None if self.curve is None else self.curve.feature
+        return CollectReport(rows, keys=keys or None, changes=dict(self.changes) or None, curve=curve)
 
 
 def given_rows(

@@ -110,7 +110,7 @@ def line_chart(key: str, title: str, points: Sequence[Point], scale: Scale = NUM
         for point in points
     ]
     links = [point.link for point in points]
-    picture = _picture(key, title, description, body, has_links=any(links))
+    picture = _picture(key, title, description, body, frame, has_links=any(links))
     return Chart(title, picture, Table((_("When"), title, _("State")), rows, links=links))
 
 
@@ -150,7 +150,7 @@ def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
         newest=", ".join(f"{name} {share:.0%}" for name, share in newest) or MISSING,
     )
     links = [point.link for point in points]
-    picture = _picture(key, title, description, [*frame.axes(), *bars], has_links=any(links))
+    picture = _picture(key, title, description, [*frame.axes(), *bars], frame, has_links=any(links))
     return Chart(title, picture, Table((_("When"), *names), table, links=links), _legend(shown))
 
 
@@ -190,7 +190,10 @@ def comparison_chart(
     ]
     names = tuple(name for name, _values in series)
     table = Table((_("Prediction"), *names), rows, has_times=False)
-    return Chart(title, _picture(key, title, description, body), table, _legend(names))
+    picture = svg.picture(
+        body, WIDTH, HEIGHT, key=key, title=title, description=description, data_crosshair=""
+    )
+    return Chart(title, picture, table, _legend(names))
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,17 @@ class _Frame:
         span = (self.high / 2 - self.low / 2) or 1.0
         return HEIGHT - _BOTTOM - (value / 2 - self.low / 2) / span * height
 
+    @property
+    def data(self) -> dict[str, str | float]:
+        """For charts.js: the plotted times, and where in the picture they begin and end."""
+        start, end = (datetime.fromtimestamp(stamp, UTC) for stamp in (self.start, self.end))
+        return {
+            "data_start": start.isoformat(),
+            "data_end": end.isoformat(),
+            "data_left": self.x(start),
+            "data_right": self.x(end),
+        }
+
     def bar_width(self, times: Sequence[datetime]) -> float:
         """As wide as the two closest dispatches allow, within reason: bars may touch, and stay visible."""
         gaps = [self.x(after) - self.x(before) for before, after in pairwise(times)]
@@ -253,10 +267,17 @@ class _Frame:
 
 
 def _picture(
-    key: str, title: str, description: str, body: Sequence[Markup], *, has_links: bool = False
+    key: str, title: str, description: str, body: Sequence[Markup], over_time: _Frame, *, has_links: bool
 ) -> Markup:
     return svg.picture(
-        body, WIDTH, HEIGHT, key=key, title=title, description=description, has_links=has_links
+        body,
+        WIDTH,
+        HEIGHT,
+        key=key,
+        title=title,
+        description=description,
+        has_links=has_links,
+        **over_time.data,
     )
 
 

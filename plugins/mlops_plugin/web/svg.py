@@ -32,10 +32,17 @@ def join(parts: Iterable[str], separator: str = "") -> Markup:
 
 
 def rectangle(
-    look: str, x: float, y: float, width: float, height: float, *, tip: str | None = None
+    look: str,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    *,
+    tip: str | None = None,
+    at: str | None = None,
 ) -> Markup:
-    """A bar; `tip` is shown by the mouse and read aloud."""
-    return element("rect", *_title(tip), class_=look, x=x, y=y, width=width, height=height)
+    """A bar; `tip` is shown by the mouse and read aloud, after the moment `at` (ISO 8601)."""
+    return element("rect", *_title(tip), class_=look, x=x, y=y, width=width, height=height, data_at=at)
 
 
 def dot(look: str, x: float, y: float, *, tip: str | None = None) -> Markup:
@@ -74,11 +81,12 @@ def picture(
     title: str,
     description: str,
     has_links: bool = False,
+    **data: Value | None,
 ) -> Markup:
     """A whole picture with a title and a description for people who cannot see it.
 
     `key` makes the ids unique on the page. Nothing inside of an image can be reached:
-    with links it is a group.
+    with links it is a group. `data` are further attributes.
     """
     return element(
         "svg",
@@ -89,11 +97,12 @@ def picture(
         viewBox=f"0 0 {width} {height}",
         role="group" if has_links else "img",
         aria_labelledby=f"{key}-title {key}-desc",
+        **data,
     )
 
 
-def strip(body: Iterable[str], width: int, height: int, *, description: str) -> Markup:
-    """A small picture without a title, stretched to the place that it gets."""
+def strip(body: Iterable[str], width: int, height: int, *, description: str, **data: Value | None) -> Markup:
+    """A small picture without a title, stretched to the place that it gets; `data` are further attributes."""
     return element(
         "svg",
         join(body),
@@ -102,6 +111,7 @@ def strip(body: Iterable[str], width: int, height: int, *, description: str) -> 
         aria_label=description,
         preserveAspectRatio="none",
         viewBox=f"0 0 {width} {height}",
+        **data,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.cli.mlops import main
+from mlops_plugin.errors import DatabaseError
 from mlops_plugin.orchestration.rendering import render
 from support.ways_in import WayIn, way_in
 from support.workshop import Workshop
@@ -108,6 +109,51 @@ def test_what_is_compared_as_text_is_found_out(
     query = render(model.source.query, model, moment=MIDNIGHT, interval=(MIDNIGHT, MIDNIGHT + HOUR))
     with source.open() as database:
         assert (taken(database, model, query) is None) is is_refused
+
+
+COLUMNS = {  # SQL, a value, and whether it is refused against a moment, and against 20260302
+    "mysql": {
+        "seconds": ("BIGINT", "1772409600", True, False),
+        "day_number": ("INT", "20260302", True, False),
+        "amount": ("DECIMAL(20, 2)", "1.5", True, False),
+        "is_new": ("BOOLEAN", "1", True, False),
+        "opens": ("TIME", "'00:30:00'", True, False),
+        "raw": ("VARBINARY(40)", "'2026-03-02T00:30:00'", True, True),
+        "sorts": ("SET('a', '2026-03-02T00:30:00')", "'a,2026-03-02T00:30:00'", True, True),
+        "day": ("DATE", "'2026-03-02'", False, False),
+        "at": ("DATETIME(6)", "'2026-03-02 00:30:00'", False, False),
+    },
+    "postgres": {
+        "seconds": ("bigint", "1772409600", True, False),
+        "opens": ("time", "'00:30:00'", True, True),
+        "word": ("citext", "'2026-03-02T00:30:00'", True, True),
+        "raw": ("bytea", "'2026-03-02T00:30:00'", True, True),
+        "day": ("date", "'2026-03-02'", False, False),
+        "at": ("timestamptz", "'2026-03-02 00:30:00'", False, False),
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["mysql", "postgres"])
+def test_a_moment_is_never_made_a_number_or_a_time_of_day(source: WayIn, workshop: Workshop) -> None:
+    columns = COLUMNS[source.engine]
+    first = ["CREATE EXTENSION IF NOT EXISTS citext"] if source.engine == "postgres" else []
+    kinds = ", ".join(f"{name} {kind}" for name, (kind, *_) in columns.items())
+    values = ", ".join(value for _, value, *_ in columns.values())
+    source.execute(
+        *first, f"CREATE TABLE times (n INTEGER, {kinds})", f"INSERT INTO times VALUES (1, {values})"
+    )
+    for name, (_, _, *are_refused) in columns.items():
+        for printed, is_refused in zip((START, "{{ ds_nodash }}"), are_refused, strict=True):
+            workshop.add_model("churn", source={"query": f"SELECT n FROM times WHERE {name} >= '{printed}'"})
+            model = workshop.model()
+            query = render(model.source.query, model, moment=MIDNIGHT, interval=(MIDNIGHT, MIDNIGHT + HOUR))
+            with source.open() as database:
+                try:
+                    found = taken(database, model, query)
+                except DatabaseError:  # the engine itself makes no such value of the text
+                    found = None
+            assert (found is None) is is_refused, (name, printed, found)
 
 
 @pytest.mark.parametrize("name", WAYS)

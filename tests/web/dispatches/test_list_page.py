@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from mlops_plugin.events import tables
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.web.charts import Chart
 from mlops_plugin.web.dispatches.lines import count_words, measure_lines, present_line
 from mlops_plugin.web.dispatches.listing import (
     SORTED_AT_MOST,
@@ -84,7 +85,7 @@ def drawn(store: EventStore, **asked_for: Any) -> str:
     return _render("dispatches/list.html", _values(store, asking(**asked_for)))
 
 
-def whole_page(store: EventStore) -> str:
+def whole_page(store: EventStore, charts: Sequence[Chart] = ()) -> str:
     """The page without a filter."""
     asked = asking()
     rest = {
@@ -92,7 +93,7 @@ def whole_page(store: EventStore) -> str:
         "states": get_args(State),
         "origins": get_args(Origin),
         "is_known": True,
-        "charts": [],
+        "charts": charts,
         "mark": None,
         "fragment": asked.link("dispatches", part="list"),
         "export": asked.export_link,

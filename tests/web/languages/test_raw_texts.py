@@ -28,8 +28,12 @@ KNOWN = {
     "web/dispatches/story.py": ["no end recorded"],
     "web/monitor/templates/status.html": ['disabled aria-describedby="not-yours"￼ ￼￼'],
     "web/showroom/results.py": [" (found ￼)"],  # of a CSV file
+    "web/showroom/questions.py": ["Location"],
     "web/showroom/runs.py": ["Location"],
+    "web/showroom/static/drawing.js": ["Enter"],  # keys
     "web/showroom/static/showroom.js": ["notice notice-error"],
+    "web/static/charts.js": ["Enter", "Escape"],
+    "web/static/keys.js": ["← → Enter"],
     "web/static/language.js": ["; Secure"],
     "web/static/page.js": ["Invalid JWT token"],  # Airflow's
     "web/svg.py": ["￼-title ￼-desc"],

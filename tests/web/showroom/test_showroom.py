@@ -171,15 +171,32 @@ def test_what_if_changes_only_what_was_changed(client: Client) -> None:
     assert '<p class="prediction">stays</p>' in answer.text
 
 
-def test_why_states_its_method_and_orders_by_size(client: Client) -> None:
-    page = client.submit("showroom/churn/why", [("key", "[4]")]).text
-    assert "one feature at a time gets its reference value" in page
-    assert "of the first 5 cases, not the training data" in page
-    (dispatch,) = re.findall(r'href="[^"]*dispatches/([0-9a-f-]{36})"', page)
-    assert "why: the case, then with one feature" in client.page(f"dispatches/{dispatch}").text
-    sizes = [abs(float(text)) for text in re.findall(r'</th>\s*<td class="number">([+-][\d.e-]+)</td>', page)]
-    assert len(sizes) == 3
-    assert sizes == sorted(sizes, reverse=True)
+def test_why_leads_to_a_page_that_shows_what_is_stored(clients: dict[str, Client]) -> None:
+    answer = clients["User"].submit("showroom/churn/why", [("key", "[4]")])
+    assert answer.status == 200
+    assert "exact Shapley values" in answer.text
+    assert "of the first 5 cases, not the training data" in answer.text
+    (dispatch,) = re.findall(r'href="[^"]*dispatches/([0-9a-f-]{36})"', answer.text)
+    assert "why: the case, then with one feature" in clients["Viewer"].page(f"dispatches/{dispatch}").text
+    shared = clients["Viewer"].page(f"showroom/churn/why/{dispatch}")
+    assert shared.text == answer.text
+    assert f"{clients['Viewer'].root}showroom/churn/why/{dispatch}</span>" in shared.text
+    amounts = [
+        float(text) for text in re.findall(r'</th>\s*<td class="number">([+-][\d.]+)</td>', shared.text)
+    ]
+    assert len(amounts) == 3
+    assert [abs(amount) for amount in amounts] == sorted(map(abs, amounts), reverse=True)
+    reference, added, value = (
+        float(text) for text in re.findall(r"<strong>([+-]?[\d.]+)</strong></span>", shared.text)
+    )
+    assert reference + added == pytest.approx(value, abs=0.002)  # as they are rounded
+    assert sum(amounts) == pytest.approx(added, abs=0.002)
+
+
+def test_only_a_run_that_explains_this_model_has_a_page_of_reasons(client: Client) -> None:
+    plain = client.post(f"{MODEL}/runs", {"keys": [[1]]}).json["dispatch_id"]
+    for dispatch in (plain, "nothing"):
+        assert client.page(f"showroom/churn/why/{dispatch}").status == 404
 
 
 def test_results_download_as_csv(client: Client) -> None:

@@ -67,23 +67,33 @@ def test_from_a_result_to_why_and_to_what_if(page: Page) -> None:
     frame.get_by_role("button", name="Why?").click(timeout=SOON_MS)
     expect(frame.get_by_role("heading", name="Why? id 3")).to_be_visible(timeout=SOON_MS)
     expect(frame.locator("tbody tr")).to_have_count(3)
+    link = frame.locator("#why-link").text_content()
+    assert link
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    frame.get_by_role("button", name="Copy the link to this page").click()
+    expect(frame.locator("[data-copy=why-link]")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == link
     page.go_back()
-    frame.get_by_role("checkbox", name="Choose case 3").check()
-    frame.get_by_role("button", name="Run the chosen cases").click()
+    # The result is there again.
     frame.get_by_role("link", name="What if").click(timeout=SOON_MS)
     field, slider = frame.get_by_label("a", exact=True), frame.get_by_label("a, slider")
     as_it_is = field.input_value()
     slider.press("End")
     expect(field).to_have_value(slider.input_value())
     assert float(field.input_value()) > float(as_it_is)
+    expect(frame.locator("#result .curve")).to_contain_text("over a", timeout=SOON_MS)
+    dispatch = frame.locator("#result [data-dispatch]").get_attribute("data-dispatch")
     field.fill("1e9")
     expect(frame.get_by_text("outside of the known range")).to_be_visible()
     frame.get_by_role("button", name="Reset").click()
     expect(field).to_have_value(as_it_is)
     field.fill("60")
-    frame.get_by_role("button", name="Run", exact=True).click()
     expect(frame.locator("#result .changes")).to_contain_text("60", timeout=SOON_MS)
     expect(frame.locator("#result .prediction")).to_have_text("stays")
+    frame.get_by_role("button", name="Run", exact=True).click()
+    expect(frame.locator("#steps li[data-state=succeeded]")).to_have_count(4, timeout=SOON_MS)
+    # Changes that follow each other are one dispatch.
+    assert frame.locator("#result [data-dispatch]").get_attribute("data-dispatch") == dispatch
 
 
 def test_an_error_stands_on_the_page_and_the_next_run_works(page: Page) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlops_plugin.serving.explanation import Usual
+from mlops_plugin.serving.references import Usual
 from mlops_plugin.web.showroom.what_if_fields import Slider, field_of
 
 

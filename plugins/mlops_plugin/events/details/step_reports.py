@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
+from mlops_plugin.events.details.explanations import Explanation
+
 CursorKind = Literal["integer", "date", "timestamp", "timestamp with time zone"]
 
 
@@ -65,12 +67,13 @@ class Explained:
 
 @dataclass(frozen=True)
 class CollectReport:
-    """`partition` is its name. A Showroom run has what was asked: `keys` of cases, `changes`, and `why`."""
+    """`partition` is its name. Of a Showroom run, what was asked: `keys`, `changes`, `curve`, and `why`."""
 
     rows: int
     partition: str | None = None
     keys: tuple[tuple[str, ...], ...] | None = None
     changes: Mapping[str, Any] | None = None  # feature -> the value to try
+    curve: str | None = None  # the feature that took a range of values
     why: Explained | None = None
     increment: IncrementRead | None = None
 
@@ -175,15 +178,19 @@ class Accounts:
 
 @dataclass(frozen=True)
 class Place:
-    """Where predictions went: a table, or (`shown`: how many) a person's browser."""
+    """Where predictions went: a table, or (`shown`: how many) a person's browser.
+
+    `explanation`: what a Showroom run that explains a case has found.
+    """
 
     connection: str | None = None
     table: str | None = None
     overwrites_newer: bool = False
     shown: int | None = None
+    explanation: Explanation | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if value not in (None, False)}
+        return {name: value for name, value in as_json(self).items() if value not in (None, False)}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -25,6 +26,17 @@ from mlops_plugin.errors import DatabaseError, Problem, QueryError, ServerSilent
 _SOURCE = "source.query"
 _CASTABLE = re.compile(r"\d{4}[-/]\d\d[-/]\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?")  # by every engine
 _COMPARED = "mlops_compared"  # the name of the column that is asked for
+_DIGITS = re.compile(r"\d+")  # 20260131 is a number to the engine, too
+_UNTIMED = {
+    "number": (
+        "{value} is a number, and so {moment} would be made one, which is none of its time; compare it with "
+        "a number ({{{{ data_interval_start.int_timestamp }}}} counts seconds), or a {time} made of it"
+    ),
+    "clock": (
+        "{value} is a time of day, which would be compared with that of {moment} and with no date; compare "
+        "it with '{{{{ data_interval_start.strftime(\"%H:%M:%S\") }}}}' if that is meant, or else a {time}"
+    ),
+}
 
 
 def require_comparable_times(
@@ -70,22 +82,31 @@ def _refusal(model: ModelConfig, finding: str) -> QueryError:
 def _require_comparable_texts(
     model: ModelConfig, database: Database, query: str, comparisons: Sequence[Comparison]
 ) -> None:
-    """The same on an engine that compares times as times, but texts of times by their characters."""
+    """The same on an engine that compares times as times, but texts of times by their characters.
+
+    MySQL makes a number of the moment if the value is one, and MySQL and PostgreSQL a time of day.
+    """
     left_out = [comparison.start for comparison in comparisons]
-    scopes: dict[tuple[str, Scope | None], Scope | None] = {}
+    known: dict[tuple[str, Scope | None], _Untimed | None] = {}
     for comparison in comparisons:
         value = comparison.sides[0].value
         around = [*find_scopes(query, database.engine.name, comparison.start, left_out)]
         place = (value, around[0] if around else None)
-        if place not in scopes:
-            scopes[place] = _scope_of_texts(database, value, around)
-        scope = scopes[place]
-        sides = [] if scope is None else _sides_of_texts(database, comparison.sides)
-        found = _text_of_another_form(database, scope, value, sides) if scope and sides else None
-        if found is not None:
-            remedy = _remedy_of_text(value, found, database.engine.cast_types[2])
-            finding = f"{value} is text, which is compared with {sides[0].moment} by its characters"
-            raise _refusal(model, f"{finding}, so {found!r} would be missed or read twice; {remedy}")
+        if place not in known:
+            known[place] = _untimed(database, value, around)
+        compared = known[place]
+        sides = [] if compared is None else _sides_of_texts(database, comparison.sides)
+        if compared is None or not sides:
+            continue
+        moment, time = sides[0].moment, database.engine.cast_types[2]
+        if compared.kind == "text":
+            found = _text_of_another_form(database, compared.scope, compared.value, sides)
+            if found is not None:
+                remedy = _remedy_of_text(value, found, time)
+                finding = f"{value} is text, which is compared with {moment} by its characters"
+                raise _refusal(model, f"{finding}, so {found!r} would be missed or read twice; {remedy}")
+        elif not all(_DIGITS.fullmatch(side.literal or "") for side in sides):
+            raise _refusal(model, _UNTIMED[compared.kind].format(value=value, moment=moment, time=time))
 
 
 def _remedy_of_text(value: str, found: str, time: str) -> str:
@@ -115,27 +136,46 @@ def _sides_of_texts(database: Database, sides: Sequence[TimeComparison]) -> list
     return texts
 
 
-def _scope_of_texts(database: Database, value: str, scopes: Sequence[Scope]) -> Scope | None:
-    """The innermost SELECT that knows the value, if it is text there."""
+@dataclass(frozen=True)
+class _Untimed:
+    """A value that is no time to the engine, in the innermost SELECT that knows it."""
+
+    scope: Scope
+    kind: Literal["text", "number", "clock"]
+    value: str
+
+
+def _untimed(database: Database, value: str, scopes: Sequence[Scope]) -> _Untimed | None:
     for scope in scopes:
         try:
-            kind = database.describe(scope.select(f"{value} AS {_COMPARED}", ["1 = 0"])).field(0).type
-        except UnsupportedType:
-            return None
+            found = _kind_of(database.describe(scope.select(f"{value} AS {_COMPARED}", ["1 = 0"])))
+            return None if found is None else _Untimed(scope, found, value)
+        except UnsupportedType as error:
+            _go_on(database, error)
+            return _untimed(database, f"LOWER({value})", [scope])  # of texts only, also of citext
         except DatabaseError as error:
             _go_on(database, error)
-        else:
-            return scope if pa.types.is_string(kind) or pa.types.is_large_string(kind) else None
     return None
+
+
+def _kind_of(described: pa.Schema) -> Literal["text", "number", "clock"] | None:
+    kind, types = described.field(0).type, pa.types
+    tests: dict[Literal["text", "number", "clock"], tuple[Any, ...]] = {
+        "text": (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary),
+        "number": (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean),
+        "clock": (types.is_time, types.is_duration),
+    }
+    return next((name for name, are in tests.items() if any(is_one(kind) for is_one in are)), None)
 
 
 def _text_of_another_form(
     database: Database, scope: Scope, value: str, sides: Sequence[TimeComparison]
 ) -> str | None:
     wrong = " OR ".join(f"NOT ({is_right_text(side)})" for side in sides)
+    least = f"MIN({database.engine.as_text(value)}) AS {_COMPARED}"
     for conditions in (scope.conditions, ()):  # a condition may name what stands around its SELECT
         try:
-            rows = read_rows(database, scope.select(f"MIN({value}) AS {_COMPARED}", [*conditions, wrong]))
+            rows = read_rows(database, scope.select(least, [*conditions, wrong]))
         except DatabaseError as error:
             _go_on(database, error)
         else:

@@ -8,6 +8,7 @@ from mlops_plugin.events.details.step_reports import ClassCounts, Counts, InferR
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.web.charts import (
     DURATIONS,
+    SERIES_COLOURS,
     Chart,
     Point,
     Shares,
@@ -15,8 +16,10 @@ from mlops_plugin.web.charts import (
     line_chart,
     share_chart,
 )
+from mlops_plugin.web.class_bars import class_bars
 from mlops_plugin.web.dispatches.lines import TimedLine
 from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import ngettext
 from mlops_plugin.web.languages.written_values import format_number
 
 Report = InferReport | None
@@ -50,11 +53,25 @@ def history_charts(
         if isinstance(found, ClassCounts)
     ]
     if shares:
-        charts.append(share_chart("shares", _("Share of each class"), shares))
+        charts.append(_class_chart(shares))
     means = [point(line, found.mean) for line, found in reports if isinstance(found, NumberCounts)]
     if means:
         charts.append(line_chart("mean", _("Mean prediction"), means))
     return charts
+
+
+def _class_chart(points: Sequence[Shares]) -> Chart:
+    """Shares over time; of more classes than colours, the newest shares beside the mean of those before."""
+    classes = {name for point in points for name in point.shares}
+    if len(classes) <= SERIES_COLOURS or len(points) < 2:
+        return share_chart("shares", _("Share of each class"), points)
+    *earlier, newest = points
+    mean = {name: sum(point.shares.get(name, 0.0) for point in earlier) / len(earlier) for name in classes}
+    series = [
+        (_("the newest dispatch"), newest.shares),
+        (ngettext("the dispatch before it", "mean of the %(number)s before it", len(earlier)), mean),
+    ]
+    return class_bars("shares", _("Share of each class"), series, head=_("Prediction"))
 
 
 def distribution_chart(this: Report, previous: Report) -> Chart | None:
@@ -65,6 +82,10 @@ def distribution_chart(this: Report, previous: Report) -> Chart | None:
     wholes = [(_("this dispatch"), found)]
     if before is not None and before.kind == found.kind and _total(before):
         wholes.append((_("the one before"), before))
+    classes = [(name, whole) for name, whole in wholes if isinstance(whole, ClassCounts)]
+    if classes and len({name for _name, whole in classes for name in _classes(whole)}) > SERIES_COLOURS:
+        shares = [(name, _shares(whole)) for name, whole in classes]
+        return class_bars("distribution", _("Distribution of predictions"), shares, head=_("Prediction"))
     if isinstance(found, NumberCounts):
         labels, counts = _aligned_bins([whole for _name, whole in wholes if isinstance(whole, NumberCounts)])
     else:

@@ -30,6 +30,11 @@ def format_number(value: float | None) -> str:
     return _signed(formatting.format_number(value))
 
 
+def format_like(value: float, greatest: float) -> str:
+    """With the decimals of the greatest of several numbers."""
+    return _signed(formatting.format_like(value, greatest))
+
+
 def format_duration(seconds: float | None) -> str:
     """A measured duration: `0.25 s`"""
     return _signed(formatting.format_duration(seconds))

@@ -23,6 +23,7 @@ def availability_bars(spans: Sequence[Span], label: str) -> Markup:
         bars,
         len(spans),
         _("Availability, %(label)s: %(value)s", label=label, value=describe_availability(spans)),
+        data_crosshair="",
     )
 
 
@@ -33,10 +34,10 @@ def latency_bars(spans: Sequence[Span], label: str) -> Markup:
     for number, span in enumerate(spans):
         if span.seconds is not None and highest > 0:
             height = max(_LEAST, _HEIGHT * span.seconds / highest)
-            bars.append(_bar(number * _STEP, _HEIGHT - height, height, "latency"))
-    return _strip(
-        bars, len(spans), _("Latency, %(label)s: %(value)s", label=label, value=describe_latency(spans))
-    )
+            words = describe_latency([span])
+            bars.append(_bar(number * _STEP, _HEIGHT - height, height, "latency", span, words))
+    words = _("Latency, %(label)s: %(value)s", label=label, value=describe_latency(spans))
+    return _strip(bars, len(spans), words, data_crosshair="")
 
 
 def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
@@ -85,17 +86,22 @@ def describe_latency(spans: Sequence[Span]) -> str:
 
 
 def _availability_bar(x: int, span: Span) -> list[Markup]:
+    words = describe_availability([span])
     if span.availability is None:
-        return [_bar(x, _HEIGHT - _LEAST, _LEAST, "none")]
+        return [_bar(x, _HEIGHT - _LEAST, _LEAST, "none", span, words)]
     failed = max(_LEAST, _HEIGHT * (1 - span.availability)) if span.down else 0.0
     look = "partly" if span.partly else "up"
-    below = [_bar(x, failed, _HEIGHT - failed, look)] if failed < _HEIGHT else []
-    return below + ([_bar(x, 0.0, failed, "down")] if failed else [])
+    below = [_bar(x, failed, _HEIGHT - failed, look, span, words)] if failed < _HEIGHT else []
+    return below + ([_bar(x, 0.0, failed, "down", span, words)] if failed else [])
 
 
-def _bar(x: int, y: float, height: float, look: str) -> Markup:
-    return svg.rectangle(look, x, y, _WIDTH, height)
+def _bar(
+    x: int, y: float, height: float, look: str, span: Span | None = None, words: str | None = None
+) -> Markup:
+    """With the span's beginning and words about it, which charts.js shows."""
+    at = None if span is None else span.start.isoformat()
+    return svg.rectangle(look, x, y, _WIDTH, height, tip=words, at=at)
 
 
-def _strip(bars: Sequence[Markup], count: int, description: str) -> Markup:
-    return svg.strip(bars, count * _STEP, _HEIGHT, description=description)
+def _strip(bars: Sequence[Markup], count: int, description: str, **data: str) -> Markup:
+    return svg.strip(bars, count * _STEP, _HEIGHT, description=description, **data)

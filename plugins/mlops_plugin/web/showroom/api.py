@@ -17,7 +17,8 @@ from mlops_plugin.serving.wanted import MAX_ROWS, Wanted
 from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.shared_site import SiteDep
-from mlops_plugin.web.showroom.request_fields import Model, place_of, place_text, showroom
+from mlops_plugin.web.showroom.request_fields import Model, place_of, showroom
+from mlops_plugin.web.showroom.results import place_text
 from mlops_plugin.web.showroom.turns import Turns
 from mlops_plugin.web.visible import Visible, VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search, Value

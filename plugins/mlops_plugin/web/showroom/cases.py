@@ -9,8 +9,9 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.serving.cases import CasePage, CaseView
 from mlops_plugin.web.languages.written_values import format_value
 from mlops_plugin.web.showroom.picture import data_uri
-from mlops_plugin.web.showroom.request_fields import place_text
-from mlops_plugin.web.showroom.results import key_json
+from mlops_plugin.web.showroom.results import key_json, place_text
+
+_MANY_INPUTS = 4  # columns of features; fewer need no button to fold them away
 
 
 def present_cases(
@@ -20,7 +21,10 @@ def present_cases(
     names: list[str] = page.rows.column_names
     image = model.showroom.image
     pixels = _pixels(model, names, features)
-    shown = [name for name in names if name not in pixels]
+    truth = model.showroom.truth
+    first = [*model.key, *([truth] if truth in names and truth not in model.key else [])]
+    shown = [*first, *(name for name in names if name not in {*first, *pixels})]
+    inputs = _inputs(model, shown, features)
     numeric = {
         field.name
         for field in page.rows.schema
@@ -30,18 +34,28 @@ def present_cases(
         {
             "key": key_json(tuple(row[name] for name in model.key)),
             "label": " / ".join(format_value(row[name]) for name in model.key),
-            "cells": [(format_value(row[name]), name in numeric) for name in shown],
+            "cells": [(format_value(row[name]), name in numeric, name in inputs) for name in shown],
             "picture": data_uri([row[n] for n in pixels], image.width, image.height) if image else None,
         }
         for row in page.rows.to_pylist()
     ]
     return {
-        "columns": [_column(name, model, view, is_number=name in numeric) for name in shown],
+        "columns": [
+            _column(name, model, view, is_number=name in numeric) | {"is_input": name in inputs}
+            for name in shown
+        ],
+        "inputs": len(inputs) if len(inputs) >= _MANY_INPUTS else 0,
         "rows": rows,
         "has_pictures": bool(pixels),
         "previous": _link(view, before=place_text(page.previous)) if page.previous else None,
         "next": _link(view, after=place_text(page.next)) if page.next else None,
     }
+
+
+def _inputs(model: ModelConfig, shown: list[str], known: tuple[str, ...] | None) -> set[str]:
+    """The columns that the model reads, as far as they are known: they can be folded away together."""
+    others = {*model.key, model.showroom.truth, *model.showroom.search}
+    return {name for name in shown if name not in others and (known is None or name in known)}
 
 
 def _pixels(model: ModelConfig, names: list[str], known: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, Response
 
-from mlops_plugin.serving.explanation import explain, references_of
+from mlops_plugin.events.details.step_reports import CollectReport, PersistReport
+from mlops_plugin.serving.references import references_of
 from mlops_plugin.serving.wanted import Wanted
-from mlops_plugin.web.access import UserName, creates
+from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.languages.translation import gettext as _
-from mlops_plugin.web.languages.written_values import format_value
-from mlops_plugin.web.pages import pages
+from mlops_plugin.web.pages import address, pages
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.picture import data_uri
-from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep, key_of, shown_key
-from mlops_plugin.web.showroom.results import reasons
+from mlops_plugin.web.showroom.reasons import present_explanation
+from mlops_plugin.web.showroom.request_fields import (
+    Model,
+    RunnableModel,
+    ShowroomDep,
+    WantedDep,
+    key_of,
+    shown_key,
+)
 from mlops_plugin.web.showroom.steps import step_words
-from mlops_plugin.web.showroom.what_if_fields import field_of
+from mlops_plugin.web.showroom.what_if_fields import drawing_of, field_of
+from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import KeyText
 
-# These run the model, so reading is not enough.
-router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[creates("Showroom")])
+router = APIRouter(prefix="/showroom", include_in_schema=False)
+# What runs the model: reading is not enough.
+_RUNS = [creates("Showroom")]
 
 
-@router.get("/{name}/what-if", response_class=HTMLResponse)
+@router.get("/{name}/what-if", response_class=HTMLResponse, dependencies=_RUNS)
 def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: KeyText) -> HTMLResponse:
     """A case with its features to change, and what the model answers then."""
     with site.case_queries.open(model, site.deployment()) as cases:
@@ -44,36 +53,45 @@ def what_if_page(request: Request, site: SiteDep, model: RunnableModel, key: Key
         key=key,
         key_text=shown_key(key_of(key)),
         fields=fields,
-        references=references,
+        source=references.source,
         picture=picture,
+        drawing=drawing_of(image, features, usual) if len(fields) == len(features) else None,
         steps=list(step_words().items()),
     )
 
 
-@router.post("/{name}/why", response_class=HTMLResponse)
-def why_page(
-    request: Request, showroom: ShowroomDep, model: RunnableModel, user: UserName, wanted: WantedDep
-) -> HTMLResponse:
-    """What each feature contributes to the prediction of a case."""
-    key = wanted.keys[0]
-    shown = showroom.run(model, Wanted(keys=[key], is_why=True), user)
-    assert shown.references is not None  # noqa: S101 -- a why has some
-    found = explain(shown.rows.slice(0, 1).to_pylist()[0], shown.answers, shown.references)
+@router.post("/{name}/why", dependencies=_RUNS)
+def ask_why(showroom: ShowroomDep, model: RunnableModel, user: UserName, wanted: WantedDep) -> Response:
+    """Explain a case, and lead to the page of that explanation."""
+    shown = showroom.run(model, Wanted(keys=wanted.keys[:1], is_why=True), user)
+    return Response(status_code=303, headers={"Location": f"why/{shown.dispatch_id}"})
+
+
+@router.get("/{name}/why/{dispatch_id}", response_class=HTMLResponse, dependencies=[reads("Showroom")])
+def why_page(request: Request, seen: VisibleDep, model: Model, dispatch_id: str) -> HTMLResponse:
+    """The explanation that a run has stored, for everybody who may see the model: nothing is computed."""
+    dispatch = seen.dispatch(dispatch_id)
+    details = [event.details for event in seen.site.event_store().events(dispatch_id)]
+    keys = [one.keys for one in details if isinstance(one, CollectReport) and one.keys]
+    found = [
+        one.place.explanation for one in details if isinstance(one, PersistReport) and one.place.explanation
+    ]
+    if dispatch.model != model.name or not found or not keys:
+        raise HTTPException(
+            404,
+            _(
+                "dispatch '%(id)s' explains no case of this model; ask why from a result",
+                id=dispatch_id[:100],
+            ),
+        )
     return pages(request).render(
         request,
         "showroom/why.html",
         model=model,
         title=model.showroom.title or model.name,
-        key_text=shown_key(key),
-        outcome=_outcome_words(found.outcome),
-        value=format_value(found.value),
-        reasons=reasons(found),
-        references=shown.references,
-        dispatch_id=shown.dispatch_id,
+        key_text=shown_key(keys[-1][0]),
+        why=present_explanation(found[-1]),
+        source=found[-1].source,
+        dispatch=dispatch,
+        link=address(request, f"showroom/{model.name}/why/{dispatch_id}"),
     )
-
-
-def _outcome_words(outcome: str) -> str:
-    """The output that was watched: `probability of 7`; `score` and `prediction` are names of columns."""
-    label = outcome.removeprefix("probability_")
-    return outcome if label == outcome else _("probability of %(label)s", label=label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -10,7 +10,7 @@ from fastapi import Depends, HTTPException, Request
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.serving.case_paging import Place
-from mlops_plugin.serving.case_values import text_of
+from mlops_plugin.serving.curves import Curve
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.languages.translation import gettext as _
@@ -59,7 +59,10 @@ async def submitted(request: Request) -> Form:
 
 
 def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
-    """The chosen cases, and the values that differ from what they were (`was.NAME` and `set.NAME`)."""
+    """The chosen cases, the values that differ from what they were (`was.NAME`, `set.NAME`), and the curve.
+
+    `curve` names a feature, `curve.low` and `curve.high` its range; `continues` an earlier what-if.
+    """
     keys = [key_of(value) for name, value in form if name == "key"]
     if not keys:
         raise HTTPException(422, _("no case is chosen; choose at least one"))
@@ -69,7 +72,22 @@ def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
         for name, value in form
         if name.startswith("set.") and value != was.get(name.removeprefix("set."))
     }
-    return Wanted(keys=keys, changes=changes)
+    fields = dict(form)
+    return Wanted(
+        keys=keys, changes=changes, curve=_curve_of(fields), continues=fields.get("continues") or None
+    )
+
+
+def _curve_of(fields: Mapping[str, str]) -> Curve | None:
+    if not fields.get("curve"):
+        return None
+    low, high = fields.get("curve.low", ""), fields.get("curve.high", "")
+    try:
+        return Curve(fields["curve"], float(low), float(high))
+    except ValueError:
+        raise HTTPException(
+            422, _("'%(low)s' to '%(high)s' is no range of numbers", low=low[:100], high=high[:100])
+        ) from None
 
 
 WantedDep = Annotated[Wanted, Depends(wanted_of)]
@@ -100,11 +118,6 @@ def place_of(after: str, before: str) -> Place | None:
             ),
         )
     return Place(tuple(key), is_null, is_backwards=not after)
-
-
-def place_text(place: Place) -> str:
-    """A place as an address carries it."""
-    return json.dumps([place.is_null, *map(text_of, place.key)], ensure_ascii=False)
 
 
 def shown_key(key: tuple[Any, ...]) -> str:

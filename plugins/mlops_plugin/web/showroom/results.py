@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-from markupsafe import Markup
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.case_values import text_of
-from mlops_plugin.serving.explanation import Explanation
 from mlops_plugin.serving.run import Rejection, Shown
-from mlops_plugin.web import svg
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import word_of
 from mlops_plugin.web.languages.written_values import format_share, format_value
@@ -56,24 +54,12 @@ class Outcome:
     rejections: tuple[str, ...] = ()  # why there is no prediction
 
 
-@dataclass(frozen=True)
-class Reason:
-    """What one feature contributes, as words and as a bar."""
-
-    feature: str
-    value: str
-    reference: str
-    effect: str
-    amount: str
-    bar: Markup
-
-
 def outcomes(
     model: ModelConfig, shown: Shown, features: tuple[str, ...], *, is_what_if: bool
 ) -> list[Outcome]:
     """The results in order; of a what-if, one for each pair of rows (as they are, changed)."""
     rows, answers = shown.rows.to_pylist(), shown.answers
-    count = len(rows) // 2 if is_what_if else len(rows)
+    count = (len(rows) - shown.on_curve) // 2 if is_what_if else len(rows)
     found = []
     for n in range(count):
         last = n + count if is_what_if else n
@@ -166,51 +152,14 @@ def _probability(name: str, value: float | None, before: float | None) -> Bar:
     return Bar(name.removeprefix("probability_"), share, format_share(share), was)
 
 
-def reasons(found: Explanation) -> list[Reason]:
-    """The lines of the table of reasons."""
-    greatest = max((abs(one.amount or 0.0) for one in found.contributions), default=0.0) or 1.0
-    return [
-        Reason(
-            one.feature,
-            format_value(one.value),
-            format_value(one.reference),
-            _effect(one.amount),
-            _signed(one.amount),
-            _diverging((one.amount or 0.0) / greatest),
-        )
-        for one in found.contributions
-    ]
-
-
-def _diverging(share: float) -> Markup:
-    """A bar from the middle: to the right if the feature raises the outcome, to the left if it lowers it."""
-    half, height = 100, 14
-    length = abs(share) * half
-    look, x = ("raises", half) if share >= 0 else ("lowers", half - length)
-    return svg.element(
-        "svg",
-        svg.rectangle(look, x, 2, length, height - 4),
-        svg.upright("grid", half, 0, height),
-        class_="diverging",
-        viewBox=f"0 0 {2 * half} {height}",
-        preserveAspectRatio="none",
-        aria_hidden="true",  # the number and the word beside it say the same
-    )
-
-
-def _effect(amount: float | None) -> str:
-    if amount is None:
-        return _("unknown: the contract rejects the reference value")
-    return _("raises") if amount > 0 else _("lowers") if amount < 0 else _("changes nothing")
-
-
-def _signed(amount: float | None) -> str:
-    return "" if amount is None else f"{'-' if amount < 0 else '+'}{format_value(abs(amount))}"
-
-
 def key_json(key: tuple[Any, ...]) -> str:
     """A key as forms and links carry it."""
     return json.dumps([text_of(value) for value in key], ensure_ascii=False)
+
+
+def place_text(place: Place) -> str:
+    """A place among the cases as an address carries it."""
+    return json.dumps([place.is_null, *map(text_of, place.key)], ensure_ascii=False)
 
 
 def csv_text(shown: Shown, model: ModelConfig) -> str:

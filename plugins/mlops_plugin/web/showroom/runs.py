@@ -21,6 +21,7 @@ from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.pages import address, pages
+from mlops_plugin.web.showroom.curve import curve_chart
 from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom.results import csv_uri, curl_command, outcomes
 from mlops_plugin.web.showroom.steps import ended_steps, step_text
@@ -104,15 +105,23 @@ def _result_html(
     request: Request, showroom: Showroom, model: ModelConfig, wanted: Wanted, result: Shown | str
 ) -> str:
     """The result of a run, or why it failed."""
-    values: dict[str, Any] = {"problem": result, "model": model, "shown": None, "results": [], "csv": ""}
+    values: dict[str, Any] = {
+        "problem": result,
+        "model": model,
+        "shown": None,
+        "results": [],
+        "csv": "",
+        "curve": None,
+    }
     if isinstance(result, Shown):
         features = showroom.pool.features(model) or ()
         values |= {
             "problem": None,
             "shown": result,
-            "results": outcomes(model, result, features, is_what_if=bool(wanted.changes)),
+            "results": outcomes(model, result, features, is_what_if=wanted.is_what_if),
             "csv": csv_uri(result, model),
-            "verdict": None if wanted.changes else judge(result, model.showroom.truth),
+            "curve": curve_chart(result, wanted),
+            "verdict": None if wanted.is_what_if else judge(result, model.showroom.truth),
         }
     asked: dict[str, Any] = {"keys": [list(key) for key in wanted.keys]}
     if wanted.changes:

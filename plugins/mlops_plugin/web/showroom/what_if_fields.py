@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from mlops_plugin.config.schema import ImageConfig
 from mlops_plugin.serving.case_values import text_of
-from mlops_plugin.serving.explanation import Usual
+from mlops_plugin.serving.references import Usual
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.written_values import format_value
 
@@ -37,6 +39,34 @@ class Field:
     hint: str
     slider: Slider | None = None
     choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture to draw on: its size in pixels, and the values of its darkest and its brightest one."""
+
+    width: int
+    height: int
+    least: float
+    greatest: float
+
+
+def drawing_of(
+    image: ImageConfig | None, features: Sequence[str], usual: Mapping[str, Usual]
+) -> Drawing | None:
+    """None if the features are no picture, or no range of brightness is known."""
+    if image is None or len(features) != image.width * image.height:
+        return None
+    known = [usual[name] for name in features if name in usual]
+    ends = [(one.least, one.greatest) for one in known if _is_number(one.least) and _is_number(one.greatest)]
+    if not ends:
+        return None
+    least, greatest = min(float(low) for low, _high in ends), max(float(high) for _low, high in ends)
+    return Drawing(image.width, image.height, least, greatest) if least < greatest else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def field_of(name: str, value: Any, usual: Usual | None) -> Field:

@@ -18,6 +18,8 @@ document.addEventListener("DOMContentLoaded", () => {
     { keys: "r", does: gettext("Refresh now"), run: refresh, is: () => has("[data-refresh]") },
     { keys: "n", does: gettext("Next page of the list"), run: page("next"), is: () => has("main a[rel=next]") },
     { keys: "p", does: gettext("Previous page of the list"), run: page("prev"), is: () => has("main a[rel=prev]") },
+    { keys: "← → Enter", does: gettext("Read a chart that has the focus, open the dispatch"), is: () => has("svg[data-start]") },
+    { keys: "← →", does: gettext("Read a chart that has the focus"), is: () => has("svg[data-crosshair]") },
     { keys: "g s", does: gettext("Go to the Showroom"), run: goTo("showroom"), is: () => true },
     { keys: "g d", does: gettext("Go to Dispatches"), run: goTo("dispatches"), is: () => true },
     { keys: "g m", does: gettext("Go to the Monitor"), run: goTo("monitor"), is: () => true },

@@ -126,6 +126,7 @@
   async function copy(button) {
     const source = document.getElementById(button.dataset.copy);
     const text = source.textContent.trim();
+    button.dataset.words ||= button.textContent;
     const show = (words) => { button.textContent = words; say(words); };
     try {
       await navigator.clipboard.writeText(text);
@@ -138,7 +139,7 @@
       }
     }
     show(gettext("Copied"));
-    setTimeout(() => { button.textContent = gettext("Copy"); say(""); }, 2000);
+    setTimeout(() => { button.textContent = button.dataset.words; say(""); }, 2000);
   }
 
   document.addEventListener("click", (event) => {
@@ -262,6 +263,7 @@
 
   window.mlops = {
     gettext, ngettext, request, refresh, replace, explain, wallTime, momentOf,
+    toTheMinute: (moment) => toTheMinute.format(moment),
     url: (path) => document.body.dataset.root + path,
     airflow: (path) => document.body.dataset.airflow + path,
   };

@@ -7,7 +7,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const steps = document.getElementById("steps");
   const progress = document.getElementById("progress");
   const result = document.getElementById("result");
-  if (form && steps) form.addEventListener("submit", run);
+  if (form && steps) form.addEventListener("submit", (event) => { event.preventDefault(); run(); });
   const boxes = form ? [...form.querySelectorAll("input[name=key][type=checkbox]")] : [];
   const all = document.getElementById("all");
   if (boxes.length) {
@@ -46,6 +46,22 @@ document.addEventListener("DOMContentLoaded", () => {
     count();
   }
 
+  // The columns of features can be folded away; the browser remembers it for all models.
+  const FOLDED = "mlops-features-folded";
+  const fold = document.getElementById("fold-inputs");
+  function foldInputs(isFolded) {
+    document.getElementById("case-table").classList.toggle("folded", isFolded);
+    fold.setAttribute("aria-expanded", String(!isFolded));
+  }
+  if (fold) {
+    try { foldInputs(localStorage.getItem(FOLDED) === "yes"); } catch { /* the browser keeps nothing for us */ }
+    fold.addEventListener("click", () => {
+      const isFolded = fold.getAttribute("aria-expanded") === "true";
+      foldInputs(isFolded);
+      try { localStorage.setItem(FOLDED, isFolded ? "yes" : "no"); } catch { /* as above */ }
+    });
+  }
+
   // A slider and its field say the same; outside of the range that is known, the page says so.
   for (const slider of document.querySelectorAll("input[type=range][data-of]")) {
     const field = document.getElementById(slider.dataset.of);
@@ -64,10 +80,46 @@ document.addEventListener("DOMContentLoaded", () => {
       // Without the last digits of a sum of steps; field by field in the column's own notation.
       field.value = String(Number(Number(slider.value).toPrecision(12)));
       check();
+      changed(slider);
     });
-    field.addEventListener("input", follow);
+    field.addEventListener("input", () => { follow(); changed(slider); });
     form.addEventListener("reset", () => setTimeout(follow));
     follow();
+  }
+
+  // What if: the result follows each change, one run at a time; the next one has the newest values.
+  const LIVE_AFTER_MS = 300;
+  const isLive = form?.dataset.live !== undefined;
+  let timer = 0;
+  let isRunning = false;
+  let isOutdated = false;
+  function changed(slider) {
+    if (!isLive) return;
+    if (slider) drawCurveOver(slider);
+    clearTimeout(timer);
+    timer = setTimeout(runLive, LIVE_AFTER_MS);
+  }
+  function drawCurveOver(slider) {
+    const field = document.getElementById(slider.dataset.of);
+    form.elements.curve.value = field.name.replace("set.", "");
+    form.elements["curve.low"].value = slider.min;
+    form.elements["curve.high"].value = slider.max;
+  }
+  // A number that is being typed (`1e`) is none yet.
+  const isReady = () => [...form.querySelectorAll("input[type=range][data-of]")].every((slider) => {
+    const value = document.getElementById(slider.dataset.of).value;
+    return value.trim() === "" || Number.isFinite(Number(value));
+  });
+  async function runLive() {
+    if (isReady()) await run({ isLive: true });
+  }
+  if (isLive) {
+    for (const field of form.querySelectorAll("input[name^='set.']")) {
+      const slider = form.querySelector(`input[type=range][data-of="${field.id}"]`);
+      if (!slider) field.addEventListener("input", () => changed());
+      else for (const each of [field, slider]) each.addEventListener("focus", () => drawCurveOver(slider));
+    }
+    form.addEventListener("reset", () => setTimeout(changed));
   }
 
   function show(step, state, text) {
@@ -78,15 +130,49 @@ document.addEventListener("DOMContentLoaded", () => {
     progress.textContent = state === "started" ? gettext("%(step)s: running", { step: name }) : "";
   }
 
-  function apply(news) {
+  // Where the browser comes back to this page, e.g. from Why, its last result is there again.
+  const KEPT = "mlops-result";
+  const here = location.pathname + location.search;
+  function keep(html) {
+    try { sessionStorage.setItem(KEPT, JSON.stringify({ here, html })); } catch { /* full, or not allowed */ }
+  }
+  function kept() {
+    try {
+      const found = JSON.parse(sessionStorage.getItem(KEPT));
+      return found?.here === here ? found.html : null;
+    } catch {
+      return null;
+    }
+  }
+  if (steps && result && !isLive && performance.getEntriesByType("navigation")[0]?.type === "back_forward") {
+    const html = kept();
+    if (html) showResult(html);
+  }
+
+  function showResult(html) {
+    mlops.replace(result, html);
+    for (const link of result.querySelectorAll("a[data-path]")) link.href = mlops.url(link.dataset.path);
+    for (const ask of result.querySelectorAll("form[data-path]")) ask.action = mlops.url(ask.dataset.path);
+  }
+
+  function apply(news, isQuiet) {
+    if (news.step && isQuiet) return;
     if (news.step) show(news.step, news.state, news.text);
     else if (news.loading === "loading") {
       progress.textContent = gettext("Loading the model. Only the first run waits for this.");
     } else if (news.html !== undefined) {
       progress.textContent = "";
-      mlops.replace(result, news.html);
-      for (const link of result.querySelectorAll("a[data-path]")) link.href = mlops.url(link.dataset.path);
-      for (const ask of result.querySelectorAll("form[data-path]")) ask.action = mlops.url(ask.dataset.path);
+      const open = [...result.querySelectorAll("details")].map((details) => details.open);
+      showResult(news.html);
+      if (!isLive) keep(news.html);
+      if (isQuiet) result.querySelectorAll("details").forEach((each, n) => { each.open = open[n] ?? false; });
+      if (form.elements.continues) {
+        form.elements.continues.value = result.querySelector("[data-dispatch]")?.dataset.dispatch || "";
+      }
+      if (isQuiet) {
+        progress.textContent = result.querySelector(".prediction")?.textContent || "";
+        return;
+      }
       result.focus({ preventScroll: true });
       bringIntoView();
     }
@@ -104,23 +190,30 @@ document.addEventListener("DOMContentLoaded", () => {
     mlops.explain(notice, error);
     result.replaceChildren(notice);
     progress.textContent = "";
-    bringIntoView();
+    if (!isLive) bringIntoView();
   }
 
-  async function run(event) {
-    event.preventDefault();
+  async function run({ isLive: isQuiet = false } = {}) {
     const button = form.querySelector("button.primary");
     if (button.disabled) return;
+    if (isRunning) {
+      isOutdated = true;
+      return;
+    }
     if (boxes.length && !boxes.some((box) => box.checked)) {
       showError(new Error(gettext("Choose at least one case.")));
       boxes[0].focus({ preventScroll: true });
       return;
     }
-    button.disabled = true;
-    steps.hidden = false;
-    steps.scrollIntoView({ block: "nearest" });
-    for (const item of steps.children) show(item.dataset.step, "waiting", "");
-    result.replaceChildren();
+    isRunning = true;
+    if (isQuiet) result.setAttribute("aria-busy", "true");
+    else {
+      button.disabled = true;
+      steps.hidden = false;
+      steps.scrollIntoView({ block: "nearest" });
+      for (const item of steps.children) show(item.dataset.step, "waiting", "");
+      result.replaceChildren();
+    }
     let ended = false;
     try {
       const response = await mlops.request(form.action, {
@@ -139,7 +232,7 @@ document.addEventListener("DOMContentLoaded", () => {
         for (const line of lines) {
           const news = JSON.parse(line);
           ended = ended || news.html !== undefined;
-          apply(news);
+          apply(news, isQuiet);
         }
       }
       if (!ended) {
@@ -149,6 +242,12 @@ document.addEventListener("DOMContentLoaded", () => {
       showError(error);
     } finally {
       button.disabled = false;
+      isRunning = false;
+      result.removeAttribute("aria-busy");
+      if (isOutdated) {
+        isOutdated = false;
+        changed();
+      }
       const state = document.getElementById("state");
       if (state) mlops.refresh(state);
     }

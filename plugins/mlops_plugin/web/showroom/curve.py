@@ -1,0 +1,147 @@
+"""The curve of a prediction over one feature of a case, as the page What if draws it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from mlops_plugin.errors import CaseError
+from mlops_plugin.serving.explanation import watched_outcome
+from mlops_plugin.serving.run import Shown
+from mlops_plugin.serving.wanted import Wanted
+from mlops_plugin.web import svg
+from mlops_plugin.web.axes import number_ticks
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.written_values import format_number
+from mlops_plugin.web.showroom.reasons import outcome_words
+
+_WIDTH, _HEIGHT = 360, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 26
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A value of the feature, and the outcome there."""
+
+    at: float
+    outcome: float
+
+
+@dataclass(frozen=True)
+class CurveShown:
+    """The picture and the same as a table: the feature's value, the outcome."""
+
+    feature: str
+    outcome: str
+    svg: Markup
+    rows: Sequence[tuple[str, str]]
+
+
+def curve_chart(shown: Shown, wanted: Wanted) -> CurveShown | None:
+    """The curve of a what-if that asked for one; None if the model answers with labels only."""
+    if not shown.on_curve or wanted.curve is None:
+        return None
+    feature = wanted.curve.feature
+    rows, answers = shown.rows.column(feature).to_pylist(), shown.answers
+    first = next((answer for answer in answers if answer is not None), None)
+    try:
+        outcome = watched_outcome(first) if first else None
+    except CaseError:
+        outcome = None
+    if outcome is None:
+        return None
+    spots = [_spot(value, answer, outcome) for value, answer in zip(rows, answers, strict=True)]
+    as_it_is, changed, *curve = spots
+    words = outcome_words(outcome)
+    known = [spot for spot in curve if spot]
+    if len(known) < 2:
+        return None
+    table = [(format_number(spot.at), format_number(spot.outcome)) for spot in known]
+    return CurveShown(feature, words, _drawn(feature, words, as_it_is, changed, curve), table)
+
+
+def _spot(value: Any, answer: dict[str, Any] | None, outcome: str) -> Spot | None:
+    """None where the contract rejects the row, or there is no number."""
+    if value is None or answer is None or answer.get(outcome) is None:
+        return None
+    spot = Spot(float(value), float(answer[outcome]))
+    return spot if math.isfinite(spot.at) and math.isfinite(spot.outcome) else None
+
+
+def _drawn(
+    feature: str, outcome: str, as_it_is: Spot | None, changed: Spot | None, curve: Sequence[Spot | None]
+) -> Markup:
+    spots = [spot for spot in (as_it_is, changed, *curve) if spot]
+    frame = _Frame.around(spots, is_share=outcome not in ("score", "prediction"))
+    parts = [*frame.axes(), svg.element("path", class_="line", d=frame.path(curve))]
+    for spot in curve:
+        if spot:
+            tip = f"{format_number(spot.at)}: {format_number(spot.outcome)}"
+            parts.append(svg.dot("spot", frame.x(spot.at), frame.y(spot.outcome), tip=tip))
+    for spot, look, words in ((as_it_is, "spot-was", _("as it is")), (changed, "spot-now", _("now"))):
+        if spot:
+            tip = f"{words}: {format_number(spot.at)}, {format_number(spot.outcome)}"
+            parts.append(svg.dot(look, frame.x(spot.at), frame.y(spot.outcome), tip=tip))
+    known = [spot.outcome for spot in curve if spot]
+    description = _(
+        "%(outcome)s from %(least)s to %(greatest)s as %(feature)s goes from %(low)s to %(high)s",
+        outcome=outcome,
+        least=format_number(min(known)),
+        greatest=format_number(max(known)),
+        feature=feature,
+        low=format_number(frame.low),
+        high=format_number(frame.high),
+    )
+    title = _("%(outcome)s over %(feature)s", outcome=outcome, feature=feature)
+    return svg.picture(
+        parts, _WIDTH, _HEIGHT, key="curve", title=title, description=description, data_crosshair=""
+    )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The plotted range, mapped to the picture."""
+
+    low: float
+    high: float
+    ticks: list[float]
+
+    @classmethod
+    def around(cls, spots: Sequence[Spot], *, is_share: bool) -> _Frame:
+        places, outcomes = [spot.at for spot in spots], [spot.outcome for spot in spots]
+        least, most = (0.0, 1.0) if is_share else (min(outcomes), max(outcomes))
+        if least == most:
+            least, most = least - 1, most + 1
+        return cls(min(places), max(places), number_ticks(least, most))
+
+    def x(self, at: float) -> float:
+        return _LEFT + (at - self.low) / (self.high - self.low) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(self, outcome: float) -> float:
+        least, most = self.ticks[0], self.ticks[-1]
+        return _HEIGHT - _BOTTOM - (outcome - least) / (most - least) * (_HEIGHT - _TOP - _BOTTOM)
+
+    def path(self, curve: Sequence[Spot | None]) -> str:
+        """The curve, with a gap where there is no outcome."""
+        steps, is_down = [], False
+        for spot in curve:
+            if spot:
+                sign = "L" if is_down else "M"
+                steps.append(f"{sign}{self.x(spot.at):.1f} {self.y(spot.outcome):.1f}")
+            is_down = spot is not None
+        return "".join(steps)
+
+    def axes(self) -> list[Markup]:
+        parts = []
+        for tick in self.ticks:
+            parts.append(svg.level("grid", _LEFT, _WIDTH - _RIGHT, self.y(tick)))
+            parts.append(svg.label(format_number(tick), _LEFT - 6, self.y(tick) + 4, anchor="end"))
+        for tick in number_ticks(self.low, self.high):
+            if self.low <= tick <= self.high:
+                parts.append(svg.upright("grid", self.x(tick), _HEIGHT - _BOTTOM, _HEIGHT - _BOTTOM + 4))
+                parts.append(svg.label(format_number(tick), self.x(tick), _HEIGHT - 8, anchor="middle"))
+        return parts
