@@ -12,15 +12,11 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import skops.io
 import sqlalchemy as sa
 import yaml
-from sklearn.linear_model import LogisticRegression
 
 from mlops_plugin.config.loader import LoadedConfig, load_config
 from mlops_plugin.config.schema import ModelConfig
@@ -32,6 +28,10 @@ from mlops_plugin.pipeline.runner import run_dispatch, run_step
 from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
 from support.event_tables import make_tables
 from support.servers import ServerDatabase
+
+if TYPE_CHECKING:  # pytest's controller and the processes of tests fit no model: spare them the seconds
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
 
 FEATURES = ("a", "b", "c")
 
@@ -67,10 +67,14 @@ class Workshop:
     @staticmethod
     def frame(rows: list[list[float]]) -> pd.DataFrame:
         """Rows of features as the model was trained on them."""
+        import pandas as pd
+
         return pd.DataFrame(rows, columns=list(FEATURES))
 
     def add_rows(self, count: int, table: str = "customers") -> None:
         """Put `count` more rows into the source; the ids go on."""
+        import numpy as np
+
         with sqlite3.connect(self.folder / "source.db") as source:
             source.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, a REAL, b REAL, c REAL)"
@@ -225,6 +229,11 @@ def _churn(path: Path) -> LogisticRegression:
 
 @functools.cache
 def _trained() -> tuple[LogisticRegression, bytes]:
+    import numpy as np
+    import pandas as pd
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+
     rng = np.random.default_rng(7)
     rows = pd.DataFrame(rng.normal(size=(60, len(FEATURES))), columns=list(FEATURES))
     model = LogisticRegression().fit(rows, np.where(rows["a"] + rows["b"] > 0, "stays", "leaves"))
