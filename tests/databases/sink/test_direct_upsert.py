@@ -17,9 +17,9 @@ from support.statement_log import logged_statements
 from support.ways_in import WayIn, way_in
 
 
-@pytest.fixture
+@pytest.fixture(params=["mysql"])  # a parameter, so that these tests are marked to need a server
 def way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
-    return replace(way_in("mysql", request, tmp_path), is_narrow=True)
+    return replace(way_in(request.param, request, tmp_path), is_narrow=True)
 
 
 def upsert(way: WayIn, number: int, rows: pa.Table, *, key: tuple[str, ...] = ("id",)) -> Written:
