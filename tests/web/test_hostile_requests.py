@@ -200,6 +200,8 @@ FORMS: tuple[bytes, ...] = (
     b"key=[1]&set.nothing=1",
     b"key=[1]&set.=1",
     b"key=[1]&set.a=" + b"9" * 5000,
+    b"key=[1]&curve=a&curve.low=nan&curve.high=1e999&continues=" + b"x" * 5000,
+    b"key=[1]&curve=nothing&curve.low=-1e308&curve.high=1e308",
     b"key=" + b"[" * 50_000,
     b"key=" + quote('["\\ud800"]').encode(),
     b"key=[1]&" * 300 + b"key=[1]",

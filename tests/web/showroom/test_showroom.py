@@ -178,6 +178,7 @@ def test_why_leads_to_a_page_that_shows_what_is_stored(clients: dict[str, Client
     assert "of the first 5 cases, not the training data" in answer.text
     (dispatch,) = re.findall(r'href="[^"]*dispatches/([0-9a-f-]{36})"', answer.text)
     assert "why: the case, then with one feature" in clients["Viewer"].page(f"dispatches/{dispatch}").text
+    assert f'href="../showroom/churn/why/{dispatch}"' in clients["Viewer"].page(f"dispatches/{dispatch}").text
     shared = clients["Viewer"].page(f"showroom/churn/why/{dispatch}")
     assert shared.text == answer.text
     assert f"{clients['Viewer'].root}showroom/churn/why/{dispatch}</span>" in shared.text

@@ -44,7 +44,7 @@ Asked = list[dict[str, list[str]]]
 
 
 @contextlib.contextmanager
-def _opened(browser: Browser, *, is_picture: bool) -> Iterator[tuple[Page, Asked]]:
+def _opened(browser: Browser, *, is_picture: bool, width: int = 1200) -> Iterator[tuple[Page, Asked]]:
     """The page, and the forms that it has sent; each is answered as the server would."""
     asked: Asked = []
 
@@ -54,7 +54,7 @@ def _opened(browser: Browser, *, is_picture: bool) -> Iterator[tuple[Page, Asked
         lines = [{"step": "collect", "state": "succeeded", "text": ""}, {"html": html}]
         route.fulfill(body="".join(json.dumps(line) + "\n" for line in lines))
 
-    with drawn_page(browser, _html(is_picture=is_picture)) as page, without_errors(page):
+    with drawn_page(browser, _html(is_picture=is_picture), width=width) as page, without_errors(page):
         page.route("**/showroom/digits/run", answer)
         yield page, asked
 
@@ -79,6 +79,16 @@ def test_the_result_follows_changes_by_one_run_after_the_last_of_them(browser: B
         page.get_by_role("button", name="Reset").click()
         expect(page.locator("#result .prediction")).to_have_text("3")
         assert asked[2]["set.p1"] == ["8.0"]
+        assert page.evaluate("shifts") == []
+
+
+@pytest.mark.parametrize("width", [1300, 400])
+def test_the_result_is_in_view_beside_or_below_the_sliders(browser: Browser, width: int) -> None:
+    with _opened(browser, is_picture=False, width=width) as (page, _asked):
+        slider = page.get_by_label("p0, slider")
+        slider.press("End")
+        expect(page.locator("#result .prediction")).to_be_in_viewport()
+        expect(slider).to_be_in_viewport()
         assert page.evaluate("shifts") == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
+from mlops_plugin.config.schema import ImageConfig
 from mlops_plugin.events.details.explanations import (
     Contribution,
     Explanation,
@@ -18,6 +20,7 @@ from mlops_plugin.events.details.explanations import (
     ReferenceSource,
 )
 from mlops_plugin.web.languages.translation import speaking
+from mlops_plugin.web.showroom.pixel_map import pixel_map
 from mlops_plugin.web.showroom.reasons import SHOWN, present_explanation
 from web.conftest import drawn_page, rendered, without_errors
 from web.scene import violations
@@ -51,6 +54,7 @@ def _drawn(found: Explanation) -> str:
         "model": SimpleNamespace(name="churn", key=["id"]),
         "title": "Churn",
         "key_text": "3",
+        "pixels": pixel_map(found, [f"f{n}" for n in range(30)], ImageConfig(width=6, height=5)),
         "why": present_explanation(found),
         "source": found.source,
         "dispatch": SimpleNamespace(dispatch_id="d1", created_at=datetime(2026, 1, 1, tzinfo=UTC)),
@@ -107,6 +111,23 @@ def test_small_contributions_are_folded_away_and_the_smallest_added_up() -> None
     assert shown.others == "7 further features together contribute -0.020"
     assert shown.sums is not None
     assert shown.sums.amounts == "+2.98"
+
+
+def test_pixels_are_coloured_by_what_they_contribute() -> None:
+    image = ImageConfig(width=2, height=2)
+    explained = replace(_explanation(0.4, -0.2, 0.0, None), source=ReferenceSource(5))
+    found = pixel_map(explained, ["f1", "f0", "f3", "f2"], image)
+    assert found is not None
+    assert re.findall(r'class="(\w+)" x="(\d+)" y="(\d+)" [^>]*fill-opacity="([\d.]+)"', found.svg) == [
+        ("lowers", "0", "0", "0.50"),
+        ("raises", "10", "0", "1.00"),
+        ("lowers", "0", "10", "0.00"),
+        ("lowers", "10", "10", "0.00"),
+    ]
+    assert "Pixels that raise the probability of 7: 1; that lower it: 1" in found.svg
+    for features, size in ((["f0", "f1"], image), (["f0", "f1", "f2", "gone"], image), (["f0"] * 4, None)):
+        assert pixel_map(explained, features, size) is None
+    assert pixel_map(replace(explained, others=1), ["f1", "f0", "f3", "f2"], image) is None
 
 
 def test_the_page_is_accessible_fits_a_phone_and_its_link_is_copied(browser: Browser) -> None:

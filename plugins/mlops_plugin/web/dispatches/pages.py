@@ -34,6 +34,7 @@ from mlops_plugin.web.dispatches.listing import ListQuery, Tab, columns_of, read
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
 from mlops_plugin.web.dispatches.rows import KINDS, show_first_rows
 from mlops_plugin.web.dispatches.story import (
+    explains_case,
     infer_report_of,
     list_tries,
     registered_of,
@@ -212,6 +213,7 @@ def _story(site: Site, dispatch: DispatchRecord) -> dict[str, Any]:
         "libraries": report.libraries if report else {},
         "chart": distribution_chart(report, infer_report_of(before)),
         "previous": previous,
+        "explains_case": explains_case(events),
         "signature_sha256": hashes["signature_sha256"][0],
         "registered": registered_of(events),
         "changed": _changed(hashes),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mlops_plugin.events.details.milestones import TryStart
-from mlops_plugin.events.details.step_reports import InferReport, LogReport, RegisteredVersion
+from mlops_plugin.events.details.step_reports import InferReport, LogReport, PersistReport, RegisteredVersion
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
@@ -144,6 +144,14 @@ def infer_report_of(events: Sequence[EventRecord]) -> InferReport | None:
         event.partition_number: event.details for event in events if isinstance(event.details, InferReport)
     }
     return merge_reports(list(ended.values()))
+
+
+def explains_case(events: Sequence[EventRecord]) -> bool:
+    """Whether it is a Showroom run that has explained a case."""
+    return any(
+        isinstance(event.details, PersistReport) and event.details.place.explanation is not None
+        for event in events
+    )
 
 
 def signature_of(events: Sequence[EventRecord]) -> str | None:

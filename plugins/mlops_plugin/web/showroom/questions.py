@@ -13,6 +13,7 @@ from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.pages import address, pages
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.picture import data_uri
+from mlops_plugin.web.showroom.pixel_map import pixel_map
 from mlops_plugin.web.showroom.reasons import present_explanation
 from mlops_plugin.web.showroom.request_fields import (
     Model,
@@ -72,11 +73,11 @@ def why_page(request: Request, seen: VisibleDep, model: Model, dispatch_id: str)
     """The explanation that a run has stored, for everybody who may see the model: nothing is computed."""
     dispatch = seen.dispatch(dispatch_id)
     details = [event.details for event in seen.site.event_store().events(dispatch_id)]
-    keys = [one.keys for one in details if isinstance(one, CollectReport) and one.keys]
+    asked = [one for one in details if isinstance(one, CollectReport) and one.keys and one.why]
     found = [
         one.place.explanation for one in details if isinstance(one, PersistReport) and one.place.explanation
     ]
-    if dispatch.model != model.name or not found or not keys:
+    if dispatch.model != model.name or not found or not asked:
         raise HTTPException(
             404,
             _(
@@ -89,7 +90,8 @@ def why_page(request: Request, seen: VisibleDep, model: Model, dispatch_id: str)
         "showroom/why.html",
         model=model,
         title=model.showroom.title or model.name,
-        key_text=shown_key(keys[-1][0]),
+        key_text=shown_key((asked[-1].keys or ((),))[0]),
+        pixels=pixel_map(found[-1], asked[-1].why.features if asked[-1].why else (), model.showroom.image),
         why=present_explanation(found[-1]),
         source=found[-1].source,
         dispatch=dispatch,
