@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import time
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -132,6 +134,52 @@ def test_a_model_that_is_too_slow_is_explained_one_feature_at_a_time(
         replaced = [0.25 if name == one.feature else own[name] for name in FEATURES]
         value, other = _predicted(pool, workshop, [as_it_is, replaced], found.outcome)
         assert one.amount == pytest.approx(value - other)
+
+
+@dataclass
+class Unhurried:
+    """A model of 13 numbers, whose calls take a while, or whose rows do."""
+
+    call_s: float = 0.0
+    row_s: float = 0.0
+    asked: list[int] = field(default_factory=list)
+
+    artifact_sha256 = "0" * 64
+    signature_sha256 = None
+    features = tuple(f"f{number}" for number in range(13))
+    outputs = pa.schema([("prediction", pa.float64())])
+    libraries: ClassVar[dict[str, str]] = {}
+    packages = None
+    undecided = ()
+
+    def learn_outputs(self, rows: pa.RecordBatch) -> bool:  # noqa: ARG002 - of the protocol
+        """They are known."""
+        return True
+
+    def check(self, rows: pa.Schema) -> None:
+        """All are numbers."""
+
+    def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        self.asked.append(rows.num_rows)
+        time.sleep(self.call_s + self.row_s * rows.num_rows)
+        return pa.record_batch({"prediction": rows.column(0)})
+
+
+@pytest.mark.parametrize(
+    ("model", "obstacle", "asked"),
+    [
+        (Unhurried(call_s=0.02), None, [14, 512]),  # of 8,206 rows each is quick
+        (Unhurried(row_s=0.002), "slow", [14, 512]),
+        (Unhurried(row_s=0.03), "slow", [14]),
+    ],
+)
+def test_a_model_is_slow_if_its_rows_are_and_not_if_its_calls_are(
+    model: Unhurried, obstacle: str | None, asked: list[int]
+) -> None:
+    case = pa.table({name: [1.0] for name in model.features})
+    references = References({name: Usual(0.0, 0.0, 1.0) for name in model.features}, 5)
+    assert question_about(case, references, model, patience_s=8.0).obstacle == obstacle
+    assert model.asked == asked
 
 
 def test_a_reference_that_the_contract_rejects_leaves_the_others_one_at_a_time(

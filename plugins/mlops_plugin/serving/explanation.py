@@ -23,6 +23,7 @@ from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.references import References
 from mlops_plugin.serving.shapley import Mask, Mixtures, Numbers, mixtures_of
 
+_PROBED = 512  # rows that tell how fast a model is
 _MOST_KEPT = 200  # contributions on record; a longer list is no help
 
 
@@ -141,16 +142,34 @@ def question_about(
     mixtures = mixtures_of(len(changed))
     if mixtures is None:
         return Question(references, alone, changed, None, "many")
-    rows = len(mixtures.masks) + alone.num_rows
-    seconds = _seconds_for(alone, runtime)
-    if seconds is None or seconds * rows / alone.num_rows > patience_s:
-        return Question(references, alone, changed, None, "unanswered" if seconds is None else "slow")
     mixed = _mixed(case, references, changed, np.concatenate([ones, mixtures.masks]))
+    obstacle = _obstacle(alone, mixed, runtime, patience_s)
+    if obstacle is not None:
+        return Question(references, alone, changed, None, obstacle)
     return Question(references, mixed, changed, mixtures)
 
 
+def _obstacle(few: pa.Table, rows: pa.Table, runtime: Runtime, patience_s: float) -> Obstacle | None:
+    """Why not to ask about all rows; what the model answers here is not looked at.
+
+    The first rows say how slow the model is at most: a call takes its time, too. If that is too slow, more
+    rows tell, unless they would take too long themselves.
+    """
+    probes = [few, rows.slice(0, _PROBED)]
+    for probe, following in zip(probes, [*probes[1:], rows], strict=True):
+        seconds = _seconds_for(probe, runtime)
+        if seconds is None:
+            return "unanswered"
+        a_row = seconds / probe.num_rows
+        if a_row * rows.num_rows <= patience_s:
+            return None
+        if a_row * following.num_rows > patience_s:
+            break
+    return "slow"
+
+
 def _seconds_for(rows: pa.Table, runtime: Runtime) -> float | None:
-    """How long the model takes for these rows; None if it refuses them. What it answers is not looked at."""
+    """How long the model takes for these rows; None if it refuses them."""
     batch = rows.combine_chunks().to_batches()[0]
     try:
         runtime.learn_outputs(batch)
