@@ -14,6 +14,8 @@ from uuid import UUID
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.ensemble import BaggingClassifier, BaggingRegressor
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeRegressor
@@ -58,6 +60,26 @@ def test_a_category_is_found_in_whatever_type_a_query_returns_it(known: list[Any
     model, train = ranks(known)
     assert len(set(model.predict(train))) == len(known)
     assert answers(model, asked) == model.predict(train).tolist()
+
+
+BAGGED = pd.DataFrame(
+    {
+        "city": pd.Series(["Rome", "Oslo", None] * 20, dtype=object),
+        "is_new": pd.Series([True, None, False, True] * 15, dtype=object),
+    }
+)
+
+
+@pytest.mark.parametrize("bagging", [BaggingClassifier, BaggingRegressor])
+@pytest.mark.parametrize("features", [2, 1])
+def test_encoders_inside_of_bagging_see_what_they_know(bagging: Any, features: int) -> None:
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2)
+    inner = make_pipeline(encoder, DecisionTreeRegressor() if bagging is BaggingRegressor else GaussianNB())
+    model = bagging(inner, 3, max_features=features, random_state=0).fit(BAGGED, [0, 1, 2] * 20)
+    rows = pa.RecordBatch.from_pandas(BAGGED[:12], preserve_index=False)
+    found = ScikitRuntime("m", "0" * 64, model, None).predict(rows).column("prediction").to_pylist()
+    assert found == model.predict(BAGGED[:12]).tolist()
+    assert len(set(found)) > 1
 
 
 NOON = pd.Timestamp("2026-01-01 12:00")

@@ -202,6 +202,10 @@ def _walk(at: Reader) -> Iterator[Reader]:
     if inner:
         for estimator in inner:
             yield from _walk(_with_step(at, estimator))
+    elif hasattr(at.step, "estimators_features_") and is_own(at.step):  # bagging
+        for estimator, places in zip(at.step.estimators_, at.step.estimators_features_, strict=True):
+            columns = tuple(np.asarray(at.columns, dtype=object)[places].tolist())
+            yield from _walk(Reader(estimator, columns, at.is_series, at.is_complete))
     elif getattr(at.step, "steps", None):
         yield from _walk_steps(at)
     elif getattr(at.step, "transformer_list", None):
