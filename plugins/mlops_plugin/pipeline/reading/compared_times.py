@@ -148,17 +148,28 @@ class _Untimed:
 def _untimed(database: Database, value: str, scopes: Sequence[Scope]) -> _Untimed | None:
     for scope in scopes:
         try:
-            found = _kind_of(database.describe(scope.select(f"{value} AS {_COMPARED}", ["1 = 0"])))
-            return None if found is None else _Untimed(scope, found, value)
+            found = _kind_of(database, scope, value)
         except UnsupportedType as error:
             _go_on(database, error)
-            return _untimed(database, f"LOWER({value})", [scope])  # of texts only, also of citext
+            return _untimed_text(database, scope, f"LOWER({value})")
         except DatabaseError as error:
             _go_on(database, error)
+        else:
+            return None if found is None else _Untimed(scope, found, value)
     return None
 
 
-def _kind_of(described: pa.Schema) -> Literal["text", "number", "clock"] | None:
+def _untimed_text(database: Database, scope: Scope, value: str) -> _Untimed | None:
+    """A value in small letters, which only texts have: also one of a type that is not read, as citext."""
+    try:
+        return _Untimed(scope, "text", value) if _kind_of(database, scope, value) == "text" else None
+    except (DatabaseError, UnsupportedType) as error:
+        _go_on(database, error)
+        return None
+
+
+def _kind_of(database: Database, scope: Scope, value: str) -> Literal["text", "number", "clock"] | None:
+    described = database.describe(scope.select(f"{value} AS {_COMPARED}", ["1 = 0"]))
     kind, types = described.field(0).type, pa.types
     tests: dict[Literal["text", "number", "clock"], tuple[Any, ...]] = {
         "text": (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary),
