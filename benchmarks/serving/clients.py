@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _WAITS_S = 60.0
@@ -13,24 +14,27 @@ _WAITS_S = 60.0
 
 @dataclass(frozen=True)
 class Service:
-    """Where requests go, and what they say."""
+    """Where requests go, and what they say in turn: each is about another row."""
 
     port: int
     path: str
-    body: bytes
+    bodies: Sequence[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def request(self) -> bytes:
-        """One request, as it is sent."""
+    def requests(self) -> list[bytes]:
+        """The requests, as they are sent."""
+        return [self._request(body) for body in self.bodies]
+
+    def _request(self, body: bytes) -> bytes:
         lines = [
             f"POST {self.path} HTTP/1.1",
             f"Host: 127.0.0.1:{self.port}",
             "Content-Type: application/json",
-            f"Content-Length: {len(self.body)}",
+            f"Content-Length: {len(body)}",
             *(f"{name}: {value}" for name, value in self.headers.items()),
         ]
-        return "\r\n".join([*lines, "", ""]).encode() + self.body
+        return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,10 @@ async def _ask(service: Service, clients: int, seconds: float) -> Asked:
 
 
 async def _one_client(service: Service, until: float) -> list[float]:
-    request, spent = service.request, []
+    requests, spent = itertools.cycle(service.requests), []
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     while (began := time.perf_counter()) < until:
-        writer.write(request)
+        writer.write(next(requests))
         async with asyncio.timeout(_WAITS_S):
             await _read_answer(reader, service)
         spent.append((time.perf_counter() - began) * 1000)

@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 
 from benchmarks.serving.clients import Asked, Service, ask
-from benchmarks.serving.rivals import lean_application, mlserver
+from benchmarks.serving.rivals import Rows, lean_application, matrix_of, mlserver
 from mlops_plugin.events.migrating import upgrade
 from support.airflow_process import FAB, RunningAirflow, airflow_environment, running_airflow
 from support.servers import free_port, start_mariadb, start_postgres
@@ -38,6 +38,7 @@ CLIENTS = (1, 8, 64)
 # The Showroom is for people: it turns away what exceeds four requests of a model.
 _ONLY_ALONE = {SHOWROOM}
 _FEATURES = 20
+_ROWS = 100  # that each client asks about in turn
 _WARM_S = 3.0
 
 
@@ -74,7 +75,7 @@ def train(workshop: Workshop) -> Path:
 
 
 @contextlib.contextmanager
-def serve(airflow: RunningAirflow, row: Sequence[float], token: str) -> Iterator[Service]:
+def serve(airflow: RunningAirflow, rows: Rows, token: str) -> Iterator[Service]:
     """`mlops serve` with its default number of processes."""
     port = free_port()
     environment = {
@@ -86,9 +87,8 @@ def serve(airflow: RunningAirflow, row: Sequence[float], token: str) -> Iterator
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         _wait_until_ready(process, f"http://127.0.0.1:{port}/v2/health/ready")
-        tensor = {"name": "features", "shape": [1, len(row)], "datatype": "FP64", "data": list(row)}
-        body = json.dumps({"inputs": [tensor]}).encode()
-        yield Service(port, "/v2/models/scored/infer", body, {"Authorization": f"Bearer {token}"})
+        bodies = [json.dumps({"inputs": [matrix_of("features", row)]}).encode() for row in rows]
+        yield Service(port, "/v2/models/scored/infer", bodies, {"Authorization": f"Bearer {token}"})
     finally:
         process.terminate()
         process.wait()
@@ -102,13 +102,13 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
     raise SystemExit("mlops serve did not start")
 
 
-def showroom(airflow: RunningAirflow, row: Sequence[float], token: str) -> Service:
+def showroom(airflow: RunningAirflow, rows: Rows, token: str) -> Service:
     """The Showroom's API of Airflow's own server."""
-    values = {f"f{number:02}": value for number, value in enumerate(row)}
     port = int(airflow.api.url.rsplit(":", 1)[1])
     path = "/mlops/api/v1/showroom/models/scored/runs"
-    body = json.dumps({"rows": [values]}).encode()
-    return Service(port, path, body, {"Authorization": f"Bearer {token}"})
+    named = ({f"f{number:02}": value for number, value in enumerate(row)} for row in rows)
+    bodies = [json.dumps({"rows": [values]}).encode() for values in named]
+    return Service(port, path, bodies, {"Authorization": f"Bearer {token}"})
 
 
 def measure(services: dict[str, Service], seconds: float, repeat: int) -> dict[str, dict[int, Measured]]:
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args(arguments)
-    row = [number / 10 for number in range(_FEATURES)]
+    rows = [[(number + other) / 10 for number in range(_FEATURES)] for other in range(_ROWS)]
     with contextlib.ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
         database = held.enter_context(start_mariadb())
@@ -166,10 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sign_in = {"username": "admin", "password": "admin"}
         token = str(airflow.api.call("POST", "/auth/token", sign_in)["access_token"])
         services = {
-            LEAN: held.enter_context(lean_application(artifact, database.new_database(), row)),
-            MLSERVER: held.enter_context(mlserver(folder / "mlserver", row)),
-            SERVE: held.enter_context(serve(airflow, row, token)),
-            SHOWROOM: showroom(airflow, row, token),
+            LEAN: held.enter_context(lean_application(artifact, database.new_database(), rows)),
+            MLSERVER: held.enter_context(mlserver(folder / "mlserver", rows)),
+            SERVE: held.enter_context(serve(airflow, rows, token)),
+            SHOWROOM: showroom(airflow, rows, token),
         }
         show(measure(services, options.seconds, options.repeat))
 

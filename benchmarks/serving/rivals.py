@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.serving.clients import Service
 from benchmarks.warehouse import peer_driver
@@ -22,6 +23,7 @@ from support.servers import ServerDatabase, free_port
 MLSERVER = ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop<0.22")
 _ENVIRONMENT = Path(__file__).resolve().parents[2] / ".local" / "mlserver"
 _STARTS_WITHIN_S = 120.0
+Rows = Sequence[Sequence[float]]
 _LEAN = """
 import os
 from datetime import UTC, datetime
@@ -101,8 +103,13 @@ joblib.dump(LogisticRegression().fit(rows, rows[:, 0] + rows[:, 1] > 0), sys.arg
 """
 
 
+def matrix_of(name: str, row: Sequence[float]) -> dict[str, Any]:
+    """One row as a tensor of the Open Inference Protocol."""
+    return {"name": name, "shape": [1, len(row)], "datatype": "FP64", "data": list(row)}
+
+
 @contextlib.contextmanager
-def lean_application(artifact: Path, database: ServerDatabase, row: Sequence[float]) -> Iterator[Service]:
+def lean_application(artifact: Path, database: ServerDatabase, rows: Rows) -> Iterator[Service]:
     """FastAPI in one process: it checks a signed token, predicts from a matrix, and commits one row."""
     import jwt
 
@@ -127,16 +134,16 @@ def lean_application(artifact: Path, database: ServerDatabase, row: Sequence[flo
     with _running(
         [sys.executable, "-c", _LEAN], environment, lambda: _listens(port), artifact.parent / "lean.log"
     ):
-        body = json.dumps({"rows": [list(row)]}).encode()
-        yield Service(port, "/predict", body, {"Authorization": f"Bearer {token}"})
+        bodies = [json.dumps({"rows": [list(row)]}).encode() for row in rows]
+        yield Service(port, "/predict", bodies, {"Authorization": f"Bearer {token}"})
 
 
 @contextlib.contextmanager
-def mlserver(folder: Path, row: Sequence[float]) -> Iterator[Service]:
+def mlserver(folder: Path, rows: Rows) -> Iterator[Service]:
     """MLServer as its documentation starts it; it knows no users and keeps no record."""
     python = _mlserver_python()
     folder.mkdir()
-    subprocess.run([python, "-c", _TRAIN, folder / "model.joblib", str(len(row))], check=True)
+    subprocess.run([python, "-c", _TRAIN, folder / "model.joblib", str(len(rows[0]))], check=True)
     port = free_port()
     settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "debug": False}
     model = {
@@ -150,9 +157,11 @@ def mlserver(folder: Path, row: Sequence[float]) -> Iterator[Service]:
     ready = f"http://127.0.0.1:{port}/v2/models/scored/ready"
     log = folder / "mlserver.log"
     with _running(command, {"OMP_NUM_THREADS": "1"}, lambda: _answers(ready), log):
-        tensor = {"name": "predict", "shape": [1, len(row)], "datatype": "FP64", "data": list(row)}
-        body = json.dumps({"inputs": [tensor], "outputs": [{"name": "predict_proba"}]}).encode()
-        yield Service(port, "/v2/models/scored/infer", body)
+        outputs = [{"name": "predict_proba"}]
+        bodies = [
+            json.dumps({"inputs": [matrix_of("predict", row)], "outputs": outputs}).encode() for row in rows
+        ]
+        yield Service(port, "/v2/models/scored/infer", bodies)
 
 
 def _mlserver_python() -> Path:
