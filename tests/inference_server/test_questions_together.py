@@ -17,13 +17,14 @@ import pytest
 import sqlalchemy as sa
 
 from inference_server.conftest import infer, outputs, tensor
-from mlops_plugin.errors import EventStoreError, FeatureError
+from mlops_plugin.errors import EventStoreError, FeatureError, ServingError
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
 from mlops_plugin.inference_server.inference import Body, Inference, Question
 from mlops_plugin.inference_server.inference_answers import Answer
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.shared_site import Site
+from support import hostile_models
 from support.workshop import Workshop
 
 TOGETHER = 12
@@ -34,6 +35,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     workshop = Workshop(tmp_path_factory.mktemp("together"))
     columns = {"a": {"max": 10}, "b": {"nullable": False, "on_violation": "impute", "impute": 0.0}}
     workshop.add_model("strict", input={"columns": columns})
+    artifact = hostile_models.save(hostile_models.Hostile(), workshop.folder / "hostile.pickle")
+    workshop.add_model("hostile", model=artifact, features=["a", "b", "c"])
     with workshop.ready():
         yield workshop
 
@@ -110,6 +113,32 @@ def test_a_row_that_the_model_refuses_fails_alone(
     assert len(records) - before == TOGETHER
     (failed,) = (record for record in records if record.requested_by == "user 105")
     assert failed.state == "failed"
+
+
+def test_a_row_that_ends_the_models_process_fails_alone_and_is_asked_about_once_more_only(
+    inference: Inference, site: Site, workshop: Workshop
+) -> None:
+    values = [1.0, 2.0, float(hostile_models.EXITS), 3.0]
+    questions = [
+        _question(inference, site, "hostile", number, [value, 0.5, 0.5])
+        for number, value in enumerate(values)
+    ]
+    answers = inference.answer("hostile", questions)
+    assert isinstance(answers[2], ServingError)
+    for place in (0, 1, 3):
+        content = _content(answers[place])
+        assert (content["id"], content["outputs"][0]["data"]) == (f"request {place}", [values[place]])
+    records = workshop.records("hostile")
+    assert sorted((one.requested_by or "", one.state) for one in records) == [
+        ("user 0", "succeeded"),
+        ("user 1", "succeeded"),
+        ("user 2", "failed"),
+        ("user 3", "succeeded"),
+    ]
+    (failed,) = (one for one in records if one.state == "failed")
+    assert "exit status 7" in (failed.error or "")
+    last = [(event.step, event.kind) for event in workshop.events(failed.dispatch_id)][-2:]
+    assert last == [("infer", "failed"), (None, "failed")]
 
 
 def test_rejected_and_imputed_rows_are_reported_to_their_own_request(
