@@ -307,7 +307,7 @@ def tell(stage: Stage, features: Features, acts: list[Act]) -> None:
         world.close()
 
 
-@settings(max_examples=18, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(features=ANY_FEATURES, acts=stories())
 @example(Features("append"), REREAD_IN_BETWEEN)
 @example(Features("upsert"), PAUSED_AND_OVERTAKEN)

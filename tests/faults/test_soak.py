@@ -208,7 +208,6 @@ SHORT = (
 )
 
 
-@pytest.mark.long
 @pytest.mark.airflow
 @pytest.mark.slow
 @pytest.mark.server
