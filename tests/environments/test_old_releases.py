@@ -29,7 +29,7 @@ pytestmark = pytest.mark.long
 
 # With each release the others of its time, but for pyarrow; the last one of a line is the Python.
 RELEASES = {
-    "1.2.2": ("numpy==1.23.5", "pandas==1.5.3", "scipy==1.10.1", "skops==0.9.0", "3.10"),
+    "1.2.2": ("numpy==1.23.5", "pandas==1.5.3", "scipy==1.10.1", "skops==0.9.0", "joblib==1.2.0", "3.10"),
     "1.4.2": ("numpy==1.26.4", "pandas==2.2.2", "scipy==1.13.1", "skops==0.10.0", "3.11"),
     "1.6.1": ("numpy==2.2.1", "pandas==2.2.3", "scipy==1.15.0", "skops==0.11.0", "3.12"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -19,7 +20,7 @@ from inference_server.conftest import Callers, infer, outputs, serving, tensor
 from mlops_plugin.cli import main
 from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.environments.building import START_WORKER
-from mlops_plugin.errors import ArtifactError, EnvironmentUnusable, StagingOutdated
+from mlops_plugin.errors import ArtifactError, EnvironmentUnusable, GoldenRowMismatch, StagingOutdated
 from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.pipeline.inspection import Finding, inspect_model
 from mlops_plugin.workers.pool import ModelPool
@@ -135,6 +136,21 @@ def test_requirements_that_change_after_the_rows_were_logged_end_the_dispatch(
     assert sync(own, wheels) == 0
     with pytest.raises(StagingOutdated):
         own.run_steps(dispatch, "infer")
+
+
+def test_a_model_is_signed_with_its_own_libraries_and_held_to_that(own: Workshop, wheels: Path) -> None:
+    assert sync(own, wheels) == 0
+    rows = own.folder / "rows.csv"
+    rows.write_text("a,b,c\n0.5,1,2\n1.5,0,1\n")
+    for arguments, expected in ((["--rows", str(rows)], [1000.5, 1001.5]), ([], _expected(own, 1))):
+        assert main(["--config", str(own.config_file), "sign", "churn", *arguments]) == 0
+        signature = json.loads((own.folder / "churn.pickle.signature.json").read_text())
+        assert sorted(signature["golden"]["answers"]["predict"]) == sorted([answer] for answer in expected)
+        own.run(own.dispatch())
+    require(own, "old-scores==2.0")
+    assert sync(own, wheels) == 0
+    with pytest.raises(GoldenRowMismatch):
+        own.run(own.dispatch())
 
 
 def test_the_showroom_changes_with_the_environment_and_keeps_the_one_that_it_uses(

@@ -121,11 +121,6 @@ class _Apart:
 
 @contextlib.contextmanager
 def _unsigned(model: ModelConfig, *, must_be_confined: bool) -> Iterator[_Unsigned]:
-    if model.model.environment is not None:
-        raise SignatureError(
-            f"models.{model.name}: a model with libraries of its own is signed where they are: call "
-            "write_signature in its training (docs/models.md)"
-        )
     if model.model.is_registered:
         raise SignatureError(
             f"models.{model.name}.model: nothing lies beside a model of a registry, so it has no signature; "

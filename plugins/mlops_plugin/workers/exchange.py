@@ -196,7 +196,11 @@ class Exchange:
         self.end()
         line = self._started.said.last_line(END_TIMEOUT_S)
         words = f"; it printed last: {line}" if line else ""
-        return f"{self._name}: the model's process ended with {how}{words}; {self.limits.ended}"
+        return f"{self._name}: the model's process ended with {how}{words}; {self._what_follows(how)}"
+
+    def _what_follows(self, _how: str) -> str:
+        """The advice for who hears that the process has ended so."""
+        return self.limits.ended
 
 
 _Expected = TypeVar("_Expected", Loaded, Learned, Checked, Predicted, Signed)

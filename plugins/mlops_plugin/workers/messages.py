@@ -107,10 +107,14 @@ class Check(_Rows):
 
 @dataclass(frozen=True)
 class Sign(_Message):
-    """Write a signature with the rows in the body, pickled `TrainingRows`, and read by it from now on."""
+    """Write a signature with the rows in the body, and read by it from now on.
+
+    The body is an Arrow IPC stream if `is_stream`, else pickled `TrainingRows`.
+    """
 
     timeout_s: float
     synthetic: bool
+    is_stream: bool = False
     kind: Literal["sign"] = "sign"
 
 

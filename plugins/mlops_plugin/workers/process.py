@@ -153,14 +153,23 @@ class ModelProcess(Exchange):
 
     def sign(self, rows: TrainingRows, *, synthetic: bool) -> bytes:
         """Have a signature written, as its file holds it; from now on the model is asked by it."""
-        request = Sign(timeout_s=self.limits.answer_s, synthetic=synthetic)
+        # Another pandas could not read what this one has pickled: it gets the rows as those of a query.
+        is_stream = self.packages is not None
+        request = Sign(timeout_s=self.limits.answer_s, synthetic=synthetic, is_stream=is_stream)
+        body = stream_bytes(rows.batch) if is_stream else pickle.dumps(rows)
         self._outputs = self._checked = None
-        answer, written = self._receive(
-            self._send(request, [memoryview(pickle.dumps(rows))]), MAX_SIGNATURE_BYTES
-        )
+        answer, written = self._receive(self._send(request, [memoryview(body)]), MAX_SIGNATURE_BYTES)
         with self._whole():
             expect(Signed, answer)
         return bytes(written)
+
+    def _what_follows(self, how: str) -> str:
+        if self.artifact_sha256 or how not in _CRASHES:  # it was loaded, or not ended by native code
+            return self.limits.ended
+        return (
+            f"it was loading {self.model.model.uri}, which may be damaged: copy it again, or save the model "
+            "again"
+        )
 
     def _answer_ahead(self, wanted: _Ahead) -> tuple[Answer, memoryview]:
         self._hear_ahead(wanted)
@@ -258,6 +267,10 @@ class ModelProcess(Exchange):
         if (size := self._shared_size(rows)) is None:
             return self._receive(self._send(request, [memoryview(stream_bytes(rows))]), max_bytes)
         return self._receive(self._send_shared(request, rows, size), max_bytes)
+
+
+# How native code ends that reads what it should not.
+_CRASHES = tuple(f"signal {name}" for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL"))
 
 
 def _logged(artifact: ArtifactConfig) -> dict[str, Any] | None:

@@ -156,9 +156,10 @@ class _Worker:
         return answer, columns
 
     def _sign(self, request: Sign, body: memoryview) -> tuple[Answer, list[memoryview]]:
-        from mlops_plugin.formats.signature.signing import sign
+        from mlops_plugin.formats.signature.signing import TrainingRows, sign
 
-        rows = pickle.loads(body)  # noqa: S301 - the caller's, whom this process trusts
+        # What is pickled is the caller's, whom this process trusts.
+        rows = TrainingRows(_only_batch(body)) if request.is_stream else pickle.loads(body)  # noqa: S301
         runtime = cast("ScikitRuntime", self._runtime)
         written, self._runtime = sign(self._artifact, runtime, rows, synthetic=request.synthetic)
         return Signed(), [memoryview(written)]
@@ -239,14 +240,15 @@ def _use_threads(request: Load) -> None:
         import joblib
     except ModuleNotFoundError:  # in an environment without scikit-learn
         return
+    from mlops_plugin.formats.native_threads import share_jobs_among_threads
+
+    share_jobs_among_threads(None if request.is_step else 1)
     if request.is_step:
-        joblib.parallel_config(backend="threading")
         joblib.cpu_count(only_physical_cores=True)  # it asks a program, and remembers what that says
         return
     import pyarrow as pa
 
     pa.set_cpu_count(1)
-    joblib.parallel_config(backend="threading", n_jobs=1)
 
 
 def _asked(runtime: Runtime, request: RowsRequest, stream: memoryview) -> tuple[Answer, list[memoryview]]:
@@ -261,6 +263,13 @@ def _asked(runtime: Runtime, request: RowsRequest, stream: memoryview) -> tuple[
             return Learned(outputs=describe_outputs(runtime.outputs), is_certain=is_certain), []
         answers = [runtime.predict(batch) for batch in reader]
     return pack_columns(_one_batch(answers, runtime.outputs))
+
+
+def _only_batch(stream: memoryview) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
+        return reader.read_next_batch()
 
 
 def _one_batch(answers: list[pa.RecordBatch], outputs: pa.Schema) -> pa.RecordBatch:

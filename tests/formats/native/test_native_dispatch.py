@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -23,9 +24,11 @@ from sklearn.pipeline import make_pipeline
 from xgboost import XGBClassifier
 
 from mlops_plugin.cli import main
+from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.errors import DriverMissing, ServingError
 from mlops_plugin.formats.native.libraries import Library, import_library
 from mlops_plugin.formats.signature.signature_writer import write_signature
+from mlops_plugin.workers.pool import ModelPool
 from mlops_plugin.workers.process import ModelProcess
 from mlops_plugin.workers.process_limits import StepLimits
 from support.native_models import NUMBERS, SHOP, SHOP_SCORE, as_queried
@@ -106,7 +109,7 @@ def test_a_file_becomes_a_model_that_is_checked_signed_and_dispatched(
     [(save_xgboost, "shop.ubj", 0), (save_catboost, "shop.cbm", 0), (save_onnx, "shop.onnx", 1e-5)],
     ids=["xgboost", "catboost", "onnx"],
 )
-def test_a_file_that_training_has_signed_is_dispatched_in_its_own_process(
+def test_a_file_that_training_has_signed_is_dispatched_and_asked_by_the_showroom_in_its_own_process(
     save: Any, file: str, tolerance: float, workshop: Workshop
 ) -> None:
     model, rows = save(workshop.folder)
@@ -117,8 +120,15 @@ def test_a_file_that_training_has_signed_is_dispatched_in_its_own_process(
     workshop.run(workshop.dispatch("shop"))
     found = workshop.predictions("shop_predictions")
     assert [row["prediction"] for row in found] == model.predict(rows).tolist()
-    answered = np.array([[row[f"probability_{label}"] for label in model.classes_] for row in found])
+    names = [f"probability_{label}" for label in model.classes_]
+    answered = np.array([[row[name] for name in names] for row in found])
     assert np.abs(answered - model.predict_proba(rows)).max() <= tolerance
+    with (
+        contextlib.closing(ModelPool(ServingConfig())) as pool,  # with its limit of memory, on one thread
+        pool.runtime(workshop.model("shop")) as process,
+    ):
+        shown = process.predict(as_queried(SHOP).slice(0, 20)).select(names).to_pylist()
+    assert [[*row.values()] for row in shown] == answered[:20].tolist()
 
 
 def test_a_file_that_crashes_its_library_ends_only_the_models_process(workshop: Workshop) -> None:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from mlops_plugin.formats.model_input import SignedSpec
 
 _CLASSIFIERS = ("binary", "multiclass", "multiclassova")
-_END = "\nend of trees"
+# How a part begins and ends. LightGBM's parser runs behind the end of a file that was cut.
+_PARTS = (("tree\n", "\nend of trees"), ("\nparameters:", "\nend of parameters"))
 _CATEGORIES = "\npandas_categorical:"  # the last line that Python writes; other tools leave it out
 _SPACE = re.compile(r"\s")
 
@@ -105,10 +106,12 @@ def _require_whole(uri: str, content: bytes) -> str:
             f"model file '{uri}' is no text file of LightGBM, which begins with the line `tree`; write it "
             "with `model.booster_.save_model(file)`, or `save_model(file)` of a Booster"
         )
-    if _END not in text:
-        raise ArtifactError(
-            f"model file '{uri}' ends before its line `end of trees`; copy it again, or save the model again"
-        )
+    for begins, ends in _PARTS:
+        if begins in text and ends not in text:
+            raise ArtifactError(
+                f"model file '{uri}' ends before its line `{ends.strip()}`; copy it again, or save the model "
+                "again"
+            )
     return text
 
 

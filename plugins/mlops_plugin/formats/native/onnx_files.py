@@ -49,6 +49,8 @@ def load_onnx(
         session = _session(onnxruntime, content)
         outputs = OnnxOutputs(artifact.uri, session.get_outputs())
         graph = OnnxGraph(content)
+        names = signed.spec.names if signed is not None else features
+        model = OnnxModel(artifact.uri, session, graph, outputs, len(names or ()))
     except MlopsError:
         raise
     except Exception as exc:  # whatever the library says of a broken file
@@ -58,8 +60,6 @@ def load_onnx(
                 "with an opset that the installed onnxruntime knows"
             ) from exc
         raise load_failure(artifact.uri, "onnx", exc) from exc
-    names = signed.spec.names if signed is not None else features
-    model = OnnxModel(artifact.uri, session, graph, outputs, len(names or ()))
     if signed is not None:
         model.find_columns(signed.spec.names)
     model.takes_missing = graph.takes_missing or signed is not None  # else its golden rows tell
