@@ -12,6 +12,7 @@ from itertools import takewhile
 from benchmarks import (
     contract,
     dispatches,
+    formats,
     growing,
     isolation,
     monitor,
@@ -30,6 +31,7 @@ PARTS = {
     "growing": growing.main,
     "contract": contract.main,
     "isolation": isolation.main,
+    "formats": formats.main,
     "orchestration": orchestration.main,
     "dispatches": dispatches.main,
     "serving": one_row.main,

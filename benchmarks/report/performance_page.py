@@ -28,6 +28,7 @@ _AIMS = {
 _FLOOR_AIM = 1.6
 _MEMORY_AIM_MB = 350
 _PARSED = "parsing "
+_FORMAT = "format "
 _PARTITIONS_SHOWN = "\n\n![Seconds of a dispatch by partitions](performance/partitions.svg)"
 
 Value = Callable[[Result], float]
@@ -55,6 +56,7 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
         "columns": _table(by_columns, by_columns=True),
         "partitions": _table(divided) + (_PARTITIONS_SHOWN if divided else ""),
         "checks": _table(each for each in results if each.name.startswith(IN_ONE_PROCESS)),
+        "formats": _table(each for each in results if each.name.startswith(_FORMAT)),
         "parsing": _table(each for each in results if " models, " in each.name),
     }
     text = TEXT.read_text(encoding="utf-8")
