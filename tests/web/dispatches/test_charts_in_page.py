@@ -103,6 +103,10 @@ def test_dragging_zooms_into_the_times_between(browser: Browser, html: str) -> N
 
 def test_the_keyboard_does_the_same(browser: Browser, html: str) -> None:
     with drawn_page(browser, html) as page:
+        page.keyboard.press("?")
+        shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
+        expect(shortcuts).to_contain_text("Read a chart that has the focus, open the dispatch")
+        page.keyboard.press("Escape")
         _chart(page, "Rows").focus()
         page.keyboard.press("Home")
         expect(_tip(page, "Rows")).to_contain_text("00:00 UTC: 100")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from mlops_plugin.serving.run import Shown
 from mlops_plugin.serving.showing_sink import Rejection
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.showroom.curve import CurveShown, curve_chart
+from web.conftest import rendered
 
 WANTED = Wanted(keys=[(1,)], curve=Curve("a", 0.0, 4.0))
 
@@ -80,3 +82,6 @@ def test_the_curve_is_that_of_the_class_which_the_case_had() -> None:
 )
 def test_there_is_no_curve_without_numbers(shown: Shown) -> None:
     assert curve_chart(shown, WANTED) is None
+    values: dict[str, Any] = {"problem": None, "csv": "", "results": [], "verdict": None, "curl": ""}
+    values |= {"model": SimpleNamespace(name="churn"), "shown": shown, "wanted": WANTED, "curve": None}
+    assert "There is no curve over a" in rendered("showroom/result.html", **values)

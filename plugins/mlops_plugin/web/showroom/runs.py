@@ -112,6 +112,7 @@ def _result_html(
         "results": [],
         "csv": "",
         "curve": None,
+        "wanted": wanted,
     }
     if isinstance(result, Shown):
         features = showroom.pool.features(model) or ()
