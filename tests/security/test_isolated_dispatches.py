@@ -174,9 +174,12 @@ def test_an_error_brings_the_traceback_of_the_models_process(workshop: Workshop)
     assert 'isolated_models.py", line' in chain[-1]
 
 
-def test_a_rejected_row_is_the_same_in_either_process(workshop: Workshop) -> None:
-    workshop.in_source("UPDATE customers SET a = 100 WHERE id = 4")
-    reasons = []
+def test_rejected_rows_are_the_same_in_either_process(workshop: Workshop) -> None:
+    """Of three batches among five, each of which the process has before it has answered the one before."""
+    refused = [4, 5003, 12_000]
+    workshop.add_rows(20_000)
+    workshop.in_source(f"UPDATE customers SET a = 100 WHERE id IN ({', '.join(map(str, refused))})")
+    reasons, answers = [], []
     for isolation in ("process", "none"):
         _add(
             workshop,
@@ -184,14 +187,19 @@ def test_a_rejected_row_is_the_same_in_either_process(workshop: Workshop) -> Non
             isolation,
             input={"columns": {"id": {"type": "integer"}}},
             error_threshold=5,
+            source={"batch_rows": 5000},
+            sink={"mode": "replace"},
         )
         dispatch = workshop.dispatch()
         workshop.run(dispatch)
         table = workshop.model().quarantine_sink.table
         rejected = f"SELECT id, reason FROM {table} WHERE dispatch_id = '{dispatch.id}'"
-        reasons.append(workshop.in_sink(rejected))
-    assert [number for number, _ in reasons[0]] == [4]
+        reasons.append(sorted(workshop.in_sink(rejected)))
+        answers.append([(row["id"], row["prediction"]) for row in workshop.predictions()])
+    assert [number for number, _ in reasons[0]] == refused
     assert reasons[0] == reasons[1]
+    assert len(answers[0]) == 20_005 - len(refused)
+    assert answers[0] == answers[1]
 
 
 def test_a_model_that_needs_a_file_is_told_how_to_get_it(workshop: Workshop, tmp_path: Path) -> None:

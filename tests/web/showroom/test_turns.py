@@ -69,7 +69,7 @@ def test_those_who_wait_get_their_turn_and_one_too_many_is_refused_at_once() -> 
 def test_four_models_that_hang_do_not_block_a_fifth() -> None:
     async def hang(turns: Turns, callers: Callers) -> None:
         for number in range(4):
-            await callers.come(f"hangs_{number}", 20)
+            await callers.come(f"hangs_{number}", limits._RUNNING_OF_ONE + limits._WAITING_OF_ONE)
         async with asyncio.timeout(1), turns.of("sound"):
             pass
 

@@ -16,7 +16,7 @@ from mlops_plugin.errors import ServingBusy
 _RUNNING_OF_ONE = 3
 _RUNNING = 15  # five models, so that four that hang leave a fifth its places
 _WAITING_OF_ONE = 50
-_WAITING = 200
+_WAITING = 1000
 _WAIT_S = 5.0
 
 
