@@ -12,6 +12,7 @@ import pytest
 
 from mlops_plugin.config.schema import ModelConfig, ServingConfig
 from mlops_plugin.errors import ServingError
+from mlops_plugin.formats.signature.versions import versions_of
 from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
     Column,
@@ -141,6 +142,11 @@ def test_a_time_that_python_cannot_hold_is_refused(kind: pa.DataType, content: b
     schema = pa.schema([("prediction", kind)])
     with pytest.raises(MessageError, match="prediction"):
         unpack_columns(schema, 1, Predicted(1, [[None, len(content)]]), memoryview(content))
+
+
+@pytest.mark.parametrize("module", ["", "x\0y", "../../etc", "a" * 5000])
+def test_a_library_of_an_impossible_name_is_left_out(module: str) -> None:
+    assert versions_of([module]) == versions_of([])
 
 
 def test_what_a_process_says_of_its_failure_cannot_deceive_a_terminal() -> None:

@@ -79,7 +79,7 @@ def _version(module: str, packages: Packages | None) -> tuple[str, str]:
 def _installed(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:
+    except (PackageNotFoundError, ValueError):  # an empty name, which only a hostile model says
         return None
 
 
