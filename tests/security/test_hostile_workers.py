@@ -13,13 +13,13 @@ import pytest
 from mlops_plugin.config.schema import ModelConfig, ServingConfig
 from mlops_plugin.errors import ServingError
 from mlops_plugin.formats.signature.versions import versions_of
+from mlops_plugin.workers.exchange import outputs_schema
 from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
     Column,
     Failed,
     MessageError,
     Predicted,
-    outputs_schema,
     pack_columns,
     unpack_columns,
 )
@@ -123,6 +123,31 @@ def test_a_type_that_no_model_answers_in_is_refused(kind: str) -> None:
 def test_a_column_that_is_no_prediction_is_refused(names: list[str]) -> None:
     with pytest.raises(MessageError):
         outputs_schema([Column(name=name, type="double") for name in names])
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": "gASV"},
+        {"ARROW:extension:name": "arrow.json"},
+        {"classes": "[1, 2]", "POSTGRESQL:type": "numeric"},
+        *({"classes": text} for text in ("5", "{", '{"a": 1}', "[[1]]", "[" * 100_000, '["x"]', "[1e400]")),
+    ],
+)
+def test_metadata_that_are_no_classes_are_refused(metadata: dict[str, str]) -> None:
+    with pytest.raises(MessageError):
+        outputs_schema([Column(name="prediction", type="int64", metadata=metadata)])
+
+
+def test_classes_arrive_with_their_column() -> None:
+    for kind, text in (
+        ("int64", "[0, 1]"),
+        ("string", '["a", 1]'),
+        ("double", "[0.5, NaN]"),
+        ("bool", "[true]"),
+    ):
+        (field,) = outputs_schema([Column(name="prediction", type=kind, metadata={"classes": text})])
+        assert field.metadata == {b"classes": text.encode()}
 
 
 def test_columns_of_every_kind_of_model_are_taken() -> None:

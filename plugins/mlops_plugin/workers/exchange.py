@@ -7,20 +7,25 @@ process: what it sends next could be the answer to an old request.
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of
 from mlops_plugin.errors import ServingError
+from mlops_plugin.formats.outputs import CLASSES
 from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
     Answer,
     Channel,
     Checked,
+    Column,
     Failed,
     Learned,
     Loaded,
@@ -38,6 +43,9 @@ from mlops_plugin.workers.starting import END_TIMEOUT_S, Started
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
 
+# The types in which a model may answer. Nested and dictionary types are never sent.
+_TYPES = ("bool", "int32", "int64", "float", "double", "string", "large_string", "binary", "date32[day]")
+_OUTPUT_NAME = re.compile(r"(prediction|probability|score)(_.*)?", re.DOTALL)
 _NUMBER_BITS = 64
 _TEXT_BYTES = 4096  # room for each value of a type without a fixed width
 _SLACK_BYTES = 1 << 20
@@ -224,3 +232,54 @@ def _width(kind: pa.DataType) -> int:
         return max(1, int(kind.bit_width) // 8)
     except ValueError:
         return _TEXT_BYTES
+
+
+def outputs_schema(columns: Sequence[Column]) -> pa.Schema:
+    """The schema that a process has announced.
+
+    Raises `MessageError` for a type that no model answers in, for a name that is no prediction's (it could be
+    that of a key, or of the column that says where a prediction comes from), and for metadata that are no
+    classes: some make Arrow read a column as another type.
+    """
+    names = [column.name for column in columns]
+    if not names or len({*names}) < len(names) or not all(map(_OUTPUT_NAME.fullmatch, names)):
+        raise MessageError(f"the model announces answers called {', '.join(names) or 'nothing'}")
+    if unknown := {column.type for column in columns if not is_sendable(column.type)}:
+        raise MessageError(f"the model announces answers of type {', '.join(sorted(unknown))}")
+    try:
+        fields = [pa.field(one.name, _type_of(one.type), metadata=one.metadata or None) for one in columns]
+        for field, column in zip(fields, columns, strict=True):
+            _require_classes(column.metadata, field.type)
+    # A precision or a time zone that there is not; classes that are none.
+    except (pa.ArrowException, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        raise MessageError(f"the model announces invalid answers: {error}") from error
+    return pa.schema(fields)
+
+
+def _require_classes(metadata: Mapping[str, str], kind: pa.DataType) -> None:
+    """Raise `ValueError` or the like unless these are a list of values of this type, or nothing."""
+    if not metadata:
+        return
+    if {*metadata} != {CLASSES.decode()}:
+        raise ValueError(f"metadata {', '.join(metadata)[:100]}")
+    classes = json.loads(metadata[CLASSES.decode()])
+    if not isinstance(classes, list) or not all(isinstance(one, str | int | float) for one in classes):
+        raise ValueError("classes that are no list of labels")
+    array_of([str(label) if pa.types.is_string(kind) else label for label in classes], kind)
+
+
+def is_sendable(kind: str) -> bool:
+    """Whether a column of this Arrow type can be an answer."""
+    return kind in _TYPES or kind.startswith(("timestamp[", "decimal128("))
+
+
+def _type_of(kind: str) -> Any:
+    if timestamp := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=([\w/+:-]+))?\]", kind):
+        kind = pa.timestamp(timestamp[1], timestamp[2])
+        pa.scalar(0, kind).as_py()
+        return kind
+    if decimal := re.fullmatch(r"decimal128\((\d{1,2}), (\d{1,2})\)", kind):
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
+    if kind in _TYPES:
+        return pa.type_for_alias(kind.partition("[")[0])
+    raise MessageError(f"the model announces answers of type {kind}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import select
 import socket
 import struct
@@ -32,9 +31,6 @@ _MAGIC = b"mlp1"
 MAX_HEADER_BYTES = 4 << 20  # names of features and outputs, or an error's text
 MAX_REQUEST_BYTES = 1 << 40  # the caller is trusted
 MAX_SIGNATURE_BYTES = 64 << 20
-# The types in which a model may answer. Nested and dictionary types are never sent.
-_TYPES = ("bool", "int32", "int64", "float", "double", "string", "large_string", "binary", "date32[day]")
-_OUTPUT_NAME = re.compile(r"(prediction|probability|score)(_.*)?", re.DOTALL)
 
 
 class MessageError(Exception):
@@ -299,46 +295,6 @@ def describe_outputs(schema: pa.Schema) -> list[Column]:
         )
         for field in schema
     ]
-
-
-def outputs_schema(columns: Sequence[Column]) -> pa.Schema:
-    """The schema that a process has announced.
-
-    Raises `MessageError` for a type that no model answers in, and for a name that is no prediction's: it
-    could be that of a key, or of the column that says where a prediction comes from.
-    """
-    import pyarrow as pa
-
-    names = [column.name for column in columns]
-    if not names or len({*names}) < len(names) or not all(map(_OUTPUT_NAME.fullmatch, names)):
-        raise MessageError(f"the model announces answers called {', '.join(names) or 'nothing'}")
-    if unknown := {column.type for column in columns if not is_sendable(column.type)}:
-        raise MessageError(f"the model announces answers of type {', '.join(sorted(unknown))}")
-    try:
-        return pa.schema(
-            [pa.field(one.name, _type_of(one.type), metadata=one.metadata or None) for one in columns]
-        )
-    except (ValueError, LookupError) as error:  # a precision or a time zone that there is not
-        raise MessageError(f"the model announces answers of an invalid type: {error}") from error
-
-
-def is_sendable(kind: str) -> bool:
-    """Whether a column of this Arrow type can be an answer."""
-    return kind in _TYPES or kind.startswith(("timestamp[", "decimal128("))
-
-
-def _type_of(kind: str) -> Any:
-    import pyarrow as pa
-
-    if timestamp := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=([\w/+:-]+))?\]", kind):
-        kind = pa.timestamp(timestamp[1], timestamp[2])
-        pa.scalar(0, kind).as_py()
-        return kind
-    if decimal := re.fullmatch(r"decimal128\((\d{1,2}), (\d{1,2})\)", kind):
-        return pa.decimal128(int(decimal[1]), int(decimal[2]))
-    if kind in _TYPES:
-        return pa.type_for_alias(kind.partition("[")[0])
-    raise MessageError(f"the model announces answers of type {kind}")
 
 
 def pack_columns(batch: pa.RecordBatch) -> tuple[Predicted, list[memoryview]]:

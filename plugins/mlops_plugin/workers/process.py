@@ -19,7 +19,7 @@ from mlops_plugin.formats.runtime import LEARNED_ROWS
 from mlops_plugin.formats.signature.signature import signature_sha256
 from mlops_plugin.formats.signature.versions import PYTHON, versions_of
 from mlops_plugin.workers.confinement import WHOLE
-from mlops_plugin.workers.exchange import Exchange, Sent, expect, max_answer_bytes
+from mlops_plugin.workers.exchange import Exchange, Sent, expect, max_answer_bytes, outputs_schema
 from mlops_plugin.workers.messages import (
     MAX_SIGNATURE_BYTES,
     Answer,
@@ -34,7 +34,6 @@ from mlops_plugin.workers.messages import (
     RowsRequest,
     Sign,
     Signed,
-    outputs_schema,
     unpack_columns,
 )
 from mlops_plugin.workers.row_memory import (
