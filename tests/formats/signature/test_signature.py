@@ -103,12 +103,26 @@ def test_bytes_that_are_no_json_object_are_refused(data: bytes) -> None:
         parse_signature("s", data)
 
 
-@pytest.mark.parametrize("value", [{"pickle": "x"}, [1]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({"pickle": "x"}, [1], {"uuid": 5}, {"bytes": 5}, {"duration": 1e400}, {"decimal": "x"}),
+        {"decimal": "1e999999999"},  # a number that takes hours to compare
+    ],
+)
 def test_a_cell_of_an_unknown_type_is_refused(value: Any) -> None:
     changed = content()
     changed["golden"]["rows"][0][0] = value
     with pytest.raises(SignatureError):
         parse_signature("s", json.dumps(changed).encode())
+
+
+@pytest.mark.parametrize("value", [{"timestamp": "2020-01-01T00:00:00"}, {"duration": 1}, "x", 10**400])
+def test_a_golden_value_of_another_kind_than_its_column_is_refused(value: Any) -> None:
+    changed = content()
+    changed["golden"]["rows"][0][1] = value  # of numbers
+    with pytest.raises(SignatureError, match=changed["input"]["columns"][1]["name"]):
+        golden_batch(parse_signature("s", json.dumps(changed).encode()))
 
 
 def test_golden_rows_become_what_a_database_gives() -> None:

@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+_MOST_DIGITS = 20_000  # PostgreSQL's NUMERIC has 16,383 after the point
+
 
 @dataclass(frozen=True)
 class Duration:
@@ -44,7 +46,10 @@ def decode_cell(value: Any) -> Any:
         return value
     for name, decode in _DECODERS.items():
         if name in value:
-            return decode(value)
+            try:
+                return decode(value)
+            except (TypeError, AttributeError, ArithmeticError) as error:
+                raise ValueError(f"what is no {name}") from error
     raise ValueError(f"a value of an unknown type: {', '.join(value)}")
 
 
@@ -71,6 +76,16 @@ def _zone(name: str | None, moment: datetime) -> Any:
         return moment.tzinfo
 
 
+def _decimal(value: dict[str, Any]) -> Decimal:
+    """No greater than any database's: a billion digits of one would stop the process that compares it."""
+    number = Decimal(value["decimal"])
+    if number.is_finite() and (
+        abs(number.adjusted()) > _MOST_DIGITS or len(number.as_tuple().digits) > _MOST_DIGITS
+    ):
+        raise ValueError(f"a decimal number of more than {_MOST_DIGITS:,} digits")
+    return number
+
+
 _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "missing": lambda value: MissingLook(value["missing"]),
     "float": lambda value: float(value["float"]),
@@ -79,7 +94,7 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "duration": lambda value: Duration(int(value["duration"])),
     "date": lambda value: date.fromisoformat(value["date"]),
     "time": lambda value: time.fromisoformat(value["time"]),
-    "decimal": lambda value: Decimal(value["decimal"]),
+    "decimal": _decimal,
     "uuid": lambda value: uuid.UUID(value["uuid"]),
     "bytes": lambda value: bytes.fromhex(value["bytes"]),
 }

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.arrow_values import array_of, array_of_numbers, as_clock_times, as_spans, doubles_of
+from mlops_plugin.errors import SignatureError
 from mlops_plugin.formats.signature.cells import Duration, Instant, is_missing
 from mlops_plugin.formats.signature.signature import Signature, SignedColumn
 
@@ -27,10 +28,21 @@ _SIMPLE = {
 
 
 def golden_batch(signature: Signature) -> pa.RecordBatch:
-    """The golden rows in the types of their kind: 64 bits, doubles, texts; every missing value is NULL."""
+    """The golden rows in the types of their kind: 64 bits, doubles, texts; every missing value is NULL.
+
+    Raises `SignatureError` for a value of another kind than its column's.
+    """
     columns = signature.input.columns
     values = zip(*signature.golden.rows, strict=True) if signature.golden.rows else [()] * len(columns)
-    arrays = [_array(column, cells) for column, cells in zip(columns, values, strict=True)]
+    arrays = []
+    for column, cells in zip(columns, values, strict=True):
+        try:
+            arrays.append(_array(column, cells))
+        except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise SignatureError(
+                f"signature '{signature.uri}': a golden row has a value in column '{column.name}' that is no "
+                f"{column.kind}; write the signature again"
+            ) from error
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
