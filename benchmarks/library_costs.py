@@ -1,6 +1,6 @@
 """What the library of each format costs: the processor's seconds to import it, and its size on the disk.
 
-Writes the table in docs/models.md again:
+Writes the table in docs/formats.md:
 
     python -m benchmarks.library_costs
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 _RUNS = 3
 _SHOWN_S = 0.05
 _CELLS = 6  # of a row

@@ -1,4 +1,4 @@
-"""docs/models.md says of each format what saves it, what it is equal to, and how large its library is."""
+"""docs/formats.md says of each format what saves it, what it is equal to, and how large its library is."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from mlops_plugin.formats.runtime import Runtime, load_runtime
 from support.workshop import Workshop
 
 FOLDERS = Path(__file__).parents[2] / "support" / "mlflow_folders"
-HASHING = Path(__file__).parents[3] / "docs" / "models.md"
+HASHING = Path(__file__).parents[3] / "docs" / "formats.md"
 PICKLED = ("cloudpickle", "lightgbm_pickled")
 TRUSTED = (
     "collections.OrderedDict",

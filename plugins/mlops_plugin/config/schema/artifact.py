@@ -124,7 +124,7 @@ class ArtifactConfig(Section):
     sha256: Sha256 | Annotated[tuple[Sha256, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="SHA-256 of the file in 64 hex digits, as `sha256sum FILE` prints it (python: of the "
-        "package, mlflow: of the folder, see docs/models.md); a file with another hash is refused. Required "
+        "package, mlflow: of the folder, see docs/formats.md); a file with another hash is refused. Required "
         "for joblib, pickle, and formats of other packages, and for an mlflow model that is pickled. mlflow: "
         "also a list of hashes, of versions that an alias may move among.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
