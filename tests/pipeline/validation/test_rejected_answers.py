@@ -14,6 +14,8 @@ from mlops_plugin.errors import ContractError
 from support.rejected_rows import counts, ids, quarantined, tables
 from support.workshop import Workshop
 
+pytestmark = pytest.mark.slow  # a pickled model has a process of its own
+
 
 class Odd(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Answers with its first feature, and with no number where that is 777 or 778."""
