@@ -20,6 +20,8 @@ from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.ways_in import WayIn
 from support.workshop import Workshop
 
+pytestmark = pytest.mark.slow
+
 Captured = pytest.CaptureFixture[str]
 
 TYPES = {

@@ -23,6 +23,8 @@ from release.build import CHECKOUT, SOURCES, BuildError, build, source_moment
 from support.built_wheel import BuiltWheel
 from support.workshop import Workshop
 
+pytestmark = pytest.mark.slow  # a process builds the wheel
+
 PLUGINS = CHECKOUT / "plugins"
 
 

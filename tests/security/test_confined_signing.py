@@ -19,6 +19,8 @@ from support import isolated_models as models
 from support.forging_models import SIGNATURES, ForgingSignature
 from support.workshop import FEATURES, Workshop
 
+pytestmark = pytest.mark.slow  # such a model has a process of its own
+
 
 def _add(workshop: Workshop, model: object, isolation: str | None = None) -> None:
     content = pickle.dumps(model)

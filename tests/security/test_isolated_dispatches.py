@@ -31,6 +31,8 @@ from support.fork_servers import started_fork_server
 from support.prying_models import ATTEMPTS, Prying
 from support.workshop import FEATURES, Workshop
 
+pytestmark = pytest.mark.slow  # such a model has a process of its own
+
 
 def _add(workshop: Workshop, model: object, isolation: str | None = None, **changes: Any) -> None:
     """The pickled model as `churn`; without `isolation` as the format has it."""
