@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -11,6 +12,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from inference_server.conftest import Callers, infer, outputs, serving, tensor
+from mlops_plugin.cli import main
 from support.workshop import Workshop
 
 ROW = [tensor(name, "FP64", [value]) for name, value in zip("abc", (0.5, -0.25, 2.0), strict=True)]
@@ -50,6 +52,22 @@ def test_a_new_contract_judges_the_next_request(client: httpx.Client, workshop: 
     assert infer(client, "churn", *ROW).status_code == 200
     workshop.add_model("churn", input={"columns": {"a": {"max": 0.25}}})
     assert infer(client, "churn", *ROW).status_code == 422
+
+
+def test_a_new_baseline_judges_the_next_request(client: httpx.Client, workshop: Workshop) -> None:
+    workshop.add_model("judged", input={"baseline": True})
+    assert main(["--config", str(workshop.config_file), "baseline", "judged"]) == 0
+    (row,) = workshop.in_source("SELECT a, b, c FROM customers WHERE id = 1")
+    inputs = [tensor(name, "FP64", [value]) for name, value in zip("abc", row, strict=True)]
+    assert [infer(client, "judged", *inputs).status_code for _ in range(2)] == [200, 200]
+    path = workshop.folder / "churn.skops.baseline.json"
+    baseline = json.loads(path.read_text())
+    baseline["features"]["a"]["max"] = row[0] - 1
+    baseline["features"]["a"]["min"] = row[0] - 2
+    path.write_text(json.dumps(baseline))
+    assert infer(client, "judged", *inputs).status_code == 422
+    path.write_text("no baseline")
+    assert infer(client, "judged", *inputs).status_code == 400
 
 
 def test_a_model_whose_configuration_broke_is_not_answered(client: httpx.Client, workshop: Workshop) -> None:

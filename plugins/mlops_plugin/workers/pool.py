@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_plugin.environments.location import environment_key
-from mlops_plugin.errors import MlopsError, ServingBusy, ServingError
+from mlops_plugin.errors import MlopsError, ServingBusy, ServingError, SignatureError
 from mlops_plugin.formats.artifact import sha256_of
 from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.signature.signature import read_content, signature_uri
@@ -99,7 +99,12 @@ class ModelPool:
     def baseline_sha256(self, model: ModelConfig) -> str | None:
         """SHA-256 of the baseline in its contract as it is now, None if there is none."""
         uri = None if model.input is None else model.input.baseline_uri(model.model.uri)
-        return None if uri is None else self._sha256(uri, _content_sha256) or None
+        if uri is None:
+            return None
+        try:
+            return self._sha256(uri, _content_sha256) or None
+        except SignatureError:
+            return None  # whoever reads the contract hears what is wrong with its baseline
 
     def _sha256(self, uri: str, compute: Callable[[str], str]) -> str:
         stamp = _stamp(uri)
