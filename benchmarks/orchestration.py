@@ -24,6 +24,7 @@ from mlops_plugin.events.migrating import upgrade
 from support.airflow_process import REPOSITORY, RunningAirflow, running_airflow
 from support.workshop import Workshop
 
+EMPTY, SMALL, PRELOADED = "four empty tasks in Airflow", "small dispatch in Airflow", ", preloaded"
 _EMPTY_DAG = """\
 from airflow.sdk import DAG, BaseOperator
 
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings.write_text(_PRELOAD)
         preloaded = measure(workshop, repeat)
     print(f"medians of {repeat} runs by turns, seconds from queued to end, LocalExecutor and SQLite")
-    found = [*_results("", plain, options.rows), *_results(", preloaded", preloaded, options.rows)]
+    found = [*_results("", plain, options.rows), *_results(PRELOADED, preloaded, options.rows)]
     results.show(found)
     if not options.quick:
         results.store(found)
@@ -121,10 +122,10 @@ def _results(
 ) -> Iterator[results.Result]:
     seconds, memory_mb = measured
     runs = {dag_id: [Spent(each, 0.0, memory_mb) for each in spent] for dag_id, spent in seconds.items()}
-    empty = f"four empty tasks in Airflow{suffix}"
+    empty = EMPTY + suffix
     yield results.result(empty, runs["empty"], rows=0, columns=0)
     peer = (empty, runs["empty"])
-    yield results.result(f"small dispatch in Airflow{suffix}", runs["churn"], rows=rows, columns=3, peer=peer)
+    yield results.result(SMALL + suffix, runs["churn"], rows=rows, columns=3, peer=peer)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,11 @@ class Spent:
     cpu_s: float
     peak_mb: float
     import_s: float = 0.0
+    import_cpu_s: float = 0.0
 
     def without_import(self) -> Spent:
         """As if its libraries had been loaded before."""
-        return Spent(self.seconds - self.import_s, self.cpu_s - self.import_s, self.peak_mb)
+        return Spent(self.seconds - self.import_s, self.cpu_s - self.import_cpu_s, self.peak_mb)
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(
@@ -71,6 +72,7 @@ class Spent:
             self.cpu_s + other.cpu_s,
             max(self.peak_mb, other.peak_mb),
             self.import_s + other.import_s,
+            self.import_cpu_s + other.import_cpu_s,
         )
 
 

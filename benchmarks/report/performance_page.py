@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its plots: the text of performance.txt, the figures of results.json.
+"""Writes docs/performance.md, its long tables and its plots from texts beside this and results.json.
 
 python -m benchmarks.report.performance_page
 """
@@ -11,14 +11,17 @@ from pathlib import Path
 from benchmarks.contract import IN_ONE_PROCESS
 from benchmarks.data_plane.steps import DISPATCH, FLOORS, LOADED, PARTITIONED, STEPS
 from benchmarks.growing import BY_PARTITIONS, BY_SIZE, IN_PAGES
-from benchmarks.report.plots import Points, line_plot
+from benchmarks.report import headline
+from benchmarks.report.plots import Points, bar_plot, line_plot
 from benchmarks.report.results import Result, load
 from benchmarks.warehouse import MODELS
+from benchmarks.ways_in import OVER
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = DOCS / "performance.md"
+TABLES_PAGE = DOCS / "development" / "performance.md"
 PLOTS = DOCS / "performance"
-TEXT = Path(__file__).with_name("performance.txt")
+TEXTS = {PAGE: "performance.txt", TABLES_PAGE: "tables.txt"}
 _AIMS = {
     DISPATCH: (6.0, 4.5),
     DISPATCH + LOADED: (6.0, 4.5),
@@ -29,25 +32,28 @@ _FLOOR_AIM = 1.6
 _MEMORY_AIM_MB = 350
 _PARSED = "parsing "
 _FORMAT = "format "
-_PARTITIONS_SHOWN = "\n\n![Seconds of a dispatch by partitions](performance/partitions.svg)"
+_PARTITIONS_SHOWN = "\n\n![Seconds of a dispatch by partitions](../performance/partitions.svg)"
 
 Value = Callable[[Result], float]
 
 
 def render(results: Sequence[Result]) -> dict[Path, str]:
-    """The page and its plots, each by its path."""
+    """The pages and their plots, each by its path."""
     sized = [each for each in results if each.name.startswith(BY_SIZE)]
     table_rows = max((each.columns for each in sized if each.rows > 1_000_000), default=20)
     by_rows = sorted((each for each in sized if each.columns == table_rows), key=lambda each: each.rows)
     by_columns = sorted((each for each in sized if each.rows == 100_000), key=lambda each: each.columns)
     parsed = [each for each in results if each.name.startswith(_PARSED)]
     divided = sorted((each for each in results if each.name.startswith(BY_PARTITIONS)), key=_partitions)
-    elsewhere = (BY_SIZE, BY_PARTITIONS, IN_ONE_PROCESS)
+    elsewhere = (BY_SIZE, BY_PARTITIONS, IN_ONE_PROCESS, OVER)
     plane = [each for each in results if each.model and not each.name.startswith(elsewhere)]
     floors = [each for each in results if each.name.endswith(" alone")]
     is_step = {name for name in (each.name for each in plane) if name.rpartition(": ")[2] in STEPS}
     parts = {
         "measured": _measured(results),
+        "numbers": headline.numbers(results),
+        "ways": headline.ways(results),
+        "ways_in": _table(each for each in results if each.name.startswith(OVER)),
         "aims": _aims(results),
         "data_plane": _table([*(each for each in plane if each.name not in is_step), *floors]),
         "steps": _table(each for each in plane if each.name in is_step),
@@ -59,10 +65,11 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
         "formats": _table(each for each in results if each.name.startswith(_FORMAT)),
         "parsing": _table(each for each in results if " models, " in each.name),
     }
-    text = TEXT.read_text(encoding="utf-8")
+    pages = {path: Path(__file__).with_name(name).read_text(encoding="utf-8") for path, name in TEXTS.items()}
     for name, content in parts.items():
-        text = text.replace(f"{{{{{name}}}}}", content)
+        pages = {path: text.replace(f"{{{{{name}}}}}", content) for path, text in pages.items()}
     plots = {
+        "ways": bar_plot(headline.WAYS_PLOT, headline.bars(results)),
         "rows": _plot("CPU seconds by rows", "rows", by_rows, lambda each: each.rows),
         "columns": _plot("CPU seconds by feature columns", "columns", by_columns, lambda each: each.columns),
         "memory": _plot(
@@ -71,7 +78,7 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
         "parsing": _plot("CPU seconds to parse models", "models", parsed, lambda each: each.rows),
         **({"partitions": _partitions_plot(divided)} if divided else {}),
     }
-    return {PAGE: text, **{PLOTS / f"{name}.svg": svg for name, svg in plots.items()}}
+    return {**pages, **{PLOTS / f"{name}.svg": svg for name, svg in plots.items()}}
 
 
 def _measured(results: Sequence[Result]) -> str:
@@ -163,7 +170,7 @@ def _series(each: Result) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     PLOTS.mkdir(exist_ok=True)
     for path, content in render(load()).items():
         path.write_text(content, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A line plot with logarithmic axes as SVG, for docs/performance.md; readable on light and dark pages."""
+"""Plots as SVG for docs/performance.md: lines with logarithmic axes, and bars. For light and dark pages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mlops_plugin.web.svg import element, join
 
 WIDTH, HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 16, 44
+_BAR, _BARS_LEFT, _BARS_RIGHT = 20, 200, 190
 _COLOURS = ("#2f7ed8", "#d9730d", "#2e9e5b", "#a04ac0", "#808080", "#c0392b", "#1a9ba8", "#b8860b")
 _STYLE = "text{font:12px sans-serif;fill:#888}line{stroke:#888;stroke-opacity:.35}"
 
@@ -39,6 +40,31 @@ def line_plot(title: str, x_name: str, y_name: str, series: Sequence[tuple[str, 
         parts.append(element("text", name, x=places[-1][0] + 8, y=y, style=f"fill:{colour}"))
     lines = join(["", *parts, ""], "\n")
     view = f"0 0 {WIDTH} {HEIGHT}"
+    return element("svg", lines, xmlns="http://www.w3.org/2000/svg", viewBox=view, role="img") + "\n"
+
+
+def bar_plot(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
+    """Horizontal bars, in groups with a name each; a bar has a name and a value from zero on."""
+    most = max((value for _, bars in groups for _, value in bars), default=1.0)
+    names = list(dict.fromkeys(name for _, bars in groups for name, _ in bars))
+    parts = [join([element("title", title), element("style", _STYLE)])]
+    y = _TOP
+    for group, bars in groups:
+        parts.append(
+            element("text", group, x=_BARS_LEFT - 8, y=y + _BAR * len(bars) // 2 + 4, text_anchor="end")
+        )
+        for name, value in bars:
+            width = value / most * (WIDTH - _BARS_LEFT - _BARS_RIGHT)
+            colour = _COLOURS[names.index(name) % len(_COLOURS)]
+            parts.append(
+                element("rect", x=_BARS_LEFT, y=y, width=f"{width:.1f}", height=_BAR - 3, fill=colour)
+            )
+            label = f"{value:.1f}" + (f"  {name}" if group == groups[0][0] else "")
+            parts.append(element("text", label, x=f"{_BARS_LEFT + width + 6:.1f}", y=y + _BAR - 7))
+            y += _BAR
+        y += _BAR // 2
+    lines = join(["", *parts, ""], "\n")
+    view = f"0 0 {WIDTH} {y}"
     return element("svg", lines, xmlns="http://www.w3.org/2000/svg", viewBox=view, role="img") + "\n"
 
 

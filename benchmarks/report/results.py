@@ -79,6 +79,12 @@ def store(results: Iterable[Result], path: Path = RESULTS) -> None:
     path.write_text(json.dumps([asdict(entry) for entry in kept.values()], indent=1) + "\n")
 
 
+def replace(begin: str, results: Iterable[Result], path: Path = RESULTS) -> None:
+    """Put results into the file, in place of all whose name begins so."""
+    kept = [entry for entry in load(path) if not entry.name.startswith(begin)]
+    path.write_text(json.dumps([asdict(entry) for entry in [*kept, *results]], indent=1) + "\n")
+
+
 def show(results: Iterable[Result]) -> None:
     """Print a table."""
     print(

@@ -1,30 +1,31 @@
-"""docs/performance.md and its plots say what benchmarks/report/results.json says."""
+"""docs/performance.md, its long tables and its plots say what benchmarks/report/results.json says."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from benchmarks.report.performance_page import PAGE, PLOTS, render
-from benchmarks.report.results import Result, load, result, store
+from benchmarks.report.headline import bars, numbers, ways
+from benchmarks.report.performance_page import PAGE, PLOTS, TABLES_PAGE, render
+from benchmarks.report.results import Result, load, replace, result, store
 from benchmarks.warehouse import Spent
+from benchmarks.ways_in import LINEAR
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_made_of_the_results_that_are_kept() -> None:
     made = render(load())
-    assert {path.name for path in PLOTS.iterdir()} == {path.name for path in made} - {PAGE.name}
+    assert {path.name for path in PLOTS.iterdir()} == {path.name for path in made if path.suffix == ".svg"}
     stale = [path.name for path, content in made.items() if path.read_text(encoding="utf-8") != content]
     assert stale == [], "run: PYTHONPATH=plugins:tests .venv/bin/python -m benchmarks.report.performance_page"
 
 
 def test_every_result_stands_on_the_page() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+    page = TABLES_PAGE.read_text(encoding="utf-8")
     missing = [each.name for each in load() if f"| {each.name}" not in page]
     assert missing == []
 
@@ -46,9 +47,47 @@ def _measured(seconds: float, *, rows: int = 10) -> Result:
     return result("dispatch", [Spent(seconds, 1.0, 1.0)], rows=rows, columns=1)
 
 
-@pytest.mark.parametrize("name", ["rows", "columns", "memory", "parsing"])
-def test_each_plot_is_shown(name: str) -> None:
-    assert f"(performance/{name}.svg)" in PAGE.read_text(encoding="utf-8")
+def test_each_plot_is_shown() -> None:
+    shown = {
+        path
+        for page in (PAGE, TABLES_PAGE)
+        for path in re.findall(r"[(/]performance/(\w+)\.svg\)", page.read_text(encoding="utf-8"))
+    }
+    assert shown == {path.stem for path in PLOTS.iterdir()}
+
+
+def test_the_page_begins_with_ten_numbers_and_three_plots() -> None:
+    before, _, _ = PAGE.read_text(encoding="utf-8").partition("\n## ")
+    assert len(re.findall(r"^\| [^|]+ \| ", before, re.MULTILINE)) == 10 + 1
+    assert len(re.findall(r"^!\[.*\.svg\)$", before, re.MULTILINE)) == 3
+
+
+def test_ways_in_stand_beside_their_script() -> None:
+    measured = [
+        result(
+            f"over sqlite: {name}", [Spent(seconds, 1.0, 1.0)], rows=7_000, columns=2, model=LINEAR, peer=peer
+        )
+        for name, seconds, peer in (
+            ("script", 8.0, None),
+            ("four tasks", 2.0, ("over sqlite: script", [Spent(8.0, 1.0, 1.0)])),
+            ("steps at the same time", 1.0, ("over sqlite: script", [Spent(8.0, 1.0, 1.0)])),
+        )
+    ]
+    assert ways(measured).splitlines()[2:] == [
+        f"| sqlite | {LINEAR} | 7,000 | 8.0 s | 2.0 s (**4.0**) | 1.0 s (**8.0**) |"
+    ]
+    assert bars(measured) == [("sqlite", [("four tasks", 4.0), ("at the same time", 8.0)])]
+    assert "| SQLite, four tasks | 2.0 s | the script, 8.0 s | 4.0 times as fast |" in numbers(
+        [*measured, *load()]
+    )
+
+
+def test_measuring_a_way_again_leaves_nothing_of_before(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    names = ("over mysql: script", "over mysql: four tasks", "over sqlite: script")
+    store([result(name, [Spent(1.0, 1.0, 1.0)], rows=10, columns=1) for name in names], path)
+    replace("over mysql: ", [result(names[0], [Spent(2.0, 1.0, 1.0)], rows=20, columns=1)], path)
+    assert [(each.name, each.rows) for each in load(path)] == [(names[2], 10), (names[0], 20)]
 
 
 def test_a_part_that_does_not_exist_is_refused_before_anything_runs() -> None:
