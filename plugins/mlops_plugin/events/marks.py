@@ -21,6 +21,7 @@ from mlops_plugin.events.store import EventStore
 
 _M = tables.marks.c
 _UNDATED = datetime.min.replace(tzinfo=UTC)  # until the store dates it
+_FIRST_GENERATION = datetime(2026, 1, 1, tzinfo=UTC)  # seconds since then fit the column until 2094
 _ATTEMPTS = 20  # of a mark whose number another process has taken
 
 
@@ -28,7 +29,7 @@ _ATTEMPTS = 20  # of a mark whose number another process has taken
 class Watermark:
     """One mark; `value` is None if the model starts again at `source.cursor.initial`.
 
-    `generation` counts how often people have set the mark of the model: a dispatch moves the mark only in the
+    `generation` grows whenever somebody sets the mark of the model: a dispatch moves the mark only in the
     generation in which it started.
     """
 
@@ -43,6 +44,8 @@ class Watermark:
     generation: int = 0
 
 
+# Given the current mark and the time of the store, the next mark; None to keep it.
+_Choose = Callable[[Watermark | None, datetime], Watermark | None]
 # Given the current mark, the value to move it to; None to keep it.
 Move = Callable[[Watermark | None], str | None]
 
@@ -68,7 +71,7 @@ def move_mark(
     Raises `TrySuperseded` if a newer try has registered: then it is that one's to move.
     """
 
-    def moved(newest: Watermark | None) -> Watermark | None:
+    def moved(newest: Watermark | None, _at: datetime) -> Watermark | None:
         value = move(newest)
         if value is None:
             return None
@@ -84,8 +87,8 @@ def set_mark(
     """A person sets the mark; with `value` None the next dispatch starts from the beginning."""
     set_by = clean(user or "unknown", tables.NAME_CHARS)
 
-    def put(newest: Watermark | None) -> Watermark:
-        generation = newest.generation + 1 if newest else 1
+    def put(newest: Watermark | None, at: datetime) -> Watermark:
+        generation = _next_generation(newest, at)
         return Watermark(model, column, value, kind, None, set_by, _UNDATED, generation=generation)
 
     mark = _append(store, model, put)
@@ -96,18 +99,18 @@ def set_mark(
 def _append(
     store: EventStore,
     model: str,
-    choose: Callable[[Watermark | None], Watermark | None],
+    choose: _Choose,
     token: TryToken | None = None,
 ) -> Watermark | None:
     def append(connection: sa.Connection) -> Watermark | None:
         if token is not None:
             locked_dispatch(connection, token.dispatch_id)
             require_newest(connection, token)
-        newest = _newest(connection, model)
-        mark = choose(newest)
+        newest, at = _newest(connection, model), store_now(connection)
+        mark = choose(newest, at)
         if mark is None:
             return None
-        mark = replace(mark, number=newest.number + 1 if newest else 1, at=store_now(connection))
+        mark = replace(mark, number=newest.number + 1 if newest else 1, at=at)
         try:
             connection.execute(sa.insert(tables.marks), dict(vars(mark)))
         except sa.exc.IntegrityError as error:
@@ -122,6 +125,15 @@ def _append(
     raise EventStoreError(
         f"event store: the watermark of {model} was changed by others {_ATTEMPTS} times in a row; try again"
     )
+
+
+def _next_generation(newest: Watermark | None, at: datetime) -> int:
+    """The store's seconds since `_FIRST_GENERATION`, or one more than the last if that is greater.
+
+    So it is another one than any that was given before a backup of the store was restored.
+    """
+    seconds = max(1, int((at - _FIRST_GENERATION).total_seconds()))
+    return max(seconds, newest.generation + 1) if newest else seconds
 
 
 class _NumberTaken(Exception):

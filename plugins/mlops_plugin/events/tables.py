@@ -260,7 +260,7 @@ marks = sa.Table(
     metadata,
     sa.Column("model", sa.String(NAME_CHARS), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("generation", sa.Integer, nullable=False),  # how often people have set it until then
+    sa.Column("generation", sa.Integer, nullable=False),  # grows whenever somebody sets it
     sa.Column("cursor_column", sa.String(255), nullable=False),
     sa.Column("value", sa.String(VALUE_CHARS)),
     sa.Column("value_kind", sa.String(40)),
