@@ -145,8 +145,8 @@ class IncrementalDispatches(RuleBasedStateMachine):
             first = -(2**63) if value is None else int(value)
             ids = source.execute("SELECT id FROM arrivals WHERE changed >= ?", (first,)).fetchall()
         with contextlib.closing(sqlite3.connect(self.folder / "sink.db")) as sink, sink:
-            if sink.execute("SELECT 1 FROM sqlite_master WHERE name = 'predicted'").fetchone():
-                sink.executemany("DELETE FROM predicted WHERE id = ?", ids)
+            if sink.execute("SELECT 1 FROM sqlite_master WHERE name = 'predicted_rows'").fetchone():
+                sink.executemany("DELETE FROM predicted_rows WHERE id = ?", ids)
 
     @rule(back=st.integers(0, 40))
     def somebody_wants_rows_again_of_which_a_dispatch_knows_nothing(self, back: int) -> None:
@@ -184,7 +184,7 @@ class IncrementalDispatches(RuleBasedStateMachine):
 
     def predicted(self) -> list[int]:
         with contextlib.closing(sqlite3.connect(self.folder / "sink.db")) as sink:
-            exists = sink.execute("SELECT 1 FROM sqlite_master WHERE name = 'predicted'").fetchone()
+            exists = sink.execute("SELECT 1 FROM sqlite_master WHERE name = 'predicted_rows'").fetchone()
             rows = sink.execute("SELECT id FROM predicted ORDER BY id").fetchall() if exists else []
         return [row[0] for row in rows]
 
