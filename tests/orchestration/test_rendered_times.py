@@ -27,6 +27,8 @@ TIMES = {
 WITH_FRACTIONS = {"2026-03-01 05:00:00.000001": True, "2026-03-01 05:59:59.999999": True}
 KNOW_ZONES = ("postgres", "duckdb")  # their TIMESTAMP WITH TIME ZONE compares with local times
 BETWEEN = "{0} >= '{{{{ data_interval_start }}}}' AND {0} < '{{{{ data_interval_end }}}}'"
+BY_SECOND = "t >= {{ data_interval_start.int_timestamp }} AND t < {{ data_interval_end.int_timestamp }}"
+BY_CLOCK = "clock >= '{{ data_interval_start.strftime(\"%H:%M:%S\") }}'"
 BY_DAY = "{0} >= '{{{{ data_interval_start.date() }}}}' AND {0} < '{{{{ data_interval_end.date() }}}}'"
 
 
@@ -107,6 +109,23 @@ def test_dates_are_compared_by_the_day(source: WayIn, workshop: Workshop) -> Non
     assert selected(source, workshop, "t = '{{ data_interval_start.date() }}'", (days[1], days[2])) == [2]
 
 
+def test_seconds_and_days_as_numbers_and_times_of_day_are_compared_as_such(
+    source: WayIn, workshop: Workshop
+) -> None:
+    clock = "TEXT" if source.engine == "sqlite" else "TIME"
+    source.execute(f"CREATE TABLE times (id INTEGER, t BIGINT, day INTEGER, clock {clock})")
+    for number, time in enumerate(TIMES):
+        moment = datetime.fromisoformat(f"{time}+00:00")
+        day = 20260301 + number % 2
+        source.execute(
+            f"INSERT INTO times VALUES ({number}, {int(moment.timestamp())}, {day}, '{moment.time()}')"
+        )
+    assert selected(source, workshop, BY_SECOND, (FIRST, SECOND)) == [1, 2]
+    assert selected(source, workshop, BY_SECOND, (SECOND, THIRD)) == [3]
+    assert selected(source, workshop, BY_CLOCK, (FIRST, SECOND)) == [1, 2, 3]
+    assert selected(source, workshop, "day = {{ ds_nodash }}", (FIRST, SECOND)) == [0, 2]
+
+
 def test_every_documented_interval_is_written_in_a_tested_form() -> None:
     """The docs and the example: no other form of an interval's bounds than those tested above."""
     pages = [
@@ -116,7 +135,7 @@ def test_every_documented_interval_is_written_in_a_tested_form() -> None:
     found = {
         expression
         for page in pages
-        for expression in re.findall(r"'\{\{ *([^}]*data_interval[^}]*?) *\}\}'", page.read_text())
+        for expression in re.findall(r"[=<] '?\{\{ *([^}]*data_interval[^}]*?) *\}\}", page.read_text())
     }
     assert found
     assert found <= {
@@ -126,6 +145,9 @@ def test_every_documented_interval_is_written_in_a_tested_form() -> None:
         "data_interval_end.date()",
         "data_interval_start.in_timezone('UTC')",
         "data_interval_end.in_timezone('UTC')",
+        "data_interval_start.int_timestamp",
+        "data_interval_end.int_timestamp",
+        'data_interval_start.strftime("%H:%M:%S")',
     }
 
 
