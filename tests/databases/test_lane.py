@@ -29,6 +29,7 @@ def test_timeout_of_the_work_itself_is_not_that_of_the_wait() -> None:
     lane.end(lambda: None, 10)
 
 
+@pytest.mark.slow
 def test_lane_that_was_given_up_takes_no_more_work_and_closes_in_the_end() -> None:
     lane, answer, closed = Lane("test"), threading.Event(), threading.Event()
     done: list[str] = []

@@ -8,6 +8,7 @@ import sys
 import threading
 from datetime import UTC, datetime
 
+import pytest
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
@@ -61,6 +62,7 @@ def test_person_sets_it_to_anything_and_begins_a_generation(store: EventStore) -
     assert (moved.value, moved.generation, moved.number) == ("7", mark.generation, 4)
 
 
+@pytest.mark.slow
 def test_a_generation_of_a_store_that_was_restored_is_none_that_was_given_before(store: EventStore) -> None:
     move(store, "10")
     given = set_mark(store, "churn", "id", "5", "integer", "ann")

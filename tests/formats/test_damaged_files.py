@@ -92,6 +92,7 @@ def test_a_damaged_file_is_refused_or_ends_its_own_process_only(sound: tuple[Pat
     assert [one for one in found if one.damage.startswith("noise") and one.end == ANSWERED] == []
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_its_library_when_it_is_loaded_is_named(
     sound: tuple[Path, list[Sound]], workshop: Workshop
 ) -> None:

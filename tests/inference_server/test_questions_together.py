@@ -89,6 +89,7 @@ def _require_own_answer(workshop: Workshop, number: int, answer: Answer | Except
     assert (record.state, record.rows_predicted) == ("succeeded", 1)
 
 
+@pytest.mark.slow
 def test_distinct_rows_are_each_answered_for_themselves(
     inference: Inference, site: Site, workshop: Workshop
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_row_that_the_model_refuses_fails_alone(
     assert failed.state == "failed"
 
 
+@pytest.mark.slow
 def test_a_row_that_ends_the_models_process_fails_alone_and_is_asked_about_once_more_only(
     inference: Inference, site: Site, workshop: Workshop
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_row_that_ends_the_models_process_fails_alone_and_is_asked_about_once_
     assert last == [("infer", "failed"), (None, "failed")]
 
 
+@pytest.mark.slow
 def test_rejected_and_imputed_rows_are_reported_to_their_own_request(
     inference: Inference, site: Site, workshop: Workshop
 ) -> None:
@@ -232,6 +235,7 @@ def test_many_requests_cost_one_question_to_the_model_and_three_statements(
         assert (inference.commits, process.calls) == (commits, calls)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_recorded_is_not_answered(tmp_path_factory: pytest.TempPathFactory) -> None:
     workshop = Workshop(tmp_path_factory.mktemp("unrecorded"))
     with workshop.ready():

@@ -57,6 +57,7 @@ def test_request_that_changes_nothing_twice_is_repeated_while_the_server_fails()
     assert asked == ["PATCH"] * 2
 
 
+@pytest.mark.slow
 def test_server_that_is_too_slow_once_is_asked_again() -> None:
     with answering(SLOW, 200, timeout_s=0.5) as (api, asked):
         assert api.runs("wine") == []

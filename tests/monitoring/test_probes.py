@@ -64,6 +64,7 @@ def test_a_closed_port_is_refused(address: str, family: str) -> None:
     assert result.error == f"{family} {address}: refused"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("address", "family"), [("127.0.0.1", "IPv4"), ("::1", "IPv6")])
 def test_a_host_that_does_not_answer_is_timed_out(address: str, family: str) -> None:
     with deaf_listener(address) as port:
@@ -127,6 +128,7 @@ def test_an_error_number_is_an_outcome(code: int, outcome: str) -> None:
     assert _outcome(code)[0] == outcome
 
 
+@pytest.mark.slow
 def test_a_hundred_dead_hosts_are_reported_within_the_timeout_and_not_one_after_the_other() -> None:
     with deaf_listener() as port:
         targets = [host(f"127.0.0.{number}", port) for number in range(1, 101)]

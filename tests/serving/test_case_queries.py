@@ -25,6 +25,7 @@ def _held(queries: CaseQueries, workshop: Workshop, model: ModelConfig, count: i
         yield
 
 
+@pytest.mark.slow
 def test_a_model_with_slow_queries_is_refused_more_and_others_are_served(workshop: Workshop) -> None:
     workshop.add_model("other")
     queries, slow = CaseQueries(), workshop.model()

@@ -165,6 +165,7 @@ class Unhurried:
         return pa.record_batch({"prediction": rows.column(0)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "obstacle", "asked"),
     [

@@ -238,6 +238,7 @@ def test_table_of_that_name_with_other_columns_is_refused(way: WayIn) -> None:
         write(way, "d1", 10, [1])
 
 
+@pytest.mark.slow
 def test_dispatches_at_once_into_tables_of_one_schema_all_succeed(way: WayIn) -> None:
     errors: list[MlopsError] = []
     write(way, "first", 1, [1], table="table_0", mode="replace")

@@ -103,6 +103,7 @@ FAULTS: dict[str, tuple[Answer, tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_with_the_connection(
     fault: str, mlflow_stand_in: MlflowStandIn, tmp_path: Path
@@ -188,6 +189,7 @@ def listing(*files: dict[str, Any]) -> Answer:
     return lambda request: send_json(request, {"files": [{"is_dir": False, **file} for file in files]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "fact"),
     [
@@ -214,6 +216,7 @@ def test_a_listing_that_leads_elsewhere_or_never_ends_is_refused(
     assert [path.name for path in tmp_path.iterdir()] in ([], ["mlops_models"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "fact"),
     [
