@@ -43,6 +43,7 @@ def test_duration_ticks_are_those_of_a_clock(longest: float, ticks: list[float])
 @pytest.mark.parametrize(
     ("length", "words"),
     [
+        (timedelta(seconds=5), ["Jan 31, 22:47:00", "22:47:02", "22:47:04"]),
         (timedelta(minutes=7), ["Jan 31, 22:48", "22:50", "22:52", "22:54"]),
         (timedelta(hours=3), ["Jan 31, 23:00", "Feb 1, 00:00", "01:00"]),
         (timedelta(hours=20), ["Feb 1, 00:00", "06:00", "12:00", "18:00"]),

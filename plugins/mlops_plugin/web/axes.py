@@ -42,7 +42,8 @@ def time_ticks(start: datetime, end: datetime, at_most: int) -> list[datetime]:
     if seconds > _LONGEST_IN_DAYS * _DAY:
         return _month_ticks(start, end, at_most)
     step = next(
-        (each for each in _CLOCK_STEPS if seconds / each < at_most),
+        # A time with seconds is wide, and the first one has its date as well.
+        (each for each in _CLOCK_STEPS if seconds / each < (at_most if each >= _MINUTE else at_most / 2)),
         _LONGEST_IN_DAYS * _DAY // max(1, at_most),
     )
     midnight = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
