@@ -6,10 +6,7 @@ The dispatch and the script read table `measurements` and write beside it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -25,7 +22,7 @@ import yaml
 
 from benchmarks.data_plane.peer import DUCKDB
 from benchmarks.data_plane.worker import Worker
-from benchmarks.warehouse import MODELS, REPOSITORY, SERVER_OPTIONS, TRUSTED, Spent, peer_driver
+from benchmarks.warehouse import MODELS, REPOSITORY, SERVER_OPTIONS, TRUSTED, Spent, peer_driver, run_apart
 from mlops_plugin.config.schema import EventsConfig, SinkConfig
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.sink.predictions_table import create_statement
@@ -144,21 +141,8 @@ class Place:
     def _spent(self, task: Mapping[str, Any], *, is_cold: bool) -> Spent:
         assert self._worker is not None
         before = self._server_cpu_s()
-        spent = self._run_cold(task) if is_cold else self._worker.run(task)
+        spent = run_apart(task, self._environment) if is_cold else self._worker.run(task)
         return replace(spent, cpu_s=spent.cpu_s + self._server_cpu_s() - before)
-
-    def _run_cold(self, task: Mapping[str, Any]) -> Spent:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.data_plane.step", "--task", json.dumps(task)],
-            env=self._environment,
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"{self.way.name}: {task['what']} failed:\n{done.stderr[-3000:]}")
-        return Spent(**json.loads(done.stdout.splitlines()[-1]))
 
     def _server_cpu_s(self) -> float:
         """Of the server, and of its processes that have ended."""

@@ -52,6 +52,21 @@ SERVER_OPTIONS = (
 _DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
 
 
+def run_apart(task: Mapping[str, Any], environment: Mapping[str, str], *options: str) -> Spent:
+    """Run a task in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.data_plane.step", "--task", json.dumps(task), *options],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{task} failed:\n{done.stderr[-3000:]}")
+    return Spent(**json.loads(done.stdout.splitlines()[-1]))
+
+
 @dataclass(frozen=True)
 class Spent:
     """What a run cost. `cpu_s` includes the server's; `peak_mb` is the largest of its processes."""
@@ -196,18 +211,7 @@ class Warehouse:
         return self.side_by_side([task], warm=warm)
 
     def _run(self, task: Mapping[str, Any], *, warm: bool) -> Spent:
-        command = [sys.executable, "-m", "benchmarks.data_plane.step", "--task", json.dumps(task)]
-        done = subprocess.run(
-            [*command, *(["--warm"] if warm else [])],
-            env=self._environment,
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"{task} failed:\n{done.stderr[-3000:]}")
-        return Spent(**json.loads(done.stdout.splitlines()[-1]))
+        return run_apart(task, self._environment, *(["--warm"] if warm else []))
 
     @property
     def _config(self) -> Path:
