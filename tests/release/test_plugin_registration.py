@@ -65,7 +65,8 @@ BOTH = ["mlops", "other"]
 
 def test_a_wheel_is_registered_once_wherever_else_it_is_installed(built: BuiltWheel, tmp_path: Path) -> None:
     again = tmp_path / "again"  # the package is found in two places, as an editable one is
-    shutil.copytree(next(built.site.glob("*.dist-info")), again / "mlops_plugin-0.1.0.dist-info")
+    metadata = next(built.site.glob("*.dist-info"))
+    shutil.copytree(metadata, again / metadata.name)
     found = load(tmp_path, tmp_path / "plugins", built.site, again)
     assert found["core"] == found["tasks"] == {"names": BOTH, "errors": {}}
     assert found["sources"]["mlops"].startswith("mlops-plugin==")
@@ -74,7 +75,8 @@ def test_a_wheel_is_registered_once_wherever_else_it_is_installed(built: BuiltWh
 
 def test_an_editable_installation_and_its_plugins_folder_are_one(built: BuiltWheel, tmp_path: Path) -> None:
     entry = tmp_path / "editable"
-    shutil.copytree(next(built.site.glob("*.dist-info")), entry / "mlops_plugin-0.1.0.dist-info")
+    metadata = next(built.site.glob("*.dist-info"))
+    shutil.copytree(metadata, entry / metadata.name)
     found = load(tmp_path, PLUGINS, entry, PLUGINS)
     assert found["core"] == found["tasks"] == {"names": BOTH, "errors": {}}
     assert found["sources"]["mlops"] == "$PLUGINS_FOLDER/mlops_plugin_entry.py"
