@@ -88,9 +88,9 @@ lock: environment-dev  ## renew requirements.txt and requirements-dev.txt
 dist: environment  ## the sdist and the wheel, in dist/
 	@.venv/bin/python -m release.build
 
-docs: environment-dev  ## the documentation as a site, in site/; broken links are errors
+docs: environment-dev  ## the documentation as a site, in site/VERSION/; broken links are errors
 	@PYTHONPATH=plugins:. .venv/bin/python docs/reference.py
-	@.venv/bin/python -m zensical build --strict --clean
+	@.venv/bin/python docs/site_versions.py
 
 screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started
 	@PYTHONPATH=plugins:. .venv/bin/python docs/screenshots.py

@@ -1,0 +1,75 @@
+"""Builds the documentation as a site of its version, in site/VERSION/; `make docs` runs it.
+
+Folders of other versions stay as they are. `versions.json` names them for the list in each page's head, and
+site/index.html leads to the newest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_VERSION = re.compile(r"\d+(\.\d+)+")
+_START = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={newest}/index.html">
+<title>Documentation by version</title>
+<ul>
+{links}
+</ul>
+</html>
+"""
+
+
+def main(checkout: Path = CHECKOUT) -> int:
+    """Build it; returns the status of Zensical, for which each broken link is an error."""
+    with (checkout / "pyproject.toml").open("rb") as file:
+        version = str(tomllib.load(file)["project"]["version"])
+    config = checkout / f".zensical-{version}.toml"
+    config.write_text(of_version((checkout / "zensical.toml").read_text(encoding="utf-8"), version))
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", config.name]
+    try:
+        status = subprocess.run(command, cwd=checkout, check=False).returncode
+    finally:
+        config.unlink()
+    if status == 0:
+        list_versions(checkout / "site")
+    return status
+
+
+def of_version(config: str, version: str) -> str:
+    """The configuration for one version, which each page names in its foot."""
+    found = re.subn(
+        r'^site_dir = "site"$',
+        f'site_dir = "site/{version}"\ncopyright = "Version {version}"',
+        config,
+        flags=re.MULTILINE,
+    )
+    assert found[1] == 1, "zensical.toml has another site_dir"
+    return found[0]
+
+
+def list_versions(site: Path) -> None:
+    """Renew what names the versions whose folders lie in `site`."""
+    versions = newest_first(path.name for path in site.iterdir() if (path / "index.html").exists())
+    listed = [{"version": each, "title": each, "aliases": []} for each in versions]
+    (site / "versions.json").write_text(json.dumps(listed))
+    links = "\n".join(f'<li><a href="{each}/index.html">{each}</a></li>' for each in versions)
+    (site / "index.html").write_text(_START.format(newest=versions[0], links=links))
+
+
+def newest_first(names: Iterable[str]) -> list[str]:
+    """Those that are versions; 0.10 comes before 0.9."""
+    versions = [name for name in names if _VERSION.fullmatch(name)]
+    return sorted(versions, key=lambda name: [*map(int, name.split("."))], reverse=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
