@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -239,6 +240,24 @@ def test_a_matrix_is_c_ordered_and_of_the_numbers_said() -> None:
     assert matrix.flags.c_contiguous
     assert matrix.dtype == np.float32
     assert spec_of("matrix", (T, X)).build(ROWS).tolist()[0] == ["a", 1.0]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        InputSpec("frame", (ColumnSpec("x", "float32"),)),
+        InputSpec("matrix", (ColumnSpec("x", "float32"), ColumnSpec("y", "float64"))),
+        InputSpec("matrix", (ColumnSpec("x", "float32"), ColumnSpec("y", "float32")), "float32"),
+    ],
+    ids=["frame", "column of a matrix", "matrix"],
+)
+def test_a_number_that_would_become_infinite_in_fewer_bits_is_refused(spec: InputSpec) -> None:
+    fits = pa.RecordBatch.from_pydict({"x": [3e38, -math.inf], "y": [1e300, 1.0]})
+    if spec.matrix_dtype == "float32":
+        fits = fits.set_column(1, "y", pa.array([1.0, 2.0]))
+    spec.build(fits)
+    with pytest.raises(FeatureError, match=r"column 'x': -?4e\+38 .*float32"):
+        spec.build(fits.set_column(0, "x", pa.array([-4e38, 1.0])))
 
 
 def test_a_frame_of_floats_is_c_ordered() -> None:

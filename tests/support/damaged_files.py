@@ -24,7 +24,8 @@ from mlops_plugin.errors import MlopsError
 ANSWERED, REFUSED, RAISED, ENDED, HUNG = "answered", "refused", "raised", "ended", "hung"
 _CODES = {0: ANSWERED, 3: REFUSED, 4: RAISED}
 _PINNED = ("joblib", "pickle")
-_LIMIT_S = 60  # of one file, on a busy machine
+_LIMIT_S = 60  # of one file that waits, on a busy machine
+_LIMIT_CPU_S = 2  # of one that computes: a tree may be damaged into a circle
 _MEMORY_BYTES = 3 << 30
 _HEAD_BYTES = 16
 
@@ -116,7 +117,7 @@ def _ended(path: Path, kind: str, more: dict[str, Any], rows: Any) -> tuple[str,
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         name = signal.Signals(-code).name
-        return (HUNG if name == "SIGALRM" else ENDED), name
+        return (HUNG if name in ("SIGALRM", "SIGXCPU") else ENDED), name
     return _CODES.get(code, RAISED), text
 
 
@@ -126,6 +127,7 @@ def _ask(path: Path, kind: str, more: dict[str, Any], rows: Any, says: int) -> N
     signal.alarm(_LIMIT_S)
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT_CPU_S, _LIMIT_CPU_S + 1))
     code = 4
     with contextlib.suppress(BaseException):
         nothing = os.open(os.devnull, os.O_WRONLY)

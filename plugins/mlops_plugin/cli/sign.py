@@ -30,4 +30,6 @@ def sign_in_terminal(
     print(f"{signature.uri}: {len(signature.golden.rows)} {kind} rows, chosen from {signed.rows:,}")
     for line in not_compared(signature):
         print(f"note: {line}")
+    if model.model.is_registered and "@" in model.model.uri:
+        return  # each version that the alias may stand for has a signature of its own
     print(f"to pin it, write in config.yaml: signature_sha256: {signature.sha256}")

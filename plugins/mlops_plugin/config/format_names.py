@@ -16,6 +16,7 @@ NATIVE_FORMATS = ("lightgbm", "xgboost", "onnx", "catboost")
 # A later version may add names without a dot, and only those.
 OWN_FORMATS = ("skops", "joblib", "pickle", *NATIVE_FORMATS, "mlflow", "python")
 FORMATS_GROUP = "mlops_plugin.formats"
+SIGNATURE_SUFFIX = ".signature.json"  # as `signature_writer` has it, which is a file by itself
 
 
 def is_foreign(name: str) -> bool:

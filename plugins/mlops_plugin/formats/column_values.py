@@ -209,7 +209,20 @@ def _booleans(_: ColumnSpec, column: pa.Array) -> Values:
 
 def _floats(spec: ColumnSpec, column: pa.Array) -> Values:
     numbers = as_float64(column)
-    return numbers if spec.dtype == "float64" else numbers.astype(spec.dtype)
+    return numbers if spec.dtype == "float64" else narrowed(spec.name, numbers, spec.dtype)
+
+
+def narrowed(name: str, numbers: Values, dtype: str) -> Values:
+    """A column's numbers in fewer bits; raises `FeatureError` for one that would become infinite there."""
+    with np.errstate(over="ignore"):
+        found: Values = numbers.astype(dtype)
+    is_infinite = np.isinf(found)
+    if is_infinite.any() and (is_beyond := is_infinite & np.isfinite(numbers)).any():
+        raise FeatureError(
+            f"column '{name}': {numbers[is_beyond][0]:g} is beyond the numbers that the model's {dtype} can "
+            "express; leave such rows out in the query or with `input:`"
+        )
+    return found
 
 
 def _nullables(spec: ColumnSpec, column: pa.Array) -> Values:

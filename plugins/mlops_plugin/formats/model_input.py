@@ -15,7 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.column_values import ColumnSpec, array_of, check_columns, decoded, trained_array_of
+from mlops_plugin.formats.column_values import (
+    ColumnSpec,
+    array_of,
+    check_columns,
+    decoded,
+    narrowed,
+    trained_array_of,
+)
 from mlops_plugin.formats.features import check_names, feature_matrix
 
 Container = Literal["frame", "matrix", "documents", "series", "records", "polars", "arrow"]
@@ -116,10 +123,15 @@ class InputSpec:
             )
         matrix = feature_matrix(rows, self.names)
         if self.matrix_dtype == "float32":
-            return matrix.astype(np.float32)
+            with np.errstate(over="ignore"):
+                single = matrix.astype(np.float32)
+            if np.isinf(single).any():
+                for place, name in enumerate(self.names):
+                    narrowed(name, matrix[:, place], "float32")  # says which number became infinite
+            return single
         for place, column in enumerate(self.columns):
             if column.dtype in ("float16", "float32"):  # rounded before it became a part of the matrix
-                matrix[:, place] = matrix[:, place].astype(column.dtype)
+                matrix[:, place] = narrowed(column.name, matrix[:, place], column.dtype)
         return matrix
 
     def _frame(self, rows: pa.RecordBatch) -> Any:

@@ -316,7 +316,22 @@ def _listed(values: Values) -> list[Any]:
     if values.dtype.kind == "M":  # nanoseconds would be numbers
         values = values.astype("datetime64[us]")
     listed = [label.item() if isinstance(label, np.generic) else label for label in values.tolist()]
+    for label in listed:
+        _refuse_broken_text(label)
     return [None if _is_missing(label) else label for label in listed] if values.dtype == object else listed
+
+
+def _refuse_broken_text(label: Any) -> None:
+    """NumPy takes any 32 bits for a character, and Python fails on some wherever a text is looked at."""
+    if not isinstance(label, str):
+        return
+    try:
+        "".join(label).encode()
+    except (SystemError, UnicodeError) as exc:
+        raise ArtifactError(
+            f"a label of the model's classes is no text ({exc}): its file is damaged; copy it again, or save "
+            "the model again"
+        ) from exc
 
 
 def _is_missing(label: Any) -> bool:

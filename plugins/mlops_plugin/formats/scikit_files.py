@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mlops_plugin.config.format_names import NATIVE_FORMATS
-from mlops_plugin.errors import ArtifactError, UntrustedTypes
+from mlops_plugin.errors import ArtifactError, MlopsError, UntrustedTypes
 from mlops_plugin.formats.artifact import COMPRESSED, Verified, format_of, read_verified, refuse_no_model
 from mlops_plugin.formats.boosting import is_bare_xgboost
 from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
@@ -122,7 +122,12 @@ def _load(artifact: ArtifactConfig, known: _Known, loads: Callable[[bytes], Any]
     if (reason := _no_model(model)) is not None:
         raise ArtifactError(f"model file '{artifact.uri}' holds {reason}")
     said = Said(artifact.container, artifact.dtypes, trained)
-    return ScikitRuntime(artifact.uri, sha256, model, features, said=said, signed=signed)
+    try:
+        return ScikitRuntime(artifact.uri, sha256, model, features, said=said, signed=signed)
+    except MlopsError:
+        raise
+    except Exception as exc:  # a damaged file's estimator may lack what every one has
+        raise ArtifactError(_load_failure(artifact, exc, content)) from exc
 
 
 def _no_model(model: Any) -> str | None:

@@ -68,7 +68,7 @@ class ModelDescriptions:
             described = ModelDescription(
                 runtime.artifact_sha256,
                 runtime.features,
-                tuple(_inputs(model, runtime.features, runtime)),
+                tuple(_inputs(pool.of_version(model), runtime.features, runtime)),
                 tuple(_output(field) for field in runtime.outputs),
                 _checked_columns(model),
                 runtime.signature_sha256,

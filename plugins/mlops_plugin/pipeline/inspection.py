@@ -80,6 +80,7 @@ def _findings(
     found: dict[str, str] = {}
     with _problem(found, "model"):
         runtime = models.load(model)
+        model = models.of_version(model)
         signature = read_signature(model.model)
     yield _finding(found, name, "model", f"loading {model.model.uri}")
     if "model" not in found:

@@ -209,7 +209,7 @@ class ArtifactFiles:
     def signature_sha256(self, model: ModelConfig) -> str | None:
         from mlops_plugin.formats.signature.signature import signature_sha256
 
-        return signature_sha256(model.model)
+        return signature_sha256(self._registered.of_version(model).model)
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[Runtime]:
@@ -232,7 +232,7 @@ class ArtifactFiles:
         return self._loaded
 
     def require_same_answers(self, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> None:
-        require_same_answers(model, runtime, rows)
+        require_same_answers(self._registered.of_version(model), runtime, rows)
 
     def kill(self) -> None:
         """Kill the models' processes, whatever those are doing; from any thread."""

@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ArtifactConfig, ModelConfig
 from mlops_plugin.errors import FeatureError, SignatureError
+from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.runtime import Runtime, load_signed
 from mlops_plugin.formats.signature.comparison import verify
-from mlops_plugin.formats.signature.signature import Signature, parse_signature, signature_uri
+from mlops_plugin.formats.signature.signature import Signature, parse_signature
 from mlops_plugin.formats.signature.signature_writer import dump_signature
 from mlops_plugin.formats.signature.signing import TrainingRows, sign
 from mlops_plugin.formats.signature.storing import store_signature
@@ -53,6 +54,7 @@ def sign_with_query(model: ModelConfig, deployment: Deployment, query: str, *, s
     `GoldenRowMismatch` if it does not give the same answers again; then nothing is written.
     """
     source = model.source
+    model = RegisteredModels().at_hand(model)
     own = Contract(model.name, model.input.columns if model.input else {})
     with _unsigned(model, must_be_confined=deployment.requires_confinement) as unsigned:
         with contextlib.closing(deployment.of_dispatch(model).source(model)) as database:
@@ -72,6 +74,7 @@ def sign_with_file(model: ModelConfig, file: Path, *, must_be_confined: bool, sy
 
     `must_be_confined`: refuse a process of the model that the kernel cannot confine in every way.
     """
+    model = RegisteredModels().at_hand(model)
     with _unsigned(model, must_be_confined=must_be_confined) as unsigned:
         features = unsigned.runtime.features
         frame = read_table(file)
@@ -121,11 +124,6 @@ class _Apart:
 
 @contextlib.contextmanager
 def _unsigned(model: ModelConfig, *, must_be_confined: bool) -> Iterator[_Unsigned]:
-    if model.model.is_registered:
-        raise SignatureError(
-            f"models.{model.name}.model: nothing lies beside a model of a registry, so it has no signature; "
-            "download it into a folder and write `uri:` of that to sign it"
-        )
     if not model.model.is_isolated:
         yield _Here(model.model, cast("ScikitRuntime", load_signed(model.model, model.features, None)))
         return
@@ -146,7 +144,7 @@ def _sign(
         written, again = unsigned.sign(rows, synthetic=synthetic)
     except SignatureError as error:
         raise SignatureError(f"models.{model.name}: {error}") from error
-    uri, artifact_sha256 = signature_uri(model.model.uri), unsigned.runtime.artifact_sha256
+    uri, artifact_sha256 = model.model.signature_uri, unsigned.runtime.artifact_sha256
     signature = parse_signature(uri, written)
     if (signature.golden.origin == "synthetic") is not synthetic:  # it decides who may read the file
         raise SignatureError(f"models.{model.name}: the model's process wrote a signature of other rows")

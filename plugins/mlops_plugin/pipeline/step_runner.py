@@ -33,6 +33,7 @@ from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.records import LogEntry, Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.formats.registry.model_version import ModelVersion
+from mlops_plugin.formats.registry.registered_models import of_version
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.interruptible import Execute, at_once
 from mlops_plugin.masking import masked
@@ -222,9 +223,10 @@ class RunningStep:
 
     def collect(self, on_begun: Callable[[Begun], None] | None = None) -> CollectReport:
         """`on_begun` hears what is collected when the first rows are there, and before they are staged."""
-        self._pin(is_first=True)
+        version = self._pin(is_first=True)
+        dispatch = replace(self._dispatch, model=of_version(self._dispatch.model, version))
         if self.shelf.partition is not None:
-            return self._collect_partition()
+            return self._collect_partition(dispatch)
         reads_beside: list[bool] = []
 
         @contextlib.contextmanager
@@ -242,7 +244,7 @@ class RunningStep:
             read = source.describe()
             sql = masked(read.sql)
             collected = steps.collect(
-                self._dispatch,
+                dispatch,
                 sql,
                 rows,
                 self.shelf,
@@ -252,12 +254,12 @@ class RunningStep:
             )
         return replace(read.report(collected.rows), increment=collected.increment)
 
-    def _collect_partition(self) -> CollectReport:
+    def _collect_partition(self, dispatch: Dispatch) -> CollectReport:
         planned = planned_partition(self.shelf)
         with self.runner.source.open(planned.partition) as source:
             read = source.describe()
             collected = steps.collect(
-                self._dispatch,
+                dispatch,
                 masked(read.sql),
                 source.rows(),
                 self.shelf,

@@ -20,6 +20,7 @@ from mlops_plugin.errors import AccountingError
 from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.events.whole_dispatches import WholeDispatch
 from mlops_plugin.formats.registry.model_version import ModelVersion
+from mlops_plugin.formats.registry.registered_models import of_version
 from mlops_plugin.pipeline.dispatch import Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.distribution import Distribution
 from mlops_plugin.pipeline.reading.key_range import KeyRange
@@ -74,7 +75,8 @@ class ReadyModel:
         baseline_sha256: str | None,
     ) -> Self:
         """For rows like `first`; raises what the steps of a dispatch have against them."""
-        dispatch = Dispatch(new_dispatch_id(), model, "showroom", is_dry_run=True)
+        signed = of_version(model, version)
+        dispatch = Dispatch(new_dispatch_id(), signed, "showroom", is_dry_run=True)
         require_collectable(dispatch, first.schema)
         process.learn_outputs(first)
         rules = Rules.of(model, process, first.schema)

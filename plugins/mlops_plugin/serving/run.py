@@ -95,7 +95,7 @@ class PooledModels:
         return self.pool.artifact_sha256(self.registered.at_hand(model))
 
     def signature_sha256(self, model: ModelConfig) -> str | None:
-        return self.pool.signature_sha256(model)
+        return self.pool.signature_sha256(self.registered.of_version(model))
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:

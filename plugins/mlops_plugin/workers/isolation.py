@@ -88,6 +88,10 @@ class StepModels:
             _log.info("%s runs in a process without %s", model.name, ", ".join(process.confinement))
         return process
 
+    def of_version(self, model: ModelConfig) -> ModelConfig:
+        """The model with the signature of the version in its registry that `load` takes."""
+        return self._registered.of_version(model)
+
     def load_ahead(self, model: ModelConfig) -> None:
         """Begin to load a model that `load` is going to be asked for, in its process; raises nothing of it.
 

@@ -15,7 +15,7 @@ from mlops_plugin.environments.location import environment_key
 from mlops_plugin.errors import MlopsError, ServingBusy, ServingError, SignatureError
 from mlops_plugin.formats.artifact import sha256_of
 from mlops_plugin.formats.registry.registered_models import RegisteredModels
-from mlops_plugin.formats.signature.signature import read_content, signature_uri
+from mlops_plugin.formats.signature.signature import read_content
 from mlops_plugin.workers.patience import Patience
 from mlops_plugin.workers.process import ModelProcess
 from mlops_plugin.workers.process_limits import ServingLimits
@@ -87,6 +87,10 @@ class ModelPool:
         """The version of a registered model, as it was a few seconds ago at the earliest."""
         return self._registered.pin(model.model)
 
+    def of_version(self, model: ModelConfig) -> ModelConfig:
+        """The model with the signature of that version."""
+        return self._registered.of_version(model)
+
     def artifact_sha256(self, model: ModelConfig) -> str:
         """SHA-256 of the model as it is now; a local file is read again only if it changed."""
         model = self._registered.at_hand(model)
@@ -94,7 +98,8 @@ class ModelPool:
 
     def signature_sha256(self, model: ModelConfig) -> str | None:
         """SHA-256 of the signature beside it as it is now, None if there is none."""
-        return self._sha256(signature_uri(model.model.uri), _content_sha256) or None
+        uri = self.of_version(model).model.signature_uri
+        return self._sha256(uri, _content_sha256) or None
 
     def baseline_sha256(self, model: ModelConfig) -> str | None:
         """SHA-256 of the baseline in its contract as it is now, None if there is none."""

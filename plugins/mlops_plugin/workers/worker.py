@@ -189,6 +189,8 @@ def _load(request: Load, line: int) -> tuple[Runtime, Loaded]:
     # Before the first byte of the model is read. Its sidecar files lie beside it and begin with its name.
     path = Path(artifact.uri)
     readable = [str(_PACKAGE), *(str(file) for file in path.parent.glob(f"{_escaped(path.name)}*"))]
+    if Path(artifact.signature_uri).exists():  # maybe elsewhere, of a version in a registry
+        readable.append(artifact.signature_uri)
     if artifact.is_code:
         from mlops_plugin.formats.custom.python_package import Place, find_package
 

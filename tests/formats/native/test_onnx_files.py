@@ -148,6 +148,25 @@ def graph(outputs: list[Any], nodes: list[Any], rows: int | None = None, opset: 
     return bytes(model.SerializeToString())
 
 
+def test_a_number_beyond_half_precision_is_refused_and_not_infinite(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["X"], ["single"], to=TensorProto.FLOAT),
+        helper.make_node("Sigmoid", ["single"], ["Y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT16, [None, 1])]
+    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, 1])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "half", inputs, outputs),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    runtime = load(written(model.SerializeToString(), tmp_path), "onnx", ("income",))
+    found = runtime.predict(pa.RecordBatch.from_pydict({"income": [0.0, 65000.0]}))
+    assert found.column("prediction").to_pylist() == [0.5, 1.0]
+    with pytest.raises(FeatureError, match=r"column 'income': 70000 .*float16"):
+        runtime.predict(pa.RecordBatch.from_pydict({"income": [0, 70000]}))
+
+
 def places_only(rows: int | None = None) -> bytes:
     """A file as deep learning exports it: probabilities, and the place of the likeliest."""
     return graph(

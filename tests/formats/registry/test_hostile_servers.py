@@ -261,7 +261,7 @@ def test_a_uri_that_names_no_version_is_refused_with_the_configuration(uri: str)
         ({"connection": None}, "connection"),
         ({"format": "skops"}, "format: mlflow"),
         ({"uri": "churn", "connection": "mlflow"}, "only for"),
-        ({"signature_sha256": "0" * 64}, "nothing lies"),
+        ({"signature_sha256": "0" * 64}, "not for an alias"),
         ({"sha256": ("0" * 64, "0" * 64)}, "twice"),
     ],
 )

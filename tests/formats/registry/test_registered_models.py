@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,12 @@ import pytest
 
 from mlops_plugin.cli import main
 from mlops_plugin.dag_factory import build_dags
-from mlops_plugin.errors import ArtifactChanged, RegistryError
+from mlops_plugin.errors import (
+    ArtifactChanged,
+    GoldenRowMismatch,
+    RegistryError,
+    SignatureError,
+)
 from mlops_plugin.events.details.step_reports import LogReport, RegisteredVersion
 from mlops_plugin.formats.mlflow_models.model_files import model_sha256
 from mlops_plugin.serving.run import Showroom
@@ -49,6 +56,14 @@ def hashes(workshop: Workshop) -> set[str]:
 def logged(workshop: Workshop, dispatch_id: str) -> LogReport:
     (report,) = (e.details for e in workshop.events(dispatch_id) if isinstance(e.details, LogReport))
     return report
+
+
+def signature_of(workshop: Workshop, version: str) -> Path:
+    return workshop.folder / "signatures" / "mlflow" / f"churn-{version}.signature.json"
+
+
+def sha256_of_file(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def forget_files(workshop: Workshop) -> None:
@@ -201,8 +216,70 @@ def test_init_check_and_dispatch_take_a_version_of_the_registry(
     assert "models:/churn/3" in capsys.readouterr().out
     assert main(["dispatch", "shop"]) == 0
     assert len(workshop.predictions("shop_predictions")) == 5
-    assert main(["sign", "shop"]) == 1
-    assert "nothing lies beside" in capsys.readouterr().err
+    assert main(["sign", "shop"]) == 0
+    assert str(signature_of(workshop, "3")) in capsys.readouterr().out
+    dispatch = workshop.dispatch("shop")
+    workshop.run(dispatch)
+    assert logged(workshop, dispatch.id).signature_sha256 == sha256_of_file(signature_of(workshop, "3"))
+
+
+def test_a_version_is_held_to_its_own_signature_and_to_no_others(
+    server: MlflowStandIn, workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    def signed_by() -> str | None:
+        dispatch = workshop.dispatch()
+        workshop.run(dispatch)
+        return logged(workshop, dispatch.id).signature_sha256
+
+    assert main(["sign", "churn"]) == 0
+    first = sha256_of_file(signature_of(workshop, "1"))
+    assert signed_by() == first
+    assert caplog.records == []
+    server.aliases["champion"] = "2"
+    assert signed_by() is None
+    assert ["this version has no signature" in record.getMessage() for record in caplog.records] == [True]
+    assert main(["sign", "churn"]) == 0
+    assert signed_by() == sha256_of_file(signature_of(workshop, "2")) != first
+    server.aliases["champion"] = "1"
+    assert signed_by() == first
+    shutil.copy(signature_of(workshop, "2"), signature_of(workshop, "1"))
+    with pytest.raises(SignatureError, match="made for another artifact"):
+        signed_by()
+
+
+def test_a_changed_answer_of_a_signed_version_ends_the_dispatch(
+    server: MlflowStandIn, workshop: Workshop
+) -> None:
+    assert main(["sign", "churn"]) == 0
+    path = signature_of(workshop, "1")
+    content = json.loads(path.read_text())
+    content["golden"]["answers"]["predict"][0] = ["another"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(GoldenRowMismatch):
+        workshop.run(workshop.dispatch())
+    assert main(["check", "--connect", "churn"]) == 1
+    pool = ModelPool(workshop.loaded.config.serving)
+    with contextlib.closing(pool), pytest.raises(GoldenRowMismatch), pool.runtime(workshop.model()):
+        pass
+
+
+def test_the_signature_of_a_version_may_be_pinned(server: MlflowStandIn, workshop: Workshop) -> None:
+    entry = {**ENTRY, "uri": "models:/churn/1"}
+    workshop.add_model("churn", model={**entry, "signature_sha256": "0" * 64})
+    with pytest.raises(SignatureError, match="does not exist"):
+        workshop.run(workshop.dispatch())
+    assert main(["sign", "churn"]) == 0
+    with pytest.raises(ArtifactChanged, match="signature_sha256"):
+        workshop.run(workshop.dispatch())
+    found = sha256_of_file(signature_of(workshop, "1"))
+    workshop.add_model("churn", model={**entry, "signature_sha256": found})
+    workshop.run(workshop.dispatch())
+
+
+def test_files_that_are_not_the_pinned_ones_are_not_signed(server: MlflowStandIn, workshop: Workshop) -> None:
+    workshop.add_model("churn", model={**ENTRY, "sha256": "0" * 64})
+    assert main(["sign", "churn"]) == 1
+    assert not signature_of(workshop, "1").exists()
 
 
 def test_a_showroom_run_uses_a_version_and_records_it(server: MlflowStandIn, workshop: Workshop) -> None:

@@ -19,7 +19,13 @@ from pydantic import (
     field_validator,
 )
 
-from mlops_plugin.config.format_names import NATIVE_FORMATS, OWN_FORMATS, check_format, is_foreign
+from mlops_plugin.config.format_names import (
+    NATIVE_FORMATS,
+    OWN_FORMATS,
+    SIGNATURE_SUFFIX,
+    check_format,
+    is_foreign,
+)
 from mlops_plugin.config.parameter_types import (
     SHA256_PATTERN,
     ConnectionId,
@@ -29,6 +35,7 @@ from mlops_plugin.config.parameter_types import (
     check_unique,
 )
 from mlops_plugin.config.schema.section import Section
+from mlops_plugin.errors import RegistryError
 
 _DTYPES = (
     "integer|number|boolean|text|date|timestamp|decimal|bytes|bool|str|string|object|time"
@@ -36,6 +43,7 @@ _DTYPES = (
     r"|(datetime|timedelta)64\[(s|ms|us|ns)\]"
 )
 
+_SIGNATURES = "signatures"  # a folder beside the configuration: of versions in registries
 PYTHON, MLFLOW = "python", "mlflow"
 REGISTERED = "models:/"
 _VERSION = r"models:/[^/@:]+(?:@[^/@:]+|/[0-9]+)"
@@ -133,7 +141,8 @@ class ArtifactConfig(Section):
     signature_sha256: Sha256 | None = Field(
         default=None,
         description="SHA-256 of the file's signature, `URI.signature.json`, in 64 hex digits; if it "
-        "differs or is missing, the model is refused. null: a signature is used if there is one.",
+        "differs or is missing, the model is refused. null: a signature is used if there is one. Not for "
+        "models:/NAME@ALIAS, each of whose versions has a signature of its own.",
         examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
     )
     tolerance: Annotated[float, Field(ge=0, le=0.001)] | None = Field(
@@ -188,6 +197,8 @@ class ArtifactConfig(Section):
         validate_default=True,
     )
     _uri_as_written: str | None = PrivateAttr(default=None)
+    _folder: Path | None = PrivateAttr(default=None)
+    _signature_uri: str | None = PrivateAttr(default=None)  # of a version in a registry
 
     @field_validator("uri")
     @classmethod
@@ -243,8 +254,9 @@ class ArtifactConfig(Section):
     @field_validator("signature_sha256")
     @classmethod
     def _check_signature_sha256(cls, sha256: str | None, info: ValidationInfo) -> str | None:
-        if sha256 is not None and info.data.get("uri", "").startswith(REGISTERED):
-            raise ValueError("not for a model of a registry, beside which nothing lies; remove it")
+        uri = info.data.get("uri", "")
+        if sha256 is not None and uri.startswith(REGISTERED) and "@" in uri:
+            raise ValueError("not for an alias, each of whose versions has a signature of its own; remove it")
         if sha256 is None or re.fullmatch(SHA256_PATTERN, sha256):
             return None if sha256 is None else sha256.lower()
         raise ValueError(f"'{sha256}' is not 64 hex digits; `mlops sign` and `sha256sum` print them")
@@ -307,7 +319,26 @@ class ArtifactConfig(Section):
     def as_told(self) -> dict[str, object]:
         """As JSON, for a process that has no pydantic: with what is derived."""
         derived = {"is_code": self.is_code, "may_be_folder": self.may_be_folder, "pins": list(self.pins)}
-        return {**self.model_dump(mode="json"), **derived}
+        return {**self.model_dump(mode="json"), **derived, "signature_uri": self.signature_uri}
+
+    @property
+    def signature_uri(self) -> str:
+        """Where its signature is, or would be; raises `RegistryError` without the version that this needs."""
+        if self._signature_uri is None and self.is_registered:
+            raise RegistryError(f"'{self.uri}': nobody has asked yet which version it is")
+        return self._signature_uri or self.uri + SIGNATURE_SUFFIX
+
+    @property
+    def has_version(self) -> bool:
+        """Whether it is known which version in a registry it is."""
+        return self._signature_uri is not None
+
+    def of_version(self, name: str, version: str) -> ArtifactConfig:
+        """The same as this version in its registry, whose signature lies beside the configuration."""
+        found = self.model_copy()
+        folder = (self._folder or Path()) / _SIGNATURES / (self.connection or "")
+        found._signature_uri = str(folder / f"{name}-{version}{SIGNATURE_SUFFIX}")
+        return found
 
     @property
     def is_code(self) -> bool:
@@ -361,5 +392,5 @@ class ArtifactConfig(Section):
         if "://" not in self.uri and not self.is_registered:
             update["uri"] = str(folder / self.uri)
         located = self.model_copy(update=update)
-        located._uri_as_written = self.uri
+        located._uri_as_written, located._folder = self.uri, folder
         return located

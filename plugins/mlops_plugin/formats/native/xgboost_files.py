@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from mlops_plugin.formats.native.native_model import (
     number_column,
     of_two_classes,
 )
+from mlops_plugin.formats.native.ubjson import require_whole
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -32,6 +34,7 @@ _TWO_CLASSES = ("binary:logistic", "binary:hinge")
 _MANY_CLASSES = ("multi:softprob", "multi:softmax")
 _HALF = 0.5  # the classifier's own border
 _ALL_TREES = (0, 0)
+_UBJSON = re.compile(rb"\{([A-Za-z]|$)")  # then the first name's length; in JSON its quote, or a space
 
 
 def load_xgboost(
@@ -45,6 +48,8 @@ def load_xgboost(
     refuse_no_model(artifact.uri, content)
     xgboost = import_library(XGBOOST, artifact.uri)
     try:
+        if _UBJSON.match(content):
+            require_whole(content)
         booster = xgboost.Booster()
         booster.load_model(bytearray(content))
         model = XGBoostModel(xgboost, booster)

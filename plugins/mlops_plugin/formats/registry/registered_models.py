@@ -36,11 +36,18 @@ class RegisteredModels:
 
     def at_hand(self, model: ModelConfig) -> ModelConfig:
         """The model with a path in place of a registry's URI; its files are downloaded if need be."""
-        artifact = model.model
-        if not artifact.is_registered:
+        if not model.model.is_registered:
             return model
+        artifact = self.of_version(model).model
         located = self._registry.located(artifact, self.pin(artifact))
         return model.model_copy(update={"model": located})
+
+    def of_version(self, model: ModelConfig) -> ModelConfig:
+        """The model with the signature of the version that it stands for; nothing is downloaded."""
+        artifact = model.model
+        if not artifact.is_registered or artifact.has_version:
+            return model
+        return of_version(model, self.pin(artifact))
 
     @property
     def _registry(self) -> Registry:
@@ -49,3 +56,10 @@ class RegisteredModels:
 
             self._given = Registry()
         return self._given
+
+
+def of_version(model: ModelConfig, version: ModelVersion | None) -> ModelConfig:
+    """The model as this version, which has a signature of its own; None: it is in no registry."""
+    if version is None:
+        return model
+    return model.model_copy(update={"model": model.model.of_version(version.name, version.version)})

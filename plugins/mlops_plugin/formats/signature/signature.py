@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from mlops_plugin.config.format_names import SIGNATURE_SUFFIX
 from mlops_plugin.errors import ArtifactChanged, SignatureError
 from mlops_plugin.formats.artifact import open_artifact, open_regular
 from mlops_plugin.formats.signature.cells import decode_cell
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
 
 FORMAT, VERSION = "mlops signature", 1
-SUFFIX = ".signature.json"
 
 Kind = Literal[
     "boolean", "integer", "number", "text", "timestamp", "date", "time", "duration", "decimal", "binary",
@@ -116,7 +116,7 @@ class Signature:
 
 def signature_uri(artifact_uri: str) -> str:
     """Where an artifact's signature is, or would be."""
-    return artifact_uri + SUFFIX
+    return artifact_uri + SIGNATURE_SUFFIX
 
 
 def read_signature(artifact: ArtifactConfig) -> Signature | None:
@@ -125,7 +125,7 @@ def read_signature(artifact: ArtifactConfig) -> Signature | None:
     Raises `ArtifactChanged` for another file than the pinned one, `SignatureError` for one it cannot read.
     """
     content = _pinned_content(artifact)
-    return None if content is None else parse_signature(signature_uri(artifact.uri), content)
+    return None if content is None else parse_signature(artifact.signature_uri, content)
 
 
 def signature_sha256(artifact: ArtifactConfig) -> str | None:
@@ -135,7 +135,7 @@ def signature_sha256(artifact: ArtifactConfig) -> str | None:
 
 
 def _pinned_content(artifact: ArtifactConfig) -> bytes | None:
-    uri = signature_uri(artifact.uri)
+    uri = artifact.signature_uri
     try:
         content = read_content(uri)
     except SignatureError:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mlops_plugin.errors import SignatureError
 from mlops_plugin.formats.runtime import Runtime, load_signed
-from mlops_plugin.formats.signature.signature import parse_signature, signature_uri
+from mlops_plugin.formats.signature.signature import parse_signature
 from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def sign(
     except (TypeError, ValueError) as error:
         raise SignatureError(f"no signature can be written: {error}") from error
     written = dump_signature(content)
-    again = load_signed(artifact, runtime.features, parse_signature(signature_uri(artifact.uri), written))
+    again = load_signed(artifact, runtime.features, parse_signature(artifact.signature_uri, written))
     return written, again
 
 

@@ -26,6 +26,7 @@ def store_signature(uri: str, content: dict[str, Any]) -> str:
         else:
             path = Path(uri)
             unfinished = path.with_name(f".{path.name}.part")
+            path.parent.mkdir(parents=True, exist_ok=True)  # the folder of a registry's signatures
             unfinished.unlink(missing_ok=True)
             unfinished.touch(PUBLIC if content["golden"]["origin"] == "synthetic" else PRIVATE)
             unfinished.write_bytes(data)

@@ -71,7 +71,7 @@ def make_from_query(model: ModelConfig, deployment: Deployment, query: str) -> B
     """
     with contextlib.closing(StepModels(must_be_confined=deployment.requires_confinement)) as models:
         runtime = models.load(model)
-        require_same_answers(model, runtime)
+        require_same_answers(models.of_version(model), runtime)
         return _made(model, deployment, query, runtime)
 
 

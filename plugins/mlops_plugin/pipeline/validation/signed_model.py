@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from glob import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_plugin.errors import ArtifactChanged, FeatureError
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from mlops_plugin.formats.runtime import Runtime
 
 
+_log = logging.getLogger(__name__)
+
+
 def require_signature_fits(model: ModelConfig, rows: pa.Schema) -> Signature | None:
     """The model's signature, None if it has none; `rows` is the schema that the model is asked with.
 
@@ -22,12 +28,30 @@ def require_signature_fits(model: ModelConfig, rows: pa.Schema) -> Signature | N
     from mlops_plugin.formats.signature.signed_input import check_query
 
     signature = read_signature(model.model)
-    if signature is not None:
+    if signature is None:
+        _warn_of_unsigned_version(model)
+    else:
         try:
             check_query(signature, rows)
         except FeatureError as error:
             raise FeatureError(f"models.{model.name}.source: {error}") from error
     return signature
+
+
+def _warn_of_unsigned_version(model: ModelConfig) -> None:
+    """A version in a registry goes without what other versions of the model are held to."""
+    if not model.model.has_version:
+        return
+    path = Path(model.model.signature_uri)
+    name, _, _ = path.name.rpartition("-")
+    if any(path.parent.glob(f"{escape(name)}-*")):
+        _log.warning(
+            "models.%s.model: this version has no signature ('%s'), as other versions have; write it with: "
+            "mlops sign %s",
+            model.name,
+            path,
+            model.name,
+        )
 
 
 def require_same_answers(model: ModelConfig, runtime: Runtime, rows: pa.Schema | None = None) -> None:
