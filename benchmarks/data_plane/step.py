@@ -136,7 +136,7 @@ def measure(task: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run one task, or those that come in, and say what each cost."""
-    import airflow.sdk  # noqa: F401 -- a task process has it
+    import airflow.sdk.execution_time.supervisor  # noqa: F401 -- a task's process is forked from one that has it
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--task", type=json.loads)

@@ -34,11 +34,13 @@ _MODULES = (
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
     "fsspec.implementations.local",
+    "sqlglot.dialects.duckdb",
     "sqlglot.dialects.mysql",
     "sqlglot.dialects.postgres",
     "sqlglot.dialects.sqlite",
     "mlops_plugin.orchestration.dag_factory",
     "mlops_plugin.pipeline.runner",
+    "mlops_plugin.databases.drivers.adbc_duckdb",
     "mlops_plugin.databases.drivers.adbc_postgres",
     "mlops_plugin.databases.drivers.adbc_sqlite",
     "mlops_plugin.databases.drivers.mysql",
@@ -60,8 +62,14 @@ _MODULES = (
     "sklearn.linear_model",
     "mlops_plugin.formats.scikit_files",
 )
-# A deployment has those of its own databases.
-_DRIVERS = ("arrow_odbc", "adbc_driver_postgresql.dbapi", "adbc_driver_sqlite.dbapi")
+# A deployment has those of its own databases: packages, and what is imported of them.
+_DRIVERS = {
+    "arrow_odbc": "arrow_odbc",
+    "adbc_driver_duckdb": "adbc_driver_duckdb.dbapi",
+    "adbc_driver_postgresql": "adbc_driver_postgresql.dbapi",
+    "adbc_driver_sqlite": "adbc_driver_sqlite.dbapi",
+    "mysql": "mlops_plugin.databases.drivers.mysql_protocol.session",
+}
 
 
 def preload(command: Sequence[str] | None = None) -> bool:
@@ -78,7 +86,8 @@ def preload(command: Sequence[str] | None = None) -> bool:
     loads: list[Callable[[], object]] = [
         wait_passively,
         *(partial(importlib.import_module, module) for module in _MODULES),
-        *(partial(importlib.import_module, module) for module in _DRIVERS if _is_installed(module)),
+        *(partial(importlib.import_module, module) for module in _installed_drivers()),
+        _build_validators,
         import_skops_io,
         start_fork_server,
     ]
@@ -91,5 +100,14 @@ def preload(command: Sequence[str] | None = None) -> bool:
     return True
 
 
-def _is_installed(module: str) -> bool:
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
+def _installed_drivers() -> list[str]:
+    return [module for package, module in _DRIVERS.items() if importlib.util.find_spec(package) is not None]
+
+
+def _build_validators() -> None:
+    """Of the configuration and of what is staged: else each task would build those that it meets."""
+    from mlops_plugin.config.schema.section import build_sections
+    from mlops_plugin.pipeline.staging.records import build_adapters
+
+    build_sections()
+    build_adapters()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,13 +15,8 @@ from mlops_plugin.databases.database import OpenDatabase, ReadOptions
 from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
 from mlops_plugin.databases.drivers.mysql_columns import MysqlColumn
 from mlops_plugin.databases.drivers.mysql_protocol.binary_rows import NotADate, read_columns
-from mlops_plugin.databases.drivers.mysql_protocol.parameters import (
-    EncodedRows,
-    encode_rows,
-    encode_values,
-    many_executions,
-    one_execution,
-)
+from mlops_plugin.databases.drivers.mysql_protocol.insertion import Insertion, TableRows
+from mlops_plugin.databases.drivers.mysql_protocol.parameters import encode_values
 from mlops_plugin.databases.drivers.mysql_protocol.statements import Prepared, Rows
 from mlops_plugin.databases.drivers.row_stream import require_names, rows_at_once, stream
 from mlops_plugin.databases.engines.registry import MYSQL
@@ -32,10 +25,6 @@ from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
 _BATCH_BYTES = 2**25  # of rows that are read at once
-# Of one statement that writes: the protocol numbers its marks with 16 bits, and the server bounds its bytes.
-_MOST_MARKS = 2**16 - 1
-_MOST_ROWS = 2_000
-_MOST_BYTES = 2**22
 _NO_SUCH_TABLE = 1146
 
 
@@ -132,38 +121,24 @@ class MysqlDatabase(OpenDatabase):
         return self._insert(table, batches, f" ON DUPLICATE KEY UPDATE {updates}")
 
     def _insert(self, table: TableName, batches: pa.RecordBatchReader, behind: str = "") -> int:
-        names = ", ".join(map(self.engine.quote, batches.schema.names))
-        into = f"INSERT INTO {table.quoted(self.engine)} ({names}) VALUES "
-        marks = f"({', '.join('?' * len(batches.schema))})"
-        written = 0
+        into = TableRows(table.quoted(self.engine), [*map(self.engine.quote, batches.schema.names)], behind)
+        insertion = Insertion(self._statements, into, is_bulk=self._connection.can_bulk)
+        doing, written = f"writing to {table}", 0
         self._finish_reading()
-        for batch in batches:
-            self._require_finite(batch)
-            with self._doing(f"writing to {table}", ValueError):
-                rows = encode_rows(batch, says_null=self._connection.can_bulk)
-                if self._connection.can_bulk:
-                    self._insert_in_bulk(into + marks + behind, rows)
-                else:
-                    self._insert_by_statements(into, (marks, behind), rows)
-            written += batch.num_rows
+        try:
+            for batch in batches:  # made while the server works on the one before
+                self._require_finite(batch)
+                with self._doing(doing, ValueError):
+                    insertion.add(batch)
+                written += batch.num_rows
+            with self._doing(doing):
+                insertion.end()
+        except BaseException:
+            # Else an answer that is still to come would be taken for that to the next statement.
+            with contextlib.suppress(self._error, OSError):
+                self._statements.settle()
+            raise
         return written
-
-    def _insert_in_bulk(self, statement: str, rows: EncodedRows) -> None:
-        prepared = self._statements.prepare(statement)
-        for first, behind in _parts(rows, len(rows.is_null)):
-            self._statements.execute_for_each(prepared, many_executions(rows, first, behind))
-        self._statements.forget(prepared)
-
-    def _insert_by_statements(self, into: str, rest: tuple[str, str], rows: EncodedRows) -> None:
-        marks, behind_marks = rest
-        prepared: dict[int, Prepared] = {}
-        for first, behind in _parts(rows, min(_MOST_ROWS, _MOST_MARKS // rows.is_null.shape[1])):
-            count = behind - first
-            if count not in prepared:
-                prepared[count] = self._statements.prepare(into + ", ".join([marks] * count) + behind_marks)
-            self._statements.execute(prepared[count], one_execution(rows, first, behind))
-        for statement in prepared.values():
-            self._statements.forget(statement)
 
     def columns(self, table: TableName) -> tuple[str, ...] | None:
         with contextlib.closing(self._cursor()) as cursor:
@@ -234,13 +209,3 @@ def _arrays(columns: Sequence[MysqlColumn], rows: Rows) -> list[pa.Array]:
         except pa.ArrowInvalid as error:
             raise column.source.refusal("holds text that is not UTF-8") from error
     return arrays
-
-
-def _parts(rows: EncodedRows, most_rows: int) -> Iterator[tuple[int, int]]:
-    """The rows in parts of so many rows and `_MOST_BYTES` at most, or of one row."""
-    ends = rows.offsets[1:]
-    bounds = [0]
-    while bounds[-1] < len(ends):
-        fitting = np.searchsorted(ends, rows.offsets[bounds[-1]] + _MOST_BYTES, side="right")
-        bounds.append(int(min(max(fitting, bounds[-1] + 1), bounds[-1] + most_rows)))
-    return pairwise(bounds)

@@ -145,8 +145,14 @@ def from_json(kind: type[_Note], stored: Mapping[str, Any]) -> _Note:
 _adapters: dict[type[object], TypeAdapter[Any]] = {}
 
 
+def build_adapters() -> None:
+    """Make what reads and writes each kind of note, for a process that forks those that do."""
+    for kind in (Planned, Collected, Logged, Predicted, Persisted):
+        _adapter(kind)
+
+
 def _adapter(kind: type[object]) -> TypeAdapter[Any]:
-    """Made on first use: it takes a millisecond."""
+    """Made on first use: it takes some milliseconds."""
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]

@@ -68,6 +68,26 @@ def test_every_value_comes_back(database: MysqlDatabase, rows: list[tuple[object
     assert read.to_pylist() == written.to_pylist()
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1, 0.5, "abc"), (2**62, -1.5, "def"), (-3, 2.5, "ghi")],
+        [(1, 0.5, "abc"), (None, 1.5, "eleven long"), (3, 2.5, "ghi")],  # as many bytes as its neighbours
+        [(None, 0.5, "abc"), (None, 1.5, "def")],
+        [(1, None, None)],
+    ],
+    ids=["none NULL", "one NULL", "a column NULL", "one row"],
+)
+def test_rows_of_one_size_come_back(database: MysqlDatabase, rows: list[tuple[object, ...]]) -> None:
+    schema = pa.schema([(name, _COLUMNS[name][1]) for name in "nft"])
+    written = pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema)
+    database.execute("DELETE FROM `rows`")
+    assert database.insert(_TABLE, written.to_reader()) == len(rows)
+    read = database.read("SELECT n, f, t FROM `rows` ORDER BY f", batch_rows=10).read_all()
+    database.rollback()
+    assert sorted(map(str, read.to_pylist())) == sorted(map(str, written.to_pylist()))
+
+
 def test_row_whose_key_is_there_takes_over_values_only(database: MysqlDatabase) -> None:
     table, kept = TableName.parse("kept"), pa.table({"id": [1, 2], "n": [10, 20], "t": ["a", "b"]})
     database.execute("CREATE OR REPLACE TABLE kept (id BIGINT PRIMARY KEY, n BIGINT, t TEXT)")
@@ -109,6 +129,38 @@ def test_rejected_row_names_the_table_and_leaves_the_connection_usable(database:
     assert "no date" in str(error.value)
     database.rollback()
     assert database.read("SELECT 1 AS one", batch_rows=1).read_all().to_pylist() == [{"one": 1}]
+
+
+def _batches(*numbers: int, then: Exception | None = None) -> pa.RecordBatchReader:
+    """A batch of each number, and then an error."""
+    schema = pa.schema([("id", pa.int64())])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number in numbers:
+            yield pa.record_batch([pa.array([number])], schema=schema)
+        if then is not None:
+            raise then
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+@pytest.mark.parametrize("numbers", [(1, 1), (1, 1, 2, 3)], ids=["last", "before others"])
+def test_batch_that_the_server_refuses_is_an_error(database: MysqlDatabase, numbers: tuple[int, ...]) -> None:
+    database.execute("CREATE OR REPLACE TABLE keyed (id BIGINT PRIMARY KEY)")
+    with pytest.raises(DatabaseError) as error:
+        database.insert(TableName.parse("keyed"), _batches(*numbers))
+    assert "Duplicate entry '1'" in error.value.driver_says
+    database.rollback()
+    assert database.read("SELECT COUNT(*) AS n FROM keyed", batch_rows=1).read_all().to_pylist() == [{"n": 0}]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (1, 1)], ids=["nothing", "a row"])
+def test_source_that_fails_leaves_no_answer_behind(database: MysqlDatabase, numbers: tuple[int, ...]) -> None:
+    database.execute("CREATE OR REPLACE TABLE keyed (id BIGINT PRIMARY KEY)")
+    with pytest.raises(ZeroDivisionError):
+        database.insert(TableName.parse("keyed"), _batches(*numbers, then=ZeroDivisionError()))
+    assert database.read("SELECT 3 AS three", batch_rows=1).read_all().to_pylist() == [{"three": 3}]
+    database.rollback()
 
 
 def test_reader_that_is_dropped_leaves_the_connection_usable(database: MysqlDatabase) -> None:

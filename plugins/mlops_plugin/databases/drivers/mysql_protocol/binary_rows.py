@@ -8,6 +8,7 @@ says how much of them follows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,11 +37,12 @@ class Cells:
         self.buffer = buffer
         self.at = at
         self.is_null = is_null
+        self._has_null = bool(is_null.any())
 
     def __len__(self) -> int:
         return len(self.at)
 
-    def numbers(self, kind: str, offset: int = 0) -> npt.NDArray[Any]:
+    def numbers(self, kind: npt.DTypeLike, offset: int = 0) -> npt.NDArray[Any]:
         """A number of each value; `kind` is numpy's, e.g. `<i4`. What a NULL gives means nothing."""
         dtype = np.dtype(kind)
         # Every place of the buffer as a number, of which only the right ones are looked at.
@@ -49,11 +51,11 @@ class Cells:
 
     def skip(self, sizes: Numbers | int) -> Numbers:
         """Where the values behind these begin, if these take so many bytes."""
-        return self.at + np.where(self.is_null, 0, sizes)
+        return self.at + (np.where(self.is_null, 0, sizes) if self._has_null else sizes)
 
     def validity(self) -> pa.Buffer | None:
         """Arrow's bits of what is not NULL; none if nothing is."""
-        if not self.is_null.any():
+        if not self._has_null:
             return None
         return pa.py_buffer(np.packbits(~self.is_null, bitorder="little"))
 
@@ -68,15 +70,17 @@ class Number:
     """Numbers of a fixed width."""
 
     def __init__(self, dtype: str, arrow_type: pa.DataType) -> None:
-        self._dtype = dtype
+        self.dtype = np.dtype(dtype)
         self._type = arrow_type
 
     def read(self, cells: Cells) -> tuple[pa.Array, Numbers]:
-        values = cells.numbers(self._dtype)
-        wanted = self._type.to_pandas_dtype()
-        data = pa.py_buffer(np.ascontiguousarray(values, wanted))
-        array = pa.Array.from_buffers(self._type, len(cells), [cells.validity(), data])
-        return array, cells.skip(np.dtype(self._dtype).itemsize)
+        array = self.array(cells.numbers(self.dtype), cells.validity())
+        return array, cells.skip(self.dtype.itemsize)
+
+    def array(self, values: npt.NDArray[Any], validity: pa.Buffer | None = None) -> pa.Array:
+        """A copy of these values, which may lie apart in memory."""
+        data = pa.py_buffer(np.array(values, self._type.to_pandas_dtype(), order="C"))
+        return pa.Array.from_buffers(self._type, len(values), [validity, data])
 
 
 class Text:
@@ -168,13 +172,45 @@ class Nothing:
 
 def read_columns(rows: Rows, kinds: Sequence[Kind]) -> Iterator[pa.Array]:
     """The columns of some rows, in order. Raises what their kinds raise."""
-    bitmap_bytes = (len(kinds) + _FIRST_NULL_BIT + 7) // 8
-    bits = rows.buffer[rows.starts[:, None] + 1 + np.arange(bitmap_bytes)]
-    are_null = np.unpackbits(bits, axis=1, bitorder="little")[:, _FIRST_NULL_BIT:].view(np.bool_)
-    at = rows.starts + 1 + bitmap_bytes
-    for number, kind in enumerate(kinds):
-        array, at = kind.read(Cells(rows.buffer, at, are_null[:, number]))
+    begin = 1 + (len(kinds) + _FIRST_NULL_BIT + 7) // 8
+    distance = _distance(rows, begin)
+    numbers = [] if distance is None else [*takewhile(_is_number, kinds)]
+    for kind in numbers:
+        assert isinstance(kind, Number) and distance  # noqa: S101, PT018 -- for mypy
+        place = int(rows.starts[0]) + begin
+        yield kind.array(np.ndarray(len(rows.starts), kind.dtype, rows.buffer, place, (distance,)))
+        begin += kind.dtype.itemsize
+    if len(numbers) == len(kinds):
+        return
+    are_null, at = _nulls(rows, len(kinds)), rows.starts + begin
+    for number, kind in enumerate(kinds[len(numbers) :], len(numbers)):
+        array, at = kind.read(Cells(rows.buffer, at, are_null[number]))
         yield array
+
+
+def _is_number(kind: Kind) -> bool:
+    return isinstance(kind, Number)
+
+
+def _distance(rows: Rows, begin: int) -> int | None:
+    """How far apart rows lie that have no NULL, if that is the same for all.
+
+    Then so are their first values, up to one whose size may differ. Those begin at `begin` of each row.
+    """
+    distances = np.diff(rows.starts)
+    if not len(distances) or (distances != distances[0]).any():
+        return None
+    distance, place = int(distances[0]), int(rows.starts[0]) + 1
+    nulls = np.ndarray((len(rows.starts), begin - 1), np.uint8, rows.buffer, place, (distance, 1))
+    return None if nulls.any() else distance
+
+
+def _nulls(rows: Rows, columns: int) -> Flags:
+    """Which values are NULL, by column and row."""
+    bitmap_bytes = (columns + _FIRST_NULL_BIT + 7) // 8
+    bits = rows.buffer[rows.starts[:, None] + 1 + np.arange(bitmap_bytes)]
+    by_row = np.unpackbits(bits, axis=1, bitorder="little")[:, _FIRST_NULL_BIT:]
+    return np.ascontiguousarray(by_row.T).view(np.bool_)
 
 
 def _lengths(cells: Cells) -> tuple[Numbers, Numbers]:

@@ -74,6 +74,7 @@ class Packets:
         """
         import numpy as np
 
+        self._move_to_front()
         found: list[npt.NDArray[np.int64]] = []
         rows, position = 0, self._begin
         while rows < most_rows and position - self._begin < most_bytes:
@@ -144,9 +145,14 @@ class Packets:
         self._end += received
         return moved
 
+    def _move_to_front(self) -> None:
+        """Use the buffer again, whose memory the system has given already."""
+        waiting = memoryview(self._buffer)[self._begin : self._end]
+        memoryview(self._buffer)[: len(waiting)] = waiting
+        self._begin, self._end = 0, len(waiting)
+
     def _make_room(self) -> int:
         waiting = self._end - self._begin
-        # A new one, because the rows that were handed out last may look at the old one.
         room = bytearray(max(2 * waiting, _FIRST_BUFFER) + SLACK)
         room[:waiting] = memoryview(self._buffer)[self._begin : self._end]
         moved, self._buffer, self._begin, self._end = self._begin, room, 0, waiting

@@ -55,9 +55,11 @@ class Statements:
     def __init__(self, packets: Packets) -> None:
         self._packets = packets
         self._has_rows = False
+        self._owes_answer = False
 
     def prepare(self, statement: str) -> Prepared:
         """Let the server prepare a statement."""
+        self.settle()
         self._packets.send(bytes([_PREPARE]) + statement.encode())
         number, columns, marks = struct.unpack_from("<xIHH", self._answer())
         for count in (marks, columns):
@@ -71,6 +73,7 @@ class Statements:
 
     def query(self, prepared: Prepared, parameters: bytes) -> list[ColumnDefinition]:
         """Execute a statement; returns the columns of its rows, or none if it has no rows."""
+        self.settle()
         self._send_execute(prepared, parameters)
         first = self._answer()
         if first[0] == _OK:
@@ -103,15 +106,27 @@ class Statements:
         for _ in self.rows(100_000, 2**24):
             pass
 
-    def execute(self, prepared: Prepared, parameters: bytes) -> None:
-        """Execute a statement that has no rows."""
-        self._send_execute(prepared, parameters)
-        self._answer()
+    def execute_ahead(self, prepared: Prepared, parameters: bytes) -> None:
+        """Let the server execute a statement that has no rows, as soon as it has answered the one before.
 
-    def execute_for_each(self, prepared: Prepared, rows: bytes) -> None:
-        """Execute a statement once for each of many rows of parameters, which MariaDB can."""
+        Its own answer is left to the next call, so that rows can be encoded meanwhile, and at last to
+        `settle`: nobody else may use the connection before.
+        """
+        self.settle()
+        self._send_execute(prepared, parameters)
+        self._owes_answer = True
+
+    def execute_each_ahead(self, prepared: Prepared, rows: bytes) -> None:
+        """As `execute_ahead`, once for each of many rows of parameters, which MariaDB can."""
+        self.settle()
         self._packets.send(struct.pack("<BI", _EXECUTE_FOR_EACH, prepared.number) + rows)
-        self._answer()
+        self._owes_answer = True
+
+    def settle(self) -> None:
+        """Take the answer that is left, if there is one."""
+        if self._owes_answer:
+            self._owes_answer = False
+            self._answer()
 
     def _send_execute(self, prepared: Prepared, parameters: bytes) -> None:
         without_cursor, times = 0, 1
