@@ -68,6 +68,58 @@ def test_a_number_after_nothing_but_missing_answers_is_no_text() -> None:
     assert loaded.predict(rows).column("prediction").to_pylist() == [None, 0.5]
 
 
+class _Computes:
+    """Answers with what a function makes of the rows' values."""
+
+    n_features_in_ = 1
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        self._answer = answer
+
+    def predict(self, table: Any) -> Any:
+        return self._answer(table[:, 0])
+
+
+def _answered_later(first: Any, later: Any) -> pa.Array:
+    """What becomes of an array, after the model has answered its first rows with another."""
+
+    def answer(rows: Any) -> Any:
+        return first[np.zeros(len(rows), int)] if rows[0] < 0 else later[rows.astype(int)]
+
+    loaded = ScikitRuntime("m", "0" * 64, _Computes(answer), ("x",))
+    loaded.learn_outputs(pa.RecordBatch.from_pydict({"x": [-1.0]}))
+    rows = pa.RecordBatch.from_pydict({"x": np.arange(len(later), dtype=float)})
+    return loaded.predict(rows).column("prediction")
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "expected"),
+    [
+        (np.array(["north", "south"]), np.array([np.nan, np.nan]), [None, None]),
+        (np.array([True, False]), np.array([0.0, np.nan, 1.0]), [False, None, True]),
+        (np.array([3, 4]), np.array([4.0, np.nan]), [4, None]),
+        (np.array(["one hour"]), np.array([3_600_000_000_000], "m8[ns]"), ["1:00:00"]),
+    ],
+    ids=["text", "boolean", "integer", "span"],
+)
+def test_missing_answer_of_an_array_is_none_of_any_type(first: Any, later: Any, expected: list[Any]) -> None:
+    assert _answered_later(first, later).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "fact"),
+    [
+        (np.array([True, False]), np.array([1, 0, 2]), "2 is neither"),
+        (np.array([True, False]), np.array([0.0, 0.5]), r"0\.5 is neither"),
+        (np.array([3, 4]), np.array([4.5, np.nan]), r"4\.5"),
+        (np.array([3, 4]), np.array([3_600], "m8[s]"), "no number"),
+    ],
+)
+def test_number_that_an_earlier_type_would_change_is_refused(first: Any, later: Any, fact: str) -> None:
+    with pytest.raises(ArtifactError, match=fact):
+        _answered_later(first, later)
+
+
 class _Sorts:
     """Answers with the rows' own values, in the order of the values."""
 

@@ -11,20 +11,25 @@ from functools import reduce
 from typing import Any
 
 import httpx
+import joblib
 import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import FunctionTransformer, make_pipeline
 
 from inference_server.conftest import infer, outputs, tensor
 from mlops_plugin.errors import EventStoreError, FeatureError, ServingError
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
+from mlops_plugin.formats.runtime import artifact_sha256
+from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.inference_server.inference import Body, Inference, Question
 from mlops_plugin.inference_server.inference_answers import Answer
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.shared_site import Site
-from support import hostile_models
+from support import hostile_models, shop_code
 from support.workshop import Workshop
 
 TOGETHER = 12
@@ -181,6 +186,25 @@ def test_only_requests_whose_columns_look_alike_go_together(inference: Inference
     whole = _question(inference, site, "churn", 3)
     assert plain.likeness == whole.likeness
     assert plain.likeness != with_null.likeness
+
+
+def test_rows_of_a_model_that_compares_rows_are_compared_with_no_others(
+    inference: Inference, site: Site, workshop: Workshop
+) -> None:
+    ranking = make_pipeline(FunctionTransformer(shop_code.ranks), LinearRegression())
+    rows = workshop.frame([_row(number) for number in range(60)])
+    ranking.fit(rows, shop_code.ranks(rows)["a"])
+    path = str(workshop.folder / "ranking.joblib")
+    joblib.dump(ranking, path)
+    write_signature(ranking, rows, path)
+    artifact = {"format": "joblib", "uri": path, "sha256": artifact_sha256(path)}
+    workshop.add_model("ranking", model=artifact)
+    questions = [
+        _question(inference, site, "ranking", number, [float(number), 0.0, 0.0]) for number in range(3)
+    ]
+    assert len({question.likeness for question in questions}) == 3
+    for answer in (inference.answer("ranking", [question])[0] for question in questions):
+        assert _content(answer)["outputs"][0]["data"] == pytest.approx([1.0])
 
 
 def _alike(record: DispatchRecord | EventRecord) -> dict[str, Any]:

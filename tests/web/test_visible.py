@@ -29,12 +29,12 @@ def modules() -> tuple[ModuleType, ModuleType, ModuleType]:
 
 @pytest.fixture
 def seen_by(modules: tuple[ModuleType, ModuleType, ModuleType], workshop: Workshop) -> Any:
-    """The site for a user who may read these DAGs, and no other that the tests name."""
+    """The site for a user who may read these DAGs, and no other that the tests name; `~`: any DAG."""
     access, shared_site, visible = modules
     site_of_request = shared_site.Site(workshop.config_file)
 
     def seen(*readable: str) -> Any:
-        names = ("churn", "wine", "gone", "nosuch", "twin", *readable)
+        names = ("churn", "wine", "gone", "nosuch", "twin", "~", *readable)
         answers = {("GET", name, False): name in readable for name in names}
         return visible.Visible(site_of_request, access.Rights(None, answers))
 
@@ -99,16 +99,24 @@ def test_a_fault_that_names_a_hidden_model_is_hidden(seen_by: Any, workshop: Wor
     assert "twin" not in str(seen_by("churn").broken)
 
 
-def test_a_filter_is_restricted_unless_every_model_may_be_read(seen_by: Any, workshop: Workshop) -> None:
+def test_a_filter_is_restricted_unless_any_model_may_be_read(seen_by: Any, workshop: Workshop) -> None:
     workshop.add_model("wine")
     with workshop.deployment.event_store() as store:
         for name in ("churn", "wine", "gone"):
             store.begin(new_identity(name))
     wanted = DispatchFilter(state="running")
-    assert seen_by("churn", "wine", "gone").passing(wanted) == wanted
+    assert seen_by("churn", "wine", "gone", "~").passing(wanted) == wanted
     assert seen_by("churn", "wine").passing(wanted).models == ("churn", "wine")
     assert seen_by("gone").passing(wanted).models == ("gone",)
     assert seen_by().passing(wanted).models == ()
+
+
+def test_a_model_whose_first_dispatch_was_a_moment_ago_is_hidden(seen_by: Any, workshop: Workshop) -> None:
+    seen, wanted = seen_by("churn", "wine"), DispatchFilter(state="running")
+    assert seen.passing(wanted).models == ("churn",)
+    with workshop.deployment.event_store() as store:
+        store.begin(new_identity("gone"))  # a model of another configuration
+        assert store.page(seen.passing(wanted), limit=10) == []
 
 
 def test_a_filter_of_one_model_passes_nothing_if_it_is_hidden(seen_by: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlops_plugin.arrow_values import array_of_numbers, array_of_texts
 from mlops_plugin.errors import ArtifactError
@@ -308,17 +309,34 @@ def _to_array(column: Values, kind: pa.DataType) -> pa.Array:
         return pa.array(_listed(column), kind)
     if column.dtype.kind == "f" and column.dtype.itemsize > _MOST_BYTES:
         column = column.astype(np.float64)
+    if column.dtype.kind == "f" and not pa.types.is_floating(kind):
+        # Beside a missing answer, an array has floats for all others.
+        is_there = ~np.isnan(column)
+        others = _cast(np.where(is_there, column, 0), kind)
+        return pc.if_else(array_of_numbers(is_there), others, pa.nulls(len(column), kind))
+    return _cast(column, kind)
+
+
+def _cast(column: Values, kind: pa.DataType) -> pa.Array:
+    """Numbers or booleans in another type; raises `ValueError` if one would become another value."""
+    if pa.types.is_boolean(kind) and column.dtype.kind != "b":  # Arrow makes True of every number but 0
+        others = column[(column != 0) & (column != 1)]
+        if len(others):
+            raise ValueError(f"{others[0].item()!r} is neither true nor false")
+    if column.dtype.kind in "Mm":  # Arrow would count them
+        raise TypeError(f"{column.dtype} is no number")
     return array_of_numbers(column).cast(kind)
 
 
 def _listed(values: Values) -> list[Any]:
-    """The entries as Python's values; None for one that is missing among objects."""
-    if values.dtype.kind == "M":  # nanoseconds would be numbers
-        values = values.astype("datetime64[us]")
+    """The entries as Python's values; None for one that is missing."""
+    if values.dtype.kind in "Mm":  # nanoseconds would be numbers
+        values = values.astype(f"{values.dtype.kind}8[us]")
     listed = [label.item() if isinstance(label, np.generic) else label for label in values.tolist()]
     for label in listed:
         _refuse_broken_text(label)
-    return [None if _is_missing(label) else label for label in listed] if values.dtype == object else listed
+    is_sure = values.dtype.kind not in "Of"
+    return listed if is_sure else [None if _is_missing(label) else label for label in listed]
 
 
 def _refuse_broken_text(label: Any) -> None:

@@ -65,7 +65,8 @@ class Question:
 
     @property
     def likeness(self) -> Hashable:
-        return (id(self.model), id(self.described), self.rows.kind)
+        alone = None if self.described.answers_together else id(self)
+        return (id(self.model), id(self.described), self.rows.kind, alone)
 
     @property
     def size(self) -> int:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import FeatureError, MlopsError
-from mlops_plugin.formats.signature.signature import read_signature
+from mlops_plugin.formats.signature.signature import Signature, read_signature
 from mlops_plugin.inference_server.tensors import ARROW_TYPES, tensor_column
 from mlops_plugin.pipeline.validation.contract import Contract
 from mlops_plugin.workers.pool import ModelPool
@@ -33,7 +33,8 @@ class ModelDescription:
     """A model as it is loaded; `version` is the SHA-256 of its artifact.
 
     `checked`: the columns that its contract names. `signature_sha256` and `baseline_sha256`: of the files by
-    which it reads and checks its rows, None without.
+    which it reads and checks its rows, None without. `answers_together`: False if its signature says that an
+    answer may depend on the rows beside it, which must not be another caller's.
     """
 
     version: str
@@ -43,6 +44,7 @@ class ModelDescription:
     checked: tuple[str, ...] = ()
     signature_sha256: str | None = None
     baseline_sha256: str | None = None
+    answers_together: bool = True
 
 
 class ModelDescriptions:
@@ -64,15 +66,17 @@ class ModelDescriptions:
         known = self._known.get(model.name)
         if known is not None and known.model is model and known.files == files:
             return known.description
+        signature = read_signature(pool.of_version(model).model)
         with pool.runtime(model) as runtime:
             described = ModelDescription(
                 runtime.artifact_sha256,
                 runtime.features,
-                tuple(_inputs(pool.of_version(model), runtime.features, runtime)),
+                tuple(_inputs(signature, runtime.features, runtime)),
                 tuple(_output(field) for field in runtime.outputs),
                 _checked_columns(model),
                 runtime.signature_sha256,
                 baseline,
+                answers_together=signature is None or not signature.golden.unstable,
             )
         files = (described.version, described.signature_sha256, baseline)
         with self._lock:
@@ -98,8 +102,9 @@ class _Checks(Protocol):
     def check(self, rows: pa.Schema) -> None: ...
 
 
-def _inputs(model: ModelConfig, features: tuple[str, ...], runtime: _Checks) -> Iterator[TensorDescription]:
-    signature = read_signature(model.model)
+def _inputs(
+    signature: Signature | None, features: tuple[str, ...], runtime: _Checks
+) -> Iterator[TensorDescription]:
     kinds = {column.name: column.kind for column in signature.input.columns} if signature else {}
     unknown = [name for name in features if name not in kinds]
     takes_numbers = bool(unknown) and _takes(runtime, {**dict.fromkeys(features, pa.float64())})

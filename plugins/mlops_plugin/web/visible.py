@@ -85,9 +85,12 @@ class Visible:
         if wanted.model is not None:
             models = self.rights.readable([wanted.model])
             return wanted if models else replace(wanted, models=())
-        names = [*self.site.known_models()]
+        names = self.site.known_models()
         readable = self.rights.readable(names)
-        return wanted if len(readable) == len(names) else replace(wanted, models=tuple(readable))
+        # Others than those that are known may have had their first dispatch a moment ago.
+        if self.rights.may_read_all() and len(readable) == len(names):
+            return wanted
+        return replace(wanted, models=tuple(readable))
 
     def _readable_faults(self, problems: Sequence[Problem]) -> tuple[Problem, ...]:
         loaded = self.site.loaded()

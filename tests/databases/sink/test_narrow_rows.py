@@ -258,6 +258,16 @@ def test_upsert_keeps_a_column_that_the_user_added(way: WayIn) -> None:
     assert way.stored() == [(1, 0.2, "d2"), (2, 0.2, "d2")]
 
 
+def test_upsert_leaves_a_column_alone_that_the_server_computes(server_way: WayIn) -> None:
+    write(server_way, "d1", registration(10), [1], "upsert")
+    server_way.execute(
+        "ALTER TABLE predictions_rows ADD probability_rest DOUBLE PRECISION"
+        " GENERATED ALWAYS AS (1 - prediction) STORED"
+    )
+    write(server_way, "d2", registration(25), [1], "upsert")
+    assert server_way.stored("id, probability_rest", "predictions_rows") == [(1, 0.75)]
+
+
 @pytest.mark.parametrize("table", ["t" * 60, '"o\'clock"', "back\\slash"])
 def test_name_that_cannot_have_narrow_rows_is_one_table(way: WayIn, table: str) -> None:
     write(way, "d1", registration(10), [1], "upsert", table=table)

@@ -53,6 +53,24 @@ def test_upsert_updates_known_keys_and_adds_new_ones(way: WayIn) -> None:
     assert way.stored() == [(1, 0.5, "d1"), (2, 0.7, "d2"), (3, 0.8, "d2")]
 
 
+def test_upsert_leaves_no_answer_of_another_artifact_in_a_row(way: WayIn) -> None:
+    of_three = {"probability_a": pa.array([0.2, 0.3]), "probability_C": pa.array([0.5, 0.5])}
+    way.write(predictions([1, 2], dispatch="d1", **of_three), "upsert", dispatch="d1")
+    of_two = predictions([2, 3], dispatch="d2", probability_a=pa.array([0.4, 0.6]))
+    assert way.write(of_two, "upsert", dispatch="d2") == 2
+
+    found = way.stored(f"id, probability_a, {way.quoted('probability_C')}")
+    assert found == [(1, 0.2, 0.5), (2, 0.4, None), (3, 0.6, None)]
+
+
+def test_upsert_of_fewer_outputs_leaves_none_of_the_others(way: WayIn) -> None:
+    both = {"prediction_0": pa.array([0.1]), "prediction_1": pa.array([0.2]), "note": pa.array(["kept"])}
+    way.write(predictions([1], dispatch="d1", **both), "upsert", dispatch="d1")
+    way.write(predictions([1], dispatch="d2", prediction_0=pa.array([0.3])), "upsert", dispatch="d2")
+
+    assert way.stored("prediction, prediction_0, prediction_1, note") == [(0.5, 0.3, None, "kept")]
+
+
 def test_replace_leaves_the_latest_dispatch_only(way: WayIn) -> None:
     way.write(predictions([1, 2, 3], dispatch="d1"), "replace", dispatch="d1")
     assert way.write(predictions([3, 4], dispatch="d2"), "replace", dispatch="d2") == 2

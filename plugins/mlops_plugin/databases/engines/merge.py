@@ -17,6 +17,7 @@ class Merge:
     is_unique: bool  # the table has a unique index over exactly the key
     is_only_unique: bool  # and no other unique index
     is_keyed: bool = False
+    cleared: tuple[str, ...] = ()  # further columns, which are NULL in a row that is updated
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -45,9 +46,10 @@ class Merge:
         )
 
     def assignments(self, of: str) -> str:
-        """`column = of.column, ...` for the columns beside the key."""
+        """`column = of.column, ...` for the columns beside the key, and `column = NULL` for the cleared."""
         pairs = zip(self.values, _of(of, self.values), strict=True)
-        return ", ".join(f"{column} = {value}" for column, value in pairs)
+        assigned = [f"{column} = {value}" for column, value in pairs]
+        return ", ".join([*assigned, *(f"{column} = NULL" for column in self.cleared)])
 
     def delete_existing(self) -> str:
         """Delete what the staged rows replace, in standard SQL."""

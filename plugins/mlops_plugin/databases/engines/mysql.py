@@ -278,7 +278,9 @@ def _place(table: TableName) -> list[str | None]:
 
 
 def _column(name: str, declared: str, data_type: str, *sizes: str | None) -> TableColumn:
-    characters, octets, digits, scale, fraction = (None if size is None else int(size) for size in sizes)
+    characters, octets, digits, scale, fraction, is_generated = (
+        None if size is None else int(size) for size in sizes
+    )
     kind = _KINDS.get(data_type, "")
     if kind in ("float32", "float64") and scale is not None:
         kind = ""  # FLOAT(7,4) and DOUBLE(7,4) round to decimal places
@@ -293,6 +295,7 @@ def _column(name: str, declared: str, data_type: str, *sizes: str | None) -> Tab
         scale=scale or 0,
         fraction=MICROSECONDS if fraction is None else fraction,
         members=tuple(member.replace("''", "'") for member in members),
+        is_generated=bool(is_generated),
     )
 
 
@@ -302,7 +305,8 @@ SELECT c.column_name AS name, c.column_type AS declared, c.data_type AS kind,
        CAST(c.character_maximum_length AS CHAR) AS characters,
        CAST(c.character_octet_length AS CHAR) AS octets,
        CAST(c.numeric_precision AS CHAR) AS digits, CAST(c.numeric_scale AS CHAR) AS scale,
-       CAST(c.datetime_precision AS CHAR) AS fraction
+       CAST(c.datetime_precision AS CHAR) AS fraction,
+       CASE WHEN c.generation_expression <> '' THEN '1' ELSE '0' END AS is_generated
 FROM information_schema.columns c
 WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ?
 """

@@ -195,7 +195,9 @@ def _set_local(database: Database, settings: Mapping[str, str]) -> None:
     )
 
 
-def _column(name: str, declared: str, type_name: str, of_users: str, modifier: str) -> TableColumn:
+def _column(
+    name: str, declared: str, type_name: str, of_users: str, modifier: str, generated: str
+) -> TableColumn:
     kind = "enum" if of_users == _ENUM else _KINDS.get(type_name, "")
     limit = int(modifier)
     is_limited = limit >= 0
@@ -211,6 +213,7 @@ def _column(name: str, declared: str, type_name: str, of_users: str, modifier: s
         digits=digits if is_limited else _MOST_DIGITS,
         scale=scale if is_limited else _MOST_DIGITS,
         fraction=limit if is_limited and kind in ("time", "timestamp", "timestamp_utc") else MICROSECONDS,
+        is_generated=generated != "",
     )
 
 
@@ -230,7 +233,8 @@ _VIEW = (
 _COLUMNS = """
 SELECT CAST(a.attname AS text) AS name, format_type(a.atttypid, a.atttypmod) AS declared,
        CAST(b.typname AS text) AS kind, CAST(b.typtype AS text) AS of_users,
-       CAST(CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS text) AS modifier
+       CAST(CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS text) AS modifier,
+       CAST(a.attgenerated AS text) AS generated
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END

@@ -24,6 +24,7 @@ class TableColumn:
     scale: int = 0  # digits after the point
     fraction: int = MICROSECONDS  # digits of a second after the point
     members: tuple[str, ...] = ()  # of an enum
+    is_generated: bool = False  # the engine computes it of other columns
 
     @property
     def shown(self) -> str:

@@ -33,6 +33,7 @@ def is_possible(write: SinkWrite, merge: Merge) -> bool:
         and write.place.is_narrow
         and write.dispatches is None
         and merge.is_only_unique
+        and not merge.cleared
         and all(_is_whole_number(write, column) for column in write.key)
     )
 

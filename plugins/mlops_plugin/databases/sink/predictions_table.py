@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, SinkError, UnsupportedType
 
 DISPATCH_ID = "dispatch_id"
+# What `formats.outputs` calls a model's answers.
+_ANSWER = re.compile(r"prediction(_\d+)?|probability_.*", re.DOTALL)
+_ANSWER_OR_SCORE = re.compile(rf"{_ANSWER.pattern}|score", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,19 @@ class SinkTable:
     def owner(self) -> str:
         """The column that tells whose a row is."""
         return DISPATCH_NUMBER if self.is_narrow else DISPATCH_ID
+
+    def forsaken(self, schema: pa.Schema, engine: Engine) -> tuple[str, ...]:
+        """The columns with answers that rows of `schema` do not have: another artifact gave them.
+
+        `score` may be a column of the user's own, but in a table that we have made.
+        """
+        written = set(map(engine.fold, schema.names))
+        answers = _ANSWER_OR_SCORE if self.is_narrow else _ANSWER
+        return tuple(
+            column.name
+            for folded, column in self.columns.items()
+            if folded not in written and not column.is_generated and answers.fullmatch(column.name.casefold())
+        )
 
     def stored(self, schema: pa.Schema) -> pa.Schema:
         """The columns of a dispatch as they go into the table."""
