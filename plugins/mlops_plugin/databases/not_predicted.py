@@ -10,12 +10,19 @@ from mlops_plugin.databases.table_name import TableName
 
 
 def not_predicted(
-    database: Database, sink: SinkConfig, *, key: tuple[str, ...], artifact_sha256: str, dispatch_id: str
+    database: Database,
+    sink: SinkConfig,
+    *,
+    key: tuple[str, ...],
+    model: str,
+    artifact_sha256: str,
+    dispatch_id: str,
 ) -> Condition | None:
     """The rows of a query that no other dispatch has predicted with this artifact; None: that is all rows.
 
-    Keys are compared as the sink compares them. What this very dispatch has written does not count, so
-    that running it again reads the same rows again. `database` is the sink's and the source's.
+    Another model that writes the same table may have the same artifact, and keys of its own. Keys are
+    compared as the sink compares them. What this very dispatch has written does not count, so that running
+    it again reads the same rows again. `database` is the sink's and the source's.
     """
     engine = database.engine
     table = TableName.parse(sink.table)
@@ -28,11 +35,12 @@ def not_predicted(
         ours = converted.get(engine.fold(column), "{}").format(f"selected.{name}")
         # The sink's column first: SQLite takes the collation of that side.
         equal.append(f"predicted.{name} = {ours}")
-    artifact, owner = (
-        engine.beside_key(f"predicted.{engine.quote(name)}") for name in ("artifact_sha256", DISPATCH_ID)
+    of_model, artifact, owner = (
+        engine.beside_key(f"predicted.{engine.quote(name)}")
+        for name in ("model", "artifact_sha256", DISPATCH_ID)
     )
     return Condition(
         f"NOT EXISTS (SELECT 1 FROM {table.quoted(engine)} predicted WHERE {' AND '.join(equal)}"
-        f" AND {artifact} = ? AND {owner} <> ?)",
-        (artifact_sha256, dispatch_id),
+        f" AND {of_model} = ? AND {artifact} = ? AND {owner} <> ?)",
+        (model, artifact_sha256, dispatch_id),
     )

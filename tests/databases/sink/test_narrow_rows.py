@@ -216,16 +216,20 @@ def test_append_takes_out_the_rows_of_all_earlier_tries(way: WayIn) -> None:
 
 def test_keys_that_were_predicted_with_the_artifact_are_left_out(way: WayIn) -> None:
     other = replace(registration(20), artifact_sha256="cd" * 32)
+    namesake = replace(registration(25), model="of another region")
     distinct = {"is_searched_by_key": True, "distinct_by_artifact": "ab" * 32}
     write(way, "d1", registration(10), [1, 2], "append", **distinct)
     write(way, "other artifact", other, [3], "append")
+    assert write(way, "other model", namesake, [2, 4], "append", **distinct) == Written(2)
     assert write(way, "d2", registration(30), [2, 3, 4], "append", **distinct) == Written(2, 1)
     assert way.stored("id, dispatch_id") == [
         (1, "d1"),
         (2, "d1"),
+        (2, "other model"),
         (3, "d2"),
         (3, "other artifact"),
         (4, "d2"),
+        (4, "other model"),
     ]
 
 
@@ -238,7 +242,12 @@ def test_sqlite_finds_a_keys_rows_before_their_dispatches(
     way.execute("CREATE TABLE customers (id INTEGER)")
     with way.open() as database:
         condition = not_predicted(
-            database, sink_config("append"), key=("id",), artifact_sha256="ab" * 32, dispatch_id="d2"
+            database,
+            sink_config("append"),
+            key=("id",),
+            model="churn",
+            artifact_sha256="ab" * 32,
+            dispatch_id="d2",
         )
     assert condition is not None
     with contextlib.closing(sqlite3.connect(str(way.spec.host))) as other:

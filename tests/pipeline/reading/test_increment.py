@@ -282,6 +282,21 @@ def test_rows_with_a_prediction_by_this_artifact_are_not_read(
     assert collected(workshop) == 3
 
 
+def test_keys_of_another_model_with_the_same_artifact_and_table_are_read(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two regions, each with customers of its own, numbered from 1."""
+    predicts_what_is_missing(workshop, monkeypatch, "append")
+    entry = workshop.models["churn"]
+    workshop.add_model("west", source=entry["source"], sink=entry["sink"])
+    for name, found in (("churn", 2), ("west", 2), ("churn", 0), ("west", 0)):
+        dispatch = workshop.dispatch(name)
+        workshop.run(dispatch)
+        assert workshop.record(dispatch.id).rows_persisted == found, name
+    stored = workshop.in_sink("SELECT id, model FROM churn_predictions ORDER BY model, id")
+    assert stored == [(1, "churn"), (2, "churn"), (1, "west"), (2, "west")]
+
+
 @pytest.mark.parametrize("mode", ["append", "upsert"])
 def test_dispatch_that_runs_again_reads_its_own_rows_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, mode: str

@@ -211,19 +211,23 @@ def _append(write: SinkWrite) -> Written:
 
 
 def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
-    """Delete the dispatch's rows whose keys another dispatch has predicted with the same artifact."""
-    engine = write.engine
-    owner, artifact = write.quoted((write.place.owner, "artifact_sha256"), "other.")
-    parameters = [*write.own_parameters, write.dispatch_id, artifact_sha256]
-    others = f"{owner} <> ? AND {artifact} = ?"
+    """Delete the dispatch's rows whose keys another dispatch has predicted with the same artifact.
+
+    Of the same model: another one may have keys of its own.
+    """
+    engine, registration = write.engine, write.request.registration
+    assert registration is not None  # noqa: S101 -- whose rows are distinct says whose they are
+    owner, model, artifact = write.quoted((write.place.owner, "model", "artifact_sha256"), "other.")
+    parameters = [*write.own_parameters, write.dispatch_id, registration.model, artifact_sha256]
+    others = f"{owner} <> ? AND {model} = ? AND {artifact} = ?"
     if write.place.is_narrow:
         dispatches = DispatchesTable(write.database, write.sink)
-        number, sink_table, of = map(engine.quote, ("id", "sink_table", "artifact_sha256"))
+        number, sink_table, model, of = map(engine.quote, ("id", "sink_table", "model", "artifact_sha256"))
         # EXISTS: of IN, SQLite makes a search by key and each dispatch in turn.
-        entry = f"d.{sink_table} = ? AND d.{of} = ? AND d.{number} = {owner}"
+        entry = f"d.{sink_table} = ? AND d.{model} = ? AND d.{of} = ? AND d.{number} = {owner}"
         same_artifact = f"EXISTS (SELECT 1 FROM {dispatches.name} d WHERE {entry})"
         others = f"{owner} <> {write.number:d} AND {same_artifact}"
-        parameters = [dispatches.sink_table, artifact_sha256]
+        parameters = [dispatches.sink_table, registration.model, artifact_sha256]
     statement = engine.delete_repeated(write.table, write.quoted(write.key), write.own("own."), others)
     write.database.execute(statement, parameters)
 

@@ -129,7 +129,12 @@ def choose_increment(
     if source.skip_predicted:
         sha256 = artifact_sha256()
         condition = not_predicted(
-            database, model.sink, key=model.key, artifact_sha256=sha256, dispatch_id=dispatch.id
+            database,
+            model.sink,
+            key=model.key,
+            model=model.name,
+            artifact_sha256=sha256,
+            dispatch_id=dispatch.id,
         )
         conditions += [condition] if condition else []
     if source.cursor is None:
