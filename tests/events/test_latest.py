@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.latest import RecentDispatch, latest_dispatches, recent_dispatches
 from mlops_plugin.events.records import Origin
 from mlops_plugin.events.store import EventStore
 from support.event_stories import new_identity
@@ -38,3 +38,15 @@ def test_no_model_of_hundreds_is_left_out(store: EventStore) -> None:
 
     found = latest_dispatches(store, [f"model_{number}" for number in range(250)])
     assert sorted(record.dispatch_id for record in found.values()) == ["first", "last", "second", "third"]
+
+
+def test_a_models_last_dispatches_end_with_the_newest(store: EventStore) -> None:
+    for number in range(5):
+        begin(store, "churn", f"d{number}")
+    store.finish("d3", collected=7, predicted=6, rejected=1, persisted=6)
+    begin(store, "churn", "tried", "showroom")
+    begin(store, "loans", "x")
+    found = recent_dispatches(store, ["churn", "loans", "never begun"], 3)
+    running = RecentDispatch("running", None)
+    assert found == {"churn": [running, RecentDispatch("succeeded", 6), running], "loans": [running]}
+    assert recent_dispatches(store, [], 3) == {}

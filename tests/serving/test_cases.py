@@ -15,7 +15,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import CaseError, DatabaseError, KeyColumnError
 from mlops_plugin.serving.case_paging import Place
-from mlops_plugin.serving.cases import CasePage, Cases, CaseView, open_cases
+from mlops_plugin.serving.cases import MOST_COUNTED, CasePage, Cases, CaseView, open_cases
 from support.ways_in import WayIn
 from support.workshop import Workshop
 
@@ -120,6 +120,20 @@ def test_pages_leave_no_case_out_and_are_in_order(way: WayIn, workshop: Workshop
             assert nulls in ([], list(range(len(nulls))), list(range(len(values), len(found))))
 
 
+def test_as_many_are_counted_as_the_pages_hold(way: WayIn, workshop: Workshop) -> None:
+    with _crowd(way, workshop, ["word", "id"]) as cases:
+        for search in ("", "a", "Ä", "nothing like it"):
+            held = sum(page.rows.num_rows for page in _pages(cases, CaseView(search, page_rows=10)))
+            assert cases.count(search) == held
+
+
+def test_no_more_are_counted_than_is_said(workshop: Workshop) -> None:
+    for more, counted in ((MOST_COUNTED - 5, MOST_COUNTED), (3, MOST_COUNTED + 1)):
+        workshop.add_rows(more)
+        with open_cases(workshop.model(), workshop.deployment) as cases:
+            assert cases.count("") == counted
+
+
 def test_a_row_without_a_key_is_no_case(way: WayIn, workshop: Workshop) -> None:
     way.execute("CREATE TABLE loose (id INTEGER)", "INSERT INTO loose VALUES (1), (NULL), (2), (NULL), (3)")
     with open_database(way.spec) as database:
@@ -128,6 +142,7 @@ def test_a_row_without_a_key_is_no_case(way: WayIn, workshop: Workshop) -> None:
             [{"id": 1}, {"id": 2}],
             [{"id": 3}],
         ]
+        assert cases.count("") == 3
 
 
 def test_large_keys_are_told_apart(way: WayIn, workshop: Workshop) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from mlops_plugin.errors import CaseError
 from mlops_plugin.events import tables
 from mlops_plugin.events.details.step_reports import CollectReport
-from mlops_plugin.serving.curves import Curve, curve_rows
+from mlops_plugin.serving.curves import Categories, Curve, curve_rows
 from mlops_plugin.serving.run import Shown, Showroom
 from mlops_plugin.serving.wanted import Wanted
 from support.workshop import Workshop
@@ -60,6 +60,24 @@ def test_a_curve_has_values_of_its_column(kind: pa.DataType, values: list[object
 
 
 @pytest.mark.parametrize(
+    ("kind", "given", "values"),
+    [
+        (pa.string(), ("y", "x", "y"), ["y", "x"]),
+        (pa.bool_(), ("true", "false"), [True, False]),
+        (pa.dictionary(pa.int32(), pa.string()), ("x", "z"), ["x", "z"]),
+    ],
+)
+def test_a_curve_over_categories_has_each_of_them_once(
+    kind: pa.DataType, given: tuple[str, ...], values: list[object]
+) -> None:
+    case = pa.table({"id": [7], "word": pa.array([None], kind)})
+    rows = curve_rows(case, Categories("word", given))
+    assert rows.schema == case.schema
+    assert rows.column("word").to_pylist() == values
+    assert rows.column("id").to_pylist() == [7] * len(values)
+
+
+@pytest.mark.parametrize(
     ("curve", "said"),
     [
         (Curve("nose", 0, 1), "no column 'nose'"),
@@ -67,9 +85,13 @@ def test_a_curve_has_values_of_its_column(kind: pa.DataType, values: list[object
         (Curve("n", 1, 1), "range from low to high"),
         (Curve("n", 0, float("inf")), "range from low to high"),
         (Curve("n", float("nan"), 1), "range from low to high"),
+        (Categories("nose", ("x",)), "no column 'nose'"),
+        (Categories("word", ()), "0 categories"),
+        (Categories("word", tuple(map(str, range(101)))), "101 categories"),
+        (Categories("n", ("x",)), "'x' is not a valid"),
     ],
 )
-def test_a_curve_that_cannot_be_drawn_is_refused(curve: Curve, said: str) -> None:
+def test_a_curve_that_cannot_be_drawn_is_refused(curve: Curve | Categories, said: str) -> None:
     with pytest.raises(CaseError, match=said):
         curve_rows(pa.table({"n": [1], "word": ["x"]}), curve)
 

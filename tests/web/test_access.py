@@ -67,6 +67,13 @@ _DAG = "/api/v2/dags/churn"
 ACTIONS = (
     Action("Showroom: its models", "GET /showroom", SEES, "showroom"),
     Action("a model and its cases", "GET /showroom/{name}", SEES, "showroom/churn"),
+    Action("how many there are", "GET /showroom/{name}/count", SEES, "showroom/churn/count"),
+    Action(
+        "their last predictions",
+        "GET /showroom/{name}/last-predictions",
+        SEES,
+        "showroom/churn/last-predictions",
+    ),
     Action("whether it is in memory", "GET /showroom/{name}/state", SEES, "showroom/churn/state"),
     Action(
         "run it on cases", "POST /showroom/{name}/run", ACTS, "showroom/churn/run", form=(("key", "[1]"),)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from mlops_plugin.events.health.probes import Span
+from mlops_plugin.events.latest import RecentDispatch
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.tries import Retry
 from mlops_plugin.monitoring.background import Background
@@ -27,9 +28,17 @@ class Past:
 
 
 @dataclass(frozen=True)
+class LastDispatches:
+    """Of each model: the last dispatch, and the states of some before it, the newest at the end."""
+
+    latest: Mapping[str, DispatchRecord]
+    recent: Mapping[str, Sequence[RecentDispatch]]
+
+
+@dataclass(frozen=True)
 class Watch:
-    """The last probes and readings, shared by all requests; `last` has each model's last dispatch."""
+    """The last probes and readings, shared by all requests; `last` is for the Showroom's cards."""
 
     board: ProbeBoard = field(default_factory=ProbeBoard)
     past: Background[Past] = field(default_factory=Background)
-    last: Background[Mapping[str, DispatchRecord]] = field(default_factory=Background)
+    last: Background[LastDispatches] = field(default_factory=Background)

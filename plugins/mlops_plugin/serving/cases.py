@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.sql_text import mark
 from mlops_plugin.errors import CaseError, KeyColumnError
 from mlops_plugin.orchestration.rendering import render
@@ -28,7 +28,8 @@ MAX_PAGE_ROWS = 200
 MAX_CHOSEN = 200
 SAMPLE_ROWS = 500
 _ESCAPE = "!"
-_SERVER_SHARE = 0.9  # of the time that this side waits for a statement
+MOST_COUNTED = 10_000
+SERVER_SHARE = 0.9  # of the time that this side waits for a statement
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,17 @@ class Cases:
             last = self._place(view, rows.slice(rows.num_rows - 1))
         return CasePage(rows.select(list(self.columns)), first, last)
 
+    def count(self, search: str) -> int:
+        """How many cases there are, as the pages find them; `MOST_COUNTED` + 1 stands for more."""
+        condition, parameters = self._found(search)
+        some = self._select(condition, columns=self._column(self._model.key[0]))
+        limited = f"{some} {self._database.engine.any_rows(MOST_COUNTED + 1)}"
+        statement = f"SELECT COUNT(*) AS counted FROM (\n{limited}\n) some_cases"
+        return int(read_rows(self._database, statement, parameters)[0][0])
+
     def _rows(self, view: CaseView, count: int) -> pa.Table:
         order = self._order(view)
-        tables, condition, parameters = "", *self._search(view.search)
-        # A row without a key is no case: nobody can choose it, and no page could begin after it.
-        condition = " AND ".join(
-            [f"{self._column(name)} IS NOT NULL" for name in self._model.key]
-            + ([condition] if condition else [])
-        )
+        tables, condition, parameters = "", *self._found(view.search)
         if view.place is not None:
             place = replace(view.place, key=self.typed_key(view.place.key))
             behind, values = order.behind(place)
@@ -173,6 +177,13 @@ class Cases:
         where = f" WHERE {mark(condition)}" if condition else ""
         return f"SELECT {columns} FROM (\n{self.query}\n) cases{tables}{where}"
 
+    def _found(self, search: str) -> tuple[str, list[Any]]:
+        """The condition of the cases that a search finds; of all without one."""
+        condition, parameters = self._search(search)
+        # A row without a key is no case: nobody can choose it, and no page could begin after it.
+        present = [f"{self._column(name)} IS NOT NULL" for name in self._model.key]
+        return " AND ".join([*present, *([condition] if condition else [])]), parameters
+
     def _search(self, text: str) -> tuple[str, list[Any]]:
         if not text:
             return "", []
@@ -214,7 +225,7 @@ def open_cases(model: ModelConfig, deployment: Deployment) -> Iterator[Cases]:
     database = deployment.source(model)
     with contextlib.closing(database):
         # The server stops first: when only this side gives up, the query goes on there.
-        database.engine.limit_statements(database, _SERVER_SHARE * deployment.limits.statement_s)
+        database.engine.limit_statements(database, SERVER_SHARE * deployment.limits.statement_s)
         yield Cases(model, database, query)
 
 

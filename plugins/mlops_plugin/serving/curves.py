@@ -14,8 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.errors import CaseError
+from mlops_plugin.serving.case_values import typed_value
 
 _POINTS = 31
+MOST_CATEGORIES = 100
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,24 @@ class Curve:
     high: float
 
 
-def curve_rows(case: pa.Table, curve: Curve) -> pa.Table:
-    """The one row of `case` with each of some values between both ends of the range, in their order.
+@dataclass(frozen=True)
+class Categories:
+    """Which feature changes, and the values that it takes, as a form writes them."""
 
-    Raises `CaseError` if the feature is no number of the case, or the range no range.
+    feature: str
+    values: tuple[str, ...]
+
+
+def curve_rows(case: pa.Table, curve: Curve | Categories) -> pa.Table:
+    """The one row of `case` with each of some values of a feature: of its range, or its categories.
+
+    Raises `CaseError` if the feature cannot have them.
     """
     if curve.feature not in case.schema.names:
         names = ", ".join(case.schema.names)
         raise CaseError(f"there is no column '{curve.feature}' to draw a curve over; there are {names}")
     kind = case.schema.field(curve.feature).type
-    values = _values(curve, kind)
+    values = _of_range(curve, kind) if isinstance(curve, Curve) else _of_list(curve, kind)
     columns = [
         pa.array(values, kind)
         if field.name == curve.feature
@@ -46,7 +56,15 @@ def curve_rows(case: pa.Table, curve: Curve) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=case.schema)
 
 
-def _values(curve: Curve, kind: pa.DataType) -> list[Any]:
+def _of_list(curve: Categories, kind: pa.DataType) -> list[Any]:
+    if not 0 < len(curve.values) <= MOST_CATEGORIES:
+        raise CaseError(
+            f"'{curve.feature}' has {len(curve.values)} categories; a curve has 1 to {MOST_CATEGORIES}"
+        )
+    return list(dict.fromkeys(typed_value(curve.feature, value, kind) for value in curve.values))
+
+
+def _of_range(curve: Curve, kind: pa.DataType) -> list[Any]:
     low, high = curve.low, curve.high
     if not (math.isfinite(high - low) and low < high):
         raise CaseError(

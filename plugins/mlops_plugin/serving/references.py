@@ -16,8 +16,7 @@ from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.validation.baseline import Baseline
 from mlops_plugin.pipeline.validation.baseline_making import find_baseline
 from mlops_plugin.serving.cases import Cases
-
-_MOST_CHOICES = 100  # values of a feature; a longer list is no help
+from mlops_plugin.serving.curves import MOST_CATEGORIES
 
 
 @dataclass(frozen=True)
@@ -110,4 +109,4 @@ def _usual(column: pa.ChunkedArray) -> Usual:
 
 
 def _if_few(values: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(values) if len(values) <= _MOST_CHOICES else ()
+    return tuple(values) if len(values) <= MOST_CATEGORIES else ()

@@ -13,7 +13,7 @@ from mlops_plugin.errors import CaseError
 from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.serving.case_paging import Key
 from mlops_plugin.serving.case_values import text_of, typed_value
-from mlops_plugin.serving.curves import Curve
+from mlops_plugin.serving.curves import Categories, Curve
 
 ROWS_GIVEN = "rows of the request"  # in place of a query
 MAX_ROWS = 1000
@@ -24,7 +24,7 @@ class Wanted:
     """What to run on: cases by their `keys`, `rows` as they are, or a `table` of typed rows with their key.
 
     With `changes` each case runs twice, as it is and then with those values. With a `curve` one case does so,
-    and then with a range of values of one feature. `is_why`: one case runs as it is, and then mixed with a
+    and then with several values of one feature. `is_why`: one case runs as it is, and then mixed with a
     reference case. `continues`: a what-if of a moment ago, whose dispatch goes on with this one.
     """
 
@@ -32,7 +32,7 @@ class Wanted:
     rows: Sequence[Mapping[str, Any]] = ()
     table: pa.Table | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
-    curve: Curve | None = None
+    curve: Curve | Categories | None = None
     is_why: bool = False
     continues: str | None = None
 

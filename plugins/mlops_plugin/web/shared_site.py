@@ -17,6 +17,7 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.monitoring.watch import Watch
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.serving.case_queries import CaseQueries
+from mlops_plugin.serving.last_predictions import LastPredictions
 from mlops_plugin.workers.pool import ModelPool
 
 _RECORDED_FOR_S = 10.0  # how long the list of models that have dispatches is used before it is read again
@@ -29,6 +30,7 @@ class Site:
         self._config_file = config_file
         self.watch = Watch()
         self.case_queries = CaseQueries()
+        self.last_predictions = LastPredictions()
         self._lock = threading.Lock()
         self._loaded: LoadedConfig | None = None
         self._stamp: Stamp | None = None

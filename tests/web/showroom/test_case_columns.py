@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
-from playwright.sync_api import Browser, expect
+import pytest
+from playwright.sync_api import Browser, Route, expect
 
+from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.cases import CasePage, CaseView
 from mlops_plugin.web.showroom.cases import present_cases
 from mlops_plugin.web.showroom.steps import step_words
@@ -49,21 +53,27 @@ def test_a_few_features_are_not_folded_and_pixels_are_no_columns() -> None:
     assert _columns(picture) == (["id", "truth", "seen_at"], [])
 
 
-def test_columns_of_features_fold_away_and_stay_folded(browser: Browser) -> None:
-    model = _model()
+def _html(model: Any, table: dict[str, Any], **changes: Any) -> str:
     values: dict[str, Any] = {
         "model": model,
         "title": "Churn",
         "view": CaseView(),
-        "table": _presented(model),
+        "table": table,
         "problem": None,
         "loading": SimpleNamespace(state="absent", error=None),
         "steps": list(step_words().items()),
         "may_run": True,
+        "sees_last": False,
+        "query": "",
+        "page_sizes": [25, 100, 200],
     }
-    html = rendered("showroom/model.html", **values)
-    html = html.replace('data-every="3"', 'data-every="0"')
-    with drawn_page(browser, html) as page, without_errors(page):
+    html = rendered("showroom/model.html", **(values | changes))
+    return html.replace('data-every="3"', 'data-every="0"')
+
+
+def test_columns_of_features_fold_away_and_stay_folded(browser: Browser) -> None:
+    model = _model()
+    with drawn_page(browser, _html(model, _presented(model))) as page, without_errors(page):
         cell, fold = page.get_by_role("columnheader", name="b"), page.get_by_role("button", name="4 features")
         expect(cell).to_be_visible()
         fold.click()
@@ -75,3 +85,80 @@ def test_columns_of_features_fold_away_and_stay_folded(browser: Browser) -> None
         assert violations(page) == []
         fold.press("Enter")
         expect(cell).to_be_visible()
+
+
+LAST = {
+    '["0.0"]': {"words": "<b>stays", "at": "2026-01-02T03:04:00Z", "dispatch": "d/1"},
+    '["1.0"]': None,
+}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_last_predictions_and_the_number_of_cases_come_after_the_page(
+    browser: Browser, is_known: bool
+) -> None:
+    model = _model()
+    rows = pa.table({name: [float(n), float(n) + 1] for n, name in enumerate(NAMES)})
+    page_of_cases = CasePage(rows, None, Place((1.0,)))
+    table = present_cases(model, page_of_cases, CaseView("x"), None)
+    html = _html(model, table, sees_last=True, query="search=x&after=%5B0%5D", view=CaseView("x"))
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        path, query = urlsplit(route.request.url)[2:4]
+        asked.append(f"{path.rpartition('/')[2]}?{query}")
+        if path.endswith("count"):
+            route.fulfill(body="more than 10,000 cases" if is_known else "", content_type="text/html")
+        else:
+            route.fulfill(json=LAST if is_known else None)
+
+    with drawn_page(browser, "<main></main>") as page, without_errors(page):
+        page.route("**/showroom/churn/*", answer)
+        page.route("**/mlops/page", lambda route: route.fulfill(body=html, content_type="text/html"))
+        page.reload()
+        page.wait_for_function(
+            "performance.getEntriesByType('resource').some((one) => one.name.includes('/count?'))"
+        )
+        assert asked == [f"{what}?search=x&after=%5B0%5D" for what in ("last-predictions", "count")]
+        heads = page.get_by_role("columnheader").all_text_contents()
+        assert [head.split()[0] for head in heads[1:5]] == ["id", "truth", "last", "a"]
+        expect(page.locator("#found")).to_have_text("more than 10,000 cases" if is_known else "")
+        cells = page.locator("tbody .last")
+        assert cells.all_text_contents() == (["<b>stays", "\N{EN DASH}"] if is_known else ["", ""])
+        if is_known:
+            link = page.get_by_role("link", name="<b>stays")
+            expect(link).to_have_attribute("href", "./dispatches/d%2F1")
+            expect(link).to_have_attribute("title", "<b>stays, 2026-01-02 03:04")
+            assert violations(page) == []
+        assert page.evaluate("shifts") == []
+
+
+def test_a_list_that_is_all_on_one_page_has_its_number_and_asks_for_none() -> None:
+    model = _model()
+    html = _html(model, _presented(model))
+    assert '<span class="hint" id="found" role="status">2 cases</span>' in html
+    assert "data-ask" not in html
+
+
+def test_the_link_above_why_leads_back_to_the_list_as_it_was_left(browser: Browser) -> None:
+    model = _model()
+    rows = pa.table({name: [float(n), float(n) + 1] for n, name in enumerate(NAMES)})
+    html = _html(model, present_cases(model, CasePage(rows, None, None), CaseView(), None))
+    why = '<a data-back href="page">Churn</a>'
+    above = html[: html.index("<main")] + why + html[html.index("<footer") :]
+    lines = json.dumps({"html": '<h2 data-dispatch="d1">Result</h2>'}) + "\n"
+    with drawn_page(browser, html) as page, without_errors(page):
+        page.route("**/showroom/churn/run", lambda route: route.fulfill(body=lines))
+        page.route("**/showroom/churn/state", lambda route: route.fulfill(body=""))
+        page.route("**/mlops/why", lambda route: route.fulfill(body=above, content_type="text/html"))
+        page.goto("http://pages.test/mlops/page?search=1")
+        page.get_by_role("checkbox", name="Choose case 1").check()
+        page.get_by_role("button", name="Run the chosen cases").click()
+        expect(page.get_by_role("heading", name="Result")).to_be_visible()
+        page.goto("http://pages.test/mlops/why")
+        page.get_by_role("link", name="Churn").click()
+        page.wait_for_url("**/page?search=1")
+        expect(page.get_by_role("heading", name="Result")).to_be_visible()
+        expect(page.locator("#chosen")).to_have_text("1 chosen")
+        page.goto("http://pages.test/mlops/page?search=1")  # not from there: a new list
+        expect(page.get_by_role("heading", name="Result")).to_have_count(0)

@@ -84,4 +84,5 @@ def test_there_is_no_curve_without_numbers(shown: Shown) -> None:
     assert curve_chart(shown, WANTED) is None
     values: dict[str, Any] = {"problem": None, "csv": "", "results": [], "verdict": None, "curl": ""}
     values |= {"model": SimpleNamespace(name="churn"), "shown": shown, "wanted": WANTED, "curve": None}
+    values["categories"] = None
     assert "There is no curve over a" in rendered("showroom/result.html", **values)

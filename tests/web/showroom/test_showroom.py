@@ -52,6 +52,35 @@ def test_a_card_says_how_the_last_dispatch_ended(client: Client, web_airflow: Ru
     page = client.page("showroom").text
     assert re.search(r'badge-ok">succeeded</span> <a ' + link, page)
     assert 'href="dispatches?model=churn"' in page
+    assert 'aria-label="of the last dispatch, 0 failed"' in page
+    # There is no scheduler: one word of health, and why.
+    assert re.search(r'badge-bad" title="Airflow has not read its DAG yet[^"]*">not in Airflow</span>', page)
+
+
+def test_cases_are_shown_with_their_number_and_their_last_prediction(
+    client: Client, web_airflow: RunningAirflow
+) -> None:
+    with web_airflow.workshop.entered():
+        dispatch = web_airflow.workshop.dispatch()
+        web_airflow.workshop.run(dispatch)
+    stored = {row["id"]: row["prediction"] for row in web_airflow.workshop.predictions()}
+    found = client.get("showroom/churn/last-predictions?search=2").json
+    assert {key: (one["words"], one["dispatch"]) for key, one in found.items()} == {
+        '["2"]': (stored[2], dispatch.id)
+    }
+    assert len(client.get("showroom/churn/last-predictions").json) == 5
+    assert client.page("showroom/churn/count?search=2").text == "1 case"
+    page = client.page("showroom/churn?search=2").text
+    assert '">1 case</span>' in page
+    assert html.unescape(page).count('data-ask="../showroom/churn/last-predictions?search=2"') == 1
+
+
+def test_a_page_is_as_long_as_one_asks_for_and_its_links_too(client: Client) -> None:
+    page = html.unescape(client.page("showroom/churn?page_rows=2").text)
+    assert page.count('type="checkbox" name="key"') == 2
+    assert 'href="?page_rows=2&after=' in page
+    assert "<option selected>2</option>" in page
+    assert client.page("showroom/churn?page_rows=201").status == 422
 
 
 def test_cases_are_shown_key_first(client: Client) -> None:

@@ -26,12 +26,15 @@ IMAGE = ImageConfig(width=3, height=2)
 
 
 def _html(*, is_picture: bool) -> str:
+    fields = [field_of(name, 8.0, USUAL[name]) for name in PIXELS]
+    if not is_picture:
+        fields.append(field_of("kind", "b", Usual("a", None, None, ("a", "b", "c  d"))))
     values: dict[str, Any] = {
         "model": SimpleNamespace(name="digits", key=["id"]),
         "title": "Digits",
         "key": "[3]",
         "key_text": "3",
-        "fields": [field_of(name, 8.0, USUAL[name]) for name in PIXELS],
+        "fields": fields,
         "source": ReferenceSource(5),
         "picture": None,
         "drawing": drawing_of(IMAGE, PIXELS, USUAL) if is_picture else None,
@@ -80,6 +83,48 @@ def test_the_result_follows_changes_by_one_run_after_the_last_of_them(browser: B
         expect(page.locator("#result .prediction")).to_have_text("3")
         assert asked[2]["set.p1"] == ["8.0"]
         assert page.evaluate("shifts") == []
+
+
+def test_a_category_is_chosen_from_its_list_or_written(browser: Browser) -> None:
+    with _opened(browser, is_picture=False) as (page, asked):
+        field, choice = page.get_by_label("kind", exact=True), page.get_by_label("kind, list")
+        assert (field.input_value(), choice.input_value()) == ("b", "b")
+        choice.select_option("c  d")
+        expect(field).to_have_value("c  d")
+        expect(page.locator("#result .prediction")).to_have_text("1")
+        (form,) = asked
+        assert (form["set.kind"], form["curve"]) == (["c  d"], ["kind"])
+        assert form["curve.value"] == ["a", "b", "c  d"]
+        field.fill("e")
+        expect(page.get_by_text("not in the list")).to_be_visible()
+        assert choice.evaluate("list => list.selectedIndex") == -1
+        expect(page.locator("#result .prediction")).to_have_text("2")
+        choice.select_option("NULL")
+        expect(field).to_have_value("")
+        expect(page.get_by_text("not in the list")).to_have_count(0)
+        page.get_by_label("p1, slider").press("ArrowRight")
+        expect(page.locator("#result .prediction")).to_have_text("3")
+        assert (asked[2]["set.kind"], asked[2]["curve"]) == ([""], ["p1"])
+        assert "curve.value" not in asked[2]
+        page.get_by_role("button", name="Reset").click()
+        expect(choice).to_have_value("b")
+        assert page.evaluate("shifts") == []
+        assert violations(page) == []
+
+
+def test_what_was_changed_is_there_again_when_one_comes_back(browser: Browser) -> None:
+    with _opened(browser, is_picture=False) as (page, asked):
+        page.get_by_label("kind, list").select_option("a")
+        expect(page.locator("#result .prediction")).to_have_text("1")
+        page.goto("http://pages.test/mlops/elsewhere")
+        page.go_back()
+        expect(page.locator("#result .prediction")).to_have_text("1")
+        expect(page.get_by_label("kind", exact=True)).to_have_value("a")
+        expect(page.get_by_label("kind, list")).to_have_value("a")
+        assert len(asked) == 1  # nothing has run again
+        page.reload()
+        expect(page.get_by_label("kind", exact=True)).to_have_value("b")
+        expect(page.locator("#result .prediction")).to_have_count(0)
 
 
 @pytest.mark.parametrize("width", [1300, 400])

@@ -20,7 +20,7 @@ from mlops_plugin.events.details.explanations import (
     ReferenceSource,
 )
 from mlops_plugin.web.languages.translation import speaking
-from mlops_plugin.web.showroom.pixel_map import pixel_map
+from mlops_plugin.web.showroom.picture import pixel_map
 from mlops_plugin.web.showroom.reasons import SHOWN, present_explanation
 from web.conftest import drawn_page, rendered, without_errors
 from web.scene import violations

@@ -6,11 +6,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.serving.cases import CasePage, CaseView
-from mlops_plugin.web.languages.written_values import format_value
+from mlops_plugin.serving.cases import MAX_PAGE_ROWS, MOST_COUNTED, CasePage, CaseView
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.languages.translation import ngettext
+from mlops_plugin.web.languages.written_values import format_count, format_value
 from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.results import key_json, place_text
 
+PAGE_SIZES = (25, 100, MAX_PAGE_ROWS)  # cases of a page: what it offers, the usual size first
 _MANY_INPUTS = 4  # columns of features; fewer need no button to fold them away
 
 
@@ -40,6 +43,8 @@ def present_cases(
         for row in page.rows.to_pylist()
     ]
     return {
+        "leading": len(first),  # the last prediction stands behind these columns
+        "found": count_words(len(rows)) if page.previous is None and page.next is None else None,
         "columns": [
             _column(name, model, view, is_number=name in numeric) | {"is_input": name in inputs}
             for name in shown
@@ -50,6 +55,13 @@ def present_cases(
         "previous": _link(view, before=place_text(page.previous)) if page.previous else None,
         "next": _link(view, after=place_text(page.next)) if page.next else None,
     }
+
+
+def count_words(count: int) -> str:
+    """How many cases were found."""
+    if count > MOST_COUNTED:
+        return _("more than %(count)s cases", count=format_count(MOST_COUNTED))
+    return ngettext("%(count)s case", "%(count)s cases", count, count=format_count(count))
 
 
 def _inputs(model: ModelConfig, shown: list[str], known: tuple[str, ...] | None) -> set[str]:
@@ -89,6 +101,7 @@ def _link(view: CaseView, **changes: Any) -> str:
         "search": view.search,
         "sort": view.sort or "",
         "descending": str(view.is_descending).lower(),
+        "page_rows": "" if view.page_rows == PAGE_SIZES[0] else str(view.page_rows),
         **changes,
     }
     return "?" + urlencode(

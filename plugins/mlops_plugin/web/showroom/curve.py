@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mlops_plugin.errors import CaseError
+from mlops_plugin.serving.curves import Curve
 from mlops_plugin.serving.explanation import watched_outcome
 from mlops_plugin.serving.run import Shown
 from mlops_plugin.serving.wanted import Wanted
@@ -43,18 +44,12 @@ class CurveShown:
 
 def curve_chart(shown: Shown, wanted: Wanted) -> CurveShown | None:
     """The curve of a what-if that asked for one; None if the model answers with labels only."""
-    if not shown.on_curve or wanted.curve is None:
+    outcome = outcome_on_curve(shown)
+    if not isinstance(wanted.curve, Curve) or outcome is None:
         return None
     feature = wanted.curve.feature
-    rows, answers = shown.rows.column(feature).to_pylist(), shown.answers
-    first = next((answer for answer in answers if answer is not None), None)
-    try:
-        outcome = watched_outcome(first) if first else None
-    except CaseError:
-        outcome = None
-    if outcome is None:
-        return None
-    spots = [_spot(value, answer, outcome) for value, answer in zip(rows, answers, strict=True)]
+    rows = shown.rows.column(feature).to_pylist()
+    spots = [_spot(value, answer, outcome) for value, answer in zip(rows, shown.answers, strict=True)]
     as_it_is, changed, *curve = spots
     words = outcome_words(outcome)
     known = [spot for spot in curve if spot]
@@ -62,6 +57,22 @@ def curve_chart(shown: Shown, wanted: Wanted) -> CurveShown | None:
         return None
     table = [(format_number(spot.at), format_number(spot.outcome)) for spot in known]
     return CurveShown(feature, words, _drawn(feature, words, as_it_is, changed, curve), table)
+
+
+def outcome_on_curve(shown: Shown) -> str | None:
+    """The output that a curve shows; None without one, or if the model answers with labels only."""
+    first = next((answer for answer in shown.answers if answer is not None), None)
+    if not shown.on_curve or first is None:
+        return None
+    try:
+        return watched_outcome(first)
+    except CaseError:
+        return None
+
+
+def is_share(outcome: str) -> bool:
+    """Whether an output goes from 0 to 1."""
+    return outcome not in ("score", "prediction")
 
 
 def _spot(value: Any, answer: dict[str, Any] | None, outcome: str) -> Spot | None:
@@ -76,7 +87,7 @@ def _drawn(
     feature: str, outcome: str, as_it_is: Spot | None, changed: Spot | None, curve: Sequence[Spot | None]
 ) -> Markup:
     spots = [spot for spot in (as_it_is, changed, *curve) if spot]
-    frame = _Frame.around(spots, is_share=outcome not in ("score", "prediction"))
+    frame = _Frame.around(spots, is_share=is_share(outcome))
     parts = [*frame.axes(), svg.element("path", class_="line", d=frame.path(curve))]
     for spot in curve:
         if spot:

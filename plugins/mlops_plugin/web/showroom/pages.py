@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request
@@ -10,32 +9,41 @@ from fastapi.responses import HTMLResponse
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import MlopsError
-from mlops_plugin.events.latest import latest_dispatches
-from mlops_plugin.events.records import DispatchRecord
-from mlops_plugin.serving.cases import CaseView
+from mlops_plugin.events.latest import latest_dispatches, recent_dispatches
+from mlops_plugin.monitoring.model_state import ModelState, last_dispatch, model_state
+from mlops_plugin.monitoring.watch import LastDispatches
+from mlops_plugin.orchestration.dag_states import AirflowState, AirflowStateDep
 from mlops_plugin.web.access import may_see, may_use, reads
 from mlops_plugin.web.error_status import headers_of, status_of
+from mlops_plugin.web.languages.translation import translate
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.shared_site import Site, SiteDep
-from mlops_plugin.web.showroom.cases import present_cases
-from mlops_plugin.web.showroom.request_fields import Model, place_of
+from mlops_plugin.web.showroom.cases import PAGE_SIZES, present_cases
+from mlops_plugin.web.showroom.request_fields import Model, View
 from mlops_plugin.web.showroom.steps import step_words
-from mlops_plugin.web.visible import VisibleDep
-from mlops_plugin.web.well_formed import ColumnName, KeyText, Search
+from mlops_plugin.web.sparkline import sparkline
+from mlops_plugin.web.visible import Visible, VisibleDep
+from mlops_plugin.web.well_formed import Search
 
 _WAIT_S = 0.25  # how long the list waits for last dispatches
 _READ_TIMEOUT_S = 10.0
+_ON_CARD = 20  # dispatches
 
 router = APIRouter(prefix="/showroom", include_in_schema=False, dependencies=[reads("Showroom")])
 
 
 @router.get("", response_class=HTMLResponse)
-def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTMLResponse:
-    """The models, with their last dispatch."""
+def models_page(
+    request: Request, seen: VisibleDep, airflow: AirflowStateDep, search: Search = ""
+) -> HTMLResponse:
+    """The models, with their last dispatches and how they are."""
     models = seen.models
     pool = seen.site.model_pool()
-    sees_dispatches = may_see(seen.rights.user, "Dispatches")
-    last = _last_dispatches(seen.site) if sees_dispatches else {}
+    user = seen.rights.user
+    sees_dispatches = may_see(user, "Dispatches")
+    known = _last_dispatches(seen.site)
+    last = known if known and sees_dispatches else LastDispatches({}, {})
+    health = _health(seen, airflow, known) if known and may_see(user, "Monitor") else {}
     found = [
         {
             "name": model.name,
@@ -43,7 +51,10 @@ def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTML
             "description": model.description,
             "tags": model.tags,
             "loading": pool.loading(model),
-            "last": last.get(model.name),
+            "last": last.latest.get(model.name),
+            "sparkline": sparkline(last.recent.get(model.name, ())),
+            "health": health.get(model.name),
+            "why": translate(health[model.name].why) if model.name in health else "",
         }
         for model in models.values()
         if _matches(search, model)
@@ -62,13 +73,30 @@ def models_page(request: Request, seen: VisibleDep, search: Search = "") -> HTML
     )
 
 
-def _last_dispatches(site: Site) -> Mapping[str, DispatchRecord]:
-    """Of all models, as far as the event store has answered: the page does not wait for it."""
+def _last_dispatches(site: Site) -> LastDispatches | None:
+    """Of all models; None if the event store has not answered yet: the page does not wait for it."""
     store, names = site.event_store(), [*site.loaded().config.models]
-    known = site.watch.last.look(
-        lambda: latest_dispatches(store, names), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S
-    )
-    return known.value or {}
+
+    def read() -> LastDispatches:
+        return LastDispatches(latest_dispatches(store, names), recent_dispatches(store, names, _ON_CARD))
+
+    return site.watch.last.look(read, wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S).value
+
+
+def _health(seen: Visible, airflow: AirflowState, known: LastDispatches) -> dict[str, ModelState]:
+    """How each model is, in the Monitor's words."""
+    models, now = seen.models, datetime.now(UTC)
+    late_after, dags = seen.site.loaded().config.monitor.late_after, airflow.dags(models)
+    return {
+        name: model_state(
+            dags.get(name),
+            last_dispatch(dags.get(name), known.latest.get(name)),
+            now,
+            late_after=late_after,
+            limit=model.dispatch_timeout,
+        )
+        for name, model in models.items()
+    }
 
 
 def _matches(search: str, model: ModelConfig) -> bool:
@@ -81,14 +109,9 @@ def cases_page(
     request: Request,
     seen: VisibleDep,
     model: Model,
-    search: Search = "",
-    sort: ColumnName | None = None,
-    descending: bool = False,
-    after: KeyText = "",
-    before: KeyText = "",
+    view: View,
 ) -> HTMLResponse:
     """A model and a page of its cases."""
-    view = CaseView(search, sort or None, descending, place_of(after, before))
     site = seen.site
     pool = site.model_pool()
     table, problem, status = None, None, 200
@@ -99,6 +122,7 @@ def cases_page(
     except MlopsError as error:
         problem, status = str(error), status_of(error)
         headers = headers_of(error)
+    user = seen.rights.user
     page = pages(request).render(
         request,
         "showroom/model.html",
@@ -110,7 +134,10 @@ def cases_page(
         problem=problem,
         loading=pool.loading(model),
         steps=list(step_words().items()),
-        may_run=may_use(seen.rights.user, "Showroom") and seen.rights.may_trigger(model.name),
+        may_run=may_use(user, "Showroom") and seen.rights.may_trigger(model.name),
+        sees_last=may_see(user, "Dispatches"),
+        query=request.url.query,
+        page_sizes=sorted({*PAGE_SIZES, view.page_rows}),
     )
     page.headers.update(headers)
     return page

@@ -12,8 +12,7 @@ from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.pages import address, pages
 from mlops_plugin.web.shared_site import SiteDep
-from mlops_plugin.web.showroom.picture import data_uri
-from mlops_plugin.web.showroom.pixel_map import pixel_map
+from mlops_plugin.web.showroom.picture import data_uri, pixel_map
 from mlops_plugin.web.showroom.reasons import present_explanation
 from mlops_plugin.web.showroom.request_fields import (
     Model,

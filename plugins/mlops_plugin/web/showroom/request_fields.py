@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Query, Request
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.serving.case_paging import Place
-from mlops_plugin.serving.curves import Curve
+from mlops_plugin.serving.cases import MAX_PAGE_ROWS, CaseView
+from mlops_plugin.serving.curves import Categories, Curve
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.written_values import format_count
 from mlops_plugin.web.shared_site import SiteDep
+from mlops_plugin.web.showroom.cases import PAGE_SIZES
 from mlops_plugin.web.visible import VisibleDep
-from mlops_plugin.web.well_formed import check_fields, parse_key
+from mlops_plugin.web.well_formed import ColumnName, KeyText, Search, check_fields, parse_key
 
 _MAX_FORM_BYTES = 1 << 20
 
@@ -61,7 +63,8 @@ async def submitted(request: Request) -> Form:
 def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
     """The chosen cases, the values that differ from what they were (`was.NAME`, `set.NAME`), and the curve.
 
-    `curve` names a feature, `curve.low` and `curve.high` its range; `continues` an earlier what-if.
+    `curve` names a feature, `curve.low` and `curve.high` its range, or each `curve.value` a category of it;
+    `continues` names an earlier what-if.
     """
     keys = [key_of(value) for name, value in form if name == "key"]
     if not keys:
@@ -73,14 +76,16 @@ def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
         if name.startswith("set.") and value != was.get(name.removeprefix("set."))
     }
     fields = dict(form)
-    return Wanted(
-        keys=keys, changes=changes, curve=_curve_of(fields), continues=fields.get("continues") or None
-    )
+    categories = tuple(value for name, value in form if name == "curve.value")
+    curve = _curve_of(fields, categories)
+    return Wanted(keys=keys, changes=changes, curve=curve, continues=fields.get("continues") or None)
 
 
-def _curve_of(fields: Mapping[str, str]) -> Curve | None:
+def _curve_of(fields: Mapping[str, str], categories: tuple[str, ...]) -> Curve | Categories | None:
     if not fields.get("curve"):
         return None
+    if categories:
+        return Categories(fields["curve"], categories)
     low, high = fields.get("curve.low", ""), fields.get("curve.high", "")
     try:
         return Curve(fields["curve"], float(low), float(high))
@@ -118,6 +123,21 @@ def place_of(after: str, before: str) -> Place | None:
             ),
         )
     return Place(tuple(key), is_null, is_backwards=not after)
+
+
+def case_view(
+    search: Search = "",
+    sort: ColumnName | None = None,
+    descending: bool = False,
+    after: KeyText = "",
+    before: KeyText = "",
+    page_rows: Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS)] = PAGE_SIZES[0],
+) -> CaseView:
+    """The page of cases that an address names."""
+    return CaseView(search, sort or None, descending, place_of(after, before), page_rows)
+
+
+View = Annotated[CaseView, Depends(case_view)]
 
 
 def shown_key(key: tuple[Any, ...]) -> str:

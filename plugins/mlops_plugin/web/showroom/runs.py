@@ -21,6 +21,7 @@ from mlops_plugin.web.access import UserName, creates, reads
 from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.pages import address, pages
+from mlops_plugin.web.showroom.category_bars import category_bars
 from mlops_plugin.web.showroom.curve import curve_chart
 from mlops_plugin.web.showroom.request_fields import RunnableModel, ShowroomDep, WantedDep
 from mlops_plugin.web.showroom.results import csv_uri, curl_command, outcomes
@@ -112,6 +113,7 @@ def _result_html(
         "results": [],
         "csv": "",
         "curve": None,
+        "categories": None,
         "wanted": wanted,
     }
     if isinstance(result, Shown):
@@ -122,6 +124,7 @@ def _result_html(
             "results": outcomes(model, result, features, is_what_if=wanted.is_what_if),
             "csv": csv_uri(result, model),
             "curve": curve_chart(result, wanted),
+            "categories": category_bars(result, wanted),
             "verdict": None if wanted.is_what_if else judge(result, model.showroom.truth),
         }
     asked: dict[str, Any] = {"keys": [list(key) for key in wanted.keys]}

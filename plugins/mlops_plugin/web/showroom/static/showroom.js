@@ -27,7 +27,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   // A click anywhere in a row chooses its case; with Shift, all cases from the last click to this one.
-  let last = null;
+  let clicked = null;
   function choose(event) {
     if (event.target === all) {
       for (const box of boxes) box.checked = all.checked;
@@ -37,14 +37,17 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!box || event.target.closest("a, button")) return;
     if (!event.shiftKey && String(getSelection())) return; // text was selected to be copied
     if (event.target !== box) box.checked = !box.checked;
-    if (event.shiftKey && last) {
-      const [from, to] = [boxes.indexOf(last), boxes.indexOf(box)].sort((a, b) => a - b);
+    if (event.shiftKey && clicked) {
+      const [from, to] = [boxes.indexOf(clicked), boxes.indexOf(box)].sort((a, b) => a - b);
       for (const each of boxes.slice(from, to + 1)) each.checked = box.checked;
       getSelection().removeAllRanges();
     }
-    last = box;
+    clicked = box;
     count();
   }
+
+  const size = document.getElementById("page-rows");
+  size?.addEventListener("change", () => size.form.requestSubmit());
 
   // The columns of features can be folded away; the browser remembers it for all models.
   const FOLDED = "mlops-features-folded";
@@ -62,29 +65,34 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 
-  // A slider and its field say the same; outside of the range that is known, the page says so.
-  for (const slider of document.querySelectorAll("input[type=range][data-of]")) {
-    const field = document.getElementById(slider.dataset.of);
-    const outside = document.getElementById(slider.dataset.of.replace("feature", "outside"));
-    const check = () => {
-      const value = Number(field.value);
-      const isOutside = field.value.trim() !== ""
-        && (value < Number(slider.dataset.least) || value > Number(slider.dataset.greatest));
+  // A slider or a list and its field say the same; outside of what is known, the page says so.
+  const controls = [...document.querySelectorAll("input[type=range][data-of], select[data-of]")];
+  const fieldOf = (control) => document.getElementById(control.dataset.of);
+  const categoriesOf = (list) => [...list.options].map((option) => option.value).filter(Boolean);
+  const follow = (control) => {
+    const { value } = fieldOf(control);
+    const outside = document.getElementById(control.dataset.of.replace("feature", "outside"));
+    if (control.type === "range") {
+      if (value.trim() !== "") control.value = value;
+      const isOutside = value.trim() !== ""
+        && (Number(value) < Number(control.dataset.least) || Number(value) > Number(control.dataset.greatest));
       outside.textContent = isOutside ? gettext("outside of the known range") : "";
-    };
-    const follow = () => {
-      if (field.value.trim() !== "") slider.value = field.value;
-      check();
-    };
-    slider.addEventListener("input", () => {
-      // Without the last digits of a sum of steps; field by field in the column's own notation.
-      field.value = String(Number(Number(slider.value).toPrecision(12)));
-      check();
-      changed(slider);
+    } else {
+      control.value = value; // no entry if it is not in the list
+      outside.textContent = control.selectedIndex < 0 ? gettext("not in the list") : "";
+    }
+  };
+  for (const control of controls) {
+    const field = fieldOf(control);
+    control.addEventListener("input", () => {
+      // A number without the last digits of a sum of steps; field by field in the column's own notation.
+      field.value = control.type === "range" ? String(Number(Number(control.value).toPrecision(12))) : control.value;
+      follow(control);
+      changed(control);
     });
-    field.addEventListener("input", () => { follow(); changed(slider); });
-    form.addEventListener("reset", () => setTimeout(follow));
-    follow();
+    field.addEventListener("input", () => { follow(control); changed(control); });
+    form.addEventListener("reset", () => setTimeout(follow, 0, control));
+    follow(control);
   }
 
   // What if: the result follows each change, one run at a time; the next one has the newest values.
@@ -93,17 +101,24 @@ document.addEventListener("DOMContentLoaded", () => {
   let timer = 0;
   let isRunning = false;
   let isOutdated = false;
-  function changed(slider) {
+  function changed(control) {
     if (!isLive) return;
-    if (slider) drawCurveOver(slider);
+    if (control) drawCurveOver(control);
     clearTimeout(timer);
     timer = setTimeout(runLive, LIVE_AFTER_MS);
   }
-  function drawCurveOver(slider) {
-    const field = document.getElementById(slider.dataset.of);
-    form.elements.curve.value = field.name.replace("set.", "");
-    form.elements["curve.low"].value = slider.min;
-    form.elements["curve.high"].value = slider.max;
+  function drawCurveOver(control) {
+    form.elements.curve.value = fieldOf(control).name.replace("set.", "");
+    form.elements["curve.low"].value = control.min ?? "";
+    form.elements["curve.high"].value = control.max ?? "";
+  }
+  // The form's fields; of a curve over categories also these.
+  function asked() {
+    const fields = new URLSearchParams(new FormData(form));
+    const list = controls.find((control) => control.type !== "range"
+      && fieldOf(control).name === `set.${fields.get("curve")}`);
+    if (list) for (const category of categoriesOf(list)) fields.append("curve.value", category);
+    return fields;
   }
   // A number that is being typed (`1e`) is none yet.
   const isReady = () => [...form.querySelectorAll("input[type=range][data-of]")].every((slider) => {
@@ -115,9 +130,9 @@ document.addEventListener("DOMContentLoaded", () => {
   }
   if (isLive) {
     for (const field of form.querySelectorAll("input[name^='set.']")) {
-      const slider = form.querySelector(`input[type=range][data-of="${field.id}"]`);
-      if (!slider) field.addEventListener("input", () => changed());
-      else for (const each of [field, slider]) each.addEventListener("focus", () => drawCurveOver(slider));
+      const control = controls.find((each) => fieldOf(each) === field);
+      if (!control) field.addEventListener("input", () => changed());
+      else for (const each of [field, control]) each.addEventListener("focus", () => drawCurveOver(control));
     }
     form.addEventListener("reset", () => setTimeout(changed));
   }
@@ -130,23 +145,45 @@ document.addEventListener("DOMContentLoaded", () => {
     progress.textContent = state === "started" ? gettext("%(step)s: running", { step: name }) : "";
   }
 
-  // Where the browser comes back to this page, e.g. from Why, its last result is there again.
+  // Where a person comes back to this page, e.g. from Why, its last result is there again, with what was chosen
+  // or changed. The link above Why and What if leads back to the page of the list that it was.
   const KEPT = "mlops-result";
+  const BACK = "mlops-back";
   const here = location.pathname + location.search;
+  const fields = form ? [...form.querySelectorAll("input[name^='set.']")] : [];
   function keep(html) {
-    try { sessionStorage.setItem(KEPT, JSON.stringify({ here, html })); } catch { /* full, or not allowed */ }
-  }
-  function kept() {
+    const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
+    const changes = fields.map((field) => field.value);
     try {
-      const found = JSON.parse(sessionStorage.getItem(KEPT));
-      return found?.here === here ? found.html : null;
-    } catch {
-      return null;
-    }
+      sessionStorage.setItem(`${KEPT} ${isLive}`, JSON.stringify({ here, html, chosen, changes }));
+    } catch { /* full, or not allowed */ }
   }
-  if (steps && result && !isLive && performance.getEntriesByType("navigation")[0]?.type === "back_forward") {
-    const html = kept();
-    if (html) showResult(html);
+  function kept(ofLive) {
+    try { return JSON.parse(sessionStorage.getItem(`${KEPT} ${ofLive}`)); } catch { return null; }
+  }
+  function comesBack() {
+    let isLinked = false;
+    try {
+      isLinked = sessionStorage.getItem(BACK) === here;
+      sessionStorage.removeItem(BACK);
+    } catch { /* not allowed */ }
+    return isLinked || performance.getEntriesByType("navigation")[0]?.type === "back_forward";
+  }
+  for (const link of document.querySelectorAll("a[data-back]")) {
+    link.addEventListener("click", () => {
+      const list = kept(false)?.here;
+      if (!list || new URL(list, location).pathname !== new URL(link.href).pathname) return;
+      link.href = list;
+      try { sessionStorage.setItem(BACK, list); } catch { /* not allowed */ }
+    });
+  }
+  const last = steps && result && comesBack() ? kept(isLive) : null;
+  if (last?.here === here) {
+    for (const box of boxes) box.checked = last.chosen.includes(box.value);
+    if (boxes.length) count();
+    fields.forEach((field, n) => { field.value = last.changes[n] ?? field.value; });
+    controls.forEach(follow);
+    showResult(last.html);
   }
 
   function showResult(html) {
@@ -164,7 +201,7 @@ document.addEventListener("DOMContentLoaded", () => {
       progress.textContent = "";
       const open = [...result.querySelectorAll("details")].map((details) => details.open);
       showResult(news.html);
-      if (!isLive) keep(news.html);
+      keep(news.html);
       if (isQuiet) result.querySelectorAll("details").forEach((each, n) => { each.open = open[n] ?? false; });
       if (form.elements.continues) {
         form.elements.continues.value = result.querySelector("[data-dispatch]")?.dataset.dispatch || "";
@@ -177,6 +214,33 @@ document.addEventListener("DOMContentLoaded", () => {
       bringIntoView();
     }
   }
+
+  // What the list of cases does not wait for: last predictions, then the number of cases. Either may stay unknown.
+  async function ask(place, read) {
+    if (!place?.dataset.ask) return null;
+    try { return await read(await mlops.request(place.dataset.ask)); } catch { return null; }
+  }
+  async function askBesideList() {
+    const table = document.getElementById("case-table");
+    const predictions = await ask(table, (response) => response.json());
+    for (const box of predictions ? boxes : []) showLast(box.closest("tr").querySelector(".last"), predictions[box.value]);
+    const found = document.getElementById("found");
+    const words = await ask(found, (response) => response.text());
+    if (words) found.textContent = words;
+  }
+  function showLast(cell, prediction) {
+    if (!prediction) {
+      cell.textContent = "\u2013";
+      return;
+    }
+    const link = document.createElement("a");
+    link.textContent = prediction.words;
+    link.href = mlops.url(`dispatches/${encodeURIComponent(prediction.dispatch)}`);
+    const when = prediction.at ? mlops.toTheMinute(new Date(prediction.at)) : "";
+    link.title = when ? `${prediction.words}, ${when}` : prediction.words;
+    cell.append(link);
+  }
+  askBesideList();
 
   function bringIntoView() {
     const { top, height } = result.getBoundingClientRect();
@@ -219,7 +283,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const response = await mlops.request(form.action, {
         method: "POST",
         headers: { Accept: "application/x-ndjson", "Content-Type": "application/x-www-form-urlencoded" },
-        body: new URLSearchParams(new FormData(form)),
+        body: asked(),
       });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
