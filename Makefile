@@ -90,10 +90,12 @@ dist: environment  ## the sdist and the wheel, in dist/
 
 docs: environment-dev  ## the documentation as a site, in site/VERSION/; broken links are errors
 	@PYTHONPATH=plugins:. .venv/bin/python docs/reference.py
+	@.venv/bin/python docs/diagrams.py
 	@.venv/bin/python docs/site_versions.py
 
-screenshots: environment-dev  ## the pictures in docs/images, from the demo that `make up` has started
+screenshots: environment-dev  ## the pictures and recordings in docs/, from the demo that `make up` has started
 	@PYTHONPATH=plugins:. .venv/bin/python docs/screenshots.py
+	@PYTHONPATH=plugins:. .venv/bin/python docs/recordings.py
 
 bench: environment-dev  ## the measured promises, each beside its peer; PART=data_plane only that, QUICK=--quick little data
 	@PYTHONPATH=tests .venv/bin/python -m benchmarks $(PART) $(QUICK)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page, ViewportSize, sync_playwright
 
 from local_stack.airflow_api import AirflowApi
 from mlops_plugin.cli.local_environment import local_environment
@@ -15,7 +15,7 @@ from mlops_plugin.cli.local_environment import local_environment
 CHECKOUT = Path(__file__).resolve().parent.parent
 IMAGES = CHECKOUT / "docs" / "images"
 MAX_BYTES = 200_000
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
@@ -60,20 +60,36 @@ def take(page: Page, view: str, scheme: Literal["light", "dark"]) -> None:
     print(f"{file.relative_to(CHECKOUT)}  {size / 1000:.0f} kB")
 
 
-def main() -> None:
+def demo() -> AirflowApi:
+    """The demo's Airflow, signed in as admin."""
     settings = local_environment(CHECKOUT)
     if settings is None:
         sys.exit("there is no .local/env here: start the demo with `make up`, then try again")
     api = AirflowApi("127.0.0.1", int(settings["AIRFLOW__API__PORT"]))
-    password = (CHECKOUT / ".local" / "admin-password").read_text().strip()
-    token = api.call("POST", "/auth/token", {"username": "admin", "password": password})["access_token"]
+    api.sign_in(_password())
+    return api
+
+
+def signed_in(browser: Browser, api: AirflowApi, size: ViewportSize) -> Page:
+    """A page that the user admin has opened."""
+    asked = {"username": "admin", "password": _password()}
+    token = api.call("POST", "/auth/token", asked)["access_token"]
+    context = browser.new_context(base_url=api.url, viewport=size, timezone_id="UTC", locale="en-GB")
+    context.set_default_timeout(90_000)
+    context.add_cookies([{"name": "_token", "value": token, "url": api.url}])
+    return context.new_page()
+
+
+def _password() -> str:
+    return (CHECKOUT / ".local" / "admin-password").read_text().strip()
+
+
+def main() -> None:
+    api = demo()
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        context = browser.new_context(base_url=api.url, viewport=SIZE, timezone_id="UTC", locale="en-GB")  # type: ignore[arg-type]
-        context.set_default_timeout(90_000)
-        context.add_cookies([{"name": "_token", "value": token, "url": api.url}])
-        page = context.new_page()
+        page = signed_in(browser, api, SIZE)
         for view in VIEWS:
             for scheme in SCHEMES:
                 take(page, view, scheme)
