@@ -24,7 +24,7 @@ def utc_time_type(dialect: Dialect) -> sa.types.TypeEngine[Any]:
 
 def keeps_time_zone(dialect: Dialect) -> bool:
     """Whether a column of `utc_time_type` takes aware times; if not, naive ones in UTC."""
-    return dialect.name == "postgresql"
+    return _is_postgres(dialect)
 
 
 def long_text_type(dialect: Dialect) -> sa.types.TypeEngine[Any]:
@@ -39,7 +39,7 @@ def microseconds_now(dialect: Dialect) -> sa.ColumnElement[Any]:
     """
     if _is_mysql(dialect):
         return sa.literal_column("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))")
-    if dialect.name == "postgresql":
+    if _is_postgres(dialect):
         return sa.literal_column("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
     # SQLite's own functions know milliseconds; its file is on this machine anyway.
     return sa.literal(time.time_ns() // 1000, sa.BigInteger())
@@ -74,7 +74,7 @@ def session_limits(dialect: Dialect, limits: StoreLimits) -> str | None:
 
 def transaction_limits(dialect: Dialect, limits: StoreLimits) -> str | None:
     """What a transaction that takes locks says first; None for nothing."""
-    if dialect.name != "postgresql":
+    if not _is_postgres(dialect):
         return None
     milliseconds = {
         "lock_timeout": limits.lock_s,
@@ -84,13 +84,49 @@ def transaction_limits(dialect: Dialect, limits: StoreLimits) -> str | None:
     return "; ".join(f"SET LOCAL {name} = {seconds * 1000:.0f}" for name, seconds in milliseconds.items())
 
 
+def text_literal(dialect: Dialect, text: str) -> str:
+    """Any text as SQL: neither an engine nor a driver reads anything in the digits of its bytes."""
+    digits = text.encode().hex()
+    if _is_mysql(dialect):
+        return f"_utf8mb4 x'{digits}'"
+    if _is_postgres(dialect):
+        return f"convert_from(decode('{digits}', 'hex'), 'UTF8')"
+    return f"CAST(x'{digits}' AS TEXT)"
+
+
+def transaction_in(dialect: Dialect, limits: StoreLimits) -> tuple[str, str] | None:
+    """What stands before and behind statements that a server gets as one message, to be one transaction.
+
+    None if the engine takes one statement at a time.
+    """
+    if _is_mysql(dialect):
+        return "START TRANSACTION", "COMMIT"
+    if _is_postgres(dialect):
+        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {transaction_limits(dialect, limits)}", "COMMIT"
+    return None
+
+
+def send_message(dialect: Dialect, connection: Any, message: str) -> None:
+    """Run all statements of a message, which begin and end transactions themselves, on a driver's connection."""
+    if _is_postgres(dialect):
+        connection.autocommit = True  # the driver would begin a transaction; this sends nothing
+        with connection.cursor() as cursor:
+            cursor.execute(message)
+        return
+    cursor = connection.cursor()
+    cursor.execute(message)
+    while cursor.nextset():  # each statement has an answer of its own
+        pass
+    cursor.close()
+
+
 def lock_for_upgrade(connection: sa.Connection, timeout_s: int) -> bool:
     """Wait until no other upgrade runs; False if one still does after `timeout_s` (PostgreSQL raises)."""
     if _is_mysql(connection.dialect):
         # Lock names are the server's, so ours holds the database's; it ends with the connection.
         name = "CONCAT('mlops_event_store.', LEFT(MD5(DATABASE()), 32))"
         return bool(connection.scalar(sa.text(f"SELECT GET_LOCK({name}, {timeout_s:d})")) == 1)
-    if connection.dialect.name == "postgresql":
+    if _is_postgres(connection.dialect):
         connection.execute(sa.text(f"SET LOCAL lock_timeout = '{timeout_s:d}s'"))
         connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})"))
     return True  # SQLite: the transaction is the lock
@@ -98,3 +134,7 @@ def lock_for_upgrade(connection: sa.Connection, timeout_s: int) -> bool:
 
 def _is_mysql(dialect: Dialect) -> bool:
     return dialect.name in ("mysql", "mariadb")
+
+
+def _is_postgres(dialect: Dialect) -> bool:
+    return dialect.name == "postgresql"

@@ -6,7 +6,7 @@ updated in the transaction that appends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,8 @@ from mlops_plugin.events.records import (
     Step,
     summarise,
 )
+from mlops_plugin.events.servers.messages import send_messages
+from mlops_plugin.events.sql_dialects import transaction_in
 from mlops_plugin.wait_limits import StoreLimits
 
 Result = TypeVar("Result")
@@ -300,6 +302,43 @@ class EventStore(EventReading):
                 else:
                     return result
         raise AssertionError("an attempt returns or raises")
+
+    def write_statements(self, doing: str, pairs: Sequence[tuple[str, str]], dispatch_id: str) -> None:
+        """Run statements without parameters in one transaction, in one message for each pair of them.
+
+        Repeated like `write`. `dispatch_id`: of a dispatch that they insert; it tells whether a transaction
+        was committed whose connection was lost.
+        """
+        with translate_errors(self.address, doing):
+            engine = self._checked_engine(writes=True)
+            around = transaction_in(engine.dialect, self.address.limits)
+            if around is not None:
+                messages = ["; ".join(pair) for pair in pairs]
+                messages[0] = f"{around[0]}; {messages[0]}"
+                messages[-1] = f"{messages[-1]}; {around[1]}"
+                self._send(engine, messages, dispatch_id)
+                return
+        self.write(
+            doing, lambda connection: [connection.exec_driver_sql(one) for two in pairs for one in two]
+        )
+
+    def _send(self, engine: sa.Engine, messages: Sequence[str], dispatch_id: str) -> None:
+        was_lost = False
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                send_messages(engine, messages)
+            except sa.exc.DBAPIError as error:
+                if (
+                    was_lost
+                    and isinstance(error, sa.exc.IntegrityError)
+                    and self.get(dispatch_id) is not None
+                ):
+                    return  # the transaction of the connection that was lost had been committed
+                was_lost = was_lost or error.connection_invalidated
+                if attempt == _ATTEMPTS or not (error.connection_invalidated or is_transient(error)):
+                    raise
+            else:
+                return
 
     @contextmanager
     def read(self, doing: str) -> Iterator[sa.Connection]:

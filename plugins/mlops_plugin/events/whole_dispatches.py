@@ -1,15 +1,16 @@
 """Records dispatches that are over, many in one transaction and two statements; for those of `mlops serve`.
 
-A driver in Python takes longer to write eleven rows of a dispatch than a model takes for its answer. So each
-statement is one text: numbers, times and harmless texts stand in it, and only other texts are parameters.
+A driver in Python takes longer to write eleven rows of a dispatch than a model takes for its answer. So the
+statements are text without parameters, and a server gets the transaction as one message.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -19,14 +20,15 @@ import sqlalchemy as sa
 from mlops_plugin.events import tables
 from mlops_plugin.events.appending import store_now
 from mlops_plugin.events.records import DispatchRecord, Kind, Step
-from mlops_plugin.events.sql_dialects import keeps_time_zone
+from mlops_plugin.events.sql_dialects import keeps_time_zone, text_literal
 from mlops_plugin.events.store import EventStore
 
 _CLOCK_S = 1.0  # so long it is used by how much the store's clock is ahead of this machine's
-_MOST_AT_ONCE = 32  # dispatches in a statement: servers limit its size
-# Printable ASCII without quote, backslash and percent sign: between quotes, no engine and no driver reads
-# anything else in it.
-_HARMLESS = re.compile(r"[ !\"#$&(-\[\]-~]*")
+_MOST_CHARS = 1 << 19  # of a message: servers limit its size, to a megabyte at the least
+_MOST_LITERALS = 4096  # that are remembered: most texts of a dispatch are those of the one before
+_LONGEST_KEPT = 1 << 16
+# Printable ASCII without quote and backslash: between quotes, no engine reads anything else in it.
+_HARMLESS = re.compile(r"[ -&(-\[\]-~]*")
 _OF_DISPATCH = [field.name for field in fields(DispatchRecord)]
 _OF_EVENT = ["dispatch_id", "model", "step", "kind", "at", "details", "try_number", "row_count", "seconds"]
 
@@ -45,10 +47,14 @@ class Happened(NamedTuple):
 
 @dataclass(frozen=True)
 class WholeDispatch:
-    """A dispatch and its events from the first to the last; `record` is their sum, its texts masked."""
+    """A dispatch and its events from the first to the last; `record` is their sum, its texts masked.
+
+    `columns`: those of the record as JSON, the same for many dispatches.
+    """
 
     record: DispatchRecord
     events: Sequence[Happened]
+    columns: str | None = None
 
 
 class WholeDispatches:
@@ -58,70 +64,81 @@ class WholeDispatches:
         self._store = store
         self._ahead = timedelta()
         self._asked_at: float | None = None
+        self._sql: _Sql | None = None
 
     def append(self, dispatches: Sequence[WholeDispatch]) -> None:
         """Record all of them, or raise `EventStoreError` and record none."""
-        self._store.write("recording dispatches", lambda connection: self._append(connection, dispatches))
+        if self._asked_at is None or time.monotonic() - self._asked_at > _CLOCK_S:
+            self._ask_clock()
+        assert self._sql is not None  # noqa: S101 -- it came with the clock
+        statements = [*self._sql.statements(dispatches, self._ahead)]
+        first = dispatches[0].record.dispatch_id
+        self._store.write_statements("recording dispatches", statements, first)
 
-    def _append(self, connection: sa.Connection, dispatches: Sequence[WholeDispatch]) -> None:
-        ahead = self._ahead_of_us(connection)
-        for first in range(0, len(dispatches), _MOST_AT_ONCE):
-            some = dispatches[first : first + _MOST_AT_ONCE]
-            rows = _Insert(connection.dialect, tables.dispatches.name, _OF_DISPATCH, ahead)
-            events = _Insert(connection.dialect, tables.events.name, _OF_EVENT, ahead)
-            for one in some:
-                rows.add(vars(one.record).values())
-                mine = (one.record.dispatch_id, one.record.model)
-                for event in one.events:
-                    events.add((*mine, *event))
-            rows.run(connection)
-            events.run(connection)
-
-    def _ahead_of_us(self, connection: sa.Connection) -> timedelta:
+    def _ask_clock(self) -> None:
         """By how much the store's clock is ahead of this machine's: asked once in a while."""
-        now = time.monotonic()
-        if self._asked_at is None or now - self._asked_at > _CLOCK_S:
+        with self._store.read("asking for the time") as connection:
             self._ahead = store_now(connection) - datetime.now(UTC)
-            self._asked_at = now
-        return self._ahead
+            self._sql = self._sql or _Sql(connection.dialect)
+        self._asked_at = time.monotonic()
 
 
-class _Insert:
-    """One INSERT of many rows."""
+class _Sql:
+    """Writes dispatches as text of a dialect."""
 
-    def __init__(self, dialect: sa.Dialect, table: str, columns: Sequence[str], ahead: timedelta) -> None:
+    def __init__(self, dialect: sa.Dialect) -> None:
         quote = dialect.identifier_preparer.quote
-        self._into = f"INSERT INTO {quote(table)} ({', '.join(map(quote, columns))}) VALUES "
-        self._placeholder = "?" if dialect.paramstyle == "qmark" else "%s"
+        self._into = [
+            f"INSERT INTO {quote(table.name)} ({', '.join(map(quote, columns))}) VALUES "
+            for table, columns in ((tables.dispatches, _OF_DISPATCH), (tables.events, _OF_EVENT))
+        ]
         self._zone = "+00:00" if keeps_time_zone(dialect) else ""
-        self._has_boolean = dialect.supports_native_boolean
-        self._ahead = ahead
-        self._rows: list[str] = []
-        self._parameters: list[str] = []
+        self._booleans = ("false", "true") if dialect.supports_native_boolean else ("0", "1")
+        self._remembered = functools.lru_cache(_MOST_LITERALS)(functools.partial(_literal, dialect))
+        self._dialect = dialect
 
-    def add(self, values: Any) -> None:
-        self._rows.append(f"({', '.join(map(self._written, values))})")
+    def statements(self, dispatches: Sequence[WholeDispatch], ahead: timedelta) -> Iterator[tuple[str, str]]:
+        """The two statements for as many dispatches as a message may hold, and again for the next."""
+        moment = functools.cache(functools.partial(self._moment, ahead))
+        rows: list[str] = []
+        events: list[str] = []
+        size = 0
+        for one in dispatches:
+            row = self._row({**vars(one.record), "columns": one.columns}.values(), moment)
+            mine = self._row((one.record.dispatch_id, one.record.model), moment)
+            happened = ", ".join(f"({mine}, {self._row(event, moment)})" for event in one.events)
+            if rows and size + len(row) + len(happened) > _MOST_CHARS:
+                yield self._into[0] + ", ".join(rows), self._into[1] + ", ".join(events)
+                rows, events, size = [], [], 0
+            rows.append(f"({row})")
+            events.append(happened)
+            size += len(row) + len(happened)
+        yield self._into[0] + ", ".join(rows), self._into[1] + ", ".join(events)
 
-    def run(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql(self._into + ", ".join(self._rows), tuple(self._parameters))
+    def _row(self, values: Any, moment: Callable[[datetime], str]) -> str:
+        written = []
+        for value in values:
+            kind = type(value)
+            if value is None:
+                written.append("NULL")
+            elif kind is str:
+                is_kept = len(value) < _LONGEST_KEPT
+                written.append(self._remembered(value) if is_kept else _literal(self._dialect, value))
+            elif kind is int or kind is float:
+                written.append(repr(value))
+            elif kind is bool:
+                written.append(self._booleans[value])
+            elif kind is datetime:
+                written.append(moment(value))
+            else:
+                text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+                written.append(_literal(self._dialect, text))
+        return ", ".join(written)
 
-    def _written(self, value: Any) -> str:
-        kind = type(value)
-        if value is None:
-            return "NULL"
-        if kind is str:
-            return self._text(value)
-        if kind is int or kind is float:
-            return repr(value)
-        if kind is bool:
-            return str(value).lower() if self._has_boolean else str(int(value))
-        if kind is datetime:
-            moment = (value + self._ahead).astimezone(UTC).replace(tzinfo=None)
-            return f"'{moment.isoformat(' ', 'microseconds')}{self._zone}'"
-        return self._text(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    def _moment(self, ahead: timedelta, value: datetime) -> str:
+        by_store = (value + ahead).astimezone(UTC).replace(tzinfo=None)
+        return f"'{by_store.isoformat(' ', 'microseconds')}{self._zone}'"
 
-    def _text(self, text: str) -> str:
-        if _HARMLESS.fullmatch(text):
-            return f"'{text}'"
-        self._parameters.append(text)
-        return self._placeholder
+
+def _literal(dialect: sa.Dialect, text: str) -> str:
+    return f"'{text}'" if _HARMLESS.fullmatch(text) else text_literal(dialect, text)

@@ -16,7 +16,6 @@ from fastapi import HTTPException
 from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import EventStoreError, ServingBusy, ServingError
-from mlops_plugin.events.whole_dispatches import WholeDispatches
 from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.inference_server.batches import WAIT_S
@@ -80,7 +79,7 @@ class Inference:
         self._site = site
         self._ready: dict[str, list[ReadyModel]] = {}
         self._located: dict[str, tuple[ModelConfig, ModelVersion, ModelConfig]] = {}
-        self._recording: tuple[LoadedConfig, GroupCommit, WholeDispatches] | None = None
+        self._recording: tuple[LoadedConfig, GroupCommit] | None = None
         self.descriptions = ModelDescriptions()
 
     @property
@@ -168,7 +167,7 @@ class Inference:
         """Record each; alone if they cannot be recorded together."""
         if not told:
             return []
-        _, dispatches = self._store()
+        dispatches = self._group()
         try:
             dispatches.append([one.whole for one in told])
         except EventStoreError as error:
@@ -200,7 +199,7 @@ class Inference:
         body, model, site = question.body, question.model, self._site
         described = self.describe(model, body.version)
         asked = Question.of(model, question.user, body, described)
-        store, _ = self._store()
+        store = site.event_store()
         showroom = Showroom(site.deployment(), store, site.model_pool(), site.case_queries, failure)
         table = pa.Table.from_batches([asked.rows.batch])
         shown = showroom.run(model, Wanted(table=table), question.user)
@@ -210,15 +209,15 @@ class Inference:
             )
         return answer_of(model.name, asked.request, Answers.of(model.key, shown))
 
-    def _store(self) -> tuple[GroupCommit, WholeDispatches]:
-        """The event store, shared by the requests of this process; another once the configuration says so."""
+    def _group(self) -> GroupCommit:
+        """Of the event store, shared by the requests of this process; another once the configuration says so."""
         loaded = self._site.loaded()
         known = self._recording
         if known is None or known[0] is not loaded:
             store = self._site.event_store()
-            group = known[1] if known is not None and known[1].writes_to(store) else GroupCommit(store)
-            known = self._recording = loaded, group, WholeDispatches(group)
-        return known[1], known[2]
+            same = known is not None and known[1].store is store
+            known = self._recording = loaded, known[1] if known and same else GroupCommit(store)
+        return known[1]
 
 
 def _encoded(question: Question, told: Told) -> Answer | Exception:

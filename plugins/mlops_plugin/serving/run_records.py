@@ -76,11 +76,12 @@ class RunRecords:
         self._model = model.name
         self._sha256, self._config = process.artifact_sha256, model.config_hash()
         self._uri = masked(uri)
-        self._columns = [{"name": field.name, "type": str(field.type)} for field in rows]
+        columns = [{"name": field.name, "type": str(field.type)} for field in rows]
+        self._columns = json.dumps(columns, ensure_ascii=False)
         self._started = _written(TryStart(ProcessIdentity.current()))
         self._signature, self._registered = process.signature_sha256, registered
         self._logged = write_details(
-            LogEntry(None, self._columns, {}, {}, self._sha256, uri, self._config, ROWS_GIVEN)
+            LogEntry(None, columns, {}, {}, self._sha256, uri, self._config, ROWS_GIVEN)
         )
         self._libraries = json.dumps(write_details(InferReport(0, libraries=self.libraries))["libraries"])
 
@@ -107,7 +108,7 @@ class RunRecords:
             Happened("persist", "succeeded", ended, of_counts.persist, _TRY, 0, 0.0),
             Happened(None, "succeeded", ended, of_counts.final),
         )
-        return WholeDispatch(self._record(identity, run, moments), events)
+        return WholeDispatch(self._record(identity, run, moments), events, self._columns)
 
     def _record(self, identity: DispatchIdentity, run: Run, moments: Moments) -> DispatchRecord:
         return DispatchRecord(
@@ -123,7 +124,6 @@ class RunRecords:
             rows_rejected=run.report.rows_rejected,
             rows_persisted=0,
             rows_superseded=0,
-            columns=self._columns,
             first_key=plain(run.first_key),
             last_key=plain(run.last_key),
             artifact_sha256=self._sha256,

@@ -25,6 +25,7 @@ TRUSTED_S = 1.0  # a connection that was used so recently is taken to be alive; 
 
 _FREE_SINCE = "mlops_free_since"
 _LINE = "mlops_line"
+_SERVER = "mlops_server"
 DRIVERS = {"mysql": "mysql+mysqlconnector", "postgres": "postgresql+psycopg2"}
 _PACKAGES = {
     "mysql": ("mysql.connector", "mysql-connector-python"),
@@ -139,6 +140,7 @@ class _Watched:
         if hasattr(connection, "is_connected"):  # MySQL's driver asks before each statement
             connection.is_connected = lambda: True
         socket = of_mysql or connection
+        record.info[_SERVER] = self.server
         if hasattr(socket, "fileno"):
             line = record.info[_LINE] = Line(socket.fileno())
             self.connecting[threading.get_ident()] = line
@@ -194,11 +196,23 @@ class _Watched:
             line = connection.connection.info.get(_LINE)
         if line is not None and line.silent_s is not None:
             context.is_disconnect = True
-            raise NoAnswer(
-                f"no answer from {self.server} within {line.silent_s:g} s; it is silent or overloaded, or "
-                "the network drops its packets"
-            ) from context.original_exception
+            raise _no_answer(self.server, line.silent_s) from context.original_exception
 
     def _expect(self, holder: Any, within_s: float) -> None:
         if line := holder.info.get(_LINE):
             self.watch.expect(line, within_s)
+
+
+def silence_of(connection: sa.PoolProxiedConnection) -> NoAnswer | None:
+    """What a connection of the pool that was used without SQLAlchemy has failed of, if its server was silent."""
+    line: Line | None = connection.info.get(_LINE)
+    if line is None or line.silent_s is None:
+        return None
+    return _no_answer(connection.info[_SERVER], line.silent_s)
+
+
+def _no_answer(server: str, silent_s: float) -> NoAnswer:
+    return NoAnswer(
+        f"no answer from {server} within {silent_s:g} s; it is silent or overloaded, or the network drops its "
+        "packets"
+    )
