@@ -1,20 +1,19 @@
-"""Writes of concurrent requests share a transaction, and a bad one does no harm to its neighbours."""
+"""Dispatches of concurrent requests share a transaction, and a bad one does no harm to its neighbours."""
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from datetime import UTC, datetime
 
 import pytest
-import sqlalchemy as sa
 
 from mlops_plugin.errors import EventStoreError
-from mlops_plugin.events import tables
-from mlops_plugin.events.appending import columns_of
-from mlops_plugin.events.journal import Journal
-from mlops_plugin.events.records import DispatchIdentity
+from mlops_plugin.events.details.serialization import write_details
+from mlops_plugin.events.records import DispatchIdentity, EventRecord, summarise
+from mlops_plugin.events.whole_dispatches import Happened, WholeDispatch
 from mlops_plugin.inference_server.group_commit import GroupCommit
 from support.workshop import Workshop
 
@@ -27,70 +26,64 @@ def group(workshop: Workshop) -> Iterator[GroupCommit]:
         yield GroupCommit(store)
 
 
-def _together(group: GroupCommit, works: list[Callable[[sa.Connection], Any]]) -> list[Any]:
-    """Results or errors of works that all wait for a transaction that is under way."""
-    is_under_way, may_end = threading.Event(), threading.Event()
+def _dispatch(number: int, user: str | None = None) -> WholeDispatch:
+    identity = DispatchIdentity(f"d{number}", "churn", "showroom", requested_by=user)
+    now = datetime.now(UTC)
+    began = EventRecord(
+        None, f"d{number}", "churn", None, "started", None, None, now, None, None, None, identity
+    )
+    started = Happened(None, "started", now, json.dumps(write_details(identity)))
+    return WholeDispatch(summarise(None, began), [started])
 
-    def hold(connection: sa.Connection) -> None:
-        is_under_way.set()
-        may_end.wait()
 
-    def result(work: Callable[[sa.Connection], Any]) -> Any:
+def _together(group: GroupCommit, each: list[list[WholeDispatch]]) -> list[EventStoreError | None]:
+    """The errors of what waits for a transaction that is under way."""
+
+    def error_of(dispatches: list[WholeDispatch]) -> EventStoreError | None:
         try:
-            return group.write("a test", work)
+            group.append(dispatches)
         except EventStoreError as error:
             return error
+        return None
 
-    with ThreadPoolExecutor(len(works) + 1) as threads:
-        first = threads.submit(group.write, "holding", hold)
-        is_under_way.wait()
-        others = [threads.submit(result, work) for work in works]
-        while len(group._waiting) < len(works):
+    with ThreadPoolExecutor(len(each)) as threads:
+        with group._lock:
+            group._is_led = True  # as by a transaction under way
+        others = [threads.submit(error_of, dispatches) for dispatches in each]
+        while len(group._waiting) < len(each):
             threading.Event().wait(0.01)
-        may_end.set()
-        first.result()
+        group._waiting[0].leads = True
+        group._waiting[0].woken.set()
         return [other.result() for other in others]
 
 
-def _journal(group: GroupCommit, number: int) -> Journal:
-    journal = Journal(group)
-    journal.begin(DispatchIdentity(f"d{number}", "churn", "showroom", requested_by=f"user {number}"))
-    return journal
+def _recorded(group: GroupCommit, numbers: list[int]) -> list[int]:
+    return [number for number in numbers if group.store.get(f"d{number}") is not None]
 
 
 def test_what_comes_during_a_transaction_shares_the_next_one(group: GroupCommit) -> None:
-    def select(number: int) -> Callable[[sa.Connection], Any]:
-        return lambda connection: connection.scalar(sa.select(sa.literal(number)))
-
-    assert _together(group, [select(number) for number in range(TOGETHER)]) == [*range(TOGETHER)]
-    assert group.commits == 2
+    numbers = [*range(TOGETHER)]
+    assert _together(group, [[_dispatch(number)] for number in numbers]) == [None] * TOGETHER
+    assert group.commits == 1
+    assert _recorded(group, numbers) == numbers
 
 
 def test_each_of_many_threads_finds_its_own_dispatch_on_record(
     group: GroupCommit, workshop: Workshop
 ) -> None:
     def record(number: int) -> str:
-        _journal(group, number).flush()
+        group.append([_dispatch(number, f"user {number}")])
         with workshop.deployment.event_store() as other:  # committed: another connection sees it
             found = other.get(f"d{number}")
         return str(found and found.requested_by)
 
-    numbers = range(40)
+    numbers = range(200, 240)
     with ThreadPoolExecutor(TOGETHER) as threads:
         assert [*threads.map(record, numbers)] == [f"user {number}" for number in numbers]
 
 
-def test_a_write_that_fails_leaves_those_beside_it_committed(group: GroupCommit) -> None:
-    def insert(number: int) -> Callable[[sa.Connection], int]:
-        dispatch = _journal(group, number)._dispatch
-        assert dispatch is not None
-
-        def work(connection: sa.Connection) -> int:
-            connection.execute(sa.insert(tables.dispatches), columns_of(dispatch))
-            return number
-
-        return work
-
-    results = _together(group, [insert(101), insert(101), insert(102), insert(103)])
-    assert [result for result in results if not isinstance(result, EventStoreError)] == [101, 102, 103]
-    assert all(group._store.get(f"d{number}") is not None for number in (101, 102, 103))
+def test_what_cannot_be_recorded_leaves_those_beside_it_on_record(group: GroupCommit) -> None:
+    twice = [_dispatch(103), _dispatch(103)]
+    errors = _together(group, [[_dispatch(101)], twice, [_dispatch(102)]])
+    assert [type(error) for error in errors] == [type(None), EventStoreError, type(None)]
+    assert _recorded(group, [101, 102, 103]) == [101, 102]

@@ -234,7 +234,7 @@ def test_a_request_leaves_the_same_record_as_a_run_of_the_showroom(
     assert record == reduce(summarise, served[1:], summarise(None, served[0]))
 
 
-def test_many_requests_cost_one_question_to_the_model_and_three_statements(
+def test_many_requests_cost_one_question_to_the_model_and_one_transaction(
     inference: Inference, site: Site
 ) -> None:
     """The work, not the time: what a request costs is held here."""

@@ -21,6 +21,7 @@ class SeveringProxy:
     table: bytes
     port: int = 0
     severed: int = 0
+    messages: int = 0  # of clients to the server
     is_armed: bool = False
     _sockets: list[socket.socket] = field(default_factory=list)
 
@@ -42,7 +43,8 @@ class SeveringProxy:
     def _requests(self, client: socket.socket, upstream: socket.socket) -> None:
         has_written = False
         with suppress(OSError):
-            while data := client.recv(1 << 16):
+            while data := client.recv(1 << 20):
+                self.messages += 1
                 has_written = has_written or bool(_WRITES.search(data) and self.table in data)
                 is_fatal = self.is_armed and has_written and b"COMMIT" in data.upper()
                 if is_fatal:

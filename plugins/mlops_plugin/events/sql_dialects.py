@@ -94,30 +94,16 @@ def text_literal(dialect: Dialect, text: str) -> str:
     return f"CAST(x'{digits}' AS TEXT)"
 
 
-def transaction_in(dialect: Dialect, limits: StoreLimits) -> tuple[str, str] | None:
+def transaction_in(dialect: Dialect, limits: StoreLimits) -> tuple[list[str], list[str]] | None:
     """What stands before and behind statements that a server gets as one message, to be one transaction.
 
     None if the engine takes one statement at a time.
     """
     if _is_mysql(dialect):
-        return "START TRANSACTION", "COMMIT"
+        return ["START TRANSACTION"], ["COMMIT"]
     if _is_postgres(dialect):
-        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {transaction_limits(dialect, limits)}", "COMMIT"
+        return ["BEGIN ISOLATION LEVEL READ COMMITTED", transaction_limits(dialect, limits) or ""], ["COMMIT"]
     return None
-
-
-def send_message(dialect: Dialect, connection: Any, message: str) -> None:
-    """Run all statements of a message, which begin and end transactions themselves, on a driver's connection."""
-    if _is_postgres(dialect):
-        connection.autocommit = True  # the driver would begin a transaction; this sends nothing
-        with connection.cursor() as cursor:
-            cursor.execute(message)
-        return
-    cursor = connection.cursor()
-    cursor.execute(message)
-    while cursor.nextset():  # each statement has an answer of its own
-        pass
-    cursor.close()
 
 
 def lock_for_upgrade(connection: sa.Connection, timeout_s: int) -> bool:

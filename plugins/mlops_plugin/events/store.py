@@ -313,16 +313,16 @@ class EventStore(EventReading):
             engine = self._checked_engine(writes=True)
             around = transaction_in(engine.dialect, self.address.limits)
             if around is not None:
-                messages = ["; ".join(pair) for pair in pairs]
-                messages[0] = f"{around[0]}; {messages[0]}"
-                messages[-1] = f"{messages[-1]}; {around[1]}"
+                messages = [[*pair] for pair in pairs]
+                messages[0][:0] = around[0]
+                messages[-1] += around[1]
                 self._send(engine, messages, dispatch_id)
                 return
         self.write(
             doing, lambda connection: [connection.exec_driver_sql(one) for two in pairs for one in two]
         )
 
-    def _send(self, engine: sa.Engine, messages: Sequence[str], dispatch_id: str) -> None:
+    def _send(self, engine: sa.Engine, messages: Sequence[Sequence[str]], dispatch_id: str) -> None:
         was_lost = False
         for attempt in range(1, _ATTEMPTS + 1):
             try:

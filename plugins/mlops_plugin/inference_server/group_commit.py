@@ -14,7 +14,7 @@ _MOST_TOGETHER = 64
 
 @dataclass
 class _Write:
-    """What one thread wants recorded. `leads`: woken up to record for all that wait, not because it is done."""
+    """What one thread wants recorded. `leads`: it is woken up to record for all that wait."""
 
     dispatches: Sequence[WholeDispatch]
     woken: threading.Event = field(default_factory=threading.Event)

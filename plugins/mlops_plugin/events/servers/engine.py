@@ -204,7 +204,7 @@ class _Watched:
 
 
 def silence_of(connection: sa.PoolProxiedConnection) -> NoAnswer | None:
-    """What a connection of the pool that was used without SQLAlchemy has failed of, if its server was silent."""
+    """Why a connection has failed that was used without SQLAlchemy, if its server was silent."""
     line: Line | None = connection.info.get(_LINE)
     if line is None or line.silent_s is None:
         return None
@@ -213,6 +213,6 @@ def silence_of(connection: sa.PoolProxiedConnection) -> NoAnswer | None:
 
 def _no_answer(server: str, silent_s: float) -> NoAnswer:
     return NoAnswer(
-        f"no answer from {server} within {silent_s:g} s; it is silent or overloaded, or the network drops its "
-        "packets"
+        f"no answer from {server} within {silent_s:g} s; it is silent or overloaded, or "
+        "the network drops its packets"
     )
