@@ -210,7 +210,7 @@ class Inference:
         return answer_of(model.name, asked.request, Answers.of(model.key, shown))
 
     def _group(self) -> GroupCommit:
-        """Of the event store, shared by the requests of this process; another if the configuration says so."""
+        """Of the event store, shared by all requests; another if the configuration says so."""
         loaded = self._site.loaded()
         known = self._recording
         if known is None or known[0] is not loaded:

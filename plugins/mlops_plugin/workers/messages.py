@@ -10,6 +10,7 @@ Only the caller has pydantic: a model's own environment need not.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import select
@@ -31,6 +32,8 @@ _MAGIC = b"mlp1"
 MAX_HEADER_BYTES = 4 << 20  # names of features and outputs, or an error's text
 MAX_REQUEST_BYTES = 1 << 40  # the caller is trusted
 MAX_SIGNATURE_BYTES = 64 << 20
+_SMALL_BYTES = 1 << 16  # a body is sent and received in one piece with its header
+_ALIGNED_BYTES = 8  # of a body in memory, as of the numbers in it
 
 
 class MessageError(Exception):
@@ -207,13 +210,17 @@ class Channel:
         """
         header = json.dumps(message, default=vars).encode()
         parts = [memoryview(part).cast("B") for part in body]
-        frame = _FRAME.pack(_MAGIC, number, len(header), sum(part.nbytes for part in parts))
-        first = frame + header
-        self._limit(deadline)
+        size = sum(part.nbytes for part in parts)
+        first = _FRAME.pack(_MAGIC, number, len(header), size) + header
+        if size <= _SMALL_BYTES:
+            first, parts = b"".join((first, *parts)), []
         if handing:
             first = first[socket.send_fds(self._socket, [first], handing) :]
-        self._socket.sendall(first)
-        for part in parts:
+        for part in (memoryview(first), *parts):
+            with contextlib.suppress(BlockingIOError):  # one call, if the other end has room for it
+                part = part[self._socket.send(part, socket.MSG_DONTWAIT) :]
+            if not part.nbytes:
+                continue
             self._limit(deadline)
             self._socket.sendall(part)
 
@@ -222,7 +229,7 @@ class Channel:
 
         Raises `EOFError` once the caller has hung up.
         """
-        first, handed, _, _ = socket.recv_fds(self._socket, 1, 1)
+        first, handed, _, _ = socket.recv_fds(self._socket, _FRAME.size, 1)
         if not first:
             raise EOFError
         number, header, body = self._receive(0, MAX_REQUEST_BYTES, first)
@@ -260,15 +267,23 @@ class Channel:
                 f"a message of {header_bytes} + {body_bytes} bytes is larger than {MAX_HEADER_BYTES} + "
                 f"{max_body_bytes} bytes"
             )
-        return number, self._read(header_bytes, deadline), self._read(body_bytes, deadline)
+        if body_bytes > _SMALL_BYTES:
+            return number, self._read(header_bytes, deadline), self._read(body_bytes, deadline)
+        padding = -header_bytes % _ALIGNED_BYTES
+        both = self._read(header_bytes + body_bytes, deadline, padding)
+        return number, both[:header_bytes], both[header_bytes:]
 
-    def _read(self, count: int, deadline: float) -> memoryview:
-        content = memoryview(bytearray(count))
-        filled = 0
+    def _read(self, count: int, deadline: float, padding: int = 0) -> memoryview:
+        content = memoryview(bytearray(padding + count))[padding:]
+        filled, flags = 0, socket.MSG_DONTWAIT
         while filled < count:
-            self._limit(deadline)
+            if not flags:
+                self._limit(deadline)
             try:
-                received = self._socket.recv_into(content[filled:], min(count - filled, 1 << 20))
+                received = self._socket.recv_into(content[filled:], min(count - filled, 1 << 20), flags)
+            except BlockingIOError:
+                flags = 0  # the rest has not come yet
+                continue
             except TimeoutError as error:
                 raise MessageError("the answer began, but did not end in time") from error
             if not received:
