@@ -275,7 +275,7 @@ class Channel:
 
     def _read(self, count: int, deadline: float, padding: int = 0) -> memoryview:
         content = memoryview(bytearray(padding + count))[padding:]
-        filled, flags = 0, socket.MSG_DONTWAIT
+        filled, flags = 0, int(socket.MSG_DONTWAIT)
         while filled < count:
             if not flags:
                 self._limit(deadline)
