@@ -21,6 +21,8 @@ from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_col
 from mlops_plugin.formats.runtime import LEARNED_ROWS, REFUSES_INFINITE, REFUSES_NULL, SAMPLE_ROWS
 from mlops_plugin.formats.undecided import Doubts, undecided_of
 
+# A whole word: 'finance' and 'Hernan' say nothing of missing values.
+_SAYS_NULL = re.compile(r"\b(nans?|nulls?|none(type)?|na(type)?|nat(type)?|missing)\b", re.IGNORECASE)
 # What a model raises for want of something outside of the rows; another try may find it.
 _NOT_ABOUT_ROWS = (OSError, MemoryError)
 
@@ -289,7 +291,7 @@ def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: BaseException
     said = _first_line(exc)
     nulls = _listed(null_counts(rows, features))
     infinite = _listed(infinite_counts(rows, features))
-    if nulls and re.search("nan|null|none|missing", said, re.IGNORECASE):
+    if nulls and _SAYS_NULL.search(said):
         return (
             f"{REFUSES_NULL}: of {rows.num_rows} rows, {nulls} are NULL or NaN; leave such rows "
             f"out in the query, fill them with COALESCE, or train with an imputer (the model says: {said})"

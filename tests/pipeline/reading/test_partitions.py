@@ -19,7 +19,14 @@ from mlops_plugin.config.schema import PartitionsConfig
 from mlops_plugin.databases.engines.registry import engine_named
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.databases.sql_text import question_marks
-from mlops_plugin.errors import KeyColumnError, PartitionError, SinkError, StagingError, ThresholdError
+from mlops_plugin.errors import (
+    ArtifactError,
+    KeyColumnError,
+    PartitionError,
+    SinkError,
+    StagingError,
+    ThresholdError,
+)
 from mlops_plugin.events.details.step_reports import CollectReport, InferReport
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
@@ -272,6 +279,42 @@ def test_a_partition_is_tried_again_alone(workshop: Workshop) -> None:
     step(workshop, dispatch, "persist")
     assert [row["id"] for row in workshop.predictions()] == list(range(1, 41))
     assert workshop.record(dispatch.id).rows_persisted == 40
+
+
+def answered_by_tasks(workshop: Workshop, answers: str) -> list[Any]:
+    """What two partitions, ids 1 to 3 and 4 to 5, leave in the sink if each has a process of its own."""
+    (workshop.folder / "answering.py").write_text(
+        f"import numpy as np\n\ndef f(rows):\n    return np.array([{answers} for n in rows.id])\n"
+    )
+    workshop.add_model(
+        "churn",
+        model={"format": "python", "uri": "answering:f"},
+        features=["id"],
+        source={"partitions": {"column": "id", "count": 2}},
+    )
+    dispatch = workshop.dispatch()
+    for name, partition in (
+        ("plan", None),
+        ("collect", 0),
+        ("collect", 1),
+        ("log", None),
+        ("infer", 0),
+        ("infer", 1),
+        ("persist", None),
+    ):
+        step(workshop, dispatch, name, partition)
+    return [row["prediction"] for row in workshop.predictions()]
+
+
+@pytest.mark.long
+def test_whole_numbers_of_one_partition_are_numbers_beside_fractions_of_another(workshop: Workshop) -> None:
+    assert answered_by_tasks(workshop, "int(n) if n < 4 else n / 2") == [1.0, 2.0, 3.0, 2.0, 2.5]
+
+
+def test_numbers_of_one_partition_are_no_booleans_of_another(workshop: Workshop) -> None:
+    with pytest.raises(ArtifactError, match="'prediction' with bool and int64"):
+        answered_by_tasks(workshop, "bool(n > 1) if n < 4 else int(n)")
+    assert not workshop.in_sink("SELECT name FROM sqlite_master WHERE name LIKE 'churn%'")
 
 
 def test_rows_of_all_partitions_are_counted_also_where_persist_fails(workshop: Workshop) -> None:

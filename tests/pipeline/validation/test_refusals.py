@@ -21,7 +21,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.runtime import Runtime, load_runtime
+from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.pipeline.validation.refusals import predict_each
+from support import shop_code
 from support.random_examples import examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # numpy's, of 1e300
@@ -90,6 +92,38 @@ def test_a_number_that_is_too_large_takes_no_good_row_with_it(tmp_path: Path) ->
     answered = predict_each(runtime, batch)
     assert [one.places.to_pylist() for one in answered.refused] == [[0]]
     assert "too large" in answered.refused[0].reason
+
+
+def of_shops(folder: Path) -> Runtime:
+    """Knows the shops 1 and 2, red and green."""
+    training = TRAINING.assign(shop=[1, 2] * 20, colour=["red", "red", "green", "green"] * 10)
+    encoder = make_column_transformer((OneHotEncoder(), ["shop", "colour"]), (StandardScaler(), ["a"]))
+    model = make_pipeline(encoder, LogisticRegression())
+    file = folder / "shops.skops"
+    skops.io.dump(model.fit(training[["shop", "colour", "a"]], [0, 1, 1, 0] * 10), file)
+    return load_runtime(ArtifactConfig(format="skops", uri=str(file)), features=None)
+
+
+@pytest.mark.parametrize(
+    ("shops", "colours", "taken"),
+    [
+        ([99, 1, 2, 1, 2, 1], ["red", "red", "red", "green", "green", "red"], [1, 2, 3, 4, 5]),
+        ([99, 1, 99, 1], ["red", "red", "red", "red"], [1, 3]),  # of the first rows none is taken
+        ([99, 1, 1, 2], ["mauve", "mauve", "red", "mauve"], [2]),
+    ],
+)
+def test_a_number_that_is_no_category_takes_no_row_with_the_same_text_with_it(
+    shops: list[int], colours: list[str], taken: list[int], tmp_path: Path
+) -> None:
+    rows = pa.RecordBatch.from_pydict({"shop": shops, "colour": colours, "a": [0.5] * len(shops)})
+    assert predict_each(of_shops(tmp_path), rows).places.to_pylist() == taken
+
+
+def test_a_word_that_contains_another_says_nothing_of_missing_values() -> None:
+    rows = pa.RecordBatch.from_pydict({"a": [99.0, 1.0, 2.0], "b": [None, None, 1.0]})
+    answered = predict_each(ScikitRuntime("m", "0" * 64, shop_code.Limited(), ("a", "b")), rows)
+    assert answered.places.to_pylist() == [1, 2]
+    assert [refused.column for refused in answered.refused] == [None]
 
 
 def test_many_rows_that_are_refused_alike_are_told_with_few_questions(tmp_path: Path) -> None:

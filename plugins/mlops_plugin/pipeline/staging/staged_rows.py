@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from mlops_plugin.errors import ArtifactError
 from mlops_plugin.pipeline.staging.records import Predicted
 from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
 from mlops_plugin.pipeline.validation.rejections import Rejections
@@ -37,13 +38,51 @@ def rejected_rows(predicted: Sequence[Predicted], shelf: Shelf) -> Iterator[pa.R
 @contextlib.contextmanager
 def _rows_of(files: Sequence[Staged], shelf: Shelf) -> Iterator[pa.RecordBatchReader]:
     """The rows of several files, one after the other, one batch in memory at a time."""
-    with shelf.rows(files[0]) as first:
-        schema = first.schema
+    schema = _common_schema([*_schemas_of(files, shelf)])
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            yield from first
-            for file in files[1:]:
-                with shelf.rows(file) as rows:
-                    yield from rows
+    def batches() -> Iterator[pa.RecordBatch]:
+        for file in files:
+            with shelf.rows(file) as rows:
+                for batch in rows:
+                    yield _as_schema(batch, schema)
 
-        yield pa.RecordBatchReader.from_batches(schema, batches())
+    yield pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _schemas_of(files: Sequence[Staged], shelf: Shelf) -> Iterator[pa.Schema]:
+    for file in files:
+        with shelf.rows(file) as rows:
+            yield rows.schema
+
+
+def _common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Each task has learned by itself with what the model answers: with whole numbers, or with fractions.
+
+    Raises `ArtifactError` if the answers of two partitions have no common type.
+    """
+    first, *others = schemas
+    differing = next((schema for schema in others if not schema.equals(first)), None)
+    if differing is None:
+        return first
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise _disagreement(first, differing, str(error)) from error
+
+
+def _as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    if batch.schema.equals(schema):
+        return batch
+    try:
+        return batch.cast(schema)
+    except pa.ArrowInvalid as error:
+        raise _disagreement(schema, batch.schema, str(error)) from error
+
+
+def _disagreement(one: pa.Schema, other: pa.Schema, said: str) -> ArtifactError:
+    names = [name for name in one.names if name in other.names and one.field(name) != other.field(name)]
+    found = ", ".join(f"'{name}' with {one.field(name).type} and {other.field(name).type}" for name in names)
+    return ArtifactError(
+        f"the model answers {found or 'with other columns'} in different partitions ({said.splitlines()[0]}"
+        "); make it return one type, e.g. an array of floats"
+    )

@@ -21,6 +21,7 @@ from mlops_plugin.pipeline.validation.column_check import kind_of
 from mlops_plugin.pipeline.validation.rejections import Refused
 
 MOST_QUESTIONS = 1000  # for one batch
+_MOST_OTHERS = 16  # rows that are asked about where none is taken
 REFUSES = "the model refuses"
 _SAYS_TEXT = re.compile("categor|could not convert", re.IGNORECASE)
 
@@ -97,13 +98,34 @@ class _Questions:
         groups, examples = _patterns(rows, self._runtime.features)
         has_text = any(_is_text(rows.schema.field(name).type) for name in self._runtime.features)
         refused = dict(self._search(rows.take(pa.array(examples))))
+        taken = [row for group, row in enumerate(examples) if group not in refused]
         shared = {
-            group: refusal for group, refusal in refused.items() if _is_of_pattern(refusal, has_text=has_text)
+            group: refusal
+            for group, refusal in refused.items()
+            if _is_of_pattern(refusal, has_text=has_text)
+            and self._is_shared(rows, np.flatnonzero(groups == group), taken, refusal)
         }
         # Of the others the example alone: a number that is too large is in no pattern.
         found = {examples[group]: refusal for group, refusal in refused.items()}
         found |= {row: shared[group] for row, group in enumerate(groups.tolist()) if group in shared}
         return found
+
+    def _is_shared(self, rows: pa.RecordBatch, alike: Any, taken: list[int], refusal: str) -> bool:
+        """Whether rows of one pattern, of which the first is refused, are refused for their pattern.
+
+        It may be for a number: an unknown number of a shop beside a known text. So the first row is asked
+        about with the numbers of a row that the model takes; without such a row, some others must be refused
+        in the same words.
+        """
+        if len(alike) == 1:
+            return True
+        first = int(alike[0])
+        if not taken:
+            others = np.linspace(1, len(alike) - 1, min(_MOST_OTHERS, len(alike) - 1)).astype(int)
+            return all(self._refusal(rows.slice(row, 1)) == refusal for row in alike[others].tolist())
+        features = self._runtime.features
+        fullest = min(taken, key=lambda row: sum(_is_missing(rows.column(name), row) for name in features))
+        return self._refusal(_with_numbers_of(rows, first, fullest, features)) is not None
 
     def by_halving(self, rows: pa.RecordBatch, places: pa.Int64Array) -> dict[int, str]:
         """Row -> why the model refuses it, among those at `places`."""
@@ -152,6 +174,27 @@ def _patterns(rows: pa.RecordBatch, features: tuple[str, ...]) -> tuple[Any, lis
     matrix = np.column_stack(columns)
     _, firsts, groups = np.unique(matrix, axis=0, return_index=True, return_inverse=True)
     return groups.reshape(-1), firsts.tolist()
+
+
+def _is_missing(values: pa.Array, row: int) -> bool:
+    return bool(values.slice(row, 1).is_null(nan_is_null=True)[0].as_py())
+
+
+def _with_numbers_of(rows: pa.RecordBatch, row: int, other: int, features: tuple[str, ...]) -> pa.RecordBatch:
+    """One row, in which numbers that say nothing of its pattern are those of another row."""
+    mixed = rows.slice(row, 1)
+    for name in features:
+        place = rows.schema.get_field_index(name)
+        own, theirs = (rows.column(place).slice(at, 1) for at in (row, other))
+        is_number = not _is_text(own.type)
+        if is_number and not _is_special(own) and not _is_special(theirs):
+            mixed = mixed.set_column(place, rows.schema.field(place), theirs)
+    return mixed
+
+
+def _is_special(number: pa.Array) -> bool:
+    """Whether it is missing or infinite."""
+    return _is_missing(number, 0) or bool(_infinite(number)[0])
 
 
 def _is_of_pattern(refusal: str, *, has_text: bool) -> bool:
