@@ -1,6 +1,7 @@
 """Dispatches models as a Celery worker does: libraries are loaded first, then daemonic processes are forked.
 
-Started by tests/workers/test_forked_libraries.py with a workshop's folder, a time limit and names of models.
+Started by tests/workers/test_forked_libraries.py with a workshop's folder, a time limit, libraries (in one
+word, with commas), and names of models.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from support.workshop import Workshop
 
 # A deployment may load them in its `airflow_local_settings.py`, as it does with ours.
 MARK = "!! "  # of a line about a dispatch that did not end well, among those of logs
-LIBRARIES = ("lightgbm", "xgboost", "catboost", "onnxruntime")
 
 
 def _dispatch(folder: str, name: str) -> None:
@@ -25,9 +25,9 @@ def _dispatch(folder: str, name: str) -> None:
 
 def main() -> None:
     """Dispatch one model after the other, each in a forked process; name those that did not end well."""
-    folder, limit_s, *names = sys.argv[1:]
+    folder, limit_s, libraries, *names = sys.argv[1:]
     assert preload(["celery", "worker"])
-    for library in LIBRARIES:
+    for library in libraries.split(","):
         importlib.import_module(library)
     context = multiprocessing.get_context("fork")
     for name in names:
