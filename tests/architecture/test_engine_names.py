@@ -13,6 +13,7 @@ MAY_NAME_ENGINES = (
     "databases/opening.py",  # chooses the driver of rows by the connection's type
     "events/address.py",  # which connections can hold the event store
     "events/servers/engine.py",  # chooses the driver of the event store
+    "preload.py",  # a package of that name
     "events/sql_dialects.py",  # what differs between SQLAlchemy's dialects, for the event store
 )
 

@@ -46,7 +46,14 @@ def test_a_models_last_dispatches_end_with_the_newest(store: EventStore) -> None
     store.finish("d3", collected=7, predicted=6, rejected=1, persisted=6)
     begin(store, "churn", "tried", "showroom")
     begin(store, "loans", "x")
-    found = recent_dispatches(store, ["churn", "loans", "never begun"], 3)
-    running = RecentDispatch("running", None)
-    assert found == {"churn": [running, RecentDispatch("succeeded", 6), running], "loans": [running]}
-    assert recent_dispatches(store, [], 3) == {}
+    found = recent_dispatches(store, ["churn", "loans", "never begun"], each=3)
+    seen = {
+        model: [(one.dispatch_id, one.state, one.rows_predicted) for one in several]
+        for model, several in found.items()
+    }
+    assert seen == {
+        "churn": [("d2", "running", None), ("d3", "succeeded", 6), ("d4", "running", None)],
+        "loans": [("x", "running", None)],
+    }
+    assert found["loans"] == [RecentDispatch("x", "running", found["loans"][0].created_at, None)]
+    assert recent_dispatches(store, [], each=3) == {}

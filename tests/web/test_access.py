@@ -420,6 +420,11 @@ def test_counts_are_of_what_one_may_see(door: Door) -> None:
     assert "1 running" in door.clients["token"]["Viewer"].page("dispatches?state=").text
     theirs = door.one_dag.page("dispatches").text
     assert ", 0 running, 0 failed" in theirs
+    everyones, cards = (who.page("showroom").text for who in (door.clients["token"]["Viewer"], door.one_dag))
+    assert (everyones.count('class="card"'), cards.count('class="card"')) == (2, 1)
+    assert "the last 2 dispatches: 1 succeeded, running" in everyones  # of churn
+    assert re.findall(r"the last [^;<\"]*dispatch[^;<\"]*", cards)[0] == "the last dispatch: 1 succeeded"
+    assert "the last 2 dispatches" not in cards
 
 
 def test_who_may_read_a_dag_but_not_trigger_it_may_not_run_its_model(door: Door) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -61,3 +62,76 @@ def test_no_range_of_time_has_more_ticks_than_fit(seconds: float) -> None:
     ticks = time_ticks(START, end, 6)
     assert len(ticks) <= 6
     assert all(START <= tick <= end for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "length", "words"),
+    [
+        # Half an hour beside UTC, and a day that begins elsewhere.
+        (
+            "Asia/Kolkata",
+            "2026-01-31T16:47",
+            timedelta(hours=4),
+            ["Jan 31, 23:00", "Feb 1, 00:00", "01:00", "02:00"],
+        ),
+        ("America/Sao_Paulo", "2026-01-31T22:47", timedelta(days=3), ["Feb 1", "Feb 2", "Feb 3"]),
+        ("America/Sao_Paulo", "2026-01-15T00:00", timedelta(days=70), ["Feb 2026", "Mar 2026"]),
+        # Clocks are set forward from 02:00 to 03:00 (01:00 UTC), and back from 03:00 to 02:00 (01:00 UTC).
+        ("Europe/Berlin", "2026-03-28T23:30", timedelta(hours=3), ["Mar 29, 01:00", "03:00", "04:00"]),
+        (
+            "Europe/Berlin",
+            "2026-03-28T22:30",
+            timedelta(hours=23),
+            ["Mar 29, 00:00", "06:00", "12:00", "18:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "2026-10-24T23:30",
+            timedelta(hours=3),
+            ["Oct 25, 02:00 CEST", "02:00 CET", "03:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "2026-10-24T21:30",
+            timedelta(hours=25),
+            ["Oct 25, 00:00", "06:00", "12:00", "18:00"],
+        ),
+        ("Europe/Berlin", "2026-10-23T21:30", timedelta(days=4), ["Oct 24", "Oct 25", "Oct 26", "Oct 27"]),
+        # By half an hour.
+        (
+            "Australia/Lord_Howe",
+            "2026-04-04T14:20",
+            timedelta(minutes=100),
+            ["Apr 5, 01:30 +11", "01:30 +1030", "02:00", "02:30"],
+        ),
+        # A day without a midnight.
+        ("Africa/Cairo", "2026-04-22T20:00", timedelta(days=3), ["Apr 23", "Apr 24", "Apr 25"]),
+    ],
+)
+def test_ticks_stand_at_round_local_times_also_where_clocks_are_changed(
+    zone: str, start: str, length: timedelta, words: list[str]
+) -> None:
+    begin = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    assert tick_words(time_ticks(begin, begin + length, 6, ZoneInfo(zone))) == words
+
+
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "Australia/Lord_Howe", "Africa/Cairo", "Africa/Casablanca"]
+)
+def test_ticks_are_in_order_and_few_over_every_change_of_a_year(zone: str) -> None:
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    lengths = [
+        timedelta(minutes=30),
+        timedelta(hours=5),
+        timedelta(hours=11.9),
+        timedelta(hours=17.9),
+        timedelta(days=3),
+    ]
+    for hour in range(0, 366 * 24, 5):
+        start = begin + timedelta(hours=hour)
+        for length in lengths:
+            ticks = [tick.astimezone(UTC) for tick in time_ticks(start, start + length, 6, ZoneInfo(zone))]
+            assert 1 <= len(ticks) <= 6
+            assert ticks == sorted(set(ticks))
+            assert start <= ticks[0]
+            assert ticks[-1] <= start + length

@@ -8,9 +8,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from mlops_plugin.events.details.step_reports import ClassCounts, InferReport
-from mlops_plugin.web.charts import SERIES_COLOURS, WIDTH, Chart
+from mlops_plugin.web.charts import SERIES_COLOURS, Chart
 from mlops_plugin.web.class_bars import MOST_ROWS, class_bars
 from mlops_plugin.web.dispatches.plots import distribution_chart, history_charts
+from mlops_plugin.web.frame import WIDTH
 from web.dispatches.test_dispatch_plots import no_link, timed
 
 

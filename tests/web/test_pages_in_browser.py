@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import quote
 
@@ -290,6 +291,33 @@ def test_page_is_in_the_language_that_airflow_has_chosen_and_loaded_twice_only_o
         expect(page.locator("html")).to_have_attribute("lang", tag)
         assert len(loaded) == count
     assert violations(page) == []
+
+
+def test_charts_are_drawn_in_the_zone_that_airflow_has_chosen_and_csv_stays_in_utc(visit: Visit) -> None:
+    page = visit.go("dispatches?model=churn")
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.extend([request.url] * request.is_navigation_request()))
+    for zone, hours, count in (("Asia/Tokyo", 9, 2), ("Asia/Tokyo", 9, 1), ("America/New_York", None, 2)):
+        page.evaluate(f"""localStorage.setItem("timezone", '"{zone}"')""")
+        loaded.clear()
+        visit.go("dispatches?model=churn")
+        expect(page.get_by_text(f"Times are in the zone {zone}.")).to_be_visible()
+        assert len(loaded) == count
+        if hours:
+            chart = page.locator("svg[data-start]").first
+            chart.hover()
+            shown = page.locator(".chart-frame", has=chart).get_by_role("status").inner_text()
+            moments = page.locator("table time[datetime]").evaluate_all(
+                "all => all.map((one) => one.dateTime)"
+            )
+            local = {
+                f"{datetime.fromisoformat(moment) + timedelta(hours=hours):%Y-%m-%d %H:%M JST}"
+                for moment in moments
+            }
+            assert shown.partition(": ")[0] in local
+    csv = page.context.request.get("/mlops/api/v1/dispatches.csv").text()
+    assert re.search(r"\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)", csv)
+    assert not re.search(r"[+-]\d[1-9]:00", csv)
 
 
 def test_page_whose_cookie_is_taken_away_is_still_shown(visit: Visit) -> None:

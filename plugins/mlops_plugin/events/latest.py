@@ -1,9 +1,10 @@
-"""The last dispatches of each model, as the Monitor and the Showroom's cards show them."""
+"""The last dispatches of each of many models, as the Monitor and the list of models show them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,28 +19,15 @@ _AT_ONCE = 100  # models in one statement: SQLite allows 500, and preparing take
 
 @dataclass(frozen=True)
 class RecentDispatch:
-    """As much of a dispatch as a small picture of many needs."""
+    """As much of a dispatch as a small chart needs."""
 
+    dispatch_id: str
     state: State
+    created_at: datetime
     rows_predicted: int | None
 
 
-def recent_dispatches(
-    store: EventStore, models: Iterable[str], count: int
-) -> dict[str, list[RecentDispatch]]:
-    """By model, its last dispatches, the newest at the end; Showroom runs do not count here either.
-
-    Raises `EventStoreError`.
-    """
-    found: dict[str, list[RecentDispatch]] = {}
-    names = list(models)
-    columns = (_D.model, _D.state, _D.rows_predicted)
-    with store.read("reading each model's last dispatches") as connection:
-        for first in range(0, len(names), _AT_ONCE):
-            some = _last(names[first : first + _AT_ONCE], count, *columns)
-            for model, state, rows in connection.execute(some):
-                found.setdefault(model, []).append(RecentDispatch(state, rows))
-    return {model: several[::-1] for model, several in found.items()}
+_RECENT = [_D[name] for name in RecentDispatch.__dataclass_fields__]
 
 
 def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, DispatchRecord]:
@@ -50,22 +38,45 @@ def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, Dis
     found, names = {}, list(models)
     with store.read("reading each model's last dispatch") as connection:
         for first in range(0, len(names), _AT_ONCE):
-            newest = connection.scalars(_last(names[first : first + _AT_ONCE], 1, _D.dispatch_id)).all()
+            newest = connection.scalars(_newest(names[first : first + _AT_ONCE])).all()
             wanted = sa.select(tables.dispatches).where(_D.dispatch_id.in_(newest))
             for row in connection.execute(wanted):
                 found[row.model] = DispatchRecord(**row._mapping)
     return found
 
 
-def _last(models: Sequence[str], count: int, *columns: Any) -> sa.CompoundSelect[Any]:
-    """Newest first: a few steps into an index for each model, while grouping would read all dispatches."""
+def recent_dispatches(
+    store: EventStore, models: Iterable[str], *, each: int
+) -> dict[str, list[RecentDispatch]]:
+    """The newest `each` dispatches of each model, oldest first, without those of the Showroom.
+
+    Raises `EventStoreError`.
+    """
+    found: dict[str, list[RecentDispatch]] = {}
+    names = list(models)
+    with store.read("reading each model's last dispatches") as connection:
+        for first in range(0, len(names), _AT_ONCE):
+            some = names[first : first + _AT_ONCE]
+            for model, *values in connection.execute(_newest(some, [_D.model, *_RECENT], each)):
+                found.setdefault(model, []).append(RecentDispatch(*values))
+    # Not in the statement: the order of a part is lost in the whole.
+    return {
+        model: sorted(dispatches, key=lambda one: (one.created_at, one.dispatch_id))
+        for model, dispatches in found.items()
+    }
+
+
+def _newest(
+    models: Sequence[str], columns: Sequence[sa.ColumnElement[Any]] = (_D.dispatch_id,), each: int = 1
+) -> sa.CompoundSelect[Any]:
+    """One step into an index for each model, while grouping would read all dispatches."""
     return sa.union_all(
         *(
             sa.select(
                 sa.select(*columns)
                 .where(_D.model == model, _D.origin != "showroom")
                 .order_by(_D.created_at.desc(), _D.dispatch_id.desc())
-                .limit(count)
+                .limit(each)
                 .subquery()
             )
             for model in models

@@ -102,6 +102,13 @@ def model_state(
     return _idle_state(dag, last)
 
 
+def as_far_as_known(state: ModelState, *, is_read: bool) -> ModelState:
+    """The state; unknown if it rests on an event store that was not read yet."""
+    if not is_read and state.word in ("ok", "waiting") and state.why != QUEUED:
+        return ModelState("unknown", Sentence("the event store has not answered yet"))
+    return state
+
+
 def last_dispatch(dag: DagSeen | None, last: DispatchRecord | None) -> DispatchRecord | None:
     """The last dispatch, closed if Airflow says that its run has ended.
 

@@ -29,15 +29,16 @@ class Past:
 
 @dataclass(frozen=True)
 class LastDispatches:
-    """Of each model: the last dispatch, and the states of some before it, the newest at the end."""
+    """Of each model, its last dispatch and a few before it, oldest first; `ahead` as in `Past`."""
 
-    latest: Mapping[str, DispatchRecord]
+    last: Mapping[str, DispatchRecord]
     recent: Mapping[str, Sequence[RecentDispatch]]
+    ahead: timedelta
 
 
 @dataclass(frozen=True)
 class Watch:
-    """The last probes and readings, shared by all requests; `last` is for the Showroom's cards."""
+    """The last probes and readings, shared by all requests; `last` is for the list of models."""
 
     board: ProbeBoard = field(default_factory=ProbeBoard)
     past: Background[Past] = field(default_factory=Background)

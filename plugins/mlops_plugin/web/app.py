@@ -21,6 +21,7 @@ from mlops_plugin.web.languages.translation import ngettext, speaking
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
 from mlops_plugin.web.shared_site import Site
 from mlops_plugin.web.showroom.turns import Turns
+from mlops_plugin.web.time_zone import in_zone, zone_of
 from mlops_plugin.web.well_formed import BodyLimit, printable, well_formed
 
 _HEADERS = {
@@ -53,7 +54,7 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.tokens = KnownTokens()
     app.state.turns = Turns()
     app.add_middleware(BodyLimit)
-    app.add_middleware(_Language)
+    app.add_middleware(_Choices)
     app.add_middleware(_Headers)
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _bad_request)  # type: ignore[arg-type]
@@ -139,8 +140,8 @@ def _view_above(request: Request, status: int) -> str | None:
     return view if view in VIEWS and page and status != 403 else None
 
 
-class _Language:
-    """Says everything in the language of the request."""
+class _Choices:
+    """Says everything in the language of the request, and draws it in its time zone."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -149,7 +150,8 @@ class _Language:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with speaking(language_of(Request(scope))):
+        request = Request(scope)
+        with speaking(language_of(request)), in_zone(zone_of(request)):
             await self._app(scope, receive, send)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 _OK, _INFO, _WARN, _BAD = "badge-ok", "badge-info", "badge-warn", "badge-bad"
 _LOOKS: Mapping[str, str] = {
-    **dict.fromkeys(("ok", "up", "succeeded"), _OK),
+    **dict.fromkeys(("ok", "up", "succeeded", "healthy"), _OK),
     **dict.fromkeys(("running",), _INFO),
     **dict.fromkeys(("partly", "late", "overrun", "no end recorded"), _WARN),
     **dict.fromkeys(
         (
             "failed",
+            "failing",
+            "broken",
             "down",
             "missed",
             "refused",

@@ -8,22 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
+from datetime import datetime
 
 from markupsafe import Markup
 
 from mlops_plugin.formatting import MISSING
 from mlops_plugin.web import svg
-from mlops_plugin.web.axes import duration_ticks, number_ticks, tick_words, time_ticks
+from mlops_plugin.web.frame import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    NUMBERS,
+    RIGHT,
+    SHARES,
+    TOP,
+    WIDEST_BAR,
+    WIDTH,
+    WORDS,
+    Frame,
+    Scale,
+)
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import ngettext, word_of
-from mlops_plugin.web.languages.written_values import format_duration, format_number, format_share
+from mlops_plugin.web.languages.written_values import format_share
+from mlops_plugin.web.time_zone import current_zone
 
-WIDTH, HEIGHT = 640, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 10, 26
-_TIMES = 6  # ticks of a time axis; more would not fit
-_BAR = 8.0  # the widest bar over time
 SERIES_COLOURS = 8  # classes `series-0` to `series-7` in dispatches/static/dispatches.css
 
 
@@ -72,24 +81,11 @@ class Shares:
     link: str | None = None
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What an axis of values shows: how a value is written, and where ticks stand."""
-
-    show: Callable[[float], str]
-    ticks: Callable[[float, float], list[float]]
-
-
-NUMBERS = Scale(format_number, number_ticks)
-DURATIONS = Scale(lambda seconds: format_duration(seconds) if seconds else "0 s", duration_ticks)
-_SHARES = Scale(lambda share: f"{share:.0%}", number_ticks)
-
-
 def line_chart(key: str, title: str, points: Sequence[Point], scale: Scale = NUMBERS) -> Chart:
     """One value of each dispatch over time, from zero up; `key` makes ids unique on the page."""
     show = scale.show
     values = [point.value for point in points if point.value is not None]
-    frame = _Frame.around([point.at for point in points], values, scale)
+    frame = Frame.around([point.at for point in points], values, scale)
     marks = []
     path = ""
     is_down = False
@@ -132,7 +128,7 @@ def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
     names = _by_weight([point.shares for point in points])
     others = _("others")
     shown = names if len(names) <= SERIES_COLOURS else [*names[: SERIES_COLOURS - 1], others]
-    frame = _Frame.around([point.at for point in points], [0.0, 1.0], _SHARES, margin=_BAR / 2)
+    frame = Frame.around([point.at for point in points], [0.0, 1.0], SHARES, margin=WIDEST_BAR / 2)
     width = frame.bar_width([point.at for point in points])
     bars: list[Markup] = []
     table: list[tuple[str, ...]] = []
@@ -154,9 +150,9 @@ def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
     return Chart(title, picture, Table((_("When"), *names), table, links=links), _legend(shown))
 
 
-def _stack(frame: _Frame, point: Shares, known: Mapping[str, float], width: float) -> Iterator[Markup]:
+def _stack(frame: Frame, point: Shares, known: Mapping[str, float], width: float) -> Iterator[Markup]:
     """The classes of one dispatch, the first at the top."""
-    y, height = float(_TOP), HEIGHT - _TOP - _BOTTOM
+    y, height = float(TOP), HEIGHT - TOP - BOTTOM
     for series, (name, share) in enumerate(known.items()):
         tip = f"{_moment(point.at)}: {name} {format_share(share)}"
         x = frame.x(point.at) - width / 2
@@ -169,15 +165,15 @@ def comparison_chart(
     key: str, title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]
 ) -> Chart:
     """Shares (0 to 1) of the same `labels` in each series, side by side: one group of columns per label."""
-    frame = _Frame.around([], [0.0, *(value for _name, values in series for value in values)], _SHARES)
-    step = (WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
+    frame = Frame.around([], [0.0, *(value for _name, values in series for value in values)], SHARES)
+    step = (WIDTH - LEFT - RIGHT) / max(len(labels), 1)
     width = step * 0.86 / max(len(series), 1)
     bars = []
     for place, label in enumerate(labels):
         for number, (name, values) in enumerate(series):
-            x, y = _LEFT + place * step + step * 0.07 + number * width, frame.y(values[place])
+            x, y = LEFT + place * step + step * 0.07 + number * width, frame.y(values[place])
             tip = f"{label}, {name}: {format_share(values[place])}"
-            bars.append(svg.rectangle(f"series-{number}", x, y, width, HEIGHT - _BOTTOM - y, tip=tip))
+            bars.append(svg.rectangle(f"series-{number}", x, y, width, HEIGHT - BOTTOM - y, tip=tip))
     description = _(
         "Shares of %(number)s values for %(series)s",
         number=len(labels),
@@ -196,78 +192,8 @@ def comparison_chart(
     return Chart(title, picture, table, _legend(names))
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """The plotted range in seconds and values, mapped to the picture; `margin` is kept free at both ends."""
-
-    start: float
-    end: float
-    ticks: list[float]
-    low: float
-    high: float
-    show: Callable[[float], str]
-    margin: float
-
-    @classmethod
-    def around(
-        cls, times: Sequence[datetime], values: Sequence[float], scale: Scale, *, margin: float = 0.0
-    ) -> _Frame:
-        stamps = [time.timestamp() for time in times] or [0.0]
-        start, end = min(stamps), max(stamps)
-        if start == end:
-            start, end = start - 1, end + 1
-        low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
-        ticks = scale.ticks(low, high if high > low else 1.0)
-        return cls(start, end, ticks, min(low, ticks[0]), max(high, ticks[-1]), scale.show, margin)
-
-    def x(self, time: datetime) -> float:
-        share = (time.timestamp() - self.start) / (self.end - self.start)
-        return _LEFT + self.margin + share * (WIDTH - _LEFT - _RIGHT - 2 * self.margin)
-
-    def y(self, value: float) -> float:
-        height = HEIGHT - _TOP - _BOTTOM
-        # In halves: the range of two huge numbers would be infinite.
-        span = (self.high / 2 - self.low / 2) or 1.0
-        return HEIGHT - _BOTTOM - (value / 2 - self.low / 2) / span * height
-
-    @property
-    def data(self) -> dict[str, str | float]:
-        """For charts.js: the plotted times, and where in the picture they begin and end."""
-        start, end = (datetime.fromtimestamp(stamp, UTC) for stamp in (self.start, self.end))
-        return {
-            "data_start": start.isoformat(),
-            "data_end": end.isoformat(),
-            "data_left": self.x(start),
-            "data_right": self.x(end),
-        }
-
-    def bar_width(self, times: Sequence[datetime]) -> float:
-        """As wide as the two closest dispatches allow, within reason: bars may touch, and stay visible."""
-        gaps = [self.x(after) - self.x(before) for before, after in pairwise(times)]
-        return max(2.0, min([_BAR, *(gap - 1 for gap in gaps)]))
-
-    def axes(self, *, has_times: bool = True) -> list[Markup]:
-        parts = []
-        for value in self.ticks:
-            y = self.y(value)
-            parts.append(svg.level("grid", _LEFT, WIDTH - _RIGHT, y))
-            parts.append(svg.label(self.show(value), _LEFT - 6, y + 4, anchor="end"))
-        return parts + (self._time_axis() if has_times else [])
-
-    def _time_axis(self) -> list[Markup]:
-        start, end = (datetime.fromtimestamp(stamp, UTC) for stamp in (self.start, self.end))
-        ticks = time_ticks(start, end, _TIMES)
-        parts = []
-        for tick, words in zip(ticks, tick_words(ticks), strict=True):
-            x = self.x(tick)
-            anchor = "start" if x < _LEFT + 40 else "end" if x > WIDTH - _RIGHT - 40 else "middle"
-            parts.append(svg.upright("grid", x, HEIGHT - _BOTTOM, HEIGHT - _BOTTOM + 4))
-            parts.append(svg.label(words, x, HEIGHT - 8, anchor=anchor))
-        return parts
-
-
 def _picture(
-    key: str, title: str, description: str, body: Sequence[Markup], over_time: _Frame, *, has_links: bool
+    key: str, title: str, description: str, body: Sequence[Markup], over_time: Frame, *, has_links: bool
 ) -> Markup:
     return svg.picture(
         body,
@@ -287,13 +213,13 @@ def _legend(names: Sequence[str]) -> tuple[tuple[Markup, str], ...]:
 
 def _names(labels: Sequence[str], step: float) -> list[Markup]:
     """Names below the columns, as many as there is room for."""
-    every = max(1, math.ceil(len(labels) * 70 / (WIDTH - _LEFT - _RIGHT)))
+    every = max(1, math.ceil(len(labels) * 70 / (WIDTH - LEFT - RIGHT)))
     chars = max(4, int(step * every / 7))
     return [
         svg.label(
             label if len(label) <= chars else label[: chars - 1] + "…",
-            _LEFT + (place + 0.5) * step,
-            HEIGHT - 8,
+            LEFT + (place + 0.5) * step,
+            HEIGHT - WORDS,
             anchor="middle",
         )
         for place, label in enumerate(labels)
@@ -310,4 +236,4 @@ def _by_weight(wholes: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} {at:%Z}".strip()
+    return f"{at.astimezone(current_zone()):%Y-%m-%d %H:%M %Z}"

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from mlops_plugin.web import svg
 from mlops_plugin.web.axes import number_ticks
-from mlops_plugin.web.charts import WIDTH, Chart, Table
+from mlops_plugin.web.charts import Chart, Table
+from mlops_plugin.web.frame import WIDTH
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.written_values import format_share
 

@@ -21,10 +21,12 @@ from mlops_plugin.web.badges import badge_of
 from mlops_plugin.web.languages import translation, written_values
 from mlops_plugin.web.languages.catalogues import LANGUAGES, script_words
 from mlops_plugin.web.languages.negotiation import COOKIE
+from mlops_plugin.web.time_zone import COOKIE as ZONE_COOKIE
+from mlops_plugin.web.time_zone import current_zone
 from mlops_plugin.web.well_formed import printable
 
 # Each has a folder here, with its templates and assets; a name starts with its view: `monitor/page.html`.
-VIEWS = ("showroom", "dispatches", "monitor")
+VIEWS = ("models", "showroom", "dispatches", "monitor")
 _HERE = Path(__file__).parent
 
 
@@ -90,6 +92,8 @@ class Pages:
             language=code,
             languages=LANGUAGES,
             language_cookie=COOKIE,
+            zone=current_zone().key,
+            zone_cookie=ZONE_COOKIE,
             script_words=script_words(code),
             may_reload=request.scope.get("method", "GET") == "GET",
             url=lambda path: url(request, path),

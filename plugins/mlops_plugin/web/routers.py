@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from mlops_plugin.web.dispatches.api import router as dispatches_api
 from mlops_plugin.web.dispatches.pages import router as dispatches_pages
+from mlops_plugin.web.models.pages import router as models_pages
 from mlops_plugin.web.monitor.history import router as monitor_history
 from mlops_plugin.web.monitor.pages import router as monitor_pages
 from mlops_plugin.web.showroom.api import router as showroom_api
@@ -18,6 +19,7 @@ from mlops_plugin.web.showroom.runs import router as showroom_runs
 def all_views() -> list[APIRouter]:
     """The routers of all views."""
     return [
+        models_pages,
         showroom_pages,
         showroom_beside_cases,
         showroom_runs,

@@ -72,6 +72,13 @@ def label(words: str, x: float, y: float, *, anchor: str | None = None) -> Marku
     return element("text", words, class_="tick", text_anchor=anchor, x=x, y=y)
 
 
+def lines(words: Iterable[str], x: float, y: float, *, anchor: str | None = None) -> Markup:
+    """Small text, the rest of it below the first line, as far as the writing is high."""
+    first, *rest = words
+    below = [element("tspan", each, x=x, dy="1.1em") for each in rest]
+    return element("text", first, *below, class_="tick", text_anchor=anchor, x=x, y=y)
+
+
 def picture(
     body: Iterable[str],
     width: int,

@@ -21,7 +21,7 @@ from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.web.charts import Chart
-from mlops_plugin.web.dispatches.lines import count_words, measure_lines, present_line
+from mlops_plugin.web.dispatches.lines import count_states, measure_lines, present_line
 from mlops_plugin.web.dispatches.listing import (
     SORTED_AT_MOST,
     ListQuery,
@@ -118,7 +118,7 @@ def _values(store: EventStore, asked: ListQuery) -> dict[str, Any]:
         "rows": [present_line(timed) for timed in listing.lines],
         "is_busy": False,
         "reason": "There are no dispatches yet.",
-        "count": count_words(partial(store.count, at_most=10_001), asked.filter),
+        "counts": count_states(partial(store.count, at_most=10_001), asked.filter),
         "with_showroom": asked.link("dispatches", origin="all"),
     }
 
@@ -135,7 +135,10 @@ def test_showroom_runs_are_left_out_until_they_are_asked_for(store: EventStore, 
     assert 'href="dispatches?origin=all"' in page
     everything = drawn(store, origin="all")
     assert shown(everything) == ["d00002", "d00001", "d00000"]
-    assert "3 dispatches, 0 running, 1 failed" in everything
+    assert "3 dispatches, 0 running, 1 failed" in re.sub(r"<[^>]+>", "", everything)
+    link = re.search(r'<a class="badge badge-bad" [^>]*href="([^"]+)">1 failed</a>', everything)
+    assert link is not None
+    assert link[1] == "dispatches?state=failed&amp;origin=all"
     assert "Show Showroom runs too" not in everything
     assert shown(drawn(store, origin="showroom")) == ["d00002", "d00000"]
 

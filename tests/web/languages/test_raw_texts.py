@@ -36,8 +36,8 @@ KNOWN = {
     "web/showroom/static/drawing.js": ["Enter"],  # keys
     "web/showroom/static/showroom.js": ["notice notice-error"],
     "web/static/charts.js": ["Enter", "Escape"],
+    "web/static/choices.js": ["; Secure"],
     "web/static/keys.js": ["← → Enter"],
-    "web/static/language.js": ["; Secure"],
     "web/static/page.js": ["Invalid JWT token"],  # Airflow's
     "web/svg.py": ["￼-title ￼-desc"],
     "web/visible.py": [

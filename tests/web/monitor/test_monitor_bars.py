@@ -10,6 +10,7 @@ from mlops_plugin.web.monitor.bars import availability_bars, day_bars, describe_
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOTHING = Span("", NOON)
+WHOLE = 104.0  # the height of the plotted part
 
 
 def heights(svg: str, look: str) -> list[float]:
@@ -17,32 +18,34 @@ def heights(svg: str, look: str) -> list[float]:
 
 
 def test_one_failure_of_many_is_seen() -> None:
-    svg = availability_bars([Span("", NOON, up=9_999, down=1), NOTHING], "last 24 hours")
+    svg = availability_bars([Span("", NOON, up=9_999, down=1), NOTHING], "day", "last 24 hours")
 
-    assert 'aria-label="Availability, last 24 hours: 99.9 % of 10,000 probes"' in svg
+    assert ">Availability, last 24 hours</title>" in svg
+    assert ">99.9 % of 10,000 probes</desc>" in svg
     assert heights(svg, "down") == [2.0]
-    assert heights(svg, "up") == [30.0]
+    assert heights(svg, "up") == [WHOLE - 2.0]
     assert heights(svg, "none") == [2.0]
 
 
 def test_a_span_that_was_down_has_no_green() -> None:
-    svg = availability_bars([Span("", NOON, down=3)], "x")
+    svg = availability_bars([Span("", NOON, down=3)], "day", "x")
 
-    assert heights(svg, "down") == [32.0]
+    assert heights(svg, "down") == [WHOLE]
     assert not heights(svg, "up")
 
 
 def test_latency_bars_are_in_proportion() -> None:
     found = [Span("", NOON, up=2, seconds_sum=0.04, seconds_max=0.03), Span("", NOON, up=1, seconds_sum=0.01)]
-    svg = latency_bars(found, "x")
+    svg = latency_bars(found, "day", "x")
 
-    assert heights(svg, "latency") == [32.0, 16.0]
+    assert heights(svg, "latency") == [WHOLE, WHOLE / 2]
+    assert ">20 ms<" in svg  # a tick
     assert "16.7 ms on average, 30.0 ms at most" in svg
 
 
 def test_nothing_probed_is_said() -> None:
-    assert "not probed" in availability_bars([NOTHING], "x")
-    assert "not known" in latency_bars([NOTHING], "x")
+    assert "not probed" in availability_bars([NOTHING], "day", "x")
+    assert "not known" in latency_bars([NOTHING], "day", "x")
     assert "not probed" in day_bars([None] * 24, None)
 
 
@@ -51,10 +54,10 @@ def test_a_day_counts_probes_rather_than_hours() -> None:
 
 
 def test_a_label_is_escaped() -> None:
-    assert "<b>" not in availability_bars([NOTHING], '"><b>')
+    assert "<b>" not in availability_bars([NOTHING], "day", '"><b>')
 
 
 def test_what_has_no_latency_has_not_one_of_zero() -> None:
     """A model gets through, and in no time that could be told."""
     assert describe_latency([Span("", NOON, up=3)]) == "not known"
-    assert heights(latency_bars([Span("", NOON, up=3)], "x"), "latency") == []
+    assert heights(latency_bars([Span("", NOON, up=3)], "day", "x"), "latency") == []

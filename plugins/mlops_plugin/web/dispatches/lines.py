@@ -8,6 +8,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine
+from mlops_plugin.events.records import State
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tries import idle_seconds, read_moments
 from mlops_plugin.web.badges import badge_of
@@ -102,15 +103,28 @@ def airflow_log_path(run: str | None, task: str, partition: int | None, number: 
     return f"{run}/tasks/{task}{mapped}?try_number={number}"
 
 
-def count_words(count: Callable[[DispatchFilter], int], wanted: DispatchFilter) -> str:
+@dataclass(frozen=True)
+class StateCount:
+    """So many dispatches in words; `state` if the list can be narrowed to them."""
+
+    words: str
+    state: State | None = None
+
+
+def count_states(count: Callable[[DispatchFilter], int], wanted: DispatchFilter) -> list[StateCount]:
     """How many dispatches match, and without a filter by state how many of them are running or failed."""
     all_of_them = count(wanted)
-    words = [ngettext("%(count)s dispatch", "%(count)s dispatches", all_of_them, count=_bounded(all_of_them))]
-    if wanted.state is None:
-        running, failed = count(replace(wanted, state="running")), count(replace(wanted, state="failed"))
-        words.append(ngettext("%(count)s running", "%(count)s running", running, count=_bounded(running)))
-        words.append(ngettext("%(count)s failed", "%(count)s failed", failed, count=_bounded(failed)))
-    return ", ".join(words)
+    words = ngettext("%(count)s dispatch", "%(count)s dispatches", all_of_them, count=_bounded(all_of_them))
+    if wanted.state is not None:
+        return [StateCount(words)]
+    running, failed = count(replace(wanted, state="running")), count(replace(wanted, state="failed"))
+    running_words = ngettext("%(count)s running", "%(count)s running", running, count=_bounded(running))
+    failed_words = ngettext("%(count)s failed", "%(count)s failed", failed, count=_bounded(failed))
+    return [
+        StateCount(words),
+        StateCount(running_words, "running" if running else None),
+        StateCount(failed_words, "failed" if failed else None),
+    ]
 
 
 def _bounded(count: int) -> str:

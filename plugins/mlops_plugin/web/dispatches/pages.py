@@ -25,7 +25,7 @@ from mlops_plugin.web.dispatches.lines import (
     COUNT_LIMIT,
     airflow_log_path,
     airflow_run_path,
-    count_words,
+    count_states,
     dispatch_path,
     measure_lines,
     present_line,
@@ -75,7 +75,7 @@ def show_list(request: Request, seen: VisibleDep, asked: Annotated[ListQuery, Qu
         ],
         "is_busy": is_busy,
         "reason": _why_empty(asked, is_first=listing.newest is None),
-        "count": count_words(partial(store.count, at_most=COUNT_LIMIT + 1), wanted),
+        "counts": count_states(partial(store.count, at_most=COUNT_LIMIT + 1), wanted),
         "with_showroom": asked.link("dispatches", origin="all", before=None, after=None, skip=None),
     }
     if asked.part == "list":

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from mlops_plugin.events.details.step_reports import ClassCounts, Counts, InferReport, NumberCounts
 from mlops_plugin.events.reading import DispatchLine
 from mlops_plugin.web.charts import (
-    DURATIONS,
     SERIES_COLOURS,
     Chart,
     Point,
@@ -18,6 +17,7 @@ from mlops_plugin.web.charts import (
 )
 from mlops_plugin.web.class_bars import class_bars
 from mlops_plugin.web.dispatches.lines import TimedLine
+from mlops_plugin.web.frame import DURATIONS
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import ngettext
 from mlops_plugin.web.languages.written_values import format_number

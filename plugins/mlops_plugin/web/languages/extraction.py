@@ -22,6 +22,7 @@ from mlops_plugin.events.health.incidents import NO_LONGER_WATCHED, IncidentStat
 from mlops_plugin.events.health.probes import ProbeState
 from mlops_plugin.events.records import Origin, State
 from mlops_plugin.monitoring import board, database_probe, host_probe
+from mlops_plugin.monitoring.health import HealthWord
 from mlops_plugin.monitoring.model_state import ModelWord
 from mlops_plugin.monitoring.probe_result import Outcome
 from mlops_plugin.web.dispatches.story import LOST
@@ -81,7 +82,7 @@ PROBE_STEPS = {
 
 def words() -> set[str]:
     """What `word_of` is asked for: all states, outcomes and origins that are stored or sent."""
-    typed = (ModelWord, State, Origin, Outcome, ProbeState, IncidentState)
+    typed = (ModelWord, HealthWord, State, Origin, Outcome, ProbeState, IncidentState)
     kinds = {word for kind in typed for word in get_args(kind)}
     presets = {preset.removeprefix("@") for preset in PRESETS}
     return kinds | presets | PROBE_STEPS | {LOST, NO_LONGER_WATCHED, REJECTED, "unknown"}

@@ -1,7 +1,7 @@
 """Which language a request gets: the one chosen in Airflow's UI, else the browser's, else English.
 
 Airflow's UI keeps the choice in the browser's `localStorage` (`i18nextLng`), which no server sees.
-`static/language.js` copies it to a cookie of ours.
+`static/choices.js` copies it to a cookie of ours.
 """
 
 from __future__ import annotations

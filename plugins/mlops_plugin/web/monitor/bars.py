@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from markupsafe import Markup
 
 from mlops_plugin.events.health.probes import Span, added_up
 from mlops_plugin.web import svg
+from mlops_plugin.web.axes import number_ticks
+from mlops_plugin.web.frame import SHARES, WIDTH, Frame, Scale
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import ngettext
-from mlops_plugin.web.languages.written_values import format_availability, format_count, format_latency
+from mlops_plugin.web.languages.written_values import (
+    format_availability,
+    format_count,
+    format_latency,
+    format_number,
+)
 
 _STEP, _WIDTH, _HEIGHT = 6, 5, 32
 _LEAST = 2.0  # so that a small share is visible
+_CHART_HEIGHT = 154
 
 
-def availability_bars(spans: Sequence[Span], label: str) -> Markup:
+def availability_bars(spans: Sequence[Span], window: str, label: str) -> Markup:
     """One bar for each span: successful probes below, failed ones above; grey if nothing was probed."""
-    bars = [bar for number, span in enumerate(spans) for bar in _availability_bar(number * _STEP, span)]
-    return _strip(
-        bars,
-        len(spans),
-        _("Availability, %(label)s: %(value)s", label=label, value=describe_availability(spans)),
-        data_crosshair="",
-    )
+    frame = _frame(spans, [1.0], SHARES)
+    bars = [bar for span in spans for bar in _availability_bar(frame, span, _width(frame, spans))]
+    title = _("Availability, %(label)s", label=label)
+    return _picture(f"availability-{window}", title, describe_availability(spans), [*frame.axes(), *bars])
 
 
-def latency_bars(spans: Sequence[Span], label: str) -> Markup:
-    """One bar for each span, as high as its mean latency; the highest fills the height."""
-    highest = max((span.seconds or 0.0 for span in spans), default=0.0)
+def latency_bars(spans: Sequence[Span], window: str, label: str) -> Markup:
+    """One bar for each span, as high as its mean latency."""
+    frame = _frame(spans, [span.seconds or 0.0 for span in spans], Scale(_short_latency, number_ticks))
     bars = []
-    for number, span in enumerate(spans):
-        if span.seconds is not None and highest > 0:
-            height = max(_LEAST, _HEIGHT * span.seconds / highest)
-            words = describe_latency([span])
-            bars.append(_bar(number * _STEP, _HEIGHT - height, height, "latency", span, words))
-    words = _("Latency, %(label)s: %(value)s", label=label, value=describe_latency(spans))
-    return _strip(bars, len(spans), words, data_crosshair="")
+    for span in spans:
+        if span.seconds is not None:
+            height = max(_LEAST, frame.y(0.0) - frame.y(span.seconds))
+            place = (frame.x(span.start), frame.y(0.0) - height, _width(frame, spans), height)
+            bars.append(_bar("latency", place, span, describe_latency([span])))
+    title = _("Latency, %(label)s", label=label)
+    return _picture(f"latency-{window}", title, describe_latency(spans), [*frame.axes(), *bars])
 
 
 def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
@@ -49,14 +55,15 @@ def day_bars(day: Sequence[float | None], availability: float | None) -> Markup:
     for number, share in enumerate(day):
         x = number * _STEP
         if share is None:
-            bars.append(_bar(x, _HEIGHT - _LEAST, _LEAST, "none"))
+            bars.append(svg.rectangle("none", x, _HEIGHT - _LEAST, _WIDTH, _LEAST))
             continue
         failed = max(_LEAST, _HEIGHT * (1 - share)) if share < 1 else 0.0
-        bars += [_bar(x, failed, _HEIGHT - failed, "up"), _bar(x, 0.0, failed, "down")]
+        bars.append(svg.rectangle("up", x, failed, _WIDTH, _HEIGHT - failed))
+        bars.append(svg.rectangle("down", x, 0.0, _WIDTH, failed))
     words = _("not probed")
     if availability is not None:
         words = _("%(share)s of probes succeeded in 24 hours", share=format_availability(availability))
-    return _strip(bars, len(day), words)
+    return svg.strip(bars, len(day) * _STEP, _HEIGHT, description=words)
 
 
 def describe_availability(spans: Sequence[Span]) -> str:
@@ -85,23 +92,44 @@ def describe_latency(spans: Sequence[Span]) -> str:
     )
 
 
-def _availability_bar(x: int, span: Span) -> list[Markup]:
-    words = describe_availability([span])
+def _frame(spans: Sequence[Span], values: Sequence[float], scale: Scale) -> Frame:
+    """From the beginning of the first span to the end of the last."""
+    return Frame.around(
+        [spans[0].start, spans[-1].start + _length(spans)], values, scale, height=_CHART_HEIGHT
+    )
+
+
+def _short_latency(seconds: float) -> str:
+    """`20 ms`, `1.5 s`: narrow enough for an axis."""
+    return f"{format_number(seconds)} s" if seconds >= 1 else f"{format_number(seconds * 1_000)} ms"
+
+
+def _length(spans: Sequence[Span]) -> timedelta:
+    return spans[1].start - spans[0].start if len(spans) > 1 else timedelta(hours=1)
+
+
+def _width(frame: Frame, spans: Sequence[Span]) -> float:
+    return frame.x(spans[0].start + _length(spans)) - frame.x(spans[0].start) - 1
+
+
+def _availability_bar(frame: Frame, span: Span, width: float) -> list[Markup]:
+    words, x = describe_availability([span]), frame.x(span.start)
+    top, bottom = frame.y(1.0), frame.y(0.0)
     if span.availability is None:
-        return [_bar(x, _HEIGHT - _LEAST, _LEAST, "none", span, words)]
-    failed = max(_LEAST, _HEIGHT * (1 - span.availability)) if span.down else 0.0
+        return [_bar("none", (x, bottom - _LEAST, width, _LEAST), span, words)]
+    failed = max(_LEAST, (bottom - top) * (1 - span.availability)) if span.down else 0.0
     look = "partly" if span.partly else "up"
-    below = [_bar(x, failed, _HEIGHT - failed, look, span, words)] if failed < _HEIGHT else []
-    return below + ([_bar(x, 0.0, failed, "down", span, words)] if failed else [])
+    whole = bottom - top
+    below = [_bar(look, (x, top + failed, width, whole - failed), span, words)] if failed < whole else []
+    return below + ([_bar("down", (x, top, width, failed), span, words)] if failed else [])
 
 
-def _bar(
-    x: int, y: float, height: float, look: str, span: Span | None = None, words: str | None = None
-) -> Markup:
+def _bar(look: str, place: tuple[float, float, float, float], span: Span, words: str) -> Markup:
     """With the span's beginning and words about it, which charts.js shows."""
-    at = None if span is None else span.start.isoformat()
-    return svg.rectangle(look, x, y, _WIDTH, height, tip=words, at=at)
+    return svg.rectangle(look, *place, tip=words, at=span.start.isoformat())
 
 
-def _strip(bars: Sequence[Markup], count: int, description: str, **data: str) -> Markup:
-    return svg.strip(bars, count * _STEP, _HEIGHT, description=description, **data)
+def _picture(key: str, title: str, description: str, body: Sequence[Markup]) -> Markup:
+    return svg.picture(
+        body, WIDTH, _CHART_HEIGHT, key=key, title=title, description=description, data_crosshair=""
+    )

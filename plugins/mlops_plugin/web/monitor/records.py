@@ -1,4 +1,4 @@
-"""What the Monitor knows now, as typed records for the page and for JSON."""
+"""What the Monitor knows, now and of the past, as typed records for the page and for JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlops_plugin.events.health.incidents import IncidentState
+from mlops_plugin.events.health.probes import ProbeState
 from mlops_plugin.monitoring.model_state import ModelWord
 from mlops_plugin.monitoring.probe_result import Outcome
 
@@ -72,3 +74,54 @@ class MonitorStatus(BaseModel):
     hosts: list[ProbeStatus]
     databases: list[ProbeStatus]
     problem: str | None
+
+
+FAILED_PROBES = 100  # shown; enough to see what they have in common
+
+Window = Literal["24 hours", "7 days", "30 days"]
+
+
+class SpanStatus(BaseModel):
+    """A stretch of time. Of each probe, `partly` means that some addresses of the host worked."""
+
+    start: datetime
+    up: int
+    partly: int
+    down: int
+    seconds_mean: float | None = Field(description="Of the probes that succeeded.")
+    seconds_max: float
+
+
+class IncidentStatus(BaseModel):
+    """`ended_at` is null while it lasts."""
+
+    state: IncidentState = Field(description="Of a model also `late`, `missed` and `overrun`.")
+    began_at: datetime
+    ended_at: datetime | None
+    ended_as: str | None = Field(description="The next state, or `no longer watched`; null while it lasts.")
+    error: str | None
+
+
+class FailedProbe(BaseModel):
+    """A single probe that found its target down, or partly up; too few in a row make no incident."""
+
+    at: datetime
+    state: ProbeState
+    error: str | None
+
+
+class WindowStatus(BaseModel):
+    window: Window
+    availability: float | None = Field(description="Share of probes that succeeded, 0 to 1.")
+    spans: list[SpanStatus]
+
+
+class History(BaseModel):
+    target: str
+    name: str
+    is_watched: bool = Field(description="False: it was removed from the configuration.")
+    windows: list[WindowStatus]
+    incidents: list[IncidentStatus]
+    failed_probes: list[FailedProbe] = Field(
+        description=f"The newest {FAILED_PROBES} that are still kept, newest first; none of a model."
+    )

@@ -13,9 +13,9 @@ from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.tries import read_moments, retry_of
 from mlops_plugin.monitoring.board import Reading
 from mlops_plugin.monitoring.model_state import (
-    QUEUED,
     DagSeen,
     ModelState,
+    as_far_as_known,
     last_dispatch,
     model_state,
     retry_words,
@@ -102,7 +102,8 @@ def _models(
         problem = None if model else "; ".join(map(str, broken[name]))
         limit = model.dispatch_timeout if model else None
         state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
-        state = _as_far_as_known(state, model, dispatch, known, is_read=is_read)
+        state = as_far_as_known(state, is_read=is_read)
+        state = _with_retry(state, model, dispatch, known)
         due = dag.next_run_after if dag and not dag.is_paused else None
         found.append(
             ModelStatus(
@@ -123,17 +124,10 @@ def _models(
     return found
 
 
-def _as_far_as_known(
-    state: ModelState,
-    model: ModelConfig | None,
-    dispatch: DispatchRecord | None,
-    known: Past,
-    *,
-    is_read: bool,
+def _with_retry(
+    state: ModelState, model: ModelConfig | None, dispatch: DispatchRecord | None, known: Past
 ) -> ModelState:
-    """The state with what is being retried; unknown if it rests on an event store that was not read yet."""
-    if not is_read and state.word in ("ok", "waiting") and state.why != QUEUED:
-        return ModelState("unknown", Sentence("the event store has not answered yet"))
+    """The state with what is being retried."""
     retry = known.retries.get(dispatch.dispatch_id) if dispatch and dispatch.state == "running" else None
     if retry is None or model is None or state.word not in ("running", "overrun"):
         return state

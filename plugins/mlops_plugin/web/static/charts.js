@@ -27,11 +27,22 @@
     return [...points.values()].sort((one, other) => one.x - other.x);
   }
 
+  // The chart keeps its name, which the browser would show over our tip.
+  function nameQuietly(svg) {
+    const title = svg.querySelector(":scope > title");
+    if (!title?.id) return;
+    const name = document.createElementNS(SVG, "desc");
+    name.id = title.id;
+    name.textContent = title.textContent;
+    title.replaceWith(name);
+  }
+
   function enhance(svg) {
     if (charts.has(svg)) return;
     const points = pointsOf(svg);
     if (!points.length) return;
     charts.add(svg);
+    nameQuietly(svg);
     const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
     const canZoom = svg.dataset.start !== undefined && document.querySelector("form[data-times]") !== null;
     const line = shape("line", { class: "crosshair", y1: 0, y2: height, visibility: "hidden" });

@@ -53,17 +53,8 @@
     return fill(plural.select(number) === "one" ? single : several, { number });
   }
 
-  // The time zone that the user has chosen in Airflow, or the browser's; Airflow's pages keep it under this name.
-  const ZONE_KEY = "timezone";
-  const zone = (() => {
-    try {
-      const chosen = JSON.parse(localStorage.getItem(ZONE_KEY));
-      return new Intl.DateTimeFormat("en", { timeZone: chosen || undefined }).resolvedOptions().timeZone;
-    } catch {
-      return undefined; // nothing that could be read, or no zone
-    }
-  })();
-  window.addEventListener("storage", ({ key }) => { if (key === ZONE_KEY) location.reload(); });
+  // The time zone that the user has chosen in Airflow, or the browser's (choices.js).
+  const { zone } = document.documentElement.dataset;
 
   // As Airflow writes it: 2026-03-01 14:30:00, which is Sweden's way, too.
   const inZone = (timeStyle) => new Intl.DateTimeFormat("sv-SE", { timeZone: zone, dateStyle: "short", timeStyle });

@@ -1,0 +1,67 @@
+"""The page that lists the models, the Showroom's first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.monitoring.background import Known
+from mlops_plugin.monitoring.watch import LastDispatches
+from mlops_plugin.orchestration.dag_states import AirflowStateDep
+from mlops_plugin.web.access import may_see, reads
+from mlops_plugin.web.languages.translation import gettext as _
+from mlops_plugin.web.models.cards import CardRights, cards_of, read_last
+from mlops_plugin.web.pages import pages
+from mlops_plugin.web.shared_site import Site
+from mlops_plugin.web.visible import VisibleDep
+from mlops_plugin.web.well_formed import Search
+
+_WAIT_S = 0.25  # how long the list waits for last dispatches
+_READ_TIMEOUT_S = 10.0
+
+router = APIRouter(include_in_schema=False, dependencies=[reads("Showroom")])
+
+
+@router.get("/showroom", response_class=HTMLResponse)
+def models_page(
+    request: Request, seen: VisibleDep, airflow: AirflowStateDep, search: Search = ""
+) -> HTMLResponse:
+    """The models, with their last dispatches and their health."""
+    models = seen.models
+    user = seen.rights.user
+    rights = CardRights(dispatches=may_see(user, "Dispatches"), monitor=may_see(user, "Monitor"))
+    found = [model for model in models.values() if _matches(search, model)]
+    known = _last_known(seen.site) if rights.monitor or rights.dispatches else Known[LastDispatches]()
+    return pages(request).render(
+        request,
+        "models/list.html",
+        models=cards_of(
+            found,
+            airflow.dags([model.name for model in found]) if rights.monitor else {},
+            known.value,
+            rights,
+            late_after=seen.site.loaded().config.monitor.late_after,
+            loading_of=seen.site.model_pool().loading,
+        ),
+        broken=[name for name in sorted(seen.broken) if search.casefold() in name.casefold()],
+        search=search,
+        total=len(models),
+        now=datetime.now(UTC),
+        sees_dispatches=rights.dispatches,
+        is_read=known.value is not None,
+        problem=_("The event store does not answer: cards may be out of date.") if known.error else None,
+    )
+
+
+def _last_known(site: Site) -> Known[LastDispatches]:
+    """Of all models, as far as the event store has answered: the page does not wait for it."""
+    store, names = site.event_store(), [*site.loaded().config.models]
+    return site.watch.last.look(lambda: read_last(store, names), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S)
+
+
+def _matches(search: str, model: ModelConfig) -> bool:
+    texts = (model.name, model.showroom.title or "", model.description, *model.tags)
+    return all(any(word in text.casefold() for text in texts) for word in search.casefold().split())
