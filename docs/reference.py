@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
 import sqlalchemy as sa
-from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
@@ -25,8 +24,10 @@ from mlops_plugin.cli.arguments import build_parser
 from mlops_plugin.events import records, tables
 from mlops_plugin.inference_server.api_description import describe_api
 from mlops_plugin.inference_server.app import create_app
+from mlops_plugin.inference_server.gate import GateClosed, NotSignedIn
 from mlops_plugin.inference_server.metrics import Metrics
 from mlops_plugin.orchestration.permissions import GRANTS, Permission
+from mlops_plugin.web.app import create_app as create_pages
 from mlops_plugin.web.error_status import status_of
 from mlops_plugin.web.routers import all_views
 
@@ -45,6 +46,8 @@ _VALUES = (
     ("`step` of an event", records.Step),
     ("`kind` of an event", records.Kind),
 )
+# Only `mlops serve` raises these, and answers them itself.
+_STATUS_OF_SERVE: dict[type[errors.MlopsError], int] = {NotSignedIn: 401, GateClosed: 503}
 _SERVED_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -96,22 +99,18 @@ def addresses() -> Iterator[str]:
     """What the pages' app and `mlops serve` answer."""
     yield "## Addresses\n"
     yield "Below `/mlops` of Airflow's API server, for signed-in users ([who may](access.md)):\n"
-    yield from _table(("request", "answer"), _pages(all_views()))
+    nothing: Any = None  # the routes are only listed
+    yield from _table(("request", "answer"), _routes(create_pages(nothing, all_views()).routes))
     yield "Of `mlops serve` ([serving](serving.md)):\n"
     yield from _table(("request", "answer"), _inference_routes())
 
 
 def _inference_routes() -> Iterator[tuple[str, str]]:
-    nothing: Any = None  # the routes are only listed
+    nothing: Any = None
     described = describe_api(create_app(nothing, nothing, nothing))
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             yield f"`{method.upper()} {path}`", operation["description"]
-
-
-def _pages(routers: Iterable[APIRouter]) -> Iterator[tuple[str, str]]:
-    for router in routers:
-        yield from _routes(router.routes)
 
 
 def _routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
@@ -165,7 +164,7 @@ def error_classes() -> Iterator[str]:
         "The log of a failed task names one of these. A task that fails with a final one is not retried: it\n"
         "would fail again until somebody changes something. The status is that of pages and APIs.\n"
     )
-    found = [each for each in vars(errors).values() if is_own(each)]
+    found = [*(each for each in vars(errors).values() if is_own(each)), *_STATUS_OF_SERVE]
     rows = (
         (f"`{each.__name__}`", _summary(each), "yes" if each.is_final else "", _status(each))
         for each in found
@@ -179,7 +178,7 @@ def is_own(found: object) -> TypeGuard[type[errors.MlopsError]]:
 
 
 def _status(kind: type[errors.MlopsError]) -> str:
-    return str(status_of(kind.__new__(kind)))
+    return str(_STATUS_OF_SERVE.get(kind) or status_of(kind.__new__(kind)))
 
 
 def _summary(documented: object) -> str:

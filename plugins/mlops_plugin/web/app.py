@@ -74,6 +74,7 @@ def _openapi(request: Request) -> Response:
 
 
 def _static(request: Request, name: str) -> Response:
+    """A style sheet, script or picture of the pages."""
     pages: Pages = request.app.state.pages
     file = pages.assets.get(name)
     if file is None:
