@@ -34,7 +34,8 @@ from mlops_plugin.web.routers import all_views
 PAGE = Path(__file__).resolve().parent / "reference.md"
 _HEAD = """# Reference
 
-What you can look up, in one place. `make docs` writes this page from the code.
+Look up commands, addresses, permissions, metrics, tables and errors here. `make docs` writes it from the
+code.
 
 The keys of `config.yaml` are in [configuration](configuration.md), what each role may do in
 [access](access.md), and what the columns of the event store mean in [events](events.md).
