@@ -205,6 +205,18 @@ def test_a_key_of_several_columns_is_compared_whole(way: WayIn, workshop: Worksh
             cases.chosen([("5", "Name 004")])
 
 
+def test_a_case_is_not_taken_for_another_that_its_collation_calls_equal(workshop: Workshop) -> None:
+    with sqlite3.connect(workshop.folder / "source.db") as source:
+        source.execute("CREATE TABLE parts (code TEXT COLLATE NOCASE, size INTEGER)")
+        source.executemany("INSERT INTO parts VALUES (?, ?)", [("AB1", 1), ("ab1", 2), ("Ab1", 3)])
+    source.close()
+    workshop.add_model("churn", key=["code"], source={"query": "SELECT code, size FROM parts"})
+    with workshop.ready(), open_cases(workshop.model(), workshop.deployment) as cases:
+        assert cases.chosen([("ab1",)]).read_all().column("size").to_pylist() == [2]
+        both = cases.chosen([("Ab1",), ("AB1",)]).read_all()
+        assert sorted(both.column("size").to_pylist()) == [1, 3]
+
+
 def test_without_a_query_of_its_own_the_showroom_shows_the_sources(workshop: Workshop) -> None:
     workshop.add_model(
         "churn", source={"query": "SELECT id, a, b, c FROM customers WHERE '{{ ds }}' > '2020-01-01'; "}

@@ -349,7 +349,7 @@ def test_rejected_rows_do_not_stand_in_the_way_of_a_row_limit(
     assert [row["id"] for row in workshop.predictions()] == [3]
 
 
-@pytest.mark.parametrize("change", ["contract", "artifact"])
+@pytest.mark.parametrize("change", ["contract", "types", "artifact"])
 def test_another_contract_or_artifact_judges_rejected_rows_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -360,6 +360,10 @@ def test_another_contract_or_artifact_judges_rejected_rows_again(
         workshop.add_model("churn", **{**workshop.models["churn"], "input": columns})
         assert collected(workshop) == 1
         assert [row["id"] for row in workshop.predictions()] == [1, 2]
+    elif change == "types":
+        said = {"format": "skops", "uri": "churn.skops", "dtypes": {"a": "float32"}}
+        workshop.add_model("churn", **{**workshop.models["churn"], "model": said})
+        assert [collected(workshop), collected(workshop)] == [1, 0]
     else:
         artifact = workshop.folder / "churn.skops"
         artifact.write_bytes(artifact.read_bytes() + b"\0")

@@ -286,8 +286,11 @@ def _was_since(at: object, collected_at: datetime | None) -> bool:
 
 
 def judgement(model: ModelConfig, artifact_sha256: str) -> str:
-    """A hash of what decides whether a row is rejected: the artifact, and the contract with its baseline."""
+    """A hash of what decides whether a row is rejected: artifact, table, and contract with its baseline."""
     parts = [artifact_sha256, model.model_dump_json(include={"features", "input", "output"})]
+    # A model refuses rows that come in another type than in training.
+    if model.model.container is not None or model.model.dtypes is not None:
+        parts.append(model.model.model_dump_json(include={"container", "dtypes"}))
     if model.input is not None and (uri := model.input.baseline_uri(model.model.uri)):
         parts.append(read_baseline(uri).made_at)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
