@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from mlops_plugin.errors import ArtifactError, CursorError, MlopsError, ThresholdError
 from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.marks import mark_history, newest_mark, set_mark
+from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.pipeline.dispatch import Dispatch
 from support.workshop import Workshop
 
@@ -368,6 +370,21 @@ def test_another_contract_or_artifact_judges_rejected_rows_again(
         artifact = workshop.folder / "churn.skops"
         artifact.write_bytes(artifact.read_bytes() + b"\0")
         assert collected(workshop) == 2
+
+
+def test_another_baseline_in_the_signature_judges_rejected_rows_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workshop.folder / "churn.skops"
+    write_signature(workshop.classifier, workshop.frame([[1, 2, 3], [3, 2, 1], [0, 1, 2]]), str(path))
+    rejects(workshop, monkeypatch, input={"baseline": True})
+    assert [collected(workshop), collected(workshop)] == [2, 0]
+    assert refused(workshop) == [(2, 0)]
+    signature = path.with_name("churn.skops.signature.json")
+    content = json.loads(signature.read_text())
+    content["baseline"]["made_at"] = "2031-01-01T00:00:00+00:00"
+    signature.write_text(json.dumps(content))
+    assert [collected(workshop), collected(workshop)] == [1, 0]
 
 
 def test_a_threshold_that_fails_a_dispatch_fails_the_next_one_too(

@@ -32,6 +32,16 @@ class CheckedBatch:
     imputed: dict[str, int]  # column -> values replaced
 
 
+def baseline_in_use(model: ModelConfig) -> Baseline | None:
+    """The baseline that the contract names, if it names one; raises `ContractError` without the file."""
+    if model.input is None:
+        return None
+    if model.input.baseline is True:
+        return read_baseline_beside(model.model.uri)
+    uri = model.input.baseline_uri(model.model.uri)
+    return None if uri is None else read_baseline(uri)
+
+
 @dataclass(frozen=True)
 class Contract:
     """What a model wants of its rows: one rule for each column, own ones and the baseline's together."""
@@ -45,11 +55,7 @@ class Contract:
         """The model's contract, None if it has none; raises `ContractError` for an unusable baseline."""
         if model.input is None:
             return None
-        baseline = None
-        if model.input.baseline is True:
-            baseline = read_baseline_beside(model.model.uri)
-        elif (uri := model.input.baseline_uri(model.model.uri)) is not None:
-            baseline = read_baseline(uri)
+        baseline = baseline_in_use(model)
         rules = dict(model.input.columns)
         for name, found in (baseline.features if baseline else {}).items():
             rules[name] = _merged(model.name, name, found.rule(), rules.get(name))

@@ -24,7 +24,7 @@ from mlops_plugin.databases.sink.writer import alone_in, write_predictions
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.staging.shelf import unchecked
-from mlops_plugin.pipeline.validation.baseline import read_baseline
+from mlops_plugin.pipeline.validation.contract import baseline_in_use
 from mlops_plugin.pipeline.validation.rejections import RejectedRows, key_texts
 from mlops_plugin.pipeline.writing.provenance import stored_time
 
@@ -291,8 +291,8 @@ def judgement(model: ModelConfig, artifact_sha256: str) -> str:
     # A model refuses rows that come in another type than in training.
     if model.model.container is not None or model.model.dtypes is not None:
         parts.append(model.model.model_dump_json(include={"container", "dtypes"}))
-    if model.input is not None and (uri := model.input.baseline_uri(model.model.uri)):
-        parts.append(read_baseline(uri).made_at)
+    if (baseline := baseline_in_use(model)) is not None:
+        parts.append(baseline.made_at)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
