@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from mlops_plugin.config.included_files import take_stamp
 from mlops_plugin.config.loader import LoadedConfig, load_config, load_settings
 from mlops_plugin.config.places import Places
 from mlops_plugin.errors import ConfigError, UnknownModel
 
 INCLUDE = "include: [teams/*.yaml]\n"
+OLD = (1e9, 1e9)  # times of a file
 MARKERS = "<<<<<<< ours\n=======\n>>>>>>> theirs\n"
 
 
@@ -374,3 +377,14 @@ def test_findings_are_placed_in_the_file_of_the_model(folder: Folder) -> None:
     assert found.of_model("own", ("source", "query")) == "config.yaml:6"
     assert found.of_setting(("include",)) == "config.yaml:1"
     assert loaded.model("second").place_of("source.query") == ("teams/a.yaml", 10)
+
+
+def test_a_file_that_was_copied_with_the_times_of_the_one_before_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(models("one"))
+    os.utime(file, OLD)
+    before, changed_at = take_stamp(file, ()), file.stat().st_ctime_ns
+    while file.stat().st_ctime_ns == changed_at:  # the clock of files ticks slowly
+        file.write_text(models("two"))
+        os.utime(file, OLD)
+    assert take_stamp(file, ()) != before

@@ -131,6 +131,19 @@ def test_a_model_is_loaded_once_and_again_when_artifact_or_configuration_change(
     assert not Path(f"/proc/{second}").exists()
 
 
+def test_an_artifact_that_was_copied_with_the_times_of_the_one_before_is_another(
+    pool: ModelPool, workshop: Workshop
+) -> None:
+    """As `cp -p` does, or images whose files all have one time; models of one kind have one size."""
+    path, model = workshop.folder / "churn.skops", workshop.model()
+    content = path.read_bytes()
+    os.utime(path, (1e9, 1e9))
+    first = pool.artifact_sha256(model)
+    path.write_bytes(content[:-1] + b"!")
+    os.utime(path, (1e9, 1e9))
+    assert pool.artifact_sha256(model) != first
+
+
 def test_loading_is_visible_while_it_lasts(pool: ModelPool, workshop: Workshop) -> None:
     _add_hostile(workshop, hostile.SlowToLoad())
     model = workshop.model("hostile")

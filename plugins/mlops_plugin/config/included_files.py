@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-Stamp = tuple[tuple[str, int, int] | None, ...]  # name, time of the last change, bytes; None: not there
+Stamp = tuple[tuple[str, int, int, int] | None, ...]  # name, its two times, bytes; None: not there
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,10 @@ def _matches(folder: Path, pattern: str) -> list[str]:
     return sorted(glob.glob(pattern, root_dir=folder))  # noqa: PTH207 (pathlib's finds hidden files)
 
 
-def _stamp(path: Path) -> tuple[str, int, int] | None:
+def _stamp(path: Path) -> tuple[str, int, int, int] | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return (str(path), status.st_mtime_ns, status.st_size)
+    # A copy may have the times of another file, but not the time of its own change.
+    return (str(path), status.st_ctime_ns, status.st_mtime_ns, status.st_size)

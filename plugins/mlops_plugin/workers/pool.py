@@ -285,7 +285,7 @@ def _runs(place: _Place) -> bool:
     return place.process is not None and not place.process.is_ended
 
 
-def _stamp(uri: str) -> tuple[int, int, int] | None:
+def _stamp(uri: str) -> tuple[int, ...] | None:
     """What changes when a local file does, or one in a local folder; None for other storage."""
     if "://" in uri:
         return None
@@ -300,6 +300,7 @@ def _stamp(uri: str) -> tuple[int, int, int] | None:
         return None  # reading it raises what is wrong
 
 
-def _stamp_of(path: Path) -> tuple[int, int, int]:
+def _stamp_of(path: Path) -> tuple[int, ...]:
     status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    # The first says of every change when it was made; the second may be set, as `cp -p` and images do.
+    return status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino
