@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -102,3 +103,24 @@ def test_a_column_of_booleans_becomes_numpys(start: int) -> None:
     np.testing.assert_array_equal(
         arrow_values.booleans_of(column), column.to_numpy(zero_copy_only=False), strict=True
     )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.decimal128(9, 2),
+        pa.decimal128(18, 8),
+        pa.decimal128(38, 10),
+        pa.decimal128(38, 30),
+        pa.decimal128(12, -3),
+        pa.decimal256(60, 10),
+    ],
+    ids=str,
+)
+def test_decimals_become_the_doubles_nearest_to_them(kind: pa.DataType) -> None:
+    draw = random.Random(4)
+    digits = [draw.randrange(10 ** draw.randrange(1, min(kind.precision, 38) + 1)) for _ in range(300)]
+    values = [None if n % 7 == 0 else Decimal(n * draw.choice((1, -1))).scaleb(-kind.scale) for n in digits]
+    for column in (pa.array(values, kind), pa.array(values, kind)[5:200], pa.array([], kind)):
+        expected = [None if value is None else float(value) for value in column.to_pylist()]
+        assert arrow_values.as_doubles(column).to_pylist() == expected

@@ -30,6 +30,8 @@ _WRITTEN_SPAN = re.compile(
 _INT64 = range(-(2**63), 2**63)
 _MOST_TEXT = 2**31 - 1  # bytes of one array of texts
 _MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
+_MOST_ZEROS = 22  # of powers of ten, up to which each is a double
+_DECIMAL_BITS = 128
 _WRITTEN_INSTANT = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 _WRITTEN_DECIMAL_TYPE = re.compile(r"decimal128\((\d+), (-?\d+)\)")
 _PLAIN_DTYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
@@ -96,6 +98,30 @@ def doubles_of(column: pa.DoubleArray) -> np.ndarray[Any, np.dtype[np.float64]]:
     if not column.null_count:
         return numbers
     return np.where(booleans_of(column.is_null()), np.nan, numbers)
+
+
+def as_doubles(column: pa.Array) -> pa.DoubleArray:
+    """A column of numbers as doubles; decimals and large integers become those that are nearest to them.
+
+    Arrow multiplies a decimal by a power of 0.1, which is no double itself: 0.57 becomes 0.5700000000000001,
+    and so does one of eight numbers with two digits behind the point. Python divides, and so do databases.
+    """
+    if not pa.types.is_decimal(column.type):
+        return column.cast(pa.float64(), safe=False)
+    scale = column.type.scale
+    if column.type.bit_width != _DECIMAL_BITS or abs(scale) > _MOST_ZEROS:
+        values = [None if value is None else float(value) for value in column.to_pylist()]
+        return array_of(values, pa.float64())
+    words = np.frombuffer(column.buffers()[1] or b"", np.int64).reshape(-1, 2)
+    low, high = words[column.offset : column.offset + len(column)].T
+    power = 10.0 ** abs(scale)
+    doubles = low / power if scale >= 0 else low * power
+    is_exact = (high == low >> 63) & (low >= -_MOST_EXACT) & (low <= _MOST_EXACT)
+    is_null = booleans_of(column.is_null()) if column.null_count else np.zeros(len(column), bool)
+    for place in np.flatnonzero(~is_exact & ~is_null).tolist():
+        doubles[place] = float(column[place].as_py())
+    found = array_of_numbers(doubles)
+    return pc.if_else(column.is_valid(), found, None) if column.null_count else found
 
 
 def integers_of(column: pa.IntegerArray) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
@@ -165,7 +191,7 @@ def as_type(column: pa.Array, wanted: pa.DataType) -> pa.Array:
         case "int64":
             require_digits(column)
         case "float64":
-            return column.cast(wanted, safe=False)
+            return as_doubles(column).cast(wanted, safe=False)
         case "bool":
             return as_booleans(column)
         case "datetime64[us]":

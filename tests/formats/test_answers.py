@@ -129,6 +129,18 @@ def test_every_kind_of_number_is_read_as_float64(load: Load, column: pa.Array) -
     np.testing.assert_array_equal(found.column("prediction"), direct)
 
 
+def test_decimals_are_the_numbers_that_python_makes_of_them(load: Load) -> None:
+    model = LinearRegression().fit(FRAME, CLASSES)
+    prices = [Decimal("0.57"), Decimal("1234567.89")]
+    found = load(model).predict(
+        rows(age=pa.array(prices, pa.decimal128(9, 2)), income=[1.0, 2.0], debt=[0.5, 0.5])
+    )
+    direct = model.predict(
+        pd.DataFrame({"age": [float(price) for price in prices], "income": [1.0, 2.0], "debt": [0.5, 0.5]})
+    )
+    np.testing.assert_array_equal(found.column("prediction"), direct)
+
+
 def test_null_is_missing_to_a_model_that_takes_missing_values(load: Load) -> None:
     model = HistGradientBoostingRegressor(max_iter=3).fit(FRAME, CLASSES)
     found = load(model).predict(rows(age=pa.nulls(2), income=[1, None], debt=[None, 2.5]))

@@ -20,9 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
-from mlops_plugin.errors import ArtifactError, ServingError
+from mlops_plugin.errors import ServingError
 from support.damaged_files import ANSWERED, ENDED, HUNG, REFUSED, Outcome, Sound, outcomes
-from support.native_models import NUMBERS, SHOP, SHOP_SCORE, load
+from support.native_models import NUMBERS, SHOP, SHOP_SCORE
 from support.workshop import Workshop
 
 LABELS = np.where(SHOP_SCORE > 1.5, "stays", "leaves")
@@ -101,21 +101,6 @@ def test_a_file_that_crashes_its_library_when_it_is_loaded_is_named(workshop: Wo
     workshop.add_model("churn", model=entry)
     with pytest.raises(ServingError, match=r"signal SIG\w+.*; it was loading .*cut\.pickle.*copy it again"):
         workshop.run(workshop.dispatch())
-
-
-@pytest.mark.parametrize("file", ["m.ubj", "m.json", "m.txt", "m.cbm"])
-def test_a_file_that_was_cut_anywhere_is_refused_before_its_library_runs_behind_the_end(
-    file: str, sound: tuple[Path, list[Sound]], tmp_path: Path
-) -> None:
-    folder, files = sound
-    (known,) = [one for one in files if one.file == file]
-    content = (folder / file).read_bytes()
-    end = content.find(b"\nend of trees")  # behind it LightGBM has what answers do without
-    end = end if end > 0 else len(content)
-    for length in (*range(1, end, end // 40), end - 1):
-        (tmp_path / file).write_bytes(content[:length])
-        with pytest.raises(ArtifactError):
-            load(tmp_path / file, known.format, **{name: tuple(of) for name, of in known.more.items()})
 
 
 @pytest.mark.long

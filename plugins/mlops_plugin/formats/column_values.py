@@ -21,6 +21,7 @@ from mlops_plugin.arrow_values import (
     as_clock_times,
     as_dates,
     as_decimals,
+    as_doubles,
     as_instants,
     as_spans,
     as_type,
@@ -29,7 +30,7 @@ from mlops_plugin.arrow_values import (
     type_named,
 )
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.features import as_float64, is_number, is_text
+from mlops_plugin.formats.features import as_float64, is_number, is_text, narrowed
 from mlops_plugin.formats.runtime import REFUSES_NULL
 
 _PANDAS_OF_MICROSECONDS = 3
@@ -212,19 +213,6 @@ def _floats(spec: ColumnSpec, column: pa.Array) -> Values:
     return numbers if spec.dtype == "float64" else narrowed(spec.name, numbers, spec.dtype)
 
 
-def narrowed(name: str, numbers: Values, dtype: str) -> Values:
-    """A column's numbers in fewer bits; raises `FeatureError` for one that would become infinite there."""
-    with np.errstate(over="ignore"):
-        found: Values = numbers.astype(dtype)
-    is_infinite = np.isinf(found)
-    if is_infinite.any() and (is_beyond := is_infinite & np.isfinite(numbers)).any():
-        raise FeatureError(
-            f"column '{name}': {numbers[is_beyond][0]:g} is beyond the numbers that the model's {dtype} can "
-            "express; leave such rows out in the query or with `input:`"
-        )
-    return found
-
-
 def _nullables(spec: ColumnSpec, column: pa.Array) -> Values:
     import pandas as pd
 
@@ -233,9 +221,10 @@ def _nullables(spec: ColumnSpec, column: pa.Array) -> Values:
     else:
         if "Int" in spec.dtype:
             require_digits(column)
-        column = column.cast(
-            pa.from_numpy_dtype(np.dtype(spec.dtype.lower())), safe="Float" not in spec.dtype
-        )
+        else:
+            column = as_doubles(column)
+        kind = pa.from_numpy_dtype(np.dtype(spec.dtype.lower()))
+        column = column.cast(kind, safe="Float" not in spec.dtype)
     return pd.array(column.to_pylist(), dtype=spec.dtype)
 
 
@@ -312,7 +301,12 @@ def _as_categories(known: list[Any], column: pa.Array) -> list[Any]:
     """The values in the type of the categories, so that 1 is found among floats and 1 among booleans."""
     kinds = {type(category) for category in known}
     if kinds <= {int, float} and is_number(column.type):
-        column = column.cast(pa.float64() if float in kinds else pa.int64())
+        if float not in kinds:
+            column = column.cast(pa.int64())
+        elif pa.types.is_decimal(column.type):
+            column = as_doubles(column)
+        else:
+            column = column.cast(pa.float64())  # raises for a whole number that no double is
     elif kinds == {bool} and is_number(column.type):
         column = as_booleans(column)
     elif is_text(column.type) and len(kinds) == 1 and (dtype := _OBJECTS_OF.get(next(iter(kinds)))):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.arrow_values import doubles_of
+from mlops_plugin.arrow_values import as_doubles, doubles_of
 from mlops_plugin.errors import FeatureError
 
 BLOCK_ROWS = 1024
+Numbers = np.ndarray[Any, Any]
 
 
 def check_names(features: tuple[str, ...], rows: pa.Schema) -> None:
@@ -87,8 +88,20 @@ def as_float64(column: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
         column = column.dictionary_decode()
     if column.type == pa.float64() and not column.null_count:
         return doubles_of(column)
-    # safe=False: an integer beyond 2**53 becomes the nearest float instead of failing the dispatch
-    return doubles_of(column.cast(pa.float64(), safe=False))
+    return doubles_of(as_doubles(column))
+
+
+def narrowed(name: str, numbers: Numbers, dtype: str) -> Numbers:
+    """A column's numbers in fewer bits; raises `FeatureError` for one that would become infinite there."""
+    with np.errstate(over="ignore"):
+        found: Numbers = numbers.astype(dtype)
+    is_infinite = np.isinf(found)
+    if is_infinite.any() and (is_beyond := is_infinite & np.isfinite(numbers)).any():
+        raise FeatureError(
+            f"column '{name}': {numbers[is_beyond][0]:g} is beyond the numbers that the model's {dtype} can "
+            "express; leave such rows out in the query or with `input:`"
+        )
+    return found
 
 
 def is_number(kind: pa.DataType) -> bool:

@@ -20,10 +20,9 @@ from mlops_plugin.formats.column_values import (
     array_of,
     check_columns,
     decoded,
-    narrowed,
     trained_array_of,
 )
-from mlops_plugin.formats.features import check_names, feature_matrix
+from mlops_plugin.formats.features import check_names, feature_matrix, narrowed
 
 Container = Literal["frame", "matrix", "documents", "series", "records", "polars", "arrow"]
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_plugin.arrow_values import doubles_of
+from mlops_plugin.arrow_values import as_doubles, doubles_of
 from mlops_plugin.events.details.step_reports import ClassCounts, Counts, NumberCounts
 
 MAX_CLASSES = 50  # further labels are counted together
@@ -101,7 +101,7 @@ class _Numbers:
         self._low, self._high, self._sum = math.inf, -math.inf, 0.0
 
     def see(self, column: pa.Array) -> int:
-        every = doubles_of(column.cast(pa.float64()))
+        every = doubles_of(as_doubles(column))
         values = every[np.isfinite(every)]
         if len(values):
             self._low = min(self._low, float(values.min()))

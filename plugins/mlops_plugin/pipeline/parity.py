@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.arrow_values import doubles_of
+from mlops_plugin.arrow_values import as_doubles, doubles_of
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.pipeline.signing import read_table
@@ -78,7 +78,7 @@ def _compared(name: str, expected: pa.ChunkedArray, found: pa.ChunkedArray, limi
         pairs = zip(expected.to_pylist(), found.to_pylist(), strict=True)
         differing = [row for row, (one, other) in enumerate(pairs, 1) if not _is_same_label(one, other)]
         return ColumnParity(name, None, None, tuple(differing))
-    one, other = (doubles_of(column.cast(pa.float64()).combine_chunks()) for column in (expected, found))
+    one, other = (doubles_of(as_doubles(column.combine_chunks())) for column in (expected, found))
     with np.errstate(invalid="ignore"):
         apart = np.abs(one - other)
     apart[(one == other) | (np.isnan(one) & np.isnan(other))] = 0

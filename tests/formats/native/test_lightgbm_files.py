@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
 from pydantic import ValidationError
@@ -131,6 +133,16 @@ def test_a_category_that_training_did_not_have_is_missing_as_in_lightgbm(shop: t
     rows = SHOP.assign(city=["lima", "oslo"] * (ROWS // 2), store=[8, 7] * (ROWS // 2))
     seen = rows.assign(city=pd.Categorical(rows.city), store=pd.Categorical(rows.store))
     assert_answers(load(path, "lightgbm"), as_queried(rows), model.predict(seen))
+
+
+def test_a_category_of_numbers_is_found_among_decimals(tmp_path: Path) -> None:
+    rate = np.resize([0.57, 0.07, 1.1], ROWS)
+    frame = NUMBERS[["c"]].assign(rate=pd.Categorical(rate))
+    model = LGBMRegressor(**FEW, min_data_per_group=1).fit(frame, SCORE + rate * 5)
+    runtime = load(saved(model, tmp_path), "lightgbm")
+    decimals = pa.array([Decimal(str(value)) for value in rate], pa.decimal128(6, 2))
+    rows = pa.RecordBatch.from_arrays([pa.array(frame.c.tolist()), decimals], names=["c", "rate"])
+    assert_answers(runtime, rows, model.predict(frame))
 
 
 def test_an_ordered_category_is_found_by_its_texts(tmp_path: Path) -> None:

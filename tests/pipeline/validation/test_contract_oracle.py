@@ -226,6 +226,20 @@ def test_an_imputed_number_is_not_rounded_to_a_decimals_scale(
     assert checked.rows.column("a").to_pylist() == [expected, 2]
 
 
+def test_a_decimal_is_within_the_bound_that_it_is() -> None:
+    values = [Decimal(n) / 100 for n in range(1000)]
+    batch = pa.RecordBatch.from_arrays([pa.array(values, pa.decimal128(6, 2))], names=["a"])
+    for number in (0.07, 0.57, 1.1, 9.95):
+        for rule in (
+            ColumnContract(max=number),
+            ColumnContract(min=number),
+            ColumnContract(allowed=(number,)),
+        ):
+            (violation,) = Contract("churn", {"a": rule}).bind(batch.schema).check(batch).violations
+            assert not violation.rows[round(number * 100)].as_py(), rule
+            assert violation.rows.true_count in (999, 999 - round(number * 100), round(number * 100))
+
+
 def test_timestamps_and_dates_are_compared_in_utc() -> None:
     moments = [datetime(2020, 1, 1) + timedelta(hours=hours) for hours in (-1, 0, 1)]
     rule = ColumnContract(min=date(2020, 1, 1))

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlops_plugin.arrow_values import array_of, array_of_numbers, as_clock_times, as_spans, doubles_of
+from mlops_plugin.arrow_values import (
+    array_of,
+    array_of_numbers,
+    as_clock_times,
+    as_doubles,
+    as_spans,
+    doubles_of,
+)
 from mlops_plugin.errors import SignatureError
 from mlops_plugin.formats.signature.cells import Duration, Instant, is_missing
 from mlops_plugin.formats.signature.signature import Signature, SignedColumn
@@ -157,6 +164,7 @@ def _cast_one(value: pa.Array, wanted: pa.DataType) -> pa.Array | None:
             cast = as_clock_times(value).cast(wanted)
             return cast if as_spans(cast).cast(value.type).equals(value) else None
         cast = value.cast(wanted)
-        return cast if cast.cast(value.type).equals(value) else None
+        back = as_doubles(cast) if pa.types.is_decimal(wanted) else cast
+        return cast if back.cast(value.type).equals(value) else None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError):
         return None

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.arrow_values import as_doubles
 from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import BaselineUnreadable, ContractError
 from mlops_plugin.formats.artifact import open_regular
@@ -153,7 +154,7 @@ class _Seen:
             self.least = ends["min"] if self.least is None else min(self.least, ends["min"])
             self.greatest = ends["max"] if self.greatest is None else max(self.greatest, ends["max"])
         if kind in ("integer", "number"):
-            taken = values.take(chosen).cast(pa.float64(), safe=False).drop_null()
+            taken = as_doubles(values.take(chosen)).drop_null()
             self.sample.append(taken.to_numpy(zero_copy_only=False))
 
     def _count(self, present: pa.Array) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.arrow_values import as_doubles
 from mlops_plugin.config.schema import ColumnContract
 
 MISSING = "missing"
@@ -145,18 +146,15 @@ def _matching(values: pa.Array, pattern: str) -> pa.Array:
 
 def _whole(values: pa.Array) -> pa.Array:
     """Floats and decimals if they are whole; NaN stays, it is missing."""
-    numbers = values.cast(pa.float64(), safe=False) if pa.types.is_decimal(values.type) else values
-    if pa.types.is_decimal(values.type):
-        is_whole = pc.equal(pc.floor(values), values)
-    else:
-        is_whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.is_finite(numbers))
-        is_whole = pc.or_(is_whole, pc.is_nan(numbers))
+    is_whole = pc.equal(pc.floor(values), values)
+    if not pa.types.is_decimal(values.type):
+        is_whole = pc.or_(pc.and_(is_whole, pc.is_finite(values)), pc.is_nan(values))
     return pc.if_else(is_whole, values, pa.scalar(None, values.type))
 
 
 def _comparable_floats(values: pa.Array) -> pa.Array:
     """Numbers as floats for `is_in`, which takes -0.0 and 0.0 for two: a sum of both is 0.0."""
-    return pc.add(values.cast(pa.float64(), safe=False), 0.0)
+    return pc.add(as_doubles(values), 0.0)
 
 
 def _one_or_zero(values: pa.Array, ones: tuple[Any, ...], zeros: tuple[Any, ...]) -> pa.Array:
@@ -175,7 +173,7 @@ def _beyond(values: pa.Array, bound: Any, is_beyond: Any) -> pa.BooleanArray:
     """Where values are less (or greater) than a bound; exact for integers and floats of every width."""
     kind = values.type
     if pa.types.is_decimal(kind):
-        values, kind = values.cast(pa.float64(), safe=False), pa.float64()
+        values, kind = as_doubles(values), pa.float64()
     if pa.types.is_integer(kind):
         bound = math.ceil(bound) if is_beyond is pc.less else math.floor(bound)
         least, greatest = _limits(kind)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
+from mlops_plugin.arrow_values import as_doubles
 from mlops_plugin.config.schema import ColumnContract, ModelConfig
 from mlops_plugin.errors import ContractError
 from mlops_plugin.pipeline.validation.baseline import Baseline, read_baseline, read_baseline_beside
@@ -186,7 +187,7 @@ def _imputed(values: pa.Array, found: list[Violation], impute: Any) -> tuple[pa.
     if pa.types.is_null(values.type) and impute is not None:
         values = values.cast(pa.scalar(impute).type)
     if pa.types.is_integer(values.type) and isinstance(impute, float) and not impute.is_integer():
-        values = values.cast(pa.float64(), safe=False)
+        values = as_doubles(values)
     kind = values.type
     if impute is None:
         replacement = pa.scalar(None, kind)
@@ -199,7 +200,7 @@ def _imputed(values: pa.Array, found: list[Violation], impute: Any) -> tuple[pa.
     else:
         replacement = pa.scalar(impute).cast(kind)
     if replacement.type != kind:
-        values = values.cast(replacement.type, safe=not pa.types.is_decimal(kind))
+        values = as_doubles(values) if pa.types.is_decimal(kind) else values.cast(replacement.type)
     return pc.if_else(rows, replacement, values), rows.true_count
 
 
