@@ -82,6 +82,16 @@ def test_the_portuguese_page_has_the_same_commands(page: Path, translation: str)
     assert _commands(PAGE.parent / "pt" / translation) == commands
 
 
-def test_the_portuguese_page_has_the_same_sections() -> None:
-    translated = (PAGE.parent / "pt" / "first-model.md").read_text()
-    assert translated.count("\n## ") == PAGE.read_text().count("\n## ")
+@pytest.mark.parametrize(
+    ("page", "translation"), [(PAGE, "first-model.md"), (ROOT / "README.md", "README.md")]
+)
+def test_the_portuguese_page_has_the_same_sections_tables_and_links(page: Path, translation: str) -> None:
+    original, translated = page.read_text(), (PAGE.parent / "pt" / translation).read_text()
+    for line in ("\n## ", "\n| ", "\n- ", "\n1. "):
+        assert translated.count(line) == original.count(line)
+    assert _links(translated) == _links(original)
+
+
+def _links(text: str) -> set[str]:
+    """The pages and sections that it leads to, wherever it lies itself."""
+    return {re.sub(r"^(\.\./|docs/)*(pt/)?", "", target) for target in re.findall(r"\]\(([^)]+)\)", text)}
