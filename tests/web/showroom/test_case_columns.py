@@ -24,7 +24,8 @@ NAMES = ("id", "a", "b", "c", "d", "seen_at", "truth")
 def _model(**changes: Any) -> Any:
     usual = {"title": None, "truth": "truth", "search": ["id", "seen_at"], "image": None}
     showroom = SimpleNamespace(**(usual | changes))
-    return SimpleNamespace(name="churn", key=["id"], description="", showroom=showroom)
+    source = SimpleNamespace(cursor=SimpleNamespace(column="updated"))
+    return SimpleNamespace(name="churn", key=["id"], description="", showroom=showroom, source=source)
 
 
 def _presented(model: Any, features: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -51,6 +52,17 @@ def test_a_few_features_are_not_folded_and_pixels_are_no_columns() -> None:
     assert _presented(_model(), ("a", "b", "c"))["inputs"] == 0
     picture = _presented(_model(image=SimpleNamespace(width=2, height=2)), ("a", "b", "c", "d"))
     assert _columns(picture) == (["id", "truth", "seen_at"], [])
+
+
+def test_pictures_are_there_before_the_model_is_loaded() -> None:
+    model = _model(image=SimpleNamespace(width=2, height=1), search=["id"])
+    rows = pa.table({"id": [1], "seen_at": ["2026"], "p0": [0], "p1": [16], "truth": [0], "updated": [7]})
+    for known in (None, ("p0", "p1")):
+        table = present_cases(model, CasePage(rows, None, None), CaseView(), known)
+        assert table["rows"][0]["picture"].startswith("data:image/png")
+        assert [column["name"] for column in table["columns"]] == ["id", "truth", "seen_at", "updated"]
+    more = rows.append_column("p2", pa.array([1.5]))  # which of the three are the picture, nobody knows yet
+    assert not present_cases(model, CasePage(more, None, None), CaseView(), None)["has_pictures"]
 
 
 def _html(model: Any, table: dict[str, Any], **changes: Any) -> str:

@@ -176,7 +176,7 @@ def test_drawing_sets_the_pixels_and_the_result_follows(browser: Browser) -> Non
         assert pixels() == ["0"] * 6
         page.get_by_role("button", name="Reset").click()
         expect(page.locator("[name='set.p0']")).to_have_value("8.0")
-        assert page.evaluate(f"{grey}[0]") == 128
+        page.wait_for_function(f"{grey}[0] === 128")
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             assert violations(page) == []

@@ -69,6 +69,7 @@ def test_all_amounts_have_the_same_decimals_and_add_up() -> None:
     assert [one.effect for one in shown.reasons] == ["raises", "lowers", "raises", "changes nothing"]
     assert shown.sums is not None
     assert (shown.sums.reference, shown.sums.amounts, shown.sums.value) == ("0.250", "+0.352", "0.602")
+    assert shown.value == "0.602"  # one format of numbers
     with speaking("pt"):
         assert [one.amount for one in present_explanation(_explanation(1234.5, -2.0)).reasons] == [
             "+1.234",

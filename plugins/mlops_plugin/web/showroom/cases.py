@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+import pyarrow as pa
+
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.serving.cases import MAX_PAGE_ROWS, MOST_COUNTED, CasePage, CaseView
 from mlops_plugin.web.languages.translation import gettext as _
@@ -23,16 +25,12 @@ def present_cases(
     """The page's columns, rows and links; `features` are None before the model is loaded."""
     names: list[str] = page.rows.column_names
     image = model.showroom.image
-    pixels = _pixels(model, names, features)
+    numeric = _numbers(page.rows.schema)
+    pixels = _pixels(model, names, features, numeric)
     truth = model.showroom.truth
     first = [*model.key, *([truth] if truth in names and truth not in model.key else [])]
     shown = [*first, *(name for name in names if name not in {*first, *pixels})]
     inputs = _inputs(model, shown, features)
-    numeric = {
-        field.name
-        for field in page.rows.schema
-        if any(text in str(field.type) for text in ("int", "double", "float", "decimal"))
-    }
     rows = [
         {
             "key": key_json(tuple(row[name] for name in model.key)),
@@ -70,15 +68,23 @@ def _inputs(model: ModelConfig, shown: list[str], known: tuple[str, ...] | None)
     return {name for name in shown if name not in others and (known is None or name in known)}
 
 
-def _pixels(model: ModelConfig, names: list[str], known: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The columns that are a picture; before the model is loaded, they are guessed from their number."""
+def _pixels(
+    model: ModelConfig, names: list[str], known: tuple[str, ...] | None, numeric: set[str]
+) -> tuple[str, ...]:
+    """The columns that are a picture; before the model is loaded, if as many columns are numbers."""
     image = model.showroom.image
     if image is None:
         return ()
-    others = (*model.key, model.showroom.truth, *model.showroom.search)
-    features = known or tuple(n for n in names if n not in others)
+    cursor = model.source.cursor
+    others = {*model.key, model.showroom.truth, *model.showroom.search, cursor.column if cursor else None}
+    features = known or tuple(name for name in names if name in numeric and name not in others)
     fits = len(features) == image.width * image.height and set(features) <= set(names)
     return features if fits else ()
+
+
+def _numbers(columns: pa.Schema) -> set[str]:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return {field.name for field in columns if any(test(field.type) for test in tests)}
 
 
 def _column(name: str, model: ModelConfig, view: CaseView, *, is_number: bool) -> dict[str, Any]:

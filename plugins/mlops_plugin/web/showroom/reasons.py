@@ -67,7 +67,7 @@ def present_explanation(found: Explanation) -> WhyShown:
         )
     return WhyShown(
         outcome_words(found.outcome),
-        format_value(found.value),
+        format_like(found.value, _widest(found, greatest)),
         _method_words(found),
         reasons[:SHOWN],
         reasons[SHOWN:],
@@ -137,11 +137,16 @@ def _reason(one: Contribution, greatest: float) -> Reason:
 def _sums(found: Explanation, greatest: float) -> Sums | None:
     if found.reference is None:
         return None
-    widest = max(greatest, abs(found.reference), abs(found.value))
+    widest = _widest(found, greatest)
     total = sum(one.amount or 0.0 for one in found.contributions) + found.others_amount
     return Sums(
         format_like(found.reference, widest), _signed(total, widest), format_like(found.value, widest)
     )
+
+
+def _widest(found: Explanation, greatest: float) -> float:
+    """The greatest number on the page, which says how many decimals all have."""
+    return max(greatest, abs(found.reference or 0.0), abs(found.value))
 
 
 def _diverging(one: Contribution, greatest: float) -> Markup:

@@ -207,7 +207,10 @@ document.addEventListener("DOMContentLoaded", () => {
         form.elements.continues.value = result.querySelector("[data-dispatch]")?.dataset.dispatch || "";
       }
       if (isQuiet) {
-        progress.textContent = result.querySelector(".prediction")?.textContent || "";
+        // Said, not shown: the result stands beside it.
+        const said = Object.assign(document.createElement("span"), { className: "visually-hidden" });
+        said.textContent = result.querySelector(".prediction")?.textContent || "";
+        progress.replaceChildren(said);
         return;
       }
       result.focus({ preventScroll: true });
