@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import configparser
 import copy
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import sqlglot
 import yaml
 
 from mlops_plugin.cli.arguments import build_parser
@@ -115,3 +121,51 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         assert known, f"mlops {shown}"
         options = {word for word in words if word.startswith("-")}
         assert options <= set().union(*(commands()[each] for each in known)), f"mlops {shown}"
+
+
+def _spoken(page: Path) -> str:
+    """All code of a page: the blocks, and what stands between backticks."""
+    text = page.read_text(encoding="utf-8")
+    inline = re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))
+    return "\n".join([*(block for _, _, block in BLOCK.findall(text)), *inline])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_a_block_can_be_read_in_its_language(page: Path) -> None:
+    readers: dict[str, Callable[[str], object]] = {
+        "python": ast.parse,
+        "sql": lambda text: sqlglot.parse(text, dialect="mysql"),
+        "toml": tomllib.loads,
+        "ini": configparser.ConfigParser(strict=False, interpolation=None).read_string,
+        "yaml": yaml.safe_load,
+        "": str,  # what a program prints
+    }
+    shell: list[str] = []
+    for _, language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language in ("sh", "bash"):
+            shell.append(textwrap.dedent(text))
+        else:
+            readers[language](textwrap.dedent(text))
+    if shell:
+        command = ["bash", "-n", "-c", "\n".join(shell)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_what_make_compose_and_pip_are_asked_for_exists(page: Path) -> None:
+    code = _spoken(page)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|&& |; )make ([a-z][\w-]+)", code, re.MULTILINE)) <= targets
+    services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"].keys()
+    asked = re.findall(r"docker compose (?:exec|logs|restart|run)(?: -\S+)* ([\w-]+)", code)
+    assert set(asked) <= services
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        extra for listed in re.findall(r"mlops-plugin\[([\w,-]+)\]", code) for extra in listed.split(",")
+    }
+    assert extras <= project["optional-dependencies"].keys()
+    modules = {path.stem for path in (ROOT / "benchmarks").iterdir()}
+    assert set(re.findall(r"python -m benchmarks\.(\w+)", code)) <= modules
+    parts = re.findall(r'^    "(\w+)": ', (ROOT / "benchmarks" / "__main__.py").read_text(), re.MULTILINE)
+    assert set(re.findall(r"PART=(\w+)", code)) <= set(parts)
