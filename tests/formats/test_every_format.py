@@ -24,6 +24,7 @@ from mlops_plugin.errors import ThresholdError
 from mlops_plugin.events.details.step_reports import InferReport
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
+from mlops_plugin.web.showroom.picture import pixel_map
 from mlops_plugin.workers.pool import ModelPool
 from support.mlflow_server import FOLDERS
 from support.own_environments import add_model, scorer, sync, write_wheels
@@ -132,7 +133,8 @@ def _goes_through_everything(
     entry = workshop.models["churn"]
     assert main(["baseline", "churn"]) == 0
     contract = {"columns": RULE, "baseline": True}
-    entry |= {"input": contract, "error_threshold": 1}
+    image = {"width": len(FEATURES), "height": 1}
+    entry |= {"input": contract, "error_threshold": 1, "showroom": {"image": image}}
     entry["source"] |= {
         "query": "SELECT id, a, b, c FROM customers",
         "partitions": {"column": "id", "count": PARTITIONS},
@@ -167,6 +169,9 @@ def _goes_through_everything(
     assert why.reference is not None
     added = why.reference + sum(one.amount or 0.0 for one in why.contributions)
     assert added == pytest.approx(why.value, abs=1e-6)
+    drawn = pixel_map(why, FEATURES, workshop.model().showroom.image)
+    assert drawn is not None
+    assert drawn.picture is not None
 
 
 @pytest.mark.parametrize("kind", SAVE)

@@ -136,7 +136,7 @@ def test_a_category_that_training_did_not_have_is_missing_as_in_lightgbm(shop: t
 
 
 def test_a_category_of_numbers_is_found_among_decimals(tmp_path: Path) -> None:
-    rate = np.resize([0.57, 0.07, 1.1], ROWS)
+    rate = np.resize([0.35, 0.57, 1.13], ROWS)
     frame = NUMBERS[["c"]].assign(rate=pd.Categorical(rate))
     model = LGBMRegressor(**FEW, min_data_per_group=1).fit(frame, SCORE + rate * 5)
     runtime = load(saved(model, tmp_path), "lightgbm")

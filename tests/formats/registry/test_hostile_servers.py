@@ -161,6 +161,7 @@ def test_a_name_that_the_registry_lacks_is_refused_in_its_own_words(
         ({"name": "other"}, "answered with other"),
         ({"status": "PENDING_REGISTRATION"}, "PENDING_REGISTRATION"),
         ({"version": ""}, "model_version.version"),
+        ({"version": "1/../../7"}, "model_version.version"),
     ],
 )
 def test_another_version_than_the_wanted_one_is_refused(
@@ -261,7 +262,7 @@ def test_a_uri_that_names_no_version_is_refused_with_the_configuration(uri: str)
         ({"connection": None}, "connection"),
         ({"format": "skops"}, "format: mlflow"),
         ({"uri": "churn", "connection": "mlflow"}, "only for"),
-        ({"signature_sha256": "0" * 64}, "not for an alias"),
+        ({"uri": "models:/churn@champion", "signature_sha256": "0" * 64}, "not for an alias"),
         ({"sha256": ("0" * 64, "0" * 64)}, "twice"),
     ],
 )
@@ -271,6 +272,20 @@ def test_a_registrys_model_needs_its_connection_and_nothing_beside_it(
     wanted = {"format": "mlflow", "uri": "models:/churn/7", "connection": "mlflow", **more}
     with pytest.raises(ValueError, match=fact):
         ArtifactConfig.model_validate(wanted)
+
+
+def test_a_signature_lies_in_the_folder_of_its_connection_whatever_the_models_name() -> None:
+    for name in ("churn", "..", "a\\b", "ü" * 128, "x" * 256):
+        wanted = {"format": "mlflow", "uri": f"models:/{name}/7", "connection": "mlflow"}
+        path = Path(
+            ArtifactConfig.model_validate(wanted)
+            .located_in(Path("/etc/x"))
+            .of_version(name, "7")
+            .signature_uri
+        )
+        assert path.parent == Path("/etc/x/signatures/mlflow")
+        assert len(path.name.encode()) <= 255
+        assert path.name.endswith("-7.signature.json")
 
 
 def test_two_that_download_at_once_both_have_the_whole_model(

@@ -108,6 +108,9 @@ def test_versions_of_a_real_registry_are_dispatched_by_alias(
         assert [row["prediction"] for row in workshop.predictions()] == told["answers"]
 
     dispatched("1")
+    assert main(["sign", "churn"]) == 0
+    assert (workshop.folder / "signatures" / "mlflow" / "churn-1.signature.json").is_file()
+    dispatched("1")  # by its signature, from now on
     move = "import sys; from mlflow import MlflowClient as C; "
     move += "C(sys.argv[1]).set_registered_model_alias('churn', 'champion', '2')"
     subprocess.run([python, "-c", move, url], check=True)

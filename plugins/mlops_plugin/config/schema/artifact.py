@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,6 +44,7 @@ _DTYPES = (
     r"|(datetime|timedelta)64\[(s|ms|us|ns)\]"
 )
 
+_LONGEST_NAME = 200  # bytes, of a file that has more in its name
 _SIGNATURES = "signatures"  # a folder beside the configuration: of versions in registries
 PYTHON, MLFLOW = "python", "mlflow"
 REGISTERED = "models:/"
@@ -336,6 +338,8 @@ class ArtifactConfig(Section):
     def of_version(self, name: str, version: str) -> ArtifactConfig:
         """The same as this version in its registry, whose signature lies beside the configuration."""
         found = self.model_copy()
+        if len(name.encode()) > _LONGEST_NAME:
+            name = f"{name[:40]}-{sha256(name.encode()).hexdigest()[:16]}"
         folder = (self._folder or Path()) / _SIGNATURES / (self.connection or "")
         found._signature_uri = str(folder / f"{name}-{version}{SIGNATURE_SUFFIX}")
         return found

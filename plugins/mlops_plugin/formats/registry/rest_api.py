@@ -38,7 +38,7 @@ class FoundVersion(_Answer):
     """A version as the server describes it."""
 
     name: str = Field(min_length=1)
-    version: str = Field(min_length=1)
+    version: str = Field(pattern=r"^[0-9]{1,20}$")  # a part of paths
     status: str = "READY"
     status_message: str = ""
     run_id: str | None = None
