@@ -17,20 +17,26 @@ from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.formats.runtime import load_runtime
 assert "sklearn" not in sys.modules
 load_runtime(ArtifactConfig(format="skops", uri=sys.argv[1]), features=("a",))
-print(os.environ["OMP_WAIT_POLICY"])
+print(os.environ["OMP_WAIT_POLICY"], os.environ["OPENBLAS_THREAD_TIMEOUT"])
 """
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["passive", "4"]),
+        ({"OMP_WAIT_POLICY": "active", "OPENBLAS_THREAD_TIMEOUT": "26"}, ["active", "26"]),
+    ],
+    ids=["nothing", "otherwise"],
+)
 def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
-    given: str | None, expected: str, tmp_path: Path
+    given: dict[str, str], expected: list[str], tmp_path: Path
 ) -> None:
     artifact = tmp_path / "model.skops"
     skops.io.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), artifact)
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {"PYTHONPATH": os.pathsep.join(sys.path)}
-    if given is not None:
-        environment["OMP_WAIT_POLICY"] = given
+    unset = ("OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), **given}
     done = subprocess.run(
         [sys.executable, "-c", _LOAD, str(artifact)],
         env=environment,
@@ -39,4 +45,4 @@ def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
         check=False,
         timeout=120,
     )
-    assert done.stdout.split() == [expected], done.stderr
+    assert done.stdout.split() == expected, done.stderr

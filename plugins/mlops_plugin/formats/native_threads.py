@@ -8,6 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 
+_SHORTEST_SPIN = "4"  # as a power of two of the processor's cycles
+
+
 def thread_limit() -> int:
     """How many threads a library may use that does not ask OpenMP: as many as OpenMP would."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
@@ -16,14 +19,17 @@ def thread_limit() -> int:
 
 
 def wait_passively() -> None:
-    """Let OpenMP's threads sleep while they wait, unless the environment says otherwise.
+    """Let the threads of OpenMP and OpenBLAS sleep while they wait, unless the environment says otherwise.
 
     By default they spin. Where a core has other work to do, and a worker's cores have, a thread that waits
     for one that is not running burns the very time that one needs: HistGradientBoosting took five times as
-    much of the processor. It is read once, when the first library with OpenMP is loaded.
+    much of the processor, and a million rows of a linear model, in 20 batches, 0.4 s instead of 0.02 s. It is
+    read once, when the first library with them is loaded.
     https://www.openmp.org/spec-html/5.0/openmpse55.html
+    https://github.com/OpenMathLib/OpenBLAS/blob/develop/driver/others/blas_server.c
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", _SHORTEST_SPIN)
 
 
 def share_jobs_among_threads(jobs: int | None) -> None:

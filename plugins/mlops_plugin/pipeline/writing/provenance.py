@@ -32,9 +32,12 @@ def with_provenance(
     schema = predictions_schema(list(rows.schema), pa.schema([]))
 
     def batches() -> Iterator[pa.RecordBatch]:
+        repeated = [pa.repeat(constant, 0) for constant in constants]
         for batch in rows:
-            repeated = [pa.repeat(constant, batch.num_rows) for constant in constants]
-            yield pa.RecordBatch.from_arrays([*batch.columns, *repeated], schema=schema)
+            if len(repeated[0]) < batch.num_rows:  # batches are of one size, except for the last
+                repeated = [pa.repeat(constant, batch.num_rows) for constant in constants]
+            origin = [each.slice(0, batch.num_rows) for each in repeated]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *origin], schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
