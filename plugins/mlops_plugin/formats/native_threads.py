@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-
 _SHORTEST_SPIN = "4"  # as a power of two of the processor's cycles
 
 

@@ -54,6 +54,21 @@ def test_another_process_is_told_that_the_file_has_one_writer(duckdb: WayIn) -> 
     assert _opened_by_another_process(duckdb) == ""
 
 
+def test_rows_come_in_batches_as_large_as_asked_for(duckdb: WayIn) -> None:
+    with duckdb.open() as database:
+        batches = list(database.read("SELECT range AS n FROM range(25_000)", batch_rows=10_000))
+    assert len(batches) <= 4
+    assert max(batch.num_rows for batch in batches) <= 10_000
+    assert pa.Table.from_batches(batches).column("n").to_pylist() == list(range(25_000))
+
+
+def test_batches_of_long_texts_stay_apart(duckdb: WayIn) -> None:
+    query = "SELECT repeat('x', 10_000) AS t FROM range(5_000)"  # 20 MB for each 2,048 rows
+    with duckdb.open() as database:
+        rows = [batch.num_rows for batch in database.read(query, batch_rows=10_000)]
+    assert rows == [2_048, 2_048, 904]
+
+
 def test_connections_of_one_process_see_what_the_others_commit(duckdb: WayIn) -> None:
     count = "SELECT count(*) AS n FROM t"
     with duckdb.open() as writer, duckdb.open() as reader:

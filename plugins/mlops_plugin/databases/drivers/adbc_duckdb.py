@@ -14,7 +14,7 @@ import pyarrow as pa
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
 from mlops_plugin.databases.drivers.adbc import AdbcFile, load_adbc
-from mlops_plugin.databases.drivers.row_stream import require_names, stream
+from mlops_plugin.databases.drivers.row_stream import joined, require_names, rows_at_once, stream
 from mlops_plugin.databases.engines.duckdb import NAMES, place
 from mlops_plugin.databases.engines.registry import DUCKDB
 from mlops_plugin.databases.source_column import SourceColumn
@@ -100,7 +100,7 @@ class DuckdbDatabase(AdbcFile):
 
         def batches() -> Iterator[pa.RecordBatch]:
             with self._reading_rows():
-                yield from reader
+                yield from joined(reader, rows_at_once(len(schema), batch_rows))  # of 2,048 rows each
             self._finish_reading()
 
         return stream(columns, schema, batches(), batch_rows)

@@ -13,6 +13,7 @@ from mlops_plugin.databases.source_column import SourceColumn
 from mlops_plugin.errors import DatabaseError
 
 _MOST_VALUES = 1_000_000  # of one batch: 8 MB of doubles, which `infer` holds some six times
+_MOST_JOINED_BYTES = 2**25
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -39,6 +40,23 @@ def stream(
 def rows_at_once(columns: int, batch_rows: int) -> int:
     """How many rows a batch may have: `batch_rows`, and fewer of a wide table, whose memory they bound."""
     return max(1, min(batch_rows, _MOST_VALUES // max(columns, 1)))
+
+
+def joined(batches: Iterable[pa.RecordBatch], most_rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in fewer batches, of `most_rows` at most, for a driver whose batches are small.
+
+    Each batch costs every step the same, however few its rows are.
+    """
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        if waiting and (rows + batch.num_rows > most_rows or size + batch.nbytes > _MOST_JOINED_BYTES):
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 def require_names(conn_id: str, names: Iterable[str]) -> None:
