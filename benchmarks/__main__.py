@@ -1,6 +1,6 @@
-"""Runs benchmarks, all or those that are named: `make bench`, `make bench PART="data_plane growing"`.
+"""Runs benchmarks, all or those that are named: `make bench`, `make bench PART="ways_in growing"`.
 
-Options behind the names go to each of them: `make bench PART="data_plane --repeat 1"`. With --quick they take
+Options behind the names go to each of them: `make bench PART="ways_in --repeat 1"`. With --quick they take
 little data and keep nothing. Afterwards docs/performance.md is written again.
 """
 
@@ -21,13 +21,11 @@ from benchmarks import (
     probes,
     ways_in,
 )
-from benchmarks.data_plane import steps
 from benchmarks.report import performance_page
 from benchmarks.serving import one_row
 
 PARTS = {
     "parsing": parsing.main,
-    "data_plane": steps.main,
     "growing": growing.main,
     "contract": contract.main,
     "isolation": isolation.main,

@@ -10,7 +10,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class Place:
             self.configure("LogisticRegression")
             self.dispatch("LogisticRegression", is_first=True)
             self._make_script_table()
+            self._keep_rows()
             yield
 
     def configure(self, model: str, *, mode: str = "append", table: str = TABLE) -> None:
@@ -103,6 +104,23 @@ class Place:
         """The next dispatch in mode upsert makes its table."""
         self.way.execute(f"DROP VIEW IF EXISTS {UPSERTED}", f"DROP TABLE IF EXISTS {UPSERTED}_rows")
 
+    def read_alone(self) -> Spent:
+        """The rows of the query by the driver, and nothing else."""
+        return self._alone({"floor": "read", "query": self._query})
+
+    def write_alone(self) -> Spent:
+        """The rows that the sink keeps by the driver, and nothing else, into the sink's empty table."""
+        self.empty()
+        return self._alone({"floor": "write", "table": self._rows_table(TABLE), "replaced": []})
+
+    def upsert_alone(self) -> list[Spent]:
+        """The same rows, which replace those of their key: none is there, then all are."""
+        table = self._rows_table(UPSERTED)
+        self.way.execute(f"TRUNCATE TABLE {table}")
+        with pa.OSFile(str(self._rows_file)) as source:
+            replaced = [name for name in pa.ipc.open_stream(source).schema.names if name != "id"]
+        return [self._alone({"floor": "write", "table": table, "replaced": replaced}) for _ in range(2)]
+
     def script(self, model: str) -> Spent:
         """Pandas in chunks, into a table with the columns that the sink shows."""
         self.empty()
@@ -121,9 +139,16 @@ class Place:
 
     def empty(self) -> None:
         """Remove the predictions."""
-        narrow = TABLE if self.way.name == "duckdb" else f"{TABLE}_rows"
         verb = "TRUNCATE TABLE" if self._server else "DELETE FROM"
-        self.way.execute(f"{verb} {narrow}", f"{verb} {SCRIPT_TABLE}")
+        self.way.execute(f"{verb} {self._rows_table(TABLE)}", f"{verb} {SCRIPT_TABLE}")
+
+    def _rows_table(self, sink: str) -> str:
+        """What holds the rows of a sink, which is a view unless the engine keeps no narrow rows."""
+        return sink if self.way.name == "duckdb" else f"{sink}_rows"
+
+    def _alone(self, task: Mapping[str, Any]) -> Spent:
+        floor = {"what": "floor", "spec": asdict(self.way.spec), "rows_file": str(self._rows_file)}
+        return self._spent({**floor, **task}, is_cold=False)
 
     def _counted(
         self, table: str, model: str, steps: tuple[str, ...], *, is_cold: bool = False
@@ -183,6 +208,19 @@ class Place:
         if self.way.server is not None:
             return self.way.server.airflow_uri(_SQLALCHEMY[self.way.server.engine])
         return f"{DUCKDB if self.way.name == 'duckdb' else 'sqlite:///'}{self.way.spec.host}"
+
+    @property
+    def _rows_file(self) -> Path:
+        return self._folder / "rows.arrow"
+
+    def _keep_rows(self) -> None:
+        """Keep the rows of the first dispatch, to write them alone."""
+        query = f"SELECT * FROM {self._rows_table(TABLE)} ORDER BY id"
+        with self.way.open() as database, pa.OSFile(str(self._rows_file), "wb") as sink:
+            rows = database.read(query, batch_rows=CHUNK_ROWS)
+            with pa.ipc.new_stream(sink, rows.schema) as writer:
+                for batch in rows:
+                    writer.write_batch(batch)
 
     def _make_script_table(self) -> None:
         sink = SinkConfig(connection="way", table=SCRIPT_TABLE, mode="append")

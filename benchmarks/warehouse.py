@@ -1,4 +1,4 @@
-"""A private MariaDB with rows to predict, trained models and a deployment over it, for `data_plane`.
+"""A private MariaDB with rows to predict, trained models and a deployment over it, for `growing`.
 
 Every run happens in a process of its own (`data_plane.step`) and leaves its seconds, the CPU seconds of
 itself and of the server, and its peak memory.
@@ -36,8 +36,6 @@ from support.servers import Server, start_mariadb
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = {"LogisticRegression": LogisticRegression, "HistGradientBoosting": HistGradientBoostingClassifier}
 TABLE = "predictions"
-ROWS_TABLE = f"{TABLE}_rows"  # what the sink, a view, shows
-SCRIPT_TABLE = f"{TABLE}_of_the_script"
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 _TRAINING_ROWS = 5_000
 _FILL_ROWS = 100_000
@@ -111,15 +109,6 @@ class Warehouse:
     def query(self) -> str:
         return f"SELECT id, {', '.join(self.columns)} FROM measurements WHERE id <= {self.rows}"
 
-    @property
-    def odbc(self) -> str:
-        return self.database.odbc_connection_string() + ";"
-
-    @property
-    def rows_file(self) -> Path:
-        """The stored predictions of all rows as an Arrow file, for writing alone."""
-        return self._folder / "predictions.arrow"
-
     def artifact(self, model: str) -> Path:
         return self._folder / f"{model}.skops"
 
@@ -136,10 +125,6 @@ class Warehouse:
         }
         sections = {"events": {"connection": "events"}, "staging": {"url": str(self._folder / "staging")}}
         self._config.write_text(yaml.safe_dump({**sections, "models": entries}))
-
-    def empty(self) -> None:
-        """Leave the sink as the first dispatch created it, without rows."""
-        self.database.execute(f"TRUNCATE {ROWS_TABLE}")
 
     def remove(self, table: str = TABLE) -> None:
         """Leave no sink behind; the next dispatch makes one."""
@@ -166,33 +151,6 @@ class Warehouse:
             for step, tasks in steps.items()
         }
 
-    def together(self, model: str, *, warm: bool = False) -> Spent:
-        """The steps of one dispatch in one process, at the same time."""
-        task = {"what": "step", "config": str(self._config), "model": model, "dispatch": str(uuid.uuid4())}
-        return self.run({**task, "step": "together"}, warm=warm)
-
-    def ordinary(self, model: str, chunk_rows: int | None, *, warm: bool = False) -> Spent:
-        """The ordinary way, into an empty table with the columns that a dispatch's sink shows."""
-        self.database.execute(
-            f"CREATE OR REPLACE TABLE {SCRIPT_TABLE} (PRIMARY KEY (dispatch_id, id)) ENGINE=InnoDB"
-            f" SELECT * FROM {TABLE} WHERE 1 = 0"
-        )
-        task = {
-            "what": "ordinary",
-            "url": self.database.airflow_uri(f"mysql+{peer_driver()[0]}"),
-            "artifact": str(self.artifact(model)),
-            "trusted": TRUSTED,
-            "query": self.query,
-            "table": SCRIPT_TABLE,
-            "chunk_rows": chunk_rows,
-        }
-        return self.run(task, warm=warm)
-
-    def floor(self, what: str) -> Spent:
-        """Reading alone (`read`) or writing alone (`write`)."""
-        task = {"what": "floor", "floor": what, "odbc": self.odbc, "query": self.query, "table": ROWS_TABLE}
-        return self.run({**task, "rows_file": str(self.rows_file)}, warm=True)
-
     def side_by_side(self, tasks: Sequence[Mapping[str, Any]], *, warm: bool) -> Spent:
         """Run tasks, each in a process of its own, in two lanes; the longer lane's seconds count.
 
@@ -205,10 +163,6 @@ class Warehouse:
         nothing = Spent(0.0, self._server_cpu_s() - before, 0.0)
         spent = sum((each for lane in ran for each in lane), nothing)
         return replace(spent, seconds=max(sum(each.seconds for each in lane) for lane in ran))
-
-    def run(self, task: Mapping[str, Any], *, warm: bool) -> Spent:
-        """Run a task in a process of its own."""
-        return self.side_by_side([task], warm=warm)
 
     def _run(self, task: Mapping[str, Any], *, warm: bool) -> Spent:
         return run_apart(task, self._environment, *(["--warm"] if warm else []))

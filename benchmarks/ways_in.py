@@ -1,9 +1,10 @@
 """A million rows over each way into a database, beside the script that people write for the same engine.
 
 Every way reads rows of a key and 20 doubles and writes the predictions to the same database. The dispatch has
-its libraries loaded, as in a worker that forks its tasks; the script's imports are not counted. Over `mysql`
-also gradient boosting, a cold start and mode upsert. The first table and the first plot of
-docs/performance.md are made of this.
+its libraries loaded, as in a worker that forks its tasks; the script's imports are not counted. `collect` and
+`persist` stand beside the same rows read and written by the driver alone. Over `mysql` also gradient
+boosting, a cold start and mode upsert. The first table and the first plot of docs/performance.md are made of
+this.
 
     python -m benchmarks.ways_in [--rows 1000000] [--repeat 2] [--ways mysql postgres ...] [--quick]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.places import COLUMNS, ENGINES, UPSERTED, Place, open_place
@@ -25,13 +27,30 @@ TASKS = "four tasks"
 SLOWEST = "the slowest of four tasks"
 TASKS_COLD = "four tasks, started cold"
 TOGETHER = "steps at the same time"
-UPSERT_NEW = "four tasks, mode upsert, no key there"
-UPSERT_KNOWN = "four tasks, mode upsert, all keys there"
+_NEW, _KNOWN = ", mode upsert, no key there", ", mode upsert, all keys there"
+UPSERT_NEW, UPSERT_KNOWN = TASKS + _NEW, TASKS + _KNOWN
+COLLECT, PERSIST = "collect", "persist"
+PERSIST_NEW, PERSIST_KNOWN = PERSIST + _NEW, PERSIST + _KNOWN
+READ_ALONE, WRITE_ALONE = "reading alone", "writing alone"
+NEW_ALONE, KNOWN_ALONE = WRITE_ALONE + _NEW, WRITE_ALONE + _KNOWN
 OVER = "over "
 LINEAR, TREES = MODELS
 QUICK_ROWS = 10_000
 # Psqlodbc sends each row by itself: a million would take minutes, and teach nothing more.
 _FEWER_ROWS = {"odbc-postgres": 200_000}
+_PEERS = {
+    TASKS: SCRIPT,
+    TOGETHER: SCRIPT,
+    TASKS_COLD: SCRIPT_COLD,
+    UPSERT_NEW: SCRIPT,
+    UPSERT_KNOWN: SCRIPT,
+    COLLECT: READ_ALONE,
+    PERSIST: WRITE_ALONE,
+    PERSIST_NEW: NEW_ALONE,
+    PERSIST_KNOWN: KNOWN_ALONE,
+    NEW_ALONE: WRITE_ALONE,
+    KNOWN_ALONE: WRITE_ALONE,
+}
 
 Runs = dict[tuple[str, str], list[Spent]]
 
@@ -61,12 +80,22 @@ def _dispatched(place: Place, model: str, *, is_full: bool) -> Iterator[tuple[st
     yield TASKS, _all_of(steps)
     yield SLOWEST, max(steps, key=lambda each: each.seconds)
     yield TOGETHER, place.dispatch_together(model)
-    if is_full and model == LINEAR:
+    if model != LINEAR:
+        return
+    yield from ((COLLECT, steps[0]), (PERSIST, steps[-1]))
+    yield from ((READ_ALONE, place.read_alone()), (WRITE_ALONE, place.write_alone()))
+    if is_full:
         yield TASKS_COLD, _all_of(place.dispatch(model, is_cold=True))
-        place.configure(model, mode="upsert", table=UPSERTED)
-        place.forget_upserted()
-        yield UPSERT_NEW, _all_of(place.upsert(model))
-        yield UPSERT_KNOWN, _all_of(place.upsert(model))
+        yield from _upserted(place, model)
+
+
+def _upserted(place: Place, model: str) -> Iterator[tuple[str, Spent]]:
+    place.configure(model, mode="upsert", table=UPSERTED)
+    place.forget_upserted()
+    for tasks, persist in ((UPSERT_NEW, PERSIST_NEW), (UPSERT_KNOWN, PERSIST_KNOWN)):
+        steps = place.upsert(model)
+        yield from ((tasks, _all_of(steps)), (persist, steps[-1]))
+    yield from zip((NEW_ALONE, KNOWN_ALONE), place.upsert_alone(), strict=True)
 
 
 def _all_of(steps: Sequence[Spent]) -> Spent:
@@ -76,9 +105,31 @@ def _all_of(steps: Sequence[Spent]) -> Spent:
 def _results(place: Place, runs: Runs) -> Iterator[Result]:
     timed = partial(result, rows=place.rows, columns=len(COLUMNS))
     for (name, model), spent in runs.items():
-        peer = SCRIPT_COLD if name == TASKS_COLD else SCRIPT
-        compared = None if name in (SCRIPT, SCRIPT_COLD, SLOWEST) else (peer, runs[peer, model])
+        peer = _PEERS.get(name)
+        compared = None if peer is None else (peer, runs[peer, model])
         yield timed(f"{OVER}{place.way.name}: {name}", spent, model=model, peer=compared)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How long steps at the same time take, in times of the slowest of the four tasks.
+
+    `bound` is what all their work would take, the server's too, if it filled every core of the machine.
+    """
+
+    model: str
+    times: float
+    bound: float
+
+
+def overlaps(results: Sequence[Result], way: str) -> Iterator[Overlap]:
+    """Of each model that was measured over a way."""
+    by_name = {(each.name, each.model): each for each in results}
+    for model in MODELS:
+        slowest, together = (by_name.get((f"{OVER}{way}: {name}", model)) for name in (SLOWEST, TOGETHER))
+        if slowest is not None and together is not None:
+            bound = together.cpu_s / together.cores / slowest.seconds
+            yield Overlap(model, together.seconds / slowest.seconds, bound)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,6 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if not options.quick:
                     replace(f"{OVER}{way}: ", results)
         show(results)
+        for each in overlaps(results, way):
+            took = f"{each.times:.2f} times the slowest of four tasks"
+            print(
+                f"{TOGETHER}, {each.model}: {took}; all its work on all cores: {each.bound:.2f}", flush=True
+            )
 
 
 if __name__ == "__main__":

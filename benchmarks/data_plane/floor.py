@@ -1,29 +1,37 @@
-"""The floors of the data plane: reading alone and writing alone, straight through arrow-odbc."""
+"""The floors of the data plane: reading alone and writing alone, by the driver of the connection.
+
+Both load their rows and nothing around them: no checks, files, events, or counting.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import arrow_odbc
 import pyarrow as pa
 
+from mlops_plugin.connections import ConnectionSpec
+from mlops_plugin.databases.opening import open_database
+from mlops_plugin.databases.table_name import TableName
+
 BATCH_ROWS = 50_000
-INSERT_ROWS = 5_000
 
 
-def read(address: str, query: str) -> int:
+def read(spec: ConnectionSpec, query: str) -> int:
     """Read all rows of a query and drop them; returns how many."""
-    connection = arrow_odbc.connect(address + "FORWARDONLY=1;NO_CACHE=1;")
-    reader = connection.read_arrow_batches(query, batch_size=BATCH_ROWS, fetch_concurrently=False)
-    return sum(batch.num_rows for batch in reader)
+    with open_database(spec) as database:
+        return sum(batch.num_rows for batch in database.read(query, batch_rows=BATCH_ROWS))
 
 
-def write(address: str, rows_file: Path, table: str) -> None:
-    """Insert the rows of an Arrow file into a table, in one transaction."""
-    connection = arrow_odbc.connect(address, autocommit=False)
-    with pa.OSFile(str(rows_file)) as source:
-        file = pa.ipc.open_file(source)
-        batches = (file.get_batch(number) for number in range(file.num_record_batches))
-        reader = pa.RecordBatchReader.from_batches(file.schema, batches)
-        connection.insert_into_table(reader, table, chunk_size=INSERT_ROWS)
-    connection.commit()
+def write(spec: ConnectionSpec, rows_file: Path, table: str, replaced: Sequence[str]) -> None:
+    """Insert the rows of an Arrow file into a table, in one transaction.
+
+    The `replaced` columns, if there are any, take over their values in rows whose key is there.
+    """
+    with open_database(spec) as database, pa.OSFile(str(rows_file)) as source:
+        rows = pa.ipc.open_stream(source)
+        if replaced:
+            database.upsert(TableName.parse(table), rows, replaced)
+        else:
+            database.insert(TableName.parse(table), rows)
+        database.commit()

@@ -1,4 +1,4 @@
-"""One process of the data plane's benchmark, started by `data_plane`: a step, a way of the peer, or a floor.
+"""One process of the data plane's benchmarks: a step, the peer, or a floor.
 
 Airflow's own imports are paid before the clock starts, as in a task; what the work imports on top is timed,
 unless the process is asked to have it loaded (`--warm`), as a worker that forks its tasks has. Its last line
@@ -26,10 +26,7 @@ from pathlib import Path
 from typing import Any
 
 FAILED = "failed"
-WARM = {
-    "ordinary": ("benchmarks.data_plane.peer",),
-    "floor": ("arrow_odbc", "pyarrow"),
-}
+WARM = {"ordinary": ("benchmarks.data_plane.peer",)}
 
 
 def load_libraries(what: str) -> None:
@@ -83,11 +80,13 @@ def run_ordinary(task: dict[str, Any]) -> None:
 def run_floor(task: dict[str, Any]) -> None:
     """Only reading, or only writing, by the driver that the dispatch uses."""
     from benchmarks.data_plane.floor import read, write
+    from mlops_plugin.connections import ConnectionSpec
 
+    spec = ConnectionSpec(**task["spec"])
     if task["floor"] == "read":
-        read(task["odbc"], task["query"])
+        read(spec, task["query"])
     else:
-        write(task["odbc"], Path(task["rows_file"]), task["table"])
+        write(spec, Path(task["rows_file"]), task["table"], task["replaced"])
 
 
 RUN: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -136,7 +135,7 @@ def measure(task: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run one task, or those that come in, and say what each cost."""
-    import airflow.sdk.execution_time.supervisor  # noqa: F401 -- a task's process is forked from one that has it
+    import airflow.sdk.execution_time.supervisor  # noqa: F401 -- a task is forked from a process that has it
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--task", type=json.loads)

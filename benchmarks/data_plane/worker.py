@@ -43,6 +43,7 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()

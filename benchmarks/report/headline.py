@@ -8,21 +8,24 @@ from benchmarks.growing import IN_PAGES
 from benchmarks.orchestration import EMPTY, PRELOADED, SMALL
 from benchmarks.report.results import Result
 from benchmarks.ways_in import (
+    KNOWN_ALONE,
     LINEAR,
     OVER,
+    PERSIST_KNOWN,
     SCRIPT,
     SCRIPT_COLD,
     TASKS,
     TASKS_COLD,
     TOGETHER,
     TREES,
-    UPSERT_KNOWN,
     UPSERT_NEW,
     WAYS,
+    overlaps,
 )
 
 WAYS_PLOT = "Times faster than the script, by way in"
 _MEMORY_AIM_MB = 350
+_OVERLAP_AIM = 1.15
 _MOST_SHOWN = 10
 # Name of the number, way in, what ran, model, aim in times faster than the script.
 _BESIDE_THE_SCRIPT = (
@@ -32,7 +35,6 @@ _BESIDE_THE_SCRIPT = (
     ("HistGradientBoosting, steps at the same time", "mysql", TOGETHER, TREES, 8),
     ("LogisticRegression, four tasks started cold", "mysql", TASKS_COLD, LINEAR, None),
     ("PostgreSQL over `postgres`, four tasks", "postgres", TASKS, LINEAR, None),
-    ("SQLite, four tasks", "sqlite", TASKS, LINEAR, None),
 )
 
 
@@ -61,6 +63,22 @@ def ways(results: Sequence[Result]) -> str:
         cells = [_shown(way), model, f"{script.rows:,}", f"{script.seconds:.1f} s", *shown]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def overlap(results: Sequence[Result]) -> str:
+    """How long steps at the same time take, beside the slowest of four tasks and what the cores allow."""
+    lines = [
+        f"| steps at the same time over `mysql`, in times of the slowest task | measured | the bound of "
+        f"{_cores(results)} cores | aim |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    found = overlaps(results, "mysql")
+    shown = [f"| {each.model} | {each.times:.2f} | {each.bound:.2f} | {_OVERLAP_AIM} |" for each in found]
+    return "\n".join([*lines, *shown])
+
+
+def _cores(results: Sequence[Result]) -> int:
+    return max(each.cores for each in results)
 
 
 def bars(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, float]]]]:
@@ -112,15 +130,21 @@ def _beside_the_script(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
         yield named, f"{here.seconds:.1f} s", beside, f"{here.ratio:.1f} times as fast", wanted
 
 
+def _beside(what: str, here: Result | None, peer: str, beside: Result | None, aim: str) -> tuple[str, ...]:
+    """How many times as long something takes as its peer."""
+    if here is None or beside is None:
+        return what, "not measured", "", "", aim
+    ratio = f"{here.seconds / beside.seconds:.2f} times"
+    return what, f"{here.seconds:.1f} s", f"{peer}, {beside.seconds:.1f} s", ratio, aim
+
+
 def _others(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
-    what = "`upsert` over `mysql`, no key there; all there"
-    append, new, known = (_find(results, "mysql", name, LINEAR) for name in (TASKS, UPSERT_NEW, UPSERT_KNOWN))
-    if append is None or new is None or known is None:
-        yield what, "not measured", "", "", "1.3 times"
-    else:
-        seconds = f"{new.seconds:.1f}; {known.seconds:.1f} s"
-        ratios = f"{new.seconds / append.seconds:.2f}; {known.seconds / append.seconds:.2f} times"
-        yield what, seconds, f"`append`, {append.seconds:.1f} s", ratios, "1.3 times"
+    append, new, known, alone = (
+        _find(results, "mysql", name, LINEAR) for name in (TASKS, UPSERT_NEW, PERSIST_KNOWN, KNOWN_ALONE)
+    )
+    yield _beside("`upsert` over `mysql`, no key there", new, "`append`", append, "1.3 times")
+    what = "`persist` in mode `upsert`, all keys there"
+    yield _beside(what, known, "the server's own `INSERT ... ON DUPLICATE KEY UPDATE`", alone, "1.1 times")
     by_name = {each.name: each for each in results}
     small, empty = by_name[SMALL + PRELOADED], by_name[EMPTY + PRELOADED]
     ratio = f"{small.seconds / empty.seconds:.2f} times"

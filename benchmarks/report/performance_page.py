@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.contract import IN_ONE_PROCESS
-from benchmarks.data_plane.steps import DISPATCH, FLOORS, LOADED, PARTITIONED, STEPS
 from benchmarks.growing import BY_PARTITIONS, BY_SIZE, IN_PAGES
 from benchmarks.report import headline
 from benchmarks.report.plots import Points, bar_plot, line_plot
 from benchmarks.report.results import Result, load
-from benchmarks.warehouse import MODELS
 from benchmarks.ways_in import OVER
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -22,13 +20,6 @@ PAGE = DOCS / "performance.md"
 TABLES_PAGE = DOCS / "development" / "performance.md"
 PLOTS = DOCS / "performance"
 TEXTS = {PAGE: "performance.txt", TABLES_PAGE: "tables.txt"}
-_AIMS = {
-    DISPATCH: (6.0, 4.5),
-    DISPATCH + LOADED: (6.0, 4.5),
-    PARTITIONED: (9.0, 5.5),
-    PARTITIONED + LOADED: (9.0, 5.5),
-}
-_FLOOR_AIM = 1.6
 _MEMORY_AIM_MB = 350
 _PARSED = "parsing "
 _FORMAT = "format "
@@ -45,18 +36,13 @@ def render(results: Sequence[Result]) -> dict[Path, str]:
     by_columns = sorted((each for each in sized if each.rows == 100_000), key=lambda each: each.columns)
     parsed = [each for each in results if each.name.startswith(_PARSED)]
     divided = sorted((each for each in results if each.name.startswith(BY_PARTITIONS)), key=_partitions)
-    elsewhere = (BY_SIZE, BY_PARTITIONS, IN_ONE_PROCESS, OVER)
-    plane = [each for each in results if each.model and not each.name.startswith(elsewhere)]
-    floors = [each for each in results if each.name.endswith(" alone")]
-    is_step = {name for name in (each.name for each in plane) if name.rpartition(": ")[2] in STEPS}
     parts = {
         "measured": _measured(results),
         "numbers": headline.numbers(results),
         "ways": headline.ways(results),
+        "overlap": headline.overlap(results),
         "ways_in": _table(each for each in results if each.name.startswith(OVER)),
-        "aims": _aims(results),
-        "data_plane": _table([*(each for each in plane if each.name not in is_step), *floors]),
-        "steps": _table(each for each in plane if each.name in is_step),
+        "memory": _memory(results),
         "orchestration": _table(each for each in results if " in Airflow" in each.name),
         "rows": _table(by_rows),
         "columns": _table(by_columns, by_columns=True),
@@ -87,25 +73,13 @@ def _measured(results: Sequence[Result]) -> str:
     return f"{' to '.join(dict.fromkeys((days[0], days[-1])))} on {' or '.join(map(str, cores))} cores"
 
 
-def _aims(results: Sequence[Result]) -> str:
+def _memory(results: Sequence[Result]) -> str:
     """What was aimed for beside what was measured."""
-    lines = ["| aim | measured | by CPU time |", "| --- | ---: | ---: |"]
-    for each in results:
-        if each.name in _AIMS and each.ratio is not None and each.model is not None:
-            aim = dict(zip(MODELS, _AIMS[each.name], strict=True))[each.model]
-            what = f"{each.name}, {each.model}: {aim:g} times as fast as the peer"
-            lines.append(f"| {what} | {each.ratio} | {each.cpu_ratio} |")
-    for floor in (each for each in results if each.name == FLOORS):
-        for each in results:
-            is_same = (each.rows, each.columns) == (floor.rows, floor.columns)
-            if each.name in _AIMS and is_same and each.model == "LogisticRegression":
-                what = f"{each.name}, {each.model}: at most {_FLOOR_AIM} times {floor.name}"
-                ratios = (each.seconds / floor.seconds, each.cpu_s / floor.cpu_s)
-                lines.append(f"| {what} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+    lines = ["| aim | measured |", "| --- | ---: |"]
     for each in results:
         if each.name in (BY_SIZE, IN_PAGES) and each.columns == 20 and each.rows >= 1_000_000:
             what = f"{each.name}, {each.rows:,} rows: at most {_MEMORY_AIM_MB} MB in each step"
-            lines.append(f"| {what} | {each.peak_mb} MB | |")
+            lines.append(f"| {what} | {each.peak_mb} MB |")
     return "\n".join(lines)
 
 

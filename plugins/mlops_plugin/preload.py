@@ -62,13 +62,13 @@ _MODULES = (
     "sklearn.linear_model",
     "mlops_plugin.formats.scikit_files",
 )
-# A deployment has those of its own databases: packages, and what is imported of them.
+# A deployment has those of its own databases: a package, and what is imported if it is there.
 _DRIVERS = {
     "arrow_odbc": "arrow_odbc",
     "adbc_driver_duckdb": "adbc_driver_duckdb.dbapi",
     "adbc_driver_postgresql": "adbc_driver_postgresql.dbapi",
     "adbc_driver_sqlite": "adbc_driver_sqlite.dbapi",
-    "mysql": "mlops_plugin.databases.drivers.mysql_protocol.session",
+    "mysql.connector": "mlops_plugin.databases.drivers.mysql_protocol.session",
 }
 
 
@@ -101,7 +101,11 @@ def preload(command: Sequence[str] | None = None) -> bool:
 
 
 def _installed_drivers() -> list[str]:
-    return [module for package, module in _DRIVERS.items() if importlib.util.find_spec(package) is not None]
+    return [module for package, module in _DRIVERS.items() if _is_installed(package)]
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package.partition(".")[0]) is not None
 
 
 def _build_validators() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.report.headline import bars, numbers, ways
+from benchmarks.report.headline import bars, numbers, overlap, ways
 from benchmarks.report.performance_page import PAGE, PLOTS, TABLES_PAGE, render
 from benchmarks.report.results import Result, load, replace, result, store
 from benchmarks.warehouse import Spent
@@ -65,21 +66,39 @@ def test_the_page_begins_with_ten_numbers_and_three_plots() -> None:
 def test_ways_in_stand_beside_their_script() -> None:
     measured = [
         result(
-            f"over sqlite: {name}", [Spent(seconds, 1.0, 1.0)], rows=7_000, columns=2, model=LINEAR, peer=peer
+            f"over postgres: {name}",
+            [Spent(seconds, 1.0, 1.0)],
+            rows=7_000,
+            columns=2,
+            model=LINEAR,
+            peer=peer,
         )
         for name, seconds, peer in (
             ("script", 8.0, None),
-            ("four tasks", 2.0, ("over sqlite: script", [Spent(8.0, 1.0, 1.0)])),
-            ("steps at the same time", 1.0, ("over sqlite: script", [Spent(8.0, 1.0, 1.0)])),
+            ("four tasks", 2.0, ("over postgres: script", [Spent(8.0, 1.0, 1.0)])),
+            ("steps at the same time", 1.0, ("over postgres: script", [Spent(8.0, 1.0, 1.0)])),
         )
     ]
     assert ways(measured).splitlines()[2:] == [
-        f"| sqlite | {LINEAR} | 7,000 | 8.0 s | 2.0 s (**4.0**) | 1.0 s (**8.0**) |"
+        f"| postgres | {LINEAR} | 7,000 | 8.0 s | 2.0 s (**4.0**) | 1.0 s (**8.0**) |"
     ]
-    assert bars(measured) == [("sqlite", [("four tasks", 4.0), ("at the same time", 8.0)])]
-    assert "| SQLite, four tasks | 2.0 s | the script, 8.0 s | 4.0 times as fast |" in numbers(
-        [*measured, *load()]
+    assert bars(measured) == [("postgres", [("four tasks", 4.0), ("at the same time", 8.0)])]
+    assert (
+        "| PostgreSQL over `postgres`, four tasks | 2.0 s | the script, 8.0 s | 4.0 times as fast |"
+        in numbers([*measured, *load()])
     )
+
+
+def test_the_overlap_stands_beside_what_the_cores_allow() -> None:
+    slowest, together = (
+        result(f"over mysql: {name}", [Spent(seconds, cpu_s, 1.0)], rows=7_000, columns=2, model=LINEAR)
+        for name, seconds, cpu_s in (
+            ("the slowest of four tasks", 2.0, 2.0),
+            ("steps at the same time", 3.0, 4.0),
+        )
+    )
+    shown = overlap([slowest, dataclasses.replace(together, cores=2)]).splitlines()
+    assert shown[2:] == [f"| {LINEAR} | 1.50 | 1.00 | 1.15 |"]
 
 
 def test_measuring_a_way_again_leaves_nothing_of_before(tmp_path: Path) -> None:
@@ -102,5 +121,5 @@ def test_a_part_that_does_not_exist_is_refused_before_anything_runs() -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "there is no part weather; parts are parsing, data_plane," in done.stderr
+    assert "there is no part weather; parts are parsing, growing," in done.stderr
     assert "==" not in done.stdout
