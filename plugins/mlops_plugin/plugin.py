@@ -14,43 +14,43 @@ _IN_PLUGINS_FOLDER = "mlops_plugin_entry"
 _asked = itertools.count()
 
 
+def _icons(view: str) -> dict[str, str]:
+    """For the navigation and the tabs, in light and dark; the views' own app serves them."""
+    return {
+        "icon": f"mlops/static/nav-{view}.svg",
+        "icon_dark_mode": f"mlops/static/nav-{view}-dark.svg",
+    }
+
+
 class MlopsPlugin(AirflowPlugin):
     """Three views in the navigation, and a tab on each model's DAG and DAG run."""
 
     name = "mlops"
     external_views: ClassVar[list[Any]] = [  # type: ignore[misc]
-        {
-            "name": "Showroom",
-            "href": "mlops/showroom",
-            "url_route": "mlops-showroom",
-            "destination": "nav",
-            "category": "Models",
-        },
-        {
-            "name": "Dispatches",
-            "href": "mlops/dispatches",
-            "url_route": "mlops-dispatches",
-            "destination": "nav",
-            "category": "Models",
-        },
-        {
-            "name": "Monitor",
-            "href": "mlops/monitor",
-            "url_route": "mlops-monitor",
-            "destination": "nav",
-            "category": "Models",
-        },
+        *(
+            {
+                "name": view.capitalize(),
+                "href": f"mlops/{view}",
+                "url_route": f"mlops-{view}",
+                "destination": "nav",
+                "nav_top_level": True,
+                **_icons(view),
+            }
+            for view in ("showroom", "dispatches", "monitor")
+        ),
         {
             "name": "Dispatches",
             "href": "mlops/dispatches?model={DAG_ID}&tab=dag",
             "url_route": "mlops-dispatches-of-model",
             "destination": "dag",
+            **_icons("dispatches"),
         },
         {
             "name": "Dispatch",
             "href": "mlops/dispatches/of-run?dag_id={DAG_ID}&run_id={RUN_ID}",
             "url_route": "mlops-dispatch-of-run",
             "destination": "dag_run",
+            **_icons("dispatches"),
         },
     ]
 

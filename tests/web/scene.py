@@ -24,6 +24,15 @@ SOON_MS = 120_000
 RUN = "manual__2026-01-01T00:00:00+00:00"
 
 
+# What has moved since the page began to load, without what somebody did, as web.dev/cls counts it.
+MOVED = """() => new Promise((done) => {
+  new PerformanceObserver((seen) => done(seen.getEntries()
+    .filter((entry) => !entry.hadRecentInput).reduce((sum, { value }) => sum + value, 0)
+  )).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => done(0), 30);
+})"""
+
+
 @dataclass(frozen=True)
 class Scene:
     """An Airflow whose views have something of everything to show."""
@@ -51,6 +60,7 @@ def running_scene(folder: Path, postgres: Server) -> Iterator[Scene]:
         "churn",
         description="Who leaves, who stays?",
         tags=["demo"],
+        retries=2,
         source={"query": "SELECT id, a, b, c, 'stays' AS truth FROM customers ORDER BY id"},
         showroom={"title": "Churn", "truth": "truth", "image": {"width": 3, "height": 1}},
     )
@@ -81,6 +91,8 @@ def _past(workshop: Workshop) -> tuple[str, str]:
         running = type(running)(**{**vars(running), "dispatch_id": dispatch_id("churn", RUN)})
         store.begin(running)
         store.step_started(running.dispatch_id, "collect", 1)
+        store.step_failed(running.dispatch_id, "collect", 1, error="no route to host", is_final=False)
+        store.step_started(running.dispatch_id, "collect", 2)
         probes = ProbeHistory(store)
         now = datetime.now(UTC)
         rounds: tuple[tuple[int, ProbeState], ...] = ((90, "up"), (60, "down"), (30, "up"))
@@ -98,6 +110,7 @@ class Visit:
     scene: Scene
     page: Page
     wrong: list[str] = field(default_factory=list)
+    moved: float = 0.0  # how much the page shifted while it was loaded
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", self._stumble)
@@ -126,6 +139,7 @@ class Visit:
         """One of our pages on its own."""
         self.page.goto(f"/mlops/{path}")
         self.page.wait_for_load_state("networkidle")
+        self.moved = self.page.evaluate(MOVED)
         return self.page
 
     def inside(self, path: str, text: str) -> Frame:

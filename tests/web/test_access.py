@@ -74,6 +74,7 @@ ACTIONS = (
         SEES,
         "showroom/churn/last-predictions",
     ),
+    Action("how right it is", "GET /showroom/{name}/accuracy", SEES, "showroom/churn/accuracy"),
     Action("whether it is in memory", "GET /showroom/{name}/state", SEES, "showroom/churn/state"),
     Action(
         "run it on cases", "POST /showroom/{name}/run", ACTS, "showroom/churn/run", form=(("key", "[1]"),)

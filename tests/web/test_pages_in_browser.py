@@ -18,7 +18,15 @@ from web.scene import RUN, SOON_MS, Visit, fill_in, violations
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
+MAY_MOVE = 0.01  # while a page loads
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+def _see_models(visit: Visit) -> Page:
+    page = visit.go("showroom")
+    expect(page.locator(".accuracy")).to_have_text(re.compile(r"Accuracy: \d of 5 correct"), timeout=SOON_MS)
+    expect(page.locator(".spark")).to_be_visible()
+    return page
 
 
 def _run_a_case(visit: Visit) -> Page:
@@ -57,6 +65,7 @@ def _fail_to_run(visit: Visit) -> Page:
 def _watch(visit: Visit) -> Page:
     page = visit.go("monitor")
     expect(page.get_by_text("refused").first).to_be_visible(timeout=SOON_MS)
+    expect(page.get_by_text("try 2 of 3 of collect, after: no route to host")).to_be_visible()
     expect(page.locator("[data-pending]")).to_have_count(0, timeout=SOON_MS)
     return page
 
@@ -78,7 +87,7 @@ def _unfold(page: Page) -> Page:
 
 
 PAGES: dict[str, Callable[[Visit], Page]] = {
-    "showroom": _open("showroom"),
+    "showroom": _see_models,
     "showroom, nothing found": _open("showroom?search=nothing like it"),
     "cases": _open("showroom/churn"),
     "cases, none found": _open("showroom/churn?search=77777"),
@@ -117,14 +126,16 @@ IN_AIRFLOW = {
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_accessible_in_light_and_dark_and_fits_a_phone(visit: Visit, name: str) -> None:
     page = PAGES[name](visit)
+    assert visit.moved < MAY_MOVE
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(
             "dark => document.documentElement.matches('.dark') === dark", arg=scheme == "dark"
         )
         assert violations(page) == [], scheme
-    page.set_viewport_size({"width": 400, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    for width in (700, 400):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("name", IN_AIRFLOW)
@@ -136,6 +147,23 @@ def test_view_in_airflow_is_accessible_in_light_and_dark(visit: Visit, name: str
             "dark => document.documentElement.matches('.dark') === dark", arg=scheme == "dark"
         )
         assert violations(frame) == [], scheme
+
+
+def test_each_view_has_an_entry_of_its_own_in_the_navigation_with_an_icon_of_its_own(visit: Visit) -> None:
+    pictures = set()
+    for scheme in SCHEMES:
+        visit.page.emulate_media(color_scheme=scheme)
+        visit.page.goto("/")
+        for view in ("Showroom", "Dispatches", "Monitor"):
+            entry = visit.page.get_by_role("link", name=view, exact=True)
+            expect(entry).to_be_visible(timeout=SOON_MS)
+            icon = entry.locator("img")
+            visit.page.wait_for_function(
+                "image => image.complete && image.naturalWidth > 0", arg=icon.element_handle()
+            )
+            pictures.add(icon.get_attribute("src"))
+            assert entry.get_attribute("href") == f"/plugin/mlops-{view.lower()}"
+    assert len(pictures) == 6
 
 
 @pytest.mark.parametrize("path", ["showroom/nothing", "dispatches/gone", "monitor/history?target=nothing"])

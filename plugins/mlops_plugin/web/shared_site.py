@@ -18,6 +18,7 @@ from mlops_plugin.monitoring.watch import Watch
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.last_predictions import LastPredictions
+from mlops_plugin.web.models.accuracy import Accuracies
 from mlops_plugin.workers.pool import ModelPool
 
 _RECORDED_FOR_S = 10.0  # how long the list of models that have dispatches is used before it is read again
@@ -31,6 +32,7 @@ class Site:
         self.watch = Watch()
         self.case_queries = CaseQueries()
         self.last_predictions = LastPredictions()
+        self.accuracies = Accuracies()
         self._lock = threading.Lock()
         self._loaded: LoadedConfig | None = None
         self._stamp: Stamp | None = None

@@ -55,7 +55,7 @@ def card(name: str, found: Sequence[RecentDispatch] = (), **changes: Any) -> Car
     return Card(**(values | changes))
 
 
-def drawn(cards: Sequence[Card]) -> str:
+def drawn(cards: Sequence[Card], *, is_read: bool = True, problem: str | None = None) -> str:
     return rendered(
         "models/list.html",
         models=cards,
@@ -64,8 +64,8 @@ def drawn(cards: Sequence[Card]) -> str:
         total=len(cards),
         now=NOW,
         sees_dispatches=True,
-        is_read=True,
-        problem=None,
+        is_read=is_read,
+        problem=problem,
     )
 
 
@@ -184,3 +184,11 @@ def test_what_is_wrong_is_seen_with_its_reason_and_leads_to_it(browser: Browser,
         for scheme in ("light", "dark") if language == "en" else ():
             page.emulate_media(color_scheme=scheme)
             assert violations(page) == []
+
+
+def test_what_is_not_known_yet_is_not_called_nothing() -> None:
+    assert "Not dispatched yet." in drawn([card("churn")])
+    assert "Not dispatched yet." not in drawn([card("churn")], is_read=False)
+    assert "<b>away" not in drawn([card("churn")], problem="<b>away")
+    assert "&lt;b&gt;away" in drawn([card("churn")], problem="<b>away")
+    assert "There are no models that you may see." in drawn([])

@@ -63,6 +63,12 @@ def test_a_crosshair_shows_what_was_found_in_the_nearest_span(browser: Browser) 
     availability, latency = "Availability, last 24 hours", "Latency, last 24 hours"
     with drawn_page(browser, drawn(), width=1300) as page, without_errors(page):
         assert page.evaluate("shifts") == []
+        chart = _chart(page, availability).bounding_box()
+        assert chart is not None
+        assert chart["width"] > 500
+        ticks = _chart(page, latency).locator("text").all_text_contents()
+        assert ticks[:5] == ["0 ms", "5 ms", "10 ms", "15 ms", "20 ms"]
+        assert [words[:5] for words in ticks[5:]] == ["18:00", "00:00", "06:00", "12:00"]
         _point_at(page, availability, 47)
         expect(_tip(page, availability)).to_have_text("2026-03-01 12:00: 100 % of 1 probe")
         _point_at(page, availability, 35)  # 06:00: one of two

@@ -45,6 +45,7 @@ class Card:
     description: str
     tags: Sequence[str]
     loading: Loading
+    has_accuracy: bool = False
     last: DispatchRecord | None = None
     sparkline: Markup | None = None
     health: CardHealth | None = None
@@ -96,6 +97,7 @@ def cards_of(
                 description=model.description,
                 tags=model.tags,
                 loading=loading_of(model),
+                has_accuracy=model.showroom.truth is not None and rights.dispatches,
                 last=last if rights.dispatches else None,
                 sparkline=sparkline(recent, RECENT) if rights.dispatches and recent else None,
                 health=health,

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
+from markupsafe import escape
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import MlopsError
 from mlops_plugin.monitoring.background import Known
 from mlops_plugin.monitoring.watch import LastDispatches
 from mlops_plugin.orchestration.dag_states import AirflowStateDep
@@ -15,7 +17,9 @@ from mlops_plugin.web.access import may_see, reads
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.models.cards import CardRights, cards_of, read_last
 from mlops_plugin.web.pages import pages
-from mlops_plugin.web.shared_site import Site
+from mlops_plugin.web.shared_site import Site, SiteDep
+from mlops_plugin.web.showroom.request_fields import Model
+from mlops_plugin.web.showroom.verdict import judge_pairs
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import Search
 
@@ -54,6 +58,18 @@ def models_page(
         is_read=known.value is not None,
         problem=_("The event store does not answer: cards may be out of date.") if known.error else None,
     )
+
+
+# Of stored predictions, which whoever may read dispatches may see.
+@router.get("/showroom/{name}/accuracy", response_class=HTMLResponse, dependencies=[reads("Dispatches")])
+def accuracy_fragment(site: SiteDep, model: Model) -> HTMLResponse:
+    """How right the model's stored predictions are, in words; nothing if that is not known."""
+    try:
+        found = site.accuracies.pairs(model, site.deployment(), site.case_queries, site.last_predictions)
+    except MlopsError:
+        return HTMLResponse("")
+    verdict = judge_pairs(found)
+    return HTMLResponse("" if verdict is None else escape(verdict.words))
 
 
 def _last_known(site: Site) -> Known[LastDispatches]:

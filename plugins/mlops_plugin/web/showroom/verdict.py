@@ -17,6 +17,7 @@ _MANY = 10  # cases; fewer are seen one by one
 _MOST_CLASSES = 20  # a larger table of truth and prediction cannot be read
 
 Row = Mapping[str, Any]
+Pair = tuple[Row | None, Any]  # an answer and the truth
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,14 @@ def judge(shown: Shown, truth_column: str | None) -> Verdict | None:
     """The verdict on a run of several cases; None if none of them can be judged."""
     if truth_column is None:
         return None
-    rows, answers = shown.rows.to_pylist(), shown.answers
-    pairs = [(answer, row.get(truth_column)) for row, answer in zip(rows, answers, strict=True)]
+    rows = shown.rows.to_pylist()
+    return judge_pairs(
+        [(answer, row.get(truth_column)) for row, answer in zip(rows, shown.answers, strict=True)]
+    )
+
+
+def judge_pairs(pairs: Sequence[Pair]) -> Verdict | None:
+    """The verdict on several answers, each with its truth; a rejected row has no answer."""
     if len(pairs) < 2:
         return None
     judged = [(answer, truth, agrees(answer, truth)) for answer, truth in pairs]
@@ -61,7 +68,7 @@ def judge(shown: Shown, truth_column: str | None) -> Verdict | None:
     count = len(classes) or len(errors)
     if not count:
         return None
-    rejected = sum(answer is None for answer in answers)
+    rejected = sum(answer is None for answer, _truth in pairs)
     right = sum(is_right for *_pair, is_right in classes)
     parts = [_right_words(right, count) if classes else _error_words(sum(errors) / count, count)]
     if rejected:

@@ -1,0 +1,80 @@
+"""How right a model's stored predictions are, for its card: of some cases whose outcome is known.
+
+The card asks once it is in view, and an answer is kept for a while: a list of hundreds of models asks no
+database that nobody looks at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.serving.case_queries import CaseQueries
+from mlops_plugin.serving.cases import MAX_PAGE_ROWS, CaseView
+from mlops_plugin.serving.last_predictions import LastPredictions
+from mlops_plugin.web.showroom.verdict import Pair
+
+_WITHIN_S = 5.0  # for each of two databases
+_KEPT_FOR_S = 300.0
+_NOTHING_KEPT_FOR_S = 20.0  # the first dispatch is soon seen
+_PROBABILITY = "probability_"  # of the columns that a model with classes has
+
+
+@dataclass
+class Accuracies:
+    """Looks them up; one for each process, which remembers what it has found a short time ago."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _known: dict[str, tuple[ModelConfig, float, list[Pair]]] = field(default_factory=dict)  # by model
+
+    def pairs(
+        self, model: ModelConfig, deployment: Deployment, queries: CaseQueries, last: LastPredictions
+    ) -> list[Pair]:
+        """See `find_pairs`; at most some minutes old. Raises `MlopsError`."""
+        with self._lock:
+            known = self._known.get(model.name)
+        if known and known[0] == model and time.monotonic() < known[1]:
+            return known[2]
+        found = find_pairs(model, deployment, queries, last)
+        until = time.monotonic() + (_KEPT_FOR_S if found else _NOTHING_KEPT_FOR_S)
+        with self._lock:
+            self._known[model.name] = model, until, found
+        return found
+
+
+def find_pairs(
+    model: ModelConfig, deployment: Deployment, queries: CaseQueries, last: LastPredictions
+) -> list[Pair]:
+    """The stored prediction and the outcome of each of the first cases that have both.
+
+    Raises `MlopsError` if the cases cannot be read in time; without predictions there are no pairs.
+    """
+    truth = model.showroom.truth
+    if truth is None:
+        return []
+    hurried = replace(deployment, limits=deployment.limits.of_probe(_WITHIN_S))
+    with queries.open(model, hurried) as cases:
+        rows = cases.page(CaseView(page_rows=MAX_PAGE_ROWS)).rows
+    if truth not in rows.column_names:
+        return []
+    outcomes = {
+        tuple(row[name] for name in model.key): row[truth]
+        for row in rows.select([*dict.fromkeys((*model.key, truth))]).to_pylist()
+        if row[truth] is not None
+    }
+    found = last.find(model, deployment, [*outcomes]) or {}
+    shared = dict.fromkeys(_probabilities(model, hurried)) if found else {}
+    return [({**shared, "prediction": one.prediction}, outcomes[key]) for key, one in found.items()]
+
+
+def _probabilities(model: ModelConfig, deployment: Deployment) -> list[Any]:
+    """The columns of probabilities in the predictions table: a whole number beside them is a class."""
+    with contextlib.closing(deployment.database(model.sink.connection)) as database:
+        columns = database.columns(TableName.parse(model.sink.table)) or ()
+    return [name.lower() for name in columns if name.lower().startswith(_PROBABILITY)]

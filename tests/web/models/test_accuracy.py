@@ -1,0 +1,71 @@
+"""A card says how right the stored predictions are, of cases whose outcome is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mlops_plugin.serving.case_queries import CaseQueries
+from mlops_plugin.serving.last_predictions import LastPredictions
+from mlops_plugin.web.models.accuracy import Accuracies, find_pairs
+from mlops_plugin.web.showroom.verdict import Pair, judge_pairs
+from support.workshop import Workshop
+
+CASES = "SELECT id, a, b, c, CASE WHEN id = 1 THEN NULL ELSE 'stays' END AS truth FROM customers"
+
+
+@pytest.fixture
+def ready(workshop: Workshop) -> Iterator[Workshop]:
+    workshop.add_model("churn", showroom={"cases": CASES, "truth": "truth"})
+    with workshop.ready():
+        yield workshop
+
+
+def pairs_of(workshop: Workshop) -> list[Pair]:
+    return find_pairs(workshop.model(), workshop.deployment, CaseQueries(), LastPredictions())
+
+
+def stored(workshop: Workshop) -> dict[int, Any]:
+    found = workshop.in_sink("SELECT id, prediction FROM churn_predictions")
+    return {int(key): prediction for key, prediction in found}
+
+
+def test_stored_predictions_are_compared_with_known_outcomes(ready: Workshop) -> None:
+    assert pairs_of(ready) == []  # nothing is stored yet
+    ready.run(ready.dispatch())
+    predicted = stored(ready)
+    assert len(predicted) == 5
+    found = pairs_of(ready)
+    assert sorted(answer["prediction"] for answer, _truth in found if answer) == sorted(
+        prediction for key, prediction in predicted.items() if key != 1
+    )
+    right = sum(prediction == "stays" for key, prediction in predicted.items() if key != 1)
+    verdict = judge_pairs(found)
+    assert verdict is not None
+    assert verdict.words == f"{right} of 4 correct"
+
+
+def test_whole_numbers_beside_probabilities_are_classes() -> None:
+    pairs: list[Pair] = [
+        ({"probability_1": None, "prediction": 1}, "1"),
+        ({"probability_1": None, "prediction": 0}, 1),
+    ]
+    verdict = judge_pairs(pairs)
+    assert verdict is not None
+    assert verdict.words == "1 of 2 correct"
+
+
+def test_a_model_without_outcomes_has_no_accuracy_and_asks_no_database(workshop: Workshop) -> None:
+    assert pairs_of(workshop) == []  # it was never made ready
+
+
+def test_an_answer_is_kept_for_a_while_and_not_for_another_configuration(ready: Workshop) -> None:
+    accuracies, queries, last = Accuracies(), CaseQueries(), LastPredictions()
+    assert accuracies.pairs(ready.model(), ready.deployment, queries, last) == []
+    ready.run(ready.dispatch())
+    assert accuracies.pairs(ready.model(), ready.deployment, queries, last) == []
+    changed = {**ready.models["churn"], "description": "another"}
+    ready.add_model("churn", **changed)
+    assert len(accuracies.pairs(ready.model(), ready.deployment, queries, last)) == 4
