@@ -59,6 +59,7 @@ def test_each_command_of_the_first_model_works(tmp_path: Path) -> None:
     chart = done.stdout.splitlines()[-3:]
     assert [line.split()[0] for line in chart] == ["Adelie", "Chinstrap", "Gentoo"]
     assert "1 of 1 models OK; no problems" in done.stdout
+    assert "alembic" not in done.stdout
 
 
 def test_the_index_names_every_page() -> None:

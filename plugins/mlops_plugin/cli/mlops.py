@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -238,6 +239,7 @@ def _db_upgrade(options: argparse.Namespace) -> int:
     from mlops_plugin.events.migrating import current, upgrade
     from mlops_plugin.events.tables import SCHEMA_VERSION
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what each migration does is no user's concern
     loaded = _load(options)
     with _deployment(loaded).event_store() as store:
         if current(store.address) not in (None, SCHEMA_VERSION):
