@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, load_model
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import (
     DoubleTensorType,
@@ -17,6 +17,7 @@ from skl2onnx.common.data_types import (
     Int64TensorType,
     StringTensorType,
 )
+from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import GradientBoostingRegressor, IsolationForest, RandomForestClassifier
@@ -25,6 +26,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
 
 from mlops_plugin.errors import ArtifactError, FeatureError
 from mlops_plugin.formats.signature.signature_writer import write_signature
@@ -146,6 +148,16 @@ def graph(outputs: list[Any], nodes: list[Any], rows: int | None = None, opset: 
         ir_version=9,
     )
     return bytes(model.SerializeToString())
+
+
+def test_scores_are_no_probabilities_whatever_the_output_is_called(tmp_path: Path) -> None:
+    model = LinearSVC().fit(SINGLE, LEVELS)
+    path = saved(model, tmp_path)
+    with pytest.raises(ArtifactError, match=r"as a probability, which is a score; .*'label'"):
+        load(path, "onnx", NAMES).predict(QUERIED)
+    alone = select_model_inputs_outputs(load_model(path), ["label"])
+    runtime = load(written(alone.SerializeToString(), tmp_path), "onnx", NAMES)
+    assert_answers(runtime, QUERIED, model.predict(SINGLE))
 
 
 def test_a_number_beyond_half_precision_is_refused_and_not_infinite(tmp_path: Path) -> None:

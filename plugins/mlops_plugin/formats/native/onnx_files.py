@@ -151,6 +151,7 @@ class OnnxModel:
                 f"the model in '{self._uri}' answers {count} probabilities for {len(self.labels)} classes; "
                 "export it with one for each class"
             )
+        _require_probabilities(self._uri, probabilities)
         return probabilities
 
     def places(self, table: Any, probabilities: Values, /) -> Values:
@@ -205,6 +206,17 @@ class OnnxModel:
         if rows is not None:
             fed = {name: tensor[rows] for name, tensor in fed.items()}
         return dict(zip(names, self._session.run(names, fed), strict=True))
+
+
+def _require_probabilities(uri: str, values: Values) -> None:
+    """Converters write the scores of support vector machines and linear classifiers under this name, too."""
+    is_beyond = (values < -_CLEAR) | (values > 1 + _CLEAR)
+    if is_beyond.any():
+        raise ArtifactError(
+            f"the model in '{uri}' answers {values[is_beyond].flat[0]:g} as a probability, which is a score; "
+            "train a model that has probabilities (SVC with probability=True, CalibratedClassifierCV), or "
+            "export the labels alone (`select_model_inputs_outputs(converted, ['label'])` of skl2onnx)"
+        )
 
 
 def _refuse_missing(fed: Mapping[str, Values], rows: int) -> None:
