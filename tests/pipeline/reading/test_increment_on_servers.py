@@ -159,6 +159,7 @@ KEYS = {
     "DATE": ["2026-03-29", "0999-01-01"],
     "DECIMAL(20, 4)": ["1.5000", "-9999999999999999.9999"],
     "UUID": ["7d444840-9dc0-11d1-b245-5ffdce74fad2"],
+    "CHAR(5)": ["a", "bb", "ccccc"],
 }
 
 
@@ -177,6 +178,17 @@ def test_predicted_keys_of_any_type_are_left_out(place: Place, key_type: str) ->
     assert collected(workshop) == 1
     assert collected(workshop) == 0
     assert len(predicted(database)) == len(KEYS[key_type])
+
+
+@pytest.mark.parametrize("place", ["odbc-postgres"], indirect=True)
+def test_predicted_addresses_are_left_out(place: Place) -> None:
+    workshop, database = place
+    create(database, "INET", "BIGINT")
+    predict(workshop, skip_predicted=True)
+    arrive(database, "10.0.0.1", "1")
+    assert [collected(workshop), collected(workshop)] == [1, 0]
+    arrive(database, "10.0.0.0/8", "1")
+    assert [collected(workshop), collected(workshop)] == [1, 0]
 
 
 def test_keys_of_another_collation_are_compared_as_the_sink_does(

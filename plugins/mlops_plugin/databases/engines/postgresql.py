@@ -128,7 +128,9 @@ class Postgresql(Engine):
     def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
         # A UUID or an enum arrives as text, and is compared with none.
         found = read_rows(database, _TEXTS, [table.quoted(self)])
-        return {self.fold(name): "CAST({} AS text)" for (name,) in found}
+        # As it is sent: a cast to text drops the blanks of a CHAR, and writes an address with its mask.
+        as_sent = "CASE WHEN {0} IS NOT NULL THEN concat({0}) END"
+        return {self.fold(name): as_sent for (name,) in found}
 
     def take_lock(self, database: Database, table: TableName, owner: str, wait_s: float) -> bool:
         limits = database.limits
