@@ -6,10 +6,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import pytest
-
-from support.built_wheel import BuiltWheel
-
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -23,11 +19,6 @@ def test_the_image_and_the_wheel_to_install_have_the_version() -> None:
     assert re.findall(r"mlops-plugin:([\d.]+)\}", compose) == [version()]
     install = (CHECKOUT / "docs" / "install.md").read_text(encoding="utf-8")
     assert re.findall(r"mlops_plugin-([\d.]+)-py3-none-any\.whl", install) == [version()]
-
-
-@pytest.mark.slow  # a process builds the wheel
-def test_the_wheel_has_the_version(built: BuiltWheel) -> None:
-    assert built.wheel.name == f"mlops_plugin-{version()}-py3-none-any.whl"
 
 
 def test_the_changelog_has_each_version_once_and_this_one_first() -> None:

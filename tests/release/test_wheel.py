@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(built: Built
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == package_files()
     assert {Path(name).suffix for name in names} >= {".py", ".html", ".css", ".js", ".mako", ".typed"}
+
+
+def test_the_wheel_is_named_for_the_version_of_the_project(built: BuiltWheel) -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert built.wheel.name == f"mlops_plugin-{project['version']}-py3-none-any.whl"
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(built: BuiltWheel) -> None:
