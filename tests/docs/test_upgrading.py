@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sqlite3
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.cli import main
+from mlops_plugin.config.reference import json_schema
 from mlops_plugin.events.migrating import current, upgrade
 from mlops_plugin.events.tables import SCHEMA_VERSION
 from support.workshop import Workshop
@@ -72,3 +74,16 @@ def test_the_commands_migrate_and_name_what_must_change(
         assert re.search(rf"models\.{model}\..*{named}", printed, re.DOTALL), printed
     assert main(["dispatch", "churn"]) == 0
     assert len(installation.predictions()) == 5
+
+
+def test_every_key_of_the_version_before_is_still_one() -> None:
+    before = json.loads(PAGE.parents[1].joinpath("tests", "docs", "keys_of_0_1.json").read_text())
+    schema = json_schema()
+    now = {"Config": schema, **schema["$defs"]}
+    assert len(before) > 15
+    gone = {name: set(part["keys"]) - now[name]["properties"].keys() for name, part in before.items()}
+    asked = {
+        name: set(now[name].get("required", ())) - set(part["required"]) for name, part in before.items()
+    }
+    assert {name: keys for name, keys in gone.items() if keys} == {}
+    assert {name: keys for name, keys in asked.items() if keys} == {}
