@@ -70,3 +70,18 @@ def test_a_query_waits_a_moment_for_another_to_end(workshop: Workshop) -> None:
     with queries.open(model, workshop.deployment) as cases:
         assert cases.page(CaseView()).rows.num_rows == 5
     holder.join(60)
+
+
+def test_what_no_page_waits_for_leaves_places_to_pages(workshop: Workshop) -> None:
+    workshop.add_model("other")
+    queries, model = CaseQueries(), workshop.model()
+    with contextlib.ExitStack() as stack:
+        for name in ("churn", "churn", "other", "other"):
+            aside = queries.open(workshop.model(name), workshop.deployment, is_aside=True)
+            stack.enter_context(aside)
+        with pytest.raises(ServingBusy):
+            queries.open(model, workshop.deployment, is_aside=True).__enter__()
+        with queries.open(model, workshop.deployment) as cases:
+            assert cases.page(CaseView()).rows.num_rows == 5
+    with queries.open(model, workshop.deployment, is_aside=True) as cases:
+        assert cases.count("") == 5

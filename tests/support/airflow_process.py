@@ -149,7 +149,8 @@ def running_airflow(
 
     Every caller is an administrator; with `roles`, Flask-AppBuilder asks for a name and a password instead,
     and there is one user of each role, called like it in lower case, with that name as the password. A role
-    `Only-wine` is made: it may use all views, but only the DAG `wine`.
+    `Only-wine` is made: it may use all views, but only the DAG `wine`; `Sees-Showroom` may read that view
+    of ours alone.
     `workers` are Celery's, for settings that name a broker.
     """
     refuse_in_fast("Airflow")

@@ -25,11 +25,22 @@ def limited_to(dag, role, security):
         security.add_permission_to_role(found, security.create_permission(*permission))
     return found
 
+def seeing(view, role, security):
+    # A role that sees one of our views, and all DAGs.
+    found = security.add_role(role)
+    for permission in [("can_read", view), ("can_read", "DAGs"), ("can_read", "Website")]:
+        security.add_permission_to_role(found, security.create_permission(*permission))
+    return found
+
+def special(role, security):
+    kind, _, what = role.partition("-")
+    return (limited_to if kind == "Only" else seeing)(what, role, security)
+
 with get_application_builder() as builder:
     grant(builder.sm)
     for role in sys.argv[1:]:
         name = role.lower()
-        found = builder.sm.find_role(role) or limited_to(role.removeprefix("Only-"), role, builder.sm)
+        found = builder.sm.find_role(role) or special(role, builder.sm)
         assert builder.sm.add_user(name, name, name, name + "@localhost", found, password=name)
 """
 _kept: dict[tuple[int, str | None, tuple[str, ...]], str] = {}  # server, auth manager, roles -> database

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 WHO = ("anonymous", "no grant", "Viewer", "User", "Op", "Admin")
 _ROLE_OF = {"no grant": "Public"}
 ONE_DAG = "Only-wine"  # a role that may use the DAG of `wine`, and no other
+ONE_VIEW = "Sees-Showroom"  # a role that may read the Showroom and all DAGs, and no other view of ours
 SIGNED_IN, SEES, ACTS = WHO[1:], WHO[2:], WHO[3:]
 RUN = "asked-for"
 
@@ -156,6 +157,7 @@ class Door:
     whys: Mapping[str, str]  # an explained case of a model, by model
     others: Mapping[str, str]  # a dispatch of each other model, by model
     one_dag: Client | None  # a user of the role ONE_DAG, if the auth manager has roles of that kind
+    one_view: Client | None  # of the role ONE_VIEW
     new_viewer: Callable[[], Client]  # signs in again
 
 
@@ -184,7 +186,7 @@ def door(
         workshop,
         {} if is_fab else _simple_users(workshop.folder),
         components=["api-server", "dag-processor"],
-        roles=(*ROLES, ONE_DAG) if is_fab else (),
+        roles=(*ROLES, ONE_DAG, ONE_VIEW) if is_fab else (),
     ) as airflow:
         airflow.api.sign_in("admin")
         airflow.wait(lambda: {"churn", "wine"} <= set(airflow.api.dag_ids()), "the DAGs of the models")
@@ -195,6 +197,7 @@ def door(
             {name: _explained(airflow, name) for name in ("churn", "wine")},
             {name: made[name].id for name in ("wine", "gone")},
             sign_in(airflow, ONE_DAG.lower()) if is_fab else None,
+            sign_in(airflow, ONE_VIEW.lower()) if is_fab else None,
             lambda: sign_in(airflow, "viewer"),
         )
 
@@ -247,6 +250,21 @@ def test_who_may_not_run_a_model_is_told_beside_its_button(door: Door) -> None:
     for who in SEES:
         page = door.clients["token"][who].page("showroom/churn").text
         assert ('id="may-not-run"' in page) is (who not in ACTS), who
+
+
+def test_who_may_read_the_showroom_alone_sees_cases_and_nothing_of_dispatches(door: Door) -> None:
+    if door.one_view is None:
+        return
+    page, everything = (
+        client.page("showroom/churn").text for client in (door.one_view, door.clients["token"]["Viewer"])
+    )
+    for text in ("last prediction", "last-predictions"):
+        assert (text in page, text in everything) == (False, True)
+    assert "5 cases" in page
+    assert door.one_view.get("showroom/churn/count").text == "5 cases"
+    assert door.one_view.get("showroom/churn/last-predictions").status == 403
+    assert door.one_view.page(f"dispatches/{door.dispatch}").status == 403
+    assert door.dispatch not in door.one_view.page("showroom").text
 
 
 @pytest.mark.parametrize(

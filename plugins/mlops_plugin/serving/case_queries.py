@@ -17,6 +17,9 @@ from mlops_plugin.serving.cases import Cases, open_cases
 MOST_REQUESTS = 14
 _MOST_REQUESTS_OF_ONE = 6
 _MOST_QUERIES_OF_ONE = 3
+# Of these, so many may be asides, which no page waits for.
+_MOST_ASIDES = 4
+_MOST_ASIDES_OF_ONE = 2
 _WAIT_S = 2.0
 
 
@@ -30,6 +33,9 @@ class _Door:
     queries: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(_MOST_QUERIES_OF_ONE)
     )
+    asides: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(_MOST_ASIDES_OF_ONE)
+    )
 
 
 @dataclass
@@ -39,16 +45,25 @@ class CaseQueries:
     _requests: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(MOST_REQUESTS)
     )
+    _asides: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(_MOST_ASIDES)
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _doors: dict[str, _Door] = field(default_factory=dict)  # by model
 
     @contextlib.contextmanager
-    def open(self, model: ModelConfig, deployment: Deployment) -> Iterator[Cases]:
-        """The model's cases, see `open_cases`. Raises `ServingBusy` if too many queries run already."""
+    def open(self, model: ModelConfig, deployment: Deployment, *, is_aside: bool = False) -> Iterator[Cases]:
+        """The model's cases, see `open_cases`. Raises `ServingBusy` if too many queries run already.
+
+        Asides leave places to the others.
+        """
         with self._lock:
             door = self._doors.setdefault(model.name, _Door())
+        places = [(door.requests, 0.0), (self._requests, 0.0), (door.queries, _WAIT_S)]
+        if is_aside:
+            places = [(door.asides, 0.0), (self._asides, 0.0), *places]
         with contextlib.ExitStack() as held:
-            for semaphore, wait_s in ((door.requests, 0), (self._requests, 0), (door.queries, _WAIT_S)):
+            for semaphore, wait_s in places:
                 if not semaphore.acquire(timeout=wait_s):
                     raise ServingBusy(
                         f"models.{model.name}: too many queries for cases are running; try again in a "

@@ -198,6 +198,14 @@ def test_what_if_changes_only_what_was_changed(client: Client) -> None:
     assert answer.text.count("<article") == 1
     assert re.findall(r"<li>(\w): [^<]*→ <strong>50</strong>", answer.text) == ["b"]
     assert '<p class="prediction">stays</p>' in answer.text
+    values = [("curve", "a"), ("curve.value", "0"), ("curve.value", "60")]
+    bars = client.submit("showroom/churn/run", [*form, *values]).text
+    assert re.findall(r'<th scope="row">([\d.]+)</th><td class="meter"><svg class="category"', bars) == [
+        "0",
+        "60",
+    ]
+    wrong = client.submit("showroom/churn/run", [*form, ("curve", "a"), ("curve.value", "x")])
+    assert wrong.status == 422
 
 
 def test_why_leads_to_a_page_that_shows_what_is_stored(clients: dict[str, Client]) -> None:

@@ -1,6 +1,7 @@
 """What stands beside a page of cases and does not hold it up: their number, and the last prediction of each.
 
-The page asks for both once it is there. They have seconds; what cannot be found out by then is left out.
+The page asks for both once it is there, and again where `Retry-After` says so. They have seconds; what cannot
+be found out by then is left out.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.serving.last_predictions import LastPrediction
 from mlops_plugin.web.access import reads
+from mlops_plugin.web.error_status import headers_of
 from mlops_plugin.web.languages.written_values import format_value
 from mlops_plugin.web.shared_site import Site, SiteDep
 from mlops_plugin.web.showroom.cases import count_words
@@ -40,22 +42,25 @@ class ShownPrediction(BaseModel):
 def count_fragment(site: SiteDep, model: Model, search: Search = "") -> HTMLResponse:
     """How many cases a search finds, in words; nothing if the database does not count them in time."""
     try:
-        with site.case_queries.open(model, _hurried(site)) as cases:
+        with site.case_queries.open(model, _hurried(site), is_aside=True) as cases:
             return HTMLResponse(count_words(cases.count(search)))
-    except MlopsError:
-        return HTMLResponse("")
+    except MlopsError as error:
+        return HTMLResponse("", headers=headers_of(error))
 
 
 # Only of the cases of this page, which are read again: a key that is none of the model's cases stays unknown.
 @router.get("/last-predictions", dependencies=[reads("Dispatches")])
-def last_predictions(site: SiteDep, model: Model, view: View) -> dict[str, ShownPrediction | None] | None:
+def last_predictions(
+    response: Response, site: SiteDep, model: Model, view: View
+) -> dict[str, ShownPrediction | None] | None:
     """By key the last predictions of a page's cases, null for one without; null if they are not known."""
     try:
-        with site.case_queries.open(model, _hurried(site)) as cases:
+        with site.case_queries.open(model, _hurried(site), is_aside=True) as cases:
             rows = cases.page(view).rows.select(list(model.key))
             keys = [tuple(row.values()) for row in rows.to_pylist()]
             found = site.last_predictions.find(model, site.deployment(), keys)
-    except MlopsError:
+    except MlopsError as error:
+        response.headers.update(headers_of(error))
         return None
     return None if found is None else {key_json(key): _shown(found.get(key)) for key in keys}
 

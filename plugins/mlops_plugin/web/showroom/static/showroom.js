@@ -219,9 +219,18 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   // What the list of cases does not wait for: last predictions, then the number of cases. Either may stay unknown.
+  const BUSY_MS = 2000;
   async function ask(place, read) {
-    if (!place?.dataset.ask) return null;
-    try { return await read(await mlops.request(place.dataset.ask)); } catch { return null; }
+    for (let tries = 0; place?.dataset.ask && tries < 3; tries += 1) {
+      if (tries) await new Promise((resume) => { setTimeout(resume, BUSY_MS); });
+      try {
+        const response = await mlops.request(place.dataset.ask);
+        if (!response.headers.has("Retry-After")) return await read(response);
+      } catch {
+        return null;
+      }
+    }
+    return null;
   }
   async function askBesideList() {
     const table = document.getElementById("case-table");
