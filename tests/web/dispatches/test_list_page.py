@@ -272,15 +272,19 @@ def test_no_column_is_hidden_at_1200_pixels(
         assert page.locator("thead th").last.inner_text() == "Airflow"
 
 
-def test_a_dispatch_is_a_card_on_a_phone(store: EventStore, fill: Fill, browser: Browser) -> None:
+@pytest.mark.parametrize("width", [700, 400])
+def test_a_dispatch_is_a_card_where_its_columns_have_no_room(
+    store: EventStore, fill: Fill, browser: Browser, width: int
+) -> None:
     fill({}, WIDE)
-    with drawn_page(browser, whole_page(store), width=400) as page:
+    with drawn_page(browser, whole_page(store), width=width) as page:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         card = page.locator("tbody tr").first
         for cell in card.locator("td").all():
             box = cell.bounding_box()
             assert box is not None
-            assert 0 <= box["x"] <= box["x"] + box["width"] <= 400
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+            assert cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
         label = card.locator("td[data-label=Collected]").evaluate(
             "cell => getComputedStyle(cell, '::before').content"
         )

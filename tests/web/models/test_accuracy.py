@@ -54,7 +54,14 @@ def test_whole_numbers_beside_probabilities_are_classes() -> None:
     ]
     verdict = judge_pairs(pairs)
     assert verdict is not None
-    assert verdict.words == "1 of 2 correct"
+    assert verdict.words == verdict.short == "1 of 2 correct"
+
+
+def test_numbers_have_a_mean_error_that_fits_a_card() -> None:
+    verdict = judge_pairs([({"prediction": 1.5}, 1), ({"prediction": 4.0}, 1.0), ({"prediction": 4.0}, "?")])
+    assert verdict is not None
+    assert verdict.words == "mean absolute error 1.75 over 2 cases, 1 not judged"
+    assert verdict.short == "mean error 1.75"
 
 
 def test_a_model_without_outcomes_has_no_accuracy_and_asks_no_database(workshop: Workshop) -> None:

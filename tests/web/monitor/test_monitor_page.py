@@ -163,17 +163,17 @@ def test_columns_keep_their_places_whatever_a_refresh_brings(browser: Browser, l
     assert places[0] == places[1]
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_switch_is_in_view_on_a_phone(browser: Browser, language: str) -> None:
+@pytest.mark.parametrize(("language", "width"), [*((language, 400) for language in LANGUAGES), ("pt", 700)])
+def test_the_switch_is_in_view_on_a_phone(browser: Browser, language: str, width: int) -> None:
     models = [model("a_model_with_quite_a_long_name_as_teams_like_them", hours=1)]
     with speaking(language):
         html = drawn(models)
-    with drawn_page(browser, html, width=400) as page:
+    with drawn_page(browser, html, width=width) as page:
         card = page.locator(".of-models tbody tr").bounding_box()
         switch = page.get_by_role("switch").bounding_box()
         assert card is not None
         assert switch is not None
-        assert card["x"] < switch["x"] < switch["x"] + switch["width"] < card["x"] + card["width"] <= 400
+        assert card["x"] < switch["x"] < switch["x"] + switch["width"] < card["x"] + card["width"] <= width
         assert switch["y"] - card["y"] < 20
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 

@@ -79,8 +79,8 @@ def test_many_cases_of_few_classes_are_a_table() -> None:
     truths = ["10"] * 6 + ["2"] * 5
     predictions = ["10"] * 4 + ["2"] * 7
     assert judge(run_of(truths, predictions), "truth") == Verdict(
-        "9 of 11 correct", Confusion(("2", "10"), ((5, 0), (2, 4)))
+        "9 of 11 correct", "9 of 11 correct", Confusion(("2", "10"), ((5, 0), (2, 4)))
     )
-    assert judge(run_of(truths[:9], predictions[:9]), "truth") == Verdict("7 of 9 correct")
+    assert judge(run_of(truths[:9], predictions[:9]), "truth") == Verdict("7 of 9 correct", "7 of 9 correct")
     many = [str(number) for number in range(30)]
-    assert judge(run_of(many, many), "truth") == Verdict("30 of 30 correct")
+    assert judge(run_of(many, many), "truth") == Verdict("30 of 30 correct", "30 of 30 correct")

@@ -69,7 +69,7 @@ def accuracy_fragment(site: SiteDep, model: Model) -> HTMLResponse:
     except MlopsError:
         return HTMLResponse("")
     verdict = judge_pairs(found)
-    return HTMLResponse("" if verdict is None else escape(verdict.words))
+    return HTMLResponse("" if verdict is None else escape(verdict.short))
 
 
 def _last_known(site: Site) -> Known[LastDispatches]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from mlops_plugin.serving.run import Shown
+from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import ngettext
 from mlops_plugin.web.languages.written_values import format_number
 
@@ -33,6 +34,7 @@ class Verdict:
     """A run in one line, and for many cases of few classes in a table."""
 
     words: str
+    short: str  # the same, of the judged cases alone
     confusion: Confusion | None = None
 
 
@@ -71,11 +73,12 @@ def judge_pairs(pairs: Sequence[Pair]) -> Verdict | None:
     rejected = sum(answer is None for answer, _truth in pairs)
     right = sum(is_right for *_pair, is_right in classes)
     parts = [_right_words(right, count) if classes else _error_words(sum(errors) / count, count)]
+    short = parts[0] if classes else _("mean error %(error)s", error=format_number(sum(errors) / count))
     if rejected:
         parts.append(ngettext("%(number)s rejected", "%(number)s rejected", rejected))
     if unjudged := len(pairs) - count - rejected:
         parts.append(ngettext("%(number)s not judged", "%(number)s not judged", unjudged))
-    return Verdict(", ".join(parts), _confusion(classes))
+    return Verdict(", ".join(parts), short, _confusion(classes))
 
 
 def _right_words(right: int, count: int) -> str:
