@@ -219,13 +219,13 @@ class Says:
 
 
 class Limited:
-    """Takes what is missing, and refuses a first number above 90, in words that contain `nan`."""
+    """Takes what is missing, and refuses a first number above 90, in words that contain `nan` and `na`."""
 
     n_features_in_ = 2
 
     def predict(self, table: Any) -> Any:
         if (table[:, 0] > 90).any():
-            raise ValueError("beyond what our finance department allows")
+            raise ValueError("acima do limite do financeiro na coluna a")
         return np.zeros(len(table))
 
 

@@ -21,8 +21,8 @@ from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_col
 from mlops_plugin.formats.runtime import LEARNED_ROWS, REFUSES_INFINITE, REFUSES_NULL, SAMPLE_ROWS
 from mlops_plugin.formats.undecided import Doubts, undecided_of
 
-# A whole word: 'finance' and 'Hernan' say nothing of missing values.
-_SAYS_NULL = re.compile(r"\b(nans?|nulls?|none(type)?|na(type)?|nat(type)?|missing)\b", re.IGNORECASE)
+# A whole word: 'finance', 'Hernan' and 'na coluna' say nothing of missing values.
+_SAYS_NULL = re.compile(r"\b(nans?|nulls?|none(type)?|natype|nattype|missing|(?-i:NA|NaT))\b", re.IGNORECASE)
 # What a model raises for want of something outside of the rows; another try may find it.
 _NOT_ABOUT_ROWS = (OSError, MemoryError)
 

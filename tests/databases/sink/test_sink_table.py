@@ -12,7 +12,7 @@ from mlops_plugin.databases.sink.predictions_table import check_table, create_st
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import KeyColumnError, SinkError
 from support.sinks import Mode, predictions, sink_config
-from support.ways_in import WayIn, sqlite_way
+from support.ways_in import WayIn, sqlite_way, way_in
 
 COLUMNS = (
     "prediction DOUBLE PRECISION, dispatch_id VARCHAR(36), model VARCHAR(99), artifact_sha256 CHAR(64), "
@@ -209,6 +209,32 @@ def test_a_key_does_not_take_the_place_of_one_that_the_collation_cannot_tell_apa
     mariadb_way.write(predictions([first], dispatch="d3"), "upsert", dispatch="d3")
 
     assert mariadb_way.stored("id, dispatch_id") == sorted([(first, "d3"), ("other", "d1")])
+
+
+_ICU = "CREATE COLLATION folding (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "kind"),
+    [
+        ("postgres", "CREATE EXTENSION citext", "CITEXT"),
+        ("postgres", _ICU, "TEXT COLLATE folding"),
+        pytest.param("odbc-postgres", "CREATE EXTENSION citext", "CITEXT", marks=pytest.mark.long),
+        ("duckdb", "SELECT 1", "VARCHAR COLLATE NOCASE"),
+    ],
+)
+def test_a_key_does_not_take_the_place_of_one_that_another_engine_cannot_tell_apart(
+    name: str, first: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in(name, request, tmp_path)
+    way.execute(first)
+    create_own(way, f"id {kind} PRIMARY KEY")
+    way.write(predictions(["Ann", "Zoë"]), "upsert")
+    with pytest.raises(KeyColumnError, match=r"\bpredictions\b.*\bid = 'Ann'.*'ann'"):
+        way.write(predictions(["ann"], dispatch="d2"), "upsert", dispatch="d2")
+    way.write(predictions(["Zoë"], dispatch="d3"), "upsert", dispatch="d3")
+
+    assert way.stored("CAST(id AS VARCHAR(9)), dispatch_id") == [("Ann", "d1"), ("Zoë", "d3")]
 
 
 def test_a_key_does_not_take_the_place_of_one_that_sqlite_cannot_tell_apart(tmp_path: Path) -> None:

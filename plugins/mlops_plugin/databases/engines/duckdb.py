@@ -92,6 +92,9 @@ class Duckdb(Engine):
             for part in expressions.strip("[]").split(", "):
                 yield index, part if _NAME.fullmatch(part) else None, False
 
+    def key_bytes(self, value: str) -> str | None:
+        return f"encode(CAST({value} AS VARCHAR))"
+
     def take_lock(self, database: Database, table: TableName, owner: str, wait_s: float) -> bool:
         """By a lock of this process, which is the only one that has the file open.
 

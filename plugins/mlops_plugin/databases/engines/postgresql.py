@@ -125,6 +125,9 @@ class Postgresql(Engine):
     def moment_of_text(self, value: str) -> str:
         return f"CAST({value} || '+00' AS TIMESTAMP(6) WITH TIME ZONE)"
 
+    def key_bytes(self, value: str) -> str | None:
+        return f'CAST({value} AS text) COLLATE "C"'
+
     def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
         # A UUID or an enum arrives as text, and is compared with none.
         found = read_rows(database, _TEXTS, [table.quoted(self)])
@@ -198,8 +201,9 @@ def _set_local(database: Database, settings: Mapping[str, str]) -> None:
 
 
 def _column(
-    name: str, declared: str, type_name: str, of_users: str, modifier: str, generated: str
+    name: str, declared: str, type_name: str, of_users: str, modifier: str, *facts: object
 ) -> TableColumn:
+    generated, compares_bytes = facts
     kind = "enum" if of_users == _ENUM else _KINDS.get(type_name, "")
     limit = int(modifier)
     is_limited = limit >= 0
@@ -216,6 +220,7 @@ def _column(
         scale=scale if is_limited else _MOST_DIGITS,
         fraction=limit if is_limited and kind in ("time", "timestamp", "timestamp_utc") else MICROSECONDS,
         is_generated=generated != "",
+        compares_bytes=bool(compares_bytes),
     )
 
 
@@ -236,8 +241,10 @@ _COLUMNS = """
 SELECT CAST(a.attname AS text) AS name, format_type(a.atttypid, a.atttypmod) AS declared,
        CAST(b.typname AS text) AS kind, CAST(b.typtype AS text) AS of_users,
        CAST(CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS text) AS modifier,
-       CAST(a.attgenerated AS text) AS generated
+       CAST(a.attgenerated AS text) AS generated,
+       CASE WHEN c.collisdeterministic AND b.typname <> 'citext' THEN 1 ELSE 0 END AS compares_bytes
 FROM pg_attribute a
+LEFT JOIN pg_collation c ON c.oid = a.attcollation
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
 WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped

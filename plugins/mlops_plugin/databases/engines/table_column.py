@@ -25,6 +25,7 @@ class TableColumn:
     fraction: int = MICROSECONDS  # digits of a second after the point
     members: tuple[str, ...] = ()  # of an enum
     is_generated: bool = False  # the engine computes it of other columns
+    compares_bytes: bool = False  # no two texts are equal in it; False: nothing is known of that
 
     @property
     def shown(self) -> str:

@@ -88,11 +88,16 @@ def _count(write: SinkWrite, merge: Merge) -> int:
 def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:
     """Raise `KeyColumnError` if a staged key would take the place of another one's row.
 
-    A collation may take 'Ann' for 'ann', or 'a' for 'a ' (MySQL's do, all but one): the row of the one would
-    silently become the row of the other.
+    A collation may take 'Ann' for 'ann', or 'a' for 'a ' (MySQL's do, all but one; PostgreSQL's if somebody
+    has made one that does): the row of the one would silently become the row of the other.
     """
     engine = write.engine
-    texts = tuple(name for name in write.key if pa.types.is_string(write.rows.schema.field(name).type))
+    columns, schema = write.place.columns, write.rows.schema
+    texts = tuple(
+        name
+        for name in write.key
+        if pa.types.is_string(schema.field(name).type) and not columns[engine.fold(name)].compares_bytes
+    )
     of_stage, of_table = write.quoted(texts, "s."), write.quoted(texts, "t.")
     # Bytes tell texts apart that a collation takes for one.
     pairs_of_bytes = [
@@ -102,7 +107,9 @@ def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:
     differ = " OR ".join(f"{ours} <> {theirs}" for ours, theirs in pairs_of_bytes if ours and theirs)
     if not differ:
         return
-    pairs = ", ".join(f"{name} AS k{number}" for number, name in enumerate([*of_stage, *of_table]))
+    # As text: a driver may read no citext.
+    shown = map(engine.exact_text, [*of_stage, *of_table])
+    pairs = ", ".join(f"{name} AS k{number}" for number, name in enumerate(shown))
     query = (
         f"SELECT {pairs} FROM {merge.stage} s JOIN {merge.table} t"
         f" ON {merge.key_equals('s', 't')} WHERE {differ} {engine.any_rows(1)}"
