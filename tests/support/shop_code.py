@@ -225,7 +225,7 @@ class Limited:
 
     def predict(self, table: Any) -> Any:
         if (table[:, 0] > 90).any():
-            raise ValueError("acima do limite do financeiro na coluna a")
+            raise ValueError("mais do que o financeiro permite na coluna a")
         return np.zeros(len(table))
 
 
