@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.column_values import ColumnSpec
+from mlops_plugin.formats.native.catboost_categories import CategoryWriting
 from mlops_plugin.formats.native.lightgbm_categories import LightGBMCategories
 
+Look = Callable[[Any], None]
 _PACKAGES = ("lightgbm", "xgboost", "catboost")
 
 
@@ -70,6 +74,20 @@ def column_of_boosting(
     if categories is None:
         return ColumnSpec(field.name, "float64", "nan")
     return ColumnSpec(field.name, "category", "nan", tuple(categories), unknown=unknown)  # type: ignore[arg-type]
+
+
+def category_writing(model: Any, features: tuple[str, ...], dtypes: Mapping[str, str]) -> Look | None:
+    """Refuses a DataFrame with categories that training wrote otherwise; None: the model reads no such ones.
+
+    `dtypes`: what the configuration says of columns, which is believed.
+    """
+    if _package(model) != "catboost":
+        return None
+    places = [place for place in model.get_cat_feature_indices() if features[place] not in dtypes]
+    writing = CategoryWriting(places)
+    return lambda table: writing.require_that_of_training(
+        table, lambda rows: np.asarray(model.predict(rows, prediction_type="RawFormulaVal"))
+    )
 
 
 def _lightgbm_booster(step: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, FeatureError, InputUndecided, MlopsError
+from mlops_plugin.formats.boosting import category_writing
 from mlops_plugin.formats.estimator_walk import holds_foreign_code, known_names
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
 from mlops_plugin.formats.input_rules import InputRules, Said
@@ -62,6 +63,9 @@ class ScikitRuntime:
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
         self._rules = None if spec is not None else self._input_rules(model, said or Said())
         self._given = spec
+        # A signature's golden rows tell how categories are written.
+        dtypes = (said.dtypes if said is not None else None) or {}
+        self._look_at = None if spec is not None else category_writing(model, self.features, dtypes)
         self._specs: list[InputSpec] = []  # for the schema that `check` has seen last
         self._checked: pa.Schema | None = None
         self._columns: OutputColumns | None = None
@@ -201,6 +205,8 @@ class ScikitRuntime:
 
     def _ask(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
         table = spec.build(rows)
+        if self._look_at is not None and spec.container == "frame":
+            self._look_at(table)
         try:
             with warnings.catch_warnings():
                 # It knows names and is given none: its columns stand in its own order already.

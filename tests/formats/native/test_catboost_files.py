@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +121,49 @@ def test_categories_without_names_are_found_by_their_places(tmp_path: Path) -> N
     model = CatBoostRegressor(**FEW).fit(Pool(rows, SCORE, cat_features=[1]))
     runtime = load(saved(model, tmp_path), "catboost", ("a", "store"))
     assert_answers(runtime, as_queried(FILLED), model.predict(Pool(rows, cat_features=[1])))
+
+
+WRITINGS: dict[str, tuple[Any, Any]] = {  # in training, and in the query
+    "texts of booleans": (lambda flag: str(bool(flag)), bool),
+    "texts of booleans as numbers": (lambda flag: str(bool(flag)), int),
+    "texts of numbers with NaN": (lambda flag: f"{flag + 6}.0", lambda flag: int(flag + 6)),
+    "whole numbers": (lambda flag: int(flag + 6), lambda flag: f"{flag + 6}.0"),
+}
+
+
+@pytest.mark.parametrize("one_hot", [1, 5], ids=["counted", "one-hot"])
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_a_category_that_the_query_writes_otherwise_is_refused(
+    writing: str, one_hot: int, tmp_path: Path
+) -> None:
+    trained, queried = WRITINGS[writing]
+    flags = np.resize([0, 1, 1], ROWS)
+    frame = NUMBERS[["c"]].assign(flag=[trained(flag) for flag in flags])
+    settings = {**FEW, "cat_features": ["flag"], "one_hot_max_size": one_hot}
+    model = CatBoostRegressor(**settings).fit(frame, NUMBERS.c + flags * 4)
+    runtime = load(saved(model, tmp_path), "catboost")
+    assert_answers(runtime, as_queried(frame), model.predict(frame))
+    again = load(tmp_path / "model.cbm", "catboost")
+    with pytest.raises(FeatureError, match=r"column 'flag': .*category of training is '"):
+        again.predict(as_queried(frame.assign(flag=[queried(flag) for flag in flags])))
+    told = load(tmp_path / "model.cbm", "catboost", dtypes={"flag": "text"})
+    told.predict(as_queried(frame.assign(flag=[queried(flag) for flag in flags])))
+    # What nobody had is unknown, in whatever writing.
+    unknown = frame.assign(flag=[type(trained(0))(77 + flag) for flag in flags])
+    assert_answers(load(tmp_path / "model.cbm", "catboost"), as_queried(unknown), model.predict(unknown))
+
+
+def test_a_pickled_model_refuses_such_categories_too(tmp_path: Path) -> None:
+    flags = np.resize([False, True, True], ROWS)
+    frame = NUMBERS[["c"]].assign(flag=flags.astype(str))
+    model = CatBoostRegressor(**FEW, cat_features=["flag"]).fit(frame, NUMBERS.c + flags * 4)
+    joblib.dump(model, tmp_path / "model.joblib")
+    pin = sha256((tmp_path / "model.joblib").read_bytes()).hexdigest()
+    runtime = load(tmp_path / "model.joblib", "joblib", sha256=pin)
+    with pytest.raises(FeatureError, match=r"column 'flag': .*category of training is '"):
+        runtime.predict(as_queried(frame.assign(flag=flags)))
+    found = runtime.predict(as_queried(frame)).column("prediction").to_pylist()
+    assert found == model.predict(frame).tolist()
 
 
 def test_labels_of_the_file_are_not_renamed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.features import is_text
 from mlops_plugin.formats.input_rules import Said
 from mlops_plugin.formats.likeliest import CLOSE
+from mlops_plugin.formats.native.catboost_categories import CategoryWriting
 from mlops_plugin.formats.native.libraries import CATBOOST, import_library, load_failure
 from mlops_plugin.formats.native.native_model import (
     Label,
@@ -112,9 +113,13 @@ class CatBoostModel:
         self._texts = set(model.get_text_feature_indices())
         self._embedded = set(model.get_embedding_feature_indices())
         self._threads = thread_limit()
+        self._writing = CategoryWriting(sorted(self._categorical))
 
     def columns(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> tuple[ColumnSpec, ...]:
         """Categories as whole numbers, texts or booleans; numbers as float64."""
+        for place, field in enumerate(fields):
+            if field.name in dtypes:
+                self._writing.trust(place)
         return tuple(self._column(place, field, dtypes) for place, field in enumerate(fields))
 
     def example(self) -> list[Any]:
@@ -123,6 +128,8 @@ class CatBoostModel:
 
     def answer(self, table: Any) -> Values:
         """Probabilities of a classifier; else what `CatBoostRegressor` answers."""
+        if hasattr(table, "iloc"):
+            self._writing.require_that_of_training(table, lambda rows: self._ask(rows, "RawFormulaVal"))
         return self._ask(table, self._answers if self.labels is None else "Probability")
 
     def places(self, table: Any, probabilities: Values, /) -> Values:
