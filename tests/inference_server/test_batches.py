@@ -12,8 +12,8 @@ import pytest
 
 from mlops_plugin.errors import FeatureError, ServingBusy
 from mlops_plugin.inference_server import batches
-from mlops_plugin.inference_server.admission import Admission
 from mlops_plugin.inference_server.batches import MOST_ROWS, MOST_TOGETHER, Batches
+from mlops_plugin.inference_server.threads import Threads
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Model:
 
 def _run(test: Callable[[Batches[Asked, str], Model], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        model, admission = Model(), Admission()
+        model, threads = Model(), Threads()
         try:
-            await test(Batches(admission, model.answer), model)
+            await test(Batches(threads, model.answer), model)
         finally:
             model.may_answer.set()
-            admission.close()
+            threads.close()
 
     asyncio.run(run())
 

@@ -53,7 +53,7 @@ def _together(group: GroupCommit, each: list[list[WholeDispatch]]) -> list[Event
         while len(group._waiting) < len(each):
             threading.Event().wait(0.01)
         group._waiting[0].leads = True
-        group._waiting[0].woken.set()
+        group._waiting[0].wake()
         return [other.result() for other in others]
 
 

@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException as RoutingError
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import CaseError, ConfigError, MlopsError
-from mlops_plugin.inference_server.admission import Admission
 from mlops_plugin.inference_server.api_description import describe_api
 from mlops_plugin.inference_server.batches import Batches
 from mlops_plugin.inference_server.gate import Gate, GateClosed, NotSignedIn
@@ -23,6 +22,7 @@ from mlops_plugin.inference_server.inference import Body, Inference, Question
 from mlops_plugin.inference_server.inference_answers import Answer
 from mlops_plugin.inference_server.metrics import MEDIA_TYPE, Metrics
 from mlops_plugin.inference_server.model_descriptions import ModelDescription
+from mlops_plugin.inference_server.threads import Threads
 from mlops_plugin.masking import masked
 from mlops_plugin.web.error_status import headers_of, status_of
 from mlops_plugin.web.shared_site import Site
@@ -41,8 +41,8 @@ class InferenceServer:
         self.gate = gate
         self.metrics = metrics
         self.inference = Inference(site)
-        self.admission = Admission()
-        self.batches: Batches[Question, Answer] = Batches(self.admission, self.inference.answer)
+        self.threads = Threads()
+        self.batches: Batches[Question, Answer] = Batches(self.threads, self.inference.answer)
 
     async def model(self, name: str, token: str | None) -> tuple[ModelConfig, str]:
         """The model, and who asks. Unknown and forbidden look the same."""
@@ -62,7 +62,7 @@ class InferenceServer:
 
     async def described(self, model: ModelConfig, version: str | None) -> ModelDescription:
         """The model's description; loads it if it is not loaded."""
-        return await self.admission.run(model.name, lambda: self.inference.describe(model, version))
+        return await self.threads.run(model.name, lambda: self.inference.describe(model, version))
 
     async def infer(self, name: str, token: str | None, read: ReadBody) -> Answer:
         """Ask the model about the rows of a request; its dispatch is recorded before it is answered."""
@@ -92,7 +92,7 @@ class InferenceServer:
         self.metrics.stands(
             commits=self.inference.commits,
             running=self.batches.running,
-            waiting=self.batches.waiting + self.admission.waiting,
+            waiting=self.batches.waiting + self.threads.turns.waiting,
         )
         return self.metrics.text()
 
@@ -104,7 +104,7 @@ def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.server = InferenceServer(site, gate, metrics)
         yield
-        app.state.server.admission.close()
+        app.state.server.threads.close()
 
     app = FastAPI(
         title="ML models on Airflow, Open Inference Protocol",

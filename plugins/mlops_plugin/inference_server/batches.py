@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from mlops_plugin.errors import ServingBusy
-from mlops_plugin.inference_server.admission import Admission
+from mlops_plugin.inference_server.threads import Threads
 
 MOST_TOGETHER = 64  # requests
 MOST_ROWS = 1000  # as many as one request may have
@@ -71,10 +71,10 @@ class Batches(Generic[_Asked, _Answer]):
 
     def __init__(
         self,
-        admission: Admission,
+        threads: Threads,
         work: Callable[[str, Sequence[_Asked]], Sequence[_Answer | Exception]],
     ) -> None:
-        self._admission = admission
+        self._threads = threads
         self._work = work
         self._lines: dict[str, _Line[_Asked, _Answer]] = {}
         self._leading: set[asyncio.Task[None]] = set()
@@ -140,7 +140,7 @@ class Batches(Generic[_Asked, _Answer]):
         asked = [one.asked for one in batch]
         answers: Sequence[_Answer | Exception]
         try:
-            answers = await self._admission.run(model, lambda: self._work(model, asked))
+            answers = await self._threads.run(model, lambda: self._work(model, asked))
         except Exception as error:  # noqa: BLE001 - raised in each of those who wait
             answers = [error] * len(batch)
         for one, answer in zip(batch, answers, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.whole_dispatches import WholeDispatch, WholeDispatches
@@ -17,9 +17,13 @@ class _Write:
     """What one thread wants recorded. `leads`: it is woken up to record for all that wait."""
 
     dispatches: Sequence[WholeDispatch]
-    woken: threading.Event = field(default_factory=threading.Event)
-    leads: bool = False
+    leads: bool
+    woken: threading.Event | None = None  # of one who waits
     error: BaseException | None = None
+
+    def wake(self) -> None:
+        if self.woken is not None:
+            self.woken.set()
 
 
 class GroupCommit:
@@ -38,11 +42,13 @@ class GroupCommit:
 
     def append(self, dispatches: Sequence[WholeDispatch]) -> None:
         """Record all of them, or raise `EventStoreError` and record none."""
-        mine = _Write(dispatches)
         with self._lock:
-            mine.leads, self._is_led = not self._is_led, True
+            mine = _Write(dispatches, leads=not self._is_led)
+            self._is_led = True
             self._waiting.append(mine)
-        if not mine.leads:
+            if not mine.leads:
+                mine.woken = threading.Event()
+        if mine.woken is not None:
             mine.woken.wait()
         if mine.leads:
             self._lead()
@@ -60,10 +66,10 @@ class GroupCommit:
                 self._is_led = bool(self._waiting)
                 if self._waiting:
                     self._waiting[0].leads = True
-                    self._waiting[0].woken.set()
+                    self._waiting[0].wake()
             for one in together:
                 one.leads = False
-                one.woken.set()
+                one.wake()
 
     def _commit(self, together: Sequence[_Write]) -> None:
         """Commit all in one; each that could not be is tried alone, and hears why."""

@@ -79,13 +79,13 @@ class Inference:
         self._site = site
         self._ready: dict[str, list[ReadyModel]] = {}
         self._located: dict[str, tuple[ModelConfig, ModelVersion, ModelConfig]] = {}
-        self._recording: tuple[LoadedConfig, GroupCommit] | None = None
+        self._last_means: _Means | None = None
         self.descriptions = ModelDescriptions()
 
     @property
     def commits(self) -> int:
         """Transactions so far."""
-        return 0 if self._recording is None else self._recording[1].commits
+        return 0 if self._last_means is None else self._last_means.group.commits
 
     def describe(self, model: ModelConfig, version: str | None) -> ModelDescription:
         """The model's description; loads it if it is not loaded. 404 for another version than the present."""
@@ -110,16 +110,16 @@ class Inference:
     def _together(self, questions: Sequence[Question]) -> list[Answer | Exception | None]:
         """What they are answered if they are asked together; None for one that must be asked otherwise."""
         nothing: list[Answer | Exception | None] = [None] * len(questions)
-        pool, model = self._site.model_pool(), questions[0].model
+        means, model = self._means(), questions[0].model
         try:
-            told = self._ask(pool, model, questions)
+            told = self._ask(means.pool, model, questions)
         except ServingError as error:
             return nothing if len(questions) > 1 else [self._by_steps(questions[0], error)]
         except Exception:  # noqa: BLE001 - whoever is asked alone, and by the steps, hears it
             return nothing
         found = list(nothing)
         answered = [(place, one) for place, one in enumerate(told) if one is not None]
-        unrecorded = self._record([one for _, one in answered])
+        unrecorded = self._record(means.group, [one for _, one in answered])
         for (place, one), unstored in zip(answered, unrecorded, strict=True):
             found[place] = unstored or _encoded(questions[place], one)
         return found
@@ -163,13 +163,12 @@ class Inference:
         self._ready[model.name] = [ready, *usable][:_MOST_SCHEMAS]
         return ready
 
-    def _record(self, told: Sequence[Told]) -> list[EventStoreError | None]:
+    def _record(self, group: GroupCommit, told: Sequence[Told]) -> list[EventStoreError | None]:
         """Record each; alone if they cannot be recorded together."""
         if not told:
             return []
-        dispatches = self._group()
         try:
-            dispatches.append([one.whole for one in told])
+            group.append([one.whole for one in told])
         except EventStoreError as error:
             if len(told) == 1:
                 return [error]
@@ -182,7 +181,7 @@ class Inference:
                 errors.append(failed[-1])
                 continue
             try:
-                dispatches.append([one.whole])
+                group.append([one.whole])
                 errors.append(None)
             except EventStoreError as error:
                 errors.append(error)
@@ -209,15 +208,24 @@ class Inference:
             )
         return answer_of(model.name, asked.request, Answers.of(model.key, shown))
 
-    def _group(self) -> GroupCommit:
-        """Of the event store, shared by all requests; another if the configuration says so."""
+    def _means(self) -> _Means:
+        """What answers now; another once the configuration says so."""
         loaded = self._site.loaded()
-        known = self._recording
-        if known is None or known[0] is not loaded:
+        last = self._last_means
+        if last is None or last.loaded is not loaded:
             store = self._site.event_store()
-            same = known is not None and known[1].store is store
-            known = self._recording = loaded, known[1] if known and same else GroupCommit(store)
-        return known[1]
+            group = last.group if last is not None and last.group.store is store else GroupCommit(store)
+            last = self._last_means = _Means(loaded, self._site.model_pool(), group)
+        return last
+
+
+@dataclass(frozen=True)
+class _Means:
+    """By what requests are answered while the configuration is the same."""
+
+    loaded: LoadedConfig
+    pool: ModelPool
+    group: GroupCommit
 
 
 def _encoded(question: Question, told: Told) -> Answer | Exception:

@@ -14,6 +14,8 @@ from mlops_plugin.inference_server.inference_requests import InferRequest
 from mlops_plugin.inference_server.tensors import binary_of, json_of, tensor_column
 from mlops_plugin.serving.run import Rejection, Shown
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -130,4 +132,4 @@ def _reasons(answers: Answers) -> str:
 
 
 def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()

@@ -33,8 +33,10 @@ class Distribution:
 
     def see(self, column: pa.Array) -> None:
         """Count the values of one more batch."""
-        self._missing += column.null_count
-        self._missing += self._counted.see(column.drop_null())
+        if column.null_count:
+            self._missing += column.null_count
+            column = column.drop_null()
+        self._missing += self._counted.see(column)
 
     def report(self) -> Counts:
         return replace(self._counted.report(), missing=self._missing)
@@ -71,12 +73,13 @@ class _Classes:
         self._others = 0
 
     def see(self, column: pa.Array) -> int:
-        for found in pc.value_counts(column).to_pylist():
-            label = str(found["values"])[:_LABEL_CHARS]
+        counted = [(column[0].as_py(), 1)] if len(column) == 1 else _value_counts(column)
+        for value, count in counted:
+            label = str(value)[:_LABEL_CHARS]
             if label in self._counts or len(self._counts) < MAX_CLASSES:
-                self._counts[label] += found["counts"]
+                self._counts[label] += count
             else:
-                self._others += found["counts"]
+                self._others += count
         return 0
 
     def add(self, part: ClassCounts) -> None:
@@ -151,6 +154,10 @@ class _Numbers:
             mean=mean if math.isfinite(mean) else None,  # the sum of huge numbers may be infinite
             high=self._high,
         )
+
+
+def _value_counts(column: pa.Array) -> list[tuple[Any, int]]:
+    return [(found["values"], found["counts"]) for found in pc.value_counts(column).to_pylist()]
 
 
 def _bin(values: np.ndarray[Any, Any], exponent: int) -> np.ndarray[Any, Any]:

@@ -20,8 +20,8 @@ from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import ngettext, speaking
 from mlops_plugin.web.pages import VIEWS, Pages, airflow_url
 from mlops_plugin.web.shared_site import Site
-from mlops_plugin.web.showroom.turns import Turns
 from mlops_plugin.web.time_zone import in_zone, zone_of
+from mlops_plugin.web.turns import Limits, Turns
 from mlops_plugin.web.well_formed import BodyLimit, printable, well_formed
 
 _HEADERS = {
@@ -34,6 +34,8 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",  # unless an answer says otherwise
 }
+# Less than `workers.pool` admits: pages want a place, too. Four models that hang leave a fifth its places.
+_PROGRAMS = Limits(running_of_one=3, running=15, waiting_of_one=50, waiting=1000, wait_s=5.0)
 _YEAR_S = 31_536_000
 _SHOWN_FAULTS = 20  # of an invalid request
 
@@ -52,7 +54,7 @@ def create_app(site: Site, routers: Sequence[APIRouter]) -> FastAPI:
     app.state.site = site
     app.state.pages = Pages()
     app.state.tokens = KnownTokens()
-    app.state.turns = Turns()
+    app.state.turns = Turns(_PROGRAMS)
     app.add_middleware(BodyLimit)
     app.add_middleware(_Choices)
     app.add_middleware(_Headers)

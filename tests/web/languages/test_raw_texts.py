@@ -15,7 +15,7 @@ FINDERS = {".html": in_template, ".js": in_script, ".py": in_presenter}
 SPEAKING = ("monitoring/model_state.py", "pipeline/reading/mark_keeping.py")
 # For programs, programmers and translators.
 SILENT = (
-    *("web/showroom/api.py", "web/showroom/turns.py", "web/error_status.py"),
+    *("web/showroom/api.py", "web/turns.py", "web/error_status.py"),
     "web/languages/extraction.py",
 )
 # Names of classes, keys and headers; words that `word_of` translates; errors that the log has as well. A text

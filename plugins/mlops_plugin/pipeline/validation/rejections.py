@@ -5,6 +5,7 @@ A record has the key, the row's number among those collected, the column, the re
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import uuid
 from collections import Counter
@@ -59,12 +60,16 @@ class Rejections:
     """Takes records batch by batch; `batches` gives them back in the rows' order. Close it after use."""
 
     def __init__(self, key: Sequence[pa.Field]) -> None:
-        self.schema = pa.schema([*key, *_RECORD])
         self.rows = 0
-        self._key = [field.name for field in key]
+        self._key = key
         self._counts: Counter[tuple[str | None, str]] = Counter()
         self._file: IO[bytes] | None = None
         self._writer: Any = None
+
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """Of the records."""
+        return pa.schema([*self._key, *_RECORD])
 
     @property
     def reasons(self) -> list[Reason]:
@@ -106,7 +111,7 @@ class Rejections:
             entry = (None, OTHER_REASONS)
         self._counts[entry] += count
         values = pa.nulls(count, pa.string()) if refused.values is None else texts(refused.values)
-        keys = [batch.column(name).take(places) for name in self._key]
+        keys = [batch.column(name).take(places) for name in self.schema.names[: len(self._key)]]
         explanations = [pa.repeat(pa.scalar(column, pa.string()), count), pa.repeat(pa.scalar(reason), count)]
         arrays = [*keys, pc.add(places, first_row), *explanations, values]
         return pa.Table.from_arrays(arrays, schema=self.schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
 from mlops_plugin.pipeline.validation.output_check import OutputCheck
 from mlops_plugin.pipeline.validation.refusals import Answered, first_refused, predict_each
 from mlops_plugin.pipeline.validation.rejections import Refused, Rejections, format_reasons
+
+_FEW_ROWS = 64  # batches of requests: what is the same for each is kept
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Screening:
 
     def _admitted(self, batch: pa.RecordBatch) -> _Admitted:
         rows, refused = self._apply_contract(batch)
-        places = accepted(refused, rows.num_rows)
+        places = accepted(refused, rows.num_rows) if refused else every_place(rows.num_rows)
         return _Admitted(batch, rows.take(places) if refused else rows, places, refused)
 
     def _judged(self, admitted: _Admitted) -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -156,6 +159,16 @@ class Screening:
 def _short(value: object) -> str:
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def every_place(rows: int) -> pa.Int64Array:
+    """The positions of all rows."""
+    return _places_of_few(rows) if rows <= _FEW_ROWS else accepted([], rows)
+
+
+@functools.lru_cache(_FEW_ROWS)
+def _places_of_few(rows: int) -> pa.Int64Array:
+    return accepted([], rows)
 
 
 def accepted(refused: list[Refused], rows: int) -> pa.Int64Array:

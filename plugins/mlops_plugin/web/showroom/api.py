@@ -19,7 +19,7 @@ from mlops_plugin.web.error_status import refusals
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.request_fields import Model, place_of, showroom
 from mlops_plugin.web.showroom.results import place_text
-from mlops_plugin.web.showroom.turns import Turns
+from mlops_plugin.web.turns import Turns
 from mlops_plugin.web.visible import Visible, VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search, Value
 

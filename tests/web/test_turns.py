@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from mlops_plugin.errors import ServingBusy
-from mlops_plugin.web.showroom import turns as limits
-from mlops_plugin.web.showroom.turns import Turns
+from mlops_plugin.web.turns import Limits, Turns
+
+LIMITS = Limits(running_of_one=3, running=15, waiting_of_one=50, waiting=1000, wait_s=5.0)
 
 
 class Callers:
@@ -42,21 +43,21 @@ class Callers:
 
 def _try(work: Callable[[Turns, Callers], Awaitable[None]]) -> None:
     async def run() -> None:
-        turns = Turns()
+        turns = Turns(LIMITS)
         callers = Callers(turns)
         await work(turns, callers)
         await callers.end()
         assert callers.running == 0
-        assert turns == Turns(turns._places)  # nobody is counted any more
+        assert turns == Turns(LIMITS)  # nobody is counted any more
 
     asyncio.run(run())
 
 
 def test_those_who_wait_get_their_turn_and_one_too_many_is_refused_at_once() -> None:
     async def crowd(turns: Turns, callers: Callers) -> None:
-        most = limits._RUNNING_OF_ONE + limits._WAITING_OF_ONE
+        most = LIMITS.running_of_one + LIMITS.waiting_of_one
         came = await callers.come("m", most)
-        assert callers.running == limits._RUNNING_OF_ONE
+        assert (callers.running, turns.running, turns.waiting) == (LIMITS.running_of_one, 3, 50)
         with pytest.raises(ServingBusy, match=r"models\.m"):
             async with turns.of("m"):
                 pass
@@ -69,7 +70,7 @@ def test_those_who_wait_get_their_turn_and_one_too_many_is_refused_at_once() -> 
 def test_four_models_that_hang_do_not_block_a_fifth() -> None:
     async def hang(turns: Turns, callers: Callers) -> None:
         for number in range(4):
-            await callers.come(f"hangs_{number}", limits._RUNNING_OF_ONE + limits._WAITING_OF_ONE)
+            await callers.come(f"hangs_{number}", LIMITS.running_of_one + LIMITS.waiting_of_one)
         async with asyncio.timeout(1), turns.of("sound"):
             pass
 
@@ -78,7 +79,7 @@ def test_four_models_that_hang_do_not_block_a_fifth() -> None:
 
 def test_who_goes_away_while_waiting_leaves_no_place_taken() -> None:
     async def leave(turns: Turns, callers: Callers) -> None:
-        await callers.come("m", limits._RUNNING_OF_ONE)
+        await callers.come("m", LIMITS.running_of_one)
         (waiting,) = await callers.come("m", 1)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

@@ -1,0 +1,83 @@
+"""Lets a few requests run a model at a time; others wait for their turn without a thread.
+
+Each that works makes all others in its process wait, since they share one interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from mlops_plugin.errors import ServingBusy
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many requests may run and wait, of one model and in all, and how long."""
+
+    running_of_one: int
+    running: int
+    waiting_of_one: int
+    waiting: int
+    wait_s: float
+
+
+@dataclass
+class _Line:
+    """The requests for one model."""
+
+    places: asyncio.Semaphore
+    asking: int = 0
+
+
+@dataclass
+class Turns:
+    """Used by one event loop."""
+
+    limits: Limits
+    asking: int = 0  # requests that run or wait
+    running: int = 0
+    _lines: dict[str, _Line] = field(default_factory=dict)  # of models that are asked now
+
+    def __post_init__(self) -> None:
+        self._places = asyncio.Semaphore(self.limits.running)
+
+    @property
+    def waiting(self) -> int:
+        return self.asking - self.running
+
+    @contextlib.asynccontextmanager
+    async def of(self, model: str) -> AsyncIterator[None]:
+        """A turn; raises `ServingBusy` if too many wait already, or for too long."""
+        most = self.limits
+        line = self._lines.setdefault(model, _Line(asyncio.Semaphore(most.running_of_one)))
+        if (
+            line.asking >= most.running_of_one + most.waiting_of_one
+            or self.asking >= most.running + most.waiting
+        ):
+            raise ServingBusy(f"models.{model}: too many requests wait for the model; try again in a moment")
+        line.asking += 1
+        self.asking += 1
+        try:
+            async with contextlib.AsyncExitStack() as held:
+                try:
+                    async with asyncio.timeout(most.wait_s):
+                        await held.enter_async_context(line.places)
+                        await held.enter_async_context(self._places)
+                except TimeoutError as error:
+                    raise ServingBusy(
+                        f"models.{model}: the model was busy with others for {most.wait_s:.0f} s; try again"
+                    ) from error
+                self.running += 1
+                held.callback(self._end)
+                yield
+        finally:
+            line.asking -= 1
+            self.asking -= 1
+            if not line.asking:
+                del self._lines[model]
+
+    def _end(self) -> None:
+        self.running -= 1
