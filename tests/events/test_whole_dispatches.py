@@ -124,7 +124,9 @@ def test_many_dispatches_take_as_many_messages_as_one(
 
 def test_more_than_a_message_holds_is_still_one_transaction(store: EventStore) -> None:
     dispatches = WholeDispatches(store)
-    long = [replace(_whole(number, "ada"), columns=json.dumps("x" * 100_000)) for number in range(12)]
+    long = [
+        replace(_whole(number, "ada"), written={"columns": json.dumps("x" * 100_000)}) for number in range(12)
+    ]
     dispatches.append(long)
     assert all(store.get(f"d{number}") for number in range(12))
     again = [

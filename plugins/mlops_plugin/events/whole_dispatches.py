@@ -10,8 +10,8 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ _MOST_LITERALS = 4096  # that are remembered: most texts of a dispatch are those
 _LONGEST_KEPT = 1 << 16
 # Printable ASCII without quote and backslash: between quotes, no engine reads anything else in it.
 _HARMLESS = re.compile(r"[ -&(-\[\]-~]*")
-_OF_DISPATCH = [field.name for field in fields(DispatchRecord)]
+_OF_DISPATCH = [one.name for one in fields(DispatchRecord)]
 _OF_EVENT = ["dispatch_id", "model", "step", "kind", "at", "details", "try_number", "row_count", "seconds"]
 
 
@@ -49,12 +49,12 @@ class Happened(NamedTuple):
 class WholeDispatch:
     """A dispatch and its events from the first to the last; `record` is their sum, its texts masked.
 
-    `columns`: those of the record as JSON, the same for many dispatches.
+    `written`: parts of the record that are JSON already; there, they are left out.
     """
 
     record: DispatchRecord
     events: Sequence[Happened]
-    columns: str | None = None
+    written: Mapping[str, str] = field(default_factory=dict)
 
 
 class WholeDispatches:
@@ -104,9 +104,9 @@ class _Sql:
         events: list[str] = []
         size = 0
         for one in dispatches:
-            row = self._row({**vars(one.record), "columns": one.columns}.values(), moment)
+            row = self._row({**vars(one.record), **one.written}.values(), moment)
             mine = self._row((one.record.dispatch_id, one.record.model), moment)
-            happened = ", ".join(f"({mine}, {self._row(event, moment)})" for event in one.events)
+            happened = ", ".join([f"({mine}, {self._event(event, moment)})" for event in one.events])
             if rows and size + len(row) + len(happened) > _MOST_CHARS:
                 yield self._into[0] + ", ".join(rows), self._into[1] + ", ".join(events)
                 rows, events, size = [], [], 0
@@ -115,6 +115,17 @@ class _Sql:
             size += len(row) + len(happened)
         yield self._into[0] + ", ".join(rows), self._into[1] + ", ".join(events)
 
+    def _event(self, event: Happened, moment: Callable[[datetime], str]) -> str:
+        step, kind, at, details, *numbers = event
+        said = [self._text(step), self._text(kind), moment(at), self._text(details)]
+        said += ["NULL" if number is None else repr(number) for number in numbers]
+        return ", ".join(said)
+
+    def _text(self, text: str | None) -> str:
+        if text is None:
+            return "NULL"
+        return self._remembered(text) if len(text) < _LONGEST_KEPT else _literal(self._dialect, text)
+
     def _row(self, values: Any, moment: Callable[[datetime], str]) -> str:
         written = []
         for value in values:
@@ -122,8 +133,7 @@ class _Sql:
             if value is None:
                 written.append("NULL")
             elif kind is str:
-                is_kept = len(value) < _LONGEST_KEPT
-                written.append(self._remembered(value) if is_kept else _literal(self._dialect, value))
+                written.append(self._text(value))
             elif kind is int or kind is float:
                 written.append(repr(value))
             elif kind is bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,6 +19,7 @@ from mlops_plugin.web.well_formed import ColumnName, Text
 
 MATRIX = "features"  # the name of the one tensor that holds all features
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_FEW_ROWS = 64  # of most requests
 _Size = Annotated[int, Field(ge=0)]
 
 
@@ -174,15 +176,14 @@ def rows_of(asked: Asked, key: Sequence[str], features: Sequence[str], checked: 
             raise CaseError(f"input '{name}': its shape is {tensor.shape}; send [n] or [n, 1]")
         columns[name] = asked.columns[name]
     _require_complete(columns, features, checked)
-    sizes = {name: len(column) for name, column in columns.items()}
-    count = next(iter(sizes.values()))
-    other = next((name for name, size in sizes.items() if size != count), None)
+    first, count = next((name, len(column)) for name, column in columns.items())
+    other = next((name for name, column in columns.items() if len(column) != count), None)
     if other is not None:
-        raise CaseError(f"input '{other}' has {sizes[other]} rows, but '{next(iter(sizes))}' has {count}")
+        raise CaseError(f"input '{other}' has {len(columns[other])} rows, but '{first}' has {count}")
     if not 1 <= count <= MAX_ROWS:
         raise CaseError(f"the request has {count} rows; send 1 to {MAX_ROWS}")
     missing = [name for name in key if name not in columns]
-    numbers = [pa.array(range(1, count + 1), pa.int64())] * len(missing)
+    numbers = [_row_numbers(count)] * len(missing)
     arrays = [*numbers, *columns.values()]
     batch = pa.RecordBatch.from_arrays(arrays, names=[*missing, *columns])
     types = tuple((tensor.name, tensor.datatype) for tensor in asked.request.inputs)
@@ -190,6 +191,11 @@ def rows_of(asked: Asked, key: Sequence[str], features: Sequence[str], checked: 
         (place, array.null_count == count) for place, array in enumerate(arrays) if array.null_count
     )
     return GivenRows(batch, (types, nulls))
+
+
+@functools.lru_cache(_FEW_ROWS)
+def _row_numbers(count: int) -> pa.Int64Array:
+    return pa.array(range(1, count + 1), pa.int64())
 
 
 def _matrix_columns(tensor: InputTensor, values: pa.Array, features: Sequence[str]) -> dict[str, pa.Array]:

@@ -121,6 +121,8 @@ def _texts(where: str, content: memoryview, count: int) -> list[str]:
 
 def tensor_column(column: pa.Array) -> tuple[str, pa.Array]:
     """A column of answers as a tensor holds it, and its datatype: what has none becomes text."""
+    if (datatype := _DATATYPES.get(column.type)) is not None:
+        return datatype, column
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_float16(column.type):

@@ -35,6 +35,9 @@ from mlops_plugin.serving.wanted import ROWS_GIVEN
 from mlops_plugin.workers.process import ModelProcess
 
 _TRY = 1
+_MOST_USERS = 1024  # whose beginnings are kept
+_PLACE = "00000000-0000-0000-0000-000000000000"  # of a dispatch's id; the first of all texts
+_TEXT = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -80,21 +83,23 @@ class RunRecords:
         self._columns = json.dumps(columns, ensure_ascii=False)
         self._started = _written(TryStart(ProcessIdentity.current()))
         self._signature, self._registered = process.signature_sha256, registered
-        self._logged = write_details(
-            LogEntry(None, columns, {}, {}, self._sha256, uri, self._config, ROWS_GIVEN)
-        )
+        logged = write_details(LogEntry(None, columns, {}, {}, self._sha256, uri, self._config, ROWS_GIVEN))
+        others = {name: part for name, part in logged.items() if name not in ("first_key", "last_key")}
+        self._logged = json.dumps(others, ensure_ascii=False).removesuffix("}")
+        self._beginning = functools.lru_cache(_MOST_USERS)(self._write_beginning)
         self._libraries = json.dumps(write_details(InferReport(0, libraries=self.libraries))["libraries"])
 
     def whole(self, run: Run, moments: Moments) -> WholeDispatch:
         """The dispatch of a run, and its events in order."""
         user = run.user and clean(run.user, NAME_CHARS)
-        identity = DispatchIdentity(run.dispatch_id, self._model, "showroom", user, dry_run=True)
-        first, last = plain(run.first_key), plain(run.last_key)
+        begin, end = self._beginning(user)
+        first = _TEXT.encode(plain(run.first_key))
+        last = first if run.last_key == run.first_key else _TEXT.encode(plain(run.last_key))
         predicted, rejected = run.report.rows, run.report.rows_rejected
         of_counts = _of_counts(run.rows, predicted, rejected)
         began, collected, ended = moments.began, moments.collected, moments.predicted
         events = (
-            Happened(None, "started", began, json.dumps(plain(identity.to_json()), ensure_ascii=False)),
+            Happened(None, "started", began, f"{begin}{run.dispatch_id}{end}"),
             Happened("collect", "started", began, self._started, _TRY),
             Happened("collect", "succeeded", collected, of_counts.collect, _TRY, run.rows, moments.collect_s),
             Happened("log", "started", collected, self._started, _TRY),
@@ -108,11 +113,29 @@ class RunRecords:
             Happened("persist", "succeeded", ended, of_counts.persist, _TRY, 0, 0.0),
             Happened(None, "succeeded", ended, of_counts.final),
         )
-        return WholeDispatch(self._record(identity, run, moments), events, self._columns)
+        written = {"columns": self._columns}
+        if run.first_key is not None:
+            written |= {"first_key": first, "last_key": last}
+        return WholeDispatch(self._record(user, run, moments), events, written)
 
-    def _record(self, identity: DispatchIdentity, run: Run, moments: Moments) -> DispatchRecord:
+    def _write_beginning(self, user: str | None) -> tuple[str, str]:
+        """What stands before and behind the dispatch's id in the details of its beginning."""
+        identity = DispatchIdentity(_PLACE, self._model, "showroom", user, dry_run=True)
+        text = _TEXT.encode(plain(identity.to_json()))
+        begin, _, end = text.partition(_PLACE)
+        return begin, end
+
+    def _record(self, user: str | None, run: Run, moments: Moments) -> DispatchRecord:
         return DispatchRecord(
-            **vars(identity),
+            dispatch_id=run.dispatch_id,
+            model=self._model,
+            origin="showroom",
+            requested_by=user,
+            dag_id=None,
+            run_id=None,
+            data_interval_start=None,
+            data_interval_end=None,
+            dry_run=True,
             state="succeeded",
             created_at=moments.began,
             updated_at=moments.predicted,
@@ -124,16 +147,14 @@ class RunRecords:
             rows_rejected=run.report.rows_rejected,
             rows_persisted=0,
             rows_superseded=0,
-            first_key=plain(run.first_key),
-            last_key=plain(run.last_key),
             artifact_sha256=self._sha256,
             artifact_uri=self._uri,
             config_sha256=self._config,
             query=ROWS_GIVEN,
         )
 
-    def _entry(self, first: Any, last: Any) -> str:
-        return json.dumps({**self._logged, "first_key": first, "last_key": last}, ensure_ascii=False)
+    def _entry(self, first: str, last: str) -> str:
+        return f'{self._logged}, "first_key": {first}, "last_key": {last}}}'
 
     def _log_report(self, rows: int) -> str:
         return _written(LogReport(rows, self._sha256, self._config, self._signature, self._registered))

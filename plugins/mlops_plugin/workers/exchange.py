@@ -136,7 +136,7 @@ class Exchange:
 
     def _shared_size(self, rows: pa.RecordBatch) -> int | None:
         """Bytes that these rows take in shared memory; None if the message carries them."""
-        if rows.nbytes < SMALLEST_BYTES // 2 or not is_supported():
+        if rows.get_total_buffer_size() < SMALLEST_BYTES // 2 or not is_supported():
             return None
         size = stream_size(rows)
         return None if size < SMALLEST_BYTES else size

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_plugin.environments.location import environment_key
@@ -290,17 +292,17 @@ def _stamp(uri: str) -> tuple[int, ...] | None:
     if "://" in uri:
         return None
     try:
-        stamp = _stamp_of(Path(uri))
-        if not Path(uri).is_dir():
+        status = os.stat(uri)  # noqa: PTH116 - asked for each request
+        stamp = _stamp_of(status)
+        if not S_ISDIR(status.st_mode):
             return stamp
-        within = [_stamp_of(path) for path in Path(uri).rglob("*")]
+        within = [_stamp_of(path.stat()) for path in Path(uri).rglob("*")]
         newest = max([stamp, *within])[0]
         return newest, hash(tuple(sorted(within))), len(within)
     except OSError:
         return None  # reading it raises what is wrong
 
 
-def _stamp_of(path: Path) -> tuple[int, ...]:
-    status = path.stat()
+def _stamp_of(status: os.stat_result) -> tuple[int, ...]:
     # The first says of every change when it was made; the second may be set, as `cp -p` and images do.
     return status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino

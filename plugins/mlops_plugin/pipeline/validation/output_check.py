@@ -89,6 +89,8 @@ def classes_of(field: pa.Field) -> list[Any] | None:
 
 def _is_finite(values: pa.Array) -> bool:
     # If the sum is finite, all are; only otherwise are they checked one by one.
+    if len(values) <= _FEW_ROWS:
+        return math.isfinite(sum(value or 0.0 for value in values.to_pylist()))
     total = pc.sum(values).as_py()
     return total is None or math.isfinite(total)
 
