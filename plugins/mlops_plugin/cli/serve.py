@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 _COUNTS = "_MLOPS_SERVE_COUNTS"  # the folder in which the processes count what they answer
 _STOP_WITHIN_S = 30  # requests that are being answered have so long to end
+_SWITCH_S = 0.0005  # a thread whose database has answered waits so long for the one that runs
 
 
 def serve_in_terminal(host: str, port: int, workers: int) -> None:
@@ -44,5 +47,9 @@ def make_app() -> FastAPI:
     from mlops_plugin.web.shared_site import Site
 
     masked_output().__enter__()  # until this process ends
+    sys.setswitchinterval(_SWITCH_S)
     logging.getLogger("mlops_plugin").setLevel(logging.WARNING)  # four lines for each request otherwise
-    return create_app(Site(find_config_file()), AirflowGate(), Metrics(Path(os.environ[_COUNTS])))
+    app = create_app(Site(find_config_file()), AirflowGate(), Metrics(Path(os.environ[_COUNTS])))
+    gc.collect()
+    gc.freeze()  # what Airflow has imported stays: looking through it each time would stop all requests
+    return app

@@ -61,23 +61,30 @@ class Turns:
         line.asking += 1
         self.asking += 1
         try:
-            async with contextlib.AsyncExitStack() as held:
-                try:
-                    async with asyncio.timeout(most.wait_s):
-                        await held.enter_async_context(line.places)
-                        await held.enter_async_context(self._places)
-                except TimeoutError as error:
-                    raise ServingBusy(
-                        f"models.{model}: the model was busy with others for {most.wait_s:.0f} s; try again"
-                    ) from error
-                self.running += 1
-                held.callback(self._end)
+            try:
+                async with asyncio.timeout(most.wait_s):
+                    await self._take_place(line)
+            except TimeoutError as error:
+                raise ServingBusy(
+                    f"models.{model}: the model was busy with others for {most.wait_s:.0f} s; try again"
+                ) from error
+            self.running += 1
+            try:
                 yield
+            finally:
+                self.running -= 1
+                self._places.release()
+                line.places.release()
         finally:
             line.asking -= 1
             self.asking -= 1
             if not line.asking:
                 del self._lines[model]
 
-    def _end(self) -> None:
-        self.running -= 1
+    async def _take_place(self, line: _Line) -> None:
+        await line.places.acquire()
+        try:
+            await self._places.acquire()
+        except BaseException:
+            line.places.release()
+            raise

@@ -256,6 +256,8 @@ class ModelPool:
 
     def _end_surplus(self) -> None:
         """End processes that were started because all others were busy."""
+        if len(self._places) <= self.limits.workers:
+            return
         with self._lock:
             self._shrink(self.limits.workers, None)
 

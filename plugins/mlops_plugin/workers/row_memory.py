@@ -16,6 +16,7 @@ import pyarrow as pa
 SMALLEST_BYTES = 1 << 16  # fewer are as fast through the socket
 AT_ONCE = 2  # batches: the process reads one while the caller writes the next
 _GRANULE_BYTES = 1 << 20
+_OPTIONS = pa.ipc.IpcWriteOptions()  # the usual ones; Arrow would look for them in the environment each time
 
 
 @dataclass
@@ -134,6 +135,6 @@ def stream_size(rows: pa.RecordBatch) -> int:
 def stream_bytes(rows: pa.RecordBatch) -> pa.Buffer:
     """The rows as an Arrow IPC stream, for a message."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
+    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
         writer.write_batch(rows)
     return sink.getvalue()
