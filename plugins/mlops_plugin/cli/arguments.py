@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; `command` of what it parses is the name of a function of `mlops`."""
     parser = argparse.ArgumentParser(
@@ -111,10 +115,10 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--workers",
         type=_positive,
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        default=max(1, _cores() // 2),
         metavar="N",
-        help="number of processes, each with its own copy of the models (default: one per core, here "
-        "%(default)s)",
+        help="number of processes, each with its own copy of the models (default: one per two cores, since a "
+        "model computes beside it, here %(default)s)",
     )
     serve.set_defaults(command="serve")
 

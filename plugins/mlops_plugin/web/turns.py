@@ -62,7 +62,8 @@ class Turns:
         self.asking += 1
         try:
             try:
-                async with asyncio.timeout(most.wait_s):
+                is_free = not (line.places.locked() or self._places.locked())
+                async with asyncio.timeout(None if is_free else most.wait_s):
                     await self._take_place(line)
             except TimeoutError as error:
                 raise ServingBusy(

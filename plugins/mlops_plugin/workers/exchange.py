@@ -7,6 +7,7 @@ process: what it sends next could be the answer to an old request.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import secrets
@@ -221,6 +222,7 @@ def expect(kind: type[_Expected], answer: Answer) -> _Expected:
     return answer
 
 
+@functools.lru_cache
 def max_answer_bytes(schema: pa.Schema, rows: int) -> int:
     """So many bytes an answer about so many rows may have."""
     widths = (_width(field.type) + 1 for field in schema)

@@ -289,12 +289,20 @@ def _runs(place: _Place) -> bool:
     return place.process is not None and not place.process.is_ended
 
 
+_NOT_THERE = (0,)  # the stamp of a file that there is not: most models have no signature
+
+
 def _stamp(uri: str) -> tuple[int, ...] | None:
     """What changes when a local file does, or one in a local folder; None for other storage."""
     if "://" in uri:
         return None
     try:
         status = os.stat(uri)  # noqa: PTH116 - asked for each request
+    except FileNotFoundError:
+        return _NOT_THERE
+    except OSError:
+        return None
+    try:
         stamp = _stamp_of(status)
         if not S_ISDIR(status.st_mode):
             return stamp
