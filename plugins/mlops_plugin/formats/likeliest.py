@@ -85,7 +85,7 @@ def predict(model: Any, table: Any, probabilities: list[Values]) -> Any:
     classes = getattr(model, "classes_", None)
     if likely is None or likely.ndim != 2 or not isinstance(classes, np.ndarray) or classes.ndim != 1:
         return model.predict(table)
-    known = _KNOWN.of(model) if likely.shape[1] == len(classes) > 1 else None
+    known = _known(model) if likely.shape[1] == len(classes) > 1 else None
     if known is None:
         return model.predict(table)
     predicted = classes.take(np.argmax(likely, axis=1))
@@ -111,23 +111,6 @@ def _known(model: Any) -> tuple[str, str] | None:
         if place not in _HANDS_ON:
             return None
         model = getattr(model, _HANDS_ON[place], None)
-
-
-class _LastKnown:
-    """The answer about the model that was asked about last: a process has one."""
-
-    def __init__(self) -> None:
-        self._last: tuple[Any, tuple[str, str] | None] = (None, None)
-
-    def of(self, model: Any) -> tuple[str, str] | None:
-        asked, known = self._last
-        if asked is not model:
-            known = _known(model)
-            self._last = model, known
-        return known
-
-
-_KNOWN = _LastKnown()
 
 
 def _own(model: Any, method: str) -> tuple[str, str] | None:
