@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,29 @@ def test_the_description_of_the_api_names_every_route(client: httpx.Client) -> N
     assert {"400", "401", "403", "404", "422", "429", "503"} <= {*asked["responses"]}
     referred = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
     assert {"InferRequest", "InputTensor", "Refusal"} <= referred <= {*document["components"]["schemas"]}
+
+
+def test_clients_that_hang_up_leave_the_answers_of_others_alone(client: httpx.Client) -> None:
+    assert infer(client, "churn", *_row(0)).status_code == 200  # it is loaded
+    left = [_asked_by_hand(client, number) for number in range(1, 6)]
+    with ThreadPoolExecutor(6) as threads:
+        others = [threads.submit(infer, client, "churn", *_row(number)) for number in range(10, 16)]
+        for one in left:
+            one.close()
+        found = [outputs(other.result()) for other in others]
+    assert found == [outputs(infer(client, "churn", *_row(number))) for number in range(10, 16)]
+    assert "mlops_serve_requests_waiting 0\n" in client.get("/metrics").text
+
+
+def _row(number: int) -> list[dict[str, Any]]:
+    return [tensor(name, "FP64", [number / 7]) for name in "abc"]
+
+
+def _asked_by_hand(client: httpx.Client, number: int) -> socket.socket:
+    """A connection on which a request was sent, and whose answer nobody awaits."""
+    url = client.base_url
+    body = json.dumps({"inputs": _row(number)}).encode()
+    head = f"POST /v2/models/churn/infer HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer ada\r\n"
+    connection = socket.create_connection((url.host, url.port or 80))
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return connection

@@ -34,6 +34,7 @@ def serve_in_terminal(host: str, port: int, workers: int) -> None:
             workers=workers,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nobody asks for a client's address
             timeout_graceful_shutdown=_STOP_WITHIN_S,
         )
 
