@@ -56,6 +56,9 @@ def arrow_type(where: str, datatype: str) -> pa.DataType:
 def column_of_json(where: str, datatype: str, values: Sequence[Any]) -> pa.Array:
     """Values from JSON, None for NULL, as a column; raises `CaseError` for a value of another type."""
     kind = arrow_type(where, datatype)
+    # If the sum is finite, all are; only otherwise, and for other types, is each looked at.
+    if datatype == "FP64" and {*map(type, values)} == {float} and math.isfinite(sum(values)):
+        return pa.array(values, kind)
     expected = _PYTHON_TYPES.get(datatype, (str,) if datatype == "BYTES" else (int,))
     for place, value in enumerate(values):
         if value is not None and (type(value) not in expected or not _is_held(datatype, value)):
