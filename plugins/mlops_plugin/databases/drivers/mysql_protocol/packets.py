@@ -118,9 +118,9 @@ class Packets:
         count = min((self._end - position) // size, most)
         if count < _RUN or not self._is_row(position):
             return 0
-        heads = np.ndarray((count, HEADER + 1), np.uint8, self._buffer, position, (size, 1))
-        of_length_and_mark = heads[:, [0, 1, 2, HEADER]]
-        is_same = (of_length_and_mark == of_length_and_mark[0]).all(axis=1)
+        heads = np.ndarray((count,), "<u4", self._buffer, position, (size,))
+        marks = np.ndarray((count,), np.uint8, self._buffer, position + HEADER, (size,))
+        is_same = (heads & _LONGEST == size - HEADER) & (marks == _ROW)
         return count if is_same.all() else int(np.argmin(is_same))
 
     def _is_row(self, position: int) -> bool:
