@@ -57,6 +57,8 @@ def collect(workshop: Workshop, dispatch: Dispatch, happens: Callable[[], None])
         "SELECT * FROM t WHERE at < '{{ dag_run.data_interval_end }}'",
         "SELECT * FROM t WHERE at < '{{ dag_run.run_after\n}}'",
         "SELECT * FROM t WHERE at > '{{ prev_data_interval_end_success }}'",
+        "SELECT * FROM t WHERE day = '{{ params.get('day', ds) }}'",
+        "SELECT * FROM t WHERE day = '{{ params['day'] or ds }}'",
     ],
 )
 def test_query_that_names_a_date_of_its_run_uses_the_interval(query: str) -> None:
@@ -71,6 +73,9 @@ def test_query_that_names_a_date_of_its_run_uses_the_interval(query: str) -> Non
         "SELECT 1 {# not by ds #}",
         "SELECT * FROM t LIMIT {{ params.row_limit or 10 }}",
         "SELECT * FROM {{ var.value.adds }}",
+        "SELECT * FROM t WHERE day = '{{ params.ds }}'",
+        "SELECT * FROM t WHERE day = '{{ dag_run.conf['ts'] }}' OR day = '{{ var.json.run.logical_date }}'",
+        "SELECT * FROM t WHERE day = '{{ params.get(\"ds\", 3) }}'",
     ],
 )
 def test_query_that_reads_whatever_is_there_does_not(query: str) -> None:

@@ -29,6 +29,11 @@ _OF_INTERVAL = re.compile(
     r"|ts_nodash_with_tz|(prev|next)_(data_interval|execution_date|ds|start_date)\w*"
     r"|(yesterday|tomorrow)_ds\w*)\b"
 )
+# Names that users have chosen, like `params.ds`; what `params.get('day', ds)` falls back on is the run's.
+_TEXT = r"(?:'[^']*'|\"[^\"]*\")"
+_OF_USERS = re.compile(
+    rf"\b(?:params|conf|var)\b(?:\s*(?:\.\s*get\s*\(\s*{_TEXT}|\[\s*{_TEXT}\s*\]|\.\s*\w+))+"
+)
 
 
 class HasRows(Protocol):
@@ -57,7 +62,8 @@ def interval_end(dispatch: Dispatch) -> datetime | None:
 
 def uses_interval(query: str) -> bool:
     """Whether a query's template names the data interval, or a date that Airflow derives from it."""
-    return any(_OF_INTERVAL.search(block.group()) for block in _IN_TEMPLATE.finditer(query))
+    blocks = (_OF_USERS.sub("", block.group()) for block in _IN_TEMPLATE.finditer(query))
+    return any(map(_OF_INTERVAL.search, blocks))
 
 
 @contextlib.contextmanager
