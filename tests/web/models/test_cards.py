@@ -18,13 +18,15 @@ from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.latest import RecentDispatch
 from mlops_plugin.events.records import State
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.monitoring.watch import LastDispatches
 from mlops_plugin.web.languages.catalogues import LANGUAGES
 from mlops_plugin.web.languages.translation import speaking
-from mlops_plugin.web.models.cards import RECENT, Card, CardHealth, read_last
+from mlops_plugin.web.models.cards import RECENT, Card, CardHealth, CardRights, cards_of, read_last
 from mlops_plugin.web.models.sparkline import describe_recent, sparkline
 from mlops_plugin.workers.pool import Loading
 from support.event_stories import new_identity
 from support.event_tables import make_tables
+from support.workshop import Workshop
 from web.conftest import drawn_page, rendered, without_errors
 from web.scene import violations
 
@@ -55,7 +57,13 @@ def card(name: str, found: Sequence[RecentDispatch] = (), **changes: Any) -> Car
     return Card(**(values | changes))
 
 
-def drawn(cards: Sequence[Card], *, is_read: bool = True, problem: str | None = None) -> str:
+def drawn(
+    cards: Sequence[Card],
+    *,
+    is_read: bool = True,
+    problem: str | None = None,
+    sees_dispatches: bool = True,
+) -> str:
     return rendered(
         "models/list.html",
         models=cards,
@@ -63,7 +71,8 @@ def drawn(cards: Sequence[Card], *, is_read: bool = True, problem: str | None = 
         search="",
         total=len(cards),
         now=NOW,
-        sees_dispatches=True,
+        sees_dispatches=sees_dispatches,
+        sees_monitor=True,
         is_read=is_read,
         problem=problem,
     )
@@ -188,7 +197,34 @@ def test_what_is_wrong_is_seen_with_its_reason_and_leads_to_it(browser: Browser,
 
 def test_what_is_not_known_yet_is_not_called_nothing() -> None:
     assert "Not dispatched yet." in drawn([card("churn")])
-    assert "Not dispatched yet." not in drawn([card("churn")], is_read=False)
+    unread = drawn([card("churn")], is_read=False)
+    assert "Not dispatched yet." not in unread
+    assert "The event store has not answered yet." in unread
+    assert "not answered" not in drawn([card("churn")])
     assert "<b>away" not in drawn([card("churn")], problem="<b>away")
     assert "&lt;b&gt;away" in drawn([card("churn")], problem="<b>away")
     assert "There are no models that you may see." in drawn([])
+
+
+@pytest.mark.parametrize("dispatches", [True, False])
+@pytest.mark.parametrize("monitor", [True, False])
+def test_a_card_has_only_what_its_reader_may_see(
+    store: EventStore, workshop: Workshop, dispatches: bool, monitor: bool
+) -> None:
+    workshop.add_model("churn", showroom={"truth": "truth"})
+    found = read_last(store, ["m0"])
+    known = LastDispatches({"churn": found.last["m0"]}, {"churn": found.recent["m0"]}, found.ahead)
+    (card,) = cards_of(
+        [workshop.model()],
+        {},
+        known,
+        CardRights(dispatches=dispatches, monitor=monitor),
+        late_after=timedelta(minutes=5),
+        loading_of=lambda _model: Loading("absent"),
+    )
+    assert [card.last is not None, card.sparkline is not None, card.has_accuracy] == [dispatches] * 3
+    assert (card.health is not None) is monitor
+    page = drawn([card], sees_dispatches=dispatches)
+    assert ("0-24" in page) is dispatches  # the last dispatch
+    assert ("not read its DAG" in page) is monitor
+    assert ('href="dispatches' in page) is dispatches

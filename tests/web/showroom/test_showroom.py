@@ -52,9 +52,10 @@ def test_a_card_says_how_the_last_dispatch_ended(client: Client, web_airflow: Ru
     page = client.page("showroom").text
     assert re.search(r'badge-ok">succeeded</span> <a ' + link, page)
     assert 'href="dispatches?model=churn"' in page
-    assert 'aria-label="of the last dispatch, 0 failed"' in page
+    assert 'aria-label="the last dispatch: 1 succeeded; 5 rows predicted last"' in page
     # There is no scheduler: one word of health, and why.
-    assert re.search(r'badge-bad" title="Airflow has not read its DAG yet[^"]*">not in Airflow</span>', page)
+    why = 'title="Airflow has not read its DAG yet'
+    assert re.search(rf'badge-bad" href="monitor\?search=churn" {why}[^"]*">broken</a>', page)
 
 
 def test_cases_are_shown_with_their_number_and_their_last_prediction(

@@ -55,6 +55,7 @@ def models_page(
         total=len(models),
         now=datetime.now(UTC),
         sees_dispatches=rights.dispatches,
+        sees_monitor=rights.monitor,
         is_read=known.value is not None,
         problem=_("The event store does not answer: cards may be out of date.") if known.error else None,
     )
