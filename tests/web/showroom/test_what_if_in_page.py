@@ -135,6 +135,13 @@ def test_the_result_is_in_view_beside_or_below_the_sliders(browser: Browser, wid
         expect(page.locator("#result .prediction")).to_be_in_viewport()
         expect(slider).to_be_in_viewport()
         assert page.evaluate("shifts") == []
+        # The last control, too, comes out from behind the result when it gets the focus.
+        choice = page.get_by_label("kind, list")
+        choice.focus()
+        box, result = choice.bounding_box(), page.locator("#result").bounding_box()
+        assert box is not None
+        assert result is not None
+        assert box["y"] + box["height"] <= result["y"] or box["x"] + box["width"] <= result["x"]
 
 
 def test_what_is_no_number_yet_is_not_run(browser: Browser) -> None:
