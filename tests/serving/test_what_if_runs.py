@@ -5,16 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
+import joblib
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import FunctionTransformer, make_pipeline
 
 from mlops_plugin.errors import CaseError
 from mlops_plugin.events import tables
 from mlops_plugin.events.details.step_reports import CollectReport
+from mlops_plugin.formats.runtime import artifact_sha256
+from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.serving.curves import Categories, Curve, curve_rows
 from mlops_plugin.serving.run import Shown, Showroom
 from mlops_plugin.serving.wanted import Wanted
+from support import shop_code
 from support.workshop import Workshop
 
 CURVE = Curve("a", -2.0, 4.0)
@@ -41,6 +47,21 @@ def test_a_curve_is_what_the_model_answers_for_each_value(showroom: Showroom, wo
     record = workshop.record(shown.dispatch_id)
     assert record.rows_predicted == 33
     assert str(record.query).endswith("-- what if: 31 values of a")
+
+
+def test_a_case_is_not_compared_with_what_it_might_have_been(showroom: Showroom, workshop: Workshop) -> None:
+    ranking = make_pipeline(FunctionTransformer(shop_code.ranks), LinearRegression())
+    rows = workshop.frame([[n / 2, n % 7 / 2, n % 5 / 2] for n in range(60)])
+    path = str(workshop.folder / "ranking.joblib")
+    joblib.dump(ranking.fit(rows, shop_code.ranks(rows)["a"]), path)
+    write_signature(ranking, rows, path)
+    workshop.add_model(
+        "churn", model={"format": "joblib", "uri": path, "sha256": artifact_sha256(path)}, key=["id"]
+    )
+    shown = _run(showroom, workshop, Wanted(keys=[(3,)], changes={"a": 100.0}, curve=CURVE))
+    assert [answer and answer["prediction"] for answer in shown.answers] == pytest.approx([1.0] * 33)
+    with pytest.raises(CaseError, match="rows beside it"):
+        _run(showroom, workshop, Wanted(keys=[(3,)], is_why=True))
 
 
 @pytest.mark.parametrize(

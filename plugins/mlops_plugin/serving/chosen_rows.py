@@ -12,6 +12,8 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.selection import shown
 from mlops_plugin.errors import CaseError
 from mlops_plugin.events.details.step_reports import CollectReport, Explained
+from mlops_plugin.formats.registry.registered_models import of_version
+from mlops_plugin.formats.signature.signature import read_signature
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.partitions import Partition
@@ -33,6 +35,7 @@ class ChosenRows:
     table: pa.Table
     question: Question | None = None  # of a run that explains
     on_curve: int = 0  # how many of the rows, the last ones, make a curve
+    are_alone: bool = False  # each is asked about by itself
 
     @property
     def increment(self) -> Increment | None:
@@ -63,7 +66,7 @@ class ChosenRows:
         return replace(report, why=Explained(references.origin, tuple(references.usual)))
 
     def rows(self) -> pa.RecordBatchReader:
-        return self.table.to_reader()
+        return self.table.to_reader(max_chunksize=1 if self.are_alone else None)
 
 
 class ChosenSource:
@@ -118,16 +121,31 @@ class ChosenSource:
             rows = cases.chosen(self._wanted.keys).read_all()
             if not self._wanted.is_why:
                 return ChosenRows(self._wanted, query, rows)
+            if self._compares_rows():
+                raise CaseError(
+                    f"models.{self._model.name}: by its signature, the model's answer to a row depends on "
+                    "the rows beside it: no case can be explained by itself"
+                )
             with self._models.runtime(self._model) as runtime:
                 references = references_of(self._model, runtime, cases)
                 question = question_about(rows, references, runtime, patience_s=self._patience_s)
             return ChosenRows(self._wanted, query, question.rows, question)
+
+    def _compares_rows(self) -> bool:
+        """Whether a signature says so of the model."""
+        model = self._model
+        if model.model.is_registered:
+            model = of_version(model, self._models.pin(model, None))
+        signature = read_signature(model.model)
+        return signature is not None and signature.compares_rows
 
     def _with_changes(self, chosen: ChosenRows) -> ChosenRows:
         wanted = self._wanted
         if not wanted.is_what_if:
             return chosen
         rows = changed_rows(chosen.table, wanted.changes)
+        # Else it would compare a case with what might have been.
+        chosen = replace(chosen, are_alone=self._compares_rows())
         if wanted.curve is None:
             return replace(chosen, table=rows)
         if chosen.table.num_rows != 1:
