@@ -22,10 +22,12 @@ from mlops_plugin.events.details.step_reports import InferReport, NumberCounts
 from mlops_plugin.events.records import Details, DispatchIdentity, DispatchRecord, EventRecord, summarise
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.whole_dispatches import Happened, WholeDispatch, WholeDispatches
+from mlops_plugin.wait_limits import StoreLimits
 from support.event_stories import connection_of
 from support.event_tables import make_tables
 from support.servers import ServerDatabase
 from support.severing_proxy import SeveringProxy, severing_proxy
+from support.silent_proxy import silent_proxy
 
 NOWHERE = Path("/nonexistent")
 AWKWARD = "O'Brien \"x\" \\' 100% %s %(a)s ? :a ;-- ümlaut 🙂 \t'"
@@ -156,3 +158,18 @@ def test_all_are_recorded_or_none(store: EventStore) -> None:
     assert store.get("d2") is None
     dispatches.append([_whole(2, "ada")])  # the connection that failed keeps nobody waiting
     assert store.get("d2") is not None
+
+
+def test_a_server_that_falls_silent_is_given_up_and_used_again(database: ServerDatabase) -> None:
+    limits = StoreLimits(connect_s=2, ping_s=1, answer_s=1, lock_s=1, idle_s=1)
+    with silent_proxy(database.host, database.port) as proxy:
+        there = connection_of(replace(database, port=proxy.port))
+        with EventStore.open(EventsConfig(), there, NOWHERE, limits) as store:
+            dispatches = WholeDispatches(store)
+            dispatches.append([_whole(0, "ada")])
+            proxy.is_silent = True
+            with pytest.raises(EventStoreError, match=f"127.0.0.1:{proxy.port} within 1 s"):
+                dispatches.append([_whole(1, "ada")])
+            proxy.is_silent = False
+            dispatches.append([_whole(2, "ada")])
+            assert store.get("d2") is not None
