@@ -11,6 +11,8 @@ import pytest
 import skops.io
 from sklearn.linear_model import LinearRegression
 
+from support.workshop import Workshop
+
 _LOAD = """
 import os, sys
 from mlops_plugin.config.schema import ArtifactConfig
@@ -46,3 +48,32 @@ def test_waiting_threads_sleep_unless_the_environment_says_otherwise(
         timeout=120,
     )
     assert done.stdout.split() == expected, done.stderr
+
+
+# OpenBLAS comes with numpy, which a dispatch loads long before its model.
+_DISPATCH = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print("numpy finds", os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+
+sys.meta_path.insert(0, Finder())
+from mlops_plugin.cli.mlops import main
+sys.exit(main(["dispatch", sys.argv[1]]))
+"""
+
+
+def test_a_dispatch_decides_it_before_numpy_is_loaded(workshop: Workshop) -> None:
+    workshop.add_model("churn")
+    done = subprocess.run(
+        [sys.executable, "-c", _DISPATCH, "churn"],
+        env={**workshop.environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("numpy")] == ["numpy finds 4"]

@@ -22,6 +22,7 @@ from mlops_plugin.cli.airflow_context import stored_connections
 from mlops_plugin.cli.arguments import build_parser
 from mlops_plugin.cli.masked_output import masked_output
 from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
+from mlops_plugin.formats.native_threads import wait_passively
 from mlops_plugin.interruptible import end_beside_abandoned
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(arguments)
     _use_local_environment()
+    wait_passively()  # before a command loads numpy
     with stored_connections(), masked_output():
         status = _run(options)
     if arguments is None:

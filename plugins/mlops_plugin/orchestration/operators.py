@@ -88,8 +88,10 @@ class StepOperator(BaseOperator):
         from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
         from mlops_plugin.events.details.step_reports import PersistReport
+        from mlops_plugin.formats.native_threads import wait_passively
         from mlops_plugin.pipeline.recording.step_record import Attempt, is_final
 
+        wait_passively()  # before the step loads numpy
         task_instance = context["ti"]
         dispatch = dispatch_of_run(self.model, context)
         attempt = Attempt(
