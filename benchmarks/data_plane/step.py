@@ -47,6 +47,9 @@ def load_libraries(what: str) -> None:
 
 def run_step(task: dict[str, Any]) -> None:
     """A step of the dispatch as its task runs it, or all of them as one task does (`together`)."""
+    from mlops_plugin.formats.native_threads import wait_passively
+
+    wait_passively()  # as a task does
     from mlops_plugin.config.loader import load_config
     from mlops_plugin.pipeline import runner
     from mlops_plugin.pipeline.deployment import Deployment
