@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+MOST_WORDS = 2000  # of a version in the changelog
 
 
 def version() -> str:
@@ -27,6 +28,12 @@ def test_the_changelog_has_each_version_once_and_this_one_first() -> None:
     assert headings[:2] == ["Unreleased", version()]
     assert headings[1:] == sorted(headings[1:], key=lambda name: [*map(int, name.split("."))], reverse=True)
     assert re.findall(r"^\[([\w.]+)\]: #", text, re.MULTILINE) == headings
+
+
+def test_a_version_says_what_users_notice_and_no_more() -> None:
+    text = (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.split(r"^## \[", text, flags=re.MULTILINE)[2:]
+    assert [part.split("]")[0] for part in versions if len(part.split()) > MOST_WORDS] == []
 
 
 def test_every_earlier_version_has_its_notes_for_upgrading() -> None:
