@@ -150,6 +150,18 @@ def test_dispatches_whose_commit_was_not_confirmed_are_recorded_once(
     assert [len(store_behind.events(f"d{number}")) for number in (1, 2)] == [3, 3]
 
 
+def test_a_server_that_takes_no_connection_any_more_is_refused_as_any_other_fault_of_the_store(
+    database: ServerDatabase,
+) -> None:
+    nothing = f"DELETE FROM {tables.events.name} WHERE 1 = 0"
+    with severing_proxy(database.host, database.port, tables.events.name) as proxy:
+        there = connection_of(replace(database, port=proxy.port))
+        store = EventStore.open(EventsConfig(), there, NOWHERE)
+        store.write_statements("recording dispatches", [(nothing, nothing)], "d0")
+    with store, pytest.raises(EventStoreError, match="recording dispatches failed"):
+        store.write_statements("recording dispatches", [(nothing, nothing)], "d0")
+
+
 def test_all_are_recorded_or_none(store: EventStore) -> None:
     dispatches = WholeDispatches(store)
     dispatches.append([_whole(1, "ada")])

@@ -24,7 +24,7 @@ def send_messages(engine: sa.Engine, messages: Sequence[Sequence[str]]) -> None:
 
     Raises what SQLAlchemy raises.
     """
-    connection = engine.raw_connection()
+    connection = engine.connect().connection  # `raw_connection` would raise what the driver raises
     driver: Any = connection.driver_connection
     failure = engine.dialect.loaded_dbapi.Error
     try:
