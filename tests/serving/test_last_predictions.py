@@ -140,6 +140,20 @@ def test_a_time_with_a_zone_is_found_and_one_without_is_no_instant(way: WayIn, f
         assert find([DAY.replace(tzinfo=None)]) == {}
 
 
+@pytest.mark.parametrize("is_narrow", [True, False])
+def test_a_row_says_whether_it_has_probabilities_itself(
+    way: WayIn, find: Find, workshop: Workshop, is_narrow: bool
+) -> None:
+    way = replace(way, is_narrow=is_narrow)
+    shares = {"probability_a": [None, None, None], "probability_b": [0.5, None, None]}
+    more = {name: pa.array(values, pa.float64()) for name, values in shares.items()}
+    _write(way, predictions(pa.array([1, 2, 3], pa.int64()), **more), registration(1))
+    assert find([1]) == {1: (0.5, "d1")}
+    with workshop.entered():
+        found = find_last(workshop.model(), workshop.deployment, [(1,), (2,)])
+    assert {key: one.has_probabilities for key, one in found.items()} == {(1,): True, (2,): False}
+
+
 def test_without_a_table_nothing_is_predicted(way: WayIn, find: Find) -> None:
     assert find([1]) == {}
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.sink.narrow_rows import DISPATCH_NUMBER
@@ -31,6 +32,7 @@ from mlops_plugin.serving.cases import SERVER_SHARE
 _log = logging.getLogger(__name__)
 
 PREDICTION = "prediction"
+PROBABILITY = "probability_"  # of the columns that a model with classes has
 _OF_ROW = (PREDICTION, DISPATCH_ID, "model", "predicted_at")
 _WITHIN_S = 5.0  # of a table without an index on the key, all rows may have to be read
 _PAUSE_S = 60.0  # after a look-up that failed: a slow or dead server is not asked by every page
@@ -38,11 +40,15 @@ _PAUSE_S = 60.0  # after a look-up that failed: a slow or dead server is not ask
 
 @dataclass(frozen=True)
 class LastPrediction:
-    """A row of the predictions table."""
+    """A row of the predictions table.
+
+    `has_probabilities`: in this row. The columns may be another model's, or those of an earlier artifact.
+    """
 
     prediction: Any
     dispatch_id: str
     predicted_at: datetime | None
+    has_probabilities: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,10 +117,10 @@ def _key_names(model: ModelConfig) -> list[str]:
 
 
 def _rows(model: ModelConfig, database: Database, keys: Sequence[Key]) -> list[tuple[Any, ...]]:
-    """Key, then `_OF_ROW`, then the order of its dispatch."""
+    """Key, then `_OF_ROW`, whether it has probabilities, and the order of its dispatch."""
     engine, dispatches = database.engine, DispatchesTable(database, model.sink)
     narrow = find_narrow(database, model.sink)
-    _require_columns(model, database, narrow)
+    columns = _columns(model, database, narrow)
     is_ordered = narrow is not None or _exists(dispatches)
     table = (narrow.name if narrow else TableName.parse(model.sink.table)).quoted(engine)
     shared = "d" if narrow else "t"
@@ -122,6 +128,7 @@ def _rows(model: ModelConfig, database: Database, keys: Sequence[Key]) -> list[t
     named = [f"{column} AS {name}" for column, name in zip(key, _key_names(model), strict=True)]
     named.append(f"t.{engine.quote(PREDICTION)} AS {PREDICTION}")
     named += [f"{shared}.{engine.quote(name)} AS {name}" for name in _OF_ROW[1:]]
+    named.append(f"{_has_probabilities(engine, columns)} AS has_probabilities")
     parameters: list[Any] = []
     tables = f"{table} t"
     if is_ordered:
@@ -138,12 +145,25 @@ def _rows(model: ModelConfig, database: Database, keys: Sequence[Key]) -> list[t
     return [row if is_ordered else (*row, None, None) for row in read_rows(database, query, parameters)]
 
 
-def _require_columns(model: ModelConfig, database: Database, narrow: SinkTable | None) -> None:
+def _columns(model: ModelConfig, database: Database, narrow: SinkTable | None) -> list[str]:
+    """Those of the rows' own table; raises `SinkError` if it lacks one that is needed."""
     fold, table = database.engine.fold, TableName.parse(model.sink.table)
-    known = set(narrow.columns) if narrow else {fold(name) for name in database.columns(table) or ()}
+    if narrow:
+        columns = [column.name for column in narrow.columns.values()]
+    else:
+        columns = [*(database.columns(table) or ())]
+    known = set(map(fold, columns))
     needed = [*model.key, PREDICTION] if narrow else [*model.key, *_OF_ROW]
     if missing := [name for name in needed if fold(name) not in known]:
         raise SinkError(f"table {table} has no column {', '.join(missing)}")
+    return columns
+
+
+def _has_probabilities(engine: Engine, columns: Iterable[str]) -> str:
+    """1 if a row has one, else 0; a CASE, since engines limit how deep conditions may nest."""
+    found = [name for name in columns if name.lower().startswith(PROBABILITY)]
+    tests = "".join(f" WHEN t.{engine.quote(name)} IS NOT NULL THEN 1" for name in found)
+    return f"CASE{tests} ELSE 0 END" if tests else "0"
 
 
 def _exists(dispatches: DispatchesTable) -> bool:
@@ -160,11 +180,11 @@ def _newest(
     found: dict[Key, list[_Found]] = {}
     width = len(model.key)
     for row in rows:
-        prediction, dispatch_id, name, at, number, interval_end = row[width:]
+        prediction, dispatch_id, name, at, has_probabilities, number, interval_end = row[width:]
         key = asked.get(tuple(map(_plain, row[:width])))
         if key is None or name != model.name or _differ_in_zone(key, row[:width]):
             continue
-        last = LastPrediction(prediction, str(dispatch_id), _moment(at))
+        last = LastPrediction(prediction, str(dispatch_id), _moment(at), bool(int(has_probabilities)))
         found.setdefault(key, []).append(_Found(last, None if number is None else int(number), interval_end))
     return {key: _last_of(several).last for key, several in found.items()}
 

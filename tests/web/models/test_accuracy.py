@@ -57,6 +57,22 @@ def test_whole_numbers_beside_probabilities_are_classes() -> None:
     assert verdict.words == verdict.short == "1 of 2 correct"
 
 
+def test_probabilities_of_another_model_make_no_class_of_a_number(workshop: Workshop) -> None:
+    cases = "SELECT id, a, b, c, 1.0 AS truth FROM customers"
+    workshop.add_model("churn", sink={"mode": "append"}, showroom={"cases": cases, "truth": "truth"})
+    with workshop.ready():
+        workshop.in_sink(
+            "CREATE TABLE churn_predictions (id INTEGER, prediction REAL, probability_stays REAL,"
+            " dispatch_id TEXT, model TEXT, artifact_sha256 TEXT, predicted_at TEXT)",
+            "INSERT INTO churn_predictions VALUES (1, 1.5, NULL, 'd1', 'churn', '', '2026-01-01 00:00:00'),"
+            " (2, 0.5, NULL, 'd1', 'churn', '', '2026-01-01 00:00:00'),"
+            " (2, 1.0, 0.7, 'd2', 'loans', '', '2026-01-02 00:00:00')",
+        )
+        verdict = judge_pairs(pairs_of(workshop))
+    assert verdict is not None
+    assert verdict.words == "mean absolute error 0.5 over 2 cases"
+
+
 def test_numbers_have_a_mean_error_that_fits_a_card() -> None:
     verdict = judge_pairs([({"prediction": 1.5}, 1), ({"prediction": 4.0}, 1.0), ({"prediction": 4.0}, "?")])
     assert verdict is not None

@@ -6,24 +6,25 @@ database that nobody looks at.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.cases import MAX_PAGE_ROWS, CaseView
-from mlops_plugin.serving.last_predictions import LastPredictions
-from mlops_plugin.web.showroom.verdict import Pair
+from mlops_plugin.serving.last_predictions import (
+    PREDICTION,
+    PROBABILITY,
+    LastPrediction,
+    LastPredictions,
+)
+from mlops_plugin.web.showroom.verdict import Pair, Row
 
 _WITHIN_S = 5.0  # for each of two databases
 _KEPT_FOR_S = 300.0
 _NOTHING_KEPT_FOR_S = 20.0  # the first dispatch is soon seen
-_PROBABILITY = "probability_"  # of the columns that a model with classes has
 
 
 @dataclass
@@ -69,12 +70,9 @@ def find_pairs(
         if row[truth] is not None
     }
     found = last.find(model, deployment, [*outcomes]) or {}
-    shared = dict.fromkeys(_probabilities(model, hurried)) if found else {}
-    return [({**shared, "prediction": one.prediction}, outcomes[key]) for key, one in found.items()]
+    return [(_answer(one), outcomes[key]) for key, one in found.items()]
 
 
-def _probabilities(model: ModelConfig, deployment: Deployment) -> list[Any]:
-    """The columns of probabilities in the predictions table: a whole number beside them is a class."""
-    with contextlib.closing(deployment.database(model.sink.connection)) as database:
-        columns = database.columns(TableName.parse(model.sink.table)) or ()
-    return [name.lower() for name in columns if name.lower().startswith(_PROBABILITY)]
+def _answer(last: LastPrediction) -> Row:
+    """A whole number beside probabilities is a class."""
+    return {PREDICTION: last.prediction} | ({PROBABILITY: None} if last.has_probabilities else {})
