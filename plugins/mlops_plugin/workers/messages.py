@@ -215,7 +215,9 @@ class Channel:
         if size <= _SMALL_BYTES:
             first, parts = b"".join((first, *parts)), []
         if handing:
+            self._limit(deadline)
             first = first[socket.send_fds(self._socket, [first], handing) :]
+            self._end_limit(deadline)
         for part in (memoryview(first), *parts):
             with contextlib.suppress(BlockingIOError):  # one call, if the other end has room for it
                 part = part[self._socket.send(part, socket.MSG_DONTWAIT) :]
@@ -223,6 +225,7 @@ class Channel:
                 continue
             self._limit(deadline)
             self._socket.sendall(part)
+            self._end_limit(deadline)
 
     def receive_request(self) -> tuple[int, Request, memoryview, list[int]]:
         """The next request, however long it takes, and the descriptors that came with it.
@@ -289,6 +292,8 @@ class Channel:
             if not received:
                 raise EOFError
             filled += received
+        if not flags:
+            self._end_limit(deadline)
         return content
 
     def _limit(self, deadline: float) -> None:
@@ -298,6 +303,11 @@ class Channel:
             if left <= 0:
                 raise MessageError("the answer did not end in time")
             self._socket.settimeout(left)
+
+    def _end_limit(self, deadline: float) -> None:
+        """Else a call that is not to wait would wait so long: that of the next message has its own limit."""
+        if deadline:
+            self._socket.settimeout(None)
 
 
 def describe_outputs(schema: pa.Schema) -> list[Column]:

@@ -1,0 +1,48 @@
+"""Messages between a model's process and its caller: each is held to its own deadline alone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mlops_plugin.workers.messages import Channel, Checked
+
+IN_FRAME = 30  # bytes: the frame, and a little of what it announces
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def _bytes_of(number: int) -> bytes:
+    """An answer as it goes through the socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Channel(ours).send(number, Checked([]))
+        return theirs.recv(1 << 16)
+
+
+def _arrive_in_parts(theirs: socket.socket, content: bytes, after_s: float) -> threading.Timer:
+    theirs.sendall(content[:IN_FRAME])
+    rest = threading.Timer(after_s, theirs.sendall, [content[IN_FRAME:]])
+    rest.start()
+    return rest
+
+
+def test_the_deadline_of_one_answer_is_not_that_of_the_next(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+    caller = Channel(ours)
+    for number, after_s, within_s in ((1, 0.05, 1.0), (2, 2.0, 60.0)):
+        rest = _arrive_in_parts(theirs, _bytes_of(number), after_s)
+        answer, body = caller.receive_answer(number, 0, time.monotonic() + within_s)
+        rest.join()
+        assert (answer, bytes(body)) == (Checked([]), b"")
