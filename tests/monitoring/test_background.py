@@ -30,6 +30,22 @@ def test_a_read_that_hangs_is_waited_for_no_longer_and_not_started_twice() -> No
     assert len(reads) <= 2
 
 
+def test_an_old_value_is_shown_beside_an_error_only() -> None:
+    release = threading.Event()
+    background = Background[int]()
+    background.look(lambda: 7, wait_s=60, timeout_s=60)
+
+    def wait_and_refuse() -> int:
+        release.wait()
+        raise EventStoreError("no tables")
+
+    assert background.look(wait_and_refuse, wait_s=0.1, timeout_s=60, kept_s=60) == Known(7)
+    assert background.look(wait_and_refuse, wait_s=0.1, timeout_s=60, kept_s=0) == Known()
+    release.set()
+    refused = background.look(wait_and_refuse, wait_s=60, timeout_s=60, kept_s=0)
+    assert refused == Known(7, "no tables")
+
+
 def test_a_read_that_takes_too_long_is_an_error_beside_the_last_value_until_it_ends() -> None:
     release = threading.Event()
     background = Background[int]()

@@ -36,6 +36,11 @@ def test_health_of_a_state(state: ModelWord, before: State | None, word: HealthW
     assert "the reason" in health.why
 
 
+@pytest.mark.parametrize("state", ["running", "waiting"])
+def test_what_was_before_is_not_known_without_the_event_store(state: ModelWord) -> None:
+    assert health_of(ModelState(state, "the reason"), None, is_read=False).word == "unknown"
+
+
 def test_every_state_has_a_health() -> None:
     for state in get_args(ModelWord):
         for before in (None, "succeeded", "failed"):

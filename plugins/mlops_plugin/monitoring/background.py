@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -29,11 +30,15 @@ class Background(Generic[Value]):
         self._known: Known[Value] = Known()
         self._ended: threading.Event | None = None
         self._overdue_at = 0.0
+        self._read_at = -math.inf
 
-    def look(self, read: Callable[[], Value], *, wait_s: float, timeout_s: float) -> Known[Value]:
+    def look(
+        self, read: Callable[[], Value], *, wait_s: float, timeout_s: float, kept_s: float = math.inf
+    ) -> Known[Value]:
         """Start a read, or join the running one, and wait at most `wait_s` for it.
 
-        A read that takes longer than `timeout_s` is reported as an error until it ends.
+        A read that takes longer than `timeout_s` is reported as an error until it ends. A value that was read
+        more than `kept_s` ago is shown beside an error only.
         """
         with self._lock:
             if self._ended is None:
@@ -45,7 +50,8 @@ class Background(Generic[Value]):
         with self._lock:
             if self._ended is not None and time.monotonic() > self._overdue_at:
                 return Known(self._known.value, f"no answer within {timeout_s:g} s; still waiting")
-            return self._known
+            is_old = time.monotonic() - self._read_at > kept_s
+            return Known() if is_old and self._known.error is None else self._known
 
     def _read(self, read: Callable[[], Value], ended: threading.Event) -> None:
         known: Known[Value] = Known(self._known.value, "reading failed; see the log of the API server")
@@ -56,4 +62,6 @@ class Background(Generic[Value]):
         finally:
             with self._lock:
                 self._known, self._ended = known, None
+                if known.error is None:
+                    self._read_at = time.monotonic()
             ended.set()

@@ -34,10 +34,10 @@ class Health:
     why: str
 
 
-def health_of(state: ModelState, before: State | None) -> Health:
+def health_of(state: ModelState, before: State | None, *, is_read: bool = True) -> Health:
     """The health of a model in a state; `before` is how its newest dispatch ended that has ended.
 
-    A model that is running or queued is as it was before.
+    A model that is running or queued is as it was before, which only an event store that was read can say.
     """
     if state.word not in ("running", "waiting"):
         return Health(_WORDS[state.word], state.why)
@@ -45,4 +45,4 @@ def health_of(state: ModelState, before: State | None) -> Health:
         return Health("failing", Sentence("%(why)s; the dispatch before it failed", why=state.why))
     if before == "succeeded":
         return Health("healthy", Sentence("%(why)s; the dispatch before it succeeded", why=state.why))
-    return Health("new", state.why)
+    return Health("new" if is_read else "unknown", state.why)

@@ -89,7 +89,8 @@ def cards_of(
         if rights.monitor:
             state = model_state(dag, last, now, late_after=late_after, limit=model.dispatch_timeout)
             state = as_far_as_known(state, is_read=known is not None)
-            health = _card_health(model, health_of(state, _ended_as(recent)), recent, rights)
+            in_a_word = health_of(state, _ended_as(recent), is_read=known is not None)
+            health = _card_health(model, in_a_word, recent, rights)
         cards.append(
             Card(
                 name=model.name,

@@ -25,6 +25,7 @@ from mlops_plugin.web.well_formed import Search
 
 _WAIT_S = 0.25  # how long the list waits for last dispatches
 _READ_TIMEOUT_S = 10.0
+_KEPT_S = 60.0  # what is older is not shown as if it were so now: nothing refreshes the list
 
 router = APIRouter(include_in_schema=False, dependencies=[reads("Showroom")])
 
@@ -76,7 +77,9 @@ def accuracy_fragment(site: SiteDep, model: Model) -> HTMLResponse:
 def _last_known(site: Site) -> Known[LastDispatches]:
     """Of all models, as far as the event store has answered: the page does not wait for it."""
     store, names = site.event_store(), [*site.loaded().config.models]
-    return site.watch.last.look(lambda: read_last(store, names), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S)
+    return site.watch.last.look(
+        lambda: read_last(store, names), wait_s=_WAIT_S, timeout_s=_READ_TIMEOUT_S, kept_s=_KEPT_S
+    )
 
 
 def _matches(search: str, model: ModelConfig) -> bool:
