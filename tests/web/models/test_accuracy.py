@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from mlops_plugin.errors import ServingBusy
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.last_predictions import LastPredictions
 from mlops_plugin.web.models.accuracy import Accuracies, find_pairs
@@ -82,6 +84,16 @@ def test_numbers_have_a_mean_error_that_fits_a_card() -> None:
 
 def test_a_model_without_outcomes_has_no_accuracy_and_asks_no_database(workshop: Workshop) -> None:
     assert pairs_of(workshop) == []  # it was never made ready
+
+
+def test_cards_leave_places_to_the_pages(ready: Workshop) -> None:
+    queries, model, deployment = CaseQueries(), ready.model(), ready.deployment
+    with contextlib.ExitStack() as others:
+        for _ in range(2):
+            others.enter_context(queries.open(model, deployment, is_aside=True))
+        with pytest.raises(ServingBusy):
+            find_pairs(model, deployment, queries, LastPredictions())
+        others.enter_context(queries.open(model, deployment))
 
 
 def test_an_answer_is_kept_for_a_while_and_not_for_another_configuration(ready: Workshop) -> None:

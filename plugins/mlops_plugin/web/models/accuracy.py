@@ -60,7 +60,7 @@ def find_pairs(
     if truth is None:
         return []
     hurried = replace(deployment, limits=deployment.limits.of_probe(_WITHIN_S))
-    with queries.open(model, hurried) as cases:
+    with queries.open(model, hurried, is_aside=True) as cases:
         rows = cases.page(CaseView(page_rows=MAX_PAGE_ROWS)).rows
     if truth not in rows.column_names:
         return []

@@ -14,6 +14,7 @@ from mlops_plugin.monitoring.background import Known
 from mlops_plugin.monitoring.watch import LastDispatches
 from mlops_plugin.orchestration.dag_states import AirflowStateDep
 from mlops_plugin.web.access import may_see, reads
+from mlops_plugin.web.error_status import headers_of
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.models.cards import CardRights, cards_of, read_last
 from mlops_plugin.web.pages import pages
@@ -68,8 +69,8 @@ def accuracy_fragment(site: SiteDep, model: Model) -> HTMLResponse:
     """How right the model's stored predictions are, in words; nothing if that is not known."""
     try:
         found = site.accuracies.pairs(model, site.deployment(), site.case_queries, site.last_predictions)
-    except MlopsError:
-        return HTMLResponse("")
+    except MlopsError as error:
+        return HTMLResponse("", headers=headers_of(error))
     verdict = judge_pairs(found)
     return HTMLResponse("" if verdict is None else escape(verdict.short))
 

@@ -5,10 +5,21 @@ document.addEventListener("DOMContentLoaded", () => {
   const waiting = [];
   let isAsking = false;
 
+  // A server that is busy is asked again, as showroom.js does.
+  const BUSY_MS = 2000;
+  async function wordsOf(address) {
+    for (let tries = 0; tries < 3; tries += 1) {
+      if (tries) await new Promise((resume) => { setTimeout(resume, BUSY_MS); });
+      const response = await mlops.request(address, { headers: { Accept: "text/html" } });
+      if (!response.headers.has("Retry-After")) return response.text();
+    }
+    return "";
+  }
+
   async function ask(place) {
     const shown = place.querySelector("span");
     try {
-      const words = await (await mlops.request(place.dataset.accuracy, { headers: { Accept: "text/html" } })).text();
+      const words = await wordsOf(place.dataset.accuracy);
       shown.textContent = words || mlops.gettext("not known");
       shown.classList.toggle("hint", !words);
     } catch {
