@@ -75,12 +75,13 @@ def test_what_nobody_foresaw_is_a_page_with_headers_and_without_details(
     assert metadata
     metadata.execute("ALTER TABLE dag RENAME TO dag_away")
     try:
-        page = client.page("monitor")
+        page = client.get("monitor", accept="text/html", cookie="mlops_time_zone=Europe/Berlin")
     finally:
         metadata.execute("ALTER TABLE dag_away RENAME TO dag")
     assert page.status == 500
     assert "see the log of the API server" in unescape(page.text)
     assert "does not exist" not in page.text
+    assert 'data-zone="Europe/Berlin"' in page.text  # else it would be loaded twice
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
 
 

@@ -114,7 +114,8 @@ def _text_for(request: Request, error: MlopsError) -> str:
 
 
 def _unexpected_error(request: Request, _error: Exception) -> Response:
-    with speaking(language_of(request)):  # outside of the middlewares
+    # Outside of the middlewares; in another zone than the chosen one, the page would load itself again.
+    with speaking(language_of(request)), in_zone(zone_of(request)):
         answer = _answer(request, 500, _("the server failed; see the log of the API server"))
     answer.headers.update(_HEADERS)  # this answer bypasses the middleware that adds them
     return answer
