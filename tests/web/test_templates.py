@@ -10,6 +10,7 @@ from setuptools import find_namespace_packages  # type: ignore[import-untyped]
 
 from mlops_plugin import web
 from mlops_plugin.web.pages import VIEWS, Pages
+from web.conftest import rendered
 
 ROOT = Path(next(iter(web.__path__)))
 TEMPLATES = sorted(Pages().environment.list_templates())
@@ -44,3 +45,8 @@ def test_every_template_and_asset_is_in_a_folder_that_the_package_ships() -> Non
     folders = {path.parent.relative_to(ROOT.parents[1]) for path in Pages().assets.values()}
     folders |= {path.parent.relative_to(ROOT.parents[1]) for path in ROOT.rglob("*.html")}
     assert folders <= shipped
+
+
+def test_an_address_below_a_folder_of_ours_that_is_no_view_is_not_found() -> None:
+    assert "<nav" not in rendered("error.html", code=404, text="Not Found", view="models")
+    assert "<nav" in rendered("error.html", code=404, text="Not Found", view="showroom")
