@@ -75,11 +75,11 @@ def test_probabilities_of_another_model_make_no_class_of_a_number(workshop: Work
     assert verdict.words == "mean absolute error 0.5 over 2 cases"
 
 
-def test_numbers_have_a_mean_error_that_fits_a_card() -> None:
+def test_numbers_have_a_mean_absolute_error_that_fits_a_card() -> None:
     verdict = judge_pairs([({"prediction": 1.5}, 1), ({"prediction": 4.0}, 1.0), ({"prediction": 4.0}, "?")])
     assert verdict is not None
     assert verdict.words == "mean absolute error 1.75 over 2 cases, 1 not judged"
-    assert verdict.short == "mean error 1.75"
+    assert verdict.short == "mean absolute error 1.75"
 
 
 def test_a_model_without_outcomes_has_no_accuracy_and_asks_no_database(workshop: Workshop) -> None:

@@ -21,10 +21,10 @@ from web.scene import violations
 NAMES = ("id", "a", "b", "c", "d", "seen_at", "truth")
 
 
-def _model(**changes: Any) -> Any:
+def _model(cursor: str = "updated", **changes: Any) -> Any:
     usual = {"title": None, "truth": "truth", "search": ["id", "seen_at"], "image": None}
     showroom = SimpleNamespace(**(usual | changes))
-    source = SimpleNamespace(cursor=SimpleNamespace(column="updated"))
+    source = SimpleNamespace(cursor=SimpleNamespace(column=cursor))
     return SimpleNamespace(name="churn", key=["id"], description="", showroom=showroom, source=source)
 
 
@@ -45,6 +45,12 @@ def test_key_and_truth_come_before_the_features() -> None:
     names, inputs = _columns(_presented(_model(truth="id"), ("a", "truth")))
     assert names == list(NAMES)
     assert inputs == ["a", "truth"]
+
+
+def test_the_cursor_is_no_feature_unless_the_model_reads_it() -> None:
+    model = _model(cursor="d")
+    assert _columns(_presented(model))[1] == ["a", "b", "c"]
+    assert _columns(_presented(model, ("a", "d")))[1] == ["a", "d"]
 
 
 def test_a_few_features_are_not_folded_and_pixels_are_no_columns() -> None:

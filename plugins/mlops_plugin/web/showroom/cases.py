@@ -65,7 +65,12 @@ def count_words(count: int) -> str:
 def _inputs(model: ModelConfig, shown: list[str], known: tuple[str, ...] | None) -> set[str]:
     """The columns that the model reads, as far as they are known: they can be folded away together."""
     others = {*model.key, model.showroom.truth, *model.showroom.search}
-    return {name for name in shown if name not in others and (known is None or name in known)}
+    cursor = _cursor(model)
+    return {n for n in shown if n not in others and (n != cursor if known is None else n in known)}
+
+
+def _cursor(model: ModelConfig) -> str | None:
+    return model.source.cursor.column if model.source.cursor else None
 
 
 def _pixels(
@@ -75,8 +80,7 @@ def _pixels(
     image = model.showroom.image
     if image is None:
         return ()
-    cursor = model.source.cursor
-    others = {*model.key, model.showroom.truth, *model.showroom.search, cursor.column if cursor else None}
+    others = {*model.key, model.showroom.truth, *model.showroom.search, _cursor(model)}
     features = known or tuple(name for name in names if name in numeric and name not in others)
     fits = len(features) == image.width * image.height and set(features) <= set(names)
     return features if fits else ()

@@ -73,7 +73,8 @@ def judge_pairs(pairs: Sequence[Pair]) -> Verdict | None:
     rejected = sum(answer is None for answer, _truth in pairs)
     right = sum(is_right for *_pair, is_right in classes)
     parts = [_right_words(right, count) if classes else _error_words(sum(errors) / count, count)]
-    short = parts[0] if classes else _("mean error %(error)s", error=format_number(sum(errors) / count))
+    mean = format_number(sum(errors) / count)
+    short = parts[0] if classes else _("mean absolute error %(error)s", error=mean)
     if rejected:
         parts.append(ngettext("%(number)s rejected", "%(number)s rejected", rejected))
     if unjudged := len(pairs) - count - rejected:
