@@ -69,6 +69,13 @@ def test_missing_note_says_what_to_clear(shelf: Shelf) -> None:
         shelf.note("infer")
 
 
+def test_rows_that_were_removed_say_what_to_clear(shelf: Shelf) -> None:
+    file, _ = shelf.put("collect", SCHEMA, batches(1))
+    shelf.remove_rows()
+    with pytest.raises(StagingError, match="clear 'collect'"), shelf.rows(file):
+        pass
+
+
 def test_error_of_the_source_passes_unchanged_and_leaves_no_file(tmp_path: Path) -> None:
     shelf = Shelf(str(tmp_path / "shelf"))
 

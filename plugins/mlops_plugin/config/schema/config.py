@@ -32,7 +32,7 @@ class Config(Section):
     )
     serving: ServingConfig = Field(
         default_factory=ServingConfig,
-        description="What a model may use while it answers in the Showroom.",
+        description="What a model may use while it answers in the Showroom and in `mlops serve`.",
         examples=[{"timeout": "10s", "memory_mb": 1024}],
     )
     monitor: MonitorConfig = Field(

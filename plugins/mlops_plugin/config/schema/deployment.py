@@ -43,7 +43,7 @@ class StagingConfig(Section):
 
 
 class ServingConfig(Section):
-    """`serving:`: what a model may use while it answers in the Showroom, in a separate process."""
+    """`serving:`: what a model may use while it answers, in a process of its own."""
 
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=30),

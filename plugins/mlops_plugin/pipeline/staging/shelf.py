@@ -222,12 +222,7 @@ class Shelf:
         """Read a step's note; raises `StagingError` if there is none."""
         found = self.find_note(name)
         if found is None:
-            raise StagingError(
-                f"staging: {self.url}/{self._named(name)}.json does not exist: step '{name}' of this "
-                "dispatch wrote nothing here, its files were removed, or this worker does not share the "
-                "folder; clear 'collect' and the tasks after it in Airflow to dispatch again, and see "
-                "staging.url if workers are on several machines"
-            )
+            raise _nothing_at(f"{self.url}/{self._named(name)}.json")
         return found
 
     def find_note(self, name: str) -> dict[str, Any] | None:
@@ -325,7 +320,17 @@ def _as_staging_error(doing: str, path: str) -> Iterator[None]:
     except (StagingError, StepEnded, RowsLate):  # in our words already
         raise
     except Exception as error:  # each storage library has its own errors, e.g. botocore's
+        if doing == "reading" and isinstance(error, FileNotFoundError):
+            raise _nothing_at(path) from error
         raise StagingError(
             f"staging: {doing} {path} failed: {error}; check staging.url in the configuration, the "
             "space left there, and that every worker reaches it"
         ) from error
+
+
+def _nothing_at(path: str) -> StagingError:
+    return StagingError(
+        f"staging: {path} does not exist: the step before has not run, the dispatch has ended and its "
+        "rows were removed, or this worker does not share the folder; clear 'collect' and the tasks after "
+        "it in Airflow to dispatch again, and see staging.url if workers are on several machines"
+    )
