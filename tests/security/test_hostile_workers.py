@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 
@@ -16,6 +20,7 @@ from mlops_plugin.formats.signature.versions import versions_of
 from mlops_plugin.workers.exchange import outputs_schema
 from mlops_plugin.workers.failures import raised
 from mlops_plugin.workers.messages import (
+    Channel,
     Column,
     Failed,
     MessageError,
@@ -73,6 +78,39 @@ def test_a_message_that_never_ends_is_given_up_in_time(pool: ModelPool, forging:
     with pytest.raises(ServingError):
         _ask(pool, forging, 100 + list(FORGERIES).index("a message byte by byte"))
     assert _ask(pool, forging, 2)[0] != first
+
+
+def _send_in_pieces(sock: socket.socket, number: int, pause_s: float, pieces: int) -> threading.Thread:
+    """Send an answer, slowly, in a thread."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Channel(ours).send(number, Predicted(rows=0, buffers=[]), [b"x" * 200])
+        message = theirs.recv(10_000)
+    size = -(-len(message) // pieces)
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            for start in range(0, len(message), size):
+                sock.sendall(message[start : start + size])
+                time.sleep(pause_s)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    return sending
+
+
+def test_a_slow_answer_gives_none_after_it_more_time() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        channel = Channel(ours)
+        sending = _send_in_pieces(theirs, 1, 0.01, 3)
+        channel.receive_answer(1, 1000, time.monotonic() + 60)
+        sending.join()
+        sending = _send_in_pieces(theirs, 2, 0.05, 60)
+        with pytest.raises(MessageError, match="in time"):
+            channel.receive_answer(2, 1000, time.monotonic() + 0.2)
+    sending.join()
+    theirs.close()
 
 
 SCHEMA = pa.schema([("text", pa.string()), ("flag", pa.bool_()), ("number", pa.float64())])
