@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_plugin.databases.drivers.mysql_protocol.packets import SLACK, ConnectionClosed, Packets
-from mlops_plugin.databases.drivers.mysql_protocol.statements import Statements
+from mlops_plugin.databases.drivers.mysql_protocol.statements import Prepared, Statements
 
 _END = b"\xfe\0\0\0\0"
 _LONGEST = 2**24 - 1
@@ -113,6 +113,27 @@ def test_connection_that_ends_inside_a_row_is_an_error() -> None:
     data = _packets(b"\0" + b"x" * 100, _END)[:50]
     with pytest.raises(ConnectionClosed):
         _rows(data, [20])
+
+
+class InterruptedSocket(CutSocket):
+    """Interrupts who waits for the first answer, as Ctrl+C and Airflow's timeout do."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        if not self._taken:
+            self._taken = -1
+            raise KeyboardInterrupt
+        self._taken = max(self._taken, 0)
+        return super().recv_into(buffer)
+
+
+def test_answer_is_owed_until_it_has_arrived() -> None:
+    inserted, prepared = b"\0\1\0\2\0\0\0", b"\0" + struct.pack("<IHH", 7, 0, 0)
+    statements = Statements(Packets(InterruptedSocket(_packets(inserted, prepared), [1000])))
+    statements.execute_ahead(Prepared(1, 0), b"")
+    with pytest.raises(KeyboardInterrupt):
+        statements.settle()
+    statements.settle()
+    assert statements.prepare("SELECT 1") == Prepared(7, 0)
 
 
 def test_numbers_are_read_at_every_place() -> None:

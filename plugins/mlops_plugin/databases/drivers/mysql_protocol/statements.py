@@ -125,8 +125,9 @@ class Statements:
     def settle(self) -> None:
         """Take the answer that is left, if there is one."""
         if self._owes_answer:
-            self._owes_answer = False
-            self._answer()
+            payload = self._packets.receive()
+            self._owes_answer = False  # only now: who is interrupted while waiting can settle again
+            self._raise_error(payload)
 
     def _send_execute(self, prepared: Prepared, parameters: bytes) -> None:
         without_cursor, times = 0, 1
@@ -136,12 +137,15 @@ class Statements:
 
     def _answer(self) -> bytes:
         payload = self._packets.receive()
+        self._raise_error(payload)
+        return payload
+
+    def _raise_error(self, payload: bytes) -> None:
         if payload[0] == _ERROR:
             from mysql.connector.errors import get_exception
 
             self._has_rows = False
             raise get_exception(bytes(HEADER) + payload)
-        return payload
 
     def _ends_rows(self, payload: bytes) -> bool:
         """Whether this is no row, but the end of a result's rows."""
