@@ -317,6 +317,11 @@ def test_numbers_of_one_partition_are_no_booleans_of_another(workshop: Workshop)
     assert not workshop.in_sink("SELECT name FROM sqlite_master WHERE name LIKE 'churn%'")
 
 
+def test_partitions_with_other_columns_of_answers_are_refused(workshop: Workshop) -> None:
+    with pytest.raises(ArtifactError, match="other columns"):
+        answered_by_tasks(workshop, "[n, n] if max(rows.id) < 4 else [n, n, n]")
+
+
 def test_rows_of_all_partitions_are_counted_also_where_persist_fails(workshop: Workshop) -> None:
     with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
         source.execute("UPDATE customers SET a = 1e9 WHERE id IN (1, 2, 5)")

@@ -75,7 +75,7 @@ def _as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         return batch
     try:
         return batch.cast(schema)
-    except pa.ArrowInvalid as error:
+    except ValueError as error:  # Arrow's, too
         raise _disagreement(schema, batch.schema, str(error)) from error
 
 
