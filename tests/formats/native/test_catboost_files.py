@@ -13,6 +13,7 @@ import pytest
 from catboost import CatBoostClassifier, CatBoostRanker, CatBoostRegressor, Pool
 
 from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.pipeline.validation.refusals import predict_each
 from support.native_models import NUMBERS, ROWS, SCORE, SHOP, SHOP_SCORE, as_queried, assert_answers, load
 
 FEW: dict[str, Any] = {
@@ -151,6 +152,35 @@ def test_a_category_that_the_query_writes_otherwise_is_refused(
     # What nobody had is unknown, in whatever writing.
     unknown = frame.assign(flag=[type(trained(0))(77 + flag) for flag in flags])
     assert_answers(load(tmp_path / "model.cbm", "catboost"), as_queried(unknown), model.predict(unknown))
+
+
+def of_flags(folder: Path, trained: Any) -> Path:
+    """A model of numbers and a flag, which training has in these words."""
+    frame = NUMBERS[["c"]].assign(flag=trained)
+    effect = np.unique(trained, return_inverse=True)[1] * 4
+    model = CatBoostRegressor(**FEW, cat_features=["flag"], one_hot_max_size=1).fit(frame, NUMBERS.c + effect)
+    return saved(model, folder)
+
+
+@pytest.mark.parametrize(
+    ("trained", "queried"),
+    [
+        (np.resize(["False", "True"], ROWS), np.repeat([77, 1], [60, ROWS - 60])),
+        (np.resize(["7.0", "30.0", "none"], ROWS), np.resize(["7", "30", "none"], ROWS)),
+    ],
+    ids=["behind many others", "beside a category of training"],
+)
+def test_a_category_is_looked_at_wherever_it_is(trained: Any, queried: Any, tmp_path: Path) -> None:
+    runtime = load(of_flags(tmp_path, trained), "catboost")
+    with pytest.raises(FeatureError, match=r"column 'flag': .*category of training is '"):
+        runtime.predict(as_queried(NUMBERS[["c"]].assign(flag=queried)))
+
+
+def test_no_row_with_such_a_category_is_answered_because_many_others_were_asked_alone(tmp_path: Path) -> None:
+    runtime = load(of_flags(tmp_path, np.resize(["False", "True"], ROWS)), "catboost")
+    rows = as_queried(NUMBERS[["c"]].assign(flag=np.resize([77, 77, 77, 77, 1], ROWS)))
+    with pytest.raises(FeatureError, match="column 'flag'"):
+        predict_each(runtime, rows)
 
 
 def test_a_pickled_model_refuses_such_categories_too(tmp_path: Path) -> None:

@@ -8,27 +8,29 @@ in another writing, training had that other one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mlops_plugin.errors import FeatureError
 
-_ROWS = 32  # of a table, that are looked at
-_TABLES = 20  # that are looked at while a column's answers tell nothing
+_ROWS = 32  # of a table, that are looked at; besides, the first row of as many categories
+_MOST_ROWS = 640  # that are looked at while a column's answers tell nothing
 _NOBODYS = "\x7fnobody has this category\x7f"
 _WHOLE = re.compile(r"(-?\d+)(\.0)?")
 _TRUTH = (("0", "False", "false"), ("1", "True", "true"))
 
-Ask = Callable[[Any], np.ndarray[Any, Any]]
+Answers = np.ndarray[Any, Any]
+Ask = Callable[[Any], Answers]
 
 
 class CategoryWriting:
     """Looks at the first tables that a model is asked about; `places`: of its categorical columns."""
 
     def __init__(self, places: Sequence[int]) -> None:
-        self._open = dict.fromkeys(places, _TABLES)
+        self._open = dict.fromkeys(places, _MOST_ROWS)
+        self._refused: dict[tuple[int, str], str] = {}  # by place and type: what was wrong with such a column
 
     def trust(self, place: int) -> None:
         """Look at this column no more: the configuration says what it is."""
@@ -38,33 +40,57 @@ class CategoryWriting:
         """Raise `FeatureError` if a column of the DataFrame has the categories of training in other words."""
         if not self._open:
             return
-        rows = table.iloc[:_ROWS]
+        rows = table.iloc[_chosen(table, self._open)]
         answers = ask(rows)
         for place in [*self._open]:
-            if self._is_known(rows, place, answers, ask):
+            of_type = place, str(rows.dtypes.iloc[place])
+            if self._is_known(rows, of_type, answers, ask):
                 del self._open[place]
+            elif of_type not in self._refused:
+                self._open[place] -= len(rows)
+                if self._open[place] <= 0:
+                    del self._open[place]
+            elif len(rows) < len(table):  # the others may have what was refused before
+                raise FeatureError(self._refused[of_type])
 
-    def _is_known(self, rows: Any, place: int, answers: np.ndarray[Any, Any], ask: Ask) -> bool:
-        """Whether that is settled."""
-        unknown = ask(_with(rows, place, [_NOBODYS] * len(rows)))
-        if not np.array_equal(answers, unknown, equal_nan=True):
-            return True
+    def _is_known(self, rows: Any, of_type: tuple[int, str], answers: Answers, ask: Ask) -> bool:
+        """Whether the model knows a category that could be written otherwise, as it is written here."""
+        place, _ = of_type
         written = [_writings(value) for value in rows.iloc[:, place].tolist()]
-        for number in range(max(map(len, written), default=0)):
+        if not any(written):
+            return False
+        unknown = ask(_with(rows, place, [_NOBODYS] * len(rows)))
+        if (_differ(answers, unknown) & np.array([bool(each) for each in written])).any():
+            return True
+        for number in range(max(map(len, written))):
             others = [each[number] if number < len(each) else _NOBODYS for each in written]
-            found = ask(_with(rows, place, others))
-            is_other = (found != unknown).reshape(len(rows), -1).any(axis=1)
+            is_other = _differ(ask(_with(rows, place, others)), unknown)
             if is_other.any():
                 row = int(np.argmax(is_other))
                 name, value = rows.columns[place], rows.iloc[row, place]
-                raise FeatureError(
+                self._refused[of_type] = (
                     f"column '{name}': the query returns {value!r}, and the category of training is "
                     f"{others[row]!r}: CatBoost compares texts, and takes this one for unknown; write it "
                     "so in the query (CASE, CAST), or, if training had both, set `model: {dtypes: "
                     f"{{{name}: text}}}}`"
                 )
-        self._open[place] -= 1
-        return self._open[place] == 0
+                raise FeatureError(self._refused[of_type])
+        return False
+
+
+def _chosen(table: Any, places: Iterable[int]) -> list[int]:
+    """The first rows, and those in which a category of one of these columns is there for the first time."""
+    chosen = {*range(min(_ROWS, len(table)))}
+    for place in places:
+        is_new = ~table.iloc[:, place].duplicated().to_numpy()
+        chosen |= {*np.flatnonzero(is_new)[:_ROWS].tolist()}
+    return sorted(chosen)
+
+
+def _differ(some: Answers, others: Answers) -> Answers:
+    """About which rows."""
+    is_same = (some == others) | ((some != some) & (others != others))
+    return np.asarray(~is_same.reshape(len(some), -1).all(axis=1))
 
 
 def _with(rows: Any, place: int, values: list[str]) -> Any:
