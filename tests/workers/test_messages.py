@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -46,3 +47,15 @@ def test_the_deadline_of_one_answer_is_not_that_of_the_next(
         answer, body = caller.receive_answer(number, 0, time.monotonic() + within_s)
         rest.join()
         assert (answer, bytes(body)) == (Checked([]), b"")
+
+
+def test_a_message_that_went_with_its_descriptors_is_followed_by_nothing() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        Channel(ours).send(1, Checked([]), [b""], time.monotonic() + 60, [ours.fileno()])
+        content, handed, _, _ = socket.recv_fds(theirs, 1 << 16, 1)
+        for descriptor in handed:
+            os.close(descriptor)
+        assert content
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1, socket.MSG_DONTWAIT)

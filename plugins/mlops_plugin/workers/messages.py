@@ -219,6 +219,8 @@ class Channel:
             first = first[socket.send_fds(self._socket, [first], handing) :]
             self._end_limit(deadline)
         for part in (memoryview(first), *parts):
+            if not part.nbytes:  # to send nothing fails once the other end has gone, who may have it all
+                continue
             with contextlib.suppress(BlockingIOError):  # one call, if the other end has room for it
                 part = part[self._socket.send(part, socket.MSG_DONTWAIT) :]
             if not part.nbytes:
