@@ -191,7 +191,7 @@ def as_type(column: pa.Array, wanted: pa.DataType) -> pa.Array:
         case "int64":
             require_digits(column)
         case "float64":
-            return as_doubles(column).cast(wanted, safe=False)
+            return _rounded(as_doubles(column), wanted)
         case "bool":
             return as_booleans(column)
         case "datetime64[us]":
@@ -205,6 +205,15 @@ def as_type(column: pa.Array, wanted: pa.DataType) -> pa.Array:
         case "decimal":
             return pa.array(as_decimals(column), wanted)
     return column.cast(wanted)
+
+
+def _rounded(doubles: pa.DoubleArray, wanted: pa.DataType) -> pa.Array:
+    """Doubles in as many bits or fewer; raises `ValueError` for one that would become infinite there."""
+    rounded = doubles.cast(wanted, safe=False)
+    is_beyond = pc.and_(pc.is_inf(rounded), pc.is_finite(doubles))
+    if pc.any(is_beyond, min_count=0).as_py():
+        raise ValueError(f"{doubles.filter(is_beyond)[0].as_py():g} would become infinite")
+    return rounded
 
 
 def require_digits(column: pa.Array) -> None:

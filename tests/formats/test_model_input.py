@@ -260,6 +260,13 @@ def test_a_number_that_would_become_infinite_in_fewer_bits_is_refused(spec: Inpu
         spec.build(fits.set_column(0, "x", pa.array([-4e38, 1.0])))
 
 
+@pytest.mark.parametrize("dtype", ["Float32", "float[pyarrow]", "halffloat[pyarrow]"])
+def test_a_number_that_would_become_infinite_beside_missing_values_is_refused(dtype: str) -> None:
+    assert build(pa.array([6e4, None, -math.inf]), dtype)[2] == -math.inf
+    with pytest.raises(FeatureError, match=r"column 'x': .*4e\+38 would become infinite"):
+        build(pa.array([1.0, None, -4e38]), dtype)
+
+
 def test_a_frame_of_floats_is_c_ordered() -> None:
     frame = InputSpec("frame", (X,)).build(ROWS)
     assert frame.to_numpy().flags.c_contiguous

@@ -219,12 +219,7 @@ def _nullables(spec: ColumnSpec, column: pa.Array) -> Values:
     if spec.dtype == "boolean":
         column = as_booleans(column)
     else:
-        if "Int" in spec.dtype:
-            require_digits(column)
-        else:
-            column = as_doubles(column)
-        kind = pa.from_numpy_dtype(np.dtype(spec.dtype.lower()))
-        column = column.cast(kind, safe="Float" not in spec.dtype)
+        column = as_type(column, pa.from_numpy_dtype(np.dtype(spec.dtype.lower())))
     return pd.array(column.to_pylist(), dtype=spec.dtype)
 
 
