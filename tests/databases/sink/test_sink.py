@@ -71,6 +71,16 @@ def test_upsert_of_fewer_outputs_leaves_none_of_the_others(way: WayIn) -> None:
     assert way.stored("prediction, prediction_0, prediction_1, note") == [(0.5, 0.3, None, "kept")]
 
 
+def test_upsert_keeps_columns_of_the_user_that_are_named_like_answers(way: WayIn) -> None:
+    way.write(predictions([1], dispatch="d1", probability_a=pa.array([0.2])), "upsert", dispatch="d1")
+    way.execute(f"ALTER TABLE {way.rows_table} ADD probability_limit FLOAT DEFAULT 0.5 NOT NULL")
+    way.execute(f"ALTER TABLE {way.rows_table} ADD probability_note VARCHAR(20) DEFAULT 'kept'")
+    way.write(predictions([1], dispatch="d2"), "upsert", dispatch="d2")
+
+    found = way.stored("probability_a, probability_limit, probability_note", way.rows_table)
+    assert found == [(None, 0.5, "kept")]
+
+
 def test_replace_leaves_the_latest_dispatch_only(way: WayIn) -> None:
     way.write(predictions([1, 2, 3], dispatch="d1"), "replace", dispatch="d1")
     assert way.write(predictions([3, 4], dispatch="d2"), "replace", dispatch="d2") == 2

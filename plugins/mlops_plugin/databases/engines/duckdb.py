@@ -130,13 +130,19 @@ def place(table: TableName) -> list[str | None]:
     return [table.catalog, table.schema, table.name]
 
 
-def _column(name: str, declared: str) -> TableColumn:
+def _column(name: str, declared: str, is_nullable: bool) -> TableColumn:
     base = declared.partition("(")[0]
     kind = "" if declared.endswith("]") else _KINDS.get(base, "")
     sizes = _DECIMAL.match(declared)
     digits, scale = map(int, sizes.groups()) if sizes else (0, 0)
     return TableColumn(
-        name, declared, kind, digits=digits, scale=scale, fraction=_FRACTIONS.get(base, MICROSECONDS)
+        name,
+        declared,
+        kind,
+        digits=digits,
+        scale=scale,
+        fraction=_FRACTIONS.get(base, MICROSECONDS),
+        refuses_null=not is_nullable,
     )
 
 
@@ -145,7 +151,9 @@ _PLACE = (
     " AND lower(table_name) = lower(?)"
 )
 NAMES = f"SELECT column_name AS name FROM duckdb_columns() WHERE {_PLACE} ORDER BY column_index"
-_COLUMNS = f"SELECT column_name AS name, data_type AS declared FROM duckdb_columns() WHERE {_PLACE}"
+_COLUMNS = (
+    f"SELECT column_name AS name, data_type AS declared, is_nullable FROM duckdb_columns() WHERE {_PLACE}"
+)
 _CONSTRAINTS = (
     "SELECT CAST(constraint_index AS VARCHAR) AS name,"
     " array_to_string(constraint_column_names, chr(0)) AS cols"

@@ -278,7 +278,7 @@ def _place(table: TableName) -> list[str | None]:
 
 
 def _column(name: str, declared: str, data_type: str, *sizes: str | None) -> TableColumn:
-    characters, octets, digits, scale, fraction, is_generated = (
+    characters, octets, digits, scale, fraction, refuses_null = (
         None if size is None else int(size) for size in sizes
     )
     kind = _KINDS.get(data_type, "")
@@ -295,7 +295,7 @@ def _column(name: str, declared: str, data_type: str, *sizes: str | None) -> Tab
         scale=scale or 0,
         fraction=MICROSECONDS if fraction is None else fraction,
         members=tuple(member.replace("''", "'") for member in members),
-        is_generated=bool(is_generated),
+        refuses_null=bool(refuses_null),
     )
 
 
@@ -306,7 +306,7 @@ SELECT c.column_name AS name, c.column_type AS declared, c.data_type AS kind,
        CAST(c.character_octet_length AS CHAR) AS octets,
        CAST(c.numeric_precision AS CHAR) AS digits, CAST(c.numeric_scale AS CHAR) AS scale,
        CAST(c.datetime_precision AS CHAR) AS fraction,
-       CASE WHEN c.generation_expression <> '' THEN '1' ELSE '0' END AS is_generated
+       CASE WHEN c.generation_expression <> '' OR c.is_nullable = 'NO' THEN '1' ELSE '0' END AS refuses_null
 FROM information_schema.columns c
 WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ?
 """

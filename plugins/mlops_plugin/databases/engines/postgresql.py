@@ -203,7 +203,7 @@ def _set_local(database: Database, settings: Mapping[str, str]) -> None:
 def _column(
     name: str, declared: str, type_name: str, of_users: str, modifier: str, *facts: object
 ) -> TableColumn:
-    generated, compares_bytes = facts
+    refuses_null, compares_bytes = facts
     kind = "enum" if of_users == _ENUM else _KINDS.get(type_name, "")
     limit = int(modifier)
     is_limited = limit >= 0
@@ -219,7 +219,7 @@ def _column(
         digits=digits if is_limited else _MOST_DIGITS,
         scale=scale if is_limited else _MOST_DIGITS,
         fraction=limit if is_limited and kind in ("time", "timestamp", "timestamp_utc") else MICROSECONDS,
-        is_generated=generated != "",
+        refuses_null=bool(refuses_null),
         compares_bytes=bool(compares_bytes),
     )
 
@@ -241,7 +241,7 @@ _COLUMNS = """
 SELECT CAST(a.attname AS text) AS name, format_type(a.atttypid, a.atttypmod) AS declared,
        CAST(b.typname AS text) AS kind, CAST(b.typtype AS text) AS of_users,
        CAST(CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS text) AS modifier,
-       CAST(a.attgenerated AS text) AS generated,
+       CASE WHEN a.attgenerated <> '' OR a.attnotnull OR t.typnotnull THEN 1 ELSE 0 END AS refuses_null,
        CASE WHEN c.collisdeterministic AND b.typname <> 'citext' THEN 1 ELSE 0 END AS compares_bytes
 FROM pg_attribute a
 LEFT JOIN pg_collation c ON c.oid = a.attcollation

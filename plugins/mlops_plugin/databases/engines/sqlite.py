@@ -91,7 +91,10 @@ class Sqlite(Engine):
 
     def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
         found = read_rows(database, _COLUMNS, _place(table))
-        return [TableColumn(name, kind or "without a type", affinity(kind)) for name, kind in found]
+        return [
+            TableColumn(name, kind or "without a type", affinity(kind), refuses_null=bool(refuses_null))
+            for name, kind, refuses_null in found
+        ]
 
     def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
         for index, column in read_rows(database, _UNIQUE, _place(table) * 2):
@@ -178,7 +181,7 @@ def _text(value: date, shift: timedelta) -> str:
     return utc.isoformat(" ", "milliseconds")
 
 
-_COLUMNS = "SELECT name, type AS declared FROM pragma_table_info(?, ?)"
+_COLUMNS = 'SELECT name, type AS declared, "notnull" AS refuses_null FROM pragma_table_info(?, ?)'
 # The primary key of a table with an INTEGER PRIMARY KEY is in no index.
 _UNIQUE = """
 SELECT l.name AS name, c.name AS col

@@ -24,7 +24,7 @@ class TableColumn:
     scale: int = 0  # digits after the point
     fraction: int = MICROSECONDS  # digits of a second after the point
     members: tuple[str, ...] = ()  # of an enum
-    is_generated: bool = False  # the engine computes it of other columns
+    refuses_null: bool = False  # by a constraint, or because the engine computes it of other columns
     compares_bytes: bool = False  # no two texts are equal in it; False: nothing is known of that
 
     @property

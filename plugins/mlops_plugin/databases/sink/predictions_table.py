@@ -34,7 +34,9 @@ from mlops_plugin.errors import DatabaseError, SinkError, UnsupportedType
 
 DISPATCH_ID = "dispatch_id"
 # What `formats.outputs` calls a model's answers.
-_ANSWER = re.compile(r"prediction(_\d+)?|probability_.*", re.DOTALL)
+_PROBABILITY = "probability_"
+_ANSWER = re.compile(rf"prediction(_\d+)?|{_PROBABILITY}.*", re.DOTALL)
+_TEXTS = ("text", "varchar", "char")  # kinds of columns
 _ANSWER_OR_SCORE = re.compile(rf"{_ANSWER.pattern}|score", re.DOTALL)
 
 
@@ -61,14 +63,18 @@ class SinkTable:
     def forsaken(self, schema: pa.Schema, engine: Engine) -> tuple[str, ...]:
         """The columns with answers that rows of `schema` do not have: another artifact gave them.
 
-        `score` may be a column of the user's own, but in a table that we have made.
+        What may be a column of the user's own is spared: `score`, but in a table that we have made, what
+        refuses NULL, and text that is named like a probability.
         """
         written = set(map(engine.fold, schema.names))
         answers = _ANSWER_OR_SCORE if self.is_narrow else _ANSWER
         return tuple(
             column.name
             for folded, column in self.columns.items()
-            if folded not in written and not column.is_generated and answers.fullmatch(column.name.casefold())
+            if folded not in written
+            and answers.fullmatch(column.name.casefold())
+            and not column.refuses_null
+            and not (column.kind in _TEXTS and column.name.casefold().startswith(_PROBABILITY))
         )
 
     def stored(self, schema: pa.Schema) -> pa.Schema:
