@@ -119,7 +119,8 @@ class Place:
         self.way.execute(f"TRUNCATE TABLE {table}")
         with pa.OSFile(str(self._rows_file)) as source:
             replaced = [name for name in pa.ipc.open_stream(source).schema.names if name != "id"]
-        return [self._alone({"floor": "write", "table": table, "replaced": replaced}) for _ in range(2)]
+        task = {"floor": "write", "table": table, "replaced": replaced}
+        return [self._alone({**task, "dispatch": number}) for number in (1, 2)]
 
     def script(self, model: str) -> Spent:
         """Pandas in chunks, into a table with the columns that the sink shows."""

@@ -89,7 +89,7 @@ def run_floor(task: dict[str, Any]) -> None:
     if task["floor"] == "read":
         read(spec, task["query"])
     else:
-        write(spec, Path(task["rows_file"]), task["table"], task["replaced"])
+        write(spec, Path(task["rows_file"]), task["table"], task["replaced"], task.get("dispatch", 0))
 
 
 RUN: dict[str, Callable[[dict[str, Any]], None]] = {
