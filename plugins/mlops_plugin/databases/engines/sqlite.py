@@ -92,7 +92,7 @@ class Sqlite(Engine):
     def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
         found = read_rows(database, _COLUMNS, _place(table))
         return [
-            TableColumn(name, kind or "without a type", affinity(kind), refuses_null=bool(refuses_null))
+            TableColumn(name, kind or "without a type", affinity(kind), refuses_null=refuses_null != "0")
             for name, kind, refuses_null in found
         ]
 
@@ -181,7 +181,10 @@ def _text(value: date, shift: timedelta) -> str:
     return utc.isoformat(" ", "milliseconds")
 
 
-_COLUMNS = 'SELECT name, type AS declared, "notnull" AS refuses_null FROM pragma_table_info(?, ?)'
+# As text: the ODBC driver knows no type of a pragma's column.
+_COLUMNS = (
+    'SELECT name, type AS declared, CAST("notnull" AS TEXT) AS refuses_null FROM pragma_table_info(?, ?)'
+)
 # The primary key of a table with an INTEGER PRIMARY KEY is in no index.
 _UNIQUE = """
 SELECT l.name AS name, c.name AS col
