@@ -14,11 +14,12 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 from starlette.requests import Request
 
 from mlops_plugin.web.pages import Pages
 from support.airflow_process import RunningAirflow, running_airflow
+from support.chromium import open_chromium
 from support.servers import Server
 from support.workshop import Workshop
 from web.scene import SOON_MS, Scene, Visit, running_scene, signed_in_session
@@ -162,10 +163,8 @@ def without_errors(page: Page) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,10 +22,19 @@ START = datetime(2026, 1, 31, 22, 47, tzinfo=UTC)
         (-5, 5, [-5, 0, 5]),
         (0, 1e-9, [0, 5e-10, 1e-9]),
         (-1e308, 1e308, [-1e308, -5e307, 0, 5e307, 1e308]),
+        (2, 2, [1, 1.5, 2, 2.5, 3]),
+        (0, 0, [-1, -0.5, 0, 0.5, 1]),
     ],
 )
 def test_number_ticks_are_round(low: float, high: float, ticks: list[float]) -> None:
     assert number_ticks(low, high) == ticks
+
+
+@pytest.mark.parametrize("low", [1e17, -1e17, 3e300, 0.1])
+def test_ticks_around_one_number_differ(low: float) -> None:
+    for high in (low, math.nextafter(low, math.inf)):
+        ticks = number_ticks(low, high)
+        assert ticks[0] < low <= high < ticks[-1]
 
 
 @pytest.mark.parametrize(

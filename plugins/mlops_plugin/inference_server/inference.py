@@ -23,7 +23,7 @@ from mlops_plugin.inference_server.group_commit import GroupCommit
 from mlops_plugin.inference_server.inference_answers import Answer, Answers, answer_of, require_outputs
 from mlops_plugin.inference_server.inference_requests import GivenRows, InferRequest, parse, rows_of
 from mlops_plugin.inference_server.model_descriptions import ModelDescription, ModelDescriptions
-from mlops_plugin.serving.ready_model import Given, ReadyModel, Told
+from mlops_plugin.serving.ready_model import Given, Predicted, ReadyModel
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.shared_site import Site
@@ -112,13 +112,13 @@ class Inference:
         nothing: list[Answer | Exception | None] = [None] * len(questions)
         means, model = self._means(), questions[0].model
         try:
-            told = self._ask(means.pool, model, questions)
+            predicted = self._ask(means.pool, model, questions)
         except ServingError as error:
             return nothing if len(questions) > 1 else [self._by_steps(questions[0], error)]
         except Exception:  # noqa: BLE001 - whoever is asked alone, and by the steps, hears it
             return nothing
         found = list(nothing)
-        answered = [(place, one) for place, one in enumerate(told) if one is not None]
+        answered = [(place, one) for place, one in enumerate(predicted) if one is not None]
         unrecorded = self._record(means.group, [one for _, one in answered])
         for (place, one), unstored in zip(answered, unrecorded, strict=True):
             found[place] = unstored or _encoded(questions[place], one)
@@ -126,7 +126,7 @@ class Inference:
 
     def _ask(
         self, pool: ModelPool, model: ModelConfig, questions: Sequence[Question]
-    ) -> Sequence[Told | None]:
+    ) -> Sequence[Predicted | None]:
         version = pool.find_version(model) if model.model.is_registered else None
         located = model if version is None else self._at_hand(model, version)
         described, baseline = questions[0].described, pool.baseline_sha256(model)
@@ -163,19 +163,19 @@ class Inference:
         self._ready[model.name] = [ready, *usable][:_MOST_SCHEMAS]
         return ready
 
-    def _record(self, group: GroupCommit, told: Sequence[Told]) -> list[EventStoreError | None]:
+    def _record(self, group: GroupCommit, predicted: Sequence[Predicted]) -> list[EventStoreError | None]:
         """Record each; alone if they cannot be recorded together."""
-        if not told:
+        if not predicted:
             return []
         try:
-            group.append([one.whole for one in told])
+            group.append([one.whole for one in predicted])
         except EventStoreError as error:
-            if len(told) == 1:
+            if len(predicted) == 1:
                 return [error]
         else:
-            return [None] * len(told)
+            return [None] * len(predicted)
         errors: list[EventStoreError | None] = []
-        for one in told:
+        for one in predicted:
             failed = [error for error in errors if error is not None]
             if len(failed) >= _MOST_UNRECORDED:
                 errors.append(failed[-1])
@@ -228,9 +228,13 @@ class _Means:
     group: GroupCommit
 
 
-def _encoded(question: Question, told: Told) -> Answer | Exception:
+def _encoded(question: Question, predicted: Predicted) -> Answer | Exception:
     answers = Answers(
-        told.dispatch_id, question.described.version, told.rows, told.predictions, told.rejections
+        predicted.dispatch_id,
+        question.described.version,
+        predicted.rows,
+        predicted.predictions,
+        predicted.rejections,
     )
     try:
         return answer_of(question.model.name, question.request, answers)

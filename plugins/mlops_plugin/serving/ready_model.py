@@ -42,7 +42,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Told:
+class Predicted:
     """The answer to one request: `predictions` has the model's columns, without the rejected rows."""
 
     dispatch_id: str
@@ -101,7 +101,7 @@ class ReadyModel:
             and self.schema.equals(rows)
         )
 
-    def ask(self, given: Sequence[Given]) -> list[Told | None]:
+    def ask(self, given: Sequence[Given]) -> list[Predicted | None]:
         """Ask the model about all rows at once; None for requests that must be asked alone.
 
         Raises what the model or its contract has against some row of them.
@@ -131,7 +131,7 @@ class ReadyModel:
                 reasons=infer_reasons(kept.reasons),
                 imputed=dict(screening.imputed),
             )
-            return [self._told(given[0], key_ranges[0], predicted, rejections, report, moments)]
+            return [self._of_request(given[0], key_ranges[0], predicted, rejections, report, moments)]
         return self._divided(given, key_ranges, predicted, {one.row for one in rejections}, moments)
 
     def _divided(
@@ -141,9 +141,9 @@ class ReadyModel:
         predicted: pa.RecordBatch,
         rejected: set[int],
         moments: Moments,
-    ) -> list[Told | None]:
+    ) -> list[Predicted | None]:
         """Each request's part of the answers; None for one of which a row was rejected."""
-        found: list[Told | None] = []
+        found: list[Predicted | None] = []
         row = answer = 0
         for one, key_range in zip(given, key_ranges, strict=True):
             count = one.rows.num_rows
@@ -155,7 +155,7 @@ class ReadyModel:
                 continue
             own = predicted.slice(answer, count)
             answer += count
-            found.append(self._told(one, key_range, own, (), self._report(own, 0), moments))
+            found.append(self._of_request(one, key_range, own, (), self._report(own, 0), moments))
         return found
 
     def _key_range(self, given: Given) -> KeyRange:
@@ -173,7 +173,7 @@ class ReadyModel:
             libraries=self.records.libraries,
         )
 
-    def _told(
+    def _of_request(
         self,
         given: Given,
         key_range: KeyRange,
@@ -181,9 +181,9 @@ class ReadyModel:
         rejections: tuple[Rejection, ...],
         report: InferReport,
         moments: Moments,
-    ) -> Told:
+    ) -> Predicted:
         run = Run(new_dispatch_id(), given.user, given.rows.num_rows, key_range.first, key_range.last, report)
-        return Told(run.dispatch_id, run.rows, predicted, rejections, self.records.whole(run, moments))
+        return Predicted(run.dispatch_id, run.rows, predicted, rejections, self.records.whole(run, moments))
 
 
 def _together(given: Sequence[Given]) -> pa.RecordBatch:

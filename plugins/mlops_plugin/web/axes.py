@@ -24,8 +24,14 @@ _LONGEST_IN_DAYS = 60  # beyond, ticks stand at the beginnings of months
 _LONGEST_WITHIN_DAYS = 12 * _HOUR  # of the steps; the next one is a day
 
 
+_NARROW, _WIDER = 1e-12, 1e-9  # of the greatest number: no range to draw, and what is drawn around it
+
+
 def number_ticks(low: float, high: float) -> list[float]:
-    """Round numbers that enclose the range, 0 among them if it is inside."""
+    """Round numbers that enclose the range, 0 among them if it is inside; at least two."""
+    if high - low <= _NARROW * max(abs(low), abs(high)):
+        margin = max(1.0, _WIDER * abs(high))  # what doubles of this size can tell apart
+        low, high = low - margin, high + margin
     return _ticks(low, high, _decimal_step(_least_step(low, high)))
 
 

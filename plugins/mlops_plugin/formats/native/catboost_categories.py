@@ -33,7 +33,7 @@ class CategoryWriting:
         self._refused: dict[tuple[int, str], str] = {}  # by place and type: what was wrong with such a column
 
     def trust(self, place: int) -> None:
-        """Look at this column no more: the configuration says what it is."""
+        """Stop looking at this column, because the configuration gives its type."""
         self._open.pop(place, None)
 
     def require_that_of_training(self, table: Any, ask: Ask) -> None:

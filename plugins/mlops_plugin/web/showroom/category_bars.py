@@ -85,8 +85,7 @@ def _number(answer: dict[str, Any] | None, outcome: str) -> float | None:
 
 
 def _ends(known: Sequence[float]) -> tuple[float, float]:
-    least, most = min(known), max(known)
-    ticks = number_ticks(least, most) if least < most else [least - 1, most + 1]
+    ticks = number_ticks(min(known), max(known))
     return ticks[0], ticks[-1]
 
 

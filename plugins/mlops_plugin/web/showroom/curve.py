@@ -125,8 +125,6 @@ class _Frame:
     def around(cls, spots: Sequence[Spot], *, is_share: bool) -> _Frame:
         places, outcomes = [spot.at for spot in spots], [spot.outcome for spot in spots]
         least, most = (0.0, 1.0) if is_share else (min(outcomes), max(outcomes))
-        if least == most:
-            least, most = least - 1, most + 1
         return cls(min(places), max(places), number_ticks(least, most))
 
     def x(self, at: float) -> float:

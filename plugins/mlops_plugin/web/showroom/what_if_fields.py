@@ -74,7 +74,7 @@ def field_of(name: str, value: Any, usual: Usual | None) -> Field:
     if usual is None or usual.reference is None:
         return Field(name, text_of(value), _("usual value unknown"))
     if usual.least is None:
-        choices = tuple(filter(None, map(text_of, usual.choices)))  # an empty text cannot be told from NULL
+        choices = tuple(filter(None, map(text_of, usual.choices)))  # an empty text looks like NULL
         hint = _("most common: %(value)s", value=format_value(usual.reference))
         return Field(name, text_of(value), hint, None, choices)
     hint = _(
