@@ -217,6 +217,78 @@ def test_a_case_is_not_taken_for_another_that_its_collation_calls_equal(workshop
         assert sorted(both.column("size").to_pylist()) == [1, 3]
 
 
+# What a collation takes for each other, and is another case.
+_LOOSE = {
+    "mysql": ("VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", ("ann", "\u00c4nn", "Ann ")),
+    "postgres": ("VARCHAR(20) COLLATE loose", ("ann", "\u00c4nn")),
+    "sqlite": ("VARCHAR(20) COLLATE NOCASE", ("ann",)),
+}
+
+
+def test_a_case_that_is_gone_is_not_replaced_by_one_that_its_collation_calls_equal(
+    way: WayIn, workshop: Workshop
+) -> None:
+    kind, others = _LOOSE[way.engine]
+    if way.engine == "postgres":
+        way.execute(
+            "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"
+        )
+    way.execute(f"CREATE TABLE people (id {kind}, size INTEGER)", "INSERT INTO people VALUES ('Ann', 1)")
+    way.execute("INSERT INTO people VALUES ('Bob', 2)")
+    with open_database(way.spec) as database:
+        cases = Cases(_model(workshop), database, "SELECT id, size FROM people")
+        assert cases.chosen([("Ann",)]).read_all().num_rows == 1
+        for other in others:
+            statement, parameters = cases.chosen_query([(other,)])
+            assert database.read(statement, batch_rows=9, parameters=parameters).read_all().num_rows == 1
+            for chosen in ([(other,)], [("Bob",), (other,)]):
+                with pytest.raises(CaseError, match=f" 1 are not among the cases, or no longer: {other};"):
+                    cases.chosen(chosen)
+            with pytest.raises(CaseError, match=" 1 are not "):
+                cases.chosen([("Ann",), (other,)])
+
+
+_UUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
+
+
+def test_a_key_that_is_only_written_otherwise_is_found(way: WayIn, workshop: Workshop) -> None:
+    # Of each type: what is stored, and how else it may be asked for.
+    spelled: dict[str, tuple[str, list[Any]]] = {
+        "CHAR(6)": ("ab", ["ab"]),
+        "DECIMAL(10, 2)": ("3.50", ["3.5", 3.5, "3.500"]),
+        "DOUBLE PRECISION": ("4", ["4", 4, "4.0"]),
+        "BIGINT": ("4", [4, "4", " 4"]),
+    }
+    if way.engine != "sqlite":
+        spelled["UUID"] = (_UUID, [_UUID, _UUID.upper()])
+    for number, (kind, (stored, asked)) in enumerate(spelled.items()):
+        way.execute(f"CREATE TABLE t{number} (id {kind})", f"INSERT INTO t{number} VALUES ('{stored}')")
+        with open_database(way.spec) as database:
+            cases = Cases(_model(workshop), database, f"SELECT id FROM t{number}")
+            for key in asked:
+                assert cases.chosen([(key,)]).read_all().num_rows == 1, (kind, key)
+
+
+def test_two_hundred_cases_are_found_each_by_its_own_key(way: WayIn, workshop: Workshop) -> None:
+    with _cases(way, _model(workshop), rows=450) as cases:
+        wanted = list(range(2, 402, 2))
+        rows = cases.chosen([(str(key),) for key in reversed(wanted)]).read_all()
+        assert [int(key) for key in rows.column("id").to_pylist()] == wanted
+        assert rows.column("name").to_pylist()[-1] == "Name 400"
+        with pytest.raises(CaseError, match="201 cases were chosen; the Showroom runs at most 200"):
+            cases.chosen([(key,) for key in range(1, 202)])
+
+
+def test_a_key_that_tells_no_cases_apart_is_refused_before_all_of_them_are_read(workshop: Workshop) -> None:
+    workshop.add_rows(2000)
+    workshop.add_model("churn", source={"query": "SELECT id % 2 AS id, a, b, c FROM customers"})
+    with (
+        open_cases(workshop.model(), workshop.deployment) as cases,
+        pytest.raises(CaseError, match="more than 1000 rows have the keys"),
+    ):
+        cases.chosen([(1,)])
+
+
 def test_without_a_query_of_its_own_the_showroom_shows_the_sources(workshop: Workshop) -> None:
     workshop.add_model(
         "churn", source={"query": "SELECT id, a, b, c FROM customers WHERE '{{ ds }}' > '2020-01-01'; "}

@@ -36,6 +36,27 @@ def test_a_run_predicts_what_a_dag_run_predicts(showroom: Showroom, workshop: Wo
     assert shown.predictions.to_pylist() == [row for row in persisted if row["id"] in (2, 4)]
 
 
+def test_two_hundred_cases_get_their_own_answers_and_no_more_are_taken(
+    showroom: Showroom, workshop: Workshop
+) -> None:
+    workshop.add_rows(400)
+    workshop.add_model("churn", input={"columns": {"id": {"max": 350}}})
+    wanted = list(range(400, 0, -2))
+    shown = _run(showroom, workshop, Wanted(keys=[(str(key),) for key in wanted]))
+    rows = shown.rows.to_pylist()
+    assert [row["id"] for row in rows] == sorted(wanted)
+    expected = workshop.classifier.predict_proba(workshop.frame([[r["a"], r["b"], r["c"]] for r in rows]))
+    for row, answer, chances in zip(rows, shown.answers, expected, strict=True):
+        if row["id"] > 350:
+            assert answer is None
+        else:
+            assert answer is not None
+            assert answer["id"] == row["id"]
+            assert answer["probability_stays"] == pytest.approx(chances[1])
+    with pytest.raises(CaseError, match="at most 200"):
+        _run(showroom, workshop, Wanted(keys=[(key,) for key in range(201)]))
+
+
 def test_a_run_leaves_a_dispatch_with_who_what_and_how_long(showroom: Showroom, workshop: Workshop) -> None:
     shown = _run(showroom, workshop, Wanted(keys=[(2,), (3,)]))
     record = workshop.record(shown.dispatch_id)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
 
+from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.errors import CaseError
 from mlops_plugin.formatting import format_value
 
 _SPAN = re.compile(r"(?:(-?\d{1,6}) days?, )?(-?)(\d{1,4}):([0-5]\d)(?::([0-5]\d(?:\.\d{1,6})?))?", re.ASCII)
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
@@ -68,6 +71,30 @@ def _span(text: str) -> timedelta:
 def _microseconds(seconds: str | None) -> int:
     whole, _, fraction = (seconds or "0").partition(".")
     return int(whole) * 1_000_000 + int(fraction.ljust(6, "0"))
+
+
+def is_same_value(asked: Any, found: Any, *, is_padded: bool) -> bool:
+    """Whether a key's value that the database takes for `asked` is the same value, only written otherwise.
+
+    A number of another type, a UUID in other letters, an instant in another zone; and, if the engine fills a
+    CHAR up with them (`is_padded`), a text with more blanks at its end. No text that a collation calls equal.
+    """
+    if asked == found or (asked != asked and found != found):  # the second of NaN
+        return True
+    if isinstance(asked, datetime) and isinstance(found, datetime):
+        return utc_naive(asked) == utc_naive(found)
+    if not (isinstance(asked, str) and isinstance(found, str)):
+        return False
+    if is_padded and found == asked.rstrip(" ").ljust(len(found)):
+        return len(found) > len(asked)
+    return _UUID.fullmatch(found) is not None and _uuid(asked) == uuid.UUID(found)
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def text_of(value: Any) -> str:

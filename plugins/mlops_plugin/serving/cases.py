@@ -22,10 +22,11 @@ from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place
-from mlops_plugin.serving.case_values import text_of, typed_value
+from mlops_plugin.serving.case_values import is_same_value, text_of, typed_value
 
 MAX_PAGE_ROWS = 200
 MAX_CHOSEN = 200
+MOST_ROWS = 1000  # with the keys of chosen cases; a key that tells rows apart has as many as are chosen
 SAMPLE_ROWS = 500
 _ESCAPE = "!"
 MOST_COUNTED = 10_000
@@ -140,24 +141,39 @@ class Cases:
         found = [self._has_key(self.typed_key(key)) for key in keys]
         condition = " OR ".join(f"({one})" for one, _ in found)
         parameters = [value for _, values in found for value in values]
-        return self._select(condition) + self._order(CaseView()).clause(), parameters
+        ordered = self._order(CaseView()).clause() + self._first(MOST_ROWS + 1)
+        return self._select(condition) + ordered, parameters
 
     def chosen(self, keys: Sequence[Key]) -> pa.RecordBatchReader:
-        """The cases with these keys; raises `CaseError` if there are fewer."""
+        """The cases with these keys; raises `CaseError` if one has none, or if they have very many rows."""
         statement, parameters = self.chosen_query(keys)
         rows = self._database.read(statement, batch_rows=MAX_CHOSEN, parameters=parameters).read_all()
-        wanted = {self.typed_key(key) for key in keys}
-        of_rows = list(zip(*(rows.column(name).to_pylist() for name in self._model.key), strict=True))
-        found = set(of_rows)
-        if wanted < found:  # a collation takes others for them
-            rows = rows.filter(pa.array([key in wanted for key in of_rows]))
-        elif len(found) < len(wanted):
-            gone = ", ".join(_shown(key) for key in keys if self.typed_key(key) not in found)
+        if rows.num_rows > MOST_ROWS:
             raise CaseError(
-                f"models.{self._model.name}: of {len(wanted)} chosen cases {len(wanted) - len(found)} are "
-                f"not among the cases, or no longer: {gone}; reload the list of cases"
+                f"models.{self._model.name}: more than {MOST_ROWS} rows have the keys of the chosen cases; "
+                "the key must tell cases apart"
             )
-        return rows.to_reader()
+        of_rows = list(zip(*(rows.column(name).to_pylist() for name in self._model.key), strict=True))
+        present, found, gone = set(of_rows), set[Key](), list[Key]()
+        wanted = {self.typed_key(key): key for key in keys}
+        for typed, key in wanted.items():
+            # What a collation takes for a case that is gone is another case.
+            same = {typed} & present or {one for one in present if self._is_same(typed, one)}
+            found |= same
+            if not same:
+                gone.append(key)
+        if gone:
+            raise CaseError(
+                f"models.{self._model.name}: of {len(wanted)} chosen cases {len(gone)} are "
+                f"not among the cases, or no longer: {', '.join(map(_shown, gone))}; reload the list of cases"
+            )
+        return rows.filter(pa.array([key in found for key in of_rows], pa.bool_())).to_reader()
+
+    def _is_same(self, asked: Key, found: Key) -> bool:
+        are_padded = not self._database.engine.trims_char
+        return all(
+            is_same_value(one, other, is_padded=are_padded) for one, other in zip(asked, found, strict=True)
+        )
 
     def typed_key(self, key: Key) -> Key:
         """A key as a browser or JSON gives it, in the types of its columns."""
