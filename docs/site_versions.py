@@ -1,7 +1,7 @@
 """Builds the documentation as a site of its version, in site/VERSION/; `make docs` runs it.
 
-Folders of other versions stay as they are. `versions.json` names them for the list in each page's head, and
-site/index.html leads to the newest.
+Folders of other versions keep their pages. `versions.json` names them for the list in each page's head, which
+leads to the same page if the `sitemap.xml` of the other version has it; site/index.html leads to the newest.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _VERSION = re.compile(r"\d+(\.\d+)+")
+_ADDRESS = "https://docs.invalid/"  # where a site will stand, nobody knows here
 _START = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -61,8 +64,17 @@ def list_versions(site: Path) -> None:
     versions = newest_first(path.name for path in site.iterdir() if (path / "index.html").exists())
     listed = [{"version": each, "title": each, "aliases": []} for each in versions]
     (site / "versions.json").write_text(json.dumps(listed))
+    for each in versions:
+        (site / each / "sitemap.xml").write_text(sitemap(site / each))
     links = "\n".join(f'<li><a href="{each}/index.html">{each}</a></li>' for each in versions)
     (site / "index.html").write_text(_START.format(newest=versions[0], links=links))
+
+
+def sitemap(folder: Path) -> str:
+    """The pages of a version; a page's script puts the folder's own address in the place of this one."""
+    pages = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html"))
+    places = "\n".join(f"<url><loc>{_ADDRESS}{escape(quote(each))}</loc></url>" for each in ("", *pages))
+    return f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{places}\n</urlset>\n'
 
 
 def newest_first(names: Iterable[str]) -> list[str]:

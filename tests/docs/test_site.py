@@ -50,7 +50,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, beside the folder of an earlier version."""
     folder = copy_pages(tmp_path_factory.mktemp("docs"))
     (folder / "site" / EARLIER).mkdir(parents=True)
-    (folder / "site" / EARLIER / "index.html").write_text(f"<h1>Version {EARLIER}</h1>")
+    for page in ("index", "install"):
+        (folder / "site" / EARLIER / f"{page}.html").write_text(f"<h1>Version {EARLIER}</h1>{page}")
     done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not [*folder.glob(".zensical*")]
@@ -128,9 +129,19 @@ def test_a_reader_gets_to_the_newest_version_and_from_there_to_another(
     page.wait_for_url(f"**/{version}/index.html")
     page.locator(".md-version__current", has_text=version).focus()
     page.locator(".md-version__link", has_text=EARLIER).click()
-    page.wait_for_url(f"**/{EARLIER}/")
+    page.wait_for_url(f"**/{EARLIER}/index.html")
     expect(page.get_by_role("heading")).to_have_text(f"Version {EARLIER}")
     assert {url for url in asked if not url.startswith(address)} == set()
+
+
+def test_another_version_opens_at_the_same_page_or_where_it_has_none_at_its_start(
+    address: str, page: Page, version: str
+) -> None:
+    for here, there in (("install.html#docker", "install.html#docker"), ("undo.html", "")):
+        page.goto(f"{address}/{version}/{here}")
+        page.locator(".md-version__current").focus()
+        page.locator(".md-version__link", has_text=EARLIER).click()
+        page.wait_for_url(f"**/{EARLIER}/{there}")
 
 
 @pytest.mark.parametrize("is_served", [True, False], ids=["served", "from a disk"])
