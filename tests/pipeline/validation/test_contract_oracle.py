@@ -226,6 +226,27 @@ def test_an_imputed_number_is_not_rounded_to_a_decimals_scale(
     assert checked.rows.column("a").to_pylist() == [expected, 2]
 
 
+@pytest.mark.parametrize(
+    ("impute", "valid"),
+    [
+        (0.5, pa.array([1, 2])),
+        (300, pa.array([1, 2], pa.int8())),
+        (0.125, pa.array([Decimal("1.00"), Decimal("2.00")])),
+        (7, pa.array([1, 2])),
+    ],
+    ids=["fraction", "large", "digits", "whole"],
+)
+def test_a_column_has_the_same_type_in_batches_in_which_nothing_is_imputed(
+    impute: float, valid: pa.Array
+) -> None:
+    batches = [pa.RecordBatch.from_arrays([each], names=["a"]) for each in (valid, pa.nulls(2, valid.type))]
+    contract = Contract("churn", {"a": ColumnContract(nullable=False, on_violation="impute", impute=impute)})
+    bound = contract.bind(batches[0].schema)
+    plain, imputed = (bound.check(batch).rows for batch in batches)
+    assert plain.schema == imputed.schema == bound.schema_of(batches[0].schema)
+    assert plain.column("a").to_pylist() == [1, 2]
+
+
 def test_a_decimal_is_within_the_bound_that_it_is() -> None:
     values = [Decimal(n) / 100 for n in range(1000)]
     batch = pa.RecordBatch.from_arrays([pa.array(values, pa.decimal128(6, 2))], names=["a"])

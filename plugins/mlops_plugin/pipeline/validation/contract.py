@@ -103,6 +103,8 @@ class BoundContract:
             position = batch.schema.get_field_index(name)
             given = batch.column(position)
             values, found = check_column(name, given, rule)
+            if rule.on_violation == "impute":  # also where it replaces nothing: all batches have one type
+                values = _with_room(values, rule.impute)
             if found and rule.on_violation == "impute":
                 values, imputed[name] = _imputed(values, found, rule.impute)
             elif found and rule.on_violation == "fail":
@@ -180,27 +182,33 @@ def _comparable(value: object) -> str:
     return "date" if isinstance(value, date) else "text"
 
 
+def _with_room(values: pa.Array, impute: Any) -> pa.Array:
+    """The values in a type that can express what replaces some of them."""
+    kind = values.type
+    if impute is None:
+        return values
+    if pa.types.is_null(kind):
+        return values.cast(pa.scalar(impute).type)
+    if pa.types.is_integer(kind):
+        if isinstance(impute, float) and not impute.is_integer():
+            return as_doubles(values)
+        return values if _fits(int(impute), kind) else values.cast(pa.int64())
+    if pa.types.is_decimal(kind):
+        return values if _fits(Decimal(str(impute)), kind) else as_doubles(values)
+    return values
+
+
 def _imputed(values: pa.Array, found: list[Violation], impute: Any) -> tuple[pa.Array, int]:
     rows = found[0].rows
     for violation in found[1:]:
         rows = pc.or_(rows, violation.rows)
-    if pa.types.is_null(values.type) and impute is not None:
-        values = values.cast(pa.scalar(impute).type)
-    if pa.types.is_integer(values.type) and isinstance(impute, float) and not impute.is_integer():
-        values = as_doubles(values)
     kind = values.type
-    if impute is None:
-        replacement = pa.scalar(None, kind)
-    elif pa.types.is_integer(kind):
-        replacement = pa.scalar(int(impute), kind if _fits(int(impute), kind) else pa.int64())
-    elif pa.types.is_decimal(kind):
-        # A cast of a double would round it to the column's scale.
-        written = Decimal(str(impute))
-        replacement = pa.scalar(written, kind) if _fits(written, kind) else pa.scalar(float(impute))
+    if pa.types.is_integer(kind) and impute is not None:
+        replacement = pa.scalar(int(impute), kind)
+    elif pa.types.is_decimal(kind) and impute is not None:
+        replacement = pa.scalar(Decimal(str(impute)), kind)  # a cast of a double would round it to the scale
     else:
-        replacement = pa.scalar(impute).cast(kind)
-    if replacement.type != kind:
-        values = as_doubles(values) if pa.types.is_decimal(kind) else values.cast(replacement.type)
+        replacement = pa.scalar(impute, kind) if impute is None else pa.scalar(impute).cast(kind)
     return pc.if_else(rows, replacement, values), rows.true_count
 
 
