@@ -628,3 +628,18 @@ def test_the_same_values_give_the_same_answers_over_every_way(way: WayIn) -> Non
             loaded = runtime(model)
             found = [value for batch in rows for value in loaded.predict(batch).column(0).to_pylist()]
         assert np.round(found[:3]).tolist() == [40_000, 15, 1007]
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(FeatureError, match="several columns called 'x'"):
+        ScikitRuntime("m", "0" * 64, _Named(("x", "y", "x")), None)
+
+
+class _Named:
+    """A model that was trained on these columns."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.feature_names_in_ = np.array(names)
+
+    def predict(self, rows: Any) -> Any:
+        return np.zeros(len(rows))

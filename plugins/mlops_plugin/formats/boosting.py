@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from mlops_plugin.formats.native.catboost_categories import CategoryWriting
 from mlops_plugin.formats.native.lightgbm_categories import LightGBMCategories
 
 Look = Callable[[Any], None]
+Ends = Callable[[Any], Iterator[tuple[Any, Any]]]
 _PACKAGES = ("lightgbm", "xgboost", "catboost")
 
 
@@ -53,14 +56,20 @@ def names_of_boosting(step: Any) -> tuple[str, ...] | None:
 
 
 def column_of_boosting(
-    step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema
+    step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema, *, is_complete: bool = True
 ) -> ColumnSpec | None:
     """The column as one of these estimators read it in training; None if it is a number, or of no concern.
 
-    Raises `FeatureError` if the estimator does not record which categories belong to the column.
+    Unless `is_complete`, it read others beside these, and its own names tell where they stand. Raises
+    `FeatureError` if the estimator does not record which categories belong to the column.
     """
     if not is_boosting(step) or not has_categories(step):
         return None
+    if not is_complete:
+        columns = _behind_others(step, columns)
+    if columns.count(field.name) != 1:
+        is_text = _package(step) == "catboost" and pa.types.is_string(field.type)
+        return ColumnSpec(field.name, "text", "nan") if is_text else None
     place = columns.index(field.name)
     match _package(step):
         case "lightgbm":
@@ -76,18 +85,41 @@ def column_of_boosting(
     return ColumnSpec(field.name, "category", "nan", tuple(categories), unknown=unknown)  # type: ignore[arg-type]
 
 
-def category_writing(model: Any, features: tuple[str, ...], dtypes: Mapping[str, str]) -> Look | None:
-    """Refuses a DataFrame with categories that training wrote otherwise; None: the model reads no such ones.
+def category_writing(ends: Ends, features: tuple[str, ...], dtypes: Mapping[str, str]) -> Look | None:
+    """Refuses a table with categories that training wrote otherwise; None: the model reads no such ones.
 
-    `dtypes`: what the configuration says of columns, which is believed.
+    `ends`: see `estimator_walk.ends_of`. `dtypes`: what the configuration says of columns, which is believed.
     """
-    if _package(model) != "catboost":
+    looks = [_look_of(step, features, dtypes) for step, _ in ends(None)]
+    if not any(looks):
         return None
-    places = [place for place in model.get_cat_feature_indices() if features[place] not in dtypes]
-    writing = CategoryWriting(places)
-    return lambda table: writing.require_that_of_training(
-        table, lambda rows: np.asarray(model.predict(rows, prediction_type="RawFormulaVal"))
-    )
+
+    def look(table: Any) -> None:
+        if any(of_end and not of_end.is_done for of_end in looks):
+            for of_end, (step, given) in zip(looks, ends(table), strict=True):
+                if of_end is not None:
+                    of_end.require_that_of_training(given, partial(_raw_answers, step))
+
+    return look
+
+
+def _look_of(step: Any, features: tuple[str, ...], dtypes: Mapping[str, str]) -> CategoryWriting | None:
+    if _package(step) != "catboost":
+        return None
+    names = dict(enumerate(names_of_boosting(step) or features))
+    places = [place for place in step.get_cat_feature_indices() if names.get(place) not in dtypes]
+    return CategoryWriting(places, features)
+
+
+def _raw_answers(step: Any, rows: Any) -> np.ndarray[Any, Any]:
+    plain = import_module("catboost").CatBoost  # a ranker's own method takes no type of answers
+    return np.asarray(plain.predict(step, rows, prediction_type="RawFormulaVal"))
+
+
+def _behind_others(step: Any, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """All columns of a step by its own names, of which some are `columns` under the name of a transformer."""
+    own = step.get_booster().feature_names if _package(step) == "xgboost" else names_of_boosting(step)
+    return tuple(name if name in columns else name.rpartition("__")[2] for name in own or ())
 
 
 def _lightgbm_booster(step: Any) -> Any:

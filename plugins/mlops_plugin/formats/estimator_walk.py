@@ -293,6 +293,23 @@ def _chosen(names: np.ndarray[Any, Any], columns: Any) -> Columns:
     return tuple(str(name) for name in chosen.tolist())
 
 
+def ends_of(model: Any, table: Any) -> Iterator[tuple[Any, Any]]:
+    """The estimators at the end of pipelines and searches, and what each gets if the model gets this table.
+
+    Of None they all get None.
+    """
+    if inner := _inner(model):
+        for estimator in inner:
+            yield from ends_of(estimator, table)
+    elif steps := getattr(model, "steps", None):
+        for _, step in steps[:-1]:
+            if table is not None and hasattr(step, "transform"):
+                table = step.transform(table)
+        yield from ends_of(steps[-1][1], table)
+    else:
+        yield model, table
+
+
 def _inner(step: Any) -> Sequence[Any] | None:
     """The fitted estimators to which a meta-estimator hands its rows; None if it is none."""
     if getattr(step, "best_estimator_", None) is not None:

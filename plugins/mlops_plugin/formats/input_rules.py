@@ -171,7 +171,10 @@ class InputRules:
         for reader in readers:
             if reads_records(reader.step):
                 check_record(reader.step, field)
-            if (column := column_of_boosting(reader.step, reader.columns, field, rows)) is not None:
+            column = column_of_boosting(
+                reader.step, reader.columns, field, rows, is_complete=reader.is_complete
+            )
+            if column is not None:
                 return column
         if any(reads_documents(reader.step) for reader in readers):
             return ColumnSpec(field.name, "text", "nan")

@@ -7,6 +7,8 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -155,11 +157,20 @@ def _advice(answer: Any) -> str | None:
 class OutputColumns:
     """The columns of a model's predictions, in order: predictions, probabilities, score.
 
-    `undecided` are the places of those that are text only because no answer has told a type so far.
+    `undecided` are the places of those whose type no answer has told so far: all were missing.
     """
 
     schema: pa.Schema
     undecided: frozenset[int] = frozenset()
+
+    def completed(self, later: OutputColumns) -> OutputColumns:
+        """With the types that later answers tell in the place of those that no earlier one did."""
+        if len(later.schema) != len(self.schema):
+            return self
+        schema = self.schema
+        for place in self.undecided - later.undecided:
+            schema = schema.set(place, later.schema.field(place))
+        return OutputColumns(schema, self.undecided & later.undecided)
 
     def to_arrow(self, uri: str, answers: Answers, rows: int) -> pa.RecordBatch:
         """The answers as Arrow; raises `ArtifactError` if they have another shape than the columns."""
@@ -178,7 +189,7 @@ class OutputColumns:
         arrays = []
         for place, (column, field) in enumerate(zip(columns, self.schema, strict=True)):
             try:
-                if place in self.undecided:
+                if place in self.undecided and pa.types.is_string(field.type):
                     _require_text(column)
                 arrays.append(_to_array(column, field.type))
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as exc:
@@ -269,7 +280,7 @@ def _prediction_type(model: Any, classes: list[Any] | None, prediction: Values |
 
 def _tells_nothing(model: Any, classes: list[Any] | None, prediction: Values) -> bool:
     """Whether all that was answered is missing, and nothing else says of which type it would be."""
-    if classes is not None or _kind(model) == "regressor" or prediction.dtype != object:
+    if classes is not None or _kind(model) == "regressor" or prediction.dtype.kind not in "Of":
         return False
     return all(label is None for label in _listed(prediction))
 
@@ -306,7 +317,7 @@ def _to_array(column: Values, kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
         return array_of_texts([None if label is None else text_of(label) for label in _listed(column)])
     if column.dtype == object:
-        return pa.array(_listed(column), kind)
+        return pa.array(_whole(_listed(column)) if pa.types.is_integer(kind) else _listed(column), kind)
     if column.dtype.kind == "f" and column.dtype.itemsize > _MOST_BYTES:
         column = column.astype(np.float64)
     if column.dtype.kind == "f" and not pa.types.is_floating(kind):
@@ -323,9 +334,17 @@ def _cast(column: Values, kind: pa.DataType) -> pa.Array:
         others = column[(column != 0) & (column != 1)]
         if len(others):
             raise ValueError(f"{others[0].item()!r} is neither true nor false")
-    if column.dtype.kind in "Mm":  # Arrow would count them
+    if column.dtype.kind not in "biuf":  # Arrow would count times, and read texts: '007' as 7
         raise TypeError(f"{column.dtype} is no number")
     return array_of_numbers(column).cast(kind)
+
+
+def _whole(listed: list[Any]) -> list[Any]:
+    """The same; raises `ValueError` for a fraction, which Arrow would cut off."""
+    for label in listed:
+        if isinstance(label, float | Decimal | Fraction) and label % 1:
+            raise ValueError(f"{label!r} is no whole number")
+    return listed
 
 
 def _listed(values: Values) -> list[Any]:

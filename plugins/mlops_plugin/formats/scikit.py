@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, FeatureError, InputUndecided, MlopsError
-from mlops_plugin.formats.boosting import category_writing
-from mlops_plugin.formats.estimator_walk import holds_foreign_code, known_names
+from mlops_plugin.formats.boosting import Look, category_writing
+from mlops_plugin.formats.estimator_walk import ends_of, holds_foreign_code, known_names
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
 from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
@@ -61,13 +63,13 @@ class ScikitRuntime:
         spec = None if signed is None else signed.spec
         self.signature_sha256 = None if signed is None else signed.sha256
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
+        _require_unique(uri, self.features)
         self._rules = None if spec is not None else self._input_rules(model, said or Said())
         self._given = spec
-        # A signature's golden rows tell how categories are written.
-        dtypes = (said.dtypes if said is not None else None) or {}
-        self._look_at = None if spec is not None else category_writing(model, self.features, dtypes)
+        self._believed = (said.dtypes if said is not None else None) or {}
         self._specs: list[InputSpec] = []  # for the schema that `check` has seen last
         self._checked: pa.Schema | None = None
+        self._look_at: Look | None = None  # likewise
         self._columns: OutputColumns | None = None
         self._are_columns_seen = False  # in answers about real rows
         self._doubts = Doubts(self._ask)
@@ -127,7 +129,9 @@ class ScikitRuntime:
     def _learn_from(self, rows: pa.RecordBatch) -> bool:
         with contextlib.suppress(FeatureError, ArtifactError):
             self.check(rows.schema)
-            self._columns = output_columns(self._model, self._parts(rows)[0][1])
+            found = output_columns(self._model, self._parts(rows)[0][1])
+            known = self._columns if self._are_columns_seen else None
+            self._columns = found if known is None else known.completed(found)
             self._are_columns_seen = True
             return True
         return False
@@ -144,6 +148,8 @@ class ScikitRuntime:
             self._specs = [self._given]
         else:
             self._specs = self._rules.specs(rows)
+            # Not by a signature, whose golden rows tell how categories are written.
+            self._look_at = category_writing(partial(ends_of, self._model), self.features, self._believed)
         self._checked = rows
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -205,9 +211,9 @@ class ScikitRuntime:
 
     def _ask(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
         table = spec.build(rows)
-        if self._look_at is not None and spec.container == "frame":
-            self._look_at(table)
         try:
+            if self._look_at is not None and spec.container in ("frame", "matrix"):
+                self._look_at(table)
             with warnings.catch_warnings():
                 # It knows names and is given none: its columns stand in its own order already.
                 if spec.container == "matrix":
@@ -279,6 +285,15 @@ def _feature_names(uri: str, model: Any, configured: tuple[str, ...] | None) -> 
             f"{expected}; name them all, in the order of training"
         )
     return configured
+
+
+def _require_unique(uri: str, names: tuple[str, ...]) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise FeatureError(
+            f"the model in '{uri}' was trained on several columns called {', '.join(map(repr, twice))}, and "
+            "a query's columns are found by name; train it on columns with different names"
+        )
 
 
 def _is_models_own(exc: BaseException) -> bool:

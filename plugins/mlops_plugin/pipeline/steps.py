@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 
 import pyarrow as pa
 
@@ -18,7 +17,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.errors import AccountingError, ArtifactChanged, KeyColumnMissing, LimitRefused
 from mlops_plugin.events.details.step_reports import Accounts
-from mlops_plugin.formats.runtime import LEARNED_ROWS, SAMPLE_ROWS, Runtime
+from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.accounting import accounted
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
@@ -212,11 +211,12 @@ def _predict(
     on_checked: Callable[[pa.Schema], None] | None,
     on_begun: Callable[[datetime, Staged], None] | None,
 ) -> Predicted:
+    from mlops_plugin.pipeline.validation.learning import learn_outputs
     from mlops_plugin.pipeline.validation.screening import Rules, Screening
 
     key = dispatch.model.key
     with shelf.rows(logged.staged) as rows:
-        batches = _learned_from(runtime, rows)
+        batches = learn_outputs(dispatch.model, runtime, rows)
         key_fields = [rows.schema.field(column) for column in key]
         schema = pa.schema([*key_fields, *runtime.outputs])
         distribution = Distribution(runtime.outputs.field(0).type)
@@ -253,25 +253,6 @@ def _predict(
         rejected_blocks=None if records is None else records.blocks,
         libraries=dict(runtime.libraries),
     )
-
-
-def _learned_from(runtime: Runtime, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """All batches, once the model's outputs are learned from the first rows, however small they are."""
-    coming, taken, count = iter(rows), list[pa.RecordBatch](), 0
-    for enough in (SAMPLE_ROWS, LEARNED_ROWS):
-        while count < enough and (batch := next(coming, None)) is not None:
-            taken.append(batch)
-            count += batch.num_rows
-        if count == 0 or runtime.learn_outputs(_joined(taken).slice(0, LEARNED_ROWS)):
-            break
-    return chain(taken, coming)
-
-
-def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    (joined,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    return joined
 
 
 def persist(

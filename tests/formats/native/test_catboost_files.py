@@ -11,8 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from catboost import CatBoostClassifier, CatBoostRanker, CatBoostRegressor, Pool
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.pipeline.validation.refusals import predict_each
 from support.native_models import NUMBERS, ROWS, SCORE, SHOP, SHOP_SCORE, as_queried, assert_answers, load
 
@@ -183,17 +187,45 @@ def test_no_row_with_such_a_category_is_answered_because_many_others_were_asked_
         predict_each(runtime, rows)
 
 
-def test_a_pickled_model_refuses_such_categories_too(tmp_path: Path) -> None:
+def _in_a_pipeline(model: Any) -> Any:
+    return make_pipeline("passthrough", model)
+
+
+def _behind_columns(model: Any) -> Any:
+    passed = ColumnTransformer([("c", StandardScaler(), ["c"])], remainder="passthrough")
+    passed.set_output(transform="pandas").set_params(verbose_feature_names_out=False)
+    return make_pipeline(passed, model)
+
+
+@pytest.mark.parametrize("composed", [lambda model: model, _in_a_pipeline, _behind_columns])
+@pytest.mark.parametrize("kind", [CatBoostRegressor, CatBoostRanker])
+def test_a_pickled_model_refuses_such_categories_too(kind: Any, composed: Any, tmp_path: Path) -> None:
     flags = np.resize([False, True, True], ROWS)
     frame = NUMBERS[["c"]].assign(flag=flags.astype(str))
-    model = CatBoostRegressor(**FEW, cat_features=["flag"]).fit(frame, NUMBERS.c + flags * 4)
+    model = composed(kind(**FEW, cat_features=["flag"]))
+    groups = {} if kind is CatBoostRegressor else {"group_id": np.arange(ROWS) // 10}
+    name = "" if isinstance(model, kind) else f"{kind.__name__.lower()}__"
+    model.fit(frame, NUMBERS.c + flags * 4, **{f"{name}{each}": values for each, values in groups.items()})
     joblib.dump(model, tmp_path / "model.joblib")
     pin = sha256((tmp_path / "model.joblib").read_bytes()).hexdigest()
     runtime = load(tmp_path / "model.joblib", "joblib", sha256=pin)
-    with pytest.raises(FeatureError, match=r"column 'flag': .*category of training is '"):
-        runtime.predict(as_queried(frame.assign(flag=flags)))
     found = runtime.predict(as_queried(frame)).column("prediction").to_pylist()
     assert found == model.predict(frame).tolist()
+    # Also after rows with the categories of training.
+    with pytest.raises(FeatureError, match=r"column 'flag': .*category of training is '"):
+        runtime.predict(as_queried(frame.assign(flag=flags)))
+
+
+def test_an_array_of_categories_in_a_pipeline_is_looked_at(tmp_path: Path) -> None:
+    flags = np.resize([False, True, True], ROWS)
+    rows = np.column_stack([NUMBERS.c.to_numpy(object), flags.astype(str).astype(object)])
+    model = _in_a_pipeline(CatBoostRegressor(**FEW, cat_features=[1])).fit(rows, NUMBERS.c + flags * 4)
+    runtime = ScikitRuntime("m", "0" * 64, model, ("c", "flag"))
+    frame = NUMBERS[["c"]].assign(flag=flags)
+    found = runtime.predict(as_queried(frame.assign(flag=flags.astype(str)))).column("prediction")
+    assert found.to_pylist() == model.predict(rows).tolist()
+    with pytest.raises(FeatureError, match=r"category of training is 'False'"):
+        runtime.predict(as_queried(frame))
 
 
 def test_labels_of_the_file_are_not_renamed(tmp_path: Path) -> None:

@@ -26,20 +26,37 @@ Ask = Callable[[Any], Answers]
 
 
 class CategoryWriting:
-    """Looks at the first tables that a model is asked about; `places`: of its categorical columns."""
+    """Looks at the first tables that a model is asked about; `places`: of its categorical columns.
 
-    def __init__(self, places: Sequence[int]) -> None:
+    `configurable`: the columns whose type the configuration may give; None: all.
+    """
+
+    def __init__(self, places: Sequence[int], configurable: Sequence[str] | None = None) -> None:
+        self._configurable = configurable
         self._open = dict.fromkeys(places, _MOST_ROWS)
         self._refused: dict[tuple[int, str], str] = {}  # by place and type: what was wrong with such a column
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to look at."""
+        return not self._open
 
     def trust(self, place: int) -> None:
         """Stop looking at this column, because the configuration gives its type."""
         self._open.pop(place, None)
 
     def require_that_of_training(self, table: Any, ask: Ask) -> None:
-        """Raise `FeatureError` if a column of the DataFrame has the categories of training in other words."""
+        """Raise `FeatureError` if a column of the table has the categories of training in other words.
+
+        It is a DataFrame, or an array of objects.
+        """
         if not self._open:
             return
+        if not hasattr(table, "iloc"):
+            import pandas as pd
+
+            ask_array, table = ask, pd.DataFrame(table)
+            ask = lambda rows: ask_array(rows.to_numpy())  # noqa: E731
         rows = table.iloc[_chosen(table, self._open)]
         answers = ask(rows)
         for place in [*self._open]:
@@ -71,11 +88,15 @@ class CategoryWriting:
                 self._refused[of_type] = (
                     f"column '{name}': the query returns {value!r}, and the category of training is "
                     f"{others[row]!r}: CatBoost compares texts, and takes this one for unknown; write it "
-                    "so in the query (CASE, CAST), or, if training had both, set `model: {dtypes: "
-                    f"{{{name}: text}}}}`"
+                    f"so in the query (CASE, CAST), or, if training had both, {self._remedy(name)}"
                 )
                 raise FeatureError(self._refused[of_type])
         return False
+
+    def _remedy(self, name: Any) -> str:
+        if self._configurable is None or name in self._configurable:
+            return f"set `model: {{dtypes: {{{name}: text}}}}`"
+        return "write a signature"
 
 
 def _chosen(table: Any, places: Iterable[int]) -> list[int]:

@@ -117,6 +117,7 @@ class CatBoostModel:
 
     def columns(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> tuple[ColumnSpec, ...]:
         """Categories as whole numbers, texts or booleans; numbers as float64."""
+        self._writing = CategoryWriting(sorted(self._categorical))
         for place, field in enumerate(fields):
             if field.name in dtypes:
                 self._writing.trust(place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -105,7 +105,7 @@ def baseline_of(runtime: Runtime, rows: Iterator[pa.RecordBatch], origin: str) -
     return baseline.with_classes(seen.classes)
 
 
-def valid_rows(contract: BoundContract, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def valid_rows(contract: BoundContract, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The rows that keep the contract, as it converts them."""
     for batch in rows:
         checked = contract.check(batch)
