@@ -28,6 +28,8 @@ from mlops_plugin.formatting import (
         (50_000.0, "50,000"),
         (-32_361.2, "-32,361"),
         (1.2344e9, "1.234e+09"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
     ],
 )
 def test_a_number_has_the_digits_that_matter(value: float, written: str) -> None:

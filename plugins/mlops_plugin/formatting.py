@@ -23,6 +23,8 @@ def format_number(value: float | None) -> str:
     """Four significant digits: `0.001234`, `1,234`, `123,457`, `1.234e+09`"""
     if value is None:
         return MISSING
+    if not math.isfinite(value):
+        return str(value)
     is_whole = value == int(value) or abs(value) >= 1e3
     return f"{value:,.0f}" if is_whole and abs(value) < 1e6 else f"{value:.4g}"
 

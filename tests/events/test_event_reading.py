@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events import tables
 from mlops_plugin.events.address import StoreAddress
-from mlops_plugin.events.details.step_reports import InferReport
+from mlops_plugin.events.details.step_reports import InferReport, PlanReport, StepReport
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine, read_page
-from mlops_plugin.events.records import DispatchRecord
+from mlops_plugin.events.records import DispatchRecord, Step
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.web.dispatches.story import infer_report_of
 from support.event_stories import connection_of, new_entry, new_identity
 from support.servers import ServerDatabase
 
@@ -220,6 +221,28 @@ def test_history_has_the_last_report_of_each_dispatch_oldest_first(store: EventS
     assert store.history(DispatchFilter(model="gone")) == []
     assert store.history(DispatchFilter(model="churn", models=("other",))) == []
     assert len(store.history(DispatchFilter(models=("churn", "other")), limit=2)) == 2
+
+
+def test_what_partitions_of_an_earlier_plan_reported_does_not_count(store: EventStore) -> None:
+    identity = new_identity("churn")
+    store.begin(identity)
+
+    def succeed(step: Step, number: int, report: StepReport, partition: int | None = None) -> None:
+        store.step_started(identity.dispatch_id, step, number, partition=partition)
+        store.step_succeeded(identity.dispatch_id, step, number, partition=partition, report=report)
+
+    for number, rows in enumerate(([10, 11, 12], [20, 21]), 1):
+        succeed("plan", number, PlanReport.of([f"part {n}" for n in range(len(rows))]))
+        for partition, count in enumerate(rows):
+            succeed("infer", number, InferReport(count), partition)
+        ((_line, reports),) = store.history(DispatchFilter(model="churn"))
+        assert [report.rows for report in reports] == rows
+        whole = infer_report_of(store.events(identity.dispatch_id))
+        assert whole is not None
+        assert whole.rows == sum(rows)
+    succeed("infer", 3, InferReport(40))  # the model has no partitions any more
+    ((_line, reports),) = store.history(DispatchFilter(model="churn"))
+    assert [report.rows for report in reports] == [40]
 
 
 @pytest.mark.parametrize("origin", ["manual", "showroom"])

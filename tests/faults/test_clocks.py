@@ -12,6 +12,7 @@ import pytest
 
 from mlops_plugin.events.health.incidents import Change
 from mlops_plugin.events.health.notices import Notices, add_notices
+from mlops_plugin.events.health.probes import ProbeHistory
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
@@ -155,3 +156,11 @@ def test_fast_worker_sends_no_notice_that_another_one_has_claimed(shared: Worksh
 def test_fast_monitor_takes_no_running_dispatch_for_overrun(shared: Workshop) -> None:
     shared.run_steps(shared.dispatch(), "collect")
     assert python_at("+1h", _ROUND, str(shared.folder)) == "running"
+
+
+def test_probes_of_a_slow_monitor_are_dated_by_the_store_and_kept(shared: Workshop) -> None:
+    shared.run_steps(shared.dispatch(), "collect")
+    python_at("-8d", _ROUND, str(shared.folder))
+    with shared.deployment.event_store() as store:
+        (probe,) = ProbeHistory(store).probes("event store", since=store.now() - timedelta(minutes=5))
+        assert probe.at <= store.now()

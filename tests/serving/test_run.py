@@ -182,6 +182,10 @@ def test_what_if_shows_the_case_as_it_is_and_changed(showroom: Showroom, worksho
     [
         ({"a": "much"}, "column 'a': 'much' is not a valid double"),
         ({"nose": 1}, "no column 'nose' to change"),
+        ({"id": 3.7}, "column 'id': 3.7 is not a valid int64"),
+        ({"id": "3.7"}, "column 'id': '3.7' is not a valid int64"),
+        ({"a": True}, "column 'a': True is not a valid double"),
+        ({"a": "1e999"}, "column 'a': '1e999' is not a valid double"),
     ],
 )
 def test_a_change_that_cannot_be_is_refused(
@@ -240,6 +244,11 @@ def test_the_reference_of_a_whole_number_is_one() -> None:
     )
     usual = usual_of_baseline(baseline, rows.drop_columns(["gone"]).schema)
     assert usual == {"n": Usual(2, 1, 4), "word": Usual("b", None, None, ("b", "a"))}
+
+
+def test_what_is_no_number_is_not_usual_among_numbers() -> None:
+    sample = pa.table({"a": [2.0, float("nan"), 1.0, float("nan"), 4.0, float("nan"), float("nan")]})
+    assert usual_values(("a",), sample)["a"] == Usual(2.0, 1.0, 4.0)
 
 
 def test_the_usual_value_of_words_is_the_commonest() -> None:

@@ -18,8 +18,10 @@ from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.formats.runtime import artifact_sha256
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.serving.curves import Categories, Curve, curve_rows
+from mlops_plugin.serving.explanation import watched_outcome
 from mlops_plugin.serving.run import Shown, Showroom
 from mlops_plugin.serving.wanted import Wanted
+from mlops_plugin.web.showroom.results import outcomes
 from support import shop_code
 from support.workshop import Workshop
 
@@ -47,6 +49,21 @@ def test_a_curve_is_what_the_model_answers_for_each_value(showroom: Showroom, wo
     record = workshop.record(shown.dispatch_id)
     assert record.rows_predicted == 33
     assert str(record.query).endswith("-- what if: 31 values of a")
+
+
+def test_what_is_missing_before_and_after_has_not_changed(workshop: Workshop) -> None:
+    rows = pa.table({"id": [3, 3], "a": [1.0, 2.0], "b": [float("nan")] * 2, "c": [None, 0.5]})
+    shown = Shown("d", "sha", rows, pa.table({"id": [3, 3], "prediction": ["stays", "stays"]}), ())
+    (outcome,) = outcomes(workshop.model(), shown, ("a", "b", "c"), is_what_if=True)
+    assert outcome.changes == (("a", "1", "2"), ("c", "NULL", "0.5"))
+
+
+def test_the_outcome_on_a_curve_is_that_of_a_class_which_has_one() -> None:
+    nothing = float("nan")
+    assert watched_outcome({"probability_a": nothing, "probability_b": 0.2, "probability_c": 0.3}) == (
+        "probability_c"
+    )
+    assert watched_outcome({"probability_a": None, "probability_b": nothing}) == "probability_a"
 
 
 def test_a_case_is_not_compared_with_what_it_might_have_been(showroom: Showroom, workshop: Workshop) -> None:

@@ -5,7 +5,7 @@ Lists are read by key (`Cursor`), never by offset, and counted up to a bound: ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from mlops_plugin.events import tables
 from mlops_plugin.events.appending import store_now
 from mlops_plugin.events.details.serialization import read_details
 from mlops_plugin.events.details.step_reports import InferReport
-from mlops_plugin.events.records import Cursor, DispatchRecord, EventRecord, Origin, State
+from mlops_plugin.events.records import Cursor, Details, DispatchRecord, EventRecord, Origin, State, Step
 
 _FEW_MODELS = 16  # of a restricted filter; more are not read one by one
 _ASKED_AT_ONCE = 500  # dispatches; engines limit a statement's parameters
@@ -291,16 +291,35 @@ def read_infer_reports(
 ) -> dict[str, list[InferReport]]:
     """The report of each dispatch's last successful `infer`, one for each partition, by dispatch id."""
     query = (
-        sa.select(_E.dispatch_id, _E.partition_number, _E.details, _E.row_count)
-        .where(_E.dispatch_id.in_(dispatch_ids), _E.step == "infer", _E.kind == "succeeded")
+        sa.select(
+            _E.dispatch_id,
+            _E.step,
+            _E.partition_number,
+            sa.case((_E.step == "infer", _E.details)).label("details"),  # a plan's may be long
+            _E.row_count,
+        )
+        .where(_E.dispatch_id.in_(dispatch_ids), _E.step.in_(("plan", "infer")), _E.kind == "succeeded")
         .order_by(_E.dispatch_id, _E.id)
     )
-    found: dict[str, dict[int | None, InferReport]] = {}
+    found: dict[str, list[tuple[Step, int | None, Details | None]]] = {}
     for row in connection.execute(query):
-        report = read_details("infer", "succeeded", row.details, row.row_count)
-        if isinstance(report, InferReport):
-            found.setdefault(row.dispatch_id, {})[row.partition_number] = report
-    return {dispatch_id: list(reports.values()) for dispatch_id, reports in found.items()}
+        report = read_details(row.step, "succeeded", row.details, row.row_count)
+        found.setdefault(row.dispatch_id, []).append((row.step, row.partition_number, report))
+    return {dispatch_id: last_reports(ended) for dispatch_id, ended in found.items()}
+
+
+def last_reports(ended: Iterable[tuple[Step | None, int | None, Details | None]]) -> list[InferReport]:
+    """What the last `infer` reported, of each of its partitions; of the steps that succeeded, in order.
+
+    A dispatch that is cleared may get another plan, with other partitions or fewer, or none.
+    """
+    found: dict[int | None, InferReport] = {}
+    for step, partition, details in ended:
+        if step == "plan" or (step == "infer" and partition is None):
+            found.clear()
+        if isinstance(details, InferReport):
+            found[partition] = details
+    return list(found.values())
 
 
 def _event(stored: sa.RowMapping) -> EventRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mlops_plugin.config.loader import LoadedConfig
@@ -51,7 +51,7 @@ def record_round(
     for name in (*config.models, *loaded.broken, *others):
         names[model_target(name)] = names[timing_target(name)] = f"model {name}"
     found = Findings(
-        probes=(*_probes(readings), *_models(last, now)),
+        probes=(*_probes(readings, now - datetime.now(UTC)), *_models(last, now)),
         sightings=timings(config, find_dags(last, now), now) if find_dags else (),
         thresholds={reading.target.id: _thresholds(monitor, reading.target) for reading in readings},
         names=names,
@@ -89,11 +89,12 @@ def _probe_twice(config: Config, airflow_home: Path) -> list[Reading]:
     return [second.get(reading.target.id, reading) for reading in first]
 
 
-def _probes(readings: list[Reading]) -> Iterator[ProbeRecord]:
+def _probes(readings: list[Reading], ahead: timedelta) -> Iterator[ProbeRecord]:
+    """Dated by the event store's clock, which is so far ahead of ours."""
     for reading in readings:
         result = reading.result
         if result is not None:
-            yield ProbeRecord(result.target_id, result.at, result.state, result.seconds, result.error)
+            yield ProbeRecord(result.target_id, result.at + ahead, result.state, result.seconds, result.error)
 
 
 def _thresholds(monitor: MonitorConfig, target: Target) -> Thresholds:

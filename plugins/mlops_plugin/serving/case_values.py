@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
@@ -30,7 +31,7 @@ def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
         if types.is_integer(kind):
             return _int64(value)
         if types.is_floating(kind):
-            return float(value)
+            return _double(value)
         if types.is_decimal(kind):
             return Decimal(value)
         if types.is_boolean(kind):
@@ -55,6 +56,13 @@ def _int64(text: str) -> int:
     value = int(text)
     if not -(2**63) <= value < 2**63:
         raise ValueError("no driver accepts it as a parameter")
+    return value
+
+
+def _double(text: str) -> float:
+    value = float(text)
+    if math.isinf(value) and "inf" not in text.lower():
+        raise ValueError("no double is so large")
     return value
 
 

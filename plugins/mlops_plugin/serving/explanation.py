@@ -215,9 +215,10 @@ def watched_outcome(answer: Mapping[str, Any]) -> str:
 
     Raises `CaseError` if there is no number.
     """
-    probabilities = [name for name in answer if name.startswith("probability_")]
+    probabilities = {name: value for name, value in answer.items() if name.startswith("probability_")}
+    known = {name: value for name, value in probabilities.items() if value is not None and value == value}
     if probabilities:
-        return max(probabilities, key=lambda name: float(answer[name]))
+        return max(known, key=known.__getitem__) if known else next(iter(probabilities))
     if "score" in answer:
         return "score"
     if isinstance(answer.get("prediction"), float):

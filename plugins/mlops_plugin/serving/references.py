@@ -96,6 +96,8 @@ def usual_of_baseline(baseline: Baseline, columns: pa.Schema) -> dict[str, Usual
 def _usual(column: pa.ChunkedArray) -> Usual:
     present = column.drop_null()
     kind = column.type
+    if pa.types.is_floating(kind):
+        present = present.filter(pc.invert(pc.is_nan(present)))
     if len(present) == 0:
         return Usual(None, None, None)
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)

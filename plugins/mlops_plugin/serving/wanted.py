@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,8 +89,23 @@ def changed_rows(rows: pa.Table, changes: Mapping[str, Any]) -> pa.Table:
             )
         kind = rows.schema.field(name).type
         try:
-            column = pa.array([typed_value(name, value, kind)] * rows.num_rows, kind)
+            typed = typed_value(name, value, kind)
+            column = pa.array([typed] * rows.num_rows, kind)
+            if rows.num_rows:
+                _require_held(typed, column[0].as_py(), kind)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise CaseError(f"column '{name}': {value!r} is not a valid {kind}; correct the value") from error
         changed = changed.set_column(rows.schema.get_field_index(name), rows.schema.field(name), column)
     return pa.concat_tables([rows, changed])
+
+
+def _require_held(value: Any, held: Any, kind: pa.DataType) -> None:
+    """Raise `ValueError` if Arrow has made another value of it: 1.5 becomes 1 among integers."""
+    if isinstance(value, bool) != isinstance(held, bool):
+        raise ValueError("true and false are no numbers")
+    if pa.types.is_floating(kind) and kind != pa.float64():  # rounded, as every number that it holds
+        is_held = value is None or math.isfinite(value) == math.isfinite(held)
+    else:
+        is_held = value == held or (value != value and held != held)
+    if not is_held:
+        raise ValueError(f"it would become {held}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -278,6 +279,24 @@ def test_a_failed_dispatch_goes_on_where_the_rows_are_staged(
     more: list[EventRecord], step: Step | None
 ) -> None:
     assert step_to_resume(list_tries([*RETRIED, *more])) == step
+
+
+def test_a_step_has_the_partitions_of_the_last_plan() -> None:
+    def succeeded(after: float, step: Step, number: int, rows: int | None, part: int | None = None) -> Any:
+        rest: dict[str, Any] = {"row_count": rows, "partition_number": part, "seconds": 1.0}
+        return [
+            replace(event(after, step, "started", number), partition_number=part),
+            replace(event(after + 1, step, "succeeded", number), **rest),
+        ]
+
+    first = [*succeeded(1, "plan", 1, None), *(e for n in range(3) for e in succeeded(3, "infer", 1, 10, n))]
+    second = [*succeeded(20, "plan", 2, None), *succeeded(22, "infer", 2, 7, 0)]
+    story = [event(0, None, "started", None), *first, event(9, None, "failed", None), *second]
+    (infer,) = [step for step in summarise_steps(list_tries(story)) if step.step == "infer"]
+    assert infer.last is not None
+    assert (infer.tries, infer.partitions, infer.last.rows) == (4, 1, 7)
+    lost = [*story, *[replace(e, kind="failed") if e.kind == "succeeded" else e for e in second[2:]]]
+    assert step_to_resume(list_tries(lost)) == "infer"
 
 
 def test_timeline_shows_the_last_pass_only() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from mlops_plugin.events.health.probes import Span
+from mlops_plugin.events.health.probes import ProbeRecord, Span, added_up
 from mlops_plugin.web.monitor.bars import availability_bars, day_bars, describe_latency, latency_bars
+from mlops_plugin.web.monitor.windows import spans_of, whole_day
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOTHING = Span("", NOON)
@@ -51,6 +52,15 @@ def test_nothing_probed_is_said() -> None:
 
 def test_a_day_counts_probes_rather_than_hours() -> None:
     assert "66.6 % of probes succeeded in 24 hours" in day_bars([1.0, 0.5], 2 / 3)
+
+
+def test_a_day_counts_probes_that_are_kept_only_as_sums() -> None:
+    now = NOON + timedelta(minutes=40)
+    hours = [Span("", NOON - timedelta(hours=n), up=6, down=6) for n in range(30, -1, -1)]
+    single = [ProbeRecord("", now - timedelta(minutes=5 * n), "up", 0.1, None) for n in range(37)]
+    for kept, count, down in ((timedelta(hours=3), 21 * 12 + 33, 21 * 6), (timedelta(days=2), 37, 0)):
+        day = added_up(spans_of("24 hours", whole_day(single, hours, now - kept), now))
+        assert (day.count, day.down) == (count, down)
 
 
 def test_a_label_is_escaped() -> None:

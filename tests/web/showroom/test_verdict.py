@@ -44,6 +44,8 @@ def words_of(shown: Shown) -> str | None:
         (run_of([1.0, 2.0], [float("nan"), 4.0]), "mean absolute error 2 over 1 case, 1 not judged"),
         # whole numbers without probabilities: classes or amounts, nobody knows
         (run_of([1, 2], [1, 3]), None),
+        (run_of([-1e307, -1e307], [1e308, 1e308]), "mean absolute error 1.1e+308 over 2 cases"),
+        (run_of(["true", "FALSE", "false"], [True, False, True]), "2 of 3 correct"),
         (run_of([None, None], ["a", "b"]), None),
         (run_of(["a"], ["a"]), None),  # its card says it
     ],

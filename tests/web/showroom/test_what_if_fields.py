@@ -21,6 +21,8 @@ from mlops_plugin.web.showroom.what_if_fields import Slider, field_of
         (1.0, Usual(1.0, 1.0, 1.0), None),
         (1.0, Usual(1.0, float("-inf"), 1.0), None),
         (True, Usual(True, 0, 1), None),
+        (1.0, Usual(0.0, 0.0, 1e-321), None),  # a step would be 0
+        (float("nan"), Usual(0.4, 0.0, 1.0), Slider(0, 1, 0.01, 0.4, 0, 1)),
         ("x", Usual("x", None, None, ("x", "y")), None),
         (1.0, Usual(None, None, None), None),
         (1.0, None, None),

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from mlops_plugin.events.details.milestones import TryStart
 from mlops_plugin.events.details.step_reports import InferReport, LogReport, PersistReport, RegisteredVersion
+from mlops_plugin.events.reading import last_reports
 from mlops_plugin.events.records import EventRecord, Step
 from mlops_plugin.pipeline.dispatch import STEPS
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
@@ -111,7 +112,7 @@ def step_to_resume(tries: Sequence[Try]) -> Step | None:
     The rows that `collect` has staged are kept for it. None if `collect` failed itself, or if one task runs
     all steps: that one begins anew.
     """
-    last = {each.work: each for each in tries}.values()
+    last = {each.work: each for each in _since_plan(tries)}.values()
     failed = {each.step for each in last if each.outcome in (FAILED, LOST)}
     if any(each.task for each in last) or failed & {"plan", "collect"}:
         return None
@@ -130,20 +131,32 @@ class StepSummary:
 
 def summarise_steps(tries: Sequence[Try]) -> list[StepSummary]:
     """The steps in order, as the last pass of the dispatch left them or those before it."""
-    found = []
+    found, planned = [], _since_plan(tries)
     for step in steps_of(tries):
         of_step = [each for each in tries if each.step == step]
-        last = {each.partition: each for each in of_step}
+        last = {each.partition: each for each in planned if each.step == step} or {
+            each.partition: each for each in of_step
+        }
         found.append(StepSummary(step, len(of_step), len(last), _together(list(last.values()))))
     return found
 
 
+def _since_plan(tries: Sequence[Try]) -> list[Try]:
+    """Without the tries of partitions that an earlier plan had: a later one may have others, or fewer."""
+    plans = [place for place, each in enumerate(tries) if each.step == "plan" and each.outcome == SUCCEEDED]
+    newest = plans[-1] if plans else 0
+    return [each for place, each in enumerate(tries) if each.partition is None or place > newest]
+
+
 def infer_report_of(events: Sequence[EventRecord]) -> InferReport | None:
     """What the last `infer` that succeeded reported, of all partitions; None before the first."""
-    ended = {
-        event.partition_number: event.details for event in events if isinstance(event.details, InferReport)
-    }
-    return merge_reports(list(ended.values()))
+    return merge_reports(
+        last_reports(
+            (event.step, event.partition_number, event.details)
+            for event in events
+            if event.kind == "succeeded"
+        )
+    )
 
 
 def explains_case(events: Sequence[EventRecord]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -24,7 +24,7 @@ from mlops_plugin.web.monitor.records import (
     Window,
     WindowStatus,
 )
-from mlops_plugin.web.monitor.windows import TargetPast, shown_past, spans_of
+from mlops_plugin.web.monitor.windows import TargetPast, shown_past, spans_of, whole_day
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.visible import Visible, VisibleDep
 
@@ -34,8 +34,8 @@ router = APIRouter()
 def past(seen: VisibleDep, target: str) -> TargetPast:
     """What is recorded of a target; 404 if it is not watched now, nor was within a month."""
     name = _names(seen).get(target)
-    now = datetime.now(UTC)
-    history = ProbeHistory(seen.site.event_store())
+    store = seen.site.event_store()
+    now, history = store.now(), ProbeHistory(store)
     month = now - timedelta(days=31)
     hours = history.hours(target, since=month)
     model = model_of(target)
@@ -49,12 +49,13 @@ def past(seen: VisibleDep, target: str) -> TargetPast:
             ),
         )
     single = history.probes(target, since=now - timedelta(hours=24.5))
+    day = whole_day(single, hours, now - seen.site.loaded().config.monitor.keep_probes)
     return TargetPast(
         target,
         name or target,
         name is not None,
         {
-            window: spans_of(window, single if window == "24 hours" else hours, now)
+            window: spans_of(window, day if window == "24 hours" else hours, now)
             for window in get_args(Window)
         },
         [

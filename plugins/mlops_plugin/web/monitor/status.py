@@ -54,7 +54,7 @@ def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
         wait_s=_WAIT_S,
     )
     now = datetime.now(UTC)
-    start = hour_of(now) - timedelta(hours=23)
+    start = hour_of(now + known.ahead) - timedelta(hours=23)
     days: dict[str, list[Span]] = {reading.target.id: [] for reading in readings}
     for hour in known.hours:
         if hour.target in days:

@@ -40,7 +40,18 @@ class TargetPast:
     now: datetime
 
 
-def spans_of(window: Window, found: Sequence[ProbeRecord] | Sequence[Span], now: datetime) -> list[Span]:
+def whole_day(
+    single: Sequence[ProbeRecord], hours: Sequence[Span], kept_since: datetime
+) -> list[ProbeRecord | Span]:
+    """The probes of a day, and before the first hour whose probes are all kept still, sums of hours."""
+    first = hour_of(kept_since) + timedelta(hours=1)
+    return [
+        *(hour for hour in hours if hour.start < first),
+        *(probe for probe in single if probe.at >= first),
+    ]
+
+
+def spans_of(window: Window, found: Sequence[ProbeRecord | Span], now: datetime) -> list[Span]:
     """The window up to now."""
     return spans(found, _start(window, now), _LENGTHS[window], _COUNTS[window])
 

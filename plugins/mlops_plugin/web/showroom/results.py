@@ -94,7 +94,7 @@ def _changed_outcome(
     changes = tuple(
         (name, format_value(before[0][name]), format_value(value))
         for name, value in after[0].items()
-        if value != before[0][name]
+        if not _are_equal(value, before[0][name])
     )
     return Outcome(
         **{
@@ -105,6 +105,11 @@ def _changed_outcome(
             "was": _prediction(before[1]),
         }
     )
+
+
+def _are_equal(value: Any, other: Any) -> bool:
+    """Two values that are NaN are."""
+    return bool(value == other or (value != value and other != other))
 
 
 def _outcome(

@@ -47,7 +47,12 @@ def agrees(answer: Row | None, truth: Any | None) -> bool | None:
         return None
     predicted = answer.get("prediction")
     is_class = isinstance(predicted, str | bool) or any(name.startswith("probability_") for name in answer)
-    return (_label(predicted) == _label(truth) or str(predicted) == str(truth)) if is_class else None
+    if not is_class:
+        return None
+    texts = str(predicted), str(truth)
+    if isinstance(predicted, bool) or isinstance(truth, bool):  # the other may be text
+        texts = texts[0].lower(), texts[1].lower()
+    return _label(predicted) == _label(truth) or texts[0] == texts[1]
 
 
 def judge(shown: Shown, truth_column: str | None) -> Verdict | None:
@@ -72,8 +77,8 @@ def judge_pairs(pairs: Sequence[Pair]) -> Verdict | None:
         return None
     rejected = sum(answer is None for answer, _truth in pairs)
     right = sum(is_right for *_pair, is_right in classes)
-    parts = [_right_words(right, count) if classes else _error_words(sum(errors) / count, count)]
-    mean = format_number(sum(errors) / count)
+    mean = format_number(math.fsum(error / count for error in errors))  # their sum may be infinite
+    parts = [_right_words(right, count) if classes else _error_words(mean, count)]
     short = parts[0] if classes else _("mean absolute error %(error)s", error=mean)
     if rejected:
         parts.append(ngettext("%(number)s rejected", "%(number)s rejected", rejected))
@@ -86,12 +91,12 @@ def _right_words(right: int, count: int) -> str:
     return ngettext("%(right)s of %(number)s correct", "%(right)s of %(number)s correct", count, right=right)
 
 
-def _error_words(mean: float, count: int) -> str:
+def _error_words(mean: str, count: int) -> str:
     return ngettext(
         "mean absolute error %(error)s over %(number)s case",
         "mean absolute error %(error)s over %(number)s cases",
         count,
-        error=format_number(mean),
+        error=mean,
     )
 
 

@@ -98,6 +98,8 @@ def _slider(value: Any, usual: Usual) -> Slider | None:
     step = 10.0 ** math.floor(math.log10(width / _SLIDER_STEPS))
     if isinstance(usual.reference, int):
         step = max(1.0, step)
-    start = value if isinstance(value, int | float | Decimal) else usual.reference
+    if step == 0:  # between two numbers that are next to each other near 0
+        return None
+    start = value if _is_number(value) else usual.reference
     first, last = math.floor(least / step) * step, math.ceil(greatest / step) * step
     return Slider(first, last, step, float(start), least, greatest)
