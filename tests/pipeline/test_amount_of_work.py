@@ -62,6 +62,23 @@ def test_requests_of_a_dispatch_to_its_databases(
     assert found == REQUESTS[name], log.by_database
 
 
+@pytest.mark.parametrize("name", ["odbc-mariadb", "mysql"])
+def test_no_question_to_the_catalogue_opens_the_tables_of_others(
+    name: str, workshop: Workshop, request: pytest.FixtureRequest, mariadb: Server
+) -> None:
+    _, sink = prepare(workshop, name, request)
+    with workshop.entered(), logged_statements(mariadb):
+        workshop.run(workshop.dispatch())
+    asked = mariadb.administration.rows(
+        "SELECT DISTINCT CONVERT(argument USING utf8mb4) FROM mysql.general_log"
+        " WHERE command_type IN ('Execute', 'Query') AND argument LIKE '%FROM information_schema.%'"
+        " AND argument NOT LIKE '%mysql.general_log%'"
+    )
+    plans = {question: database_of(sink).rows(f"EXPLAIN {question}") for (question,) in asked}
+    assert len(plans) >= 4
+    assert [question for question, plan in plans.items() if "all databases" in str(plan)] == []
+
+
 def test_requests_of_a_dispatch_to_its_event_store(workshop: Workshop, mariadb: Server) -> None:
     events = mariadb.new_database()
     workshop.connections["events"] = events.airflow_uri()

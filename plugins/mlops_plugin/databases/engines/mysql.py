@@ -109,7 +109,7 @@ class Mysql(Engine):
         return [_column(*row) for row in read_rows(database, _COLUMNS, _place(table))]
 
     def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
-        for index, column, is_generated in read_rows(database, _UNIQUE, _place(table)):
+        for index, column, is_generated in read_rows(database, _UNIQUE, 2 * _place(table)):
             yield index, column, bool(is_generated)
 
     def require_transactions(self, database: Database, table: TableName) -> None:
@@ -310,13 +310,15 @@ SELECT c.column_name AS name, c.column_type AS declared, c.data_type AS kind,
 FROM information_schema.columns c
 WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ?
 """
+# No join: the server would open every table of every database to find the joined columns.
 _UNIQUE = """
 SELECT s.index_name AS name,
        CASE WHEN s.sub_part IS NULL THEN s.column_name END AS col,
-       CASE WHEN c.extra LIKE '%auto_increment%' THEN 1 ELSE 0 END AS is_generated
+       CASE WHEN (
+         SELECT c.extra FROM information_schema.columns c
+         WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ? AND c.column_name = s.column_name
+       ) LIKE '%auto_increment%' THEN 1 ELSE 0 END AS is_generated
 FROM information_schema.statistics s
-LEFT JOIN information_schema.columns c
-  ON c.table_schema = s.table_schema AND c.table_name = s.table_name AND c.column_name = s.column_name
 WHERE s.table_schema = COALESCE(?, DATABASE()) AND s.table_name = ? AND s.non_unique = 0
 """
 # Without the privilege SHOW VIEW the definition is empty.
