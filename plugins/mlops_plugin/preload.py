@@ -45,6 +45,7 @@ _MODULES = (
     "mlops_plugin.databases.drivers.adbc_sqlite",
     "mlops_plugin.databases.drivers.mysql",
     "mlops_plugin.databases.drivers.odbc.driver",
+    "mlops_plugin.databases.limited_database",
     "mlops_plugin.databases.sink.writer",
     # What steps import where they need it:
     "mlops_plugin.databases.query_order",
@@ -88,6 +89,7 @@ def preload(command: Sequence[str] | None = None) -> bool:
         *(partial(importlib.import_module, module) for module in _MODULES),
         *(partial(importlib.import_module, module) for module in _installed_drivers()),
         _build_validators,
+        _find_plugins_of_narwhals,
         import_skops_io,
         start_fork_server,
     ]
@@ -106,6 +108,13 @@ def _installed_drivers() -> list[str]:
 
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package.partition(".")[0]) is not None
+
+
+def _find_plugins_of_narwhals() -> None:
+    """scikit-learn asks it about every input, and the first time it looks through all installed packages."""
+    from narwhals.dependencies import is_into_dataframe
+
+    is_into_dataframe(None)
 
 
 def _build_validators() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import joblib
 import pytest
 
+from support.servers import Server
 from support.workshop import Workshop
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,11 @@ def built(of):
     kinds = {kind for each in of.__subclasses__() for kind in (each, *built(each))}
     return {kind for kind in kinds if kind.__pydantic_complete__}
 
-before, built_before = set(sys.modules), built(Section)
+before, built_before, searches = set(sys.modules), built(Section), []
+def hear(event, arguments):  # of a search through all installed packages
+    if event == "open" and str(arguments[0]).endswith("entry_points.txt"):
+        searches.append(arguments[0])
+sys.addaudithook(hear)
 loaded = load_config(Path(os.environ["AIRFLOW__MLOPS__CONFIG_FILE"]))
 deployment = Deployment.of_airflow(loaded.config.events, loaded.config.staging)
 for name, model in loaded.config.models.items():
@@ -79,12 +84,12 @@ for name, model in loaded.config.models.items():
         dispatch = Dispatch(id=f"of-{name}", model=model, origin="terminal")
         run_step(step, dispatch, deployment, query=lambda: model.source.query)
 new = [name for name in set(sys.modules) - before if name.startswith(("mlops_plugin", "sqlglot"))]
-print(*new, *(built(Section) - built_before))
+print(*new, *(built(Section) - built_before), *searches)
 """
 
 
 @pytest.mark.slow
-def test_tasks_of_a_preloaded_process_load_nothing_of_ours(workshop: Workshop) -> None:
+def test_tasks_of_a_preloaded_process_load_nothing_of_ours(workshop: Workshop, mariadb: Server) -> None:
     artifact = workshop.folder / "churn.joblib"
     joblib.dump(workshop.classifier, artifact)
     sha256 = hashlib.sha256(artifact.read_bytes()).hexdigest()
@@ -93,6 +98,9 @@ def test_tasks_of_a_preloaded_process_load_nothing_of_ours(workshop: Workshop) -
     workshop.add_model(
         "increment", source={"query": "SELECT id, a, b, c FROM customers", "cursor": {"column": "id"}}
     )
+    workshop.connections["server"] = mariadb.new_database().airflow_uri()
+    rows = {"connection": "server", "query": "SELECT 1 AS id, 0.5 AS a, 0.5 AS b, 0.5 AS c"}
+    workshop.add_model("served", source=rows, sink={"connection": "server"})
     command = [sys.executable, "-c", _DISPATCHES]
     environment = {**workshop.environment, "PYTHONPATH": str(CHECKOUT / "plugins")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
