@@ -42,6 +42,12 @@ def test_a_span_is_typed_as_databases_write_it(text: str, span: timedelta) -> No
     assert typed_value("took", text, SPAN) == span
 
 
+def test_an_error_holds_no_more_than_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(CaseError, match="is not a valid double") as raised:
+        typed_value("a", "x" * 10**6, pa.float64())
+    assert len(str(raised.value)) < 300
+
+
 @pytest.mark.parametrize("text", ["soon", "9", "9:60", "1:00:60", "9:30:00.1234567", "", "99999:00"])
 def test_what_is_no_span_is_refused_with_the_column(text: str) -> None:
     with pytest.raises(CaseError, match="column 'took'"):

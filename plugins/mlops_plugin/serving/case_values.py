@@ -18,6 +18,8 @@ from mlops_plugin.formatting import format_value
 _SPAN = re.compile(r"(?:(-?\d{1,6}) days?, )?(-?)(\d{1,4}):([0-5]\d)(?::([0-5]\d(?:\.\d{1,6})?))?", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
+_SHOWN_CHARS = 200  # of a value in an error, which is recorded
+
 
 def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
     """What a browser or JSON gives for a column, as a value of its type; raises `CaseError`."""
@@ -48,7 +50,8 @@ def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
         if types.is_binary(kind) or types.is_fixed_size_binary(kind) or types.is_large_binary(kind):
             return bytes.fromhex(value)
     except (ValueError, KeyError, InvalidOperation) as error:
-        raise CaseError(f"column '{name}': '{value}' is not a valid {kind}; correct the value") from error
+        shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}…"
+        raise CaseError(f"column '{name}': '{shown}' is not a valid {kind}; correct the value") from error
     return value
 
 

@@ -37,6 +37,7 @@ MINUTES_5 = timedelta(minutes=5)
         (written.format_value, 1234, "1234", "1234"),
         (written.format_value, "1.5", "1.5", "1.5"),
         (written.format_value, math.inf, "inf", "inf"),
+        (written.format_value, "1.5" * 10**6, "1.5" * 166 + "1.…", "1.5" * 166 + "1.…"),
         (written.format_value, datetime(2026, 3, 1), "2026-03-01T00:00:00", "2026-03-01T00:00:00"),
         (written.format_cell, 1.5, "1.5", "1,5"),
         (written.format_cell, "1.5", "1.5", "1.5"),

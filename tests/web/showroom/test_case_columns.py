@@ -47,6 +47,13 @@ def test_key_and_truth_come_before_the_features() -> None:
     assert inputs == ["a", "truth"]
 
 
+def test_documents_are_cut_and_their_keys_are_whole() -> None:
+    rows = pa.table({"id": ["k" * 9_000] * 2, "note": ["<b>" * 10**6] * 2})
+    table = present_cases(_model(), CasePage(rows, None, None), CaseView(), None)
+    assert [len(text) for text, *_looks in table["rows"][0]["cells"]] == [501, 501]
+    assert json.loads(table["rows"][0]["key"]) == ["k" * 9_000]
+
+
 def test_the_cursor_is_no_feature_unless_the_model_reads_it() -> None:
     model = _model(cursor="d")
     assert _columns(_presented(model))[1] == ["a", "b", "c"]

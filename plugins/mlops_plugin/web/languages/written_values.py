@@ -19,6 +19,8 @@ from mlops_plugin.web.languages.catalogues import ENGLISH, LANGUAGES
 from mlops_plugin.web.languages.translation import current_code, current_language
 from mlops_plugin.web.languages.translation import gettext as _
 
+_MOST_CHARS = 500  # of a value: a column may hold documents, of which a page would show hundreds
+
 
 def format_count(number: int | None) -> str:
     """`1,234,567`"""
@@ -63,8 +65,10 @@ def format_distance(until: timedelta) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value of a row; of a number with decimals, the sign before them. Text stays as it is."""
+    """A value of a row; of a number with decimals, the sign before them. A long text ends with `…`."""
     text = formatting.format_value(value)
+    if len(text) > _MOST_CHARS:
+        return f"{text[:_MOST_CHARS]}…"
     return _signed(text) if isinstance(value, float | Decimal) else text
 
 
