@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import CaseError, DatabaseError, KeyColumnError
 from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.cases import MOST_COUNTED, CasePage, Cases, CaseView, open_cases
-from support.ways_in import WayIn
+from support.ways_in import WayIn, way_in
 from support.workshop import Workshop
 
 # A comment at the end, marks in a literal: what people write.
@@ -154,6 +155,23 @@ def test_large_keys_are_told_apart(way: WayIn, workshop: Workshop) -> None:
         pages = _pages(cases, CaseView(page_rows=2))
         assert [int(row["id"]) for page in pages for row in page.rows.to_pylist()] == keys
         assert cases.chosen([(keys[3],)]).read_all().to_pylist() == [{"id": keys[3]}]
+
+
+@pytest.mark.parametrize("name", ["mysql", "duckdb"])
+def test_keys_of_64_bits_without_a_sign_are_paged_and_chosen(
+    name: str, request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path
+) -> None:
+    way, keys = way_in(name, request, tmp_path), [5, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1]
+    kind = "BIGINT UNSIGNED" if name == "mysql" else "UBIGINT"
+    way.execute(f"CREATE TABLE hashed (id {kind} PRIMARY KEY)")
+    way.execute(f"INSERT INTO hashed VALUES {', '.join(f'({key})' for key in keys)}")
+    with open_database(way.spec) as database:
+        cases = Cases(_model(workshop), database, "SELECT id FROM hashed")
+        pages = _pages(cases, CaseView(page_rows=2))
+        assert [row["id"] for page in pages for row in page.rows.to_pylist()] == keys
+        assert cases.chosen([(str(key),) for key in keys]).read_all().column("id").to_pylist() == keys
+        with pytest.raises(CaseError, match="not a valid uint64"):
+            cases.chosen([(2**64,)])
 
 
 def test_behind_a_case_that_is_gone_there_is_nothing(way: WayIn, workshop: Workshop) -> None:

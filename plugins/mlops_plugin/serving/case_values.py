@@ -31,7 +31,7 @@ def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
     try:
         value.encode()  # half a surrogate pair is no text
         if types.is_integer(kind):
-            return _int64(value)
+            return _whole(value, 2**64 if types.is_uint64(kind) else 2**63)
         if types.is_floating(kind):
             return _double(value)
         if types.is_decimal(kind):
@@ -55,11 +55,16 @@ def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
     return value
 
 
-def _int64(text: str) -> int:
+def _whole(text: str, end: int) -> int:
     value = int(text)
-    if not -(2**63) <= value < 2**63:
-        raise ValueError("no driver accepts it as a parameter")
+    if not -(2**63) <= value < end:
+        raise ValueError("no column holds it")
     return value
+
+
+def parameter_of(value: Any) -> Any:
+    """The value as every driver takes it as a parameter: an integer of more than 63 bits as a decimal."""
+    return Decimal(value) if isinstance(value, int) and value >= 2**63 else value
 
 
 def _double(text: str) -> float:

@@ -22,7 +22,7 @@ from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place
-from mlops_plugin.serving.case_values import is_same_value, text_of, typed_value
+from mlops_plugin.serving.case_values import is_same_value, parameter_of, text_of, typed_value
 
 MAX_PAGE_ROWS = 200
 MAX_CHOSEN = 200
@@ -176,7 +176,7 @@ class Cases:
         )
 
     def typed_key(self, key: Key) -> Key:
-        """A key as a browser or JSON gives it, in the types of its columns."""
+        """A key as a browser or JSON gives it, as a parameter of its columns' types."""
         names = self._model.key
         if len(key) != len(names):
             raise CaseError(
@@ -184,7 +184,9 @@ class Cases:
                 f"found {len(key)}"
             )
         return tuple(
-            None if value is None else typed_value(name, text_of(value), self.schema.field(name).type)
+            None
+            if value is None
+            else parameter_of(typed_value(name, text_of(value), self.schema.field(name).type))
             for name, value in zip(names, key, strict=True)
         )
 
