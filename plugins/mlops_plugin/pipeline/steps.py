@@ -235,7 +235,11 @@ def _predict(
             at = datetime.now(UTC)
             on_file = None if on_begun is None else functools.partial(on_begun, at)
             file, count = shelf.put(_PREDICTED, schema, predictions(), on_file)
-            records = None
+            records = judged_by = None
+            if rejections.rows and dispatch.model.source.skip_predicted:
+                from mlops_plugin.pipeline.validation.quarantine import judgement
+
+                judged_by = judgement(dispatch.model, runtime.artifact_sha256, rules.baseline)
             if rejections.rows:
                 records, _ = shelf.unheard.put(_REJECTED, rejections.schema, rejections.batches())
     return Predicted(
@@ -252,6 +256,7 @@ def _predict(
         blocks=file.blocks,
         rejected_blocks=None if records is None else records.blocks,
         libraries=dict(runtime.libraries),
+        judged_by=judged_by,
     )
 
 
@@ -328,13 +333,11 @@ def _write_quarantine(
     dispatch: Dispatch, sink: Sink, logged: Logged, predicted: Sequence[Predicted], shelf: Shelf
 ) -> None:
     """Quarantine the rejected rows; raise `ThresholdError` if there are too many."""
-    model = dispatch.model
     collected, rejected = sum(part.rows for part in logged.parts), sum(part.rejected for part in predicted)
-    judged_by = None
-    if model.source.skip_predicted and is_within_threshold(dispatch, collected, rejected):
-        from mlops_plugin.pipeline.validation.quarantine import judgement
-
-        judged_by = judgement(model, logged.artifact_sha256)
+    judges = {part.judged_by for part in predicted if part.rejected}
+    # Without one that holds for all of them, the next dispatch judges them again.
+    is_known = len(judges) == 1 and is_within_threshold(dispatch, collected, rejected)
+    judged_by = judges.pop() if is_known else None
     times = [part.at for part in logged.parts]
     collected_at = None if None in times else min(datetime.fromisoformat(at) for at in times if at)
     at = _predicted_at(predicted)

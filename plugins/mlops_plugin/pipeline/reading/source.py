@@ -162,9 +162,10 @@ def _choose_keys(dispatch: Dispatch, deployment: Deployment, increment: Incremen
         return KeyFilter(_quarantine(dispatch, deployment).keys(), "keep")
     if increment is None or increment.skipped_artifact is None or not model.may_reject:
         return None
+    from mlops_plugin.pipeline.validation.contract import baseline_in_use
     from mlops_plugin.pipeline.validation.quarantine import judgement
 
-    judged_by = judgement(model, increment.skipped_artifact)
+    judged_by = judgement(model, increment.skipped_artifact, baseline_in_use(model))
     return KeyFilter(_quarantine(dispatch, deployment).keys_judged_by(judged_by), "drop")
 
 

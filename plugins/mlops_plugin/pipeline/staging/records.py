@@ -111,6 +111,7 @@ class Predicted:
     blocks: Blocks | None = None  # of the file, see staging.checksums
     rejected_blocks: Blocks | None = None
     libraries: dict[str, str] = field(default_factory=dict)  # versions; empty in notes of earlier versions
+    judged_by: str | None = None  # see validation.quarantine; None if nobody asks, and as above
 
     @property
     def staged(self) -> Staged:

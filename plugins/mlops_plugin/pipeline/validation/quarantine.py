@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import numpy as np
@@ -24,7 +25,7 @@ from mlops_plugin.databases.sink.writer import alone_in, write_predictions
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.staging.shelf import unchecked
-from mlops_plugin.pipeline.validation.contract import baseline_in_use
+from mlops_plugin.pipeline.validation.baseline import Baseline
 from mlops_plugin.pipeline.validation.rejections import RejectedRows, key_texts
 from mlops_plugin.pipeline.writing.provenance import stored_time
 
@@ -285,14 +286,14 @@ def _was_since(at: object, collected_at: datetime | None) -> bool:
     return quarantined_at >= collected_at.replace(microsecond=0)
 
 
-def judgement(model: ModelConfig, artifact_sha256: str) -> str:
+def judgement(model: ModelConfig, artifact_sha256: str, baseline: Baseline | None) -> str:
     """A hash of what decides whether a row is rejected: artifact, table, and contract with its baseline."""
     parts = [artifact_sha256, model.model_dump_json(include={"features", "input", "output"})]
     # A model refuses rows that come in another type than in training.
     if model.model.container is not None or model.model.dtypes is not None:
         parts.append(model.model.model_dump_json(include={"container", "dtypes"}))
-    if (baseline := baseline_in_use(model)) is not None:
-        parts.append(baseline.made_at)
+    if baseline is not None:
+        parts.append(json.dumps(asdict(baseline), default=str))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

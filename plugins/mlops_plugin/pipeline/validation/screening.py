@@ -14,6 +14,7 @@ from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import ContractError, FeatureError
 from mlops_plugin.formats.runtime import Runtime, WorksAhead
+from mlops_plugin.pipeline.validation.baseline import Baseline
 from mlops_plugin.pipeline.validation.contract import BoundContract, Contract
 from mlops_plugin.pipeline.validation.output_check import OutputCheck
 from mlops_plugin.pipeline.validation.refusals import Answered, first_refused, predict_each
@@ -28,6 +29,7 @@ class Rules:
 
     contract: BoundContract | None
     output: OutputCheck
+    baseline: Baseline | None = None  # that the contract was made with
 
     @classmethod
     def of(cls, model: ModelConfig, runtime: Runtime, rows: pa.Schema) -> Rules:
@@ -39,6 +41,7 @@ class Rules:
         return cls(
             contract.bind(rows) if contract else None,
             OutputCheck(model.name, runtime.outputs, baseline.classes if baseline else None),
+            baseline,
         )
 
 
