@@ -7,9 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mlops_plugin.cli.dispatch import terminal_user
-from mlops_plugin.events.marks import mark_history, newest_mark
+from mlops_plugin.events.marks import mark_history
 from mlops_plugin.orchestration.rendering import render
-from mlops_plugin.pipeline.reading.mark_keeping import cursor_of, mark_words, set_by_hand
+from mlops_plugin.pipeline.reading.mark_keeping import (
+    cursor_of,
+    mark_words,
+    newest_mark_words,
+    set_by_hand,
+)
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
@@ -24,7 +29,7 @@ def show_marks(models: Sequence[ModelConfig], deployment: Deployment, *, history
         for model in models:
             for mark in reversed(mark_history(store, model.name, limit=history)[1:]):
                 print(f"{model.name}: before: {mark_words(model, mark)}")
-            print(f"{model.name}: {mark_words(model, newest_mark(store, model.name))}")
+            print(f"{model.name}: {newest_mark_words(model, store)}")
     if not models:
         print("no model has a source.cursor")
 

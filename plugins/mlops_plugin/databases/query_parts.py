@@ -77,6 +77,7 @@ class QueryParts:
     order: Part | None  # the whole top-level ORDER BY
     order_terms: tuple[OrderTerm, ...]
     question_marks: tuple[Part, ...]  # operators such as JSONB's; no parameters of ours
+    tables: tuple[str, ...] = ()  # that it reads, without case and quotes
 
     @property
     def is_query(self) -> bool:
@@ -114,6 +115,7 @@ def parse_query(query: str, engine: str) -> QueryParts:
             for token in whole
             if token.token_type in _MARKS and query[token.start] != MARK
         ),
+        tables=() if tree is None else _tables(tree),
     )
 
 
@@ -178,6 +180,12 @@ def _parse(text: str, dialect: Dialect) -> exp.Expr | None:
     ):
         tree = tree.this
     return tree if isinstance(tree, exp.Query) else None
+
+
+def _tables(tree: exp.Expr) -> tuple[str, ...]:
+    defined = {cte.alias.casefold() for cte in tree.find_all(exp.CTE)}
+    named = (".".join(part.name for part in table.parts).casefold() for table in tree.find_all(exp.Table))
+    return tuple(sorted({name for name in named if name} - defined))
 
 
 def _limit(text: str, top: Sequence[tuple[int, Token]], tree: exp.Expr | None) -> Part | None:

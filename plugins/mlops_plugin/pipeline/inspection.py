@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ from mlops_plugin.config.schema import ModelConfig, PagesConfig, PartitionsConfi
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.errors import KeyColumnError, MlopsError
+from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.formats.signature.signature import read_signature
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.first_rows import require_decided_input
 from mlops_plugin.pipeline.golden_round_trip import verify_round_trip
 from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
-from mlops_plugin.pipeline.reading.increment import check_column
+from mlops_plugin.pipeline.reading.increment import check_column, starts_afresh
+from mlops_plugin.pipeline.reading.mark_scope import foreign_scope, scope_of
 from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
 from mlops_plugin.pipeline.reading.query_check import require_usable
@@ -99,6 +102,7 @@ def _findings(
         with _problem(found, "source.cursor"):
             check_column(model, cursor, rows, engine)
         yield _finding(found, name, "source.cursor", f"the query's column '{cursor.column}'")
+        yield from _foreign_mark(model, deployment)
 
     if model.source.pages is not None and "source" not in found:
         with _problem(found, "source.pages"):
@@ -165,6 +169,15 @@ def _isolation(model: ModelConfig, runtime: Runtime) -> Finding:
         return Finding(subject, f"the model runs in a process without {', '.join(runtime.confinement)}")
     note = f"this kernel cannot block: {', '.join(missing)}; serving.require_confinement refuses that"
     return Finding(subject, "the model runs in a separate process", note=note)
+
+
+def _foreign_mark(model: ModelConfig, deployment: Deployment) -> Iterator[Finding]:
+    """A watermark that another model of this name has left, or this one before it read something else."""
+    with suppress(MlopsError), deployment.event_store() as store:  # the store has a finding of its own
+        mark = newest_mark(store, model.name)
+        if mark is not None and (scope := foreign_scope(store, mark, scope_of(model))) is not None:
+            note = starts_afresh(model, mark.value, scope)
+            yield Finding(f"models.{model.name}.source.cursor", "the watermark", note=note)
 
 
 def _own_environment(model: ModelConfig, runtime: Runtime) -> Iterator[Finding]:

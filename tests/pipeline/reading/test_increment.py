@@ -239,6 +239,63 @@ def test_mark_of_another_column_does_not_count(workshop: Workshop) -> None:
     assert (collected(workshop), mark(workshop)) == (2, "2")
 
 
+def test_mark_of_a_model_that_had_the_name_before_does_not_count(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    incremental(workshop)
+    arrive(workshop, (1, 10), (2, 20))
+    collected(workshop)
+    with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
+        source.execute("CREATE TABLE departures AS SELECT id + 5 AS id, a, b, c, 3 AS changed FROM arrivals")
+    query = QUERY.replace("arrivals", "departures")
+    workshop.add_model("churn", source={"query": query, "cursor": {"column": "changed"}})
+    assert (collected(workshop), mark(workshop)) == (2, "3")
+    assert "the watermark 20 is that of connection 'source' (arrivals)" in caplog.text
+    assert (collected(workshop), mark(workshop)) == (2, "3")  # the greatest value again, from its own mark on
+    assert [row["id"] for row in workshop.predictions()] == [1, 2, 6, 7]
+
+
+def test_another_sink_starts_afresh_and_another_condition_does_not(workshop: Workshop) -> None:
+    cursor = {"cursor": {"column": "changed"}}
+    incremental(workshop)
+    arrive(workshop, (1, 10), (2, 20))
+    collected(workshop)
+    workshop.add_model("churn", source={"query": f"{QUERY} WHERE id < 9", **cursor})
+    assert collected(workshop) == 1
+    workshop.add_model("churn", source={"query": QUERY, **cursor}, sink={"table": "others"})
+    assert (collected(workshop), mark(workshop)) == (2, "20")
+    assert (collected(workshop), mark(workshop)) == (1, "20")
+
+
+def test_dispatch_that_is_cleared_for_another_sink_starts_afresh(workshop: Workshop) -> None:
+    incremental(workshop)
+    arrive(workshop, (1, 10))
+    collected(workshop)
+    arrive(workshop, (2, 20))
+    dispatch = workshop.dispatch()
+    workshop.run(dispatch)
+    workshop.add_model(
+        "churn", source={"query": QUERY, "cursor": {"column": "changed"}}, sink={"table": "others"}
+    )
+    workshop.run(Dispatch(id=dispatch.id, model=workshop.model(), origin="terminal"))
+    assert workshop.record(dispatch.id).rows_collected == 2
+    arrive(workshop, (3, 30))
+    assert collected(workshop) == 3  # nobody knows for which of its tables that dispatch has moved the mark
+    assert (collected(workshop), mark(workshop)) == (1, "30")
+
+
+def test_mark_that_a_person_has_set_counts_for_another_sink(workshop: Workshop) -> None:
+    incremental(workshop)
+    arrive(workshop, (1, 10), (2, 20))
+    collected(workshop)
+    workshop.add_model(
+        "churn", source={"query": QUERY, "cursor": {"column": "changed"}}, sink={"table": "others"}
+    )
+    with workshop.deployment.event_store() as store:
+        set_mark(store, "churn", "changed", "20", "integer", "ann")
+    assert collected(workshop) == 1
+
+
 def predicts_what_is_missing(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SOURCE", workshop.connections["sink"])
     with contextlib.closing(sqlite3.connect(workshop.folder / "sink.db")) as sink, sink:
@@ -385,6 +442,26 @@ def test_another_baseline_in_the_signature_judges_rejected_rows_again(
     content["baseline"]["made_at"] = "2031-01-01T00:00:00+00:00"
     signature.write_text(json.dumps(content))
     assert [collected(workshop), collected(workshop)] == [1, 0]
+
+
+def test_rejected_rows_are_those_of_the_baseline_that_judged_them(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workshop.folder / "churn.skops"
+    write_signature(workshop.classifier, workshop.frame([[1, 2, 3], [3, 2, 1], [0, 1, 2]]), str(path))
+    signature = json.loads(path.with_name("churn.skops.signature.json").read_text())
+    path.with_name("churn.skops.signature.json").unlink()
+    baseline = path.with_name("churn.skops.baseline.json")
+    baseline.write_text(json.dumps(signature["baseline"]))
+    rejects(workshop, monkeypatch, input={"baseline": True})
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    signature["baseline"]["features"]["a"]["max"] = 5000.0  # edited by hand, so it keeps its time
+    baseline.write_text(json.dumps(signature["baseline"]))
+    workshop.run_steps(dispatch, "persist")
+    assert workshop.record(dispatch.id).rows_rejected == 1
+    assert [collected(workshop), collected(workshop)] == [1, 0]
+    assert [row["id"] for row in workshop.predictions()] == [1, 2]
 
 
 def test_a_threshold_that_fails_a_dispatch_fails_the_next_one_too(

@@ -42,6 +42,19 @@ class PlanReport:
 
 
 @dataclass(frozen=True)
+class MarkScope:
+    """Of which rows a watermark tells: of `tables` (none: unknown) on connection `source`.
+
+    Their predictions are in `sink_table` on connection `sink`.
+    """
+
+    source: str
+    tables: tuple[str, ...]
+    sink: str
+    sink_table: str
+
+
+@dataclass(frozen=True)
 class IncrementRead:
     """The range of the cursor that was read, from `first` to `greatest`, and what was left out of it.
 
@@ -55,6 +68,7 @@ class IncrementRead:
     greatest: str | None = None
     generation: int = 0
     skipped_artifact: str | None = None  # rows with a prediction by this artifact were left out
+    scope: MarkScope | None = None  # None: there is no cursor, or an earlier version has read
 
 
 @dataclass(frozen=True)

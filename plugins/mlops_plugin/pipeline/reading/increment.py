@@ -6,11 +6,13 @@ A dispatch reads only new rows (`source.cursor`), only rows without a prediction
 No row is skipped: mark X means that some dispatch read and persisted all rows from the mark before X up to
 X, and that mark means the same for the rows before it. So any dispatch that succeeds covers the rows up to
 its greatest value, whenever it began and whichever others failed beside it. Only a person breaks that chain
-with `mlops cursor`: the mark gets a new generation, and dispatches of an earlier one no longer move it.
+with `mlops cursor`: the mark gets a new generation, and dispatches of an earlier one no longer move it. A
+mark of another scope (`mark_scope`) does not count: dispatches start afresh.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,7 +28,7 @@ from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import Condition
 from mlops_plugin.errors import CursorError
-from mlops_plugin.events.details.step_reports import CollectReport, IncrementRead
+from mlops_plugin.events.details.step_reports import CollectReport, IncrementRead, MarkScope
 from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.marks import Watermark, move_mark, newest_mark
 from mlops_plugin.events.store import EventStore
@@ -44,6 +46,9 @@ from mlops_plugin.pipeline.reading.cursor_values import (
     serialize,
     subtract_lag,
 )
+from mlops_plugin.pipeline.reading.mark_scope import foreign_scope, is_foreign, scope_of, scope_words
+
+_log = logging.getLogger(__name__)
 
 
 class Increment:
@@ -63,6 +68,7 @@ class Increment:
         skipped_artifact: str | None = None,
     ) -> None:
         self.conditions = conditions
+        self._model = model
         self._where = cursor_path(model)
         self._cursor = model.source.cursor
         self._first = first
@@ -107,6 +113,7 @@ class Increment:
             greatest=None if self._greatest is None else serialize(self._greatest),
             generation=self._generation,
             skipped_artifact=self.skipped_artifact,
+            scope=None if self._cursor is None else scope_of(self._model),
         )
 
 
@@ -163,19 +170,37 @@ def advance_mark(
     if greatest is None or kind is None or increment.column != cursor.column:  # another column is set
         return None
 
+    replaced: Watermark | None = None
+
     def move(newest: Watermark | None) -> str | None:
         if (newest.generation if newest else 0) != increment.generation:
             return None
-        old = _value_of(newest, cursor)
+        old = None if newest == replaced else _value_of(newest, cursor)
         is_later = old is None or (_is_comparable(old, greatest) and _instant(old) < _instant(greatest))
         return serialize(greatest) if is_later else None
 
-    return move_mark(store, dispatch.model.name, cursor.column, kind, token, move)
+    name = dispatch.model.name
+    moved = move_mark(store, name, cursor.column, kind, token, move)
+    if moved is None and foreign_scope(store, found := newest_mark(store, name), increment.scope):
+        replaced = found  # it may be greater, or of another type
+        moved = move_mark(store, name, cursor.column, kind, token, move)
+    return moved
 
 
 def cursor_path(model: ModelConfig) -> str:
     """The path of the model's cursor in the configuration."""
     return f"models.{model.name}.source.cursor"
+
+
+def starts_afresh(model: ModelConfig, value: object, scope: MarkScope) -> str:
+    """Why a mark does not count, and what to do if it should."""
+    cursor = model.source.cursor
+    start = "the first row" if cursor is None or cursor.initial is None else str(cursor.initial)
+    return (
+        f"{cursor_path(model)}: the watermark {value} is that of {scope_words(scope)}, not of "
+        f"{scope_words(scope_of(model))}: the next dispatch starts at {start}; to go on from there, run "
+        f"mlops cursor {model.name} --set '{value}'"
+    )
 
 
 def check_column(model: ModelConfig, cursor: CursorConfig, columns: pa.Schema, engine: Engine) -> Column:
@@ -202,6 +227,9 @@ def _beginning(
     mark = newest_mark(store, dispatch.model.name)
     generation = mark.generation if mark else 0
     value = _value_of(mark, cursor)
+    if value is not None and (scope := foreign_scope(store, mark, scope_of(dispatch.model))):
+        _log.warning("%s", starts_afresh(dispatch.model, value, scope))
+        value = None
     if value is None:
         if cursor.initial is None:
             return None, generation
@@ -223,7 +251,9 @@ def _earlier_beginning(
     """Where this dispatch started when it collected for the first time; None if it never has."""
     for event in store.events(dispatch.id):
         increment = event.details.increment if isinstance(event.details, CollectReport) else None
-        if increment is not None and increment.column == cursor.column:
+        if increment is None or is_foreign(increment.scope, scope_of(dispatch.model)):
+            continue
+        if increment.column == cursor.column:
             return _stored_value(increment.first, increment.kind), increment.generation
     return None
 

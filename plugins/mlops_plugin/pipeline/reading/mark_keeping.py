@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from mlops_plugin.config.schema import CursorConfig, ModelConfig
 from mlops_plugin.errors import CursorError
-from mlops_plugin.events.marks import Watermark, set_mark
+from mlops_plugin.events.marks import Watermark, newest_mark, set_mark
+from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.cursor_values import kind_of, parse_input, serialize
 from mlops_plugin.pipeline.reading.increment import check_column, cursor_path
+from mlops_plugin.pipeline.reading.mark_scope import foreign_scope, scope_of
 from mlops_plugin.sentences import Sentence
 
 
@@ -55,8 +57,18 @@ def set_by_hand(
         )
 
 
-def mark_words(model: ModelConfig, mark: Watermark | None) -> Sentence:
-    """A mark in a sentence, for people; `mark` is None before the first one."""
+def newest_mark_words(model: ModelConfig, store: EventStore) -> Sentence:
+    """The model's current mark in a sentence, for people."""
+    mark = newest_mark(store, model.name)
+    is_foreign = foreign_scope(store, mark, scope_of(model)) is not None
+    return mark_words(model, mark, is_foreign=is_foreign)
+
+
+def mark_words(model: ModelConfig, mark: Watermark | None, *, is_foreign: bool = False) -> Sentence:
+    """A mark in a sentence, for people; `mark` is None before the first one.
+
+    `is_foreign`: it has another scope than the model now (`mark_scope`).
+    """
     cursor = cursor_of(model)
     start = Sentence("the first row") if cursor.initial is None else str(cursor.initial)
     known: dict[str, object] = {"column": cursor.column, "start": start}
@@ -67,6 +79,12 @@ def mark_words(model: ModelConfig, mark: Watermark | None) -> Sentence:
             "%(column)s: no watermark yet, the last one is of column %(other)s; the next dispatch starts at "
             "%(start)s",
             other=mark.cursor_column,
+            **known,
+        )
+    if is_foreign:
+        return Sentence(
+            "%(column)s: no watermark yet, the last one is of another source or sink; the next dispatch "
+            "starts at %(start)s",
             **known,
         )
     who = (

@@ -10,13 +10,12 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.reading import DispatchFilter
 from mlops_plugin.events.records import DispatchRecord, Origin, State
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tries import idle_seconds
 from mlops_plugin.pipeline.dispatch import dispatch_id as id_of_run
-from mlops_plugin.pipeline.reading.mark_keeping import mark_words
+from mlops_plugin.pipeline.reading.mark_keeping import newest_mark_words
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.web.access import reads
 from mlops_plugin.web.badges import badge_of
@@ -123,7 +122,7 @@ def _mark(seen: Visible, name: str | None) -> str | None:
     model = seen.models.get(name or "")
     if model is None or model.source.cursor is None:
         return None
-    return translate(mark_words(model, newest_mark(seen.site.event_store(), model.name)))
+    return translate(newest_mark_words(model, seen.site.event_store()))
 
 
 def _reset(asked: ListQuery) -> str:
