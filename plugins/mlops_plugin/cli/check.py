@@ -52,7 +52,7 @@ def check_models(
         print(problem)
     failed = len(problems)
     if deployment is not None:
-        for name, finding in _findings(sound, deployment, is_round_trip):
+        for name, finding in _findings(sound, loaded, deployment, is_round_trip):
             if finding.problem in problems:
                 continue  # the text of the query alone has shown it
             if _print_finding(finding, _place(places, name, finding)):
@@ -103,11 +103,12 @@ def _problems_of_environment(model: ModelConfig, places: Places) -> Iterator[str
 
 
 def _findings(
-    models: Sequence[ModelConfig], deployment: Deployment, is_round_trip: bool
+    models: Sequence[ModelConfig], loaded: LoadedConfig, deployment: Deployment, is_round_trip: bool
 ) -> Iterator[tuple[str, Finding]]:
     """Each finding with the name of its model; '' for what all models share."""
     from mlops_plugin.orchestration.rendering import render
     from mlops_plugin.pipeline.inspection import inspect_events, inspect_model
+    from mlops_plugin.pipeline.shared_sinks import find_shared_sinks
 
     now = datetime.now(UTC)
     yield "", inspect_events(deployment)
@@ -121,6 +122,10 @@ def _findings(
         yield from ((model.name, finding) for finding in found)
         yield from ((model.name, finding) for finding in _inspect_showroom(model, deployment))
         yield from ((model.name, finding) for finding in _inspect_assets(model))
+    names = {model.name for model in models}
+    for model, finding in find_shared_sinks(loaded.config.models.values(), deployment.airflow_home):
+        if model.name in names:
+            yield model.name, finding
 
 
 def _inspect_showroom(model: ModelConfig, deployment: Deployment) -> Iterator[Finding]:

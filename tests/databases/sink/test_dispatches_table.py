@@ -110,6 +110,21 @@ def test_older_dispatch_replaces_nothing(way: WayIn) -> None:
     assert registered(way) == [("newest", 30)]
 
 
+def test_another_model_that_wrote_the_table_last_is_named(
+    way: WayIn, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    def write_for(model: str, dispatch: str, number: int) -> bool:
+        order = replace(registration(number), model=model)
+        request = WriteRequest(sink_config(mode), ("id",), dispatch, registration=order)
+        caplog.clear()
+        with way.open() as database:
+            write_predictions(database, request, predictions([number], dispatch=dispatch).to_reader())
+        return "model 'lab' was the last to write predictions" in caplog.text
+
+    found = [write_for(*each) for each in [("lab", "d1", 1), ("shop", "d2", 2), ("shop", "d3", 3)]]
+    assert found == [False, mode != "append", False]
+
+
 def test_older_dispatch_does_not_refill_a_table_that_a_newer_one_has_emptied(way: WayIn) -> None:
     write(way, "first", 10, [1], mode="replace")
     write(way, "empty", 20, [], mode="replace")

@@ -56,12 +56,14 @@ ONE_ENTRY_KEY = ("sink_table", "dispatch_id")  # unique in tables of an earlier 
 class Standing:
     """A dispatch among those that wrote into its table; `newer`: how many of them count before it.
 
-    `own_id` is the `id` of its latest try, `last_id` that of any; 0 for none.
+    `own_id` is the `id` of its latest try, `last_id` that of any; 0 for none. `other_model`: the one that was
+    the last to write the table, None if that was this one.
     """
 
     last_id: int
     own_id: int
     newer: int
+    other_model: str | None = None
 
     @property
     def is_registered(self) -> bool:
@@ -183,25 +185,35 @@ class DispatchesTable:
         quote = self.database.engine.quote
         sink_table, owner, identity, number = map(quote, ("sink_table", "dispatch_id", "id", "number"))
         of_table = f"FROM {self.name} WHERE {sink_table} = ?"
+        model, last = quote("model"), f"SELECT MAX(b.{identity}) FROM {self.name} b"
+        of_last = (
+            f"FROM {self.name} a WHERE a.{sink_table} = ?"
+            f" AND a.{identity} = ({last} WHERE b.{sink_table} = a.{sink_table})"
+        )
         own = f"{of_table} AND {owner} = ?"
         # The last line gives one row, also in engines that want a FROM in every query.
         query = (
             f"SELECT COALESCE((SELECT MAX({identity}) {of_table}), 0) AS last_id,"
             f" COALESCE((SELECT MAX({identity}) {own}), 0) AS own_id,"
             f" COALESCE((SELECT MAX({number}) {own}), 0) AS own_number,"
-            f" (SELECT COUNT(*) {of_table} AND {newer(self.database.engine, registration.order)}) AS newer"
+            f" (SELECT COUNT(*) {of_table} AND {newer(self.database.engine, registration.order)}) AS newer,"
+            f" (SELECT COUNT(*) {of_last} AND a.{model} <> ?) AS others"
             f" FROM (SELECT COUNT(*) AS counted FROM {self.name} WHERE 1 = 0) one_row"
         )
         table, mine = self.sink_table, (self.sink_table, dispatch_id)
-        found = read_rows(self.database, query, [table, *mine, *mine, table])[0]
-        last_id, own_id, own_number, newer_ones = map(int, found)
+        asked = [table, *mine, *mine, table, table, registration.model]
+        found = read_rows(self.database, query, asked)[0]
+        last_id, own_id, own_number, newer_ones, others = map(int, found)
         if own_id and own_number > registration.order.number:
             raise StaleTry(
                 f"connection '{self.database.conn_id}': another try of this dispatch, which read its source "
                 f"later, has already written to {self.sink.table}; this try writes nothing"
             )
         count = 0 if registration.is_forced else newer_ones
-        return Standing(last_id, own_id, count)
+        other_model = None
+        if others:
+            ((other_model,),) = read_rows(self.database, f"SELECT a.{model} {of_last}", [table])
+        return Standing(last_id, own_id, count, other_model)
 
     def ids(self, dispatch_id: str) -> list[int]:
         """The numbers of all tries of a dispatch that are registered."""

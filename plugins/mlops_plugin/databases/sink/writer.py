@@ -6,6 +6,7 @@ again, for whatever reason, leaves the same rows.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,6 +32,8 @@ from mlops_plugin.databases.sink.value_checks import value_checks
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import CommitUncertain, DatabaseError, KeyColumnError, SinkError
+
+_log = logging.getLogger(__name__)
 
 
 def write_predictions(database: Database, request: WriteRequest, batches: pa.RecordBatchReader) -> Written:
@@ -116,6 +119,16 @@ def _write_in_order(
     if dispatches is None or registration is None:
         return _prepared(database, request, place, batches, 0).counted(modes[mode])
     standing = dispatches.compare(request.dispatch_id, registration)
+    if standing.other_model is not None and mode != "append":
+        _log.warning(
+            "connection '%s': model '%s' was the last to write %s; in mode %s, dispatches of %s replace its "
+            "predictions: let each model write its own table",
+            database.conn_id,
+            standing.other_model,
+            request.sink.table,
+            mode,
+            registration.model,
+        )
     number = _number(database, place, standing, mode)
     write = _prepared(database, request, place, batches, number)
     if standing.newer:
@@ -228,7 +241,8 @@ def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
         same_artifact = f"EXISTS (SELECT 1 FROM {dispatches.name} d WHERE {entry})"
         others = f"{owner} <> {write.number:d} AND {same_artifact}"
         parameters = [dispatches.sink_table, registration.model, artifact_sha256]
-    statement = engine.delete_repeated(write.table, write.quoted(write.key), write.own("own."), others)
+    key, texts = write.quoted(write.key), write.quoted(write.lookalikes)
+    statement = engine.delete_repeated(write.table, key, write.own("own."), others, texts)
     write.database.execute(statement, parameters)
 
 
