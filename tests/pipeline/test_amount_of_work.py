@@ -18,7 +18,7 @@ REQUESTS = {
     # may be read while others write, of MySQL's session.
     "odbc-mariadb": (18, 50),
     "mysql": (7, 33),
-    # A statement beyond some length, the one about other dispatches, goes on its own and not with a savepoint.
+    # A long statement, as that about other dispatches, goes on its own and not with a savepoint.
     "odbc-postgres": (14, 43),
     "postgres": (10, 31),
 }

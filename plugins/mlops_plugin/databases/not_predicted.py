@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition
-from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID
+from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, table_columns
 from mlops_plugin.databases.table_name import TableName
 
 
@@ -20,8 +20,9 @@ def not_predicted(
 ) -> Condition | None:
     """The rows of a query that no other dispatch has predicted with this artifact; None: that is all rows.
 
-    Another model that writes the same table may have the same artifact, and keys of its own. Keys are
-    compared as the sink compares them. What this very dispatch has written does not count, so that running
+    Another model that writes the same table may have the same artifact, and keys of its own. Texts that only
+    the sink's collation takes for each other are two keys: such a row must not be left out without a word.
+    What this very dispatch has written does not count, so that running
     it again reads the same rows again. `database` is the sink's and the source's.
     """
     engine = database.engine
@@ -29,18 +30,24 @@ def not_predicted(
     if database.columns(table) is None:
         return None
     converted = engine.text_conversions(database, table)
-    equal = []
+    columns = table_columns(database, table) if converted else {}
+    equal, in_bytes = [], []
     for column in key:
-        name = engine.quote(column)
-        ours = converted.get(engine.fold(column), "{}").format(f"selected.{name}")
+        name, folded = engine.quote(column), engine.fold(column)
+        theirs, ours = f"predicted.{name}", converted.get(folded, "{}").format(f"selected.{name}")
         # The sink's column first: SQLite takes the collation of that side.
-        equal.append(f"predicted.{name} = {ours}")
+        equal.append(f"{theirs} = {ours}")
+        if folded in converted and not columns[folded].compares_bytes:
+            in_bytes.append(f"{engine.key_bytes(theirs)} = {engine.key_bytes(ours)}")
+    if in_bytes:
+        engine.compare_exactly(database)
+    same_key = " AND ".join([*equal, *in_bytes])
     of_model, artifact, owner = (
         engine.beside_key(f"predicted.{engine.quote(name)}")
         for name in ("model", "artifact_sha256", DISPATCH_ID)
     )
     return Condition(
-        f"NOT EXISTS (SELECT 1 FROM {table.quoted(engine)} predicted WHERE {' AND '.join(equal)}"
+        f"NOT EXISTS (SELECT 1 FROM {table.quoted(engine)} predicted WHERE {same_key}"
         f" AND {of_model} = ? AND {artifact} = ? AND {owner} <> ?)",
         (model, artifact_sha256, dispatch_id),
     )

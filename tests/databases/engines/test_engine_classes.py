@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.databases.engines.engine import Engine
+from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.engines.registry import ANSI, MSSQL, MYSQL, POSTGRESQL, SQLITE, engine_named
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import SinkError, UnsupportedType
@@ -149,3 +150,11 @@ def test_a_text_key_can_be_indexed_and_keeps_case_apart_on_mysql() -> None:
     assert MYSQL.column_type(pa.string(), is_key=True).startswith("VARCHAR(255) CHARACTER SET utf8mb4")
     assert MYSQL.column_type(pa.string(), is_key=True).endswith("_bin")
     assert MYSQL.column_type(pa.string(), is_key=False).startswith("TEXT")
+
+
+def test_sql_server_exchanges_whole_rows_in_an_upsert() -> None:
+    """So no column keeps the answer of another artifact."""
+    merge = Merge("[t]", "[#s]", ("[id]",), ("[prediction]",), is_unique=True, is_only_unique=True)
+    delete, insert = MSSQL.merge(merge)
+    assert delete == "DELETE FROM [t] WHERE EXISTS (SELECT 1 FROM [#s] s WHERE s.[id] = [t].[id])"
+    assert insert.startswith("INSERT INTO [t] ([id], [prediction]) SELECT")

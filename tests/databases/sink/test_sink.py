@@ -71,6 +71,13 @@ def test_upsert_of_fewer_outputs_leaves_none_of_the_others(way: WayIn) -> None:
     assert way.stored("prediction, prediction_0, prediction_1, note") == [(0.5, 0.3, None, "kept")]
 
 
+def test_upsert_leaves_no_score_of_another_artifact_in_a_created_table(way: WayIn) -> None:
+    way.write(predictions([1, 2], dispatch="d1", score=pa.array([0.1, 0.2])), "upsert", dispatch="d1")
+    way.write(predictions([2], dispatch="d2"), "upsert", dispatch="d2")
+
+    assert way.stored("id, score") == [(1, 0.1), (2, None)]
+
+
 def test_upsert_keeps_columns_of_the_user_that_are_named_like_answers(way: WayIn) -> None:
     way.write(predictions([1], dispatch="d1", probability_a=pa.array([0.2])), "upsert", dispatch="d1")
     way.execute(f"ALTER TABLE {way.rows_table} ADD probability_limit FLOAT DEFAULT 0.5 NOT NULL")

@@ -313,6 +313,16 @@ def test_the_statement_in_the_error_mends_the_table(way: WayIn) -> None:
     assert way.rows("SELECT score FROM predictions") == [(0.1,)]
 
 
+def test_upsert_keeps_the_score_of_a_users_own_table(way: WayIn) -> None:
+    real = "DOUBLE PRECISION" if way.engine != "duckdb" else "DOUBLE"
+    columns = f"score {real}, note VARCHAR(9), {_provenance(way)}"
+    way.execute(f"CREATE TABLE predictions (id INTEGER PRIMARY KEY, {columns})")
+    way.write(predictions([1], [0.1]), "upsert")
+    way.execute("UPDATE predictions SET score = 0.7, note = 'mine'")
+    way.write(predictions([1], dispatch="d2"), "upsert", dispatch="d2")
+    assert way.stored("id, score, note, prediction") == [(1, 0.7, "mine", 0.5)]
+
+
 _USERS_KEYS: dict[str, dict[str, tuple[pa.DataType, list[Any]]]] = {
     "mysql": {
         "BIGINT UNSIGNED": (pa.uint64(), [2**64 - 1, 0]),

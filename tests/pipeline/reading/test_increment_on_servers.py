@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_plugin.errors import CursorError
+from mlops_plugin.errors import CursorError, KeyColumnError
 from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.migrating import upgrade
 from support.servers import ServerDatabase
@@ -202,6 +202,27 @@ def test_keys_of_another_collation_are_compared_as_the_sink_does(
     arrive(mariadb_database, "Ä", "1")
     assert collected(workshop) == 1
     assert len(predicted(mariadb_database)) == 2
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_key_that_a_collation_takes_for_a_predicted_one_is_not_left_out(
+    workshop: Workshop, mariadb_database: ServerDatabase, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """The collation of created tables takes 'a' for 'a ': the row would never be predicted."""
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", mariadb_database.airflow_uri())
+    create(mariadb_database, "VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin", "BIGINT")
+    predict(workshop, skip_predicted=True)
+    entry = workshop.models["churn"]
+    workshop.add_model("churn", **{**entry, "sink": {**entry["sink"], "mode": mode}})
+    arrive(mariadb_database, "a", "1")
+    assert [collected(workshop), collected(workshop)] == [1, 0]
+    arrive(mariadb_database, "a ", "1")
+    if mode == "upsert":
+        with pytest.raises(KeyColumnError, match="'a', which its collation treats as equal to 'a '"):
+            collected(workshop)
+        return
+    assert [collected(workshop), collected(workshop)] == [1, 0]
+    assert predicted(mariadb_database) == ["a", "a "]
 
 
 @pytest.mark.parametrize("key_type", ["BIGINT", "VARCHAR(40)", "DATE"])

@@ -68,6 +68,7 @@ class Duckdb(Engine):
     utc_session = "SET TimeZone = 'UTC'"
     has_limit = True
     supports_upsert = True
+    is_file = True
 
     def write_time(self, value: datetime) -> str:
         # As in PostgreSQL: a column without a zone drops the offset, one with a zone needs it.
@@ -152,7 +153,8 @@ _PLACE = (
 )
 NAMES = f"SELECT column_name AS name FROM duckdb_columns() WHERE {_PLACE} ORDER BY column_index"
 _COLUMNS = (
-    f"SELECT column_name AS name, data_type AS declared, is_nullable FROM duckdb_columns() WHERE {_PLACE}"
+    "SELECT column_name AS name, data_type AS declared, is_nullable FROM duckdb_columns()"
+    f" WHERE {_PLACE} ORDER BY column_index"
 )
 _CONSTRAINTS = (
     "SELECT CAST(constraint_index AS VARCHAR) AS name,"

@@ -90,6 +90,9 @@ class Engine:
     # Statements that begin a transaction in which all queries see the same data; none: not known.
     snapshot: ClassVar[tuple[str, ...]] = ()
     utc_session: ClassVar[str | None] = None  # lets times with a zone come in UTC
+    is_file: ClassVar[bool] = False  # a database is one
+    default_port: ClassVar[int | None] = None
+    databases_are_schemas: ClassVar[bool] = False  # a connection to one reaches the tables of others
 
     # Tables
     table_options: ClassVar[str] = ""  # ends a CREATE TABLE
@@ -261,7 +264,7 @@ class Engine:
         return None
 
     def table_columns(self, database: Database, table: TableName) -> list[TableColumn]:
-        """The columns of a table by the engine's catalogue, or by what its driver says."""
+        """The columns of a table in their order, by the engine's catalogue, or by what its driver says."""
         return list(database.declared_columns(table))
 
     def unique_columns(self, database: Database, table: TableName) -> Iterator[IndexColumn]:
@@ -365,13 +368,25 @@ class Engine:
         del value
         return None
 
-    def delete_repeated(self, table: str, key: Sequence[str], own: str, others: str) -> str:
+    def same_key(self, one: str, other: str, key: Sequence[str], texts: Sequence[str]) -> str:
+        """The condition that two aliases have the same (quoted) key; `texts`: those that may only look so."""
+        bytes_of = [(self.key_bytes(f"{one}.{name}"), self.key_bytes(f"{other}.{name}")) for name in texts]
+        equal = [*((f"{one}.{name}", f"{other}.{name}") for name in key), *bytes_of]
+        return " AND ".join(f"{ours} = {theirs}" for ours, theirs in equal if ours and theirs)
+
+    def compare_exactly(self, database: Database) -> None:
+        """Let subqueries of this session tell texts apart that `same_key` tells apart."""
+        del database
+
+    def delete_repeated(
+        self, table: str, key: Sequence[str], own: str, others: str, texts: Sequence[str] = ()
+    ) -> str:
         """Delete rows whose key another row has, too.
 
         All names are quoted. `own` is the condition on a row that goes, `own.COLUMN ...`, and `others` that
-        on the other one, `other.COLUMN ...`. Marks of `own` come first.
+        on the other one, `other.COLUMN ...`. Marks of `own` come first. `texts`: see `same_key`.
         """
-        same_key = " AND ".join(f"other.{column} = {table}.{column}" for column in key)
+        same_key = self.same_key("other", table, key, texts)
         mine = own.replace("own.", f"{table}.", 1)
         return (
             f"DELETE FROM {table} WHERE {mine} AND EXISTS (SELECT 1 FROM {table} other"

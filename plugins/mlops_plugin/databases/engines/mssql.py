@@ -34,6 +34,7 @@ class Mssql(Engine):
     null_order = "least"
     like_wildcards = "%_["
     supports_upsert = True
+    default_port = 1433
 
     def write_time(self, value: datetime) -> str:
         # With the blank, a DATETIME's day and month would follow the session's language.

@@ -71,6 +71,8 @@ class Mysql(Engine):
         "START TRANSACTION WITH CONSISTENT SNAPSHOT",
     )
     utc_session = "SET time_zone = '+00:00'"
+    default_port = 3306
+    databases_are_schemas = True
     table_options = " ENGINE=InnoDB"
     supports_upsert = True
     keys_stage = True
@@ -234,9 +236,16 @@ class Mysql(Engine):
     def key_bytes(self, value: str) -> str | None:
         return f"CAST({value} AS BINARY)"
 
-    def delete_repeated(self, table: str, key: Sequence[str], own: str, others: str) -> str:
+    def compare_exactly(self, database: Database) -> None:
+        # MariaDB looks up a subquery's answer by the outer row's value, in that column's collation.
+        cache = "/*M!100000 , SESSION optimizer_switch = 'subquery_cache=off' */"
+        database.execute(f"SET @mlops_exact = 1 {cache}")
+
+    def delete_repeated(
+        self, table: str, key: Sequence[str], own: str, others: str, texts: Sequence[str] = ()
+    ) -> str:
         # A subquery may not read the table that the statement changes.
-        same_key = " AND ".join(f"other.{column} = own.{column}" for column in key)
+        same_key = self.same_key("other", "own", key, texts)
         return f"DELETE own FROM {table} own JOIN {table} other ON {same_key} WHERE {own} AND {others}"
 
     def stage_name(self, table: TableName, name: str) -> TableName:
@@ -309,6 +318,7 @@ SELECT c.column_name AS name, c.column_type AS declared, c.data_type AS kind,
        CASE WHEN c.generation_expression <> '' OR c.is_nullable = 'NO' THEN '1' ELSE '0' END AS refuses_null
 FROM information_schema.columns c
 WHERE c.table_schema = COALESCE(?, DATABASE()) AND c.table_name = ?
+ORDER BY c.ordinal_position
 """
 # No join: the server would open every table of every database to find the joined columns.
 _UNIQUE = """

@@ -53,6 +53,7 @@ class Postgresql(Engine):
     null_order = "greatest"
     snapshot = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",)
     utc_session = "SET TIME ZONE 'UTC'"
+    default_port = 5432
     supports_upsert = True
     stores_narrow_rows = True
 
@@ -248,6 +249,7 @@ LEFT JOIN pg_collation c ON c.oid = a.attcollation
 JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
 WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
 """
 # Columns after the first indnkeyatts are only carried along; a deferred constraint takes no ON CONFLICT.
 _UNIQUE = """

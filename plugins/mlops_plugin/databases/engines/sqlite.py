@@ -43,6 +43,7 @@ class Sqlite(Engine):
     has_limit = True
     null_order = "least"
     supports_upsert = True
+    is_file = True
     stores_narrow_rows = True
     replaces_views = False
 

@@ -44,7 +44,7 @@ _ANSWER_OR_SCORE = re.compile(rf"{_ANSWER.pattern}|score", re.DOTALL)
 class SinkTable:
     """The table that takes the rows: the sink's own, or the one of narrow rows behind its `view`.
 
-    `columns` by folded name, as `table_columns` gives them.
+    `columns` by folded name and in their order, as `table_columns` gives them.
     """
 
     name: TableName
@@ -60,14 +60,15 @@ class SinkTable:
         """The column that tells whose a row is."""
         return DISPATCH_NUMBER if self.is_narrow else DISPATCH_ID
 
-    def forsaken(self, schema: pa.Schema, engine: Engine) -> tuple[str, ...]:
+    def forsaken(self, schema: pa.Schema, key: Sequence[str], engine: Engine) -> tuple[str, ...]:
         """The columns with answers that rows of `schema` do not have: another artifact gave them.
 
-        What may be a column of the user's own is spared: `score`, but in a table that we have made, what
-        refuses NULL, and text that is named like a probability.
+        What may be a column of the user's own is spared: `score`, but in a table of our layout, what refuses
+        NULL, and text that is named like a probability.
         """
         written = set(map(engine.fold, schema.names))
-        answers = _ANSWER_OR_SCORE if self.is_narrow else _ANSWER
+        is_ours = self.is_narrow or self._has_our_layout(key, engine)
+        answers = _ANSWER_OR_SCORE if is_ours else _ANSWER
         return tuple(
             column.name
             for folded, column in self.columns.items()
@@ -75,6 +76,19 @@ class SinkTable:
             and answers.fullmatch(column.name.casefold())
             and not column.refuses_null
             and not (column.kind in _TEXTS and column.name.casefold().startswith(_PROBABILITY))
+        )
+
+    def _has_our_layout(self, key: Sequence[str], engine: Engine) -> bool:
+        """Whether the columns begin as `create_statement` puts them: key, answers, provenance."""
+        names = list(self.columns)
+        provenance = list(map(engine.fold, PROVENANCE))
+        if provenance[0] not in names:
+            return False
+        end = names.index(provenance[0])
+        return (
+            set(names[: len(key)]) == set(map(engine.fold, key))
+            and all(_ANSWER_OR_SCORE.fullmatch(name.casefold()) for name in names[len(key) : end])
+            and names[end : end + len(provenance)] == provenance
         )
 
     def stored(self, schema: pa.Schema) -> pa.Schema:
@@ -241,7 +255,7 @@ def create_statement(
 
 
 def table_columns(database: Database, table: TableName) -> dict[str, TableColumn]:
-    """A table's columns as the engine declares them, by folded name."""
+    """A table's columns as the engine declares them, by folded name and in their order."""
     engine = database.engine
     return {engine.fold(column.name): column for column in engine.table_columns(database, table)}
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.engines.engine import Engine
@@ -62,6 +64,16 @@ class SinkWrite:
     @property
     def folded_key(self) -> frozenset[str]:
         return frozenset(self.engine.fold(column) for column in self.key)
+
+    @property
+    def lookalikes(self) -> tuple[str, ...]:
+        """The texts of the key that the table's collation may take for each other."""
+        columns, schema, fold = self.place.columns, self.rows.schema, self.engine.fold
+        return tuple(
+            name
+            for name in self.key
+            if pa.types.is_string(schema.field(name).type) and not columns[fold(name)].compares_bytes
+        )
 
     def quoted(self, columns: tuple[str, ...], of: str = "") -> list[str]:
         return [of + self.engine.quote(column) for column in columns]

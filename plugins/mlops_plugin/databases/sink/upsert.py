@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import uuid
 
-import pyarrow as pa
-
 from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.sink import direct_upsert
@@ -69,7 +67,7 @@ def _plan(write: SinkWrite, stage: TableName) -> Merge:
         is_unique=is_unique,
         is_only_unique=unique == {write.folded_key},
         is_keyed=is_unique and write.engine.keys_stage,
-        cleared=tuple(write.quoted(write.place.forsaken(write.rows.schema, write.engine))),
+        cleared=tuple(write.quoted(write.place.forsaken(write.rows.schema, write.key, write.engine))),
     )
 
 
@@ -92,12 +90,7 @@ def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:
     has made one that does): the row of the one would silently become the row of the other.
     """
     engine = write.engine
-    columns, schema = write.place.columns, write.rows.schema
-    texts = tuple(
-        name
-        for name in write.key
-        if pa.types.is_string(schema.field(name).type) and not columns[engine.fold(name)].compares_bytes
-    )
+    texts = write.lookalikes
     of_stage, of_table = write.quoted(texts, "s."), write.quoted(texts, "t.")
     # Bytes tell texts apart that a collation takes for one.
     pairs_of_bytes = [
