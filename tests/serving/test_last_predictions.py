@@ -14,7 +14,7 @@ import pytest
 
 from mlops_plugin.databases.sink.write_request import Registration, WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
-from mlops_plugin.errors import DatabaseError, SinkError
+from mlops_plugin.errors import DatabaseError, MlopsError, SinkError
 from mlops_plugin.serving.last_predictions import LastPredictions, find_last
 from support.sinks import AT, Mode, predictions, registration, sink_config
 from support.ways_in import WAYS_IN, WayIn, way_in
@@ -109,6 +109,17 @@ def test_large_keys_are_told_apart(way: WayIn, find: Find) -> None:
     assert find(keys) == {keys[0]: (0.0, "d1"), keys[1]: (1.0, "d1")}
     if way.engine != "sqlite":  # its driver takes no decimal
         assert find([Decimal(keys[1])]) == {Decimal(keys[1]): (1.0, "d1")}
+
+
+def test_a_key_of_64_bits_without_a_sign_is_found_where_it_can_be_stored(way: WayIn, find: Find) -> None:
+    largest = 2**64 - 1
+    if way.engine == "sqlite":  # no integer of its own is so large
+        _write(way, predictions(pa.array([5], pa.int64()), [0.5]), registration(1))
+        with pytest.raises(MlopsError):
+            find([largest])
+        return
+    _write(way, predictions(pa.array([5, largest], pa.uint64()), [0.5, 1.0]), registration(1))
+    assert find([5, largest, largest - 1]) == {5: (0.5, "d1"), largest: (1.0, "d1")}
 
 
 def test_a_text_is_no_number_and_case_and_blanks_count(way: WayIn, find: Find) -> None:

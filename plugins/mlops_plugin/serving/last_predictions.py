@@ -27,6 +27,7 @@ from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import MlopsError, SinkError
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.serving.case_paging import Key
+from mlops_plugin.serving.case_values import parameter_of
 from mlops_plugin.serving.cases import SERVER_SHARE
 
 _log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def _rows(model: ModelConfig, database: Database, keys: Sequence[Key]) -> list[t
     one = " AND ".join(f"{column} = ?" for column in key)
     wanted = " OR ".join(f"({one})" for _ in keys)
     of_model = engine.beside_key(f"{shared}.{engine.quote('model')}")
-    parameters += [model.name, *(_plain(value) for each in keys for value in each)]
+    parameters += [model.name, *(parameter_of(_plain(value)) for each in keys for value in each)]
     query = f"SELECT {', '.join(named)} FROM {tables} WHERE {of_model} = ? AND ({wanted})"
     return [row if is_ordered else (*row, None, None) for row in read_rows(database, query, parameters)]
 
