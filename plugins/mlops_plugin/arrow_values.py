@@ -29,7 +29,7 @@ _WRITTEN_SPAN = re.compile(
 )
 _INT64 = range(-(2**63), 2**63)
 _MOST_TEXT = 2**31 - 1  # bytes of one array of texts
-_MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
+MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
 _MOST_ZEROS = 22  # of powers of ten, up to which each is a double
 _DECIMAL_BITS = 128
 _WRITTEN_INSTANT = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
@@ -116,7 +116,7 @@ def as_doubles(column: pa.Array) -> pa.DoubleArray:
     low, high = words[column.offset : column.offset + len(column)].T
     power = 10.0 ** abs(scale)
     doubles = low / power if scale >= 0 else low * power
-    is_exact = (high == low >> 63) & (low >= -_MOST_EXACT) & (low <= _MOST_EXACT)
+    is_exact = (high == low >> 63) & (low >= -MOST_EXACT) & (low <= MOST_EXACT)
     is_null = booleans_of(column.is_null()) if column.null_count else np.zeros(len(column), bool)
     for place in np.flatnonzero(~is_exact & ~is_null).tolist():
         doubles[place] = float(column[place].as_py())
@@ -220,7 +220,7 @@ def require_digits(column: pa.Array) -> None:
     """Raise `ValueError` if a double is no longer the whole number that it was made of."""
     if pa.types.is_floating(column.type) and len(column) > column.null_count:
         most = max(abs(bound) for bound in pc.min_max(column).as_py().values())
-        if most > _MOST_EXACT and math.isfinite(most):
+        if most > MOST_EXACT and math.isfinite(most):
             raise ValueError(f"a double beyond 2^53, which has lost the last digits of {most:.0f}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import time, timedelta
+from decimal import Decimal
 from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
@@ -41,6 +42,7 @@ def ranks(known: list[Any]) -> tuple[Any, pd.DataFrame]:
 
 
 SPANS = [timedelta(days=1, hours=2), timedelta(hours=9, microseconds=1), timedelta(0)]
+LARGE = [2**53, 2**53 + 1, 2**53 + 2]
 UUIDS = [UUID(int=number) for number in (7, 3, 5)]
 
 
@@ -53,8 +55,9 @@ UUIDS = [UUID(int=number) for number in (7, 3, 5)]
         (SPANS[1:], pa.array([time(9, 0, 0, 1), time(0)])),
         (UUIDS, pa.array(list(map(str, UUIDS)))),
         ([0.25, 0.5], pa.array([0.25, 0.5], pa.float32())),
+        (LARGE, pa.array([Decimal(number) for number in LARGE], pa.decimal128(20, 0))),
     ],
-    ids=["spans", "intervals", "texts of spans", "times of day", "texts of UUIDs", "floats"],
+    ids=["spans", "intervals", "texts of spans", "times of day", "texts of UUIDs", "floats", "decimals"],
 )
 def test_a_category_is_found_in_whatever_type_a_query_returns_it(known: list[Any], asked: pa.Array) -> None:
     model, train = ranks(known)
@@ -96,6 +99,8 @@ NOON = pd.Timestamp("2026-01-01 12:00")
         ([IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")], pa.array(["10.0.0.1"]), "no query returns"),
         (UUIDS, pa.array(["7"]), "uuid"),
         ([0.1, 0.5], pa.array([0.1], pa.float32()), "eight bytes"),
+        (LARGE, pa.array([2.0**53]), "AS DECIMAL(20, 0))"),
+        (LARGE, pa.array([Decimal("9007199254740993.00")]), "AS DECIMAL(20, 0))"),
     ],
 )
 def test_a_value_that_no_category_could_equal_is_refused(

@@ -297,6 +297,7 @@ def _as_categories(known: list[Any], column: pa.Array) -> list[Any]:
     kinds = {type(category) for category in known}
     if kinds <= {int, float} and is_number(column.type):
         if float not in kinds:
+            require_digits(column)
             column = column.cast(pa.int64())
         elif pa.types.is_decimal(column.type):
             column = as_doubles(column)

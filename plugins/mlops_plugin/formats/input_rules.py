@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import MOST_EXACT
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.boosting import column_of_boosting, has_categories, is_boosting
 from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
@@ -224,7 +225,10 @@ class _Known:
                 return ColumnSpec(name, "bool" if pa.types.is_boolean(arrow) else "int64", "none")
             if pa.types.is_float32(arrow) and self._knows_doubles():
                 raise self._mismatch(field, "numbers of eight bytes", "a column of eight bytes")
-            is_whole = pa.types.is_integer(arrow) or pa.types.is_boolean(arrow)
+            is_decimal = pa.types.is_decimal(arrow) and arrow.scale <= 0
+            is_whole = pa.types.is_integer(arrow) or pa.types.is_boolean(arrow) or is_decimal
+            if kind == "integer" and not (is_whole or is_null) and self._knows_large():
+                raise self._mismatch(field, "whole numbers beyond 2^53", "CAST(... AS DECIMAL(20, 0))")
             return ColumnSpec(name, "int64" if kind == "integer" and is_whole else "float64", "nan")
         if kind == "instant":
             zone = getattr(arrow, "tz", None)
@@ -246,6 +250,10 @@ class _Known:
         """Whether a number of four bytes could not equal each category: 0.1 is 0.10000000149 there."""
         numbers = np.array([value for value in self._categories[0].tolist() if not is_missing(value)], float)
         return bool((numbers.astype(np.float32) != numbers).any())
+
+    def _knows_large(self) -> bool:
+        """Whether a double may be next to a category without being the same number."""
+        return any(abs(value) > MOST_EXACT for value in self._categories[0].tolist() if not is_missing(value))
 
     def _knows_zone(self) -> bool:
         return any(getattr(value, "tzinfo", None) for known in self._categories for value in known.tolist())
