@@ -92,7 +92,13 @@ def test_a_name_serves_as_key_prediction_and_sink(
             assert sorted((row[name], row["dispatch_id"]) for row in found) == expected
         sink = sink_config("append", table=table)
         condition = not_predicted(
-            database, sink, key=(name,), model="churn", artifact_sha256="ab" * 32, dispatch_id="d3"
+            database,
+            sink,
+            key=(name,),
+            model="churn",
+            artifact_sha256="ab" * 32,
+            answered_by="cd" * 32,
+            dispatch_id="d3",
         )
         assert condition is not None
         source = f"SELECT {quoted} FROM {TableName.parse(table).quoted(engine)}"

@@ -225,8 +225,8 @@ class _OpenSource:
             key: row for key, row in world.source.items() if self.first is None or row.version >= self.first
         }
         left_out = set(self.drop)
-        if self.increment is not None and (sha256 := self.increment.skipped_artifact) is not None:
-            artifact = world.hashes.index(sha256)
+        if self.increment is not None and (skipped := self.increment.skipped) is not None:
+            artifact = world.hashes.index(skipped.artifact_sha256)
             left_out |= {
                 cell.key
                 for cell in world.oracle.sink

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition
+from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, table_columns
 from mlops_plugin.databases.table_name import TableName
 
@@ -16,10 +17,12 @@ def not_predicted(
     key: tuple[str, ...],
     model: str,
     artifact_sha256: str,
+    answered_by: str,
     dispatch_id: str,
 ) -> Condition | None:
     """The rows of a query that no other dispatch has predicted with this artifact; None: that is all rows.
 
+    A prediction by other settings (`answered_by` is a hash of them) is none, if `mlops_dispatches` tells so.
     Another model that writes the same table may have the same artifact, and keys of its own. Texts that only
     the sink's collation takes for each other are two keys: such a row must not be left out without a word.
     What this very dispatch has written does not count, so that running
@@ -46,8 +49,14 @@ def not_predicted(
         engine.beside_key(f"predicted.{engine.quote(name)}")
         for name in ("model", "artifact_sha256", DISPATCH_ID)
     )
+    also = ""
+    parameters: tuple[str, ...] = (model, artifact_sha256, dispatch_id)
+    dispatches = DispatchesTable(database, sink)
+    if dispatches.has_other_answers(model, artifact_sha256, answered_by):
+        also = f" AND NOT {dispatches.answered_otherwise(f'predicted.{engine.quote(DISPATCH_ID)}')}"
+        parameters += (dispatches.sink_table, answered_by)
     return Condition(
         f"NOT EXISTS (SELECT 1 FROM {table.quoted(engine)} predicted WHERE {same_key}"
-        f" AND {of_model} = ? AND {artifact} = ? AND {owner} <> ?)",
-        (model, artifact_sha256, dispatch_id),
+        f" AND {of_model} = ? AND {artifact} = ? AND {owner} <> ?{also})",
+        parameters,
     )

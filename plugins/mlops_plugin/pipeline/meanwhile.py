@@ -35,6 +35,7 @@ class GrowingPredictions:
     staged: Staged
     at: datetime
     artifact_sha256: str
+    input_sha256: str | None
     order: Order
     inferred: Handed[None]
     patience_s: float
@@ -63,7 +64,7 @@ def _persist(dispatch: Dispatch, growing: GrowingPredictions, sink: Sink, shelf:
     sha256, at = growing.artifact_sha256, growing.at
     with shelf.rows(growing.staged) as rows:  # the first are there
         complete = with_provenance(_until_inferred(rows, growing), dispatch, sha256, at)
-        written = sink.write(Predictions(complete, count, sha256, at, growing.order))
+        written = sink.write(Predictions(complete, count, sha256, at, growing.order, growing.input_sha256))
     logged = require_logged(dispatch.model, shelf)
     persisted = accounted(dispatch, logged, predicted(), written, is_stored=sink.is_stored)
     put_note(persisted, shelf)

@@ -126,7 +126,8 @@ class Overlap:
 
         def begin(at: datetime, staged: Staged) -> None:
             sha256, order = judge.artifact_sha256, order_of(begun.collected)
-            growing.give(GrowingPredictions(staged, at, sha256, order, inferred, self.patience_s))
+            signed = judge.input_sha256
+            growing.give(GrowingPredictions(staged, at, sha256, signed, order, inferred, self.patience_s))
 
         self._start("infer", infer)
         is_meanwhile = writes_meanwhile(self.dispatch)

@@ -25,6 +25,7 @@ from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition, plan_p
 from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.pipeline.reading.source import QuerySource, open_database, open_source
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt
+from mlops_plugin.pipeline.staging.records import Judge
 from mlops_plugin.pipeline.staging.relay import Relay
 from mlops_plugin.pipeline.staging.shelf import OnRows, Shelf, unheard
 from mlops_plugin.pipeline.step_runner import StepRunner
@@ -173,9 +174,9 @@ class ConfiguredSource:
         """Open the source, narrowed to the rows of this dispatch; sweeps the staging of old ones."""
         if self.dispatch.model.source.partitions is None:
             self._sweep()
-        artifact_sha256 = functools.partial(self.models.artifact_sha256, self.dispatch.model)
+        judge = functools.partial(self.models.judge, self.dispatch.model)
         with open_source(
-            self.dispatch, self.deployment, self.store, self._rendered(), partition, artifact_sha256
+            self.dispatch, self.deployment, self.store, self._rendered(), partition, judge
         ) as source:
             yield source
 
@@ -201,15 +202,14 @@ class ArtifactFiles:
     def pin(self, model: ModelConfig, known: ModelVersion | None) -> ModelVersion:
         return self._registered.pin(model.model, known)
 
-    def artifact_sha256(self, model: ModelConfig) -> str:
+    def judge(self, model: ModelConfig) -> Judge:
         from mlops_plugin.formats.artifact import sha256_of
+        from mlops_plugin.formats.signature.signature import input_sha256, signature_sha256
 
-        return sha256_of(self._registered.at_hand(model).model)
-
-    def signature_sha256(self, model: ModelConfig) -> str | None:
-        from mlops_plugin.formats.signature.signature import signature_sha256
-
-        return signature_sha256(self._registered.of_version(model).model)
+        artifact_sha256 = sha256_of(self._registered.at_hand(model).model)
+        signed = self._registered.of_version(model).model
+        of_input = input_sha256(signed) if model.source.skip_predicted else None
+        return Judge(artifact_sha256, signature_sha256(signed), of_input)
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[Runtime]:

@@ -96,10 +96,8 @@ class Models(Protocol):
         """The version that counts from now on: the known one, or else that which the registry names."""
         ...
 
-    def artifact_sha256(self, model: ModelConfig) -> str: ...
-
-    def signature_sha256(self, model: ModelConfig) -> str | None:
-        """That of the signature beside the artifact; None: it has none."""
+    def judge(self, model: ModelConfig) -> Judge:
+        """The hashes of its artifact, and of the signature beside it."""
         ...
 
     def runtime(self, model: ModelConfig) -> AbstractContextManager[Runtime]: ...
@@ -272,8 +270,7 @@ class RunningStep:
 
     def judge(self) -> Judge:
         self._pin()
-        models, model = self.runner.models, self._dispatch.model
-        return Judge(models.artifact_sha256(model), models.signature_sha256(model))
+        return self.runner.models.judge(self._dispatch.model)
 
     def log_begun(self, begun: Begun, judge: Judge) -> None:
         """Log what is known before rows are inferred, while they are collected; `log` adds their counts."""

@@ -21,6 +21,7 @@ from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.pipeline.accounting import accounted
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.distribution import Distribution
+from mlops_plugin.pipeline.reading.answering import answered_by
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.key_range import KeyRange
 from mlops_plugin.pipeline.reading.partitions import Partition
@@ -147,9 +148,19 @@ def log(dispatch: Dispatch, judge: Judge, shelf: Shelf) -> Collected:
 
 
 def require_artifact_of_skipped(dispatch: Dispatch, collected: Collected, judge: Judge) -> None:
-    """Raise `ArtifactError` if rows were left out because of predictions by another artifact."""
-    skipped, artifact_sha256 = collected.skipped_artifact, judge.artifact_sha256
-    if skipped is not None and skipped != artifact_sha256:
+    """Raise `ArtifactError` if rows were left out because of predictions by another model.
+
+    By another artifact, or the same one with another signature or other settings.
+    """
+    skipped, artifact_sha256, model = collected.skipped_artifact, judge.artifact_sha256, dispatch.model
+    answers = collected.skipped_answers
+    if skipped == artifact_sha256 and answers is not None:
+        if answers != answered_by(model, artifact_sha256, judge.input_sha256):
+            raise ArtifactChanged(
+                f"models.{model.name}.model: its signature, environment or settings changed after rows that "
+                "it has predicted were left out; clear 'collect' and the tasks after it in Airflow"
+            )
+    elif skipped is not None and skipped != artifact_sha256:
         raise ArtifactChanged(
             f"models.{dispatch.model.name}.model: the artifact {dispatch.model.model.uri} changed after rows "
             f"with its predictions were left out (sha256 {skipped[:12]}..., now "
@@ -239,7 +250,8 @@ def _predict(
             if rejections.rows and dispatch.model.source.skip_predicted:
                 from mlops_plugin.pipeline.validation.quarantine import judgement
 
-                judged_by = judgement(dispatch.model, runtime.artifact_sha256, rules.baseline)
+                signed = None if logged.judge is None else logged.judge.input_sha256
+                judged_by = judgement(dispatch.model, runtime.artifact_sha256, signed, rules.baseline)
             if rejections.rows:
                 records, _ = shelf.unheard.put(_REJECTED, rejections.schema, rejections.batches())
     return Predicted(
@@ -285,7 +297,9 @@ def persist(
     order = order_of(logged.parts[0])
     with predicted_rows(predicted, shelf) as rows:
         complete = with_provenance(rows, dispatch, logged.artifact_sha256, at)
-        written = sink.write(Predictions(complete, lambda: count, logged.artifact_sha256, at, order))
+        written = sink.write(
+            Predictions(complete, lambda: count, logged.artifact_sha256, at, order, logged.input_sha256)
+        )
     persisted = accounted(dispatch, logged, predicted, written, is_stored=sink.is_stored)
     if dispatch.is_quarantined and sink.is_stored:
         with predicted_rows(predicted, shelf) as rows:

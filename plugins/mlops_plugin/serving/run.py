@@ -24,6 +24,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch, new_dispatch_id
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt
 from mlops_plugin.pipeline.staging.memory_shelf import MemoryShelf
+from mlops_plugin.pipeline.staging.records import Judge
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.case_values import text_of
@@ -91,11 +92,9 @@ class PooledModels:
     def pin(self, model: ModelConfig, known: ModelVersion | None) -> ModelVersion:
         return self.registered.pin(model.model, known or self.pool.find_version(model))
 
-    def artifact_sha256(self, model: ModelConfig) -> str:
-        return self.pool.artifact_sha256(self.registered.at_hand(model))
-
-    def signature_sha256(self, model: ModelConfig) -> str | None:
-        return self.pool.signature_sha256(self.registered.of_version(model))
+    def judge(self, model: ModelConfig) -> Judge:
+        artifact_sha256 = self.pool.artifact_sha256(self.registered.at_hand(model))
+        return Judge(artifact_sha256, self.pool.signature_sha256(self.registered.of_version(model)))
 
     @contextlib.contextmanager
     def runtime(self, model: ModelConfig) -> Iterator[ModelProcess]:

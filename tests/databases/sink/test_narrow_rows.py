@@ -247,6 +247,7 @@ def test_sqlite_finds_a_keys_rows_before_their_dispatches(
             key=("id",),
             model="churn",
             artifact_sha256="ab" * 32,
+            answered_by="cd" * 32,
             dispatch_id="d2",
         )
     assert condition is not None

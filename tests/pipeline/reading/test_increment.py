@@ -422,7 +422,7 @@ def test_another_contract_or_artifact_judges_rejected_rows_again(
     elif change == "types":
         said = {"format": "skops", "uri": "churn.skops", "dtypes": {"a": "float32"}}
         workshop.add_model("churn", **{**workshop.models["churn"], "model": said})
-        assert [collected(workshop), collected(workshop)] == [1, 0]
+        assert [collected(workshop), collected(workshop)] == [2, 0]  # also what was predicted
     else:
         artifact = workshop.folder / "churn.skops"
         artifact.write_bytes(artifact.read_bytes() + b"\0")

@@ -46,9 +46,9 @@ class SourceConfig(Section):
     )
     skip_predicted: bool = Field(
         default=False,
-        description="Leave out rows that have a prediction by the same artifact in the sink, or that were "
-        "rejected under the same artifact and contract; needs the sink on the source's connection, and not "
-        "mode `replace`.",
+        description="Leave out rows that have a prediction by the same artifact and settings in the sink, or "
+        "that were rejected under the same artifact and contract; needs the sink on the source's connection, "
+        "and not mode `replace`.",
         examples=[True],
     )
     pages: PagesConfig | None = Field(

@@ -39,8 +39,10 @@ _COLUMNS = {
     "mode": _TEXT,
     "is_forced": _FLAG,
     "written_at": _TEXT,
+    "answered_by": _TEXT,  # a hash of what decides answers, of models with `skip_predicted`
 }
-_NULLABLE = {"interval_end"}
+_NULLABLE = {"interval_end", "answered_by"}
+_ADDED = ("answered_by",)  # tables of an earlier version lack it
 _ASKED_AT_ONCE = 500  # dispatches; engines limit a statement's parameters
 # What an error says if a right is missing; MySQL says so of a table that does not exist, too.
 NO_RIGHT = re.compile(r"denied|permission|privilege", re.IGNORECASE)
@@ -155,7 +157,7 @@ class DispatchesTable:
         if found is None:
             return False
         known = set(map(engine.fold, found))
-        missing = [name for name in _COLUMNS if engine.fold(name) not in known]
+        missing = [name for name in _COLUMNS if name not in _ADDED and engine.fold(name) not in known]
         if missing:
             names = ", ".join(f"'{name}'" for name in missing)
             raise SinkError(
@@ -163,6 +165,41 @@ class DispatchesTable:
                 f"table and create it again:\n{self.create_statement()}"
             )
         return True
+
+    def tells_answers(self) -> bool:
+        """Whether the table is there and has the column `answered_by`."""
+        fold = self.database.engine.fold
+        return fold("answered_by") in map(fold, self.database.columns(self.table) or ())
+
+    def ensure_answers(self) -> None:
+        """Add the column `answered_by` to a table of an earlier version; that it cannot is logged.
+
+        Commits. Without it, what other settings of the model have predicted counts as predicted.
+        """
+        if self.tells_answers():
+            return
+        engine = self.database.engine
+        kind = engine.column_type(_TEXT, is_key=True)
+        statement = f"ALTER TABLE {self.name} ADD {engine.quote('answered_by')} {kind}"
+        cause = "create: false"
+        if self.sink.create:
+            self.database.commit()
+            try:
+                self.database.execute(statement)
+                self.database.commit()
+            except DatabaseError as error:
+                self.database.rollback()
+                cause = error.driver_says
+            if self.tells_answers():  # another dispatch may have added it at the same moment
+                return
+        _log.warning(
+            "connection '%s': table %s has no column 'answered_by', so `skip_predicted` cannot tell "
+            "predictions by an earlier signature, `classes` or environment; add it: %s (%s)",
+            self.database.conn_id,
+            self.name,
+            statement,
+            cause,
+        )
 
     def create_statement(self) -> str:
         engine = self.database.engine
@@ -250,6 +287,8 @@ class DispatchesTable:
             "is_forced": int(registration.is_forced),
             "written_at": _text(datetime.now(UTC)),
         }
+        if registration.answered_by is not None and self.tells_answers():
+            values["answered_by"] = registration.answered_by
         # Numbers stand in the statement: a driver may take every parameter for a text. And not as Arrow rows,
         # as predictions are: to make those of Python's values loads pandas, half a second of `persist`.
         marks = ", ".join(
@@ -278,6 +317,30 @@ class DispatchesTable:
             for dispatch_id, counts_before in rows:
                 found[str(dispatch_id)] = found.get(str(dispatch_id), False) or bool(int(counts_before))
         return found
+
+    def has_other_answers(self, model: str, artifact_sha256: str, answered_by: str) -> bool:
+        """Whether a dispatch of a model and artifact is registered that answered by other settings."""
+        if not self.tells_answers():
+            return False
+        columns = ("sink_table", "model", "artifact_sha256", "answered_by")
+        table, of_model, artifact, by = map(self.database.engine.quote, columns)
+        query = (
+            f"SELECT COUNT(*) AS others FROM {self.name} WHERE {table} = ? AND {of_model} = ?"
+            f" AND {artifact} = ? AND {by} <> ?"
+        )
+        found = read_rows(self.database, query, [self.sink_table, model, artifact_sha256, answered_by])
+        return int(found[0][0]) > 0
+
+    def answered_otherwise(self, owner: str) -> str:
+        """The condition that a row's `owner` (quoted), a dispatch, answered by other settings.
+
+        Its parameters: `sink_table`, and the hash of the present settings.
+        """
+        engine = self.database.engine
+        columns = ("sink_table", "dispatch_id", "answered_by")
+        table, dispatch, by = (f"j.{engine.quote(name)}" for name in columns)
+        is_same = f"{dispatch} = {engine.as_text(owner)}"  # the user's column may be a UUID
+        return f"EXISTS (SELECT 1 FROM {self.name} j WHERE {table} = ? AND {is_same} AND {by} <> ?)"
 
     def forget_others(self, dispatch_id: str) -> None:
         """Remove the dispatches whose rows mode replace has taken out, all but this one.

@@ -35,13 +35,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Registration:
-    """What table `mlops_dispatches` keeps of a dispatch; `is_forced`: it replaces newer predictions too."""
+    """What table `mlops_dispatches` keeps of a dispatch; `is_forced`: it replaces newer predictions too.
+
+    `answered_by`: a hash of what decides its answers, if other dispatches leave out what it has predicted.
+    """
 
     order: Order
     model: str
     artifact_sha256: str
     predicted_at: datetime  # aware
     is_forced: bool = False
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,10 @@ class WriteRequest:
 
     `sink` names the table and the mode. `is_searched_by_key`: a table that is created gets an index for
     finding a key of any dispatch. `distinct_by_artifact`: rows whose key another dispatch has already
-    predicted with this artifact are left out (mode append only). `registration`: what puts the dispatch in
-    order with others; None for a table in which no two dispatches share a row. `is_narrow`: a table that is
-    created may have narrow rows (see `narrow_rows`): they have the registration's model, artifact and time.
+    predicted with this artifact and the same settings are left out (mode append only). `registration`: what
+    puts the dispatch in order with others; None for a table in which no two dispatches share a row.
+    `is_narrow`: a table that is created may have narrow rows (see `narrow_rows`): they have the
+    registration's model, artifact and time.
 
     Both callbacks run inside the sink's transaction, while it holds the table's lock: `prepare` before the
     first change, `check` right before the commit. What they raise rolls everything back.

@@ -56,6 +56,8 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     dispatches = DispatchesTable(database, sink) if request.registration is not None else None
     if dispatches is not None and not dispatches.ensure():
         dispatches = None
+    if dispatches is not None and request.registration and request.registration.answered_by is not None:
+        dispatches.ensure_answers()
     place = _find_place(database, request, batches.schema)
     if place is None:
         batches, is_empty = _peeked(batches)
@@ -226,21 +228,29 @@ def _append(write: SinkWrite) -> Written:
 def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
     """Delete the dispatch's rows whose keys another dispatch has predicted with the same artifact.
 
-    Of the same model: another one may have keys of its own.
+    Of the same model, as another one may have keys of its own, and by the same settings.
     """
     engine, registration = write.engine, write.request.registration
     assert registration is not None  # noqa: S101 -- whose rows are distinct says whose they are
     owner, model, artifact = write.quoted((write.place.owner, "model", "artifact_sha256"), "other.")
     parameters = [*write.own_parameters, write.dispatch_id, registration.model, artifact_sha256]
     others = f"{owner} <> ? AND {model} = ? AND {artifact} = ?"
+    dispatches = DispatchesTable(write.database, write.sink)
+    answered_by = registration.answered_by if dispatches.tells_answers() else None
     if write.place.is_narrow:
-        dispatches = DispatchesTable(write.database, write.sink)
         number, sink_table, model, of = map(engine.quote, ("id", "sink_table", "model", "artifact_sha256"))
         # EXISTS: of IN, SQLite makes a search by key and each dispatch in turn.
         entry = f"d.{sink_table} = ? AND d.{model} = ? AND d.{of} = ? AND d.{number} = {owner}"
+        if answered_by is not None:
+            by = f"d.{engine.quote('answered_by')}"
+            entry += f" AND ({by} IS NULL OR {by} = ?)"
         same_artifact = f"EXISTS (SELECT 1 FROM {dispatches.name} d WHERE {entry})"
         others = f"{owner} <> {write.number:d} AND {same_artifact}"
         parameters = [dispatches.sink_table, registration.model, artifact_sha256]
+        parameters += [] if answered_by is None else [answered_by]
+    elif answered_by is not None:
+        others += f" AND NOT {dispatches.answered_otherwise(owner)}"
+        parameters += [dispatches.sink_table, answered_by]
     key, texts = write.quoted(write.key), write.quoted(write.lookalikes)
     statement = engine.delete_repeated(write.table, key, write.own("own."), others, texts)
     write.database.execute(statement, parameters)

@@ -68,6 +68,7 @@ class IncrementRead:
     greatest: str | None = None
     generation: int = 0
     skipped_artifact: str | None = None  # rows with a prediction by this artifact were left out
+    skipped_answers: str | None = None  # and by settings with this hash; None in earlier versions
     scope: MarkScope | None = None  # None: there is no cursor, or an earlier version has read
 
 

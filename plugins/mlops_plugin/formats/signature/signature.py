@@ -139,6 +139,16 @@ def signature_sha256(artifact: ArtifactConfig) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
 
 
+def input_sha256(artifact: ArtifactConfig) -> str | None:
+    """SHA-256 of what the signature says of the input, None without one; raises like `read_signature`."""
+    content = _pinned_content(artifact)
+    if content is None:
+        return None
+    parse_signature(artifact.signature_uri, content)
+    said = json.dumps(json.loads(content)["input"], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
 def _pinned_content(artifact: ArtifactConfig) -> bytes | None:
     uri = artifact.signature_uri
     try:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +34,7 @@ from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.marks import Watermark, move_mark, newest_mark
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.reading.answering import answered_by
 from mlops_plugin.pipeline.reading.cursor_values import (
     Column,
     Kind,
@@ -50,12 +52,29 @@ from mlops_plugin.pipeline.reading.mark_scope import foreign_scope, is_foreign, 
 
 _log = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    from mlops_plugin.pipeline.staging.records import Judge  # which has notes of increments
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """The model whose rows are left out: hashes of artifact, signed input, and all that answers."""
+
+    artifact_sha256: str
+    input_sha256: str | None
+    answered_by: str
+
+    @classmethod
+    def of(cls, model: ModelConfig, judge: Judge) -> Self:
+        artifact, signed = judge.artifact_sha256, judge.input_sha256
+        return cls(artifact, signed, answered_by(model, artifact, signed))
+
 
 class Increment:
     """The rows that a dispatch reads, as `conditions` on its query, and the greatest value among them.
 
     `first` is the value at which it starts; None: at the beginning, or it reads its own data interval.
-    `skipped_artifact`: rows that this artifact has predicted or rejected are left out.
+    `skipped`: rows that this model has predicted or rejected are left out.
     """
 
     def __init__(
@@ -65,7 +84,7 @@ class Increment:
         *,
         first: Value | None = None,
         generation: int = 0,
-        skipped_artifact: str | None = None,
+        skipped: Skipped | None = None,
     ) -> None:
         self.conditions = conditions
         self._model = model
@@ -73,7 +92,7 @@ class Increment:
         self._cursor = model.source.cursor
         self._first = first
         self._generation = generation
-        self.skipped_artifact = skipped_artifact
+        self.skipped = skipped
         self._greatest: Value | None = None
 
     def see(self, batch: pa.RecordBatch) -> None:
@@ -103,7 +122,7 @@ class Increment:
 
     def read(self) -> IncrementRead | None:
         """What was read, for the note and the record; None if the model has no cursor and skips nothing."""
-        if self._cursor is None and self.skipped_artifact is None:
+        if self._cursor is None and self.skipped is None:
             return None
         known = self._greatest if self._greatest is not None else self._first
         return IncrementRead(
@@ -112,7 +131,8 @@ class Increment:
             first=None if self._first is None else serialize(self._first),
             greatest=None if self._greatest is None else serialize(self._greatest),
             generation=self._generation,
-            skipped_artifact=self.skipped_artifact,
+            skipped_artifact=None if self.skipped is None else self.skipped.artifact_sha256,
+            skipped_answers=None if self.skipped is None else self.skipped.answered_by,
             scope=None if self._cursor is None else scope_of(self._model),
         )
 
@@ -122,9 +142,9 @@ def choose_increment(
     store: EventStore,
     database: Database,
     query: str,
-    artifact_sha256: Callable[[], str],
+    judge: Callable[[], Judge],
 ) -> Increment:
-    """Choose what a dispatch reads. `query` is rendered, `database` is the source.
+    """Choose what a dispatch reads. `query` is rendered, `database` is the source, `judge` finds the model.
 
     A dispatch that runs again, after a failure or because its run was cleared, starts where it started the
     first time. Raises `CursorError`.
@@ -132,27 +152,28 @@ def choose_increment(
     model = dispatch.model
     source = model.source
     conditions = []
-    sha256 = None
+    skipped: Skipped | None = None
     if source.skip_predicted:
-        sha256 = artifact_sha256()
+        skipped = Skipped.of(model, judge())
         condition = not_predicted(
             database,
             model.sink,
             key=model.key,
             model=model.name,
-            artifact_sha256=sha256,
+            artifact_sha256=skipped.artifact_sha256,
+            answered_by=skipped.answered_by,
             dispatch_id=dispatch.id,
         )
         conditions += [condition] if condition else []
     if source.cursor is None:
-        return Increment(model, tuple(conditions), skipped_artifact=sha256)
+        return Increment(model, tuple(conditions), skipped=skipped)
     if dispatch.reads_own_interval:
         conditions.append(_interval(dispatch, source.cursor, database, query))
-        return Increment(model, tuple(conditions), skipped_artifact=sha256)
+        return Increment(model, tuple(conditions), skipped=skipped)
     first, generation = _beginning(dispatch, source.cursor, store, database, query)
     if first is not None:
         conditions.append(from_on(database.engine, source.cursor.column, first))
-    return Increment(model, tuple(conditions), first=first, generation=generation, skipped_artifact=sha256)
+    return Increment(model, tuple(conditions), first=first, generation=generation, skipped=skipped)
 
 
 def advance_mark(

@@ -24,6 +24,7 @@ from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
 from mlops_plugin.pipeline.reading.query_failure import query_errors
 
 if TYPE_CHECKING:
+    from mlops_plugin.pipeline.staging.records import Judge
     from mlops_plugin.pipeline.validation.quarantine import Quarantine
 
 
@@ -120,11 +121,11 @@ def open_source(
     store: EventStore,
     query: str,
     partition: Partition,
-    artifact_sha256: Callable[[], str],
+    judge: Callable[[], Judge],
 ) -> Iterator[QuerySource]:
     """Open the model's source and choose which rows of `query` (rendered) the dispatch reads.
 
-    `artifact_sha256` reads the artifact, if rows that it has predicted are left out.
+    `judge` reads the hashes of the model, if rows that it has predicted are left out.
 
     Raises `CursorError`, `QueryError`, and whatever opening the database or the quarantine raises. What the
     database says against the query comes with its line, also while its rows are read.
@@ -139,9 +140,7 @@ def open_source(
         with query_errors(model, query):
             require_comparable_times(model, database, query)
             increment = (
-                None
-                if dispatch.is_quarantined
-                else choose_increment(dispatch, store, database, query, artifact_sha256)
+                None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query, judge)
             )
         key_filter = _choose_keys(dispatch, deployment, increment)
         is_limited = dispatch.row_limit is not None
@@ -160,12 +159,13 @@ def _choose_keys(dispatch: Dispatch, deployment: Deployment, increment: Incremen
     model = dispatch.model
     if dispatch.is_quarantined:
         return KeyFilter(_quarantine(dispatch, deployment).keys(), "keep")
-    if increment is None or increment.skipped_artifact is None or not model.may_reject:
+    if increment is None or increment.skipped is None or not model.may_reject:
         return None
     from mlops_plugin.pipeline.validation.contract import baseline_in_use
     from mlops_plugin.pipeline.validation.quarantine import judgement
 
-    judged_by = judgement(model, increment.skipped_artifact, baseline_in_use(model))
+    skipped, baseline = increment.skipped, baseline_in_use(model)
+    judged_by = judgement(model, skipped.artifact_sha256, skipped.input_sha256, baseline)
     return KeyFilter(_quarantine(dispatch, deployment).keys_judged_by(judged_by), "drop")
 
 

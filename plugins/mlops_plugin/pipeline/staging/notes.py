@@ -110,9 +110,9 @@ def all_collected(model: ModelConfig, shelf: Shelf) -> AllCollected:
             f"models.{model.name}: partitions were planned again after some of them were collected; clear "
             "'collect' and the tasks after it in Airflow"
         )
-    if len({part.skipped_artifact for part in parts}) > 1:
+    if len({(part.skipped_artifact, part.skipped_answers) for part in parts}) > 1:
         raise StagingOutdated(
-            f"models.{model.name}: the artifact changed while partitions left out the rows that it had "
+            f"models.{model.name}: the model changed while partitions left out the rows that it had "
             "predicted; clear 'plan' and the tasks after it in Airflow"
         )
     filled = [part for part in parts if part.rows] or list(parts)

@@ -66,13 +66,22 @@ class Collected:
         """The artifact whose predictions were left out of the rows."""
         return None if self.increment is None else self.increment.skipped_artifact
 
+    @property
+    def skipped_answers(self) -> str | None:
+        """What answered them, see `answering.answered_by`; None in notes of earlier versions."""
+        return None if self.increment is None else self.increment.skipped_answers
+
 
 @dataclass(frozen=True)
 class Judge:
-    """The model that predicts: hashes of its artifact and of the signature beside it, None if it has none."""
+    """The model that predicts: hashes of its artifact and of the signature beside it, None if it has none.
+
+    `input_sha256`: of what the signature says of the input, for models with `skip_predicted`.
+    """
 
     artifact_sha256: str
     signature_sha256: str | None
+    input_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,11 @@ class Logged:
     settings: str
     parts: tuple[Collected, ...] = ()
     judge: Judge | None = None
+
+    @property
+    def input_sha256(self) -> str | None:
+        """See `Judge`."""
+        return None if self.judge is None else self.judge.input_sha256
 
     @property
     def is_partitioned(self) -> bool:

@@ -24,6 +24,7 @@ from mlops_plugin.databases.sink.write_request import Order, Registration, Write
 from mlops_plugin.databases.sink.writer import alone_in, write_predictions
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.pipeline.reading.answering import beside_artifact
 from mlops_plugin.pipeline.staging.shelf import unchecked
 from mlops_plugin.pipeline.validation.baseline import Baseline
 from mlops_plugin.pipeline.validation.rejections import RejectedRows, key_texts
@@ -286,14 +287,17 @@ def _was_since(at: object, collected_at: datetime | None) -> bool:
     return quarantined_at >= collected_at.replace(microsecond=0)
 
 
-def judgement(model: ModelConfig, artifact_sha256: str, baseline: Baseline | None) -> str:
-    """A hash of what decides whether a row is rejected: artifact, table, and contract with its baseline."""
+def judgement(
+    model: ModelConfig, artifact_sha256: str, input_sha256: str | None, baseline: Baseline | None
+) -> str:
+    """A hash of what decides whether a row is rejected: model, table, and contract with its baseline."""
     parts = [artifact_sha256, model.model_dump_json(include={"features", "input", "output"})]
     # A model refuses rows that come in another type than in training.
     if model.model.container is not None or model.model.dtypes is not None:
         parts.append(model.model.model_dump_json(include={"container", "dtypes"}))
     if baseline is not None:
         parts.append(json.dumps(asdict(baseline), default=str))
+    parts += beside_artifact(model, input_sha256)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

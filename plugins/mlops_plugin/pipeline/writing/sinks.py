@@ -19,6 +19,7 @@ from mlops_plugin.errors import CommitUncertain, MlopsError
 from mlops_plugin.events.details.step_reports import Place
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.reading.answering import answered_by
 from mlops_plugin.pipeline.staging.shelf import OnRows
 from mlops_plugin.pipeline.validation.rejections import RejectedRows
 from mlops_plugin.pipeline.writing.provenance import stored_time
@@ -31,7 +32,8 @@ _ANSWER_WAITS_S = (0.0, 0.5, 2.0)
 class Predictions:
     """What one dispatch has to write: `rows` with provenance, how many, by which artifact, and when made.
 
-    `order` decides whether they count if other dispatches have predicted the same keys.
+    `order` decides whether they count if other dispatches have predicted the same keys. `input_sha256`:
+    see `Judge`.
     """
 
     rows: pa.RecordBatchReader
@@ -39,6 +41,7 @@ class Predictions:
     artifact_sha256: str
     at: datetime
     order: Order
+    input_sha256: str | None = None
 
 
 class Sink(Protocol):
@@ -123,6 +126,8 @@ class TableSink:
     def _request(self, predictions: Predictions) -> WriteRequest:
         model, sha256 = self.dispatch.model, predictions.artifact_sha256
         is_forced = self.dispatch.overwrites_newer
+        skips = model.source.skip_predicted
+        answers = answered_by(model, sha256, predictions.input_sha256) if skips else None
         is_distinct = model.source.skip_predicted and model.sink.mode == "append"
         return WriteRequest(
             model.sink,
@@ -130,7 +135,9 @@ class TableSink:
             self.dispatch.id,
             is_searched_by_key=model.source.skip_predicted,
             distinct_by_artifact=sha256 if is_distinct else None,
-            registration=Registration(predictions.order, model.name, sha256, predictions.at, is_forced),
+            registration=Registration(
+                predictions.order, model.name, sha256, predictions.at, is_forced, answers
+            ),
             is_narrow=True,
             check=self.check,
         )

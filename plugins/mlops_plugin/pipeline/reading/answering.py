@@ -1,0 +1,36 @@
+"""What decides a model's answer about a row: `skip_predicted` leaves out what the same has answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.environments.location import Environment
+
+
+def answered_by(model: ModelConfig, artifact_sha256: str, input_sha256: str | None) -> str:
+    """A hash of artifact, own libraries, settings of the input and classes, and what is imputed.
+
+    `input_sha256`: of what a signature says of the input; its golden rows and baseline change no answer.
+    Raises `EnvironmentUnusable` if the file of the model's own libraries cannot be read.
+    """
+    parts = [artifact_sha256, *beside_artifact(model, input_sha256)]
+    parts.append(model.model_dump_json(include={"features"}))
+    parts.append(model.model.model_dump_json(include={"container", "dtypes"}))
+    rules: dict[str, Any] = {} if model.input is None else dict(model.input.columns)
+    imputed = {name: rule for name, rule in rules.items() if rule.on_violation == "impute"}
+    parts += [f"{name}: {rule.model_dump_json()}" for name, rule in sorted(imputed.items())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def beside_artifact(model: ModelConfig, input_sha256: str | None) -> list[str]:
+    """What else may change answers, of a model that has it: signature, classes, libraries of its own."""
+    parts = [] if input_sha256 is None else [f"input {input_sha256}"]
+    if model.model.classes is not None:
+        parts.append(model.model.model_dump_json(include={"classes"}))
+    if (own := Environment.of(model)) is not None:
+        # Not its key, which is another one on machines of another kind.
+        parts += [own.python_version, hashlib.sha256(own.requirements.content).hexdigest()]
+    return parts
