@@ -44,7 +44,7 @@ from mlops_plugin.events.records import (
     Step,
     summarise,
 )
-from mlops_plugin.events.servers.messages import send_messages
+from mlops_plugin.events.servers.messages import Messenger
 from mlops_plugin.events.sql_dialects import transaction_in
 from mlops_plugin.wait_limits import StoreLimits
 
@@ -64,6 +64,7 @@ class EventStore(EventReading):
         self.address = address
         self._engine: sa.Engine | None = None
         self._writer: sa.Engine | None = None  # the same, for transactions that write
+        self._messenger: Messenger | None = None
         self._schema_is_right = False
 
     @classmethod
@@ -86,6 +87,8 @@ class EventStore(EventReading):
 
     def close(self) -> None:
         """Close all connections; the store reopens them when it is used again."""
+        if self._messenger is not None:
+            self._messenger.close()
         if self._engine is not None:
             self._engine.dispose()
 
@@ -316,17 +319,18 @@ class EventStore(EventReading):
                 messages = [[*pair] for pair in pairs]
                 messages[0][:0] = around[0]
                 messages[-1] += around[1]
-                self._send(engine, messages, dispatch_id)
+                self._messenger = self._messenger or Messenger(engine)
+                self._send(self._messenger, messages, dispatch_id)
                 return
         self.write(
             doing, lambda connection: [connection.exec_driver_sql(one) for two in pairs for one in two]
         )
 
-    def _send(self, engine: sa.Engine, messages: Sequence[Sequence[str]], dispatch_id: str) -> None:
+    def _send(self, messenger: Messenger, messages: Sequence[Sequence[str]], dispatch_id: str) -> None:
         was_lost = False
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                send_messages(engine, messages)
+                messenger.send(messages)
             except sa.exc.DBAPIError as error:
                 if (
                     was_lost

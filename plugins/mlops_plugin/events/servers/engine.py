@@ -5,6 +5,7 @@ It spares round trips: SQLAlchemy's pool would roll back after each commit and p
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import threading
@@ -26,6 +27,7 @@ TRUSTED_S = 1.0  # a connection that was used so recently is taken to be alive; 
 _FREE_SINCE = "mlops_free_since"
 _LINE = "mlops_line"
 _SERVER = "mlops_server"
+_EXPECT = "mlops_expect"
 DRIVERS = {"mysql": "mysql+mysqlconnector", "postgres": "postgresql+psycopg2"}
 _PACKAGES = {
     "mysql": ("mysql.connector", "mysql-connector-python"),
@@ -144,6 +146,7 @@ class _Watched:
         if hasattr(socket, "fileno"):
             line = record.info[_LINE] = Line(socket.fileno())
             self.connecting[threading.get_ident()] = line
+        record.info[_EXPECT] = functools.partial(self._expect, record, self.limits.answer_s)
         self._expect(record, self.limits.answer_s)
         if statement := session_limits(self.engine.dialect, self.limits):
             cursor = connection.cursor()
@@ -181,8 +184,7 @@ class _Watched:
             record.info[_FREE_SINCE] = time.monotonic()
 
     def put_back(self, _connection: Any, record: Any) -> None:
-        if line := record.info.get(_LINE):
-            line.due = None
+        end_waiting(record)
 
     def close(self, _connection: Any, record: Any) -> None:
         if line := record.info.pop(_LINE, None):
@@ -201,6 +203,22 @@ class _Watched:
     def _expect(self, holder: Any, within_s: float) -> None:
         if line := holder.info.get(_LINE):
             self.watch.expect(line, within_s)
+
+
+def expect_answer(connection: sa.PoolProxiedConnection) -> None:
+    """From now on, the server must answer within the limit, or the connection ends."""
+    connection.info[_EXPECT]()
+
+
+def end_waiting(connection: sa.pool.ManagesConnection) -> None:
+    """The server has answered, and owes nothing."""
+    if line := connection.info.get(_LINE):
+        line.due = None
+
+
+def mark_used(info: dict[str, Any], used_at: float) -> None:
+    """Say of a connection that went back to its pool when its server has answered last."""
+    info[_FREE_SINCE] = used_at
 
 
 def silence_of(connection: sa.PoolProxiedConnection) -> NoAnswer | None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from mlops_plugin.events.servers.engine import silence_of
+from mlops_plugin.events.servers.engine import (
+    TRUSTED_S,
+    end_waiting,
+    expect_answer,
+    mark_used,
+    silence_of,
+)
 
 # The protocol of MySQL: a packet is its payload's length and its number in four bytes, and the payload.
 _HEADER = 4
@@ -17,43 +25,94 @@ _QUERY = b"\x03"
 _NO_ATTRIBUTES = b"\x00\x01"  # of the query: none, for one set of parameters
 _ERROR = 0xFF
 _RECEIVED_AT_ONCE = 1 << 16
+_KEPT_S = 60.0  # a connection is kept out of its pool
 
 
-def send_messages(engine: sa.Engine, messages: Sequence[Sequence[str]]) -> None:
-    """Send the statements of each message over one connection; they begin and end transactions themselves.
-
-    Raises what SQLAlchemy raises.
+class Messenger:
+    """Sends transactions over one connection, which it keeps between them: to take it out of the pool and to
+    put it back costs this process more than the transaction. Several threads may use it.
     """
-    connection = engine.connect().connection  # `raw_connection` would raise what the driver raises
-    driver: Any = connection.driver_connection
-    failure = engine.dialect.loaded_dbapi.Error
-    try:
-        for message in messages:
-            _send(driver, message)
-    except BaseException as error:
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._kept: _Kept | None = None
+
+    def send(self, messages: Sequence[Sequence[str]]) -> None:
+        """Send the statements of each message; they begin and end transactions themselves.
+
+        Raises what SQLAlchemy raises.
+        """
+        kept = self._take()
+        connection = kept.connection
+        driver: Any = connection.driver_connection
+        try:
+            for message in messages:
+                _send(driver, message)
+        except BaseException as error:
+            failure = self._failure(connection, error)
+            connection.invalidate()  # its transaction may still be open
+            connection.close()
+            if failure is None:
+                raise
+            raise failure from error
+        end_waiting(connection)
+        before, self._kept = self._kept, replace(kept, used_at=time.monotonic())
+        if before is not None:
+            before.put_back()
+
+    def close(self) -> None:
+        """Put the connection back into the pool."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.put_back()
+
+    def _take(self) -> _Kept:
+        kept, self._kept = self._kept, None
+        now = time.monotonic()
+        if kept is not None:
+            if now - kept.used_at < TRUSTED_S and now - kept.taken_at < _KEPT_S:
+                expect_answer(kept.connection)
+                return kept
+            kept.put_back()  # the pool asks whether it lives, and renews what is old
+        # `raw_connection` would raise what the driver raises.
+        return _Kept(self._engine.connect().connection, taken_at=now, used_at=now)
+
+    def _failure(self, connection: sa.PoolProxiedConnection, error: BaseException) -> Exception | None:
+        """What SQLAlchemy would raise; None for what is none of the server's."""
         silence = silence_of(connection)
-        is_lost = isinstance(error, OSError) or (
-            isinstance(error, failure) and engine.dialect.is_disconnect(error, driver, None)
-        )
-        connection.invalidate()  # its transaction may still be open
         if silence is not None:
-            raise silence from error
+            return silence
+        dialect = self._engine.dialect
+        failure = dialect.loaded_dbapi.Error
         if not isinstance(error, OSError | failure):
-            raise
-        orig = (
-            error if isinstance(error, failure) else engine.dialect.loaded_dbapi.OperationalError(str(error))
+            return None
+        is_lost = isinstance(error, OSError) or dialect.is_disconnect(
+            error, connection.driver_connection, None
         )
-        raise sa.exc.DBAPIError.instance(
+        orig = error if isinstance(error, failure) else dialect.loaded_dbapi.OperationalError(str(error))
+        return sa.exc.DBAPIError.instance(
             None,
             None,
             orig,
             failure,
             hide_parameters=True,
             connection_invalidated=is_lost,
-            dialect=engine.dialect,
-        ) from error
-    finally:
-        connection.close()
+            dialect=dialect,
+        )
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A connection that is out of the pool; the times are in seconds of `time.monotonic`."""
+
+    connection: sa.PoolProxiedConnection
+    taken_at: float
+    used_at: float
+
+    def put_back(self) -> None:
+        info = self.connection.info
+        self.connection.close()
+        mark_used(info, self.used_at)
 
 
 def _send(driver: Any, statements: Sequence[str]) -> None:
