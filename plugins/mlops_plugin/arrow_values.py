@@ -52,7 +52,9 @@ def array_of_numbers(numbers: np.ndarray[Any, Any]) -> pa.Array:
     """The entries of an array of numbers or booleans in one dimension; NaN stays NaN."""
     if numbers.dtype.kind not in "biuf" or numbers.ndim != 1:
         return pa.array(numbers)
-    plain = np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("="))
+    plain = np.ascontiguousarray(numbers)
+    if not plain.dtype.isnative:
+        plain = plain.astype(plain.dtype.newbyteorder("="))
     kind = pa.from_numpy_dtype(plain.dtype)
     stored = np.packbits(plain, bitorder="little") if plain.dtype.kind == "b" else plain
     return pa.Array.from_buffers(kind, len(plain), [None, pa.py_buffer(stored)])

@@ -188,7 +188,8 @@ def test_a_model_that_looks_at_each_row_by_itself_is_asked_as_before(model: Any)
     loaded = runtime(model)
     for part in (ROWS.slice(0, 1), ROWS):
         found = loaded.predict(part).column(0).to_pylist()
-        assert found == model.predict(TRAIN[: part.num_rows]).tolist()
+        # A column behind the other in memory, as in a DataFrame, may change the last bit.
+        assert found == pytest.approx(model.predict(TRAIN[: part.num_rows]).tolist(), rel=1e-12)
 
 
 def test_a_model_that_squeezes_the_answer_about_one_row_is_served_in_batches() -> None:

@@ -62,8 +62,8 @@ _FEW_ROWS = 64  # of a request: Arrow puts them into a matrix at once
 
 def feature_matrix(rows: pa.RecordBatch, features: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Rows x features in float64, C order; NULL is NaN. Integers beyond 2**53 lose their last digits."""
-    if rows.num_rows <= _FEW_ROWS and all(rows.schema.field(name).type == _DOUBLE for name in features):
-        few = rows.select(features)
+    if rows.num_rows <= _FEW_ROWS and all(kind == _DOUBLE for kind in rows.schema.types):
+        few = rows if tuple(rows.schema.names) == features else rows.select(features)
         return np.asarray(few.to_tensor(null_to_nan=True, row_major=True).to_numpy())
     # One fixed order: in Fortran order predictions differ in the last bit, and slices of it are slow.
     matrix = np.empty((rows.num_rows, len(features)), dtype=np.float64, order="C")

@@ -7,9 +7,10 @@ rounding may hide which one it is are asked again, and so is everything else. do
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,6 +20,7 @@ Values = np.ndarray[Any, Any]
 
 # Far more than probabilities are rounded by, and far less than makes rows that are asked again frequent.
 CLOSE = 1e-9
+_MOST_KINDS = 256  # of estimators, of which it is known where their methods stand
 # Each row is computed by itself, so a few rows may be asked again alone.
 _ROW_BY_ROW = frozenset(
     (
@@ -89,8 +91,8 @@ def predict(model: Any, table: Any, probabilities: list[Values]) -> Any:
     if known is None:
         return model.predict(table)
     predicted = classes.take(np.argmax(likely, axis=1))
-    second, first = np.partition(likely, -2, axis=1)[:, -2:].T
-    (close,) = np.nonzero(~(first - second >= CLOSE))  # of NaN as well
+    first, second = likely.T if likely.shape[1] == 2 else np.partition(likely, -2, axis=1)[:, -2:].T
+    (close,) = np.nonzero(~(np.abs(first - second) >= CLOSE))  # of NaN as well
     if not len(close):
         return predicted
     if known not in _ROW_BY_ROW or not (hasattr(table, "iloc") or isinstance(table, np.ndarray)):
@@ -115,10 +117,14 @@ def _known(model: Any) -> tuple[str, str] | None:
 
 def _own(model: Any, method: str) -> tuple[str, str] | None:
     """The module and the class of scikit-learn in which this class of scikit-learn has its method."""
-    kind = type(model)
-    if not kind.__module__.startswith("sklearn.") or method in getattr(model, "__dict__", {}):
+    return None if method in getattr(model, "__dict__", {}) else _place_of(cast("Any", type(model)), method)
+
+
+@functools.lru_cache(_MOST_KINDS)
+def _place_of(kind: Any, method: str) -> tuple[str, str] | None:
+    if not kind.__module__.startswith("sklearn."):
         return None
-    if getattr(importlib.import_module(kind.__module__), kind.__name__, None) is not kind:
+    if kind != getattr(importlib.import_module(kind.__module__), kind.__name__, None):
         return None
     if not is_sklearn_from(_READ_FROM):
         return None

@@ -76,9 +76,11 @@ class OwnAnswers:
             self._require_same_among_many(rows, answered)
         if rows.num_rows > 1 and not self._is_asked_alone:
             self._require_same_alone(rows, answered)
-        rows, is_more = self._among_first(rows)
-        if rows.num_rows < 2 or (is_known and rows.num_rows < 2 * self._asked_rows):
+        count = self._seen_with(rows)
+        if count < 2 or (is_known and count < 2 * self._asked_rows):
+            self._remember(rows)
             return
+        rows, is_more = self._among_first(rows)
         places = _sampled(rows, self._features, [name for name in with_null if name not in self._with_null])
         sample = _take(rows, places)
         texts = [] if self._asked_rows >= _SAMPLE_ROWS else self._features
@@ -91,19 +93,34 @@ class OwnAnswers:
             self._require_same_alone(sample, known)
         self._require_same_in_company(sample, known, companies)
 
+    def _seen_with(self, rows: pa.RecordBatch) -> int:
+        """How many rows `_among_first` will return."""
+        first = self._first_beside(rows)
+        return int(rows.num_rows if first is None else first.num_rows + rows.num_rows)
+
+    def _first_beside(self, rows: pa.RecordBatch) -> pa.RecordBatch | None:
+        """The first rows, if these are few and of the same columns."""
+        first = self._first
+        if rows.num_rows >= _SAMPLE_ROWS or first is None or not first.schema.equals(rows.schema):
+            return None
+        return first
+
     def _among_first(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, bool]:
         """A small batch in the middle of the first rows, and whether there are such: few rows tell little."""
-        first = self._first
-        if rows.num_rows >= _SAMPLE_ROWS:
-            return rows, False
-        if first is None or first.schema != rows.schema:
-            self._first = rows
+        first = self._first_beside(rows)
+        self._remember(rows)
+        if first is None:
             return rows, False
         half = first.num_rows // 2
-        both = pa.concat_batches([first.slice(0, half), rows, first.slice(half)])
-        if first.num_rows < _SAMPLE_ROWS:
+        return pa.concat_batches([first.slice(0, half), rows, first.slice(half)]), True
+
+    def _remember(self, rows: pa.RecordBatch) -> None:
+        """Add a small batch to the first rows, while these are few."""
+        first = self._first_beside(rows)
+        if first is None and rows.num_rows < _SAMPLE_ROWS:
+            self._first = rows
+        elif first is not None and first.num_rows < _SAMPLE_ROWS:
             self._first = pa.concat_batches([first, rows])
-        return both, True
 
     def _require_same_among_many(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
         """Ask about copies of a small batch, which begin with the batch itself."""

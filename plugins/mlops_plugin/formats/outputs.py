@@ -37,8 +37,8 @@ class Answers:
     scores: Values | None = None
 
 
-def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
-    """Call every method of the model that says something about a row.
+def ask(uri: str, model: Any, table: Any, rows: int, *, has_scores: bool = False) -> Answers:
+    """Call every method of the model that says something about a row; `decision_function` if `has_scores`.
 
     Raises `ArtifactError` if an answer has not one entry for each of `rows`; nothing is ever broadcast.
     """
@@ -52,7 +52,7 @@ def ask(uri: str, model: Any, table: Any, rows: int) -> Answers:
         predicted[mask] = None
     answers = _single_values(uri, _entries(predicted))
     scores = None
-    if _scores(model):
+    if has_scores:
         found = model.decision_function(table)
         _require_order(uri, table, found)
         scores = np.asarray(found)
@@ -214,7 +214,7 @@ def output_columns(model: Any, answers: Answers | None) -> OutputColumns:
         if prediction is not None and _tells_nothing(model, classes, prediction):
             undecided.add(number)
     fields.extend((name, pa.float64()) for name in _probability_names(model, labels, answers))
-    if (answers is None and _scores(model)) or (answers is not None and answers.scores is not None):
+    if (answers is None and has_scores(model)) or (answers is not None and answers.scores is not None):
         fields.append(("score", pa.float64()))
     names = unique(storable(name) for name, _ in fields)
     schema = [pa.field(name, kind) for name, (_, kind) in zip(names, fields, strict=True)]
@@ -292,7 +292,8 @@ def _require_text(column: Values) -> None:
             raise TypeError(f"{label!r}, after answers that were all missing")
 
 
-def _scores(model: Any) -> bool:
+def has_scores(model: Any) -> bool:
+    """Whether the model answers with the score of an outlier detector as well."""
     return _kind(model) == "outlier_detector" and hasattr(model, "decision_function")
 
 
@@ -336,7 +337,8 @@ def _cast(column: Values, kind: pa.DataType) -> pa.Array:
             raise ValueError(f"{others[0].item()!r} is neither true nor false")
     if column.dtype.kind not in "biuf":  # Arrow would count times, and read texts: '007' as 7
         raise TypeError(f"{column.dtype} is no number")
-    return array_of_numbers(column).cast(kind)
+    numbers = array_of_numbers(column)
+    return numbers if numbers.type == kind else numbers.cast(kind)
 
 
 def _whole(listed: list[Any]) -> list[Any]:

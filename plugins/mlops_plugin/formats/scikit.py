@@ -20,7 +20,7 @@ from mlops_plugin.formats.features import infinite_counts, is_number, null_count
 from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import OwnAnswers
-from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, output_columns
+from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, has_scores, output_columns
 from mlops_plugin.formats.runtime import LEARNED_ROWS, REFUSES_INFINITE, REFUSES_NULL, SAMPLE_ROWS
 from mlops_plugin.formats.undecided import Doubts, undecided_of
 
@@ -28,6 +28,7 @@ from mlops_plugin.formats.undecided import Doubts, undecided_of
 _SAYS_NULL = re.compile(r"\b(nans?|nulls?|none(type)?|natype|nattype|missing|(?-i:NA|NaT))\b", re.IGNORECASE)
 # What a model raises for want of something outside of the rows; another try may find it.
 _NOT_ABOUT_ROWS = (OSError, MemoryError)
+_NO_NAMES = "X does not have valid feature names"
 
 
 class Rules(Protocol):
@@ -60,6 +61,7 @@ class ScikitRuntime:
         self._uri = uri
         self.artifact_sha256 = artifact_sha256
         self._model = model
+        self._has_scores = has_scores(model)
         spec = None if signed is None else signed.spec
         self.signature_sha256 = None if signed is None else signed.sha256
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
@@ -211,14 +213,12 @@ class ScikitRuntime:
 
     def _ask(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
         table = spec.build(rows)
+        if spec.container == "matrix":
+            _ignore_missing_names()
         try:
             if self._look_at is not None and spec.container in ("frame", "matrix"):
                 self._look_at(table)
-            with warnings.catch_warnings():
-                # It knows names and is given none: its columns stand in its own order already.
-                if spec.container == "matrix":
-                    warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
-                return ask(self._uri, self._model, table, rows.num_rows)
+            return ask(self._uri, self._model, table, rows.num_rows, has_scores=self._has_scores)
         except MlopsError:
             raise
         except _NOT_ABOUT_ROWS as exc:
@@ -244,6 +244,12 @@ class ScikitRuntime:
                 with contextlib.suppress(MlopsError):
                     return self._ask(spec, row)
         return None
+
+
+def _ignore_missing_names() -> None:
+    """A model that knows names is given none: its columns stand in its own order already."""
+    if not any(known[1] is not None and known[1].pattern == _NO_NAMES for known in warnings.filters):
+        warnings.filterwarnings("ignore", _NO_NAMES, UserWarning)
 
 
 def _require_fitted(uri: str, model: Any) -> None:

@@ -33,6 +33,8 @@ MAX_HEADER_BYTES = 4 << 20  # names of features and outputs, or an error's text
 MAX_REQUEST_BYTES = 1 << 40  # the caller is trusted
 MAX_SIGNATURE_BYTES = 64 << 20
 _SMALL_BYTES = 1 << 16  # a body is sent and received in one piece with its header
+_SMALL_HEADER_BYTES = 1 << 10
+_REMEMBERED = 64  # headers of answers
 _ALIGNED_BYTES = 8  # of a body in memory, as of the numbers in it
 
 
@@ -85,8 +87,10 @@ class _Rows(_Message):
 
 @dataclass(frozen=True)
 class Predict(_Rows):
-    """Answer the rows."""
+    """Answer the rows. A stream in the body tells the schema of this number; a bare batch has it already."""
 
+    schema: int = 0
+    is_bare: bool = False
     kind: Literal["predict"] = "predict"
 
 
@@ -190,6 +194,14 @@ def _answers() -> TypeAdapter[Answer]:
     return TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
 
 
+def _read_answer(header: bytes) -> Answer:
+    return _answers().validate_json(header)
+
+
+# Of answers about a few rows, one is like the other.
+_read_small_answer = functools.lru_cache(_REMEMBERED)(_read_answer)
+
+
 class Channel:
     """One end of the socket between the two processes. `deadline` is in seconds of `time.monotonic`."""
 
@@ -247,7 +259,8 @@ class Channel:
         if found != number:
             raise MessageError(f"the answer to request {number} is marked as one to request {found}")
         try:
-            return _answers().validate_json(bytes(header)), body
+            read = _read_small_answer if len(header) < _SMALL_HEADER_BYTES else _read_answer
+            return read(bytes(header)), body
         except ValueError as error:
             raise MessageError(f"the answer is malformed: {str(error).splitlines()[0]}") from error
 

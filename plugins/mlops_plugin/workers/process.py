@@ -6,7 +6,7 @@ import logging
 import pickle
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,8 @@ class ModelProcess(Exchange):
     _outputs: pa.Schema | None = None
     _ahead: list[_Ahead] = field(default_factory=list)
     undecided: tuple[str, ...] = ()
+    _told: pa.Schema | None = None  # the schema that the process takes bare batches to be of
+    _schemas: int = 0  # so many it was told
     _checked: pa.Schema | None = None  # the schema of rows that the process has checked last
 
     def load(self) -> None:
@@ -263,9 +265,27 @@ class ModelProcess(Exchange):
     ) -> tuple[Answer, memoryview]:
         """Send a request about rows: in shared memory if they are many."""
         self._hear_ahead()
-        if (size := self._shared_size(rows)) is None:
-            return self._receive(self._send(request, [memoryview(stream_bytes(rows))]), max_bytes)
-        return self._receive(self._send_shared(request, rows, size), max_bytes)
+        if (size := self._shared_size(rows)) is not None:
+            return self._receive(self._send_shared(request, rows, size), max_bytes)
+        if isinstance(request, Predict):
+            return self._ask_about_few(request, rows, max_bytes)
+        return self._receive(self._send(request, [memoryview(stream_bytes(rows))]), max_bytes)
+
+    def _ask_about_few(
+        self, request: Predict, rows: pa.RecordBatch, max_bytes: int
+    ) -> tuple[Answer, memoryview]:
+        """Send the schema only if the process has not read it yet: it is longer than a row."""
+        told, schema = self._told, rows.schema
+        if told is not None and told.equals(schema, check_metadata=True):
+            bare = replace(request, schema=self._schemas, is_bare=True)
+            return self._receive(self._send(bare, [memoryview(rows.serialize())]), max_bytes)
+        self._told = None  # whatever happens, the process may have read another one
+        self._schemas += 1
+        whole = replace(request, schema=self._schemas)
+        answer = self._receive(self._send(whole, [memoryview(stream_bytes(rows))]), max_bytes)
+        if not any(kind.num_fields or pa.types.is_dictionary(kind) for kind in schema.types):
+            self._told = schema
+        return answer
 
 
 # How native code ends that reads what it should not.

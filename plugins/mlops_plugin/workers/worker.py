@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +35,7 @@ from mlops_plugin.workers.messages import (
     Learned,
     Load,
     Loaded,
+    Predict,
     Predicted,
     RowsRequest,
     Sign,
@@ -110,6 +111,7 @@ class _Worker:
         self._says_memory = says_memory
         self._runtime: Runtime | None = None
         self._rows: dict[int, RowView] = {}
+        self._told: tuple[int, pa.Schema | None] = (0, None)  # the number of a schema, and the schema
         self._requirements: str | None = None  # the file of the model's own libraries, if it has some
 
     def answer_one(self) -> bool:
@@ -144,6 +146,8 @@ class _Worker:
         if self._runtime is None:
             raise RuntimeError("no model is loaded")
         if not request.shared_bytes:
+            if isinstance(request, Predict):
+                return _predicted(self._runtime, [self._few_rows(request, body)])
             return _asked(self._runtime, request, body)
         from mlops_plugin.workers.row_memory import RowView
 
@@ -154,6 +158,18 @@ class _Worker:
         if isinstance(answer, Predicted):
             answer = replace(answer, keeps_rows=not view.take_back())
         return answer, columns
+
+    def _few_rows(self, request: Predict, body: memoryview) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        if not request.is_bare:
+            rows = _only_batch(body)
+            self._told = request.schema, rows.schema
+            return rows
+        number, schema = self._told
+        if schema is None or number != request.schema:
+            raise RuntimeError(f"schema {request.schema} was not told; the last one was {number}")
+        return pa.ipc.read_record_batch(pa.py_buffer(body), schema)
 
     def _sign(self, request: Sign, body: memoryview) -> tuple[Answer, list[memoryview]]:
         from mlops_plugin.formats.signature.signing import TrainingRows, sign
@@ -263,7 +279,11 @@ def _asked(runtime: Runtime, request: RowsRequest, stream: memoryview) -> tuple[
         if isinstance(request, Learn):
             is_certain = any(runtime.learn_outputs(batch) for batch in reader)
             return Learned(outputs=describe_outputs(runtime.outputs), is_certain=is_certain), []
-        answers = [runtime.predict(batch) for batch in reader]
+        return _predicted(runtime, reader)
+
+
+def _predicted(runtime: Runtime, batches: Iterable[pa.RecordBatch]) -> tuple[Predicted, list[memoryview]]:
+    answers = [runtime.predict(batch) for batch in batches]
     return pack_columns(_one_batch(answers, runtime.outputs))
 
 
