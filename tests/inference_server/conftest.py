@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from mlops_plugin.errors import MlopsError
-from mlops_plugin.inference_server.app import create_app
+from mlops_plugin.inference_server.app import create_serving_app
 from mlops_plugin.inference_server.gate import Caller, NotSignedIn
 from mlops_plugin.inference_server.metrics import Metrics
 from mlops_plugin.web.shared_site import Site
@@ -43,7 +43,7 @@ def serving(config_file: Path, gate: Callers) -> Iterator[httpx.Client]:
     """A client of a server over this configuration, signed in as ada."""
     site = Site(config_file)
     with tempfile.TemporaryDirectory() as counts, socket.create_server(("127.0.0.1", 0)) as listener:
-        app = create_app(site, gate, Metrics(Path(counts)))
+        app = create_serving_app(site, gate, Metrics(Path(counts)))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

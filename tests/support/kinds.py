@@ -29,7 +29,7 @@ _STARTERS = {
     "ModelPool": ("process",),
     "ModelProcess": ("process",),
     "start_fork_server": ("process",),
-    "create_app": ("process",),  # of the server for programs, whose models are processes
+    "create_serving_app": ("process",),  # of the server for programs, whose models are processes
     "write_wheels": ("process",),  # for environments, which another Python installs
     # Hypothesis inside of a test: over a fixture, or as a machine of states.
     "given": ("property",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version as package_version
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException as RoutingError
+from starlette.types import ASGIApp
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import CaseError, ConfigError, MlopsError
@@ -97,8 +98,19 @@ class InferenceServer:
         return self.metrics.text()
 
 
+def create_serving_app(site: Site, gate: Gate, metrics: Metrics) -> ASGIApp:
+    """The app, and before it the route that programs ask most."""
+    app = create_app(site, gate, metrics)
+
+    def infer(name: str, token: str | None, read: ReadBody) -> Awaitable[Answer]:
+        server: InferenceServer = app.state.server
+        return server.infer(name, token, read)
+
+    return InferRoute(app, infer, _refusal_of_any, metrics)
+
+
 def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
-    """The app over a site; `gate` decides who may ask."""
+    """The routes over a site, all but infer; `gate` decides who may ask."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -115,12 +127,6 @@ def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimit)
-    app.add_middleware(
-        InferRoute,
-        infer=lambda name, token, read: app.state.server.infer(name, token, read),
-        refuse=_refusal_of,
-        metrics=metrics,
-    )
     app.add_exception_handler(RoutingError, _error)
     app.add_exception_handler(MlopsError, _error)
     app.add_exception_handler(Exception, _unexpected_error)
@@ -222,5 +228,18 @@ def _refusal_of(error: Exception) -> Response:
     raise error
 
 
+def _refusal_of_any(error: Exception) -> Response:
+    """The answer to a request that failed; of what nobody expected, the log has the rest."""
+    try:
+        return _refusal_of(error)
+    except Exception:  # noqa: BLE001 - logged, and answered with 500
+        _log.exception("a request failed")
+        return _unexpected()
+
+
 async def _unexpected_error(_request: Request, _error: Exception) -> Response:
+    return _unexpected()
+
+
+def _unexpected() -> Response:
     return _refusal(500, "the server failed; see its log")

@@ -25,7 +25,7 @@ _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 
 
 class InferRoute:
-    """Middleware that answers infer requests, counts them by their status, and passes on all others."""
+    """Answers infer requests, counts them by their status, and passes on all others to the app."""
 
     def __init__(self, app: ASGIApp, infer: Infer, refuse: Refuse, metrics: Metrics) -> None:
         self._app = app
@@ -53,12 +53,21 @@ class InferRoute:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await self._response(scope, receive)
+            answer = await self._answered(scope, receive)
         except Exception as error:  # noqa: BLE001 - each has its status
-            response = self._refuse(error)
-        await response(scope, receive, send)
+            await self._refuse(error)(scope, receive, send)
+            return
+        self._metrics.judged(answer.predicted, answer.rejected)
+        headers = [(b"content-length", b"%d" % len(answer.content))]
+        if answer.json_bytes is None:
+            headers.append((b"content-type", b"application/json"))
+        else:
+            headers.append((b"content-type", b"application/octet-stream"))
+            headers.append((_HEADER_LENGTH, b"%d" % answer.json_bytes))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.content})
 
-    async def _response(self, scope: Scope, receive: Receive) -> Response:
+    async def _answered(self, scope: Scope, receive: Receive) -> Answer:
         name, version = _place(scope["path"])
         if scope["method"] != "POST":
             raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
@@ -71,12 +80,8 @@ class InferRoute:
             content = await _content(receive)
             return Body(content, None if length is None else length.decode("latin-1"), version)
 
-        answer = await self._infer(name, token_of(headers.get(b"authorization", b"").decode("latin-1")), read)
-        self._metrics.judged(answer.predicted, answer.rejected)
-        if answer.json_bytes is None:
-            return Response(answer.content, answer.status, media_type="application/json")
-        sizes = {HEADER_LENGTH: str(answer.json_bytes)}
-        return Response(answer.content, answer.status, sizes, media_type="application/octet-stream")
+        token = token_of(headers.get(b"authorization", b"").decode("latin-1"))
+        return await self._infer(name, token, read)
 
 
 def _place(path: str) -> tuple[str, str | None]:

@@ -39,7 +39,7 @@ class KnownCallers:
 
     async def admit(self, token: str, model: str) -> Caller:
         """What the token's owner may do; raises what asking raises, or `GateClosed` if it takes too long."""
-        place = (hashlib.sha256(token.encode("utf-8", "replace")).digest(), model)
+        place = (hashlib.blake2b(token.encode("utf-8", "replace")).digest(), model)
         known, now = self._known.get(place), time.monotonic()
         if known is not None and now - known.asked_at < self._trusted_s:
             if now - known.asked_at > self._renewed_s:

@@ -61,14 +61,10 @@ class Turns:
         line.asking += 1
         self.asking += 1
         try:
-            try:
-                is_free = not (line.places.locked() or self._places.locked())
-                async with asyncio.timeout(None if is_free else most.wait_s):
-                    await self._take_place(line)
-            except TimeoutError as error:
-                raise ServingBusy(
-                    f"models.{model}: the model was busy with others for {most.wait_s:.0f} s; try again"
-                ) from error
+            if line.places.locked() or self._places.locked():
+                await self._wait(model, line)
+            else:
+                await self._take_place(line)
             self.running += 1
             try:
                 yield
@@ -81,6 +77,15 @@ class Turns:
             self.asking -= 1
             if not line.asking:
                 del self._lines[model]
+
+    async def _wait(self, model: str, line: _Line) -> None:
+        try:
+            async with asyncio.timeout(self.limits.wait_s):
+                await self._take_place(line)
+        except TimeoutError as error:
+            raise ServingBusy(
+                f"models.{model}: the model was busy with others for {self.limits.wait_s:.0f} s; try again"
+            ) from error
 
     async def _take_place(self, line: _Line) -> None:
         await line.places.acquire()
