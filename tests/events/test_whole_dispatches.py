@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -20,6 +22,7 @@ from mlops_plugin.events.details.milestones import FinalCounts
 from mlops_plugin.events.details.serialization import write_details
 from mlops_plugin.events.details.step_reports import InferReport, NumberCounts
 from mlops_plugin.events.records import Details, DispatchIdentity, DispatchRecord, EventRecord, summarise
+from mlops_plugin.events.servers.engine import TRUSTED_S
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.whole_dispatches import Happened, WholeDispatch, WholeDispatches
 from mlops_plugin.wait_limits import StoreLimits
@@ -148,6 +151,38 @@ def test_dispatches_whose_commit_was_not_confirmed_are_recorded_once(
     dispatches.append([_whole(1, "ada"), _whole(2, "ada")])
     assert proxy.severed == 1
     assert [len(store_behind.events(f"d{number}")) for number in (1, 2)] == [3, 3]
+
+
+def _end_connections(database: ServerDatabase) -> None:
+    if database.engine == "mysql":
+        others = "FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        database.execute(*[f"KILL CONNECTION {number}" for (number,) in database.rows(f"SELECT id {others}")])
+        return
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    database.rows(f"SELECT pg_terminate_backend(pid) {others}")
+
+
+@pytest.mark.parametrize("idle_s", [0, TRUSTED_S + 0.1], ids=["used just now", "not trusted any more"])
+def test_a_connection_that_was_kept_and_has_ended_is_replaced(
+    database: ServerDatabase, idle_s: float
+) -> None:
+    with EventStore.open(EventsConfig(), connection_of(database), NOWHERE) as store:
+        dispatches = WholeDispatches(store)
+        dispatches.append([_whole(0, "ada")])
+        time.sleep(idle_s)
+        _end_connections(database)
+        dispatches.append([_whole(1, "ada")])
+        assert [len(store.events(f"d{number}")) for number in range(2)] == [3, 3]
+
+
+def test_threads_that_record_at_once_each_have_a_connection(database: ServerDatabase) -> None:
+    with (
+        EventStore.open(EventsConfig(), connection_of(database), NOWHERE) as store,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        dispatches = WholeDispatches(store)
+        [*threads.map(lambda number: dispatches.append([_whole(number, "ada")]), range(40))]
+        assert [len(store.events(f"d{number}")) for number in range(40)] == [3] * 40
 
 
 def test_a_server_that_takes_no_connection_any_more_is_refused_as_any_other_fault_of_the_store(
