@@ -151,7 +151,7 @@ class DuckdbDatabase(AdbcFile):
             with self._doing("connecting"):
                 self._connection = connect(self._path)
                 with contextlib.closing(self._cursor()) as cursor:
-                    cursor.execute(str(self.engine.utc_session))
+                    cursor.execute(str(self.engine.session_settings))
                 self._connection.commit()
         except DatabaseError as error:
             if _LOCKED not in error.driver_says:

@@ -49,7 +49,7 @@ class PostgresDatabase(AdbcDatabase):
         with self._doing("connecting"):
             self._connection = driver.connect(_uri(spec, options.limits))
         # Otherwise NOW(), or a time without a zone, would mean what the server is set to.
-        self.execute(str(self.engine.utc_session))
+        self.execute(str(self.engine.session_settings))
         self.commit()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:

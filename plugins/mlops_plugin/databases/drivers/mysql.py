@@ -52,7 +52,7 @@ class MysqlDatabase(OpenDatabase):
                 connection_timeout=math.ceil(options.limits.connect_s),
                 charset="utf8mb4",
                 autocommit=False,
-                time_zone="+00:00",
+                init_command=str(MYSQL.session_settings),
                 **address,
                 **{key: value for key, value in spec.extra.items() if key.startswith("ssl_")},
             )

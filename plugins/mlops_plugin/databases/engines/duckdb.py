@@ -65,7 +65,7 @@ class Duckdb(Engine):
     cast_types = ("BIGINT", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
     # Every transaction sees the data as it was when it began; NULL comes last, in both directions.
     snapshot = ("SELECT 1",)
-    utc_session = "SET TimeZone = 'UTC'"
+    session_settings = "SET TimeZone = 'UTC'"
     has_limit = True
     supports_upsert = True
     is_file = True

@@ -89,7 +89,8 @@ class Engine:
     like_wildcards: ClassVar[str] = "%_"
     # Statements that begin a transaction in which all queries see the same data; none: not known.
     snapshot: ClassVar[tuple[str, ...]] = ()
-    utc_session: ClassVar[str | None] = None  # lets times with a zone come in UTC
+    # Lets times with a zone come in UTC, and all rows come, whatever the server or the user is set to.
+    session_settings: ClassVar[str | None] = None
     is_file: ClassVar[bool] = False  # a database is one
     default_port: ClassVar[int | None] = None
     databases_are_schemas: ClassVar[bool] = False  # a connection to one reaches the tables of others

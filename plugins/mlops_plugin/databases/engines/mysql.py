@@ -70,7 +70,7 @@ class Mysql(Engine):
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         "START TRANSACTION WITH CONSISTENT SNAPSHOT",
     )
-    utc_session = "SET time_zone = '+00:00'"
+    session_settings = f"SET time_zone = '+00:00', sql_select_limit = {2**64 - 1}"
     default_port = 3306
     databases_are_schemas = True
     table_options = " ENGINE=InnoDB"

@@ -52,7 +52,7 @@ class Postgresql(Engine):
     has_limit = True
     null_order = "greatest"
     snapshot = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",)
-    utc_session = "SET TIME ZONE 'UTC'"
+    session_settings = "SET TIME ZONE 'UTC'"
     default_port = 5432
     supports_upsert = True
     stores_narrow_rows = True

@@ -98,8 +98,8 @@ class OdbcDatabase(OpenDatabase):
         with contextlib.ExitStack() as undo, self._doing("connecting"):
             undo.callback(self._manager.close)
             self._connection: Any = arrow_odbc.connect(address, autocommit=False, login_timeout_sec=connect_s)
-            if self.engine.utc_session:
-                self._connection.execute(self.engine.utc_session)
+            if self.engine.session_settings:
+                self._connection.execute(self.engine.session_settings)
                 self._connection.commit()
             undo.pop_all()
 

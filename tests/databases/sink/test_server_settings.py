@@ -1,0 +1,41 @@
+"""Settings of a server, or of its user, under which it would change values or leave rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from mlops_plugin.errors import DatabaseError
+from support.servers import Server
+from support.sinks import MODES, predictions
+from support.ways_in import INTO_MARIADB, WayIn, spec_of
+
+
+@pytest.fixture(params=INTO_MARIADB)
+def lax_way(request: pytest.FixtureRequest, mariadb: Server) -> Iterator[WayIn]:
+    """A way into a MariaDB whose sessions cut values and results, if they do not say otherwise."""
+    server = mariadb.new_database()
+    conn_type = "odbc" if request.param.startswith("odbc") else None
+    (before,) = mariadb.administration.rows("SELECT @@GLOBAL.sql_mode, @@GLOBAL.sql_select_limit")
+    mariadb.administration.execute("SET GLOBAL sql_mode = '', GLOBAL sql_select_limit = 2")
+    yield WayIn(request.param, spec_of(server, conn_type), server)
+    mariadb.administration.execute(
+        f"SET GLOBAL sql_mode = '{before[0]}', GLOBAL sql_select_limit = {before[1]}"
+    )
+
+
+def test_value_that_does_not_fit_is_refused(lax_way: WayIn) -> None:
+    lax_way.write(predictions([1], pa.array([7])), "append")
+    lax_way.execute("ALTER TABLE predictions MODIFY prediction TINYINT")
+    for mode in MODES:
+        with pytest.raises(DatabaseError, match=r"(?i)out of range"):
+            lax_way.write(predictions([2, 3], pa.array([8, 1000]), dispatch=mode), mode, dispatch=mode)
+    assert lax_way.rows("SELECT id, prediction FROM predictions") == [(1, 7)]
+
+
+def test_all_rows_are_read(lax_way: WayIn) -> None:
+    lax_way.execute("CREATE TABLE t (id INT)", "INSERT INTO t VALUES (1), (2), (3), (4), (5)")
+    with lax_way.open() as database:
+        assert database.read("SELECT id FROM t", batch_rows=10).read_all().num_rows == 5
