@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
 _BATCH_BYTES = 2**25  # of rows that are read at once
+_FIRST_ROWS = 5_000  # come by themselves: who works on rows while others are read can begin
 _NO_SUCH_TABLE = 1146
 
 
@@ -74,7 +76,9 @@ class MysqlDatabase(OpenDatabase):
         schema = pa.schema([pa.field(column.source.name, column.type) for column in columns])
 
         def batches() -> Iterator[pa.RecordBatch]:
-            rows = self._statements.rows(rows_at_once(len(columns), batch_rows), _BATCH_BYTES)
+            most_rows = rows_at_once(len(columns), batch_rows)
+            first = self._statements.rows(min(most_rows, _FIRST_ROWS), _BATCH_BYTES)
+            rows = chain(islice(first, 1), self._statements.rows(most_rows, _BATCH_BYTES))
             try:
                 while (some := self._fetch(rows)) is not None:
                     yield pa.RecordBatch.from_arrays(_arrays(columns, some), schema=schema)

@@ -136,6 +136,63 @@ def test_answer_is_owed_until_it_has_arrived() -> None:
     assert statements.prepare("SELECT 1") == Prepared(7, 0)
 
 
+class AnsweringSocket(CutSocket):
+    """A server's, which notes how much it had been sent when each of its answers was taken."""
+
+    def __init__(self, *answers: bytes) -> None:
+        super().__init__(b"", [1])
+        self._answers = [*answers]
+        self.sent_before: list[int] = []
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        self.sent_before.append(len(self.sent))
+        answer = _packets(self._answers.pop(0))
+        buffer[: len(answer)] = answer
+        return len(answer)
+
+
+_INSERTED = b"\0\1\0\2\0\0\0"
+
+
+def test_statement_is_sent_before_the_one_before_it_is_answered() -> None:
+    server = AnsweringSocket(_INSERTED, _INSERTED, _INSERTED)
+    statements = Statements(Packets(server))
+    for _ in range(3):
+        statements.execute_each_ahead(Prepared(1, 0), b"rows")
+    sent = len(server.sent)
+    statements.settle()
+    assert server.sent_before == [sent * 2 // 3, sent, sent]
+
+
+def test_refused_statement_is_raised_when_all_answers_were_taken() -> None:
+    refused = b"\xff" + struct.pack("<H", 1062) + b"#23000Duplicate entry"
+    statements = Statements(
+        Packets(AnsweringSocket(refused, _INSERTED, b"\0" + struct.pack("<IHH", 7, 0, 0)))
+    )
+    statements.execute_each_ahead(Prepared(1, 0), b"rows")
+    with pytest.raises(Exception, match="Duplicate entry"):
+        statements.execute_each_ahead(Prepared(1, 0), b"rows")
+    statements.settle()
+    assert statements.prepare("SELECT 1") == Prepared(7, 0)
+
+
+class ClosedSocket(AnsweringSocket):
+    """Of a server that has refused the first statement, and closed the connection."""
+
+    def sendall(self, data: bytes, /) -> None:
+        if self.sent:
+            raise BrokenPipeError
+        super().sendall(data)
+
+
+def test_server_that_closes_the_connection_has_the_last_word() -> None:
+    killed = b"\xff" + struct.pack("<H", 1927) + b"#70100Connection was killed"
+    statements = Statements(Packets(ClosedSocket(killed)))
+    statements.execute_each_ahead(Prepared(1, 0), b"rows")
+    with pytest.raises(Exception, match="Connection was killed"):
+        statements.execute_each_ahead(Prepared(1, 0), b"rows")
+
+
 def test_numbers_are_read_at_every_place() -> None:
     from mlops_plugin.databases.drivers.mysql_protocol.binary_rows import Cells
 

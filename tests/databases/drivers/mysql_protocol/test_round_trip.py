@@ -163,6 +163,11 @@ def test_source_that_fails_leaves_no_answer_behind(database: MysqlDatabase, numb
     database.rollback()
 
 
+def test_first_rows_come_before_a_whole_batch_is_there(database: MysqlDatabase) -> None:
+    read = database.read("SELECT seq FROM seq_1_to_30000", batch_rows=20_000)
+    assert [batch.num_rows for batch in read] == [5_000, 20_000, 5_000]
+
+
 def test_reader_that_is_dropped_leaves_the_connection_usable(database: MysqlDatabase) -> None:
     reader = database.read("SELECT seq FROM seq_1_to_300000", batch_rows=10)
     assert reader.read_next_batch().column("seq").to_pylist() == list(range(1, 11))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Statements:
     def __init__(self, packets: Packets) -> None:
         self._packets = packets
         self._has_rows = False
-        self._owes_answer = False
+        self._owed = 0  # answers that are to come
 
     def prepare(self, statement: str) -> Prepared:
         """Let the server prepare a statement."""
@@ -107,27 +107,37 @@ class Statements:
             pass
 
     def execute_ahead(self, prepared: Prepared, parameters: bytes) -> None:
-        """Let the server execute a statement that has no rows, as soon as it has answered the one before.
+        """Let the server execute a statement that has no rows, behind the one that it still works on.
 
+        It is sent before that one's answer is there, so that the server finds it as soon as it has answered.
         Its own answer is left to the next call, so that rows can be encoded meanwhile, and at last to
         `settle`: nobody else may use the connection before.
         """
-        self.settle()
-        self._send_execute(prepared, parameters)
-        self._owes_answer = True
+        self._ahead(lambda: self._send_execute(prepared, parameters))
 
     def execute_each_ahead(self, prepared: Prepared, rows: bytes) -> None:
         """As `execute_ahead`, once for each of many rows of parameters, which MariaDB can."""
-        self.settle()
-        self._packets.send(struct.pack("<BI", _EXECUTE_FOR_EACH, prepared.number) + rows)
-        self._owes_answer = True
+        head = struct.pack("<BI", _EXECUTE_FOR_EACH, prepared.number)
+        self._ahead(lambda: self._packets.send(head + rows))
 
-    def settle(self) -> None:
-        """Take the answer that is left, if there is one."""
-        if self._owes_answer:
+    def _ahead(self, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except OSError:
+            self.settle()  # which raises what the server has said before it closed the connection
+            raise
+        self._owed += 1
+        self.settle(but=1)
+
+    def settle(self, but: int = 0) -> None:
+        """Take the answers that are left, `but` so many; raises what the first that is an error says."""
+        refused = None
+        while self._owed > but:
             payload = self._packets.receive()
-            self._owes_answer = False  # only now: who is interrupted while waiting can settle again
-            self._raise_error(payload)
+            self._owed -= 1  # only now: who is interrupted while waiting can settle again
+            refused = refused or (payload if payload[0] == _ERROR else None)
+        if refused is not None:
+            self._raise_error(refused)
 
     def _send_execute(self, prepared: Prepared, parameters: bytes) -> None:
         without_cursor, times = 0, 1
