@@ -221,9 +221,8 @@ class ArtifactFiles:
             raise
 
     def load_ahead(self, model: ModelConfig) -> None:
-        """Begin to load a model that has a process of its own, before `runtime` is asked for it."""
-        if model.model.is_isolated:
-            self._models().load_ahead(model)
+        """Begin to load a model before `runtime` is asked for it."""
+        self._models().load_ahead(model)
 
     def _models(self) -> StepModels:
         from mlops_plugin.workers.isolation import StepModels  # most steps load no model

@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mlops_plugin.formats.registry.registered_models import RegisteredModels
+from mlops_plugin.interruptible import abandon
 from mlops_plugin.workers.process import ModelProcess
 from mlops_plugin.workers.process_limits import StepLimits
 
@@ -19,35 +22,37 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
     from mlops_plugin.formats.runtime import Runtime
 
+_Loaded = TypeVar("_Loaded")
 _log = logging.getLogger(__name__)
 
 
-class _Loading:
-    """A process that loads its model in a thread."""
+class _Loading(Generic[_Loaded]):
+    """A model that is loaded in a thread, here or in its process."""
 
-    def __init__(self, process: ModelProcess) -> None:
-        self._process = process
-        self._error: BaseException | None = None
+    def __init__(self, load: Callable[[], _Loaded]) -> None:
+        self._load = load
+        self._outcome: Future[_Loaded] = Future()
         run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._load,), daemon=True, name="load model")
+        self._thread = threading.Thread(target=run, args=(self._run,), daemon=True, name="load model")
         self._thread.start()
 
-    def _load(self) -> None:
+    def _run(self) -> None:
         try:
-            self._process.load()
+            self._outcome.set_result(self._load())
         except BaseException as error:  # noqa: BLE001 -- raised where the model is wanted
-            self._error = error
+            self._outcome.set_exception(error)
 
     def end(self) -> None:
         """Wait for its end."""
         self._thread.join()
 
-    def result(self) -> ModelProcess:
+    def abandon(self) -> None:
+        """Nobody waits for it."""
+        abandon(self._thread)
+
+    def result(self) -> _Loaded:
         """Raises what loading has raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._process
+        return self._outcome.result()
 
 
 class StepModels:
@@ -59,7 +64,8 @@ class StepModels:
     def __init__(self, *, must_be_confined: bool) -> None:
         self._must_be_confined = must_be_confined
         self._processes: dict[str, ModelProcess] = {}
-        self._loading: dict[str, _Loading] = {}
+        self._loading: dict[str, _Loading[ModelProcess]] = {}
+        self._loading_here: dict[str, _Loading[Runtime]] = {}
         self._registered = RegisteredModels()
 
     def load(self, model: ModelConfig) -> Runtime:
@@ -69,10 +75,7 @@ class StepModels:
         """
         model = self._registered.at_hand(model)
         if not model.model.is_isolated:
-            from mlops_plugin.formats.runtime import load_unproven
-
-            runtime, _ = load_unproven(model.model, features=model.features)
-            return runtime
+            return self._loaded_here(model)
         loading = self._loading.pop(model.name, None)
         before = self._processes.get(model.name)
         if loading is None and before is not None and not before.is_ended:
@@ -88,17 +91,31 @@ class StepModels:
             _log.info("%s runs in a process without %s", model.name, ", ".join(process.confinement))
         return process
 
+    def _loaded_here(self, model: ModelConfig) -> Runtime:
+        loading = self._loading_here.get(model.name)
+        if loading is None:
+            return _load_here(model)
+        try:
+            return loading.result()
+        finally:  # only now: `kill` must find it
+            del self._loading_here[model.name]
+
     def of_version(self, model: ModelConfig) -> ModelConfig:
         """The model with the signature of the version in its registry that `load` takes."""
         return self._registered.of_version(model)
 
     def load_ahead(self, model: ModelConfig) -> None:
-        """Begin to load a model that `load` is going to be asked for, in its process; raises nothing of it.
+        """Begin to load a model that `load` is going to be asked for; raises nothing of it.
 
         Not one of a registry: the first step decides which version that is.
         """
-        if model.model.is_isolated and not model.model.is_registered and model.name not in self._processes:
-            self._loading[model.name] = _Loading(self._new(model))
+        if model.model.is_registered:
+            return
+        if not model.model.is_isolated:
+            self._loading_here[model.name] = _Loading(lambda: _load_here(model))
+        elif model.name not in self._processes:
+            process = self._new(model)
+            self._loading[model.name] = _Loading(lambda: _loaded(process))
 
     def _new(self, model: ModelConfig) -> ModelProcess:
         process = ModelProcess(
@@ -114,6 +131,8 @@ class StepModels:
         """Kill their processes, whatever those are doing; from any thread."""
         for process in [*self._processes.values()]:
             process.kill()
+        for loading_here in [*self._loading_here.values()]:
+            loading_here.abandon()
 
     def close(self) -> None:
         """End their processes, once nobody uses them."""
@@ -121,7 +140,22 @@ class StepModels:
             self.kill()
         for loading in self._loading.values():
             loading.end()
+        for loading_here in self._loading_here.values():
+            loading_here.end()
         for process in [*self._processes.values()]:
             process.end()
         self._loading.clear()
+        self._loading_here.clear()
         self._processes.clear()
+
+
+def _load_here(model: ModelConfig) -> Runtime:
+    from mlops_plugin.formats.runtime import load_unproven
+
+    runtime, _ = load_unproven(model.model, features=model.features)
+    return runtime
+
+
+def _loaded(process: ModelProcess) -> ModelProcess:
+    process.load()
+    return process
