@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ from mlops_plugin.pipeline.steps import order_of
 
 # Once a step has failed, the threads of the others have so long to end.
 _ENDING_S = 5.0
+# A thread whose server has answered waits so long for the one that runs: meanwhile the server does nothing.
+_SWITCH_S = 0.0005
 
 Watch = Callable[[Step], AbstractContextManager[OnRows]]
 
@@ -96,7 +99,8 @@ class Overlap:
         """
         cause: BaseException | None = None
         try:
-            self._run()
+            with _switching(_SWITCH_S):
+                self._run()
         except BaseException as error:  # noqa: BLE001 -- raised below, without this one as its context
             failed = self._relay.failed
             cause = failed[1] if isinstance(error, StepEnded) and failed else error
@@ -222,3 +226,14 @@ class Overlap:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():  # in a driver that waits for its server
                 abandon(thread)
+
+
+@contextlib.contextmanager
+def _switching(interval_s: float) -> Iterator[None]:
+    """Python's threads take turns that often inside."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(interval_s)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
