@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.errors import CaseError
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.web.well_formed import check_text
@@ -58,7 +59,7 @@ def column_of_json(where: str, datatype: str, values: Sequence[Any]) -> pa.Array
     kind = arrow_type(where, datatype)
     # If the sum is finite, all are; only otherwise, and for other types, is each looked at.
     if datatype == "FP64" and {*map(type, values)} == {float} and math.isfinite(sum(values)):
-        return pa.array(values, kind)
+        return array_of_numbers(np.array(values))
     expected = _PYTHON_TYPES.get(datatype, (str,) if datatype == "BYTES" else (int,))
     for place, value in enumerate(values):
         if value is not None and (type(value) not in expected or not _is_held(datatype, value)):

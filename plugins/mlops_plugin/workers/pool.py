@@ -209,6 +209,9 @@ class ModelPool:
 
     def _place(self, name: str) -> _Place:
         self._require_open()
+        place = self._places.get(name)
+        if place is not None:
+            return place
         with self._lock:
             return self._places.setdefault(name, _Place())
 
