@@ -138,6 +138,14 @@ def require_no_thread() -> None:
     assert [each.name for each in threading.enumerate() if each.name in STEPS] == []
 
 
+def test_threads_take_turns_sooner_only_while_steps_run(workshop: Workshop, rows: ServerDatabase) -> None:
+    before, seen = sys.getswitchinterval(), set[float]()
+    heard = hear(collect=lambda _: seen.add(sys.getswitchinterval()))
+    run(workshop, workshop.dispatch(), watch=heard)
+    assert max(seen) < before == sys.getswitchinterval()
+    assert len(stored(rows)) == ROWS
+
+
 def test_a_dispatch_leaves_what_four_steps_in_turn_leave(workshop: Workshop, rows: ServerDatabase) -> None:
     use_model(workshop, "replace")
     kept = ["state", "rows_collected", "rows_predicted", "rows_rejected", "rows_persisted", "columns"]
