@@ -20,7 +20,7 @@ from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.first_rows import require_decided_input
 from mlops_plugin.pipeline.golden_round_trip import verify_round_trip
 from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
-from mlops_plugin.pipeline.reading.increment import check_column, starts_afresh
+from mlops_plugin.pipeline.reading.increment import check_column, undecided_start
 from mlops_plugin.pipeline.reading.mark_scope import foreign_scope, scope_of
 from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
@@ -175,9 +175,13 @@ def _foreign_mark(model: ModelConfig, deployment: Deployment) -> Iterator[Findin
     """A watermark that another model of this name has left, or this one before it read something else."""
     with suppress(MlopsError), deployment.event_store() as store:  # the store has a finding of its own
         mark = newest_mark(store, model.name)
-        if mark is not None and (scope := foreign_scope(store, mark, scope_of(model))) is not None:
-            note = starts_afresh(model, mark.value, scope)
-            yield Finding(f"models.{model.name}.source.cursor", "the watermark", note=note)
+        if (
+            mark is not None
+            and mark.value is not None
+            and (scope := foreign_scope(store, mark, scope_of(model))) is not None
+        ):
+            undecided = undecided_start(model, mark.value, scope)
+            yield Finding(f"models.{model.name}.source.cursor", "the watermark", undecided)
 
 
 def _own_environment(model: ModelConfig, runtime: Runtime) -> Iterator[Finding]:

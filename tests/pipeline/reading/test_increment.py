@@ -239,9 +239,13 @@ def test_mark_of_another_column_does_not_count(workshop: Workshop) -> None:
     assert (collected(workshop), mark(workshop)) == (2, "2")
 
 
-def test_mark_of_a_model_that_had_the_name_before_does_not_count(
-    workshop: Workshop, caplog: pytest.LogCaptureFixture
-) -> None:
+def _decide(workshop: Workshop, value: str | None) -> None:
+    """As `mlops cursor` does: go on behind a value, or start again."""
+    with workshop.deployment.event_store() as store:
+        set_mark(store, "churn", "changed", value, None if value is None else "integer", "ann")
+
+
+def test_mark_of_a_model_that_had_the_name_before_is_for_somebody_to_decide(workshop: Workshop) -> None:
     incremental(workshop)
     arrive(workshop, (1, 10), (2, 20))
     collected(workshop)
@@ -249,51 +253,61 @@ def test_mark_of_a_model_that_had_the_name_before_does_not_count(
         source.execute("CREATE TABLE departures AS SELECT id + 5 AS id, a, b, c, 3 AS changed FROM arrivals")
     query = QUERY.replace("arrivals", "departures")
     workshop.add_model("churn", source={"query": query, "cursor": {"column": "changed"}})
+    with pytest.raises(
+        CursorError, match=r"that of connection 'source' \(arrivals\).*mlops cursor churn --reset"
+    ):
+        collected(workshop)
+    assert mark(workshop) == "20"
+    _decide(workshop, None)
     assert (collected(workshop), mark(workshop)) == (2, "3")
-    assert "the watermark 20 is that of connection 'source' (arrivals)" in caplog.text
     assert (collected(workshop), mark(workshop)) == (2, "3")  # the greatest value again, from its own mark on
     assert [row["id"] for row in workshop.predictions()] == [1, 2, 6, 7]
 
 
-def test_another_sink_starts_afresh_and_another_condition_does_not(workshop: Workshop) -> None:
-    cursor = {"cursor": {"column": "changed"}}
+@pytest.mark.parametrize(
+    "query", [f"{QUERY} WHERE id < 9", f"{QUERY} JOIN (SELECT 1 AS one FROM arrivals LIMIT 1) other ON one"]
+)
+def test_another_condition_or_join_goes_on_from_the_mark(workshop: Workshop, query: str) -> None:
     incremental(workshop)
     arrive(workshop, (1, 10), (2, 20))
     collected(workshop)
-    workshop.add_model("churn", source={"query": f"{QUERY} WHERE id < 9", **cursor})
-    assert collected(workshop) == 1
-    workshop.add_model("churn", source={"query": QUERY, **cursor}, sink={"table": "others"})
-    assert (collected(workshop), mark(workshop)) == (2, "20")
+    workshop.add_model("churn", source={"query": query, "cursor": {"column": "changed"}})
     assert (collected(workshop), mark(workshop)) == (1, "20")
 
 
-def test_dispatch_that_is_cleared_for_another_sink_starts_afresh(workshop: Workshop) -> None:
+@pytest.mark.parametrize(("value", "rows"), [(None, 2), ("20", 1)])
+def test_another_sink_needs_a_decision_where_to_start(
+    workshop: Workshop, value: str | None, rows: int
+) -> None:
+    incremental(workshop)
+    arrive(workshop, (1, 10), (2, 20))
+    collected(workshop)
+    workshop.add_model(
+        "churn", source={"query": QUERY, "cursor": {"column": "changed"}}, sink={"table": "others"}
+    )
+    with pytest.raises(
+        CursorError, match=r"predictions in churn_predictions of 'sink', not of .* in others of"
+    ):
+        collected(workshop)
+    _decide(workshop, value)
+    assert (collected(workshop), mark(workshop)) == (rows, "20")
+    assert (collected(workshop), mark(workshop)) == (1, "20")
+
+
+def test_dispatch_that_is_cleared_for_another_sink_needs_one_too(workshop: Workshop) -> None:
     incremental(workshop)
     arrive(workshop, (1, 10))
-    collected(workshop)
-    arrive(workshop, (2, 20))
     dispatch = workshop.dispatch()
     workshop.run(dispatch)
     workshop.add_model(
         "churn", source={"query": QUERY, "cursor": {"column": "changed"}}, sink={"table": "others"}
     )
+    with pytest.raises(CursorError, match="--reset"):
+        workshop.run(Dispatch(id=dispatch.id, model=workshop.model(), origin="terminal"))
+    _decide(workshop, None)
+    arrive(workshop, (2, 20))
     workshop.run(Dispatch(id=dispatch.id, model=workshop.model(), origin="terminal"))
-    assert workshop.record(dispatch.id).rows_collected == 2
-    arrive(workshop, (3, 30))
-    assert collected(workshop) == 3  # nobody knows for which of its tables that dispatch has moved the mark
-    assert (collected(workshop), mark(workshop)) == (1, "30")
-
-
-def test_mark_that_a_person_has_set_counts_for_another_sink(workshop: Workshop) -> None:
-    incremental(workshop)
-    arrive(workshop, (1, 10), (2, 20))
-    collected(workshop)
-    workshop.add_model(
-        "churn", source={"query": QUERY, "cursor": {"column": "changed"}}, sink={"table": "others"}
-    )
-    with workshop.deployment.event_store() as store:
-        set_mark(store, "churn", "changed", "20", "integer", "ann")
-    assert collected(workshop) == 1
+    assert (workshop.record(dispatch.id).rows_collected, mark(workshop)) == (2, "20")
 
 
 def predicts_what_is_missing(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:

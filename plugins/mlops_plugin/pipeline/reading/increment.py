@@ -6,13 +6,13 @@ A dispatch reads only new rows (`source.cursor`), only rows without a prediction
 No row is skipped: mark X means that some dispatch read and persisted all rows from the mark before X up to
 X, and that mark means the same for the rows before it. So any dispatch that succeeds covers the rows up to
 its greatest value, whenever it began and whichever others failed beside it. Only a person breaks that chain
-with `mlops cursor`: the mark gets a new generation, and dispatches of an earlier one no longer move it. A
-mark of another scope (`mark_scope`) does not count: dispatches start afresh.
+with `mlops cursor`: the mark gets a new generation, and dispatches of an earlier one no longer move it. With
+a mark of another scope (`mark_scope`), dispatches fail until somebody says where to start: to go on from it
+may skip rows, to start again may append predictions twice.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -49,8 +49,6 @@ from mlops_plugin.pipeline.reading.cursor_values import (
     subtract_lag,
 )
 from mlops_plugin.pipeline.reading.mark_scope import foreign_scope, is_foreign, scope_of, scope_words
-
-_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from mlops_plugin.pipeline.staging.records import Judge  # which has notes of increments
@@ -191,21 +189,14 @@ def advance_mark(
     if greatest is None or kind is None or increment.column != cursor.column:  # another column is set
         return None
 
-    replaced: Watermark | None = None
-
     def move(newest: Watermark | None) -> str | None:
         if (newest.generation if newest else 0) != increment.generation:
             return None
-        old = None if newest == replaced else _value_of(newest, cursor)
+        old = _value_of(newest, cursor)
         is_later = old is None or (_is_comparable(old, greatest) and _instant(old) < _instant(greatest))
         return serialize(greatest) if is_later else None
 
-    name = dispatch.model.name
-    moved = move_mark(store, name, cursor.column, kind, token, move)
-    if moved is None and foreign_scope(store, found := newest_mark(store, name), increment.scope):
-        replaced = found  # it may be greater, or of another type
-        moved = move_mark(store, name, cursor.column, kind, token, move)
-    return moved
+    return move_mark(store, dispatch.model.name, cursor.column, kind, token, move)
 
 
 def cursor_path(model: ModelConfig) -> str:
@@ -213,14 +204,14 @@ def cursor_path(model: ModelConfig) -> str:
     return f"models.{model.name}.source.cursor"
 
 
-def starts_afresh(model: ModelConfig, value: object, scope: MarkScope) -> str:
-    """Why a mark does not count, and what to do if it should."""
+def undecided_start(model: ModelConfig, value: object, scope: MarkScope) -> str:
+    """Why a mark of another scope leaves open where to start, and how to decide it."""
     cursor = model.source.cursor
     start = "the first row" if cursor is None or cursor.initial is None else str(cursor.initial)
     return (
         f"{cursor_path(model)}: the watermark {value} is that of {scope_words(scope)}, not of "
-        f"{scope_words(scope_of(model))}: the next dispatch starts at {start}; to go on from there, run "
-        f"mlops cursor {model.name} --set '{value}'"
+        f"{scope_words(scope_of(model))}; to go on behind it, run mlops cursor {model.name} --set '{value}'; "
+        f"to start at {start}, run mlops cursor {model.name} --reset"
     )
 
 
@@ -249,8 +240,7 @@ def _beginning(
     generation = mark.generation if mark else 0
     value = _value_of(mark, cursor)
     if value is not None and (scope := foreign_scope(store, mark, scope_of(dispatch.model))):
-        _log.warning("%s", starts_afresh(dispatch.model, value, scope))
-        value = None
+        raise CursorError(undecided_start(dispatch.model, value, scope))
     if value is None:
         if cursor.initial is None:
             return None, generation

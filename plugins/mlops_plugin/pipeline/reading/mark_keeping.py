@@ -81,10 +81,11 @@ def mark_words(model: ModelConfig, mark: Watermark | None, *, is_foreign: bool =
             other=mark.cursor_column,
             **known,
         )
-    if is_foreign:
+    if is_foreign and mark.value is not None:
         return Sentence(
-            "%(column)s: no watermark yet, the last one is of another source or sink; the next dispatch "
-            "starts at %(start)s",
+            "%(column)s: the watermark %(value)s is of another source or sink; dispatches fail until "
+            "mlops cursor sets or resets it",
+            value=mark.value,
             **known,
         )
     who = (

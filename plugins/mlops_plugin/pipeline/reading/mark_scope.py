@@ -1,4 +1,4 @@
-"""Of which rows a watermark tells: a name that is used for another model must not go on from its mark.
+"""Of which rows a watermark tells: a name that is used again must not silently go on from an old mark.
 
 `increment` compares the scope of the dispatch that moved the mark with that of the model as it is now.
 """
@@ -40,11 +40,14 @@ def foreign_scope(store: EventStore, mark: Watermark | None, ours: MarkScope | N
 
 
 def is_foreign(scope: MarkScope | None, ours: MarkScope) -> bool:
-    """Whether a dispatch of this scope has read other rows, or written them elsewhere."""
+    """Whether a dispatch of this scope has read other rows, or written them elsewhere.
+
+    Queries with a table in common are the same one, changed.
+    """
     if scope is None:
         return False
-    is_known = bool(scope.tables) and bool(ours.tables)
-    return replace(scope, tables=()) != replace(ours, tables=()) or (is_known and scope.tables != ours.tables)
+    are_apart = bool(scope.tables and ours.tables) and not {*scope.tables} & {*ours.tables}
+    return are_apart or replace(scope, tables=()) != replace(ours, tables=())
 
 
 def scope_words(scope: MarkScope) -> str:
