@@ -70,6 +70,7 @@ class ColumnSpec:
     unknown: Literal["refused", "missing"] = "refused"  # a category that training did not have
     is_undecided: bool = False  # training may have had it as `otherwise` says
     arrow_type: pa.DataType | None = None  # in tables of Polars and Arrow; None: that of the query
+    other: str | None = None  # the type that `otherwise` gives it; None: by its own
 
     def __post_init__(self) -> None:
         _kind_of(self)
@@ -80,7 +81,10 @@ class ColumnSpec:
         return self.missing != "refused" and _kind_of(self) in ("integer", "bool")
 
     def otherwise(self) -> ColumnSpec:
-        """The column as pandas has it if NULLs are among its integers or booleans."""
+        """The column as `other` says, or as pandas has it if NULLs are among its integers or booleans."""
+        if self.other is not None:
+            missing: Missing = "none" if self.other == "bool" else "nan"
+            return replace(self, dtype=self.other, missing=missing, is_undecided=False, other=None)
         if _kind_of(self) == "integer":
             return replace(self, dtype="float64", missing="nan", is_undecided=False)
         return replace(self, dtype="object", missing="none", is_undecided=False)

@@ -33,7 +33,7 @@ from mlops_plugin.formats.estimator_walk import (
 from mlops_plugin.formats.features import check_names, check_record, is_number, is_text
 from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
-from mlops_plugin.formats.undecided import imputed_as, written_as
+from mlops_plugin.formats.undecided import imputed_as, trained_otherwise, written_as
 
 # What people write in `model: {dtypes: ...}` instead of NumPy's names.
 PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
@@ -190,8 +190,18 @@ class InputRules:
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
         known_as = written_as(self._encoded, field.name) or imputed_as(readers, rows, is_foreign=is_foreign)
         column = column_by_type(field, known.missing, is_float=is_blind or known_as == "f")
+        if is_foreign and (other := self._otherwise(column)) is not None:
+            return replace(column, is_undecided=True, other=other)
         # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none.
         return replace(column, is_undecided=is_foreign and known_as is None and column.splits)
+
+    def _otherwise(self, column: ColumnSpec) -> str | None:
+        """The other type in which code of the user's own may have had a number of the query."""
+        if column.dtype not in ("int64", "float64", "bool"):
+            return None
+        foreign = [reader for reader in self._readers if not is_own(reader.step)]
+        is_only = len(foreign) == 1 and foreign[0].columns == (column.name,)
+        return trained_otherwise(self._encoded, None if is_only else column.name, column.dtype)
 
 
 class _Known:

@@ -47,6 +47,20 @@ def written_as(encoded: Sequence[tuple[str | None, str]], name: str) -> str | No
     return "f" if floats else "i"
 
 
+def trained_otherwise(encoded: Sequence[tuple[str | None, str]], name: str | None, dtype: str) -> str | None:
+    """In which other type code before an encoder had a column, by the encoder's texts; None: nothing tells.
+
+    'True' was a boolean, and '1' a whole number, if the code has written them. `name` None: all are its own.
+    """
+    known = [text for column, text in encoded if name in (column, None)]
+    floats, integers = (any(map(form.fullmatch, known)) for form in (_FLOAT, _WHOLE))
+    are_booleans = not {"True", "False"}.isdisjoint(known)
+    if floats or are_booleans == integers:
+        return None
+    wanted = "bool" if are_booleans else "int64"
+    return wanted if wanted != dtype else None
+
+
 def imputed_as(readers: Sequence[Reader], rows: pa.Schema, *, is_foreign: bool) -> str | None:
     """The kind of number that an imputer of a column was fitted on: `i`, `f`, or None if it does not tell.
 
@@ -188,6 +202,13 @@ class _Asked:
         return explained
 
     def _in_words(self, names: Sequence[str]) -> str:
+        if any(column.other for column in self._spec.columns if column.name in names):
+            said = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
+            return (
+                f"an encoder in the model knows {self._listed(names)} in the writing of another type than "
+                f"the query's, and the model's answers differ: set `model: {{dtypes: {{{said}}}}}` with the "
+                "types of training (boolean, integer, number), or write a signature"
+            )
         return (
             f"the model's file does not record the type that {self._listed(names)} had in training: whole "
             "numbers (booleans), or the floats (objects) that pandas makes of them if NULLs are among them, "
@@ -206,6 +227,9 @@ class _Asked:
         )
 
     def _plain_type(self, name: str) -> str:
+        others = {column.name: column.other for column in self._spec.columns}
+        if (other := others.get(name)) is not None:
+            return "boolean" if other == "bool" else "integer"
         return "boolean" if self._is_boolean(name) else "integer"
 
     def _other_word(self, name: str) -> str:
