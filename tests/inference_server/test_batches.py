@@ -36,14 +36,11 @@ class Model:
         return [FeatureError("no") if one.number < 0 else f"{name} {one.number}" for one in asked]
 
 
-def _run(
-    test: Callable[[Batches[Asked, str], Model], Coroutine[Any, Any, None]],
-    gather_s: float = batches.GATHER_S,
-) -> None:
+def _run(test: Callable[[Batches[Asked, str], Model], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         model, threads = Model(), Threads()
         try:
-            await test(Batches(threads, model.answer, gather_s), model)
+            await test(Batches(threads, model.answer), model)
         finally:
             model.may_answer.set()
             threads.close()
@@ -74,39 +71,6 @@ def test_a_request_alone_is_asked_at_once_and_those_behind_it_go_together() -> N
         assert [str(one) for one in found] == ["m 0", "m 1", "no", "m 3", "m 4"]
         assert model.together == [[0], [1, -2, 3, 4]]
         assert (door.running, door.waiting) == (0, 0)
-
-    _run(test)
-
-
-def test_clients_that_ask_again_after_their_batch_are_asked_together_again() -> None:
-    async def test(door: Batches[Asked, str], model: Model) -> None:
-        first = await _held(door, model, 0)
-
-        async def client(number: int) -> None:
-            await door.ask("m", Asked(number))
-            for _ in range(10 * number):  # one after the other
-                await asyncio.sleep(0)
-            await door.ask("m", Asked(10 + number))
-
-        clients = [asyncio.create_task(client(number)) for number in (1, 2, 3)]
-        await asyncio.sleep(0)
-        model.may_answer.set()
-        await asyncio.gather(first, *clients)
-        assert model.together == [[0], [1, 2, 3], [11, 12, 13]]
-
-    _run(test, gather_s=30)
-
-
-def test_who_does_not_ask_again_is_not_waited_for_longer_than_a_moment() -> None:
-    async def test(door: Batches[Asked, str], model: Model) -> None:
-        first = await _held(door, model, 0)
-        others = _tasks(door, [Asked(1), Asked(2)])
-        await asyncio.sleep(0)
-        model.may_answer.set()
-        await asyncio.gather(first, *others)
-        last = door.ask("m", Asked(3))
-        assert await asyncio.wait_for(last, 5) == "m 3"
-        assert model.together == [[0], [1, 2], [3]]
 
     _run(test)
 

@@ -1,7 +1,6 @@
 """Requests for one model that come while it is busy go together as one batch; used by one event loop.
 
-A request that finds its model idle is worked on at once, alone. Only behind a batch of several, the next one
-waits a moment for the clients that were just answered: they ask again, and together they cost far less.
+Nobody waits for others to come: a request that finds its model idle is worked on at once, alone.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ _WAITING_OF_ONE = 64
 _WAITING = 256
 # A request that has waited so long is refused; a client's own timeout is rarely shorter.
 WAIT_S = 10.0
-# After a batch, the next one waits so long for the clients that were just answered to ask again.
-GATHER_S = 0.002
 
 
 class Alike(Protocol):
@@ -52,13 +49,6 @@ class _Line(Generic[_Asked, _Answer]):
 
     waiting: deque[_Waiting[_Asked, _Answer]] = field(default_factory=deque)
     is_led: bool = False
-    wanted: int = 0  # so many are waited for
-    complete: asyncio.Future[None] | None = None  # that wait
-
-    def has_come(self) -> None:
-        """Another request waits."""
-        if self.complete is not None and len(self.waiting) >= self.wanted and not self.complete.done():
-            self.complete.set_result(None)
 
     def next_batch(self) -> list[_Waiting[_Asked, _Answer]]:
         """The request that came first, and those behind it that are alike, in their order."""
@@ -83,10 +73,8 @@ class Batches(Generic[_Asked, _Answer]):
         self,
         threads: Threads,
         work: Callable[[str, Sequence[_Asked]], Sequence[_Answer | Exception]],
-        gather_s: float = GATHER_S,
     ) -> None:
         self._threads = threads
-        self._gather_s = gather_s
         self._work = work
         self._lines: dict[str, _Line[_Asked, _Answer]] = {}
         self._leading: set[asyncio.Task[None]] = set()
@@ -102,7 +90,6 @@ class Batches(Generic[_Asked, _Answer]):
         mine = _Waiting[_Asked, _Answer](asked, loop.create_future())
         line.waiting.append(mine)
         self.waiting += 1
-        line.has_come()
         if not line.is_led:
             line.is_led = True
             leading = loop.create_task(self._lead(model, line))
@@ -146,19 +133,8 @@ class Batches(Generic[_Asked, _Answer]):
                     await self._work_on(model, batch)
                 finally:
                     self.running -= len(batch)
-                if len(batch) > 1:
-                    await self._gather(line, len(batch))
         finally:
             line.is_led = False
-
-    async def _gather(self, line: _Line[_Asked, _Answer], answered: int) -> None:
-        """Wait a moment for those whose clients ask again as soon as they are answered."""
-        line.wanted = min(len(line.waiting) + answered, MOST_TOGETHER)
-        line.complete = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._gather_s):
-                await line.complete
-        line.complete = None
 
     async def _work_on(self, model: str, batch: list[_Waiting[_Asked, _Answer]]) -> None:
         asked = [one.asked for one in batch]
