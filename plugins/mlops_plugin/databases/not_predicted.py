@@ -52,9 +52,9 @@ def not_predicted(
     also = ""
     parameters: tuple[str, ...] = (model, artifact_sha256, dispatch_id)
     dispatches = DispatchesTable(database, sink)
-    if dispatches.has_other_answers(model, artifact_sha256, answered_by):
-        also = f" AND NOT {dispatches.answered_otherwise(f'predicted.{engine.quote(DISPATCH_ID)}')}"
-        parameters += (dispatches.sink_table, answered_by)
+    if others := dispatches.other_answers(model, artifact_sha256, answered_by):
+        also = f" AND NOT {others.of_owner(f'predicted.{engine.quote(DISPATCH_ID)}')}"
+        parameters += others.parameters
     return Condition(
         f"NOT EXISTS (SELECT 1 FROM {table.quoted(engine)} predicted WHERE {same_key}"
         f" AND {of_model} = ? AND {artifact} = ? AND {owner} <> ?{also})",

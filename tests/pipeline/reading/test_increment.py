@@ -308,6 +308,19 @@ def test_dispatch_that_is_cleared_for_another_sink_needs_one_too(workshop: Works
     arrive(workshop, (2, 20))
     workshop.run(Dispatch(id=dispatch.id, model=workshop.model(), origin="terminal"))
     assert (workshop.record(dispatch.id).rows_collected, mark(workshop)) == (2, "20")
+    assert collected(workshop) == 1
+
+
+def test_dispatch_that_was_corrected_after_its_first_try_leaves_nothing_to_decide(workshop: Workshop) -> None:
+    incremental(workshop)
+    arrive(workshop, (1, 10))
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    workshop.add_model(
+        "churn", source={"query": QUERY, "cursor": {"column": "changed"}}, sink={"table": "others"}
+    )
+    workshop.run(Dispatch(id=dispatch.id, model=workshop.model(), origin="terminal"))
+    assert (collected(workshop), mark(workshop)) == (1, "10")
 
 
 def predicts_what_is_missing(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_plugin.pipeline.reading.mark_scope import scope_of
+from mlops_plugin.events.details.step_reports import MarkScope
+from mlops_plugin.pipeline.reading.mark_scope import is_foreign, scope_of
 from support.workshop import Workshop
 
 
@@ -24,3 +25,23 @@ def test_tables_are_those_of_the_query_whatever_a_template_prints(
 ) -> None:
     workshop.add_model("churn", source={"query": query})
     assert scope_of(workshop.model()).tables == tables
+
+
+OURS = MarkScope("warehouse", ("public.orders", "shops"), "scores", "churn")
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        (OURS, False),
+        (MarkScope("warehouse", ("orders", "customers"), "scores", "public.churn"), False),
+        (MarkScope("***house", ("***",), "***", "***urn"), False),  # the store keeps no secrets
+        (MarkScope("warehouse", (), "scores", "churn"), False),
+        (MarkScope("staging", OURS.tables, "scores", "churn"), True),
+        (MarkScope("warehouse", ("old.orders", "myshops"), "scores", "churn"), True),
+        (MarkScope("warehouse", OURS.tables, "other", "churn"), True),
+        (MarkScope("warehouse", OURS.tables, "scores", "mychurn"), True),
+    ],
+)
+def test_scopes_are_apart_only_for_certain(scope: MarkScope, expected: bool) -> None:
+    assert is_foreign(scope, OURS) is expected

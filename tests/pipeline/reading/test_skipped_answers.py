@@ -91,8 +91,8 @@ def test_predictions_of_an_earlier_version_count_for_the_settings_of_today(in_sq
     assert [collected(in_sqlite), collected(in_sqlite)] == [0, 0]  # which adds the column
     in_sqlite.add_rows(1)
     assert collected(in_sqlite) == 1
-    sign(in_sqlite, "float32")
-    assert [collected(in_sqlite), collected(in_sqlite)] == [1, 0]
+    sign(in_sqlite, "float32")  # and no longer for those of tomorrow
+    assert [collected(in_sqlite), collected(in_sqlite)] == [6, 0]
 
 
 def test_without_the_right_to_add_the_column_it_is_shown(

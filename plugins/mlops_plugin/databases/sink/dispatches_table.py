@@ -78,6 +78,38 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class OtherAnswers:
+    """Dispatches that answered by other settings than those with the hash `answered_by`.
+
+    `counts_untold`: those that do not tell their settings are none of them.
+    """
+
+    dispatches: DispatchesTable
+    answered_by: str
+    counts_untold: bool
+
+    @property
+    def parameters(self) -> tuple[str, str]:
+        """Of `of_owner`."""
+        return self.dispatches.sink_table, self.answered_by
+
+    def of_owner(self, owner: str) -> str:
+        """The condition that a row's `owner` (quoted), a dispatch, is one of them."""
+        engine = self.dispatches.database.engine
+        columns = ("sink_table", "dispatch_id", "answered_by")
+        table, dispatch, by = (f"j.{engine.quote(name)}" for name in columns)
+        is_same = f"{dispatch} = {engine.as_text(owner)}"  # the user's column may be a UUID
+        is_other = f"NOT ({self.is_same(by)})"
+        return (
+            f"EXISTS (SELECT 1 FROM {self.dispatches.name} j WHERE {table} = ? AND {is_same} AND {is_other})"
+        )
+
+    def is_same(self, column: str) -> str:
+        """The condition that an entry's column (quoted) is of the present settings; `answered_by` follows."""
+        return f"COALESCE({column}, '{self.answered_by if self.counts_untold else ''}') = ?"
+
+
+@dataclass(frozen=True)
 class DispatchesTable:
     """The dispatches of one sink table."""
 
@@ -318,29 +350,31 @@ class DispatchesTable:
                 found[str(dispatch_id)] = found.get(str(dispatch_id), False) or bool(int(counts_before))
         return found
 
-    def has_other_answers(self, model: str, artifact_sha256: str, answered_by: str) -> bool:
-        """Whether a dispatch of a model and artifact is registered that answered by other settings."""
-        if not self.tells_answers():
-            return False
-        columns = ("sink_table", "model", "artifact_sha256", "answered_by")
-        table, of_model, artifact, by = map(self.database.engine.quote, columns)
-        query = (
-            f"SELECT COUNT(*) AS others FROM {self.name} WHERE {table} = ? AND {of_model} = ?"
-            f" AND {artifact} = ? AND {by} <> ?"
-        )
-        found = read_rows(self.database, query, [self.sink_table, model, artifact_sha256, answered_by])
-        return int(found[0][0]) > 0
+    def other_answers(self, model: str, artifact_sha256: str, answered_by: str) -> OtherAnswers | None:
+        """The dispatches of a model and artifact that answered by other settings; None: there are none.
 
-    def answered_otherwise(self, owner: str) -> str:
-        """The condition that a row's `owner` (quoted), a dispatch, answered by other settings.
-
-        Its parameters: `sink_table`, and the hash of the present settings.
+        Those of earlier versions do not tell, and count as of the settings of the first one that does. None
+        also without the right to read the table.
         """
-        engine = self.database.engine
-        columns = ("sink_table", "dispatch_id", "answered_by")
-        table, dispatch, by = (f"j.{engine.quote(name)}" for name in columns)
-        is_same = f"{dispatch} = {engine.as_text(owner)}"  # the user's column may be a UUID
-        return f"EXISTS (SELECT 1 FROM {self.name} j WHERE {table} = ? AND {is_same} AND {by} <> ?)"
+        try:
+            if not self.tells_answers():
+                return None
+            columns = ("sink_table", "model", "artifact_sha256", "answered_by", "id")
+            table, of_model, artifact, by, identity = map(self.database.engine.quote, columns)
+            query = (
+                f"SELECT {by} AS answers, MIN({identity}) AS first FROM {self.name} WHERE {table} = ?"
+                f" AND {of_model} = ? AND {artifact} = ? GROUP BY {by}"
+            )
+            found = read_rows(self.database, query, [self.sink_table, model, artifact_sha256])
+        except DatabaseError as error:
+            if not NO_RIGHT.search(error.driver_says):
+                raise
+            self.database.rollback()
+            return None
+        told = sorted((int(first), str(answers)) for answers, first in found if answers is not None)
+        if all(answers == answered_by for _, answers in told):
+            return None
+        return OtherAnswers(self, answered_by, counts_untold=told[0][1] == answered_by)
 
     def forget_others(self, dispatch_id: str) -> None:
         """Remove the dispatches whose rows mode replace has taken out, all but this one.

@@ -132,7 +132,7 @@ def _write_in_order(
             registration.model,
         )
     number = _number(database, place, standing, mode)
-    write = _prepared(database, request, place, batches, number)
+    write = replace(_prepared(database, request, place, batches, number), is_registered=True)
     if standing.newer:
         if mode == "replace":
             return write.counted(_leave_all)
@@ -236,21 +236,24 @@ def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
     parameters = [*write.own_parameters, write.dispatch_id, registration.model, artifact_sha256]
     others = f"{owner} <> ? AND {model} = ? AND {artifact} = ?"
     dispatches = DispatchesTable(write.database, write.sink)
-    answered_by = registration.answered_by if dispatches.tells_answers() else None
+    others_answered = None
+    if write.is_registered and registration.answered_by is not None:
+        others_answered = dispatches.other_answers(
+            registration.model, artifact_sha256, registration.answered_by
+        )
     if write.place.is_narrow:
         number, sink_table, model, of = map(engine.quote, ("id", "sink_table", "model", "artifact_sha256"))
         # EXISTS: of IN, SQLite makes a search by key and each dispatch in turn.
         entry = f"d.{sink_table} = ? AND d.{model} = ? AND d.{of} = ? AND d.{number} = {owner}"
-        if answered_by is not None:
-            by = f"d.{engine.quote('answered_by')}"
-            entry += f" AND ({by} IS NULL OR {by} = ?)"
+        if others_answered is not None:
+            entry += f" AND {others_answered.is_same('d.' + engine.quote('answered_by'))}"
         same_artifact = f"EXISTS (SELECT 1 FROM {dispatches.name} d WHERE {entry})"
         others = f"{owner} <> {write.number:d} AND {same_artifact}"
         parameters = [dispatches.sink_table, registration.model, artifact_sha256]
-        parameters += [] if answered_by is None else [answered_by]
-    elif answered_by is not None:
-        others += f" AND NOT {dispatches.answered_otherwise(owner)}"
-        parameters += [dispatches.sink_table, answered_by]
+        parameters += [] if others_answered is None else [others_answered.answered_by]
+    elif others_answered is not None:
+        others += f" AND NOT {others_answered.of_owner(owner)}"
+        parameters += others_answered.parameters
     key, texts = write.quoted(write.key), write.quoted(write.lookalikes)
     statement = engine.delete_repeated(write.table, key, write.own("own."), others, texts)
     write.database.execute(statement, parameters)

@@ -11,17 +11,21 @@ from mlops_plugin.environments.location import Environment
 
 
 def answered_by(model: ModelConfig, artifact_sha256: str, input_sha256: str | None) -> str:
-    """A hash of artifact, own libraries, settings of the input and classes, and what is imputed.
+    """A hash of artifact, own libraries, settings of input and classes, and what is imputed or read as numbers.
 
-    `input_sha256`: of what a signature says of the input; its golden rows and baseline change no answer.
+    `input_sha256`: of what a signature says of the input; its golden rows change no answer. The bounds of a
+    baseline are not part of it: where they decide what is imputed, `docs/incremental.md` says so.
     Raises `EnvironmentUnusable` if the file of the model's own libraries cannot be read.
     """
     parts = [artifact_sha256, *beside_artifact(model, input_sha256)]
     parts.append(model.model_dump_json(include={"features"}))
     parts.append(model.model.model_dump_json(include={"container", "dtypes"}))
     rules: dict[str, Any] = {} if model.input is None else dict(model.input.columns)
-    imputed = {name: rule for name, rule in rules.items() if rule.on_violation == "impute"}
-    parts += [f"{name}: {rule.model_dump_json()}" for name, rule in sorted(imputed.items())]
+    for name, rule in sorted(rules.items()):
+        if rule.on_violation == "impute":
+            parts.append(f"{name}: {rule.model_dump_json()}")
+        elif rule.type is not None:  # texts become numbers
+            parts.append(f"{name}: {rule.model_dump_json(include={'type'})}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.details.step_reports import CollectReport, MarkScope
 from mlops_plugin.events.marks import Watermark
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.masking import MASK
 
 _EXPRESSION = re.compile(r"\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 
@@ -31,23 +31,35 @@ def foreign_scope(store: EventStore, mark: Watermark | None, ours: MarkScope | N
     """
     if mark is None or mark.dispatch_id is None or ours is None:
         return None
-    for event in store.events(mark.dispatch_id):
-        increment = event.details.increment if isinstance(event.details, CollectReport) else None
-        # Any: a run that was cleared has collected for each of them.
-        if increment is not None and is_foreign(increment.scope, ours):
-            return increment.scope
-    return None
+    reports = (event.details for event in store.events(mark.dispatch_id))
+    read = [one.increment for one in reports if isinstance(one, CollectReport) and one.increment is not None]
+    scope = (
+        read[-1].scope if read else None
+    )  # a run that was cleared may have collected for another one before
+    return scope if is_foreign(scope, ours) else None
 
 
 def is_foreign(scope: MarkScope | None, ours: MarkScope) -> bool:
     """Whether a dispatch of this scope has read other rows, or written them elsewhere.
 
-    Queries with a table in common are the same one, changed.
+    Queries with a table in common are the same one, changed. What the event store has masked is not known.
     """
     if scope is None:
         return False
-    are_apart = bool(scope.tables and ours.tables) and not {*scope.tables} & {*ours.tables}
-    return are_apart or replace(scope, tables=()) != replace(ours, tables=())
+    pairs = (
+        (scope.source, ours.source),
+        (scope.sink, ours.sink),
+        (scope.sink_table, ours.sink_table),
+    )
+    if not all(_may_be_same(theirs, mine) for theirs, mine in pairs):
+        return True
+    tables = [_may_be_same(theirs, mine) for theirs in scope.tables for mine in ours.tables]
+    return bool(tables) and not any(tables)
+
+
+def _may_be_same(theirs: str, ours: str) -> bool:
+    """Whether two names may be those of one thing; a table may be named with its schema or without."""
+    return MASK in theirs or theirs == ours or theirs.endswith(f".{ours}") or ours.endswith(f".{theirs}")
 
 
 def scope_words(scope: MarkScope) -> str:
