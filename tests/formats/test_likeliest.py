@@ -120,7 +120,7 @@ def test_it_says_what_its_own_predict_says(estimator: Any, way: Any, labels: np.
     model, counting = trained(estimator, labels, way)
     expected, probabilities = model.predict(ROWS), model.predict_proba(ROWS)
     counting.times = 0
-    said = ask("m", model, ROWS, len(ROWS))
+    said = ask("m", model, lambda: ROWS, len(ROWS))
     assert counting.times <= 2  # once more at most, if some rows were close
     (predicted,) = said.predictions
     assert predicted.dtype == expected.dtype
@@ -135,7 +135,7 @@ def test_it_is_asked_once_if_no_row_is_close(estimator: Any) -> None:
     apart = ROWS[np.abs(np.diff(model.predict_proba(ROWS))[:, 0]) > 1e-6]
     assert len(apart) > 20
     counting.times = 0
-    ask("m", model, apart, len(apart))
+    ask("m", model, lambda: apart, len(apart))
     assert counting.times == 1
 
 
@@ -165,7 +165,7 @@ def test_whoever_decides_otherwise_is_asked_for_its_predictions(estimator: Any) 
     model, counting = trained(estimator, LABELS[0][:2], sides)
     expected = model.predict(ROWS)
     counting.times = 0
-    said = ask("m", model, ROWS, len(ROWS))
+    said = ask("m", model, lambda: ROWS, len(ROWS))
     assert counting.times == 2
     np.testing.assert_array_equal(said.predictions[0], expected)
 
@@ -173,20 +173,22 @@ def test_whoever_decides_otherwise_is_asked_for_its_predictions(estimator: Any) 
 def test_missing_values_and_a_method_of_the_objects_own_change_nothing() -> None:
     model = HistGradientBoostingClassifier(max_iter=3).fit(LATTICE, thirds(LATTICE))
     gaps = np.where(ROWS > 2, np.nan, ROWS)
-    np.testing.assert_array_equal(ask("m", model, gaps, len(gaps)).predictions[0], model.predict(gaps))
+    np.testing.assert_array_equal(
+        ask("m", model, lambda: gaps, len(gaps)).predictions[0], model.predict(gaps)
+    )
     model.predict = lambda rows: np.full(len(rows), 2)
-    assert set(ask("m", model, gaps, len(gaps)).predictions[0].tolist()) == {2}
+    assert set(ask("m", model, lambda: gaps, len(gaps)).predictions[0].tolist()) == {2}
 
 
 def test_several_outputs_are_asked_for_their_predictions() -> None:
     labels = np.column_stack([sides(LATTICE), thirds(LATTICE)])
     for estimator in (TREE, RandomForestClassifier(3), MultiOutputClassifier(LINEAR)):
         model = clone(estimator).fit(LATTICE, labels)
-        said = ask("m", model, ROWS, len(ROWS)).predictions
+        said = ask("m", model, lambda: ROWS, len(ROWS)).predictions
         np.testing.assert_array_equal(np.column_stack(said), model.predict(ROWS))
     flags = np.column_stack([sides(LATTICE), half(LATTICE)])
     network = MLPClassifier((3,), max_iter=5, random_state=0)
     with pytest.warns(UserWarning, match="Maximum iterations"):
         network.fit(LATTICE, flags)
-    said = ask("m", network, ROWS, len(ROWS)).predictions
+    said = ask("m", network, lambda: ROWS, len(ROWS)).predictions
     np.testing.assert_array_equal(np.column_stack(said), network.predict(ROWS))

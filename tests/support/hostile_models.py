@@ -59,6 +59,16 @@ class Hostile:
         return value
 
 
+class Opens:
+    """Answers with whole numbers, or with floats if all of them are missing, as `map` does."""
+
+    n_features_in_ = 3
+
+    def predict(self, rows: Any) -> Any:
+        known = np.asarray(rows, dtype=float)[:, 0]
+        return known.astype(int) if (known >= 5).all() else np.full(len(known), np.nan)
+
+
 class SlowToLoad(Hostile):
     """Takes a second to load."""
 

@@ -59,3 +59,15 @@ def test_a_row_of_a_schema_that_was_not_told_is_refused(process: ModelProcess) -
     with pytest.raises(MlopsError, match="schema 99 was not told"):
         process._receive(process._send(unknown, [memoryview(_rows(2).serialize())]), 1 << 20)
     assert _answer(process, _rows(3)) == 3
+
+
+def test_answers_are_of_the_type_that_was_told_before_a_row_was_answered(workshop: Workshop) -> None:
+    artifact = hostile.save(hostile.Opens(), workshop.folder / "opens.pickle")
+    workshop.add_model("opens", model=artifact, features=list(FEATURES))
+    process = ModelProcess(workshop.model("opens"), ServingLimits(ServingConfig()))
+    process.load()
+    try:
+        assert str(process.outputs.field("prediction").type) == "double"
+        assert _answer(process, _rows(5)) == 5  # the bytes of an integer would be another double
+    finally:
+        process.end()

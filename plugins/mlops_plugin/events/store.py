@@ -87,8 +87,9 @@ class EventStore(EventReading):
 
     def close(self) -> None:
         """Close all connections; the store reopens them when it is used again."""
-        if self._messenger is not None:
-            self._messenger.close()
+        messenger, self._messenger = self._messenger, None
+        if messenger is not None:
+            messenger.close()
         if self._engine is not None:
             self._engine.dispose()
 
@@ -319,8 +320,8 @@ class EventStore(EventReading):
                 messages = [[*pair] for pair in pairs]
                 messages[0][:0] = around[0]
                 messages[-1] += around[1]
-                self._messenger = self._messenger or Messenger(engine)
-                self._send(self._messenger, messages, dispatch_id)
+                messenger = self._messenger = self._messenger or Messenger(engine)
+                self._send(messenger, messages, dispatch_id)
                 return
         self.write(
             doing, lambda connection: [connection.exec_driver_sql(one) for two in pairs for one in two]

@@ -94,9 +94,9 @@ def category_writing(ends: Ends, features: tuple[str, ...], dtypes: Mapping[str,
     if not any(looks):
         return None
 
-    def look(table: Any) -> None:
+    def look(make_table: Callable[[], Any]) -> None:
         if any(of_end and not of_end.is_done for of_end in looks):
-            for of_end, (step, given) in zip(looks, ends(table), strict=True):
+            for of_end, (step, given) in zip(looks, ends(make_table()), strict=True):
                 if of_end is not None:
                     of_end.require_that_of_training(given, partial(_raw_answers, step))
 
@@ -119,7 +119,13 @@ def _raw_answers(step: Any, rows: Any) -> np.ndarray[Any, Any]:
 def _behind_others(step: Any, columns: tuple[str, ...]) -> tuple[str, ...]:
     """All columns of a step by its own names, of which some are `columns` under the name of a transformer."""
     own = step.get_booster().feature_names if _package(step) == "xgboost" else names_of_boosting(step)
-    return tuple(name if name in columns else name.rpartition("__")[2] for name in own or ())
+    return tuple(_as_before(name, columns) for name in own or ())
+
+
+def _as_before(name: str, columns: tuple[str, ...]) -> str:
+    """The one of these columns that a transformer called so; names may have two underscores themselves."""
+    found = [column for column in columns if name == column or name.endswith(f"__{column}")]
+    return max(found, key=len, default=name.rpartition("__")[2])
 
 
 def _lightgbm_booster(step: Any) -> Any:

@@ -79,22 +79,26 @@ _HANDS_ON = {
 }
 
 
-def predict(model: Any, table: Any, probabilities: list[Values]) -> Any:
-    """What `model.predict` says about the rows of a table for which it has given these probabilities."""
+def predict(model: Any, unchanged: Callable[[], Any], probabilities: list[Values]) -> Any:
+    """What `model.predict` says about the rows for which it has given these probabilities.
+
+    `unchanged` makes their table: a step of the model may have changed in place the one that it was given.
+    """
     likely = probabilities[0] if len(probabilities) == 1 else None
     if likely is not None and hasattr(model, "labels_of") and hasattr(model, "native"):
-        return model.labels_of(table, likely)  # a model of `formats.native` says itself what they mean
+        return model.labels_of(unchanged(), likely)  # a model of `formats.native` says itself what they mean
     classes = getattr(model, "classes_", None)
     if likely is None or likely.ndim != 2 or not isinstance(classes, np.ndarray) or classes.ndim != 1:
-        return model.predict(table)
+        return model.predict(unchanged())
     known = _known(model) if likely.shape[1] == len(classes) > 1 else None
     if known is None:
-        return model.predict(table)
+        return model.predict(unchanged())
     predicted = classes.take(np.argmax(likely, axis=1))
     first, second = likely.T if likely.shape[1] == 2 else np.partition(likely, -2, axis=1)[:, -2:].T
     (close,) = np.nonzero(~(np.abs(first - second) >= CLOSE))  # of NaN as well
     if not len(close):
         return predicted
+    table = unchanged()
     if known not in _ROW_BY_ROW or not (hasattr(table, "iloc") or isinstance(table, np.ndarray)):
         return model.predict(table)
     predicted[close] = model.predict(table.iloc[close] if hasattr(table, "iloc") else table[close])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -37,13 +37,18 @@ class Answers:
     scores: Values | None = None
 
 
-def ask(uri: str, model: Any, table: Any, rows: int, *, has_scores: bool = False) -> Answers:
+def ask(
+    uri: str, model: Any, make_table: Callable[[], Any], rows: int, *, has_scores: bool = False
+) -> Answers:
     """Call every method of the model that says something about a row; `decision_function` if `has_scores`.
+
+    Each gets a table of its own: a step may scale or fill it in place, and would do so twice.
 
     Raises `ArtifactError` if an answer has not one entry for each of `rows`; nothing is ever broadcast.
     """
+    table = make_table()
     probabilities = _probabilities(uri, model, table, rows)
-    predicted = predict(model, table, probabilities)
+    predicted = predict(model, make_table if probabilities else lambda: table, probabilities)
     _require_order(uri, table, predicted)
     if hasattr(predicted, "toarray"):  # neighbours trained on sparse labels answer with a sparse matrix
         predicted = predicted.toarray()
@@ -53,7 +58,7 @@ def ask(uri: str, model: Any, table: Any, rows: int, *, has_scores: bool = False
     answers = _single_values(uri, _entries(predicted))
     scores = None
     if has_scores:
-        found = model.decision_function(table)
+        found = model.decision_function(make_table())
         _require_order(uri, table, found)
         scores = np.asarray(found)
     return Answers(

@@ -74,6 +74,7 @@ class ScikitRuntime:
         self._look_at: Look | None = None  # likewise
         self._columns: OutputColumns | None = None
         self._are_columns_seen = False  # in answers about real rows
+        self._are_columns_told = False  # to somebody who reads the answers by them
         self._doubts = Doubts(self._ask)
         # A signature tells of answers that are not a row's own.
         self._own = None
@@ -85,6 +86,7 @@ class ScikitRuntime:
     def outputs(self) -> pa.Schema:
         if self._columns is None:
             self._columns = output_columns(self._model, self._answers_for_made_up_row())
+        self._are_columns_told = True
         return self._columns.schema
 
     def _input_rules(self, model: Any, said: Said) -> Rules:
@@ -165,7 +167,8 @@ class ScikitRuntime:
 
     def _answered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         parts = self._parts(rows)
-        if self._columns is None or (self._columns.undecided and not self._are_columns_seen):
+        is_open = self._columns is not None and self._columns.undecided and not self._are_columns_seen
+        if self._columns is None or (is_open and not self._are_columns_told):
             self._columns = output_columns(self._model, parts[0][1])
             self._are_columns_seen = True
         answered = [
@@ -212,13 +215,17 @@ class ScikitRuntime:
         raise first
 
     def _ask(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
-        table = spec.build(rows)
         if spec.container == "matrix":
             _ignore_missing_names()
+        built = [spec.build(rows)]  # what is wrong with it is not the model's to say
+
+        def make_table() -> Any:
+            return built.pop() if built else spec.build(rows)
+
         try:
             if self._look_at is not None and spec.container in ("frame", "matrix"):
-                self._look_at(table)
-            return ask(self._uri, self._model, table, rows.num_rows, has_scores=self._has_scores)
+                self._look_at(make_table)
+            return ask(self._uri, self._model, make_table, rows.num_rows, has_scores=self._has_scores)
         except MlopsError:
             raise
         except _NOT_ABOUT_ROWS as exc:
@@ -248,7 +255,8 @@ class ScikitRuntime:
 
 def _ignore_missing_names() -> None:
     """A model that knows names is given none: its columns stand in its own order already."""
-    if not any(known[1] is not None and known[1].pattern == _NO_NAMES for known in warnings.filters):
+    first = next(iter(warnings.filters), None)
+    if first is None or first[1] is None or first[1].pattern != _NO_NAMES:
         warnings.filterwarnings("ignore", _NO_NAMES, UserWarning)
 
 

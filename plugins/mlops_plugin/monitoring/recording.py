@@ -45,13 +45,14 @@ def record_round(
     readings = _probe_twice(config, airflow_home)
     last = latest_dispatches(store, config.models)
     now = store.now()  # by which dispatches are dated
+    ahead = now - datetime.now(UTC)
     names = {reading.target.id: reading.target.name for reading in readings}
     # A model whose file cannot be read now was not removed.
     others = () if loaded.is_complete else store.models()
     for name in (*config.models, *loaded.broken, *others):
         names[model_target(name)] = names[timing_target(name)] = f"model {name}"
     found = Findings(
-        probes=(*_probes(readings, now - datetime.now(UTC)), *_models(last, now)),
+        probes=(*_probes(readings, ahead), *_models(last, now)),
         sightings=timings(config, find_dags(last, now), now) if find_dags else (),
         thresholds={reading.target.id: _thresholds(monitor, reading.target) for reading in readings},
         names=names,

@@ -111,6 +111,7 @@ class _Worker:
         self._says_memory = says_memory
         self._runtime: Runtime | None = None
         self._rows: dict[int, RowView] = {}
+        self._outputs: pa.Schema | None = None  # what the caller knows of the answers
         self._told: tuple[int, pa.Schema | None] = (0, None)  # the number of a schema, and the schema
         self._requirements: str | None = None  # the file of the model's own libraries, if it has some
 
@@ -134,6 +135,7 @@ class _Worker:
                 answer, columns = self._sign(request, body)
             else:
                 answer, columns = self._about_rows(request, body, handed)
+                self._require_known_outputs(answer)
         except Exception as error:  # noqa: BLE001 - whatever a model raises is the caller's to hear
             answer = self._failed(error)
         self._channel.send(number, answer, columns)
@@ -158,6 +160,14 @@ class _Worker:
         if isinstance(answer, Predicted):
             answer = replace(answer, keeps_rows=not view.take_back())
         return answer, columns
+
+    def _require_known_outputs(self, answer: Answer) -> None:
+        """The caller reads bytes by the columns that it was told: others would be other numbers."""
+        outputs = cast("Runtime", self._runtime).outputs
+        if isinstance(answer, Learned):
+            self._outputs = outputs
+        elif isinstance(answer, Predicted) and not (self._outputs is None or outputs.equals(self._outputs)):
+            raise RuntimeError(f"the model answers with {outputs}, and was to answer with {self._outputs}")
 
     def _few_rows(self, request: Predict, body: memoryview) -> pa.RecordBatch:
         import pyarrow as pa

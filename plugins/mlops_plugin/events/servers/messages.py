@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,9 @@ class Messenger:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._lock = threading.Lock()
         self._kept: _Kept | None = None
+        self._is_closed = False
 
     def send(self, messages: Sequence[Sequence[str]]) -> None:
         """Send the statements of each message; they begin and end transactions themselves.
@@ -56,18 +59,26 @@ class Messenger:
                 raise
             raise failure from error
         end_waiting(connection)
-        before, self._kept = self._kept, replace(kept, used_at=time.monotonic())
-        if before is not None:
-            before.put_back()
+        self._keep(replace(kept, used_at=time.monotonic()))
 
     def close(self) -> None:
-        """Put the connection back into the pool."""
-        kept, self._kept = self._kept, None
+        """Put the connection back into the pool, at once or as soon as its transaction has ended."""
+        with self._lock:
+            self._is_closed = True
+            kept, self._kept = self._kept, None
         if kept is not None:
             kept.put_back()
 
+    def _keep(self, kept: _Kept) -> None:
+        with self._lock:
+            if self._kept is None and not self._is_closed:
+                self._kept = kept
+                return
+        kept.put_back()
+
     def _take(self) -> _Kept:
-        kept, self._kept = self._kept, None
+        with self._lock:
+            kept, self._kept = self._kept, None
         now = time.monotonic()
         if kept is not None:
             if now - kept.used_at < TRUSTED_S and now - kept.taken_at < _KEPT_S:

@@ -11,7 +11,7 @@ from mlops_plugin.environments.location import Environment
 
 
 def answered_by(model: ModelConfig, artifact_sha256: str, input_sha256: str | None) -> str:
-    """A hash of artifact, own libraries, settings of input and classes, and what is imputed or read as numbers.
+    """A hash of artifact, own libraries, settings of input and classes, and what is imputed or made a number.
 
     `input_sha256`: of what a signature says of the input; its golden rows change no answer. The bounds of a
     baseline are not part of it: where they decide what is imputed, `docs/incremental.md` says so.
