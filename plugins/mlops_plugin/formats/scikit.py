@@ -255,8 +255,8 @@ class ScikitRuntime:
 
 def _ignore_missing_names() -> None:
     """A model that knows names is given none: its columns stand in its own order already."""
-    first = next(iter(warnings.filters), None)
-    if first is None or first[1] is None or first[1].pattern != _NO_NAMES:
+    action, message, *_ = next(iter(warnings.filters), ("default", None))
+    if action != "ignore" or message is None or message.pattern != _NO_NAMES:
         warnings.filterwarnings("ignore", _NO_NAMES, UserWarning)
 
 
