@@ -12,7 +12,7 @@ from catboost import CatBoostRegressor
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from mlops_plugin.formats.scikit import ScikitRuntime
 
@@ -36,7 +36,16 @@ def _rows(frame: pd.DataFrame) -> pa.RecordBatch:
     return pa.RecordBatch.from_pandas(frame, preserve_index=False)
 
 
-@pytest.mark.parametrize("step", [StandardScaler(copy=False), Tenths()], ids=["scaler", "own step"])
+def _tenths(rows: Any) -> Any:
+    rows["a"] /= 10
+    return rows
+
+
+@pytest.mark.parametrize(
+    "step",
+    [StandardScaler(copy=False), Tenths(), FunctionTransformer(_tenths)],
+    ids=["scaler", "own step", "own function"],
+)
 def test_probabilities_and_labels_are_those_of_the_same_rows(step: Any) -> None:
     model = make_pipeline(step, KNeighborsClassifier(5, algorithm="brute"))
     model.fit(FRAME.copy(), np.where(FRAME.a > 50, "high", "low"))

@@ -161,6 +161,16 @@ def is_own(step: Any) -> bool:
     return getattr(step, "func", None) is None or type(step).__name__ != "FunctionTransformer"
 
 
+def may_change_rows(model: Any) -> bool:
+    """Whether a step may scale or fill its caller's table in place: one told not to copy, or foreign code."""
+    if holds_foreign_code(model):
+        return True
+    params = model.get_params() if hasattr(model, "get_params") else {}
+    return any(
+        name.rpartition("__")[2].startswith("copy") and value is False for name, value in params.items()
+    )
+
+
 def holds_foreign_code(model: Any) -> bool:
     """Whether code of somebody else stands anywhere in a model: it may do anything with a batch."""
     if not is_own(model):

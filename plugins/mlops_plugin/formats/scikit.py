@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mlops_plugin.errors import ArtifactError, FeatureError, InputUndecided, MlopsError
 from mlops_plugin.formats.boosting import Look, category_writing
-from mlops_plugin.formats.estimator_walk import ends_of, holds_foreign_code, known_names
+from mlops_plugin.formats.estimator_walk import ends_of, holds_foreign_code, known_names, may_change_rows
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
 from mlops_plugin.formats.input_rules import InputRules, Said
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
@@ -62,6 +62,7 @@ class ScikitRuntime:
         self.artifact_sha256 = artifact_sha256
         self._model = model
         self._has_scores = has_scores(model)
+        self._changes_rows = may_change_rows(model)
         spec = None if signed is None else signed.spec
         self.signature_sha256 = None if signed is None else signed.sha256
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
@@ -217,10 +218,12 @@ class ScikitRuntime:
     def _ask(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
         if spec.container == "matrix":
             _ignore_missing_names()
-        built = [spec.build(rows)]  # what is wrong with it is not the model's to say
+        first = [spec.build(rows)]  # what is wrong with it is not the model's to say
 
         def make_table() -> Any:
-            return built.pop() if built else spec.build(rows)
+            if not self._changes_rows:
+                return first[0]
+            return first.pop() if first else spec.build(rows)
 
         try:
             if self._look_at is not None and spec.container in ("frame", "matrix"):
