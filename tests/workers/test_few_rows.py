@@ -53,15 +53,15 @@ def test_a_row_that_is_refused_leaves_the_next_ones_to_be_read_as_they_are(proce
         assert _answer(process, _rows(3, pa.int64())) == 3
 
 
-def test_a_row_of_a_schema_that_was_not_told_is_refused(process: ModelProcess) -> None:
+def test_a_row_of_a_schema_that_was_not_sent_is_refused(process: ModelProcess) -> None:
     assert _answer(process, _rows(1)) == 1
     unknown = Predict(timeout_s=20, schema=99, is_bare=True)
-    with pytest.raises(MlopsError, match="schema 99 was not told"):
+    with pytest.raises(MlopsError, match="schema 99 was not sent"):
         process._receive(process._send(unknown, [memoryview(_rows(2).serialize())]), 1 << 20)
     assert _answer(process, _rows(3)) == 3
 
 
-def test_answers_are_of_the_type_that_was_told_before_a_row_was_answered(workshop: Workshop) -> None:
+def test_answers_are_of_the_type_that_was_known_before_a_row_was_answered(workshop: Workshop) -> None:
     artifact = hostile.save(hostile.Opens(), workshop.folder / "opens.pickle")
     workshop.add_model("opens", model=artifact, features=list(FEATURES))
     process = ModelProcess(workshop.model("opens"), ServingLimits(ServingConfig()))

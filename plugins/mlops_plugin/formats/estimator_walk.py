@@ -162,7 +162,7 @@ def is_own(step: Any) -> bool:
 
 
 def may_change_rows(model: Any) -> bool:
-    """Whether a step may scale or fill its caller's table in place: one told not to copy, or foreign code."""
+    """Whether a step may scale or fill its table in place: one that does not copy, or foreign code."""
     if holds_foreign_code(model):
         return True
     params = model.get_params() if hasattr(model, "get_params") else {}

@@ -162,7 +162,7 @@ def _advice(answer: Any) -> str | None:
 class OutputColumns:
     """The columns of a model's predictions, in order: predictions, probabilities, score.
 
-    `undecided` are the places of those whose type no answer has told so far: all were missing.
+    `undecided` are the places of those whose type is open: all answers so far were missing.
     """
 
     schema: pa.Schema

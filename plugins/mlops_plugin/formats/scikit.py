@@ -75,7 +75,7 @@ class ScikitRuntime:
         self._look_at: Look | None = None  # likewise
         self._columns: OutputColumns | None = None
         self._are_columns_seen = False  # in answers about real rows
-        self._are_columns_told = False  # to somebody who reads the answers by them
+        self._are_columns_handed_out = False  # to somebody who reads the answers by them
         self._doubts = Doubts(self._ask)
         # A signature tells of answers that are not a row's own.
         self._own = None
@@ -87,7 +87,7 @@ class ScikitRuntime:
     def outputs(self) -> pa.Schema:
         if self._columns is None:
             self._columns = output_columns(self._model, self._answers_for_made_up_row())
-        self._are_columns_told = True
+        self._are_columns_handed_out = True
         return self._columns.schema
 
     def _input_rules(self, model: Any, said: Said) -> Rules:
@@ -169,7 +169,7 @@ class ScikitRuntime:
     def _answered(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         parts = self._parts(rows)
         is_open = self._columns is not None and self._columns.undecided and not self._are_columns_seen
-        if self._columns is None or (is_open and not self._are_columns_told):
+        if self._columns is None or (is_open and not self._are_columns_handed_out):
             self._columns = output_columns(self._model, parts[0][1])
             self._are_columns_seen = True
         answered = [

@@ -87,7 +87,7 @@ class _Rows(_Message):
 
 @dataclass(frozen=True)
 class Predict(_Rows):
-    """Answer the rows. A stream in the body tells the schema of this number; a bare batch has it already."""
+    """Answer the rows. A stream in the body has the schema of this number; a bare batch is read by it."""
 
     schema: int = 0
     is_bare: bool = False

@@ -81,8 +81,8 @@ class ModelProcess(Exchange):
     _outputs: pa.Schema | None = None
     _ahead: list[_Ahead] = field(default_factory=list)
     undecided: tuple[str, ...] = ()
-    _told: pa.Schema | None = None  # the schema that the process takes bare batches to be of
-    _schemas: int = 0  # so many it was told
+    _sent_schema: pa.Schema | None = None  # by which the process reads bare batches
+    _schemas: int = 0  # so many were sent
     _checked: pa.Schema | None = None  # the schema of rows that the process has checked last
 
     def load(self) -> None:
@@ -275,16 +275,16 @@ class ModelProcess(Exchange):
         self, request: Predict, rows: pa.RecordBatch, max_bytes: int
     ) -> tuple[Answer, memoryview]:
         """Send the schema only if the process has not read it yet: it is longer than a row."""
-        told, schema = self._told, rows.schema
-        if told is not None and told.equals(schema, check_metadata=True):
+        sent, schema = self._sent_schema, rows.schema
+        if sent is not None and sent.equals(schema, check_metadata=True):
             bare = replace(request, schema=self._schemas, is_bare=True)
             return self._receive(self._send(bare, [memoryview(rows.serialize())]), max_bytes)
-        self._told = None  # whatever happens, the process may have read another one
+        self._sent_schema = None  # whatever happens, the process may have read another one
         self._schemas += 1
         whole = replace(request, schema=self._schemas)
         answer = self._receive(self._send(whole, [memoryview(stream_bytes(rows))]), max_bytes)
         if not any(kind.num_fields or pa.types.is_dictionary(kind) for kind in schema.types):
-            self._told = schema
+            self._sent_schema = schema
         return answer
 
 

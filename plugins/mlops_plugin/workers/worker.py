@@ -112,7 +112,7 @@ class _Worker:
         self._runtime: Runtime | None = None
         self._rows: dict[int, RowView] = {}
         self._outputs: pa.Schema | None = None  # what the caller knows of the answers
-        self._told: tuple[int, pa.Schema | None] = (0, None)  # the number of a schema, and the schema
+        self._sent_schema: tuple[int, pa.Schema | None] = (0, None)  # the number of a schema, and the schema
         self._requirements: str | None = None  # the file of the model's own libraries, if it has some
 
     def answer_one(self) -> bool:
@@ -162,23 +162,25 @@ class _Worker:
         return answer, columns
 
     def _require_known_outputs(self, answer: Answer) -> None:
-        """The caller reads bytes by the columns that it was told: others would be other numbers."""
-        outputs = cast("Runtime", self._runtime).outputs
+        """The caller reads bytes by the columns that it knows: by others, they would be other numbers."""
+        if not isinstance(answer, Learned | Predicted):
+            return
+        outputs, known = cast("Runtime", self._runtime).outputs, self._outputs
         if isinstance(answer, Learned):
             self._outputs = outputs
-        elif isinstance(answer, Predicted) and not (self._outputs is None or outputs.equals(self._outputs)):
-            raise RuntimeError(f"the model answers with {outputs}, and was to answer with {self._outputs}")
+        elif known is not None and not outputs.equals(known):
+            raise RuntimeError(f"the model answers with {outputs}, and was to answer with {known}")
 
     def _few_rows(self, request: Predict, body: memoryview) -> pa.RecordBatch:
         import pyarrow as pa
 
         if not request.is_bare:
             rows = _only_batch(body)
-            self._told = request.schema, rows.schema
+            self._sent_schema = request.schema, rows.schema
             return rows
-        number, schema = self._told
+        number, schema = self._sent_schema
         if schema is None or number != request.schema:
-            raise RuntimeError(f"schema {request.schema} was not told; the last one was {number}")
+            raise RuntimeError(f"schema {request.schema} was not sent; the last one was {number}")
         return pa.ipc.read_record_batch(pa.py_buffer(body), schema)
 
     def _sign(self, request: Sign, body: memoryview) -> tuple[Answer, list[memoryview]]:

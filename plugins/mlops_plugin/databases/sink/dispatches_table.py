@@ -81,12 +81,12 @@ class Standing:
 class OtherAnswers:
     """Dispatches that answered by other settings than those with the hash `answered_by`.
 
-    `counts_untold`: those that do not tell their settings are none of them.
+    `counts_unrecorded`: those without recorded settings are none of them.
     """
 
     dispatches: DispatchesTable
     answered_by: str
-    counts_untold: bool
+    counts_unrecorded: bool
 
     @property
     def parameters(self) -> tuple[str, str]:
@@ -106,7 +106,7 @@ class OtherAnswers:
 
     def is_same(self, column: str) -> str:
         """The condition that an entry's column (quoted) is of the present settings; `answered_by` follows."""
-        return f"COALESCE({column}, '{self.answered_by if self.counts_untold else ''}') = ?"
+        return f"COALESCE({column}, '{self.answered_by if self.counts_unrecorded else ''}') = ?"
 
 
 @dataclass(frozen=True)
@@ -353,7 +353,7 @@ class DispatchesTable:
     def other_answers(self, model: str, artifact_sha256: str, answered_by: str) -> OtherAnswers | None:
         """The dispatches of a model and artifact that answered by other settings; None: there are none.
 
-        Those of earlier versions do not tell, and count as of the settings of the first one that does. None
+        Those of earlier versions recorded none, and count as of the first settings that were. None
         also without the right to read the table.
         """
         try:
@@ -371,10 +371,10 @@ class DispatchesTable:
                 raise
             self.database.rollback()
             return None
-        told = sorted((int(first), str(answers)) for answers, first in found if answers is not None)
-        if all(answers == answered_by for _, answers in told):
+        known = sorted((int(first), str(answers)) for answers, first in found if answers is not None)
+        if all(answers == answered_by for _, answers in known):
             return None
-        return OtherAnswers(self, answered_by, counts_untold=told[0][1] == answered_by)
+        return OtherAnswers(self, answered_by, counts_unrecorded=known[0][1] == answered_by)
 
     def forget_others(self, dispatch_id: str) -> None:
         """Remove the dispatches whose rows mode replace has taken out, all but this one.
