@@ -54,6 +54,8 @@ _MODULES = (
     "mlops_plugin.pipeline.reading.compared_times",
     "mlops_plugin.pipeline.reading.query_check",
     "mlops_plugin.pipeline.validation.baseline",
+    "mlops_plugin.pipeline.validation.baseline_making",
+    "mlops_plugin.pipeline.validation.learning",
     "mlops_plugin.pipeline.validation.output_check",
     "mlops_plugin.pipeline.validation.quarantine",
     "mlops_plugin.pipeline.validation.refusals",

@@ -104,7 +104,7 @@ def test_the_versions_that_are_tested_lie_in_the_ranges_that_are_asked_for(built
 
 
 # By what is asked for (scikit-learn, Jinja2, pydantic), or only used where somebody has it.
-BROUGHT_ALONG = {"scipy", "markupsafe", "pydantic-core", "polars"}
+BROUGHT_ALONG = {"scipy", "markupsafe", "pydantic-core", "polars", "narwhals"}
 
 
 def imported_modules() -> set[str]:
