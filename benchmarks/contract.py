@@ -76,7 +76,7 @@ def ways(rows: int) -> dict[str, dict[str, Any]]:
 @contextlib.contextmanager
 def deployment(rows: int) -> Iterator[Path]:
     """A config.yaml over a private server, with one model for each estimator and way."""
-    with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS) as server:
+    with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS, is_durable=True) as server:
         folder, database, events = Path(name), server.new_database(), server.new_database()
         database.execute(
             f"CREATE TABLE measurements (id BIGINT PRIMARY KEY, "

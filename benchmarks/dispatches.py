@@ -127,7 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dispatches", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=7)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as home, start_mariadb("--innodb-buffer-pool-size=1G") as server:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        start_mariadb("--innodb-buffer-pool-size=1G", is_durable=True) as server,
+    ):
         database = server.new_database()
         connection = connection_of(database, conn_type="mysql")
         address = StoreAddress.of(EventsConfig(), connection, Path(home))

@@ -182,7 +182,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as name, start_mariadb() as server, start_postgres() as metadata:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        start_mariadb(is_durable=True) as server,
+        start_postgres() as metadata,
+    ):
         workshop = Workshop(Path(name))
         workshop.connections["events"] = server.new_database().airflow_uri()
         workshop.metadata = metadata.new_database()

@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counts = sorted(options.models)
     with (
         tempfile.TemporaryDirectory() as name,
-        start_mariadb("--innodb-buffer-pool-size=1G") as mariadb,
+        start_mariadb("--innodb-buffer-pool-size=1G", is_durable=True) as mariadb,
         start_postgres() as postgres,
     ):
         workshop = Workshop(Path(name))

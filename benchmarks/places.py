@@ -255,9 +255,9 @@ def open_place(name: str, rows: int) -> Iterator[Place]:
         (folder / "airflow").mkdir()
         server = None
         if ENGINES[name] == "mysql":
-            server = stack.enter_context(start_mariadb(*SERVER_OPTIONS))
+            server = stack.enter_context(start_mariadb(*SERVER_OPTIONS, is_durable=True))
         elif ENGINES[name] == "postgres":
-            server = stack.enter_context(start_postgres("fsync=on"))
+            server = stack.enter_context(start_postgres(is_durable=True))
         place = Place(_way(name, server, folder), server, folder, rows)
         stack.enter_context(place.opened())
         yield place

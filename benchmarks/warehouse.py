@@ -40,11 +40,10 @@ TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 _TRAINING_ROWS = 5_000
 _FILL_ROWS = 100_000
 _RANDOM_VALUES = 20_000_000
-# As in production: room for the rows, and a commit is on the disk. Both sides write to it.
+# As in production: room for the rows. Both sides write to it.
 SERVER_OPTIONS = (
     "--innodb-buffer-pool-size=2G",
     "--innodb-log-file-size=1G",
-    "--innodb-flush-log-at-trx-commit=1",
     "--max-allowed-packet=64M",
 )
 _DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
@@ -245,5 +244,5 @@ def open_warehouse(
     rows: int, columns: int = 20, models: Sequence[str] = tuple(MODELS)
 ) -> Iterator[Warehouse]:
     """Start the server and fill it; everything is removed afterwards."""
-    with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS) as server:
+    with tempfile.TemporaryDirectory() as name, start_mariadb(*SERVER_OPTIONS, is_durable=True) as server:
         yield Warehouse(Path(name), server, rows, columns, models)

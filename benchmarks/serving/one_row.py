@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [[(number + other) / 10 for number in range(_FEATURES)] for other in range(_ROWS)]
     with contextlib.ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
-        database = held.enter_context(start_mariadb())
+        database = held.enter_context(start_mariadb(is_durable=True))
         metadata = held.enter_context(start_postgres())
         workshop = Workshop(folder)
         workshop.connections["events"] = database.new_database().airflow_uri()

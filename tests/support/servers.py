@@ -179,9 +179,22 @@ class Server:
             self.kill()
 
 
+_MARIADB_WITHOUT_DISK = (
+    "--innodb-flush-log-at-trx-commit=0",
+    "--loose-debug-no-sync",
+    "--loose-innodb-flush-method=nosync",
+    "--loose-innodb-doublewrite=0",
+)
+_POSTGRES_WITHOUT_DISK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
 @contextmanager
-def start_mariadb(*options: str, port: int | None = None) -> Iterator[Server]:
-    """Run a MariaDB server; `options` go to mariadbd after ours."""
+def start_mariadb(*options: str, port: int | None = None, is_durable: bool = False) -> Iterator[Server]:
+    """Run a MariaDB server; `options` go to mariadbd after ours.
+
+    `is_durable`: what is committed is on the disk, as in production. Else nothing waits for the disk, and
+    what was committed outlives the server, but no power cut.
+    """
     refuse_in_fast("MariaDB")
     install_with = "apt-get install mariadb-server"
     install_db = _binary("mariadb-install-db", (), install_with)
@@ -209,12 +222,8 @@ def start_mariadb(*options: str, port: int | None = None) -> Iterator[Server]:
             f"--pid-file={folder / 'pid'}",
             f"--init-file={init}",
             "--character-set-server=utf8mb4",
-            "--innodb-flush-log-at-trx-commit=0",
-            # Nothing waits for the disk. Files of a killed server are with the kernel; no test cuts power.
-            "--loose-debug-no-sync",
-            "--loose-innodb-flush-method=nosync",
-            "--loose-innodb-doublewrite=0",
             "--innodb-log-file-size=64M",
+            *([] if is_durable else _MARIADB_WITHOUT_DISK),
             *options,
         ]
         with _serve("mysql", command, port, folder / "log", caretaker) as server:
@@ -222,8 +231,11 @@ def start_mariadb(*options: str, port: int | None = None) -> Iterator[Server]:
 
 
 @contextmanager
-def start_postgres(*options: str, port: int | None = None) -> Iterator[Server]:
-    """Run a PostgreSQL server; `options` are `name=value` settings added to ours."""
+def start_postgres(*options: str, port: int | None = None, is_durable: bool = False) -> Iterator[Server]:
+    """Run a PostgreSQL server; `options` are `name=value` settings added to ours.
+
+    `is_durable`: what is committed is on the disk, as in production.
+    """
     refuse_in_fast("PostgreSQL")
     install_with = "apt-get install postgresql"
     folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
@@ -239,7 +251,7 @@ def start_postgres(*options: str, port: int | None = None) -> Iterator[Server]:
         user = [f"--username={USER}", f"--pwfile={password_file}", "--auth=scram-sha-256"]
         _run([*as_user, initdb, f"--pgdata={data}", "--no-sync", *encoding, *user])
         port = port or free_port()
-        settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "timezone=UTC", *options]
+        settings = [*([] if is_durable else _POSTGRES_WITHOUT_DISK), "timezone=UTC", *options]
         command = [postgres, "-D", str(data), "-h", HOST, "-p", str(port), "-k", str(folder)]
         for setting in settings:
             command += ["-c", setting]

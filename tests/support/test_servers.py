@@ -61,6 +61,17 @@ def test_server_that_is_stopped_leaves_no_files(start: Callable[[], AbstractCont
     assert not folder.exists()
 
 
+def test_durable_servers_wait_for_the_disk() -> None:
+    with start_mariadb(is_durable=True) as server:
+        asked = "SELECT @@innodb_flush_log_at_trx_commit, @@innodb_flush_method"
+        assert server.new_database().rows(asked) == [(1, "O_DIRECT")]
+    with start_postgres(is_durable=True) as server:
+        asked = (
+            "SELECT string_agg(setting, ' ') FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit')"
+        )
+        assert server.new_database().rows(asked) == [("on on",)]
+
+
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
