@@ -24,6 +24,9 @@ from typing import Any
 import pytest
 
 from local_stack.airflow_api import AirflowApi
+from mlops_plugin.config.schema import EventsConfig, StagingConfig
+from mlops_plugin.environments import location as environments
+from mlops_plugin.formats.registry import model_cache
 from support.compose_file import CHECKOUT, FILE, Host, interpolate, load, new_env
 from support.servers import Server, free_port, start_mariadb
 
@@ -142,6 +145,22 @@ def test_services_are_limited_in_what_they_may_do_and_take() -> None:
             continue
         assert service["cap_drop"] == ["ALL"], name
         assert service["read_only"] is True, name
+
+
+def test_what_models_write_below_airflow_home_lies_on_a_volume() -> None:
+    """Their root is read-only: another folder would fail in Compose only."""
+    written: list[str | Path] = [
+        StagingConfig().url,
+        EventsConfig().path,
+        environments.FOLDER,
+        model_cache.FOLDER,
+    ]
+    for name, service in load(new_env())["services"].items():
+        if name in ("mysql", "redis", "init"):
+            continue
+        writable = {Path(volume.split(":")[1]) for volume in service["volumes"] if not volume.endswith(":ro")}
+        for path in written:
+            assert writable.intersection(Path("/opt/airflow", path).parents), (name, path)
 
 
 def test_the_code_in_the_image_belongs_to_root() -> None:

@@ -16,6 +16,7 @@ import pytest
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.errors import ArtifactError, RegistryError
+from mlops_plugin.formats.registry.model_cache import FOLDER
 from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.formats.registry.registry import Registry
 from mlops_plugin.masking import learn
@@ -214,7 +215,7 @@ def test_a_listing_that_leads_elsewhere_or_never_ends_is_refused(
 ) -> None:
     mlflow_stand_in.answers[FILES] = answer
     assert fact in refusal(mlflow_stand_in, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] in ([], ["mlops_models"])
+    assert [path.name for path in tmp_path.iterdir()] in ([], [FOLDER.parts[0]])
 
 
 @pytest.mark.slow
@@ -233,7 +234,7 @@ def test_a_file_that_does_not_arrive_whole_leaves_nothing(
 ) -> None:
     mlflow_stand_in.answers[f"{FILES}/1/models/1/artifacts/MLmodel"] = answer
     assert fact in refusal(mlflow_stand_in, tmp_path)
-    assert list((tmp_path / "mlops_models").iterdir()) == []
+    assert list((tmp_path / FOLDER).iterdir()) == []
 
 
 def test_a_file_that_is_larger_than_allowed_is_not_kept(
@@ -297,6 +298,6 @@ def test_two_that_download_at_once_both_have_the_whole_model(
     version: ModelVersion = wanted.find(CHAMPION)
     with ThreadPoolExecutor(4) as pool:
         found = {each.uri for each in pool.map(lambda _: wanted.located(CHAMPION, version), range(4))}
-    (folder,) = (tmp_path / "mlops_models").iterdir()
+    (folder,) = (tmp_path / FOLDER).iterdir()
     assert found == {str(folder)}
     assert (folder / "MLmodel").is_file()

@@ -22,6 +22,7 @@ from mlops_plugin.errors import (
 )
 from mlops_plugin.events.details.step_reports import LogReport, RegisteredVersion
 from mlops_plugin.formats.mlflow_models.model_files import model_sha256
+from mlops_plugin.formats.registry.model_cache import FOLDER
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.workers.pool import ModelPool
@@ -69,7 +70,7 @@ def sha256_of_file(path: Path) -> str:
 
 def forget_files(workshop: Workshop) -> None:
     """As on another machine."""
-    shutil.rmtree(workshop.home / "mlops_models")
+    shutil.rmtree(workshop.home / FOLDER)
 
 
 def test_name_version_alias_and_run_stand_on_the_dispatch(server: MlflowStandIn, workshop: Workshop) -> None:

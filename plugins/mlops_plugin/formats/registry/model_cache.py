@@ -17,7 +17,7 @@ from mlops_plugin.formats.mlflow_models.model_files import DESCRIPTION
 from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.private_files import make_private_folder
 
-FOLDER = "mlops_models"  # below AIRFLOW_HOME
+FOLDER = Path("mlops", "models")  # relative to AIRFLOW_HOME
 _DAY_S = 24 * 3600
 _KEPT_S = 30 * _DAY_S  # since it was used last
 _UNFINISHED = ".part-"
