@@ -12,7 +12,7 @@ import pytest
 
 from local_stack import processes
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import RunningAirflow, queued_again, running_airflow
+from support.airflow_process import RunningAirflow, lost_task_fails, queued_again, running_airflow
 from support.redis_broker import celery_settings
 from support.servers import Server, ServerDatabase
 from support.workshop import Workshop
@@ -62,7 +62,9 @@ def airflow(
     with (
         workshop.ready(),
         celery_settings(workshop) as settings,
-        running_airflow(workshop, settings | queued_again(after_s=20), workers=2) as running,
+        running_airflow(
+            workshop, {**settings, **queued_again(20), **lost_task_fails(20)}, workers=2
+        ) as running,
     ):
         running.wait(lambda: set(workshop.models) <= set(running.api.dag_ids()), "parsing")
         yield running

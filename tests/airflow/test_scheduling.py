@@ -17,7 +17,7 @@ import pytest
 
 from local_stack import processes
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import RunningAirflow, running_airflow
+from support.airflow_process import RunningAirflow, lost_task_fails, running_airflow
 from support.servers import Server
 from support.workshop import FEATURES, Workshop
 
@@ -57,7 +57,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Itera
     artifact = {"format": "pickle", "uri": "pickled.pickle", "sha256": sha256(content).hexdigest()}
     workshop.add_model("pickled", model=artifact, features=list(FEATURES))
     workshop.add_model("broken", schedule="every now and then")
-    with workshop.ready(), running_airflow(workshop) as running:
+    with workshop.ready(), running_airflow(workshop, lost_task_fails(after_s=20)) as running:
         running.wait(lambda: "by_hand" in running.api.dag_ids(), "parsing")
         yield running
 

@@ -27,7 +27,7 @@ from local_stack.progress import LocalStackError
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import COMPONENTS, queued_again, running_airflow
+from support.airflow_process import COMPONENTS, lost_task_fails, queued_again, running_airflow
 from support.redis_broker import celery_settings
 from support.soak_operator import Operator
 from support.soak_oracle import End, Watch, by_design, events_of, keep_tables, look, records_of
@@ -51,6 +51,7 @@ _SETTINGS = {
 }
 _CELERY_WORKERS = ("worker-0", "worker-1")
 _QUEUED_AGAIN_S = 120
+_LOST_AFTER_S = 15
 # Tasks begin sooner, so more of them meet faults.
 _PRELOAD = "from mlops_plugin.preload import preload\n\n__all__ = []\npreload()\n"
 _ASKED_AGAIN = 10
@@ -315,7 +316,7 @@ def soak(folder: Path, plan: Plan) -> Tally:
         with workshop.deployment.event_store() as store:
             upgrade(store.address)
         workers = _CELERY_WORKERS if plan.executor == "CeleryExecutor" else ()
-        settings = queued_again(_QUEUED_AGAIN_S) | _SETTINGS
+        settings = queued_again(_QUEUED_AGAIN_S) | lost_task_fails(_LOST_AFTER_S) | _SETTINGS
         if workers:
             settings |= stack.enter_context(celery_settings(workshop))
         airflow = stack.enter_context(running_airflow(workshop, settings, workers=len(workers)))

@@ -45,6 +45,17 @@ def queued_again(after_s: int) -> dict[str, str]:
     }
 
 
+def lost_task_fails(after_s: int) -> dict[str, str]:
+    """Settings for killed workers: else their tasks fail five minutes after the last heartbeat.
+
+    On a busy machine, a task that is alive can be silent for a quarter of a minute.
+    """
+    return {
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(after_s),
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    }
+
+
 class RunningAirflow:
     """Airflow over a workshop; every caller of its API is an administrator."""
 
@@ -201,8 +212,6 @@ def airflow_environment(workshop: Workshop, port: int) -> dict[str, str]:
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     }
 
 
