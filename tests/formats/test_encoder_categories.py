@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 from sklearn.tree import DecisionTreeRegressor
 
 from mlops_plugin.errors import FeatureError
@@ -63,6 +64,42 @@ def test_a_category_is_found_in_whatever_type_a_query_returns_it(known: list[Any
     model, train = ranks(known)
     assert len(set(model.predict(train))) == len(known)
     assert answers(model, asked) == model.predict(train).tolist()
+
+
+TRUTHS = pd.Series([True, False, float("nan")], dtype=object)  # as pandas reads them from CSV
+
+
+@pytest.mark.parametrize("kind", [pa.bool_(), pa.int8()], ids=["booleans", "TINYINT"])
+@pytest.mark.parametrize("imputed", [True, False])
+def test_a_missing_truth_beside_objects_is_found(kind: pa.DataType, *, imputed: bool) -> None:
+    train = pd.DataFrame({"x": [*TRUTHS, *TRUTHS]})
+    first = [SimpleImputer(strategy="most_frequent")] if imputed else []
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    model = make_pipeline(*first, encoder, DecisionTreeRegressor()).fit(train, [1, 2, 3] * 2)
+    found = answers(model, pa.array([True, False, None]).cast(kind))
+    assert found == model.predict(train[:3]).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("upcast", [True, False])
+def test_categories_of_fewer_bytes_are_found_by_doubles(dtype: str, *, upcast: bool) -> None:
+    fractions = [0.1, 0.7, 2.0]
+    known = pd.Series(fractions, dtype=dtype)
+    model, train = ranks(known.astype("float64") if upcast else known)
+    expected = [*model.predict(train), *model.predict(pd.DataFrame({"x": [0.5]}))]
+    assert answers(model, pa.array([*fractions, 0.5])) == expected
+
+
+def test_whole_numbers_and_halves_say_nothing_of_fewer_bytes() -> None:
+    model, _ = ranks([123456792.0, 123456800.0, 0.5])
+    other = [123456793.0]
+    assert answers(model, pa.array(other)) == model.predict(pd.DataFrame({"x": other})).tolist()
+
+
+def test_a_decimal_is_no_category_beside_none() -> None:
+    model, _ = ranks(pd.Series([0.1, 0.5, None], dtype=object))
+    with pytest.raises(FeatureError, match="eight bytes"):
+        answers(model, pa.array([Decimal("0.10")]))
 
 
 BAGGED = pd.DataFrame(

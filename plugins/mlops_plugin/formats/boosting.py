@@ -56,17 +56,14 @@ def names_of_boosting(step: Any) -> tuple[str, ...] | None:
 
 
 def column_of_boosting(
-    step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema, *, is_complete: bool = True
+    step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema
 ) -> ColumnSpec | None:
     """The column as one of these estimators read it in training; None if it is a number, or of no concern.
 
-    Unless `is_complete`, it read others beside these, and its own names tell where they stand. Raises
-    `FeatureError` if the estimator does not record which categories belong to the column.
+    Raises `FeatureError` if the estimator does not record which categories belong to the column.
     """
     if not is_boosting(step) or not has_categories(step):
         return None
-    if not is_complete:
-        columns = _behind_others(step, columns)
     if columns.count(field.name) != 1:
         is_text = _package(step) == "catboost" and pa.types.is_string(field.type)
         return ColumnSpec(field.name, "text", "nan") if is_text else None
@@ -114,18 +111,6 @@ def _look_of(step: Any, features: tuple[str, ...], dtypes: Mapping[str, str]) ->
 def _raw_answers(step: Any, rows: Any) -> np.ndarray[Any, Any]:
     plain = import_module("catboost").CatBoost  # a ranker's own method takes no type of answers
     return np.asarray(plain.predict(step, rows, prediction_type="RawFormulaVal"))
-
-
-def _behind_others(step: Any, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """All columns of a step by its own names, of which some are `columns` under the name of a transformer."""
-    own = step.get_booster().feature_names if _package(step) == "xgboost" else names_of_boosting(step)
-    return tuple(_as_before(name, columns) for name in own or ())
-
-
-def _as_before(name: str, columns: tuple[str, ...]) -> str:
-    """The one of these columns that a transformer called so; names may have two underscores themselves."""
-    found = [column for column in columns if name == column or name.endswith(f"__{column}")]
-    return max(found, key=len, default=name.rpartition("__")[2])
 
 
 def _lightgbm_booster(step: Any) -> Any:

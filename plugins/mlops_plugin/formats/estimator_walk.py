@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from mlops_plugin.formats.boosting import is_boosting, names_of_boosting
 
 Columns = tuple[str, ...]
+COMPUTED = ""  # among the columns of a reader: one that a step before it has made
 
 # Meta-estimators that hand their rows on as they are, and the attribute with the fitted estimators.
 _INNER = {
@@ -62,12 +63,14 @@ _KINDS_OF_OBJECTS = {
 
 @dataclass(frozen=True)
 class Reader:
-    """An estimator that sees columns unchanged; as one Series instead of a table if `is_series`."""
+    """An estimator that sees columns unchanged; as one Series instead of a table if `is_series`.
+
+    `columns` are all that it sees, in its order; `COMPUTED` stands for those that are none of the query's.
+    """
 
     step: Any
     columns: Columns
     is_series: bool = False
-    is_complete: bool = True  # it sees nothing but these columns, in this order
 
 
 def readers_of(model: Any, features: Columns) -> list[Reader]:
@@ -122,7 +125,7 @@ def categories_of(name: str, readers: Sequence[Reader]) -> Iterator[np.ndarray[A
         categories = getattr(encoder, "categories_", None)
         if not isinstance(categories, list) or not is_own(encoder):
             continue
-        if reader.is_complete and len(categories) == len(reader.columns):
+        if len(categories) == len(reader.columns):
             yield np.asarray(categories[reader.columns.index(name)])
 
 
@@ -152,6 +155,17 @@ def known_names(model: Any) -> Columns | None:
     steps = [step for _, step in getattr(model, "steps", None) or ()]
     inner = [*(_inner(model) or ()), *(step for step in steps if step is not None and step != "passthrough")]
     return next((names for names in map(known_names, inner[:1]) if names is not None), None)
+
+
+def first_step(model: Any) -> Any:
+    """The first estimator inside searches and pipelines."""
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif getattr(model, "steps", None):
+            model = model.steps[0][1]
+        else:
+            return model
 
 
 def is_own(step: Any) -> bool:
@@ -189,6 +203,12 @@ def reads_documents(step: Any) -> bool:
     return input_tag(step, "string") and not input_tag(step, "two_d_array")
 
 
+def leads_to_documents(model: Any) -> bool:
+    """Whether a pipeline of the user's own steps ends up in a text vectorizer."""
+    steps = [step for _, step in getattr(model, "steps", None) or ()]
+    return any(reads_documents(step) for step in steps)
+
+
 def reads_records(step: Any) -> bool:
     """`DictVectorizer` takes a dictionary for each row."""
     return input_tag(step, "dict") and not reads_documents(step)
@@ -211,96 +231,123 @@ def _walk(at: Reader) -> Iterator[Reader]:
     inner = _inner(at.step)
     if inner:
         for estimator in inner:
-            yield from _walk(_with_step(at, estimator))
+            yield from _walk(replace(at, step=estimator))
     elif hasattr(at.step, "estimators_features_") and is_own(at.step):  # bagging
         for estimator, places in zip(at.step.estimators_, at.step.estimators_features_, strict=True):
-            columns = tuple(np.asarray(at.columns, dtype=object)[places].tolist())
-            yield from _walk(Reader(estimator, columns, at.is_series, at.is_complete))
+            yield from _walk(Reader(estimator, _at(at.columns, places), at.is_series))
     elif getattr(at.step, "steps", None):
         yield from _walk_steps(at)
     elif getattr(at.step, "transformer_list", None):
         for _, transformer in at.step.transformer_list:
             if not isinstance(transformer, str):
-                yield from _walk(_with_step(at, transformer))
+                yield from _walk(replace(at, step=transformer))
     elif getattr(at.step, "transformers_", None):
-        for transformer, columns, is_series in _branches(at):
-            if not isinstance(transformer, str):
-                yield from _walk(Reader(transformer, columns, is_series, at.is_complete))
+        for _, branch in _branches(at):
+            if not isinstance(branch.step, str):
+                yield from _walk(branch)
     else:
         yield at
 
 
 def _walk_steps(at: Reader) -> Iterator[Reader]:
     """The first step of a pipeline, and what follows as long as columns are handed on as they are."""
-    for _, step in at.step.steps:
-        if step is None or isinstance(step, str) or hasattr(step, "fit_resample"):
-            continue  # samplers leave the rows alone when the pipeline predicts
-        here = _with_step(at, step)
+    for step in _asked_steps(at.step):
+        here = replace(at, step=step)
         yield from _walk(here)
         handed_on = _passed_through(here)
         if handed_on is None:
             return
-        at = Reader(at.step, handed_on[0], at.is_series, at.is_complete and handed_on[1])
+        at = Reader(at.step, handed_on, at.is_series)
 
 
-def _passed_through(at: Reader) -> tuple[Columns, bool] | None:
-    """The columns that a step hands on with their values, and whether nothing else stands beside them."""
-    step = at.step
+def _asked_steps(pipeline: Any) -> list[Any]:
+    """Without samplers, which leave the rows alone when the pipeline predicts."""
+    steps = [step for _, step in pipeline.steps]
+    return [step for step in steps if not (step is None or isinstance(step, str) or _samples(step))]
+
+
+def _samples(step: Any) -> bool:
+    return hasattr(step, "fit_resample")
+
+
+def _passed_through(at: Reader) -> Columns | None:
+    """What stands behind a step: columns with the values that it was given, and computed ones.
+
+    None if all are computed, or nobody knows.
+    """
+    step, columns = at.step, at.columns
     name = type(step).__name__
+    if isinstance(step, str):
+        return columns if step == "passthrough" else None
     if not is_own(step):
         return None
-    if name in ("FunctionTransformer", "SimpleImputer"):
-        has_more = bool(getattr(step, "add_indicator", False))
-        return at.columns, not has_more
+    if name == "FunctionTransformer":
+        return columns
+    if name == "SimpleImputer":
+        return _behind_imputer(step, columns)
     if hasattr(step, "get_support") and hasattr(step, "inverse_transform"):
         mask = np.asarray(step.get_support())
-        if len(mask) == len(at.columns):
-            return tuple(np.asarray(at.columns, dtype=object)[mask].tolist()), True
-        return None
-    if name == "ColumnTransformer" and getattr(step, "transformers_", None):
-        kept: list[str] = []
-        is_all = True
-        for transformer, columns, is_series in _branches(at):
-            passes = transformer == "passthrough" if isinstance(transformer, str) else None
-            passed = (columns, True) if passes else _passed_through(Reader(transformer, columns, is_series))
-            if passed is None:
-                is_all = False
-            else:
-                kept += passed[0]
-                is_all = is_all and passed[1]
-        return (tuple(kept), is_all) if kept else None
-    return None
+        return _at(columns, mask) if len(mask) == len(columns) else None
+    if getattr(step, "steps", None):
+        return _behind_steps(at)
+    return _behind_branches(at) if hasattr(step, "output_indices_") else None
 
 
-def _branches(at: Reader) -> Iterator[tuple[Any, Columns, bool]]:
-    """The parts of a fitted ColumnTransformer with the names of their columns."""
+def _behind_imputer(step: Any, columns: Columns) -> Columns:
+    """Without columns that had no value in training, and with those that say where one was missing."""
+    statistics = getattr(step, "statistics_", ())
+    if len(statistics) == len(columns) and not getattr(step, "keep_empty_features", False):
+        columns = _at(columns, [value == value for value in statistics])
+    indicator = getattr(step, "indicator_", None)
+    return (*columns, *[COMPUTED] * (0 if indicator is None else len(indicator.features_)))
+
+
+def _behind_steps(at: Reader) -> Columns | None:
+    columns: Columns | None = at.columns
+    for step in _asked_steps(at.step):
+        if columns is None:
+            break
+        columns = _passed_through(Reader(step, columns, at.is_series))
+    return columns
+
+
+def _behind_branches(at: Reader) -> Columns | None:
+    places: dict[str, slice] = at.step.output_indices_
+    behind = [COMPUTED] * max((place.stop for place in places.values()), default=0)
+    for name, branch in _branches(at):
+        passed, place = _passed_through(branch), places[name]
+        if passed is not None and len(passed) == place.stop - place.start:
+            behind[place] = passed
+    return tuple(behind) if any(behind) else None
+
+
+def _branches(at: Reader) -> Iterator[tuple[str, Reader]]:
+    """The parts of a fitted ColumnTransformer under their names, each with its columns."""
     own = getattr(at.step, "feature_names_in_", None)
-    names = np.asarray(at.columns if own is None else [str(name) for name in own], dtype=object)
-    for _, transformer, columns in at.step.transformers_:
-        if isinstance(transformer, str) and transformer == "drop":
-            continue
-        is_series = isinstance(columns, str | int)
-        yield transformer, _chosen(names, columns), is_series
+    names = at.columns if own is None else tuple(map(str, own))
+    # Its own names may be those that a step before has made: the place tells which column it is.
+    known = at.columns if len(at.columns) == len(names) else names
+    for name, transformer, columns in at.step.transformers_:
+        if not (isinstance(transformer, str) and transformer == "drop"):
+            is_series = isinstance(columns, str) or (np.ndim(columns) == 0 and not isinstance(columns, slice))
+            yield name, Reader(transformer, _at(known, _places(names, columns)), is_series)
 
 
-def _chosen(names: np.ndarray[Any, Any], columns: Any) -> Columns:
-    if isinstance(columns, str):
-        return (columns,)
-    if isinstance(columns, int):
-        return (str(names[columns]),)
-    if isinstance(columns, slice):
-        if isinstance(columns.start, str) or isinstance(columns.stop, str):
-            listed = names.tolist()
-            start = listed.index(columns.start) if columns.start is not None else 0
-            stop = listed.index(columns.stop) + 1 if columns.stop is not None else len(listed)
-            return tuple(listed[start:stop])
-        return tuple(names[columns].tolist())
-    chosen = np.asarray(columns)
-    if chosen.size == 0:
-        return ()
-    if chosen.dtype.kind in "iub":
-        return tuple(names[chosen].tolist())
-    return tuple(str(name) for name in chosen.tolist())
+def _at(columns: Columns, places: Any) -> Columns:
+    """The columns at these places, or where a mask is true."""
+    return tuple(np.asarray(columns, dtype=object)[np.asarray(places)].tolist()) if len(places) else ()
+
+
+def _places(names: Columns, columns: Any) -> list[int]:
+    """Where the columns stand that a ColumnTransformer gives to one of its parts."""
+    if isinstance(columns, slice) and (isinstance(columns.start, str) or isinstance(columns.stop, str)):
+        start = names.index(columns.start) if columns.start is not None else 0
+        stop = names.index(columns.stop) + 1 if columns.stop is not None else len(names)
+        columns = slice(start, stop)
+    chosen = columns if isinstance(columns, slice) else np.asarray(columns)
+    if isinstance(chosen, slice) or chosen.dtype.kind in "iub":
+        return np.atleast_1d(np.arange(len(names))[chosen]).tolist()  # type: ignore[no-any-return]
+    return [names.index(str(name)) for name in chosen.ravel().tolist()]
 
 
 def ends_of(model: Any, table: Any) -> Iterator[tuple[Any, Any]]:
@@ -335,9 +382,6 @@ def _inner(step: Any) -> Sequence[Any] | None:
     inner = [
         each for each in inner if type(each).__name__ != "_ConstantPredictor" and not isinstance(each, str)
     ]
-    is_many = type(step).__name__.startswith(("Voting", "Stacking"))
+    # Each of a calibrator was fitted on other rows: a rare category may be in one of them only.
+    is_many = type(step).__name__.startswith(("Voting", "Stacking", "Calibrated"))
     return inner if is_many else inner[:1]
-
-
-def _with_step(at: Reader, step: Any) -> Reader:
-    return Reader(step, at.columns, at.is_series, at.is_complete)

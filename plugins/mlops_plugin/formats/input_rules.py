@@ -20,17 +20,19 @@ from mlops_plugin.formats.estimator_walk import (
     Reader,
     categories_of,
     encoded_texts,
+    first_step,
     input_tag,
     is_missing,
     is_own,
     kind_of,
     known_names,
+    leads_to_documents,
     readers_of,
     reads_documents,
     reads_records,
     tells_integers,
 )
-from mlops_plugin.formats.features import check_names, check_record, is_number, is_text
+from mlops_plugin.formats.features import check_names, check_record, float_of_training, is_number, is_text
 from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
 from mlops_plugin.formats.undecided import imputed_as, trained_otherwise, written_as
@@ -75,7 +77,7 @@ class InputRules:
         self._is_named = known_names(model) is not None
         self._is_counted = bool(getattr(model, "n_features_in_", None))
         self._readers = readers_of(model, features)
-        whole = [reader.step for reader in self._readers if reader.is_complete and reader.columns == features]
+        whole = [reader.step for reader in self._readers if reader.columns == features]
         self._reads_documents = any(
             reads_documents(reader.step) and not reader.is_series
             for reader in self._readers
@@ -84,11 +86,11 @@ class InputRules:
         self._reads_records = any(reads_records(step) for step in whole)
         self._is_foreign = any(not is_own(step) and not is_boosting(step) for step in whole)
         self._encoded = list(encoded_texts(model, [reader.step for reader in self._readers]))
-        self._leads_to_documents = _leads_to_documents(model)
+        self._leads_to_documents = leads_to_documents(model)
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
             _is_numeric(reader.step) for reader in self._readers
         )
-        self._looks_at_names = self._is_named and not _ignores_names(_first_step(model))
+        self._looks_at_names = self._is_named and not _ignores_names(first_step(model))
         said.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
@@ -124,7 +126,11 @@ class InputRules:
     ) -> Iterator[InputSpec]:
         if container in ("documents", "series"):
             yield InputSpec(container, tuple(_as_documents(column) for column in columns))
-        elif container == "matrix" and all(is_number(rows.field(name).type) for name in self._features):
+        elif (
+            container == "matrix"
+            and all(is_number(rows.field(name).type) for name in self._features)
+            and not any(column.dtype == "object" for column in columns)
+        ):
             yield from self._matrices(columns)
         else:
             yield spec_of(container, columns)
@@ -172,9 +178,7 @@ class InputRules:
         for reader in readers:
             if reads_records(reader.step):
                 check_record(reader.step, field)
-            column = column_of_boosting(
-                reader.step, reader.columns, field, rows, is_complete=reader.is_complete
-            )
+            column = column_of_boosting(reader.step, reader.columns, field, rows)
             if column is not None:
                 return column
         if any(reads_documents(reader.step) for reader in readers):
@@ -229,17 +233,24 @@ class _Known:
         if kind in ("integer", "number", "boolean"):
             if not (is_number(arrow) or is_null):
                 raise self._mismatch(field, "numbers", "the number itself")
-            if self.missing == "none":  # pandas keeps None beside numbers in a column of objects only
-                return ColumnSpec(name, "object", "none")
+            # pandas keeps None beside numbers, and whatever is missing among truths, in a column of objects.
+            are_objects = self.missing == "none" or (
+                kind == "boolean" and self._categories[0].dtype == object
+            )
+            is_exact = pa.types.is_decimal(arrow) and arrow.scale > 0
+            if (is_exact and are_objects) or (pa.types.is_float32(arrow) and self._knows_doubles()):
+                raise self._mismatch(field, "numbers of eight bytes", "a column of eight bytes")
+            if are_objects:
+                return ColumnSpec(name, "object", self.missing or "none")
             if kind == "boolean":
                 return ColumnSpec(name, "bool" if pa.types.is_boolean(arrow) else "int64", "none")
-            if pa.types.is_float32(arrow) and self._knows_doubles():
-                raise self._mismatch(field, "numbers of eight bytes", "a column of eight bytes")
-            is_decimal = pa.types.is_decimal(arrow) and arrow.scale <= 0
-            is_whole = pa.types.is_integer(arrow) or pa.types.is_boolean(arrow) or is_decimal
+            is_whole = pa.types.is_integer(arrow) or pa.types.is_boolean(arrow)
+            is_whole = is_whole or (pa.types.is_decimal(arrow) and arrow.scale <= 0)
             if kind == "integer" and not (is_whole or is_null) and self._knows_large():
                 raise self._mismatch(field, "whole numbers beyond 2^53", "CAST(... AS DECIMAL(20, 0))")
-            return ColumnSpec(name, "int64" if kind == "integer" and is_whole else "float64", "nan")
+            if kind == "integer" and is_whole:
+                return ColumnSpec(name, "int64", "nan")
+            return ColumnSpec(name, float_of_training(self._numbers), "nan")
         if kind == "instant":
             zone = getattr(arrow, "tz", None)
             if pa.types.is_timestamp(arrow) and (zone is None) == self._knows_zone():
@@ -256,10 +267,14 @@ class _Known:
             raise self._mismatch(field, "values that no query returns", "a number or a text")
         return ColumnSpec(name, kind, self.missing or "none")
 
+    @property
+    def _numbers(self) -> np.ndarray[Any, Any]:
+        known = [value for value in self._categories[0].tolist() if not is_missing(value)]
+        return np.array(known, dtype=np.float64)
+
     def _knows_doubles(self) -> bool:
         """Whether a number of four bytes could not equal each category: 0.1 is 0.10000000149 there."""
-        numbers = np.array([value for value in self._categories[0].tolist() if not is_missing(value)], float)
-        return bool((numbers.astype(np.float32) != numbers).any())
+        return bool((self._numbers.astype(np.float32) != self._numbers).any())
 
     def _knows_large(self) -> bool:
         """Whether a double may be next to a category without being the same number."""
@@ -357,17 +372,6 @@ def _is_numeric(step: Any) -> bool:
     return type(step).__name__ not in ("FunctionTransformer", "MissingIndicator")
 
 
-def _first_step(model: Any) -> Any:
-    """The first estimator inside searches and pipelines."""
-    while True:
-        if hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        elif getattr(model, "steps", None):
-            model = model.steps[0][1]
-        else:
-            return model
-
-
 def _ignores_names(first: Any) -> bool:
     """Whether all that an estimator does with names is to compare them with those of its training.
 
@@ -376,12 +380,6 @@ def _ignores_names(first: Any) -> bool:
     """
     is_own = type(first).__module__.startswith("sklearn.")
     return is_own and first.get_params(deep=True).keys() == first.get_params(deep=False).keys()
-
-
-def _leads_to_documents(model: Any) -> bool:
-    """Whether a pipeline of the user's own steps ends up in a text vectorizer."""
-    steps = [step for _, step in getattr(model, "steps", None) or ()]
-    return any(reads_documents(step) for step in steps)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -71,7 +71,8 @@ def imputed_as(readers: Sequence[Reader], rows: pa.Schema, *, is_foreign: bool) 
         if type(reader.step).__name__ != "SimpleImputer" or not is_own(reader.step):
             continue
         kind = np.dtype(getattr(reader.step, "_fit_dtype", object)).kind
-        is_whole = all(pa.types.is_integer(rows.field(name).type) for name in reader.columns)
+        known = [rows.field(name).type for name in reader.columns if name in rows.names]
+        is_whole = len(known) == len(reader.columns) and all(map(pa.types.is_integer, known))
         if is_whole and (kind == "i" or (kind == "f" and (len(reader.columns) == 1 or not is_foreign))):
             return kind
     return None
