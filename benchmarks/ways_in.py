@@ -6,7 +6,7 @@ its libraries loaded, as in a worker that forks its tasks; the script's imports 
 boosting, a cold start and mode upsert. The first table and the first plot of docs/performance.md are made of
 this.
 
-    python -m benchmarks.ways_in [--rows 1000000] [--repeat 2] [--ways mysql postgres ...] [--quick]
+    python -m benchmarks.ways_in [--rows 1000000] [--repeat 3] [--ways mysql postgres ...] [--quick]
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROWS} rows once; keeps nothing")
     options = parser.parse_args(arguments)
