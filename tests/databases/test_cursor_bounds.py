@@ -11,6 +11,7 @@ from mlops_plugin.databases.cursor_bounds import between, from_on
 from mlops_plugin.databases.engines.engine import CursorValue as Value
 from mlops_plugin.databases.selection import narrowed
 from mlops_plugin.databases.sql_text import question_marks
+from mlops_plugin.errors import UnsupportedType
 from support.ways_in import WayIn, sqlite_way
 
 LARGE = 2**53  # from here on a double knows even numbers only
@@ -98,6 +99,21 @@ def test_unsigned_integers_beyond_the_signed_ones(mariadb_way: WayIn) -> None:
             counted = f"SELECT id FROM ({statement}) x ORDER BY id"
             rows = database.read(counted, batch_rows=10, parameters=parameters).read_all()
             assert rows.column("id").to_pylist() == expected
+
+
+@pytest.mark.parametrize("kind", ["DATE", "DATETIME(6)", "TIMESTAMP"])
+def test_date_of_zeros_is_not_passed_over(mariadb_way: WayIn, kind: str) -> None:
+    """MySQL's own `IS NULL` finds it in columns that are NOT NULL, and in no others."""
+    bound = date(2026, 1, 2) if kind == "DATE" else datetime(2026, 1, 2)
+    mariadb_way.execute(
+        "SET sql_mode = ''",
+        f"CREATE TABLE t (id INT, moment {kind} NULL)",
+        "INSERT INTO t VALUES (1, '2026-01-01'), (2, '2026-01-03')",
+    )
+    assert found(mariadb_way, "moment", bound) == [2]
+    mariadb_way.execute("SET sql_mode = ''", "INSERT INTO t VALUES (3, 0)")
+    with pytest.raises(UnsupportedType, match="'moment'"):
+        found(mariadb_way, "moment", bound)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+# Metadata of a field of times without a zone that are instants in UTC all the same: MySQL's TIMESTAMP.
+INSTANTS = {b"mlops_holds": b"instants"}
 _EPOCH = date(1970, 1, 1)
 _FIRST_DAY = (date.min - _EPOCH).days
 _AFTER_LAST_DAY = (date.max - _EPOCH).days + 1
@@ -26,6 +28,11 @@ def holds_other_years(column: pa.Array) -> bool:
     if found["min"] is None:
         return False
     return not _FIRST_DAY * per_day <= found["min"] <= found["max"] < _AFTER_LAST_DAY * per_day
+
+
+def holds_instants(field: pa.Field) -> bool:
+    """Whether the times of a field of a query are instants in UTC, though their type has no zone."""
+    return INSTANTS.items() <= (field.metadata or {}).items()
 
 
 def utc_naive(value: datetime) -> datetime:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -188,6 +190,24 @@ def test_backfill_reads_its_interval_and_leaves_the_mark(workshop: Workshop) -> 
     days = [datetime(2026, 1, day, tzinfo=UTC) for day in (2, 3)]
     assert collected(workshop, reads_own_interval=True, data_interval=(days[0], days[1])) == 2
     assert mark(workshop) is None
+    assert [row["id"] for row in workshop.predictions()] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("2026-06-30 23:30", "2026-07-01", "2026-07-01T23:59:59", "2026-07-02 00:00"),
+        ("2026-06-30T21:30Z", "2026-06-30T22:00:00Z ", "2026-07-01 17:59:59-04:00", "2026-07-01 22:00z"),
+    ],
+    ids=["local times", "with a zone"],
+)
+def test_backfill_in_a_time_zone_reads_texts_as_they_say(workshop: Workshop, times: Sequence[str]) -> None:
+    incremental(workshop)
+    workshop.add_model("churn", **{**workshop.models["churn"], "timezone": "Europe/Berlin"})
+    arrive(workshop, *enumerate(times, 1))
+    berlin = ZoneInfo("Europe/Berlin")
+    day = (datetime(2026, 7, 1, tzinfo=berlin), datetime(2026, 7, 2, tzinfo=berlin))
+    assert collected(workshop, reads_own_interval=True, data_interval=day) == 2
     assert [row["id"] for row in workshop.predictions()] == [2, 3]
 
 

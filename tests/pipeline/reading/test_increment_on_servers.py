@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from mlops_plugin.errors import CursorError, KeyColumnError
@@ -130,6 +133,41 @@ def test_times_with_a_zone_are_the_same_moment_in_every_session(place: Place) ->
         arrive(database, 3, "2026-03-29 05:30:00.000000+03:00")
         collected(workshop)
         assert predicted(database) == [1, 2]
+
+
+@pytest.mark.parametrize("place", ["odbc-mariadb", "mysql"], indirect=True)
+@pytest.mark.parametrize(("kind", "expected"), [("TIMESTAMP NULL", [2, 3]), ("DATETIME", [3, 4])])
+def test_backfill_takes_what_mysql_keeps_as_instants_for_instants(
+    place: Place, kind: str, expected: list[int]
+) -> None:
+    workshop, database = place
+    create(database, "BIGINT", kind)
+    query = "SELECT id, a, b, c, changed FROM arrivals"
+    workshop.add_model(
+        "churn",
+        timezone="Europe/Berlin",
+        source={"query": query, "cursor": {"column": "changed"}},
+        sink={"connection": "source"},
+    )
+    for number, hour in enumerate(("06-30 21:30", "06-30 22:30", "07-01 21:30", "07-01 22:30"), 1):
+        arrive(database, number, f"2026-{hour}:00")
+    berlin = ZoneInfo("Europe/Berlin")
+    day = (datetime(2026, 7, 1, tzinfo=berlin), datetime(2026, 7, 2, tzinfo=berlin))
+    workshop.run(workshop.dispatch(reads_own_interval=True, data_interval=day))
+    assert predicted(database) == expected
+
+
+@pytest.mark.parametrize(("zoned", "expected"), [(True, [2, 3]), (False, [3])])
+def test_initial_time_is_one_of_the_models_time_zone(place: Place, zoned: bool, expected: list[int]) -> None:
+    workshop, database = place
+    mysql, postgres = ("TIMESTAMP NULL", "TIMESTAMP WITH TIME ZONE") if zoned else ("DATETIME", "TIMESTAMP")
+    create(database, "BIGINT", mysql if database.engine == "mysql" else postgres)
+    predict(workshop, cursor={"column": "changed", "initial": "2026-07-01"})
+    workshop.add_model("churn", **{**workshop.models["churn"], "timezone": "Europe/Berlin"})
+    for number, hour in enumerate(("06-30 21:30", "06-30 22:30", "07-01 00:30"), 1):
+        arrive(database, number, f"2026-{hour}:00")
+    collected(workshop)
+    assert predicted(database) == expected
 
 
 def test_type_that_changes_under_the_mark_is_refused(place: Place) -> None:

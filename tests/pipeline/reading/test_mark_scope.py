@@ -37,6 +37,8 @@ OURS = MarkScope("warehouse", ("public.orders", "shops"), "scores", "churn")
         (MarkScope("warehouse", ("orders", "customers"), "scores", "public.churn"), False),
         (MarkScope("***house", ("***",), "***", "***urn"), False),  # the store keeps no secrets
         (MarkScope("warehouse", (), "scores", "churn"), False),
+        (MarkScope("eu.warehouse", OURS.tables, "scores", "churn"), True),  # dots in names of connections
+        (MarkScope("warehouse", OURS.tables, "eu.scores", "churn"), True),
         (MarkScope("staging", OURS.tables, "scores", "churn"), True),
         (MarkScope("warehouse", ("old.orders", "myshops"), "scores", "churn"), True),
         (MarkScope("warehouse", OURS.tables, "other", "churn"), True),

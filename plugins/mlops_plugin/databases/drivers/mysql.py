@@ -73,7 +73,7 @@ class MysqlDatabase(OpenDatabase):
         self._reading = prepared
         require_names(self.conn_id, [definition.name for definition in definitions])
         columns = [MysqlColumn(self._source_column, definition) for definition in definitions]
-        schema = pa.schema([pa.field(column.source.name, column.type) for column in columns])
+        schema = pa.schema([column.field for column in columns])
 
         def batches() -> Iterator[pa.RecordBatch]:
             most_rows = rows_at_once(len(columns), batch_rows)

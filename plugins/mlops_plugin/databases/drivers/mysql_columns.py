@@ -17,6 +17,7 @@ from mlops_plugin.databases.drivers.mysql_protocol.binary_rows import (
     Text,
 )
 from mlops_plugin.databases.drivers.mysql_protocol.statements import ColumnDefinition
+from mlops_plugin.databases.moments import INSTANTS
 from mlops_plugin.databases.source_column import SourceColumn
 
 _BINARY_CHARSET = 63
@@ -47,7 +48,7 @@ _OTHERS: dict[str, tuple[Kind, pa.DataType]] = {
 
 
 class MysqlColumn:
-    """One column of a result: its Arrow type, and how its values are read."""
+    """One column of a result: its Arrow type and field, and how its values are read."""
 
     def __init__(self, source: Callable[[str, str], SourceColumn], definition: ColumnDefinition) -> None:
         """`source` makes one of a name and a type, as `OpenDatabase` does."""
@@ -61,6 +62,8 @@ class MysqlColumn:
         if kind == "GEOMETRY":
             raise self.source.refusal("arrives as internal bytes", instead="ST_AsBinary({0})")
         self.kind, self.type = _kind(kind, definition)
+        metadata = INSTANTS if kind == "TIMESTAMP" else None
+        self.field = pa.field(definition.name, self.type, metadata=metadata)
 
     def exact(self, array: pa.Array) -> pa.Array:
         """Values as they were read, in the column's type. Raises `UnsupportedType`."""

@@ -103,6 +103,13 @@ class Mysql(Engine):
         mark, text = super().typed_mark(value)
         return mark, text.removesuffix("+00:00")  # a DATETIME has no zone; ours are in UTC
 
+    def at_or_after(self, column: str, value: CursorValue) -> tuple[str, tuple[object, ...]]:
+        condition, parameters = super().at_or_after(column, value)
+        if isinstance(value, int):
+            return condition, parameters
+        # Dates of zeros. As a range, which an index answers.
+        return f"{condition} OR {column} < CAST('0001-01-01' AS DATE)", parameters
+
     def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
         del view
         return f"run ALTER TABLE {table} MODIFY {column} {wanted}"

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn
 from mlops_plugin.databases.engines.merge import Merge
-from mlops_plugin.databases.engines.sqlite_times import DATE, FORM, TimeComparison, checked
+from mlops_plugin.databases.engines.sqlite_times import DATE, FORM, TimeComparison, checked, has_zone
 from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.table_name import TableName
@@ -77,11 +77,12 @@ class Sqlite(Engine):
         return f"strftime('{FORM}', {column}) >= ? OR {unknown}", (_text(value, -_STEP),)
 
     def within(self, column: str, start: CursorValue, end: CursorValue) -> tuple[str, tuple[object, ...]]:
-        """Times are rounded to the millisecond."""
+        """Times are rounded to the millisecond; those without a zone are in that of an aware bound."""
         if not (isinstance(start, date) and isinstance(end, date)):
             return super().within(column, start, end)
-        moment = f"strftime('{FORM}', {column})"
-        return f"{moment} >= ? AND {moment} < ?", (_text(start, timedelta()), _text(end, timedelta()))
+        moment, bound = f"strftime('{FORM}', {column})", f"CASE WHEN {has_zone(column)} THEN ? ELSE ? END"
+        texts = [_text(each, timedelta()) for value in (start, end) for each in (value, _on_its_clock(value))]
+        return f"{moment} >= {bound} AND {moment} < {bound}", tuple(texts)
 
     def checked_comparison(self, comparison: str, sides: Sequence[TimeComparison], number: int) -> str | None:
         return checked(comparison, sides, number)
@@ -168,6 +169,11 @@ def stored_type(arrow_type: pa.DataType) -> pa.DataType:
     if types.is_dictionary(arrow_type):
         return stored_type(arrow_type.value_type)
     return arrow_type
+
+
+def _on_its_clock(value: date) -> date:
+    """A time as the clocks of its zone show it, without the zone."""
+    return value.replace(tzinfo=None, fold=0) if isinstance(value, datetime) else value
 
 
 def _place(table: TableName) -> list[str]:

@@ -84,7 +84,7 @@ class TimeComparison:
         return (
             f"{self.value} GLOB {_quoted(form + '*')}"
             f" AND substr({self.value}, 1, {length}) <> {_quoted(prefix)}"
-            f" AND NOT {_has_zone(self.value)} AND strftime('{FORM}', {self.value}) IS NOT NULL"
+            f" AND NOT {has_zone(self.value)} AND strftime('{FORM}', {self.value}) IS NOT NULL"
         )
 
     def _same_order(self) -> str:
@@ -140,7 +140,7 @@ class TimeComparison:
         if not self.offset_s:
             return plain
         shifted = f"strftime('{form}', {text}, '{self.offset_s:+d} seconds'{more})"
-        return f"CASE WHEN {_has_zone(text)} THEN {shifted} ELSE {plain} END"
+        return f"CASE WHEN {has_zone(text)} THEN {shifted} ELSE {plain} END"
 
 
 def checked(comparison: str, sides: Sequence[TimeComparison], number: int) -> str:
@@ -158,7 +158,8 @@ def _is_null(value: str) -> str:
     return f"({call['of']}) IS NULL" if call else "1"
 
 
-def _has_zone(text: str) -> str:
+def has_zone(text: str) -> str:
+    """SQL: the text of a time ends with a zone, which SQLite's functions take into account."""
     return f"substr({text}, {_DATE_LENGTH + 1}) GLOB '*[-+Zz]*'"
 
 

@@ -63,8 +63,11 @@ def parse(text: str, kind: Kind) -> Value:
     return date.fromisoformat(text) if kind == "date" else datetime.fromisoformat(text)
 
 
-def parse_input(where: str, text: str, column: Column) -> Value:
-    """A value that a person wrote, for a column of this type. Raises `CursorError`."""
+def parse_input(where: str, text: str, column: Column, zone: str = "UTC") -> Value:
+    """A value that a person wrote, for a column of this type. Raises `CursorError`.
+
+    If the column's times have a zone, one that is written without is in the time zone of this name.
+    """
     try:
         if column == "integer":
             return int(text)
@@ -85,7 +88,8 @@ def parse_input(where: str, text: str, column: Column) -> Value:
             "without a time zone"
         )
     if column == "timestamp with time zone":
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+        return aware.astimezone(UTC)
     return moment
 
 
@@ -121,12 +125,14 @@ def subtract_lag(value: Value, lag: int | timedelta) -> Value:
 def from_moment(moment: datetime, column: Column, zone: str) -> Value:
     """The end of a data interval (aware) as a value of the column.
 
-    A time without a zone, and a date's midnight, are in the time zone of this name.
+    A time without a zone, and a date's midnight, are in the time zone of this name. Aware for texts.
     """
     local = moment.astimezone(ZoneInfo(zone))
     match column:
-        case "timestamp" | "text":
+        case "timestamp":
             return local.replace(tzinfo=None, fold=0)
+        case "text":
+            return local  # each text says itself whether it has a zone
         case "timestamp with time zone":
             return moment.astimezone(UTC)
         case "date":

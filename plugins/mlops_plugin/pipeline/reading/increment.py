@@ -25,7 +25,7 @@ from mlops_plugin.config.schema import CursorConfig, ModelConfig
 from mlops_plugin.databases.cursor_bounds import between, from_on
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.engines.engine import Engine
-from mlops_plugin.databases.moments import utc_naive
+from mlops_plugin.databases.moments import holds_instants, utc_naive
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import Condition
 from mlops_plugin.errors import CursorError
@@ -230,9 +230,10 @@ def _beginning(
 ) -> tuple[Value | None, int]:
     """The value at which a dispatch starts to read (None: all rows), and the generation of the mark."""
     where = cursor_path(dispatch.model)
-    column = None
+    column = columns = None
     if not database.engine.values_have_types:  # SQLite has types by value, and there may be no row
-        column = check_column(dispatch.model, cursor, database.describe(query), database.engine)
+        columns = database.describe(query)
+        column = check_column(dispatch.model, cursor, columns, database.engine)
     earlier = _earlier_beginning(dispatch, cursor, store)
     if earlier is not None:
         return earlier
@@ -244,8 +245,7 @@ def _beginning(
     if value is None:
         if cursor.initial is None:
             return None, generation
-        supposed: Column = "integer" if isinstance(cursor.initial, int) else "text"
-        return parse_input(f"{where}.initial", str(cursor.initial), column or supposed), generation
+        return _initial(dispatch.model, cursor, column, columns), generation
     if column not in (None, kind_of(value)):
         raise CursorError(
             f"{where}.column: '{cursor.column}' holds values of type {column}, but the watermark is "
@@ -254,6 +254,18 @@ def _beginning(
         )
     check_lag(where, cursor.lag, kind_of(value))
     return subtract_lag(value, cursor.lag), generation
+
+
+def _initial(
+    model: ModelConfig, cursor: CursorConfig, column: Column | None, columns: pa.Schema | None
+) -> Value:
+    """The configuration's `initial`, for a column of this type; None: SQLite's has none."""
+    where, text = f"{cursor_path(model)}.initial", str(cursor.initial)
+    supposed: Column = "integer" if isinstance(cursor.initial, int) else "text"
+    if columns is not None and holds_instants(columns.field(cursor.column)):
+        moment = parse_input(where, text, "timestamp with time zone", model.timezone)
+        return utc_naive(moment) if isinstance(moment, datetime) else moment
+    return parse_input(where, text, column or supposed, model.timezone)
 
 
 def _earlier_beginning(
@@ -279,7 +291,8 @@ def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, quer
         raise CursorError(f"models.{dispatch.model.name}: this dispatch has no data interval to read")
     is_untyped = database.engine.values_have_types
     where = cursor_path(dispatch.model)
-    column = column_kind(where, cursor.column, database.describe(query), may_be_text=is_untyped)
+    columns = database.describe(query)
+    column = column_kind(where, cursor.column, columns, may_be_text=is_untyped)
     if column == "integer" and not (is_untyped and isinstance(cursor.lag, timedelta)):
         raise CursorError(
             f"{cursor_path(dispatch.model)}: a backfill reads the rows of its data interval, a time, "
@@ -287,7 +300,8 @@ def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, quer
             "VALUE` and an ordinary dispatch instead"
         )
     kind: Column = "text" if column == "integer" else column
-    start, end = (from_moment(moment, kind, dispatch.model.timezone) for moment in dispatch.data_interval)
+    zone = "UTC" if holds_instants(columns.field(cursor.column)) else dispatch.model.timezone
+    start, end = (from_moment(moment, kind, zone) for moment in dispatch.data_interval)
     return between(database.engine, cursor.column, start, end)
 
 

@@ -46,19 +46,17 @@ def is_foreign(scope: MarkScope | None, ours: MarkScope) -> bool:
     """
     if scope is None:
         return False
-    pairs = (
-        (scope.source, ours.source),
-        (scope.sink, ours.sink),
-        (scope.sink_table, ours.sink_table),
-    )
-    if not all(_may_be_same(theirs, mine) for theirs, mine in pairs):
+    connections = ((scope.source, ours.source), (scope.sink, ours.sink))
+    if not all(MASK in theirs or theirs == mine for theirs, mine in connections):
+        return True
+    if not _may_be_same(scope.sink_table, ours.sink_table):
         return True
     tables = [_may_be_same(theirs, mine) for theirs in scope.tables for mine in ours.tables]
     return bool(tables) and not any(tables)
 
 
 def _may_be_same(theirs: str, ours: str) -> bool:
-    """Whether two names may be those of one thing; a table may be named with its schema or without."""
+    """Whether two names may be those of one table, which may be named with its schema or without."""
     return MASK in theirs or theirs == ours or theirs.endswith(f".{ours}") or ours.endswith(f".{theirs}")
 
 

@@ -265,6 +265,9 @@ class OdbcDatabase(OpenDatabase):
                 )
             ]
         )
+        for place, column in enumerate(described or ()):
+            if metadata := self._rules.metadata(column):
+                schema = schema.set(place, schema.field(place).with_metadata(metadata))
 
         columns = [
             self._described_column(column) if column else self._source_column(field.name, str(field.type))

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from mlops_plugin.databases.drivers.odbc.driver_manager import BIT, OdbcColumn
 from mlops_plugin.databases.drivers.odbc.rules import MOST_DIGITS, OdbcRules, Unreadable
+from mlops_plugin.databases.moments import INSTANTS
 from mlops_plugin.databases.source_column import SourceColumn
 
 
@@ -33,6 +34,9 @@ class MysqlRules(OdbcRules):
             case "time":
                 return pa.time64("us")
         return None
+
+    def metadata(self, column: OdbcColumn) -> dict[bytes, bytes] | None:
+        return INSTANTS if column.type_name == "timestamp" else None
 
     def fetched_type(self, column: OdbcColumn | None, announced: pa.DataType) -> pa.DataType:
         types = pa.types

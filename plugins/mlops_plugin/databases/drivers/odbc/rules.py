@@ -50,6 +50,11 @@ class OdbcRules:
         fits = column.sql_type in _DECIMALS and 0 <= column.scale <= column.precision <= MOST_DIGITS
         return column.type_name in ("decimal", "numeric") and not fits
 
+    def metadata(self, column: OdbcColumn) -> dict[bytes, bytes] | None:
+        """What else there is to say of a column's values; see `moments.INSTANTS`."""
+        del column
+        return None
+
     def fetched_type(self, column: OdbcColumn | None, announced: pa.DataType) -> pa.DataType:
         """The type to ask arrow-odbc for, given the one it would choose; `column` is None if unknown."""
         types = pa.types
