@@ -216,7 +216,7 @@ class RunningStep:
         dispatch, store = self._dispatch, self.runner.store
         order = None if dispatch.is_dry_run else take_order(dispatch, store)  # before anything is read
         query, partitions = self.runner.source.plan()
-        steps.plan(masked(query), partitions, self.shelf, order)
+        steps.plan(dispatch, masked(query), partitions, self.shelf, order)
         return PlanReport.of([partition.name for partition in partitions])
 
     def collect(self, on_begun: Callable[[Begun], None] | None = None) -> CollectReport:
@@ -253,7 +253,7 @@ class RunningStep:
         return replace(read.report(collected.rows), increment=collected.increment)
 
     def _collect_partition(self, dispatch: Dispatch) -> CollectReport:
-        planned = planned_partition(self.shelf)
+        planned = planned_partition(dispatch.model, self.shelf)
         with self.runner.source.open(planned.partition) as source:
             read = source.describe()
             collected = steps.collect(

@@ -33,6 +33,7 @@ from mlops_plugin.pipeline.staging.notes import (
     pinned_settings,
     put_note,
     require_predicted,
+    source_settings,
 )
 from mlops_plugin.pipeline.staging.records import (
     Collected,
@@ -54,10 +55,16 @@ from mlops_plugin.pipeline.writing.sinks import Predictions, Sink
 _COLLECTED, _PREDICTED, _REJECTED = "collect", "infer", "rejected"  # files of rows on a shelf
 
 
-def plan(query: str, partitions: Sequence[Partition], shelf: Shelf, order: Order | None = None) -> Planned:
+def plan(
+    dispatch: Dispatch,
+    query: str,
+    partitions: Sequence[Partition],
+    shelf: Shelf,
+    order: Order | None = None,
+) -> Planned:
     """Pin the partitions that `collect` and `infer` each take one of, and the order of the dispatch."""
     stored = tuple(partition.stored() for partition in partitions)
-    planned = Planned(uuid.uuid4().hex, query, stored, order)
+    planned = Planned(uuid.uuid4().hex, query, stored, order, source_settings(dispatch.model))
     put_note(planned, shelf)
     return planned
 

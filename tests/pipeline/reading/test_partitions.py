@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -364,6 +365,19 @@ def test_partitions_of_two_plans_do_not_mix(workshop: Workshop) -> None:
         step(workshop, dispatch, "log")
     with pytest.raises(StagingError, match=r"partition 9 .*\b4\b"):
         step(workshop, dispatch, "collect", 9)
+
+
+def test_partitions_of_two_queries_do_not_mix(workshop: Workshop) -> None:
+    dispatch = partitioned(workshop)
+    step(workshop, dispatch, "plan")
+    step(workshop, dispatch, "collect", 0)
+    source = workshop.models["churn"]["source"]
+    workshop.add_model("churn", source={**source, "query": "SELECT id, a, -b AS b, c FROM customers"})
+    changed = replace(dispatch, model=workshop.model())
+    with pytest.raises(StagingError, match=r"source\.query .*clear 'plan'"):
+        step(workshop, changed, "collect", 1)
+    step(workshop, changed, "plan", number=2)
+    step(workshop, changed, "collect", 1, number=2)
 
 
 def test_overlapping_predicates_are_refused_before_a_row_is_doubled(workshop: Workshop) -> None:

@@ -74,9 +74,18 @@ class PlannedPartition:
     order: Order | None
 
 
-def planned_partition(shelf: Shelf) -> PlannedPartition:
-    """The partition that a partition's shelf stands for; raises `StagingOutdated` if it is not planned."""
+def planned_partition(model: ModelConfig, shelf: Shelf) -> PlannedPartition:
+    """The partition that a partition's shelf stands for.
+
+    Raises `StagingOutdated` if it is not planned, or if others were for another query.
+    """
     planned = read_note(Planned, shelf.whole)
+    if planned.source not in (None, source_settings(model)):
+        raise StagingOutdated(
+            f"models.{model.name}: source.connection, source.query or timezone changed in the configuration "
+            "after the partitions were planned; clear 'plan' and the tasks after it in Airflow to dispatch "
+            "again"
+        )
     if shelf.partition is None or shelf.partition >= len(planned.partitions):
         raise StagingOutdated(
             f"staging: partition {shelf.partition} is not among the {len(planned.partitions)} of the "
@@ -236,6 +245,12 @@ def persisted_before(predicted: Sequence[Predicted], shelf: Shelf) -> Accounts |
     if note is None or note.predictions != tuple(part.file for part in predicted):
         return None
     return note.accounts
+
+
+def source_settings(model: ModelConfig) -> str:
+    """A hash of what must be the same for all partitions of a dispatch."""
+    settings = model.model_dump_json(include={"source": {"connection", "query"}, "timezone": True})
+    return hashlib.sha256(settings.encode()).hexdigest()
 
 
 def pinned_settings(model: ModelConfig) -> str:

@@ -39,6 +39,7 @@ class Planned:
     query: str
     partitions: tuple[StoredPartition, ...]
     order: Order | None = None  # see reading.order; None for a dry run and in notes of earlier versions
+    source: str | None = None  # see notes.source_settings; None in notes of earlier versions
 
 
 @dataclass(frozen=True)
