@@ -5,9 +5,10 @@ from __future__ import annotations
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition
-from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
+from mlops_plugin.databases.sink.dispatches_table import NO_RIGHT, DispatchesTable, OtherAnswers
 from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, table_columns
 from mlops_plugin.databases.table_name import TableName
+from mlops_plugin.errors import DatabaseError
 
 
 def not_predicted(
@@ -51,8 +52,7 @@ def not_predicted(
     )
     also = ""
     parameters: tuple[str, ...] = (model, artifact_sha256, dispatch_id)
-    dispatches = DispatchesTable(database, sink)
-    if others := dispatches.other_answers(model, artifact_sha256, answered_by):
+    if others := _other_answers(database, sink, model, artifact_sha256, answered_by):
         also = f" AND NOT {others.of_owner(f'predicted.{engine.quote(DISPATCH_ID)}')}"
         parameters += others.parameters
     return Condition(
@@ -60,3 +60,16 @@ def not_predicted(
         f" AND {of_model} = ? AND {artifact} = ? AND {owner} <> ?{also})",
         parameters,
     )
+
+
+def _other_answers(
+    database: Database, sink: SinkConfig, model: str, artifact_sha256: str, answered_by: str
+) -> OtherAnswers | None:
+    """See `DispatchesTable.other_answers`; None also without the right to read the table."""
+    try:
+        return DispatchesTable(database, sink).other_answers(model, artifact_sha256, answered_by)
+    except DatabaseError as error:
+        if not NO_RIGHT.search(error.driver_says):
+            raise
+        database.rollback()
+        return None

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from mlops_plugin.databases.sink.rights import require_order_rights, require_quarantine_rights, require_rights
+from mlops_plugin.databases.sink.write_request import Order, Registration, WriteRequest, Written
+from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import SinkError
-from support.sinks import MODES, Mode, predictions, sink_config
+from mlops_plugin.errors import DatabaseError, SinkError
+from support.sinks import AT, MODES, Mode, predictions, sink_config
 from support.ways_in import WayIn, way_in
 
 NEEDED: dict[Mode, set[str]] = {
@@ -105,3 +107,32 @@ def test_the_table_of_dispatches_has_to_be_created_too(admin: WayIn, visitor: Wa
         require_order_rights(database, sink_config("append"))
     with admin.open() as database:
         require_order_rights(database, sink_config("append"))
+
+
+def _append_new(way: WayIn, number: int, ids: list[int], dispatch: str) -> Written:
+    """As a dispatch of a model with `skip_predicted`."""
+    request = WriteRequest(
+        sink_config("append"),
+        ("id",),
+        dispatch,
+        distinct_by_artifact="ab" * 32,
+        registration=Registration(Order(number), "churn", "ab" * 32, AT, answered_by="settings"),
+    )
+    with way.open() as database:
+        return write_predictions(database, request, predictions(ids, dispatch=dispatch).to_reader())
+
+
+@pytest.mark.parametrize("admin", ["postgres"], indirect=True)
+def test_a_column_that_may_not_be_read_ends_the_dispatch(admin: WayIn, visitor: WayIn) -> None:
+    """One that was added later is in no GRANT on single columns: rows were called superseded, and lost."""
+    assert _append_new(admin, 1, [1], "d1") == Written(1)
+    known = "sink_table, dispatch_id, id, number, interval_end, model, artifact_sha256, predicted_at"
+    admin.execute(
+        f"GRANT SELECT, INSERT, DELETE ON predictions TO {USER}",
+        f"GRANT INSERT, DELETE, SELECT ({known}) ON mlops_dispatches TO {USER}",
+    )
+    with pytest.raises(DatabaseError, match="permission denied"):
+        _append_new(visitor, 2, [1, 2], "d2")
+    admin.execute(f"GRANT SELECT (answered_by) ON mlops_dispatches TO {USER}")
+    assert _append_new(visitor, 2, [1, 2], "d2") == Written(1, 1)
+    assert sorted(row[0] for row in admin.stored()) == [1, 2]

@@ -9,7 +9,7 @@ import pytest
 
 from mlops_plugin.errors import DatabaseError
 from support.servers import Server
-from support.sinks import MODES, predictions
+from support.sinks import MODES, Mode, predictions
 from support.ways_in import INTO_MARIADB, WayIn, spec_of
 
 
@@ -33,6 +33,16 @@ def test_value_that_does_not_fit_is_refused(lax_way: WayIn) -> None:
         with pytest.raises(DatabaseError, match=r"(?i)out of range"):
             lax_way.write(predictions([2, 3], pa.array([8, 1000]), dispatch=mode), mode, dispatch=mode)
     assert lax_way.rows("SELECT id, prediction FROM predictions") == [(1, 7)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_key_of_zero_is_not_numbered_anew(mariadb_way: WayIn, mode: Mode) -> None:
+    mariadb_way.execute(
+        "CREATE TABLE predictions (id BIGINT AUTO_INCREMENT PRIMARY KEY, prediction DOUBLE, dispatch_id "
+        "VARCHAR(36), model TEXT, artifact_sha256 VARCHAR(64), predicted_at DATETIME(6))"
+    )
+    mariadb_way.write(predictions([0, 7]), mode)
+    assert mariadb_way.rows("SELECT id FROM predictions ORDER BY id") == [(0,), (7,)]
 
 
 def test_all_rows_are_read(lax_way: WayIn) -> None:

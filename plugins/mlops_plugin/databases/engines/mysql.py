@@ -225,8 +225,10 @@ class Mysql(Engine):
 
     def begin_write(self, table: str) -> list[str]:
         del table
-        # A table without STRICT would take a value that does not fit and cut it.
-        mode = "CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), 'STRICT_ALL_TABLES')"
+        # Else a table would cut a value that does not fit, and give a row whose AUTO_INCREMENT key is 0
+        # another key.
+        ours = "'STRICT_ALL_TABLES', 'NO_AUTO_VALUE_ON_ZERO'"
+        mode = f"CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), {ours})"
         return [f"SET SESSION sql_mode = {mode}"]
 
     def lock_holder(self, database: Database, table: TableName) -> str:

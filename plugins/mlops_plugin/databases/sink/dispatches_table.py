@@ -353,24 +353,17 @@ class DispatchesTable:
     def other_answers(self, model: str, artifact_sha256: str, answered_by: str) -> OtherAnswers | None:
         """The dispatches of a model and artifact that answered by other settings; None: there are none.
 
-        Those of earlier versions recorded none, and count as of the first settings that were. None
-        also without the right to read the table.
+        Those of earlier versions recorded none, and count as of the first settings that were.
         """
-        try:
-            if not self.tells_answers():
-                return None
-            columns = ("sink_table", "model", "artifact_sha256", "answered_by", "id")
-            table, of_model, artifact, by, identity = map(self.database.engine.quote, columns)
-            query = (
-                f"SELECT {by} AS answers, MIN({identity}) AS first FROM {self.name} WHERE {table} = ?"
-                f" AND {of_model} = ? AND {artifact} = ? GROUP BY {by}"
-            )
-            found = read_rows(self.database, query, [self.sink_table, model, artifact_sha256])
-        except DatabaseError as error:
-            if not NO_RIGHT.search(error.driver_says):
-                raise
-            self.database.rollback()
+        if not self.tells_answers():
             return None
+        columns = ("sink_table", "model", "artifact_sha256", "answered_by", "id")
+        table, of_model, artifact, by, identity = map(self.database.engine.quote, columns)
+        query = (
+            f"SELECT {by} AS answers, MIN({identity}) AS first FROM {self.name} WHERE {table} = ?"
+            f" AND {of_model} = ? AND {artifact} = ? GROUP BY {by}"
+        )
+        found = read_rows(self.database, query, [self.sink_table, model, artifact_sha256])
         known = sorted((int(first), str(answers)) for answers, first in found if answers is not None)
         if all(answers == answered_by for _, answers in known):
             return None
