@@ -172,7 +172,7 @@ class UntrustedTypes(ArtifactError):
 
 
 class AnswersOfNeighbours(ArtifactError):
-    """A model without a signature answers about a row by the rows that happen to be beside it."""
+    """A model answers about a row by the rows that happen to be beside it, and no signature says so."""
 
     is_final = True
 

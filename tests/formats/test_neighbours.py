@@ -21,7 +21,7 @@ from mlops_plugin.formats.model_input import SignedSpec
 from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.formats.signature.signature import parse_signature
 from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature
-from mlops_plugin.formats.signature.signed_input import input_spec
+from mlops_plugin.formats.signature.signed_input import input_spec, missing_in_golden_rows
 from support import shop_code
 
 TRAIN = pd.DataFrame({"x": [3.0, 1.0, 2.0, 5.0, 4.0, 9.0, 7.0, 8.0] * 3, "y": np.arange(24.0)})
@@ -205,3 +205,24 @@ def test_a_model_that_squeezes_the_answer_about_one_row_is_served_in_batches() -
 def test_a_model_that_refuses_the_rows_of_the_second_question_has_answered_the_first() -> None:
     model = shop_code.Raises(ValueError, at=3.0, least_rows=20)
     assert ScikitRuntime("m", "0" * 64, model, ("x",)).predict(ROWS).column(0).to_pylist() == [0.0] * 24
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")], ids=str)
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_what_fills_in_a_mean_is_refused_at_the_first_missing_value(missing: Any, is_signed: bool) -> None:
+    """Training had none, so that neither its rows nor a signature tell of it."""
+    model = make_pipeline(FunctionTransformer(filled), DecisionTreeRegressor()).fit(TRAIN, TRAIN.y)
+    signature = parse_signature("m", dump_signature(make_signature(model, TRAIN)))
+    spec = SignedSpec(input_spec(signature), signature.sha256, missing_in_golden_rows(signature))
+    loaded = runtime(model, signed=spec if is_signed else None)
+    assert loaded.predict(ROWS).num_rows == 24
+    holed = ROWS.set_column(1, "y", pa.array([missing, *TRAIN.y.tolist()[1:]]))
+    with pytest.raises(AnswersOfNeighbours):
+        loaded.predict(holed)
+
+
+def test_missing_values_of_golden_rows_are_asked_about_no_more() -> None:
+    model = with_imputer(IterativeImputer(max_iter=3))
+    holes = MANY.mask(np.random.default_rng(0).random(MANY.shape) < 0.2)
+    signature = parse_signature("m", dump_signature(make_signature(model, holes)))
+    assert missing_in_golden_rows(signature) == frozenset({"x", "y"})

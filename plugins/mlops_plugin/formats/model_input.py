@@ -150,10 +150,15 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class SignedSpec:
-    """The table that a signature describes, and the SHA-256 (64 hex digits) of the signature's file."""
+    """The table that a signature describes, and the SHA-256 (64 hex digits) of the signature's file.
+
+    `missing`: the columns of which a golden row misses a value; None if the answers to golden rows are not
+    each row's own.
+    """
 
     spec: InputSpec
     sha256: str
+    missing: frozenset[str] | None = None
 
 
 def spec_of(container: Container, columns: Iterable[ColumnSpec]) -> InputSpec:

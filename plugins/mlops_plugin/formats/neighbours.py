@@ -11,7 +11,7 @@ rounds the same then, and ties fall the same, so a single answer that changes te
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,17 +46,30 @@ Company = tuple[list[int], list[int]]
 class OwnAnswers:
     """Whether a model's answers are each row's own.
 
-    Asked once, and again when a column has its first NULL: what fills in a mean of the batch changes no other
-    row.
+    Asked once, and again when a column has its first missing value, NULL or NaN: what fills in a mean of the
+    batch changes no other row.
     """
 
-    def __init__(self, uri: str, features: Sequence[str], ask: Ask, *, asks_many: bool = True) -> None:
-        """`asks_many`: ask about many rows, too, if they come in small batches."""
+    def __init__(
+        self,
+        uri: str,
+        features: Sequence[str],
+        ask: Ask,
+        *,
+        asks_many: bool = True,
+        signed: Collection[str] | None = None,
+    ) -> None:
+        """`asks_many`: ask about many rows, too, if they come in small batches.
+
+        `signed`: the columns of which golden rows miss a value, if a signature says that their answers are
+        their own.
+        """
         self._uri, self._features, self._ask = uri, features, ask
-        self._is_asked_many = not asks_many
-        self._is_asked_alone = False
-        self._asked_rows = 0  # the greatest number of rows that were asked about at once
-        self._with_null: set[str] = set()  # columns whose missing values were among the rows asked about
+        self._is_asked_many = not asks_many or signed is not None
+        self._is_asked_alone = signed is not None
+        # The greatest number of rows that were asked about at once.
+        self._asked_rows = 0 if signed is None else _SAMPLE_ROWS
+        self._with_null = {*(signed or ())}  # columns whose missing values were among the rows asked about
         self._first: pa.RecordBatch | None = None  # the first rows, if they come in small batches
 
     def require(self, rows: pa.RecordBatch, answered: pa.RecordBatch) -> None:
@@ -66,9 +79,9 @@ class OwnAnswers:
         it samples, passes: its answers are its own.
         """
         is_asked = self._asked_rows >= _SAMPLE_ROWS
-        if is_asked and not any(column.null_count for column in rows.columns):
+        if is_asked and not any(map(_has_missing, rows.columns)):
             return
-        with_null = [name for name in self._features if rows.column(name).null_count]
+        with_null = [name for name in self._features if _has_missing(rows.column(name))]
         is_known = self._with_null.issuperset(with_null)
         if is_asked and is_known:
             return
@@ -161,7 +174,7 @@ class OwnAnswers:
         self._asked_rows = max(self._asked_rows, sample.num_rows)
         # What fills in the value of the row before, or of the next one, finds none at an end.
         inner = sample.slice(1, sample.num_rows - 2) if sample.num_rows > 2 else sample
-        self._with_null.update(name for name in self._features if inner.column(name).null_count)
+        self._with_null.update(name for name in self._features if _has_missing(inner.column(name)))
 
     def _require_same_beside(
         self, sample: pa.RecordBatch, expected: pa.RecordBatch, company: list[int], kept: list[int]
@@ -202,7 +215,8 @@ class OwnAnswers:
             f"'{expected.schema.names[column]}' of one row is {one} {here} and {other} {there}, so it would "
             "depend on `batch_rows` and on the query's order; compute differences, ranks, averages over "
             "rows, and what fills in missing values, in the query (with a window function) or in training; "
-            "or if you want such answers, write a signature (`mlops sign`), which marks them as not stable"
+            "or if you want such answers, write a signature (`mlops sign`) with such rows, which marks "
+            "them as not stable"
         )
 
 
@@ -210,7 +224,7 @@ def _sampled(rows: pa.RecordBatch, features: Sequence[str], new: Sequence[str]) 
     """Places of rows, in their order: some of all parts of the batch, with NULL, and with the last texts."""
     places = {*np.linspace(0, rows.num_rows - 1, min(_SAMPLE_ROWS, rows.num_rows)).astype(int).tolist()}
     for name in new[:_MOST_WITH_NULL]:
-        with_null = pc.indices_nonzero(rows.column(name).is_null())
+        with_null = pc.indices_nonzero(rows.column(name).is_null(nan_is_null=True))
         places |= {with_null[0].as_py(), with_null[-1].as_py()}
     return sorted(places | {*_last_texts(rows, features)})
 
@@ -246,7 +260,7 @@ def _companies(sample: pa.RecordBatch, features: Sequence[str], texts: Sequence[
                     company[place] = places[at - 1 if at else 1]
         if kept and not _take(rows, company).equals(rows):
             yield company, sorted(kept)
-    if any(column.null_count for column in rows.columns):  # else means may happen to be the same
+    if any(map(_has_missing, rows.columns)):  # else means may happen to be the same
         company = list(range(rows.num_rows))
         for places in alike:
             for place in places:
@@ -263,10 +277,18 @@ def _companies(sample: pa.RecordBatch, features: Sequence[str], texts: Sequence[
 def _with_same_nulls(rows: pa.RecordBatch) -> Iterator[list[int]]:
     """The places of rows that miss the same values, in their order."""
     groups = defaultdict(list)
-    masks = [column.is_null().to_pylist() for column in rows.columns if column.null_count]
+    masks = [column.is_null(nan_is_null=True).to_pylist() for column in rows.columns if _has_missing(column)]
     for place, pattern in enumerate(zip(*masks, strict=True) if masks else [()] * rows.num_rows):
         groups[pattern].append(place)
     yield from groups.values()
+
+
+def _has_missing(column: pa.Array) -> bool:
+    """Whether a value is NULL, or NaN beside others."""
+    if column.null_count or len(column) < 2 or not pa.types.is_floating(column.type):
+        return bool(column.null_count)
+    numbers = doubles_of(column if pa.types.is_float64(column.type) else column.cast(pa.float64()))
+    return bool(np.isnan(numbers).any())
 
 
 def _take(rows: pa.RecordBatch, places: Sequence[int]) -> pa.RecordBatch:

@@ -141,9 +141,9 @@ def load_signed(
     spec = None
     if signature is not None:
         from mlops_plugin.formats.model_input import SignedSpec
-        from mlops_plugin.formats.signature.signed_input import input_spec
+        from mlops_plugin.formats.signature.signed_input import input_spec, missing_in_golden_rows
 
-        spec = SignedSpec(input_spec(signature), signature.sha256)
+        spec = SignedSpec(input_spec(signature), signature.sha256, missing_in_golden_rows(signature))
     wait_passively()
     with collector_resting():
         loader = cast(Loader, resolve_name(LOADERS.get(artifact.format, _FOREIGN_LOADER)))

@@ -77,11 +77,12 @@ class ScikitRuntime:
         self._are_columns_seen = False  # in answers about real rows
         self._are_columns_handed_out = False  # to somebody who reads the answers by them
         self._doubts = Doubts(self._ask)
-        # A signature tells of answers that are not a row's own.
         self._own = None
-        if spec is None:
+        if signed is None:
             is_foreign = holds_foreign_code(model)
             self._own = OwnAnswers(uri, self.features, self._answered, asks_many=is_foreign)
+        elif signed.missing is not None:
+            self._own = OwnAnswers(uri, self.features, self._answered, signed=signed.missing)
 
     @property
     def outputs(self) -> pa.Schema:

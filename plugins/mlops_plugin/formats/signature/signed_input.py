@@ -86,6 +86,21 @@ def input_spec(signature: Signature) -> InputSpec:
     return InputSpec("matrix", columns, "float32" if dtypes == {"float32"} else "float64")
 
 
+def missing_in_golden_rows(signature: Signature) -> frozenset[str] | None:
+    """The columns of which a golden row misses a value; None if some answer is not stable."""
+    from mlops_plugin.formats.signature.cells import is_missing
+
+    if signature.golden.unstable:
+        return None
+    names = [column.name for column in signature.input.columns]
+    return frozenset(
+        name
+        for row in signature.golden.rows
+        for name, cell in zip(names, row, strict=True)
+        if is_missing(cell)
+    )
+
+
 def check_query(signature: Signature, rows: pa.Schema) -> None:
     """Raise `FeatureError` if a query's column is of another kind than in training, with the cast to write.
 
