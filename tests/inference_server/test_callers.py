@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from pathlib import Path
+
 import httpx
 import pytest
 
 from inference_server.conftest import Callers, infer, tensor
-from mlops_plugin.inference_server.gate import Caller, GateClosed
+from mlops_plugin.inference_server.app import InferenceServer
+from mlops_plugin.inference_server.gate import Caller, GateClosed, NotSignedIn
+from mlops_plugin.inference_server.inference import Body
+from mlops_plugin.inference_server.metrics import Metrics
+from mlops_plugin.web.shared_site import Site
 from support.workshop import Workshop
 
 INPUTS = [tensor(name, "FP64", [1.0]) for name in "abc"]
@@ -41,6 +49,20 @@ def test_running_takes_the_permission_and_the_right_to_trigger(client: httpx.Cli
         gate.known["ada"] = Caller("ada", may_run_models, may_read=True, may_trigger=may_trigger)
         assert infer(client, "churn", *INPUTS).status_code == 403
         assert all(client.get(route).status_code == 403 for route in MODEL_ROUTES)
+
+
+def test_who_takes_long_to_send_a_request_must_still_be_allowed_to(
+    workshop: Workshop, gate: Callers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops_plugin.inference_server.app.TRUSTED_S", 0.0)
+    server = InferenceServer(Site(workshop.config_file), gate, Metrics(tmp_path))
+
+    async def read() -> Body:
+        gate.known.clear()  # the token is revoked
+        return Body(json.dumps({"inputs": INPUTS}).encode(), None, None)
+
+    with pytest.raises(NotSignedIn):
+        asyncio.run(server.infer("churn", "ada", read))
 
 
 def test_nothing_is_answered_while_nobody_can_be_known(

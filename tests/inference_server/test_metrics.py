@@ -23,13 +23,14 @@ def test_requests_rows_and_transactions_are_counted(client: httpx.Client) -> Non
     infer(client, "churn", ROW[0])
     infer(client, "unknown", *ROW)
     client.post("/v2/models/churn/infer", headers={"Authorization": ""})
+    client.get("/v2/models/churn/infer")
     found = {name: value - before[name] for name, value in counts(client).items()}
-    for status, expected in ((200, 3), (400, 1), (404, 1), (401, 1), (500, 0)):
+    for status, expected in ((200, 3), (400, 1), (404, 1), (401, 1), (405, 1), (500, 0)):
         assert found[f'mlops_serve_requests_total{{status="{status}"}}'] == expected
     assert found["mlops_serve_rows_predicted_total"] == 6
     assert found["mlops_serve_event_transactions_total"] >= 3
-    assert found["mlops_serve_request_seconds_count"] == 6
-    assert found['mlops_serve_request_seconds_bucket{le="+Inf"}'] == 6
+    assert found["mlops_serve_request_seconds_count"] == 7
+    assert found['mlops_serve_request_seconds_bucket{le="+Inf"}'] == 7
     assert found["mlops_serve_request_seconds_sum"] > 0
 
 

@@ -9,13 +9,23 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
+import joblib
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from inference_server.conftest import infer, outputs, tensor
+from mlops_plugin.formats.runtime import artifact_sha256
+from mlops_plugin.formats.signature.signature_writer import write_signature
+from support import shop_code
 from support.workshop import Workshop
 
 A, B, C = tensor("a", "FP64", [1.5, -2]), tensor("b", "FP64", [0, 0.5]), tensor("c", "FP64", [3.25, 1])
@@ -165,7 +175,7 @@ def test_binary_data_of_another_size_are_refused(client: httpx.Client, size: int
     assert _binary(client, {"inputs": [a, B, C]}, *parts).status_code == 400
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "100000", "²"])
+@pytest.mark.parametrize("length", ["-1", "x", "100000", "²", "9" * 5000])
 def test_a_wrong_length_of_the_header_is_refused(client: httpx.Client, length: str) -> None:
     headers = {"Inference-Header-Content-Length": length.encode("latin-1", "replace")}
     answer = client.post("/v2/models/churn/infer", content=b'{"inputs": []}', headers=headers)  # type: ignore[arg-type]
@@ -184,6 +194,27 @@ def test_unknown_models_and_routes_have_the_protocols_error(client: httpx.Client
         assert answer.status_code == 404
         assert [*answer.json()] == ["error"]
     assert client.get("/v2/models/churn/infer").status_code == 405
+
+
+def test_a_model_may_be_called_infer(client: httpx.Client, workshop: Workshop) -> None:
+    workshop.add_model("infer")
+    assert client.get("/v2/models/infer").json()["name"] == "infer"
+    assert infer(client, "infer", A, B, C).status_code == 200
+
+
+def test_decimals_are_announced_as_what_is_accepted(client: httpx.Client, workshop: Workshop) -> None:
+    rows = pd.DataFrame({"price": [Decimal(number) / 4 for number in range(24)]})
+    model = make_pipeline(FunctionTransformer(shop_code.squares), LinearRegression())
+    model.fit(rows, np.arange(24.0))
+    path = str(workshop.folder / "prices.joblib")
+    joblib.dump(model, path)
+    write_signature(model, rows, path)
+    artifact = {"format": "joblib", "uri": path, "sha256": artifact_sha256(path)}
+    workshop.add_model("prices", model=artifact)
+    (price,) = client.get("/v2/models/prices").json()["inputs"]
+    assert price["datatype"] == "BYTES"
+    answer = infer(client, "prices", tensor("price", price["datatype"], ["1.75"]))
+    assert outputs(answer)["prediction"] == pytest.approx(model.predict(rows[7:8]).tolist())
 
 
 def test_curl_gets_an_answer(client: httpx.Client) -> None:

@@ -84,6 +84,12 @@ def test_a_model_that_knows_no_null_refuses_the_request(client: httpx.Client) ->
     assert infer(client, "churn", *_inputs([1, None])[:3]).status_code == 400
 
 
+def test_a_key_of_null_is_the_requests_mistake(client: httpx.Client) -> None:
+    answer = infer(client, "lenient", *_inputs([1])[:3], tensor("id", "INT64", [None]))
+    assert answer.status_code == 400
+    assert "'id'" in answer.json()["error"]
+
+
 def test_a_key_that_the_model_reads_is_never_made_up(client: httpx.Client) -> None:
     answer = infer(client, "keyed", *_inputs([1])[1:3])
     assert answer.status_code == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version as package_version
@@ -21,6 +22,7 @@ from mlops_plugin.inference_server.gate import Gate, GateClosed, NotSignedIn
 from mlops_plugin.inference_server.infer_route import InferRoute, ReadBody, token_of
 from mlops_plugin.inference_server.inference import Body, Inference, Question
 from mlops_plugin.inference_server.inference_answers import Answer
+from mlops_plugin.inference_server.known_callers import TRUSTED_S
 from mlops_plugin.inference_server.metrics import MEDIA_TYPE, Metrics
 from mlops_plugin.inference_server.model_descriptions import ModelDescription
 from mlops_plugin.inference_server.threads import Threads
@@ -68,7 +70,10 @@ class InferenceServer:
     async def infer(self, name: str, token: str | None, read: ReadBody) -> Answer:
         """Ask the model about the rows of a request; its dispatch is recorded before it is answered."""
         model, user = await self.model(name, token)
+        began = time.monotonic()
         body = await read()
+        if time.monotonic() - began > TRUSTED_S:  # meanwhile, the token may have been revoked
+            model, user = await self.model(name, token)
         question = self._by_last_description(model, user, body)
         if question is None:
             described = await self.described(model, body.version)

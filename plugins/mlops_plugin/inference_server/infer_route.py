@@ -35,7 +35,7 @@ class InferRoute:
         self._bounded = BodyLimit(self._answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/infer"):
+        if scope["type"] != "http" or _place(scope["path"]) is None:
             await self._app(scope, receive, send)
             return
         started, status = time.monotonic(), 500
@@ -68,7 +68,9 @@ class InferRoute:
         await send({"type": "http.response.body", "body": answer.content})
 
     async def _answered(self, scope: Scope, receive: Receive) -> Answer:
-        name, version = _place(scope["path"])
+        place = _place(scope["path"])
+        assert place is not None  # noqa: S101 -- else the app is asked
+        name, version = place
         if scope["method"] != "POST":
             raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
         headers = dict(scope["headers"])
@@ -84,15 +86,15 @@ class InferRoute:
         return await self._infer(name, token, read)
 
 
-def _place(path: str) -> tuple[str, str | None]:
-    """The model and the version in `/v2/models/NAME[/versions/VERSION]/infer`; 404 for any other path."""
+def _place(path: str) -> tuple[str, str | None] | None:
+    """The model and the version in `/v2/models/NAME[/versions/VERSION]/infer`; None for any other path."""
     match path.split("/"):
         case ["", "v2", "models", name, "infer"] if name:
             return name, None
         case ["", "v2", "models", name, "versions", version, "infer"] if name and version:
             return name, version
         case _:
-            raise HTTPException(404, "Not Found")
+            return None
 
 
 def token_of(authorization: str) -> str | None:

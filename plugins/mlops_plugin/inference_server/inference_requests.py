@@ -20,6 +20,7 @@ from mlops_plugin.web.well_formed import ColumnName, Text
 MATRIX = "features"  # the name of the one tensor that holds all features
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _FEW_ROWS = 64  # of most requests
+_MOST_DIGITS = 20  # of a length
 _Size = Annotated[int, Field(ge=0)]
 
 
@@ -98,7 +99,8 @@ def parse(body: bytes, header_length: str | None) -> Asked:
 def _json_size(header_length: str | None, size: int) -> int:
     if header_length is None:
         return size
-    if not header_length.isascii() or not header_length.isdigit() or int(header_length) > size:
+    is_number = header_length.isascii() and header_length.isdigit() and len(header_length) <= _MOST_DIGITS
+    if not is_number or int(header_length) > size:
         raise CaseError(
             f"{HEADER_LENGTH} is '{header_length[:40]}'; send the number of bytes of the JSON part, at most "
             f"those of the body ({size})"
@@ -182,6 +184,8 @@ def rows_of(asked: Asked, key: Sequence[str], features: Sequence[str], checked: 
         raise CaseError(f"input '{other}' has {len(columns[other])} rows, but '{first}' has {count}")
     if not 1 <= count <= MAX_ROWS:
         raise CaseError(f"the request has {count} rows; send 1 to {MAX_ROWS}")
+    if null := next((name for name in key if name in columns and columns[name].null_count), None):
+        raise CaseError(f"input '{null}' is a key, which must not be null; leave it out if rows have none")
     missing = [name for name in key if name not in columns]
     numbers = [_row_numbers(count)] * len(missing)
     arrays = [*numbers, *columns.values()]

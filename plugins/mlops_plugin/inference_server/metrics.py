@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-STATUSES = (200, 400, 401, 403, 404, 413, 415, 422, 429, 500, 503)
+STATUSES = (200, 400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503)
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, float("inf"))
 _REQUESTS, _BUCKETS = 0, len(STATUSES)
 _SECONDS = _BUCKETS + len(_BUCKETS_S)

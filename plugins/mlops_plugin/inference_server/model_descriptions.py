@@ -16,8 +16,8 @@ from mlops_plugin.inference_server.tensors import ARROW_TYPES, tensor_column
 from mlops_plugin.pipeline.validation.contract import Contract
 from mlops_plugin.workers.pool import ModelPool
 
-# A signature's kinds; a text becomes a date where the model was trained on dates.
-_DATATYPES = {"boolean": "BOOL", "integer": "INT64", "number": "FP64", "decimal": "FP64"}
+# A signature's kinds; a text becomes a date, or a decimal, where the model was trained on these.
+_DATATYPES = {"boolean": "BOOL", "integer": "INT64", "number": "FP64"}
 
 
 @dataclass(frozen=True)
