@@ -42,6 +42,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     workshop.add_model("strict", input={"columns": columns})
     artifact = hostile_models.save(hostile_models.Hostile(), workshop.folder / "hostile.pickle")
     workshop.add_model("hostile", model=artifact, features=["a", "b", "c"])
+    guard = {"columns": {"a": {"max": 99}}}
+    workshop.add_model("guarded", model=artifact, features=["a", "b", "c"], input=guard)
     with workshop.ready():
         yield workshop
 
@@ -178,6 +180,12 @@ def test_rejected_and_imputed_rows_are_reported_to_their_own_request(
         events = workshop.events(_content(answer)["parameters"]["dispatch_id"])
         report = next(event.details for event in events if (event.step, event.kind) == ("infer", "succeeded"))
         assert getattr(report, "imputed", None) == {"b": 1}
+
+
+def test_rows_that_the_contract_rejects_never_reach_the_model(inference: Inference, site: Site) -> None:
+    question = _question(inference, site, "guarded", 1, [hostile_models.CRASHES, 0.0, 0.0], [1.0, 0.0, 0.0])
+    answer = inference.answer("guarded", [question])[0]
+    assert _content(answer)["outputs"][0]["data"] == [None, 1.0]
 
 
 def test_only_requests_whose_columns_look_alike_go_together(inference: Inference, site: Site) -> None:

@@ -26,6 +26,7 @@ from mlops_plugin.pipeline.distribution import Distribution
 from mlops_plugin.pipeline.reading.key_range import KeyRange
 from mlops_plugin.pipeline.recording.infer_reports import infer_reasons
 from mlops_plugin.pipeline.steps import require_collectable
+from mlops_plugin.pipeline.validation.learning import admitting
 from mlops_plugin.pipeline.validation.rejections import Rejections
 from mlops_plugin.pipeline.validation.screening import Rules, Screening
 from mlops_plugin.serving.run_records import Moments, Run, RunRecords
@@ -78,7 +79,7 @@ class ReadyModel:
         signed = of_version(model, version)
         dispatch = Dispatch(new_dispatch_id(), signed, "showroom", is_dry_run=True)
         require_collectable(dispatch, first.schema)
-        process.learn_outputs(first)
+        process.learn_outputs(admitting(model, first.schema)(first))
         rules = Rules.of(model, process, first.schema)
         records = RunRecords(model, version, process, first.schema)
         return cls(model, version, process, first.schema, process.outputs, rules, records, baseline_sha256)

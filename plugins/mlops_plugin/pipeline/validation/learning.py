@@ -25,7 +25,7 @@ def learn_outputs(
     If rows may be rejected, missing answers end no dispatch: then more rows are taken until an answer tells
     the type.
     """
-    admit = _admitting(model, rows.schema)
+    admit = admitting(model, rows.schema)
     coming, taken, count = iter(rows), list[pa.RecordBatch](), 0
     for enough in (SAMPLE_ROWS, LEARNED_ROWS):
         while count < enough and (batch := next(coming, None)) is not None:
@@ -40,7 +40,7 @@ def learn_outputs(
     return chain(taken, coming)
 
 
-def _admitting(model: ModelConfig, rows: pa.Schema) -> Admit:
+def admitting(model: ModelConfig, rows: pa.Schema) -> Admit:
     """What makes of rows those that the model is asked about, as its contract converts them.
 
     None of rows of which one ends the dispatch: that is for `Screening` to tell.
