@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import sqlite
 
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.errors import EventStoreError
@@ -24,7 +26,7 @@ from mlops_plugin.events.details.step_reports import InferReport, NumberCounts
 from mlops_plugin.events.records import Details, DispatchIdentity, DispatchRecord, EventRecord, summarise
 from mlops_plugin.events.servers.engine import TRUSTED_S
 from mlops_plugin.events.store import EventStore
-from mlops_plugin.events.whole_dispatches import Happened, WholeDispatch, WholeDispatches
+from mlops_plugin.events.whole_dispatches import Happened, WholeDispatch, WholeDispatches, _Sql
 from mlops_plugin.wait_limits import StoreLimits
 from support.event_stories import connection_of
 from support.event_tables import make_tables
@@ -75,6 +77,17 @@ def _shifted(record: DispatchRecord, by: timedelta) -> DispatchRecord:
         name: value + by for name, value in vars(record).items() if isinstance(value, datetime)
     }
     return replace(record, **moments)
+
+
+def test_long_texts_that_never_come_again_are_not_remembered() -> None:
+    sql = _Sql(sqlite.dialect())
+    tracemalloc.start()
+    for number in range(200):
+        event = Happened(None, "started", BEGAN, f"{number:020000d}")
+        assert [*sql.statements([replace(_whole(number, None), events=(event,))], timedelta())]
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1 << 20
 
 
 @pytest.mark.parametrize("users", [[AWKWARD], [None, "ada", AWKWARD, "x" * 250]])

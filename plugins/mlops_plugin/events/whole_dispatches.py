@@ -26,7 +26,7 @@ from mlops_plugin.events.store import EventStore
 _CLOCK_S = 1.0  # so long it is used by how much the store's clock is ahead of this machine's
 _MOST_CHARS = 1 << 19  # of a message: servers limit its size, to a megabyte at the least
 _MOST_LITERALS = 4096  # that are remembered: most texts of a dispatch are those of the one before
-_LONGEST_KEPT = 1 << 16
+_LONGEST_KEPT = 1 << 12  # characters: those of wide models have a key in them, and never come again
 # Printable ASCII without quote and backslash: between quotes, no engine reads anything else in it.
 _HARMLESS = re.compile(r"[ -&(-\[\]-~]*")
 _OF_DISPATCH = [one.name for one in fields(DispatchRecord)]
