@@ -33,9 +33,14 @@ from mlops_plugin.serving.references import References, Usual
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.workers.pool import ModelPool
+from support import hostile_models
 from support.workshop import FEATURES, Workshop
 
 WHY = Wanted(keys=[(1,)], is_why=True)
+
+
+def _all(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return rows
 
 
 def _explained(showroom: Showroom, workshop: Workshop) -> Explanation:
@@ -122,7 +127,7 @@ def test_a_model_that_is_too_slow_is_explained_one_feature_at_a_time(
     own = case.to_pylist()[0]
     references = References({name: Usual(0.25, -1.0, 1.0) for name in FEATURES}, 5)
     with pool.runtime(workshop.model()) as runtime:
-        question = question_about(case, references, runtime, patience_s=0.0)
+        question = question_about(case, references, runtime, _all, patience_s=0.0)
         predictions = pa.Table.from_batches(
             [runtime.predict(question.rows.select(list(FEATURES)).combine_chunks().to_batches()[0])]
         )
@@ -179,7 +184,7 @@ def test_a_model_is_slow_if_its_rows_are_and_not_if_its_calls_are(
 ) -> None:
     case = pa.table({name: [1.0] for name in model.features})
     references = References({name: Usual(0.0, 0.0, 1.0) for name in model.features}, 5)
-    assert question_about(case, references, model, patience_s=8.0).obstacle == obstacle
+    assert question_about(case, references, model, _all, patience_s=8.0).obstacle == obstacle
     assert model.asked == asked
 
 
@@ -191,6 +196,17 @@ def test_a_reference_that_the_contract_rejects_leaves_the_others_one_at_a_time(
     found = _explained(showroom, workshop)
     assert (found.method, found.obstacle) == ("one_by_one", "unanswered")
     assert {one.feature for one in found.contributions if one.amount is None} == {"a"}
+
+
+def test_a_model_is_never_asked_about_a_case_that_its_contract_rejects(
+    showroom: Showroom, workshop: Workshop
+) -> None:
+    artifact = hostile_models.save(hostile_models.Hostile(), workshop.folder / "hostile.pickle")
+    guard = {"columns": {"a": {"max": 99}}}
+    workshop.add_model("churn", model=artifact, features=list(FEATURES), input=guard)
+    workshop.in_source(f"UPDATE customers SET a = {hostile_models.CRASHES} WHERE id = 1")
+    with pytest.raises(CaseError, match="breaks the model's contract"):
+        _explained(showroom, workshop)
 
 
 def test_a_case_with_usual_values_only_needs_no_contributions(showroom: Showroom, workshop: Workshop) -> None:
@@ -208,7 +224,7 @@ def test_only_the_largest_of_many_contributions_are_kept_and_the_rest_is_added_u
     case = pa.table({name: [1.0] for name in names})
     references = References({name: Usual(0.0, 0.0, 1.0) for name in names}, 5)
     with pool.runtime(workshop.model()) as runtime:
-        question = question_about(case, references, runtime, patience_s=60.0)
+        question = question_about(case, references, runtime, _all, patience_s=60.0)
     assert question.obstacle == "unanswered"  # this model has other features
     weights = np.arange(230.0)
     rows = np.stack([question.rows.column(name).to_numpy() for name in names], axis=1)

@@ -19,6 +19,7 @@ from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.partitions import Partition
 from mlops_plugin.pipeline.step_runner import Models
 from mlops_plugin.pipeline.validation.contract import Contract
+from mlops_plugin.pipeline.validation.learning import admitting
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.curves import curve_rows
 from mlops_plugin.serving.explanation import Question, question_about
@@ -128,7 +129,8 @@ class ChosenSource:
                 )
             with self._models.runtime(self._model) as runtime:
                 references = references_of(self._model, runtime, cases)
-                question = question_about(rows, references, runtime, patience_s=self._patience_s)
+                admit = admitting(self._model, rows.schema)
+                question = question_about(rows, references, runtime, admit, patience_s=self._patience_s)
             return ChosenRows(self._wanted, query, question.rows, question)
 
     def _compares_rows(self) -> bool:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from mlops_plugin.errors import CaseError, FeatureError
 from mlops_plugin.events.details.explanations import CellValue, Contribution, Explanation, Method, Obstacle
 from mlops_plugin.formats.runtime import Runtime
+from mlops_plugin.pipeline.validation.learning import Admit
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.references import References
 from mlops_plugin.serving.shapley import Mask, Mixtures, Numbers, mixtures_of
@@ -128,9 +129,12 @@ class Question:
 
 
 def question_about(
-    case: pa.Table, references: References, runtime: Runtime, *, patience_s: float
+    case: pa.Table, references: References, runtime: Runtime, admit: Admit, *, patience_s: float
 ) -> Question:
-    """What to ask about the one row of `case`, if the model answers all of it within about `patience_s`."""
+    """What to ask about the one row of `case`, if the model answers all of it within about `patience_s`.
+
+    `admit` leaves the rows that the contract admits: the model is never asked about others.
+    """
     row = case.to_pylist()[0]
     changed = tuple(
         name
@@ -143,13 +147,15 @@ def question_about(
     if mixtures is None:
         return Question(references, alone, changed, None, "many")
     mixed = _mixed(case, references, changed, np.concatenate([ones, mixtures.masks]))
-    obstacle = _obstacle(alone, mixed, runtime, patience_s)
+    obstacle = _obstacle(alone, mixed, runtime, admit, patience_s)
     if obstacle is not None:
         return Question(references, alone, changed, None, obstacle)
     return Question(references, mixed, changed, mixtures)
 
 
-def _obstacle(few: pa.Table, rows: pa.Table, runtime: Runtime, patience_s: float) -> Obstacle | None:
+def _obstacle(
+    few: pa.Table, rows: pa.Table, runtime: Runtime, admit: Admit, patience_s: float
+) -> Obstacle | None:
     """Why not to ask about all rows; what the model answers here is not looked at.
 
     The first rows say how slow the model is at most: a call takes its time, too. If that is too slow, more
@@ -157,7 +163,7 @@ def _obstacle(few: pa.Table, rows: pa.Table, runtime: Runtime, patience_s: float
     """
     probes = [few, rows.slice(0, _PROBED)]
     for probe, following in zip(probes, [*probes[1:], rows], strict=True):
-        seconds = _seconds_for(probe, runtime)
+        seconds = _seconds_for(admit(probe.combine_chunks().to_batches()[0]), runtime)
         if seconds is None:
             return "unanswered"
         a_row = seconds / probe.num_rows
@@ -168,13 +174,12 @@ def _obstacle(few: pa.Table, rows: pa.Table, runtime: Runtime, patience_s: float
     return "slow"
 
 
-def _seconds_for(rows: pa.Table, runtime: Runtime) -> float | None:
+def _seconds_for(rows: pa.RecordBatch, runtime: Runtime) -> float | None:
     """How long the model takes for these rows; None if it refuses them."""
-    batch = rows.combine_chunks().to_batches()[0]
     try:
-        runtime.learn_outputs(batch)
+        runtime.learn_outputs(rows)
         started = time.monotonic()
-        runtime.predict(batch)
+        runtime.predict(rows)
     except FeatureError:
         return None
     return time.monotonic() - started
