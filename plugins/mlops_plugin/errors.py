@@ -69,7 +69,7 @@ class TemplateMistake(TemplateError):
 
 
 class EmptyInterval(TemplateError):
-    """A query reads a data interval, and the one of this run has no length."""
+    """A query or a cursor reads a data interval, and the one of this run has no length."""
 
     is_final = True
 

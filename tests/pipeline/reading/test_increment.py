@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mlops_plugin.errors import ArtifactError, CursorError, MlopsError, ThresholdError
+from mlops_plugin.errors import ArtifactError, CursorError, EmptyInterval, MlopsError, ThresholdError
 from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.marks import mark_history, newest_mark, set_mark
 from mlops_plugin.formats.signature.signature_writer import write_signature
@@ -209,6 +209,14 @@ def test_backfill_in_a_time_zone_reads_texts_as_they_say(workshop: Workshop, tim
     day = (datetime(2026, 7, 1, tzinfo=berlin), datetime(2026, 7, 2, tzinfo=berlin))
     assert collected(workshop, reads_own_interval=True, data_interval=day) == 2
     assert [row["id"] for row in workshop.predictions()] == [2, 3]
+
+
+def test_backfill_of_an_interval_that_ends_before_it_begins_is_refused(workshop: Workshop) -> None:
+    incremental(workshop)
+    arrive(workshop, (1, "2026-01-02"))
+    first, second = (datetime(2026, 1, day, tzinfo=UTC) for day in (2, 3))
+    with pytest.raises(EmptyInterval, match="begins at 2026-01-03"):
+        collected(workshop, reads_own_interval=True, data_interval=(second, first))
 
 
 def test_backfill_of_integers_is_refused(workshop: Workshop) -> None:

@@ -28,7 +28,7 @@ from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.moments import holds_instants, utc_naive
 from mlops_plugin.databases.not_predicted import not_predicted
 from mlops_plugin.databases.selection import Condition
-from mlops_plugin.errors import CursorError
+from mlops_plugin.errors import CursorError, EmptyInterval
 from mlops_plugin.events.details.step_reports import CollectReport, IncrementRead, MarkScope
 from mlops_plugin.events.fencing import TryToken
 from mlops_plugin.events.marks import Watermark, move_mark, newest_mark
@@ -299,10 +299,17 @@ def _interval(dispatch: Dispatch, cursor: CursorConfig, database: Database, quer
             f"but '{cursor.column}' holds integers; go back with `mlops cursor {dispatch.model.name} --set "
             "VALUE` and an ordinary dispatch instead"
         )
+    begin, end = dispatch.data_interval
+    if begin >= end:
+        raise EmptyInterval(
+            f"models.{dispatch.model.name}: this dispatch reads the rows of its data interval, but that "
+            f"begins at {begin} and ends at {end}; write the earlier time first, or, with a schedule "
+            "that has no periods, dispatch without an interval"
+        )
     kind: Column = "text" if column == "integer" else column
     zone = "UTC" if holds_instants(columns.field(cursor.column)) else dispatch.model.timezone
-    start, end = (from_moment(moment, kind, zone) for moment in dispatch.data_interval)
-    return between(database.engine, cursor.column, start, end)
+    first, last = (from_moment(moment, kind, zone) for moment in dispatch.data_interval)
+    return between(database.engine, cursor.column, first, last)
 
 
 def _value_of(mark: Watermark | None, cursor: CursorConfig) -> Value | None:
