@@ -291,7 +291,7 @@ def main() -> None:
     source.add_argument("--connection", metavar="ID", help="Airflow connection of the database to fill")
     parser.add_argument("--models", type=Path, default=HERE / "models", metavar="FOLDER")
     parser.add_argument(
-        "--retrain", action="store_true", help="train the models even where their files exist"
+        "--retrain", action="store_true", help="train the models even if their files exist"
     )
     options = parser.parse_args()
 
