@@ -69,10 +69,10 @@ class Caller:
         """Bytes of an answer; any failure ends the benchmark."""
         self._connection.request("GET", path, headers=self._headers)
         answer = self._connection.getresponse()
-        said = answer.read()
+        body = answer.read()
         if answer.status != 200:
-            raise SystemExit(f"{path}: {answer.status} {said.decode()[:500]}")
-        return len(said)
+            raise SystemExit(f"{path}: {answer.status} {body.decode()[:500]}")
+        return len(body)
 
 
 def describe(workshop: Workshop, models: int) -> None:

@@ -290,9 +290,7 @@ def main() -> None:
     source.add_argument("--sqlite", type=Path, metavar="PATH", help="SQLite file to fill")
     source.add_argument("--connection", metavar="ID", help="Airflow connection of the database to fill")
     parser.add_argument("--models", type=Path, default=HERE / "models", metavar="FOLDER")
-    parser.add_argument(
-        "--retrain", action="store_true", help="train the models even if their files exist"
-    )
+    parser.add_argument("--retrain", action="store_true", help="train the models even if their files exist")
     options = parser.parse_args()
 
     for demo in DEMOS:

@@ -37,8 +37,8 @@ def serve_health(host: str, port: int) -> str:
         return "does not answer yet"
 
 
-def _reason(said: bytes) -> str:
+def _reason(body: bytes) -> str:
     try:
-        return str(json.loads(said)["error"])
+        return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         return "is not ready"

@@ -41,7 +41,7 @@ from sklearn.svm import LinearSVC
 from xgboost import XGBClassifier, XGBRegressor
 
 from mlops_plugin.errors import FeatureError, InputUndecided
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.scikit import ScikitRuntime
 from support import shop_code
 from support.ways_in import WayIn
@@ -57,12 +57,12 @@ HALVES = [0, 1] * 30
 QUIET = {"iterations": 5, "verbose": False, "allow_writing_files": False, "thread_count": 1}
 
 
-def runtime(model: Any, features: tuple[str, ...] | None = None, **said: Any) -> ScikitRuntime:
-    return ScikitRuntime("model.joblib", "0" * 64, model, features, said=Said(**said))
+def runtime(model: Any, features: tuple[str, ...] | None = None, **stated: Any) -> ScikitRuntime:
+    return ScikitRuntime("model.joblib", "0" * 64, model, features, stated=StatedInput(**stated))
 
 
-def answers(model: Any, rows: pa.RecordBatch, *features: str, **said: Any) -> list[Any]:
-    found = runtime(model, features or None, **said).predict(rows)
+def answers(model: Any, rows: pa.RecordBatch, *features: str, **stated: Any) -> list[Any]:
+    found = runtime(model, features or None, **stated).predict(rows)
     return list(found.column("prediction").to_pylist())
 
 
@@ -238,8 +238,8 @@ def test_a_dict_vectorizer_is_never_given_what_it_would_pass_over(known: Any, va
 def test_numbers_of_four_bytes_are_rounded_as_a_user_says() -> None:
     single = SHOP[["x", "store"]].to_numpy(np.float32)
     model = LinearRegression().fit(single, SHOP.store)
-    said = {"x": "float32", "store": "float32"}
-    assert answers(model, ROWS, "x", "store", dtypes=said) == model.predict(single[:3]).tolist()
+    stated = {"x": "float32", "store": "float32"}
+    assert answers(model, ROWS, "x", "store", dtypes=stated) == model.predict(single[:3]).tolist()
     # One of the two: the matrix of both has eight bytes, of what four could hold.
     half = np.column_stack([SHOP.x.astype(np.float32), SHOP.store.astype(float)])
     found = answers(shop_code.Formula(), ROWS, "x", "store", container="matrix", dtypes={"x": "float32"})
@@ -358,8 +358,8 @@ def test_a_model_that_takes_integers_here_and_floats_there_was_trained_on_them()
 def said_in(error: BaseException) -> dict[str, str]:
     """The types that an error tells the user to write, as YAML reads them."""
     (text,) = re.findall(r"`(model: \{dtypes: \{.*?\}\})`", str(error))
-    said: dict[str, str] = yaml.safe_load(text)["model"]["dtypes"]
-    return said
+    stated: dict[str, str] = yaml.safe_load(text)["model"]["dtypes"]
+    return stated
 
 
 def test_two_mixtures_of_types_with_two_answers_are_refused_with_what_to_write() -> None:
@@ -368,9 +368,9 @@ def test_two_mixtures_of_types_with_two_answers_are_refused_with_what_to_write()
     rows = WITH_HOLE.take(pa.array([0, 2]))
     with pytest.raises(InputUndecided, match=r"write_signature.*mlops sign MODEL --rows FILE") as refused:
         answers(model, rows, "whole", "hole")
-    said = said_in(refused.value)
-    assert said == {"whole": "integer", "hole": "integer"}
-    found = answers(model, rows, "whole", "hole", dtypes=said | {"hole": "number"})
+    stated = said_in(refused.value)
+    assert stated == {"whole": "integer", "hole": "integer"}
+    found = answers(model, rows, "whole", "hole", dtypes=stated | {"hole": "number"})
     assert found == pytest.approx(model.predict(MIXED[:3:2]).tolist(), rel=1e-12)
 
 
@@ -383,8 +383,8 @@ def test_a_mixture_of_many_columns_is_refused_with_what_to_write() -> None:
     rows = pa.RecordBatch.from_pandas(train.astype("int64"), preserve_index=False)
     with pytest.raises(FeatureError, match=r"'whole', 'hole_0'.*write_signature") as refused:
         answers(model, rows, *names)
-    said = said_in(refused.value)
-    assert said == dict.fromkeys(names, "integer")
+    stated = said_in(refused.value)
+    assert stated == dict.fromkeys(names, "integer")
     right = dict.fromkeys(names, "number") | {"whole": "integer"}
     assert answers(model, rows, *names, dtypes=right) == pytest.approx(model.predict(train).tolist())
 
@@ -399,16 +399,16 @@ def test_code_that_compares_two_columns_is_asked_in_mixtures(size: int, more: li
     rows = pa.RecordBatch.from_pandas(train[:3], preserve_index=False).slice(0, size)
     with pytest.raises(InputUndecided, match=r"\{a: integer, b: integer\}"):
         answers(model, rows, *names)
-    said = dict.fromkeys(names, "integer")
-    assert answers(model, rows, *names, dtypes=said) == model.predict(train[:size]).tolist()
+    stated = dict.fromkeys(names, "integer")
+    assert answers(model, rows, *names, dtypes=stated) == model.predict(train[:size]).tolist()
 
 
 def test_an_array_of_integers_is_one_if_the_answer_depends_on_it() -> None:
     rows = pa.RecordBatch.from_pydict({"a": [2**60 + 1, 5], "b": [1, 1]})
     with pytest.raises(InputUndecided, match=r"'a'"):
         answers(shop_code.LastDigit(), rows, "a", "b")
-    said = {"a": "integer", "b": "integer"}
-    assert answers(shop_code.LastDigit(), rows, "a", "b", container="matrix", dtypes=said) == [7.0, 5.0]
+    stated = {"a": "integer", "b": "integer"}
+    assert answers(shop_code.LastDigit(), rows, "a", "b", container="matrix", dtypes=stated) == [7.0, 5.0]
     assert answers(shop_code.LastDigit(), rows.slice(1), "a", "b") == [5.0]
     floats = pa.RecordBatch.from_pydict({"a": [1.5, 5.0], "b": [1, 1]})
     assert answers(shop_code.LastDigit(), floats, "a", "b") == [1.5, 5.0]

@@ -22,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactError, FeatureError
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.runtime import artifact_sha256, load_runtime
 from mlops_plugin.formats.scikit import ScikitRuntime
 from support import shop_code
@@ -134,7 +134,7 @@ class _Sorts:
 def test_an_answer_that_is_in_another_order_than_the_rows_is_refused() -> None:
     rows = pa.RecordBatch.from_pydict({"x": [2.0, 0.0, 1.0]})
     sorting, keeping = (
-        ScikitRuntime("m", "0" * 64, _Sorts(by_index=by_index), ("x",), said=Said("frame"))
+        ScikitRuntime("m", "0" * 64, _Sorts(by_index=by_index), ("x",), stated=StatedInput("frame"))
         for by_index in (False, True)
     )
     for one in (sorting, keeping):

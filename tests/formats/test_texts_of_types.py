@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from mlops_plugin.errors import InputUndecided
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.scikit import ScikitRuntime
 from support.native_models import as_queried
 
@@ -38,7 +38,7 @@ def _fitted(trained: pd.DataFrame, write: Any = _as_text) -> Any:
 
 
 def _probabilities(model: Any, rows: pa.RecordBatch, **dtypes: str) -> list[float]:
-    runtime = ScikitRuntime("m", "0" * 64, model, None, said=Said(dtypes=dtypes or None))
+    runtime = ScikitRuntime("m", "0" * 64, model, None, stated=StatedInput(dtypes=dtypes or None))
     return list(runtime.predict(rows).column("probability_1").to_pylist())
 
 

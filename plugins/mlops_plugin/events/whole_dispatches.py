@@ -117,9 +117,9 @@ class _Sql:
 
     def _event(self, event: Happened, moment: Callable[[datetime], str]) -> str:
         step, kind, at, details, *numbers = event
-        said = [self._text(step), self._text(kind), moment(at), self._text(details)]
-        said += ["NULL" if number is None else repr(number) for number in numbers]
-        return ", ".join(said)
+        values = [self._text(step), self._text(kind), moment(at), self._text(details)]
+        values += ["NULL" if number is None else repr(number) for number in numbers]
+        return ", ".join(values)
 
     def _text(self, text: str | None) -> str:
         if text is None:

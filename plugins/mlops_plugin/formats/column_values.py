@@ -173,10 +173,10 @@ def _explained(spec: ColumnSpec, column: pa.Array) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, OverflowError) as exc:
-        said = str(exc).partition("\n")[0]
+        reason = str(exc).partition("\n")[0]
         raise FeatureError(
             f"column '{spec.name}': found {column.type} with a value that the model's {spec.dtype} cannot "
-            f"express ({said}); cast it in the query, or correct its type in `model: {{dtypes: ...}}`"
+            f"express ({reason}); cast it in the query, or correct its type in `model: {{dtypes: ...}}`"
         ) from exc
 
 

@@ -51,7 +51,7 @@ PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
 
 
 @dataclass(frozen=True)
-class Said:
+class StatedInput:
     """What the configuration says of a model's input; `trained`: what training has recorded beside it."""
 
     container: Container | None = None
@@ -70,10 +70,10 @@ class Said:
 class InputRules:
     """Decides once what a fitted model reads; `features` are its columns in its own order."""
 
-    def __init__(self, model: Any, features: tuple[str, ...], said: Said) -> None:
+    def __init__(self, model: Any, features: tuple[str, ...], stated: StatedInput) -> None:
         self._features = features
-        self._said = said
-        self._trained = said.trained or {}
+        self._stated = stated
+        self._trained = stated.trained or {}
         self._is_named = known_names(model) is not None
         self._is_counted = bool(getattr(model, "n_features_in_", None))
         self._readers = readers_of(model, features)
@@ -91,7 +91,7 @@ class InputRules:
             _is_numeric(reader.step) for reader in self._readers
         )
         self._looks_at_names = self._is_named and not _ignores_names(first_step(model))
-        said.require_features(features)
+        stated.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
         """The table for rows of this schema; if there are several, the first that the model does not refuse.
@@ -137,26 +137,26 @@ class InputRules:
 
     def _matrices(self, columns: tuple[ColumnSpec, ...]) -> Iterator[InputSpec]:
         """Arrays of numbers; of integers first, if all are and code of the user's own may tell."""
-        is_said = set(self._features) <= set(self._said.dtypes or ())
-        if all(column.is_undecided or (is_said and column.splits) for column in columns):
+        is_stated = set(self._features) <= set(self._stated.dtypes or ())
+        if all(column.is_undecided or (is_stated and column.splits) for column in columns):
             yield InputSpec("matrix", columns, None)
-            if is_said:
+            if is_stated:
                 return
-        if self._said.dtypes and not all(column.is_numeric for column in columns):
+        if self._stated.dtypes and not all(column.is_numeric for column in columns):
             yield InputSpec("matrix", columns, "object")
         else:
             is_single = all(column.dtype == "float32" for column in columns)
             yield InputSpec("matrix", columns, "float32" if is_single else "float64")
 
     def _containers(self, rows: pa.Schema) -> list[Container]:
-        if self._said.container is not None:
-            return [self._said.container]
+        if self._stated.container is not None:
+            return [self._stated.container]
         if self._reads_documents:
             return ["documents"]
         if self._reads_records:
             return ["records"]
         if self._is_named:
-            is_plain = self._reads_numbers and not self._said.dtypes
+            is_plain = self._reads_numbers and not self._stated.dtypes
             return ["matrix"] if is_plain and not self._looks_at_names else ["frame"]
         one_text = len(self._features) == 1 and is_text(rows.field(self._features[0]).type)
         if one_text and self._leads_to_documents and not self._is_counted:
@@ -169,9 +169,9 @@ class InputRules:
         return ["frame", "matrix", "documents", "series"] if one_text else ["frame", "matrix"]
 
     def _column(self, field: pa.Field, rows: pa.Schema) -> ColumnSpec:
-        said = (self._said.dtypes or {}).get(field.name)
-        if said is not None:
-            return said_column(field.name, said)
+        dtype = (self._stated.dtypes or {}).get(field.name)
+        if dtype is not None:
+            return stated_column(field.name, dtype)
         if self._reads_numbers:
             return ColumnSpec(field.name, trained_types.single_or_double(self._trained, field.name), "nan")
         readers = [reader for reader in self._readers if field.name in reader.columns]
@@ -310,10 +310,10 @@ def _missing_of(readers: list[Reader], categories: list[np.ndarray[Any, Any]]) -
     return next(iter(found), None)
 
 
-def said_column(name: str, said: str) -> ColumnSpec:
+def stated_column(name: str, stated: str) -> ColumnSpec:
     """As `model: {dtypes: ...}` says."""
-    dtype, missing = PLAIN_DTYPES.get(said, (said, _usual_missing(said)))
-    if said == "timestamp":
+    dtype, missing = PLAIN_DTYPES.get(stated, (stated, _usual_missing(stated)))
+    if stated == "timestamp":
         dtype = _instants_in(usual_unit(), None)
     return ColumnSpec(name, dtype, missing)
 

@@ -99,7 +99,7 @@ class OwnAnswers:
         texts = [] if self._asked_rows >= _SAMPLE_ROWS else self._features
         companies = [*_companies(sample, self._features, texts)]
         if not companies:
-            return  # of rows that are all alike, nothing can be told
+            return  # rows that are all alike show nothing
         is_answered = not is_more and len(places) == rows.num_rows
         known = answered if is_answered else self._asked(sample)
         if known is not None and is_more and not self._is_asked_alone:

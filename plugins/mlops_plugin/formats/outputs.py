@@ -135,8 +135,8 @@ def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
         found = f"an array of shape {values.shape}" if values.ndim else f"one {type(values.item()).__name__}"
         if values.ndim in (1, 2) and 1 < len(values) < rows:
             advice = "It skips rows: make it return NaN for them, or leave them out in the query"
-        elif values.ndim == 0 and (said := _advice(values.item())):
-            advice = said
+        elif values.ndim == 0 and (hint := _advice(values.item())):
+            advice = hint
         else:
             advice = (
                 "If it was trained on texts or on an array, set `model: {container: documents}` or "

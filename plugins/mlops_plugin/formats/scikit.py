@@ -17,7 +17,7 @@ from mlops_plugin.errors import ArtifactError, FeatureError, InputUndecided, Mlo
 from mlops_plugin.formats.boosting import Look, category_writing
 from mlops_plugin.formats.estimator_walk import ends_of, holds_foreign_code, known_names, may_change_rows
 from mlops_plugin.formats.features import infinite_counts, is_number, null_counts
-from mlops_plugin.formats.input_rules import InputRules, Said
+from mlops_plugin.formats.input_rules import InputRules, StatedInput
 from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import OwnAnswers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, has_scores, output_columns
@@ -53,10 +53,10 @@ class ScikitRuntime:
         model: Any,
         features: tuple[str, ...] | None,
         *,
-        said: Said | None = None,
+        stated: StatedInput | None = None,
         signed: SignedSpec | None = None,
     ) -> None:
-        """`said` is what the configuration says of the input; `signed`, from a signature, tells all of it."""
+        """`stated`: what the configuration says of the input; `signed`: all of it, from a signature."""
         _require_fitted(uri, model)
         self._uri = uri
         self.artifact_sha256 = artifact_sha256
@@ -67,9 +67,9 @@ class ScikitRuntime:
         self.signature_sha256 = None if signed is None else signed.sha256
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
         _require_unique(uri, self.features)
-        self._rules = None if spec is not None else self._input_rules(model, said or Said())
+        self._rules = None if spec is not None else self._input_rules(model, stated or StatedInput())
         self._given = spec
-        self._believed = (said.dtypes if said is not None else None) or {}
+        self._believed = (stated.dtypes if stated is not None else None) or {}
         self._specs: list[InputSpec] = []  # for the schema that `check` has seen last
         self._checked: pa.Schema | None = None
         self._look_at: Look | None = None  # likewise
@@ -91,8 +91,8 @@ class ScikitRuntime:
         self._are_columns_handed_out = True
         return self._columns.schema
 
-    def _input_rules(self, model: Any, said: Said) -> Rules:
-        return InputRules(model, self.features, said)
+    def _input_rules(self, model: Any, stated: StatedInput) -> Rules:
+        return InputRules(model, self.features, stated)
 
     @property
     def model(self) -> Any:
@@ -327,30 +327,30 @@ def _is_models_own(exc: BaseException) -> bool:
 
 
 def _refusal(rows: pa.RecordBatch, features: tuple[str, ...], exc: BaseException) -> str:
-    said = _first_line(exc)
+    message = _first_line(exc)
     nulls = _listed(null_counts(rows, features))
     infinite = _listed(infinite_counts(rows, features))
-    if nulls and _SAYS_NULL.search(said):
+    if nulls and _SAYS_NULL.search(message):
         return (
             f"{REFUSES_NULL}: of {rows.num_rows} rows, {nulls} are NULL or NaN; leave such rows "
-            f"out in the query, fill them with COALESCE, or train with an imputer (the model says: {said})"
+            f"out in the query, fill them with COALESCE, or train with an imputer (the model says: {message})"
         )
-    if infinite and "infinity" in said:
+    if infinite and "infinity" in message:
         return (
             f"{REFUSES_INFINITE}: of {rows.num_rows} rows, {infinite} are infinite; "
-            f"leave such rows out in the query (the model says: {said})"
+            f"leave such rows out in the query (the model says: {message})"
         )
     types = {name: rows.schema.field(name).type for name in features}
     texts = ", ".join(f"'{name}' is {kind}" for name, kind in types.items() if not is_number(kind))
-    facts = [f"NULL: {nulls}" if nulls else "", f"not numbers: {texts}" if texts else "", _advice(said)]
-    return "; ".join(filter(None, [f"the model refuses the rows: {type(exc).__name__}: {said}", *facts]))
+    facts = [f"NULL: {nulls}" if nulls else "", f"not numbers: {texts}" if texts else "", _advice(message)]
+    return "; ".join(filter(None, [f"the model refuses the rows: {type(exc).__name__}: {message}", *facts]))
 
 
-def _advice(said: str) -> str:
+def _advice(message: str) -> str:
     """What to do if a column has another type than a step of the user's own was written for."""
-    if ".dt accessor" in said:
+    if ".dt accessor" in message:
         return "if the column was a time in training, set `model: {dtypes: {NAME: timestamp}}`"
-    if ".str accessor" in said:
+    if ".str accessor" in message:
         return "if the column was text in training, cast it in the query"
     return ""
 

@@ -15,7 +15,7 @@ from mlops_plugin.formats.artifact import COMPRESSED, Verified, format_of, read_
 from mlops_plugin.formats.boosting import is_bare_xgboost
 from mlops_plugin.formats.importing.sklearn_import import lean_sklearn
 from mlops_plugin.formats.importing.skops_import import import_skops_io
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.scikit import ScikitRuntime
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def _load(artifact: ArtifactConfig, known: _Known, loads: Callable[[bytes], Any]
         raise ArtifactError(_load_failure(artifact, failure, content)) from failure
     if (reason := _no_model(model)) is not None:
         raise ArtifactError(f"model file '{artifact.uri}' holds {reason}")
-    said = Said(artifact.container, artifact.dtypes, trained)
+    stated = StatedInput(artifact.container, artifact.dtypes, trained)
     try:
-        return ScikitRuntime(artifact.uri, sha256, model, features, said=said, signed=signed)
+        return ScikitRuntime(artifact.uri, sha256, model, features, stated=stated, signed=signed)
     except MlopsError:
         raise
     except Exception as exc:  # a damaged file's estimator may lack what every one has
@@ -155,8 +155,8 @@ def _no_model(model: Any) -> str | None:
 
 
 def _load_failure(artifact: ArtifactConfig, failure: Exception, content: bytes) -> str:
-    said = str(failure).partition("\n")[0] or "no reason given"
-    if missing := _MISSING_IN_MAIN.search(said):
+    message = str(failure).partition("\n")[0] or "no reason given"
+    if missing := _MISSING_IN_MAIN.search(message):
         return (
             f"model file '{artifact.uri}' needs '{missing[1] or missing[2]}', which is in the script or "
             "notebook that saved the file (`__main__`) and not in the file; move it into a module that is "
@@ -173,7 +173,7 @@ def _load_failure(artifact: ArtifactConfig, failure: Exception, content: bytes) 
             f"model file '{artifact.uri}' needs the module '{failure.name}', which is not installed here; "
             f"install what the model was trained with, or {_own_libraries(artifact, 'its package')}"
         )
-    if renamed := _RENAMED.search(said):
+    if renamed := _RENAMED.search(message):
         name, module = renamed[1] or renamed[4], renamed[2] or renamed[3]
         return (
             f"model file '{artifact.uri}' needs '{name}' of the module '{module}', which the "
@@ -187,12 +187,12 @@ def _load_failure(artifact: ArtifactConfig, failure: Exception, content: bytes) 
     )
     return (
         f"model file '{artifact.uri}' cannot be loaded as {artifact.format}: {type(failure).__name__}: "
-        f"{said}; {remedy}"
+        f"{message}; {remedy}"
     )
 
 
 def _absent_part(failure: Exception) -> str | None:
-    """The part of scikit-learn that a file looks for in vain: releases move them."""
+    """The part of scikit-learn that a file names and this release no longer has."""
     if isinstance(failure, ModuleNotFoundError) and failure.name is not None:
         # Its compiled modules of old have names without a package, `_loss` for one.
         is_own = failure.name.startswith("sklearn.") or failure.name in _OLD_MODULES

@@ -204,11 +204,11 @@ class _Asked:
 
     def _in_words(self, names: Sequence[str]) -> str:
         if any(column.other for column in self._spec.columns if column.name in names):
-            said = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
+            dtypes = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
             return (
                 f"an encoder in the model knows {self._listed(names)} in the writing of another type than "
-                f"the query's, and the model's answers differ: set `model: {{dtypes: {{{said}}}}}` with the "
-                "types of training (boolean, integer, number), or write a signature"
+                f"the query's, and the model's answers differ: set `model: {{dtypes: {{{dtypes}}}}}` with "
+                "the types of training (boolean, integer, number), or write a signature"
             )
         return (
             f"the model's file does not record the type that {self._listed(names)} had in training: whole "
@@ -217,12 +217,12 @@ class _Asked:
         )
 
     def _remedy(self, names: Sequence[str]) -> str:
-        said = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
+        dtypes = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
         more = ", ..." if len(names) > _MOST_NAMED else ""
         words = sorted({(self._plain_type(name), self._other_word(name)) for name in names})
         instead = " and ".join(f"`{other}` instead of `{plain}`" for plain, other in words)
         return (
-            f"set `model: {{dtypes: {{{said}{more}}}}}`, with {instead} for a column that had NULLs in "
+            f"set `model: {{dtypes: {{{dtypes}{more}}}}}`, with {instead} for a column that had NULLs in "
             "training; or write a signature: write_signature where the model is trained, or "
             "`mlops sign MODEL --rows FILE` with rows of training"
         )

@@ -24,12 +24,12 @@ class Step:
     name: str  # e.g. name resolution, IPv6, connecting, query
     outcome: Outcome
     seconds: float
-    said: str | None = None  # the message of the system or the driver
+    message: str | None = None  # the message of the system or the driver
     address: str | None = None  # one of several addresses; one that works is enough
 
     def __str__(self) -> str:
         step = f"{self.name} {self.address}" if self.address else self.name
-        return f"{step}: {self.outcome}" + (f": {self.said}" if self.said else "")
+        return f"{step}: {self.outcome}" + (f": {self.message}" if self.message else "")
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Notes:
             self._open.append((name, address, time.monotonic()))
 
     def end(
-        self, name: str, outcome: Outcome, said: str | None = None, *, address: str | None = None
+        self, name: str, outcome: Outcome, message: str | None = None, *, address: str | None = None
     ) -> None:
         with self._lock:
             found = next(step for step in self._open if step[:2] == (name, address))
             self._open.remove(found)
-            said = said and masked(said)
-            self._ended.append(Step(name, outcome, time.monotonic() - found[2], said, address))
+            message = message and masked(message)
+            self._ended.append(Step(name, outcome, time.monotonic() - found[2], message, address))
 
     def add(self, step: Step) -> None:
         with self._lock:

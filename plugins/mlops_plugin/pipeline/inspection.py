@@ -319,8 +319,8 @@ def _problem(found: dict[str, str], part: str) -> Iterator[None]:
     except MlopsError as error:
         found[part] = str(error)
     except Exception as error:  # noqa: BLE001 - this model's finding; the others are still looked at
-        said = str(error).partition("\n")[0]
-        found[part] = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        message = str(error).partition("\n")[0]
+        found[part] = f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def _finding(found: dict[str, str], name: str, part: str, tried: str) -> Finding:

@@ -213,7 +213,7 @@ class Overlap:
         step, _ = self._relay.failed or (STEPS[0], cause)
         with contextlib.suppress(Exception):  # why they end is known
             self.kill_models()
-        # The failure itself comes last, as what is said of the dispatch.
+        # The failure itself comes last: its error is the one that the dispatch shows.
         for each in sorted(self._open, key=lambda one: (one == step, -STEPS.index(one))):
             ended = cause if each == step else self._relay.ending()
             self._open.pop(each).stack.__exit__(type(ended), ended, ended.__traceback__)

@@ -46,16 +46,16 @@ def place_of(model: ModelConfig, home: Path) -> SinkPlace:
 def _place(spec: ConnectionSpec, home: Path) -> SinkPlace:
     engine = expected_engine(spec) or ANSI
     is_odbc = spec.conn_type.lower() == "odbc"
-    said = _odbc_attributes(spec) if is_odbc else {}
+    attributes = _odbc_attributes(spec) if is_odbc else {}
     host, port, database = (
-        str(own or next((said[key] for key in _ODBC_NAMES[part] if key in said), ""))
+        str(own or next((attributes[key] for key in _ODBC_NAMES[part] if key in attributes), ""))
         for part, own in (("host", spec.host), ("port", spec.port), ("database", spec.schema))
     )
     if engine.is_file:
         file = home / database if is_odbc else database_file(spec, home)
         return SinkPlace(spec.conn_id if file is None else (engine.name, file.resolve()), "main")
     if not (host or database):
-        return SinkPlace(("data source", said.get("dsn", spec.conn_id)))
+        return SinkPlace(("data source", attributes.get("dsn", spec.conn_id)))
     server = (engine.name, _host(host), port or str(engine.default_port))
     return SinkPlace(server, database) if engine.databases_are_schemas else SinkPlace((*server, database))
 

@@ -22,7 +22,7 @@ Numbers: TypeAlias = npt.NDArray[np.float64]
 Orders: TypeAlias = npt.NDArray[np.int64]
 
 MOST_ROWS = 8_192  # mixtures to ask about: all of 13 features, 128 orders of 64
-_LEAST_PAIRS = 8  # of orders; from fewer the error cannot be told
+_LEAST_PAIRS = 8  # of orders; from fewer the error cannot be estimated
 _SAME = 1e-9  # of the greatest number: differences that a library's arithmetic makes
 
 

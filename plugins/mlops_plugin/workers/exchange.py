@@ -1,4 +1,4 @@
-"""The caller's end of what is said to a model's process; `process` asks with it.
+"""The caller's end of what is sent to a model's process; `process` asks with it.
 
 A request has a number that its answer repeats, and one deadline for both. Whatever goes wrong ends the
 process: what it sends next could be the answer to an old request.
@@ -174,8 +174,8 @@ class Exchange:
             if sent.lent is not None:
                 self._memories.take_back(sent.lent, is_free=is_free)
         if isinstance(answer, Failed):
-            said = answer.message.replace(self._located, self.model.model.uri)
-            raise raised(self.model.name, replace(answer, message=said), self.limits)
+            message = answer.message.replace(self._located, self.model.model.uri)
+            raise raised(self.model.name, replace(answer, message=message), self.limits)
         return answer, content
 
     @contextlib.contextmanager
@@ -203,7 +203,7 @@ class Exchange:
             return f"{self._name}: the model's process was killed; try again"
         how = self._started.describe_end()
         self.end()
-        line = self._started.said.last_line(END_TIMEOUT_S)
+        line = self._started.output.last_line(END_TIMEOUT_S)
         words = f"; it printed last: {line}" if line else ""
         return f"{self._name}: the model's process ended with {how}{words}; {self._what_follows(how)}"
 

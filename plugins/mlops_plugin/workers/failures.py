@@ -49,7 +49,7 @@ class ModelTraceback(Exception):
 
 def raised(model: str, failed: Failed, limits: Limits) -> MlopsError:
     """What the process says that went wrong, as an error to raise here."""
-    # The model may have said it: it goes to logs, terminals and the event store.
+    # It may be the model's own text: it goes to logs, terminals and the event store.
     failed = Failed(_printable(failed.error), _printable(failed.message), _printable(failed.cause))
     error = _error(model, failed, limits)
     if failed.cause:

@@ -58,7 +58,7 @@ def main() -> None:
         except ModuleNotFoundError:
             continue  # without it a model's process says what is missing
     gc.freeze()
-    # Python 3.12 warns of a fork beside threads: those of OpenBLAS, which begins anew after a fork.
+    # Python 3.12 warns of a fork beside threads: those of OpenBLAS, which starts again after a fork.
     warnings.simplefilter("ignore", DeprecationWarning)
     _Server(listener, environment).serve()
 

@@ -250,8 +250,8 @@ class Channel:
         if not first:
             raise EOFError
         number, header, body = self._receive(0, MAX_REQUEST_BYTES, first)
-        said = json.loads(bytes(header))
-        return number, _REQUESTS[said["kind"]](**said), body, handed
+        fields = json.loads(bytes(header))
+        return number, _REQUESTS[fields["kind"]](**fields), body, handed
 
     def receive_answer(self, number: int, max_body_bytes: int, deadline: float) -> tuple[Answer, memoryview]:
         """The answer to request `number`. Raises `MessageError`, or `EOFError` if the process has ended."""

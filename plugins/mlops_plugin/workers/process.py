@@ -216,7 +216,7 @@ class ModelProcess(Exchange):
         self._located = located.uri
         try:
             request = Load(
-                artifact={**located.as_told(), "logged": None if own is None else _logged(located)},
+                artifact={**located.as_data(), "logged": None if own is None else _logged(located)},
                 features=None if self.model.features is None else list(self.model.features),
                 must_be_confined=self.limits.must_be_confined,
                 is_step=self.limits.is_step,
@@ -247,12 +247,12 @@ class ModelProcess(Exchange):
                 "%s: this kernel cannot block the model's access to: %s", self._name, ", ".join(missing)
             )
 
-    def _require_same_file(self, which: str, sha256: str, told: str) -> None:
+    def _require_same_file(self, which: str, sha256: str, reported: str) -> None:
         """The file may have run code by now: what its process says of it is not believed."""
-        if told != sha256:
+        if reported != sha256:
             raise ArtifactError(
                 f"{self._name}.model: the {which} {self.model.model.uri} changed while it was loaded "
-                f"(sha256 {sha256[:12]}..., the process says {told[:12]}...); try again"
+                f"(sha256 {sha256[:12]}..., the process says {reported[:12]}...); try again"
             )
 
     @property
@@ -300,4 +300,4 @@ def _logged(artifact: ArtifactConfig) -> dict[str, Any] | None:
     from mlops_plugin.formats.mlflow_models.model_files import open_files, read_description
 
     files = open_files(artifact.uri)
-    return describe(artifact.uri, read_description(artifact.uri, files), files.sizes).as_told()
+    return describe(artifact.uri, read_description(artifact.uri, files), files.sizes).as_data()

@@ -34,7 +34,7 @@ class Started:
 
     child: Child
     socket: Socket
-    said: LastWords
+    output: LastWords
     line: Socket  # the process ends when nobody holds this any more
 
     def kill(self) -> None:
@@ -67,7 +67,7 @@ class Started:
         self.line.close()
         if isinstance(self.child, ForkedChild):
             self.child.close()
-        self.said.finish(END_TIMEOUT_S)
+        self.output.finish(END_TIMEOUT_S)
 
 
 def start(
@@ -78,7 +78,7 @@ def start(
     `own_python`: that of the model's environment, in place of this one.
     """
     ours, theirs = socket.socketpair()
-    said = LastWords(tell)
+    output = LastWords(tell)
     memory_bytes = (limits.memory_mb or 0) << 20
     environment = environment_of_model(
         is_one_thread=not limits.is_step, has_own_python=own_python is not None
@@ -92,17 +92,17 @@ def start(
         with theirs, stdin:
             child: Child | None = None
             if limits.is_step and own_python is None:
-                child = fork(environment, memory_bytes, stdin.fileno(), said.write_end, theirs.fileno())
+                child = fork(environment, memory_bytes, stdin.fileno(), output.write_end, theirs.fileno())
             if child is None:
                 channel = theirs.fileno()
                 arguments = [*command, str(channel), str(memory_bytes)]
-                child = _start_python(arguments, environment, stdin.fileno(), said.write_end, channel)
+                child = _start_python(arguments, environment, stdin.fileno(), output.write_end, channel)
     except BaseException:
         line.close()
         ours.close()
         raise
-    said.listen()
-    return Started(child, ours, said, line)
+    output.listen()
+    return Started(child, ours, output, line)
 
 
 @contextlib.contextmanager

@@ -195,12 +195,12 @@ class _Worker:
     def _failed(self, error: Exception) -> Failed:
         # The runtime names what a model raises; that its memory is limited is the caller's to say.
         cause = error.__cause__
-        said = cause if isinstance(cause, MemoryError) and self._says_memory else error
+        reported = cause if isinstance(cause, MemoryError) and self._says_memory else error
         shown = "" if cause is None else "".join(traceback.format_exception(cause))[-_CAUSE_CHARACTERS:]
-        if self._requirements is not None and isinstance(said, DriverMissing | ModuleNotFoundError):
+        if self._requirements is not None and isinstance(reported, DriverMissing | ModuleNotFoundError):
             advice = f"put what is missing into '{self._requirements}', and run: mlops environments sync"
-            return Failed(error=DriverMissing.__name__, message=f"{said}; {advice}", cause=shown)
-        return Failed(error=type(said).__name__, message=str(said), cause=shown)
+            return Failed(error=DriverMissing.__name__, message=f"{reported}; {advice}", cause=shown)
+        return Failed(error=type(reported).__name__, message=str(reported), cause=shown)
 
 
 def _load(request: Load, line: int) -> tuple[Runtime, Loaded]:
@@ -248,10 +248,10 @@ def _load(request: Load, line: int) -> tuple[Runtime, Loaded]:
     return runtime, loaded
 
 
-def _artifact_of(said: Mapping[str, Any]) -> ArtifactConfig:
+def _artifact_of(described: Mapping[str, Any]) -> ArtifactConfig:
     """The artifact as the caller's configuration describes it, which has been checked there."""
     parts: dict[str, Any] = {
-        name: tuple(part) if isinstance(part, list) else part for name, part in said.items()
+        name: tuple(part) if isinstance(part, list) else part for name, part in described.items()
     }
     if parts["environment"] is not None:
         parts["environment"] = SimpleNamespace(**parts["environment"])

@@ -318,7 +318,7 @@ class ArtifactConfig(Section):
             raise ValueError("it has a Python of its own, so isolation cannot be none; remove one of them")
         return environment
 
-    def as_told(self) -> dict[str, object]:
+    def as_data(self) -> dict[str, object]:
         """As JSON, for a process that has no pydantic: with what is derived."""
         derived = {"is_code": self.is_code, "may_be_folder": self.may_be_folder, "pins": list(self.pins)}
         return {**self.model_dump(mode="json"), **derived, "signature_uri": self.signature_uri}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_plugin.config.format_names import find_entry, package_of
 from mlops_plugin.errors import ArtifactError, DriverMissing
 from mlops_plugin.formats.artifact import read_verified, refuse_no_model
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.scikit import ScikitRuntime
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def load_foreign(
             f"model file '{artifact.uri}', which has no `predict`; its function {entry.value} must return a "
             "model"
         )
-    said = Said(artifact.container, artifact.dtypes)
-    return ScikitRuntime(artifact.uri, sha256, model, features, said=said, signed=signed)
+    stated = StatedInput(artifact.container, artifact.dtypes)
+    return ScikitRuntime(artifact.uri, sha256, model, features, stated=stated, signed=signed)
 
 
 def _loader(artifact: ArtifactConfig, entry: EntryPoint) -> Callable[[bytes], Any]:

@@ -13,7 +13,7 @@ from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.custom.python_package import Place, import_verified
 from mlops_plugin.formats.estimator_walk import known_names
 from mlops_plugin.formats.features import check_names
-from mlops_plugin.formats.input_rules import Said, column_by_type, said_column
+from mlops_plugin.formats.input_rules import StatedInput, column_by_type, stated_column
 from mlops_plugin.formats.model_input import InputSpec, spec_of
 from mlops_plugin.formats.scikit import ScikitRuntime
 
@@ -36,8 +36,8 @@ def load_python(
         raise FeatureError(
             f"model '{place.uri}' does not say which columns it reads; set `features:` to their names"
         )
-    said = Said(artifact.container, artifact.dtypes)
-    return PythonRuntime(place.uri, sha256, model, features, said=said, signed=signed)
+    stated = StatedInput(artifact.container, artifact.dtypes)
+    return PythonRuntime(place.uri, sha256, model, features, stated=stated, signed=signed)
 
 
 def _instance(place: Place, found: object) -> Any:
@@ -133,11 +133,11 @@ def _side_by_side(columns: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
 class PythonRules:
     """The table of code that was never trained: by the query's types, unless the configuration says more."""
 
-    def __init__(self, features: tuple[str, ...], said: Said) -> None:
+    def __init__(self, features: tuple[str, ...], stated: StatedInput) -> None:
         self._features = features
-        self._said = said
-        self._container = said.container or "frame"
-        said.require_features(features)
+        self._stated = stated
+        self._container = stated.container or "frame"
+        stated.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
         """The one table for rows of this schema."""
@@ -155,8 +155,8 @@ class PythonRules:
     def _column(self, field: pa.Field) -> ColumnSpec:
         if self._container == "documents":
             return ColumnSpec(field.name, "text", "none")
-        said = (self._said.dtypes or {}).get(field.name)
-        return said_column(field.name, said) if said else column_by_type(field, None, is_float=False)
+        dtype = (self._stated.dtypes or {}).get(field.name)
+        return stated_column(field.name, dtype) if dtype else column_by_type(field, None, is_float=False)
 
 
 def _in_arrow(field: pa.Field) -> ColumnSpec:
@@ -172,5 +172,5 @@ def _in_arrow(field: pa.Field) -> ColumnSpec:
 class PythonRuntime(ScikitRuntime):
     """`OwnCode`, asked like any estimator."""
 
-    def _input_rules(self, model: Any, said: Said) -> PythonRules:  # noqa: ARG002 - was never trained
-        return PythonRules(self.features, said)
+    def _input_rules(self, model: Any, stated: StatedInput) -> PythonRules:  # noqa: ARG002 - was never trained
+        return PythonRules(self.features, stated)

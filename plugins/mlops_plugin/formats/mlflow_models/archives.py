@@ -131,10 +131,10 @@ class Archive:
         )
 
     def _broken(self, exc: Exception) -> ArtifactError:
-        said = str(exc).partition("\n")[0] or type(exc).__name__
+        reason = str(exc).partition("\n")[0] or type(exc).__name__
         return ArtifactError(
-            f"model archive '{self._uri}' cannot be read: {said}; name a zip, tar or tar.gz file, and check "
-            "that it is complete"
+            f"model archive '{self._uri}' cannot be read: {reason}; name a zip, tar or tar.gz file, and "
+            "check that it is complete"
         )
 
 

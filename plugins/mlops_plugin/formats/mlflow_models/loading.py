@@ -31,8 +31,8 @@ def load_mlflow(
     Raises `ArtifactError` for a folder that is incomplete, forged or no model, `FeatureError` if the features
     are unknown or contradict MLflow's signature.
     """
-    told = getattr(artifact, "logged", None)  # in an environment of the model's own, which has no YAML
-    read = ReadModel(artifact.uri, None if told is None else LoggedModel.of_told(told))
+    logged = getattr(artifact, "logged", None)  # in an environment of the model's own, which has no YAML
+    read = ReadModel(artifact.uri, None if logged is None else LoggedModel.of_data(logged))
     require_pinned(artifact, read.sha256, "model")
     if read.runs_code and not artifact.pins:
         raise ArtifactError(

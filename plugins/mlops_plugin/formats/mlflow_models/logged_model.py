@@ -30,15 +30,15 @@ class LoggedModel:
     flavour: Flavour
     input: TrainedInput | None
 
-    def as_told(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, Any]:
         """As JSON, for a model's process."""
         return asdict(self)
 
     @classmethod
-    def of_told(cls, said: Mapping[str, Any]) -> LoggedModel:
-        """What `as_told` has told."""
-        trained = said["input"]
+    def of_data(cls, data: Mapping[str, Any]) -> LoggedModel:
+        """Read what `as_data` makes."""
+        trained = data["input"]
         if trained is not None:
             names = None if trained["names"] is None else tuple(trained["names"])
             trained = TrainedInput(names, tuple(trained["dtypes"]), trained["is_of_any_width"])
-        return cls(said["sha256"], Flavour(**said["flavour"]), trained)
+        return cls(data["sha256"], Flavour(**data["flavour"]), trained)

@@ -83,9 +83,9 @@ def choose_flavour(uri: str, model: MLmodel, sizes: Mapping[str, int]) -> Flavou
     )
     if name is None:
         _refuse_flavours(uri, model)
-    said = model.flavors[name]
+    flavour = model.flavors[name]
     key = _FILE_KEYS.get(name, "data")
-    path = said.get(key)
+    path = flavour.get(key)
     if not isinstance(path, str):
         raise _no_mlmodel(uri, f"flavors.{name}.{key} names no file")
     require_plain_path(uri, path)
@@ -94,21 +94,21 @@ def choose_flavour(uri: str, model: MLmodel, sizes: Mapping[str, int]) -> Flavou
             f"model '{uri}' has no file '{path}', which its {DESCRIPTION} names (flavors.{name}.{key}); copy "
             "the whole folder"
         )
-    return Flavour(name, _format_of(uri, name, said), path)
+    return Flavour(name, _format_of(uri, name, flavour), path)
 
 
-def _format_of(uri: str, name: str, said: Mapping[str, Any]) -> str:
+def _format_of(uri: str, name: str, flavour: Mapping[str, Any]) -> str:
     if name == "sklearn":
-        serialization = str(said.get("serialization_format", "pickle"))
+        serialization = str(flavour.get("serialization_format", "pickle"))
         if serialization not in _SERIALIZATIONS:
             raise ArtifactError(
                 f"model '{uri}' was saved with serialization_format {serialization}; log it with "
                 "serialization_format='skops' or 'cloudpickle'"
             )
         return _SERIALIZATIONS[serialization]
-    if name == "catboost" and said.get("save_format", "cbm") != "cbm":
+    if name == "catboost" and flavour.get("save_format", "cbm") != "cbm":
         raise ArtifactError(
-            f"model '{uri}' was saved in CatBoost's format {said.get('save_format')}; log it with "
+            f"model '{uri}' was saved in CatBoost's format {flavour.get('save_format')}; log it with "
             "format='cbm'"
         )
     return name

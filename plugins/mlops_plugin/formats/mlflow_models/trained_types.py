@@ -99,7 +99,7 @@ def trained_column(trained: Mapping[str, str], field: pa.Field) -> ColumnSpec | 
     if dtype is None or dtype in ("text", "bytes") or dtype.endswith(_OR_NULL):
         return None
     if dtype == "timestamp":
-        # Dates and zones are not told from other times; SQLite has texts for all of them.
+        # Dates and zones are not distinguished from other times; SQLite has texts for all of them.
         is_time = pa.types.is_timestamp(field.type) or pa.types.is_date(field.type)
         return None if is_time else ColumnSpec(field.name, "datetime64[us]", "nat")
     return ColumnSpec(field.name, *_DTYPES.get(dtype, (dtype, "nan")))

@@ -13,7 +13,7 @@ from mlops_plugin.errors import ArtifactError, FeatureError
 from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.features import is_text
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.likeliest import CLOSE
 from mlops_plugin.formats.native.catboost_categories import CategoryWriting
 from mlops_plugin.formats.native.libraries import CATBOOST, import_library, load_failure
@@ -59,8 +59,8 @@ def load_catboost(
         raise ArtifactError(f"model file '{artifact.uri}' holds {held}; remove `model: {{classes: ...}}`")
     count = None if model.labels is None else len(model.labels)
     estimator = estimator_of(artifact.uri, model, count, model.labels)
-    said = Said(dtypes=artifact.dtypes, trained=trained)
-    return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
+    stated = StatedInput(dtypes=artifact.dtypes, trained=trained)
+    return NativeRuntime(artifact.uri, sha256, estimator, features, stated=stated, signed=signed)
 
 
 def _require_whole(uri: str, content: bytes) -> None:

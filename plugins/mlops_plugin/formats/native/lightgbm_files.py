@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.native.libraries import LIGHTGBM, import_library, load_failure
 from mlops_plugin.formats.native.lightgbm_categories import LightGBMCategories, header_of
 from mlops_plugin.formats.native.native_model import (
@@ -52,8 +52,8 @@ def load_lightgbm(
         raise load_failure(artifact.uri, "lightgbm", exc) from exc
     model = LightGBMModel(booster, text, features)
     estimator = estimator_of(artifact.uri, model, model.class_count, artifact.classes)
-    said = Said(dtypes=artifact.dtypes, trained=trained)
-    return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
+    stated = StatedInput(dtypes=artifact.dtypes, trained=trained)
+    return NativeRuntime(artifact.uri, sha256, estimator, features, stated=stated, signed=signed)
 
 
 class LightGBMModel:

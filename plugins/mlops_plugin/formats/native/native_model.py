@@ -11,7 +11,7 @@ import pyarrow as pa
 from mlops_plugin.errors import ArtifactError, FeatureError
 from mlops_plugin.formats.column_values import ColumnSpec, is_known_dtype
 from mlops_plugin.formats.features import check_names
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.mlflow_models.trained_types import require_trained_kinds, single_or_double
 from mlops_plugin.formats.model_input import InputSpec
 from mlops_plugin.formats.scikit import ScikitRuntime
@@ -100,13 +100,13 @@ def first_of_likeliest(probabilities: Values) -> Values:
 class NativeRules:
     """The table of a model without a signature, by its file and the query's schema."""
 
-    def __init__(self, native: NativeModel, features: tuple[str, ...], said: Said) -> None:
+    def __init__(self, native: NativeModel, features: tuple[str, ...], stated: StatedInput) -> None:
         self._native = native
         self._features = features
-        self._trained = said.trained or {}
+        self._trained = stated.trained or {}
         singles = {name: "float32" for name in features if single_or_double(self._trained, name) == "float32"}
-        self._dtypes = {**singles, **(said.dtypes or {})}
-        said.require_features(features)
+        self._dtypes = {**singles, **(stated.dtypes or {})}
+        stated.require_features(features)
 
     def specs(self, rows: pa.Schema) -> list[InputSpec]:
         """The one table for rows of this schema; raises `FeatureError` if they do not fit the model."""
@@ -126,8 +126,8 @@ class NativeRules:
 class NativeRuntime(ScikitRuntime):
     """A `NativeRegressor` or `NativeClassifier`, asked like any estimator."""
 
-    def _input_rules(self, model: NativeRegressor, said: Said) -> NativeRules:
-        return NativeRules(model.native, self.features, said)
+    def _input_rules(self, model: NativeRegressor, stated: StatedInput) -> NativeRules:
+        return NativeRules(model.native, self.features, stated)
 
 
 def number_column(name: str, dtypes: Mapping[str, str]) -> ColumnSpec:
@@ -135,13 +135,13 @@ def number_column(name: str, dtypes: Mapping[str, str]) -> ColumnSpec:
 
     Raises `FeatureError` if it says that the column is no number.
     """
-    said = dtypes.get(name, "number")
-    if said.lower() in ("float16", "float32"):
-        return ColumnSpec(name, said.lower())
-    if said in _WHOLE_OR_DOUBLE or (is_known_dtype(said) and ColumnSpec(name, said).is_numeric):
+    dtype = dtypes.get(name, "number")
+    if dtype.lower() in ("float16", "float32"):
+        return ColumnSpec(name, dtype.lower())
+    if dtype in _WHOLE_OR_DOUBLE or (is_known_dtype(dtype) and ColumnSpec(name, dtype).is_numeric):
         return ColumnSpec(name, "float64")
     raise FeatureError(
-        f"`model: {{dtypes: {{{name}: {said}}}}}`: the model reads numbers there; write number, or float32"
+        f"`model: {{dtypes: {{{name}: {dtype}}}}}`: the model reads numbers there; write number, or float32"
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlops_plugin.errors import ArtifactError, FeatureError, MlopsError
 from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.native.libraries import ONNXRUNTIME, import_library, load_failure
 from mlops_plugin.formats.native.native_model import (
     Label,
@@ -64,8 +64,8 @@ def load_onnx(
         model.find_columns(signed.spec.names)
     model.takes_missing = graph.takes_missing or signed is not None  # else its golden rows tell
     estimator = _estimator(artifact.uri, model, artifact.classes)
-    said = Said(dtypes=artifact.dtypes, trained=trained)
-    return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
+    stated = StatedInput(dtypes=artifact.dtypes, trained=trained)
+    return NativeRuntime(artifact.uri, sha256, estimator, features, stated=stated, signed=signed)
 
 
 def _session(onnxruntime: Any, content: bytes) -> Any:

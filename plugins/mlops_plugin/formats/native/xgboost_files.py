@@ -14,7 +14,7 @@ from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.artifact import Verified, read_verified, refuse_no_model
 from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.features import is_text
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.native.libraries import XGBOOST, import_library, load_failure
 from mlops_plugin.formats.native.native_model import (
     NativeRuntime,
@@ -60,8 +60,8 @@ def load_xgboost(
     if labels is None and model.class_count is not None:
         labels = tuple(range(model.class_count))
     estimator = estimator_of(artifact.uri, model, model.class_count, labels)
-    said = Said(dtypes=artifact.dtypes, trained=trained)
-    return NativeRuntime(artifact.uri, sha256, estimator, features, said=said, signed=signed)
+    stated = StatedInput(dtypes=artifact.dtypes, trained=trained)
+    return NativeRuntime(artifact.uri, sha256, estimator, features, stated=stated, signed=signed)
 
 
 class XGBoostModel:

@@ -67,7 +67,7 @@ class ModelCache:
 
 
 def _name(server: str, version: ModelVersion) -> str:
-    """Of letters that every file system takes; servers, and models with alike names, are told apart."""
+    """Of letters that every file system takes; servers and models of similar names get different ones."""
     facts = "\n".join((server, version.name, version.version, version.source, version.run_id or ""))
     digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', version.name)[:60]}-{version.version}-{digest}"

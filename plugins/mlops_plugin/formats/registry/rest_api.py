@@ -147,8 +147,8 @@ class MlflowServer:
         except httpx.TimeoutException as exc:
             raise self._error(f"no answer to {path} within {self._limits.answer_s:g} s; is it up?") from exc
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            said = str(exc) or type(exc).__name__
-            raise self._error(f"asking {path} failed: {said}; check host, port and schema") from exc
+            reason = str(exc) or type(exc).__name__
+            raise self._error(f"asking {path} failed: {reason}; check host, port and schema") from exc
 
     def _before(self, deadline: float, answer: httpx.Response, path: str, limit_s: float) -> Iterator[bytes]:
         """Pieces of a body, while there is time: no byte now and then prolongs it."""
@@ -168,21 +168,21 @@ class MlflowServer:
 
     def _refusal(self, path: str, answer: httpx.Response, body: bytes) -> RegistryError:
         status = answer.status_code
-        said = _words(body)
+        words = _words(body)
         if status in _REFUSED:
-            return self._error(f"{path} is refused ({status}{said}); check the connection's user or token")
+            return self._error(f"{path} is refused ({status}{words}); check the connection's user or token")
         if answer.is_redirect:
             place = urlsplit(answer.headers.get("location", "")).netloc or "another path"
             return self._error(
                 f"{path} is redirected ({status}, to {place}), which is not followed; write the address that "
                 "answers itself into the connection"
             )
-        if status == _MISSING and not said:
+        if status == _MISSING and not words:
             return self._error(f"there is no {path} ({status}); is this the address of an MLflow server?")
         if status == _MISSING:
-            return self._error(f"{path}: not found{said}; check the name in `uri:`")
+            return self._error(f"{path}: not found{words}; check the name in `uri:`")
         remedy = "try again later" if status >= _FAILED else "check `uri:`"
-        return self._error(f"{path} failed with status {status}{said}; {remedy}")
+        return self._error(f"{path} failed with status {status}{words}; {remedy}")
 
     def _no_json(self, path: str, content: bytes) -> RegistryError:
         is_page = content.lstrip()[:1] == b"<"
@@ -224,8 +224,8 @@ def _first(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _words(body: bytes) -> str:
     """What the server says of an error: MLflow's own message, '' for anything else."""
     try:
-        said = json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    message = said.get("message") if isinstance(said, dict) else None
+    message = answer.get("message") if isinstance(answer, dict) else None
     return f": {' '.join(message.split())[:_MOST_SHOWN]}" if isinstance(message, str) and message else ""

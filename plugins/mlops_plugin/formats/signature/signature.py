@@ -145,8 +145,8 @@ def input_sha256(artifact: ArtifactConfig) -> str | None:
     if content is None:
         return None
     parse_signature(artifact.signature_uri, content)
-    said = json.dumps(json.loads(content)["input"], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
+    described = json.dumps(json.loads(content)["input"], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def _pinned_content(artifact: ArtifactConfig) -> bytes | None:

@@ -84,7 +84,7 @@ def recorded(
         yield record
     except BaseException as error:  # whatever ended the step is recorded, and goes on
         seconds = time.monotonic() - started
-        said, closes = _in_words(error), attempt.is_final or is_final(error, step)
+        message, closes = _in_words(error), attempt.is_final or is_final(error, step)
         closes &= not isinstance(error, StepEnded)  # the step that has failed closes the dispatch
 
         def record_failure() -> None:
@@ -94,7 +94,7 @@ def recorded(
                 attempt.number,
                 partition=part,
                 seconds=seconds,
-                error=said,
+                error=message,
                 is_final=closes,
                 token=token,
             )
@@ -152,5 +152,5 @@ def _in_words(error: BaseException) -> str:
     """
     if isinstance(error, MlopsError):
         return str(error)
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return "; ".join([said, *getattr(error, "__notes__", ())])
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return "; ".join([message, *getattr(error, "__notes__", ())])

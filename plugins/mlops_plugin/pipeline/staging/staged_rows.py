@@ -79,10 +79,10 @@ def _as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         raise _disagreement(schema, batch.schema, str(error)) from error
 
 
-def _disagreement(one: pa.Schema, other: pa.Schema, said: str) -> ArtifactError:
+def _disagreement(one: pa.Schema, other: pa.Schema, reason: str) -> ArtifactError:
     names = [name for name in one.names if name in other.names and one.field(name) != other.field(name)]
     found = ", ".join(f"'{name}' with {one.field(name).type} and {other.field(name).type}" for name in names)
     return ArtifactError(
-        f"the model answers {found or 'with other columns'} in different partitions ({said.splitlines()[0]}"
+        f"the model answers {found or 'with other columns'} in different partitions ({reason.splitlines()[0]}"
         "); make it return one type, e.g. an array of floats"
     )

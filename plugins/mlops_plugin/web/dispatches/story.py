@@ -110,7 +110,7 @@ def step_to_resume(tries: Sequence[Try]) -> Step | None:
     """The first step of a failed dispatch that failed, if clearing it and what follows is enough.
 
     The rows that `collect` has staged are kept for it. None if `collect` failed itself, or if one task runs
-    all steps: that one begins anew.
+    all steps: that one starts again.
     """
     last = {each.work: each for each in _since_plan(tries)}.values()
     failed = {each.step for each in last if each.outcome in (FAILED, LOST)}

@@ -55,15 +55,15 @@ def _time_axis(span: float, scale: float, height: int) -> Iterator[Markup]:
 
 
 def _describe(each: Try) -> str:
-    said = _(
+    text = _(
         "%(step)s, try %(number)s: %(outcome)s",
         step=each.what,
         number=each.number,
         outcome=word_of(each.outcome),
     )
     if each.seconds is None:
-        return said
-    return _("%(said)s in %(time)s", said=said, time=format_duration(each.seconds))
+        return text
+    return _("%(text)s in %(time)s", text=text, time=format_duration(each.seconds))
 
 
 def _bar(each: Try, start: datetime, scale: float, now: datetime, y: int, lanes: int) -> Markup:

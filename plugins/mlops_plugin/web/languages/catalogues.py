@@ -70,8 +70,8 @@ def script_words(code: str) -> Mapping[str, str | list[str]]:
     words: dict[str, str | list[str]] = {}
     for message in read_catalogue(code):
         if any(file.endswith(".js") for file, _ in message.locations):
-            said = forms(message.string)
-            words[forms(message.id)[0]] = said[0] if isinstance(message.id, str) else list(said)
+            translated = forms(message.string)
+            words[forms(message.id)[0]] = translated[0] if isinstance(message.id, str) else list(translated)
     return words
 
 

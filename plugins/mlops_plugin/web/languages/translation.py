@@ -19,7 +19,7 @@ _code: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 @contextmanager
 def speaking(code: str) -> Iterator[None]:
-    """Everything inside is said in that language; in this task and the threads that it waits for."""
+    """Everything inside speaks that language; in this task and the threads that it waits for."""
     before = _code.set(code)
     try:
         yield

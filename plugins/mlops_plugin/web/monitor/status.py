@@ -165,7 +165,7 @@ def _probe(reading: Reading, day: list[Span]) -> ProbeStatus:
                 address=step.address,
                 outcome=step.outcome,
                 seconds=step.seconds,
-                said=step.said,
+                said=step.message,
             )
             for step in (result.steps if result else ())
         ],

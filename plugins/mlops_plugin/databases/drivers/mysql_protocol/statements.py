@@ -124,7 +124,7 @@ class Statements:
         try:
             send()
         except OSError:
-            self.settle()  # which raises what the server has said before it closed the connection
+            self.settle()  # raises the error that the server sent before it closed the connection
             raise
         self._owed += 1
         self.settle(but=1)
