@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="list every problem in the configuration")
+    check = _add_command(commands, "check", help="list every problem in the configuration")
     check.add_argument("models", nargs="*", metavar="MODEL", help="only these models (default: all)")
     check.add_argument(
         "--connect",
@@ -41,12 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--parity",
         type=Path,
         metavar="FILE",
-        help="of one model: compare its answers with those in a Parquet, CSV or JSON file, which stand "
-        "beside its features under the names of its columns",
+        help="for one model: compare its answers with the expected ones in a Parquet, CSV or JSON file of "
+        "its features and, in columns named as in the predictions table, the answers",
     )
     check.set_defaults(command="check")
 
-    dispatch = commands.add_parser("dispatch", help="run a model's steps in this process, without Airflow")
+    dispatch = _add_command(commands, "dispatch", help="run a model's steps in this process, without Airflow")
     dispatch.add_argument("model", metavar="MODEL")
     dispatch.add_argument("--limit", type=_positive, metavar="N", help="dispatch at most N rows")
     dispatch.add_argument("--dry-run", action="store_true", help="do everything except write predictions")
@@ -69,7 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     dispatch.set_defaults(command="dispatch")
 
-    cursor = commands.add_parser("cursor", help="show or set the watermark of models that read only new rows")
+    cursor = _add_command(
+        commands, "cursor", help="show or set the watermark of models that read only new rows"
+    )
     cursor.add_argument(
         "model", nargs="?", metavar="MODEL", help="only this model, with its latest watermarks"
     )
@@ -78,8 +80,10 @@ def build_parser() -> argparse.ArgumentParser:
     change.add_argument("--reset", action="store_true", help="the next dispatch starts at `initial`")
     cursor.set_defaults(command="cursor", complain=cursor.error)
 
-    baseline = commands.add_parser(
-        "baseline", help="record what a model's features look like, for its contract and the Showroom"
+    baseline = _add_command(
+        commands,
+        "baseline",
+        help="record what a model's features look like, for its contract and the Showroom",
     )
     baseline.add_argument("model", metavar="MODEL")
     baseline.add_argument(
@@ -89,8 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     baseline.set_defaults(command="baseline")
 
-    sign = commands.add_parser(
-        "sign", help="write a model's signature: its input columns, and golden rows with the model's answers"
+    sign = _add_command(
+        commands,
+        "sign",
+        help="write a model's signature: its input columns, and golden rows with the model's answers",
     )
     sign.add_argument("model", metavar="MODEL")
     rows = sign.add_mutually_exclusive_group()
@@ -103,8 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sign.set_defaults(command="sign")
 
-    serve = commands.add_parser(
-        "serve", help="serve single predictions to programs, in the Open Inference Protocol"
+    serve = _add_command(
+        commands, "serve", help="serve single predictions to programs, in the Open Inference Protocol"
     )
     serve.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
@@ -124,45 +130,57 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_init(commands)
 
-    models = commands.add_parser("models", help="list the models and their states")
+    models = _add_command(commands, "models", help="list the models and their states")
     models.add_argument(
         "--output",
         "-o",
         choices=("table", "json", "plain"),
         default="table",
-        help="as Airflow's own commands",
+        help="form of the list, as in Airflow's own commands (default: %(default)s)",
     )
     models.set_defaults(command="models")
 
-    schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml, for editors")
+    schema = _add_command(commands, "schema", help="print the JSON Schema of config.yaml, for editors")
     schema.add_argument(
         "--markdown", action="store_true", help="print the reference of all keys as Markdown instead"
     )
     schema.set_defaults(command="schema")
 
-    database = commands.add_parser("db", help="create or upgrade the event store's tables")
+    database = _add_command(commands, "db", help="create or upgrade the event store's tables")
     actions = database.add_subparsers(required=True, metavar="ACTION")
-    upgrade = actions.add_parser("upgrade", help="create the tables or bring them up to date; safe to repeat")
+    upgrade = _add_command(
+        actions, "upgrade", help="create the tables or bring them up to date; safe to repeat"
+    )
     upgrade.set_defaults(command="db_upgrade")
-    current = actions.add_parser("current", help="print the version of the tables")
+    current = _add_command(actions, "current", help="print the version of the tables")
     current.set_defaults(command="db_current")
 
     _add_environments(commands)
 
-    roles = commands.add_parser("roles", help="manage the permissions of Airflow's roles on the views")
+    roles = _add_command(commands, "roles", help="manage the permissions of Airflow's roles on the views")
     role_actions = roles.add_subparsers(required=True, metavar="ACTION")
-    sync = role_actions.add_parser(
-        "sync", help="create the views' permissions and grant them to Airflow's roles"
+    sync = _add_command(
+        role_actions, "sync", help="create the views' permissions and grant them to Airflow's roles"
     )
     sync.set_defaults(command="roles_sync")
     return parser
 
 
+def _add_command(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    """A command whose own `--help` begins with what the list of commands says of it."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=f"{help[0].upper()}{help[1:]}."
+    )
+    return parser
+
+
 def _add_environments(commands: Any) -> None:
-    environments = commands.add_parser("environments", help="build the environments of models' own libraries")
+    environments = _add_command(
+        commands, "environments", help="build the environments of models' own libraries"
+    )
     actions = environments.add_subparsers(required=True, metavar="ACTION")
-    sync = actions.add_parser(
-        "sync", help="build what is missing, and remove what no model uses; safe to repeat"
+    sync = _add_command(
+        actions, "sync", help="build what is missing, and remove what no model uses; safe to repeat"
     )
     sync.add_argument("model", nargs="?", metavar="MODEL", help="only this model's, removing nothing")
     sync.add_argument(
@@ -172,25 +190,29 @@ def _add_environments(commands: Any) -> None:
 
 
 def _add_init(commands: Any) -> None:
-    init = commands.add_parser(
-        "init", help="add a model: read its file and its query, and write its entry into the configuration"
+    init = _add_command(
+        commands,
+        "init",
+        help="add a model: read its file and its query, and write its entry into the configuration",
     )
     init.add_argument("name", nargs="?", metavar="NAME", help="the model's name, which is also its DAG id")
     init.add_argument("--model", metavar="FILE", help="the model's file, in any format that is served")
     init.add_argument("--connection", metavar="ID", help="Airflow connection of the rows")
     init.add_argument("--query", metavar="SQL", help="the SELECT that returns the rows")
     init.add_argument(
-        "--key", metavar="COLUMNS", help="columns that identify a row, with commas (default: found)"
+        "--key",
+        metavar="COLUMNS",
+        help="columns that identify a row, separated by commas (default: detected)",
     )
     init.add_argument(
         "--features",
         metavar="COLUMNS",
-        help="if the model does not know its columns: in order, with commas",
+        help="the model's columns in order, separated by commas, if the model does not know them",
     )
     init.add_argument(
         "--classes",
         metavar="LABELS",
-        help="if the model's file does not hold them: in order, with commas",
+        help="a classifier's labels in order, separated by commas, if the model's file does not hold them",
     )
     init.add_argument(
         "--registry",
