@@ -5,7 +5,8 @@ from __future__ import annotations
 from mlops_plugin.config.schema import SinkConfig
 from mlops_plugin.databases.database import Database
 from mlops_plugin.databases.selection import Condition
-from mlops_plugin.databases.sink.dispatches_table import NO_RIGHT, DispatchesTable, OtherAnswers
+from mlops_plugin.databases.sink.dispatches_table import NO_RIGHT, DispatchesTable
+from mlops_plugin.databases.sink.other_answers import OtherAnswers, find_other_answers
 from mlops_plugin.databases.sink.predictions_table import DISPATCH_ID, table_columns
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
@@ -23,11 +24,11 @@ def not_predicted(
 ) -> Condition | None:
     """The rows of a query that no other dispatch has predicted with this artifact; None: that is all rows.
 
-    A prediction by other settings (`answered_by` is a hash of them) is none, if `mlops_dispatches` tells so.
-    Another model that writes the same table may have the same artifact, and keys of its own. Texts that only
-    the sink's collation takes for each other are two keys: such a row must not be left out without a word.
-    What this very dispatch has written does not count, so that running
-    it again reads the same rows again. `database` is the sink's and the source's.
+    `answered_by` is a hash of the settings. If `mlops_dispatches` records that a prediction was made by other
+    settings, its row is read again. Another model that writes the same table may have the same artifact, and
+    keys of its own. Texts that only the sink's collation takes for each other are two keys: such a row must
+    not be left out. What this very dispatch has written does not count, so that running it again reads the
+    same rows. `database` is the sink's and the source's.
     """
     engine = database.engine
     table = TableName.parse(sink.table)
@@ -65,9 +66,9 @@ def not_predicted(
 def _other_answers(
     database: Database, sink: SinkConfig, model: str, artifact_sha256: str, answered_by: str
 ) -> OtherAnswers | None:
-    """See `DispatchesTable.other_answers`; None also without the right to read the table."""
+    """See `find_other_answers`; None also without the right to read the table."""
     try:
-        return DispatchesTable(database, sink).other_answers(model, artifact_sha256, answered_by)
+        return find_other_answers(DispatchesTable(database, sink), model, artifact_sha256, answered_by)
     except DatabaseError as error:
         if not NO_RIGHT.search(error.driver_says):
             raise

@@ -78,38 +78,6 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class OtherAnswers:
-    """Dispatches that answered by other settings than those with the hash `answered_by`.
-
-    `counts_unrecorded`: those without recorded settings are none of them.
-    """
-
-    dispatches: DispatchesTable
-    answered_by: str
-    counts_unrecorded: bool
-
-    @property
-    def parameters(self) -> tuple[str, str]:
-        """Of `of_owner`."""
-        return self.dispatches.sink_table, self.answered_by
-
-    def of_owner(self, owner: str) -> str:
-        """The condition that a row's `owner` (quoted), a dispatch, is one of them."""
-        engine = self.dispatches.database.engine
-        columns = ("sink_table", "dispatch_id", "answered_by")
-        table, dispatch, by = (f"j.{engine.quote(name)}" for name in columns)
-        is_same = f"{dispatch} = {engine.as_text(owner)}"  # the user's column may be a UUID
-        is_other = f"NOT ({self.is_same(by)})"
-        return (
-            f"EXISTS (SELECT 1 FROM {self.dispatches.name} j WHERE {table} = ? AND {is_same} AND {is_other})"
-        )
-
-    def is_same(self, column: str) -> str:
-        """The condition that an entry's column (quoted) is of the present settings; `answered_by` follows."""
-        return f"COALESCE({column}, '{self.answered_by if self.counts_unrecorded else ''}') = ?"
-
-
-@dataclass(frozen=True)
 class DispatchesTable:
     """The dispatches of one sink table."""
 
@@ -198,17 +166,17 @@ class DispatchesTable:
             )
         return True
 
-    def tells_answers(self) -> bool:
+    def has_answered_by(self) -> bool:
         """Whether the table is there and has the column `answered_by`."""
         fold = self.database.engine.fold
         return fold("answered_by") in map(fold, self.database.columns(self.table) or ())
 
-    def ensure_answers(self) -> None:
+    def ensure_answered_by(self) -> None:
         """Add the column `answered_by` to a table of an earlier version; that it cannot is logged.
 
         Commits. Without it, what other settings of the model have predicted counts as predicted.
         """
-        if self.tells_answers():
+        if self.has_answered_by():
             return
         engine = self.database.engine
         kind = engine.column_type(_TEXT, is_key=True)
@@ -222,7 +190,7 @@ class DispatchesTable:
             except DatabaseError as error:
                 self.database.rollback()
                 cause = error.driver_says
-            if self.tells_answers():  # another dispatch may have added it at the same moment
+            if self.has_answered_by():  # another dispatch may have added it at the same moment
                 return
         _log.warning(
             "connection '%s': table %s has no column 'answered_by', so `skip_predicted` cannot tell "
@@ -319,7 +287,7 @@ class DispatchesTable:
             "is_forced": int(registration.is_forced),
             "written_at": _text(datetime.now(UTC)),
         }
-        if registration.answered_by is not None and self.tells_answers():
+        if registration.answered_by is not None and self.has_answered_by():
             values["answered_by"] = registration.answered_by
         # Numbers stand in the statement: a driver may take every parameter for a text. And not as Arrow rows,
         # as predictions are: to make those of Python's values loads pandas, half a second of `persist`.
@@ -349,25 +317,6 @@ class DispatchesTable:
             for dispatch_id, counts_before in rows:
                 found[str(dispatch_id)] = found.get(str(dispatch_id), False) or bool(int(counts_before))
         return found
-
-    def other_answers(self, model: str, artifact_sha256: str, answered_by: str) -> OtherAnswers | None:
-        """The dispatches of a model and artifact that answered by other settings; None: there are none.
-
-        Those of earlier versions recorded none, and count as of the first settings that were.
-        """
-        if not self.tells_answers():
-            return None
-        columns = ("sink_table", "model", "artifact_sha256", "answered_by", "id")
-        table, of_model, artifact, by, identity = map(self.database.engine.quote, columns)
-        query = (
-            f"SELECT {by} AS answers, MIN({identity}) AS first FROM {self.name} WHERE {table} = ?"
-            f" AND {of_model} = ? AND {artifact} = ? GROUP BY {by}"
-        )
-        found = read_rows(self.database, query, [self.sink_table, model, artifact_sha256])
-        known = sorted((int(first), str(answers)) for answers, first in found if answers is not None)
-        if all(answers == answered_by for _, answers in known):
-            return None
-        return OtherAnswers(self, answered_by, counts_unrecorded=known[0][1] == answered_by)
 
     def forget_others(self, dispatch_id: str) -> None:
         """Remove the dispatches whose rows mode replace has taken out, all but this one.

@@ -60,11 +60,11 @@ class SinkTable:
         """The column that tells whose a row is."""
         return DISPATCH_NUMBER if self.is_narrow else DISPATCH_ID
 
-    def forsaken(self, schema: pa.Schema, key: Sequence[str], engine: Engine) -> tuple[str, ...]:
+    def columns_to_clear(self, schema: pa.Schema, key: Sequence[str], engine: Engine) -> tuple[str, ...]:
         """The columns with answers that rows of `schema` do not have: another artifact gave them.
 
-        What may be a column of the user's own is spared: `score`, but in a table of our layout, what refuses
-        NULL, and text that is named like a probability.
+        Not what may be a column of the user's own: `score` (unless the table has our layout), columns that
+        refuse NULL, and texts that are named like a probability.
         """
         written = set(map(engine.fold, schema.names))
         is_ours = self.is_narrow or self._has_our_layout(key, engine)

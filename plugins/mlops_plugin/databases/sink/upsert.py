@@ -67,7 +67,7 @@ def _plan(write: SinkWrite, stage: TableName) -> Merge:
         is_unique=is_unique,
         is_only_unique=unique == {write.folded_key},
         is_keyed=is_unique and write.engine.keys_stage,
-        cleared=tuple(write.quoted(write.place.forsaken(write.rows.schema, write.key, write.engine))),
+        cleared=tuple(write.quoted(write.place.columns_to_clear(write.rows.schema, write.key, write.engine))),
     )
 
 

@@ -18,6 +18,7 @@ from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.sink.creation import create_sink
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable, Standing
 from mlops_plugin.databases.sink.narrow_rows import narrowed
+from mlops_plugin.databases.sink.other_answers import find_other_answers
 from mlops_plugin.databases.sink.predictions_table import (
     DISPATCH_ID,
     SinkTable,
@@ -57,7 +58,7 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     if dispatches is not None and not dispatches.ensure():
         dispatches = None
     if dispatches is not None and request.registration and request.registration.answered_by is not None:
-        dispatches.ensure_answers()
+        dispatches.ensure_answered_by()
     place = _find_place(database, request, batches.schema)
     if place is None:
         batches, is_empty = _peeked(batches)
@@ -236,24 +237,24 @@ def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
     parameters = [*write.own_parameters, write.dispatch_id, registration.model, artifact_sha256]
     others = f"{owner} <> ? AND {model} = ? AND {artifact} = ?"
     dispatches = DispatchesTable(write.database, write.sink)
-    others_answered = None
+    other_answers = None
     if write.is_registered and registration.answered_by is not None:
-        others_answered = dispatches.other_answers(
-            registration.model, artifact_sha256, registration.answered_by
+        other_answers = find_other_answers(
+            dispatches, registration.model, artifact_sha256, registration.answered_by
         )
     if write.place.is_narrow:
         number, sink_table, model, of = map(engine.quote, ("id", "sink_table", "model", "artifact_sha256"))
         # EXISTS: of IN, SQLite makes a search by key and each dispatch in turn.
         entry = f"d.{sink_table} = ? AND d.{model} = ? AND d.{of} = ? AND d.{number} = {owner}"
-        if others_answered is not None:
-            entry += f" AND {others_answered.is_same('d.' + engine.quote('answered_by'))}"
+        if other_answers is not None:
+            entry += f" AND {other_answers.is_same('d.' + engine.quote('answered_by'))}"
         same_artifact = f"EXISTS (SELECT 1 FROM {dispatches.name} d WHERE {entry})"
         others = f"{owner} <> {write.number:d} AND {same_artifact}"
         parameters = [dispatches.sink_table, registration.model, artifact_sha256]
-        parameters += [] if others_answered is None else [others_answered.answered_by]
-    elif others_answered is not None:
-        others += f" AND NOT {others_answered.of_owner(owner)}"
-        parameters += others_answered.parameters
+        parameters += [] if other_answers is None else [other_answers.answered_by]
+    elif other_answers is not None:
+        others += f" AND NOT {other_answers.of_owner(owner)}"
+        parameters += other_answers.parameters
     key, texts = write.quoted(write.key), write.quoted(write.lookalikes)
     statement = engine.delete_repeated(write.table, key, write.own("own."), others, texts)
     write.database.execute(statement, parameters)
