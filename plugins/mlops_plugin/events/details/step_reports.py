@@ -43,7 +43,7 @@ class PlanReport:
 
 @dataclass(frozen=True)
 class MarkScope:
-    """Of which rows a watermark tells: of `tables` (none: unknown) on connection `source`.
+    """The rows that a watermark is about: those of `tables` (none: unknown) on connection `source`.
 
     Their predictions are in `sink_table` on connection `sink`.
     """

@@ -1,4 +1,4 @@
-"""What decides a model's answer about a row: `skip_predicted` leaves out what the same has answered."""
+"""What decides a model's answer about a row: `skip_predicted` leaves out rows with an answer of the same."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answered_by(model: ModelConfig, artifact_sha256: str, input_sha256: str | No
 
 
 def beside_artifact(model: ModelConfig, input_sha256: str | None) -> list[str]:
-    """What else may change answers, of a model that has it: signature, classes, libraries of its own."""
+    """What beside the artifact may change answers: a signature, classes, and libraries of the model's own."""
     parts = [] if input_sha256 is None else [f"input {input_sha256}"]
     if model.model.classes is not None:
         parts.append(model.model.model_dump_json(include={"classes"}))

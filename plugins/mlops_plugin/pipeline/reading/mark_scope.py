@@ -1,4 +1,4 @@
-"""Of which rows a watermark tells: a name that is used again must not silently go on from an old mark.
+"""Which rows a watermark is about: a name that is used again must not silently go on from an old mark.
 
 `increment` compares the scope of the dispatch that moved the mark with that of the model as it is now.
 """
@@ -17,7 +17,7 @@ _EXPRESSION = re.compile(r"\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 
 
 def scope_of(model: ModelConfig) -> MarkScope:
-    """What the model's watermark tells of: the tables of its query, and where their predictions go."""
+    """What the model's watermark is about: the tables of its query, and where their predictions go."""
     source, sink = model.source, model.sink
     return MarkScope(
         source.connection, _tables(source.query), sink.connection, sink.table.replace('"', "").casefold()
@@ -25,17 +25,16 @@ def scope_of(model: ModelConfig) -> MarkScope:
 
 
 def foreign_scope(store: EventStore, mark: Watermark | None, ours: MarkScope | None) -> MarkScope | None:
-    """The scope of a mark that tells of other rows than `ours`, or of predictions in another table.
+    """The scope of a mark if it is about other rows than `ours`, or about predictions in another table.
 
-    None also for a mark that somebody has set, and if a dispatch of an earlier version is concerned.
+    None also for a mark that somebody has set, and for one that a dispatch of an earlier version has moved.
     """
     if mark is None or mark.dispatch_id is None or ours is None:
         return None
     reports = (event.details for event in store.events(mark.dispatch_id))
     read = [one.increment for one in reports if isinstance(one, CollectReport) and one.increment is not None]
-    scope = (
-        read[-1].scope if read else None
-    )  # a run that was cleared may have collected for another one before
+    # The last one: a run that was cleared may have collected for another scope before.
+    scope = read[-1].scope if read else None
     return scope if is_foreign(scope, ours) else None
 
 

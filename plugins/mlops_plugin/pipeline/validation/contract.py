@@ -104,7 +104,7 @@ class BoundContract:
             given = batch.column(position)
             values, found = check_column(name, given, rule)
             if rule.on_violation == "impute":  # also where it replaces nothing: all batches have one type
-                values = _with_room(values, rule.impute)
+                values = _widened(values, rule.impute)
             if found and rule.on_violation == "impute":
                 values, imputed[name] = _imputed(values, found, rule.impute)
             elif found and rule.on_violation == "fail":
@@ -182,8 +182,8 @@ def _comparable(value: object) -> str:
     return "date" if isinstance(value, date) else "text"
 
 
-def _with_room(values: pa.Array, impute: Any) -> pa.Array:
-    """The values in a type that can express what replaces some of them."""
+def _widened(values: pa.Array, impute: Any) -> pa.Array:
+    """The values in a type that can also express `impute`, which replaces some of them."""
     kind = values.type
     if impute is None:
         return values
