@@ -23,7 +23,30 @@ def build_parser() -> argparse.ArgumentParser:
         "--config", type=Path, help="config.yaml to use (default: [mlops] config_file of Airflow)"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_check(commands)
+    _add_dispatch(commands)
+    _add_cursor(commands)
+    _add_baseline(commands)
+    _add_sign(commands)
+    _add_serve(commands)
+    _add_init(commands)
+    _add_models(commands)
+    _add_schema(commands)
+    _add_db(commands)
+    _add_environments(commands)
+    _add_roles(commands)
+    return parser
 
+
+def _add_command(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    """A command whose own `--help` begins with what the list of commands says of it."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=f"{help[0].upper()}{help[1:]}."
+    )
+    return parser
+
+
+def _add_check(commands: Any) -> None:
     check = _add_command(commands, "check", help="list every problem in the configuration")
     check.add_argument("models", nargs="*", metavar="MODEL", help="only these models (default: all)")
     check.add_argument(
@@ -46,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(command="check")
 
+
+def _add_dispatch(commands: Any) -> None:
     dispatch = _add_command(commands, "dispatch", help="run a model's steps in this process, without Airflow")
     dispatch.add_argument("model", metavar="MODEL")
     dispatch.add_argument("--limit", type=_positive, metavar="N", help="dispatch at most N rows")
@@ -69,6 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     dispatch.set_defaults(command="dispatch")
 
+
+def _add_cursor(commands: Any) -> None:
     cursor = _add_command(
         commands, "cursor", help="show or set the watermark of models that read only new rows"
     )
@@ -80,6 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     change.add_argument("--reset", action="store_true", help="the next dispatch starts at `initial`")
     cursor.set_defaults(command="cursor", complain=cursor.error)
 
+
+def _add_baseline(commands: Any) -> None:
     baseline = _add_command(
         commands,
         "baseline",
@@ -93,6 +122,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     baseline.set_defaults(command="baseline")
 
+
+def _add_sign(commands: Any) -> None:
     sign = _add_command(
         commands,
         "sign",
@@ -109,6 +140,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sign.set_defaults(command="sign")
 
+
+def _add_serve(commands: Any) -> None:
     serve = _add_command(
         commands, "serve", help="serve single predictions to programs, in the Open Inference Protocol"
     )
@@ -128,8 +161,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(command="serve")
 
-    _add_init(commands)
 
+def _add_models(commands: Any) -> None:
     models = _add_command(commands, "models", help="list the models and their states")
     models.add_argument(
         "--output",
@@ -140,12 +173,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     models.set_defaults(command="models")
 
+
+def _add_schema(commands: Any) -> None:
     schema = _add_command(commands, "schema", help="print the JSON Schema of config.yaml, for editors")
     schema.add_argument(
         "--markdown", action="store_true", help="print the reference of all keys as Markdown instead"
     )
     schema.set_defaults(command="schema")
 
+
+def _add_db(commands: Any) -> None:
     database = _add_command(commands, "db", help="create or upgrade the event store's tables")
     actions = database.add_subparsers(required=True, metavar="ACTION")
     upgrade = _add_command(
@@ -155,23 +192,14 @@ def build_parser() -> argparse.ArgumentParser:
     current = _add_command(actions, "current", help="print the version of the tables")
     current.set_defaults(command="db_current")
 
-    _add_environments(commands)
 
+def _add_roles(commands: Any) -> None:
     roles = _add_command(commands, "roles", help="manage the permissions of Airflow's roles on the views")
     role_actions = roles.add_subparsers(required=True, metavar="ACTION")
     sync = _add_command(
         role_actions, "sync", help="create the views' permissions and grant them to Airflow's roles"
     )
     sync.set_defaults(command="roles_sync")
-    return parser
-
-
-def _add_command(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
-    """A command whose own `--help` begins with what the list of commands says of it."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=f"{help[0].upper()}{help[1:]}."
-    )
-    return parser
 
 
 def _add_environments(commands: Any) -> None:
