@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mlops_plugin.errors import CaseError
 from mlops_plugin.inference_server.inference_requests import InferRequest
-from mlops_plugin.inference_server.tensors import binary_of, json_of, tensor_column
+from mlops_plugin.inference_server.tensors import binary_of, tensor_column
 from mlops_plugin.serving.run import Rejection, Shown
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -80,7 +80,7 @@ def answer_of(name: str, request: InferRequest, found: Answers) -> Answer:
             binary.append(binary_of(datatype, column))
             output["parameters"] = {"binary_data_size": len(binary[-1])}
         else:
-            output["data"] = json_of(f"output '{wanted}'", column)
+            output["data"] = column.to_pylist()
         outputs.append(output)
     content = _json({**head, "outputs": outputs})
     if not binary:

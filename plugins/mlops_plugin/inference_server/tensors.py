@@ -140,19 +140,6 @@ def tensor_column(column: pa.Array) -> tuple[str, pa.Array]:
     return "BYTES", pa.array(texts, pa.string())
 
 
-def json_of(where: str, column: pa.Array) -> list[Any]:
-    """A tensor's values for JSON; raises `CaseError` for a number that JSON cannot hold."""
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_floating(column.type):
-        for place, value in enumerate(values):
-            if value is not None and not math.isfinite(value):
-                raise CaseError(
-                    f"{where}: the answer for row {place} is {value}, which JSON cannot hold; ask for binary "
-                    "data"
-                )
-    return values
-
-
 def binary_of(datatype: str, column: pa.Array) -> bytes:
     """A tensor without NULL as little-endian bytes."""
     if datatype == "BYTES":
