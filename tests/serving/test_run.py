@@ -220,6 +220,7 @@ def test_a_key_that_model_or_contract_reads_is_never_made_up(
         (Wanted(), "has 0 rows"),
         (Wanted(rows=[{"a": 1}, {"a": "one"}]), "cannot be converted to columns"),
         (Wanted(rows=[{"a": 10**400}]), "cannot be converted to columns"),
+        (Wanted(rows=[{"a": 1.5}, {"a": True}]), "beside true or false"),
         (Wanted(rows=[{"a": "\ud800"}]), "cannot be converted to columns"),
         (Wanted(rows=[{"a": 1, "b": 1, "c": 1}, {"a": 1, "c": 1}]), r"1 and 2 .*\bb;"),
         (Wanted(rows=[{"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 1, "c": 1, "d": 1}]), r"1 and 2 .*\bd;"),

@@ -63,6 +63,10 @@ def given_rows(
                 f"rows 1 and {number} of the request differ in {', '.join(different)}; send the same columns "
                 "in every row, null where there is no value"
             )
+    for name in rows[0]:
+        kinds = {type(row[name]) for row in rows}
+        if bool in kinds and float in kinds:  # Arrow would make 1.0 of true
+            raise CaseError(f"column '{name}' of the request has numbers beside true or false; send one type")
     key = [name for name in model.key if name not in rows[0]]
     if needed := sorted(set(key).intersection(reads() if key else ())):
         raise CaseError(
