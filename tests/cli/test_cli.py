@@ -248,6 +248,26 @@ def test_missing_config_is_one_clear_line(workshop: Workshop, capsys: Captured) 
     assert "nowhere.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["schema"], ["check"]])
+def test_output_that_nobody_reads_ends_a_command_without_a_traceback(
+    words: list[str], workshop: Workshop
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_plugin.cli", *words],
+        cwd=workshop.folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "plugins"), **workshop.environment},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
 def test_folder_set_up_by_make_up_is_used_without_being_told(workshop: Workshop) -> None:
     local = workshop.folder / ".local"
     local.mkdir()

@@ -10,6 +10,10 @@ from typing import Any, TextIO
 from mlops_plugin.masking import masked
 
 
+class OutputClosed(BrokenPipeError):
+    """Nobody reads the output any more: it went to `head`, for example."""
+
+
 class MaskedStream:
     """A stream of text; everything but what is written is the stream's own."""
 
@@ -18,8 +22,13 @@ class MaskedStream:
 
     def write(self, text: str) -> int:
         """Write the text masked; returns its length as it was given, as callers expect."""
-        self._stream.write(masked(text))
+        with _noticing_closed():
+            self._stream.write(masked(text))
         return len(text)
+
+    def flush(self) -> None:
+        with _noticing_closed():
+            self._stream.flush()
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -27,6 +36,14 @@ class MaskedStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _noticing_closed() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosed(*error.args) from error
 
 
 @contextlib.contextmanager

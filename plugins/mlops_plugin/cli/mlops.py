@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from mlops_plugin.cli.airflow_context import stored_connections
 from mlops_plugin.cli.arguments import build_parser
-from mlops_plugin.cli.masked_output import masked_output
+from mlops_plugin.cli.masked_output import OutputClosed, masked_output
 from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
 from mlops_plugin.formats.native_threads import wait_passively
 from mlops_plugin.interruptible import end_beside_abandoned
@@ -52,12 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     try:
         status = _COMMANDS[options.command](options)
+        sys.stdout.flush()
     except MlopsError as error:
         print(f"mlops: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("mlops: interrupted", file=sys.stderr)
         return 130
+    except OutputClosed:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file; Python would complain as it ends
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 1
     except Exception:  # noqa: BLE001 -- a fault of ours: printed as Python prints it, but masked
         print(traceback.format_exc(), end="", file=sys.stderr)
         return 1
