@@ -6,7 +6,7 @@ Else the encoder would take each value for one that training did not have, and s
 from __future__ import annotations
 
 import re
-from datetime import time, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address
 from typing import Any
@@ -94,6 +94,14 @@ def test_whole_numbers_and_halves_say_nothing_of_fewer_bytes() -> None:
     model, _ = ranks([123456792.0, 123456800.0, 0.5])
     other = [123456793.0]
     assert answers(model, pa.array(other)) == model.predict(pd.DataFrame({"x": other})).tolist()
+
+
+def test_a_missing_time_beside_objects_is_found() -> None:
+    known = pd.Series([datetime(2026, 1, 1, 12), datetime(2026, 1, 2), None], dtype=object)
+    model, train = ranks(known)
+    assert answers(model, pa.array(known.tolist(), pa.timestamp("us"))) == model.predict(train).tolist()
+    with pytest.raises(FeatureError, match="AS TIMESTAMP"):
+        answers(model, pa.array(["2026-01-01 12:00:00"]))
 
 
 def test_a_decimal_is_no_category_beside_none() -> None:

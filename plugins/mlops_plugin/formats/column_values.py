@@ -81,17 +81,27 @@ class ColumnSpec:
         return self.missing != "refused" and _kind_of(self) in ("integer", "bool")
 
     def otherwise(self) -> ColumnSpec:
-        """The column as `other` says, or as pandas has it if NULLs are among its integers or booleans."""
-        if self.other is not None:
-            missing: Missing = "none" if self.other == "bool" else "nan"
-            return replace(self, dtype=self.other, missing=missing, is_undecided=False, other=None)
-        if _kind_of(self) == "integer":
-            return replace(self, dtype="float64", missing="nan", is_undecided=False)
-        return replace(self, dtype="object", missing="none", is_undecided=False)
+        """The column as `other` says, or with the other look of NULL.
+
+        With NULLs among them, pandas has integers as floats, and booleans and texts as objects.
+        """
+        usual = {"integer": "float64", "text": "text"}.get(_kind_of(self), "object")
+        dtype = self.other or usual
+        missing: Missing = "none" if dtype in ("bool", "object", "text") else "nan"
+        missing = "nat" if dtype.startswith("datetime64") else missing
+        return replace(self, dtype=dtype, missing=missing, is_undecided=False, other=None)
 
     @property
     def is_plain_float(self) -> bool:
         return self.dtype == "float64" and self.missing == "nan"
+
+    @property
+    def is_text(self) -> bool:
+        return _kind_of(self) == "text"
+
+    @property
+    def is_instant(self) -> bool:
+        return _kind_of(self) == "instant"
 
     @property
     def is_numeric(self) -> bool:

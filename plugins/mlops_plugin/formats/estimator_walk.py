@@ -96,7 +96,8 @@ def encoders_in(model: Any) -> Iterator[Any]:
 def encoded_texts(model: Any, direct: Sequence[Any]) -> Iterator[tuple[str | None, str]]:
     """The texts that encoders know, each with the name of its column if the encoder kept it.
 
-    `direct` are left out: encoders that read columns themselves know the texts of these.
+    `direct` are left out: encoders that read columns themselves know the texts of these. A missing value
+    is among them as Python writes it.
     """
     for encoder in encoders_in(model):
         if any(encoder is step for step in direct):
@@ -105,7 +106,8 @@ def encoded_texts(model: Any, direct: Sequence[Any]) -> Iterator[tuple[str | Non
         for place, categories in enumerate(encoder.categories_):
             name = None if names is None else str(names[place])
             if categories.dtype.kind in "OU":
-                yield from ((name, text) for text in categories.tolist() if isinstance(text, str))
+                known = categories.tolist()
+                yield from ((name, str(text)) for text in known if isinstance(text, str) or is_missing(text))
 
 
 def categories_of(name: str, readers: Sequence[Reader]) -> Iterator[np.ndarray[Any, Any]]:
@@ -142,7 +144,7 @@ def kind_of(categories: np.ndarray[Any, Any]) -> str | None:
 
 def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, NaT or pd.NA."""
-    return value is None or value != value or type(value).__name__ == "NAType"
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def known_names(model: Any) -> Columns | None:
@@ -173,6 +175,11 @@ def is_own(step: Any) -> bool:
     if type(step).__module__.partition(".")[0] not in _OWN_PACKAGES:
         return False
     return getattr(step, "func", None) is None or type(step).__name__ != "FunctionTransformer"
+
+
+def is_code_for_queries(step: Any) -> bool:
+    """Whether it was written for the types of a query, and not trained on others: `format: python`."""
+    return type(step).__module__.startswith("mlops_plugin.")
 
 
 def may_change_rows(model: Any) -> bool:

@@ -6,7 +6,7 @@ docs/models.md describes them to users. They never look at a row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from mlops_plugin.formats.estimator_walk import (
 from mlops_plugin.formats.features import check_names, check_record, float_of_training, is_number, is_text
 from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
-from mlops_plugin.formats.undecided import imputed_as, trained_otherwise, written_as
+from mlops_plugin.formats.types_of_training import doubted, imputed_as, written_as
 
 # What people write in `model: {dtypes: ...}` instead of NumPy's names.
 PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
@@ -194,18 +194,9 @@ class InputRules:
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
         known_as = written_as(self._encoded, field.name) or imputed_as(readers, rows, is_foreign=is_foreign)
         column = column_by_type(field, known.missing, is_float=is_blind or known_as == "f")
-        if is_foreign and (other := self._otherwise(column)) is not None:
-            return replace(column, is_undecided=True, other=other)
-        # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none.
-        return replace(column, is_undecided=is_foreign and known_as is None and column.splits)
-
-    def _otherwise(self, column: ColumnSpec) -> str | None:
-        """The other type in which code of the user's own may have had a number of the query."""
-        if column.dtype not in ("int64", "float64", "bool"):
-            return None
-        foreign = [reader for reader in self._readers if not is_own(reader.step)]
-        is_only = len(foreign) == 1 and foreign[0].columns == (column.name,)
-        return trained_otherwise(self._encoded, None if is_only else column.name, column.dtype)
+        if not is_foreign:  # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none
+            return column
+        return doubted(column, rows, self._readers, self._encoded, is_told=known_as is not None)
 
 
 class _Known:
@@ -260,6 +251,10 @@ class _Known:
                     else ("times without a time zone", "TIMESTAMP")
                 )
                 raise self._mismatch(field, known, f"CAST(... AS {cast})")
+            if self.missing == "none":  # beside Python's own times
+                if not (pa.types.is_timestamp(arrow) or is_null):
+                    raise self._mismatch(field, "times and None", "CAST(... AS TIMESTAMP)")
+                return ColumnSpec(name, "object", "none")
             return ColumnSpec(name, _instants_in(usual_unit(), zone), "nat")
         if kind == "span":
             return ColumnSpec(name, f"timedelta64[{usual_unit()}]", "nat")

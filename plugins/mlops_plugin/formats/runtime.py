@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from mlops_plugin.formats.artifact import artifact_sha256
-from mlops_plugin.formats.collector import collector_resting
+from mlops_plugin.formats.importing.collector import collector_resting
 from mlops_plugin.formats.native_threads import wait_passively
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ runtime asks the model both ways, and predicts only if the answers are the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.errors import FeatureError, InputUndecided
-from mlops_plugin.formats.estimator_walk import Reader, is_own
+from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.model_input import InputSpec
 from mlops_plugin.formats.outputs import Answers, Values
 
@@ -30,57 +29,13 @@ _MOST_MIXED = 4
 _MIXED_ROWS = 32
 _MOST_ALONE = 100  # columns that are asked one by one, to name those that decide
 _MOST_NAMED = 10  # columns in an error
-_FLOAT = re.compile(r"-?\d+\.0")
-_WHOLE = re.compile(r"-?\d+")
-
-
-def written_as(encoded: Sequence[tuple[str | None, str]], name: str) -> str | None:
-    """How code before some encoders wrote whole numbers: `f` as '1.0', `i` as '1', None if they do not tell.
-
-    An encoder that knows the column by its name tells more than others do.
-    """
-    own = [text for column, text in encoded if column == name]
-    known = own or [text for _, text in encoded]
-    floats, integers = (any(map(form.fullmatch, known)) for form in (_FLOAT, _WHOLE))
-    if floats == integers:
-        return None
-    return "f" if floats else "i"
-
-
-def trained_otherwise(encoded: Sequence[tuple[str | None, str]], name: str | None, dtype: str) -> str | None:
-    """In which other type code before an encoder had a column, by the encoder's texts; None: nothing tells.
-
-    'True' was a boolean, and '1' a whole number, if the code has written them. `name` None: all are its own.
-    """
-    known = [text for column, text in encoded if name in (column, None)]
-    floats, integers = (any(map(form.fullmatch, known)) for form in (_FLOAT, _WHOLE))
-    are_booleans = not {"True", "False"}.isdisjoint(known)
-    if floats or are_booleans == integers:
-        return None
-    wanted = "bool" if are_booleans else "int64"
-    return wanted if wanted != dtype else None
-
-
-def imputed_as(readers: Sequence[Reader], rows: pa.Schema, *, is_foreign: bool) -> str | None:
-    """The kind of number that an imputer of a column was fitted on: `i`, `f`, or None if it does not tell.
-
-    An imputer keeps one type for all its columns: floats for whole numbers if one of them was of floats. That
-    says nothing of a single one, which code of the user's own (`is_foreign`) may see as well.
-    """
-    for reader in readers:
-        if type(reader.step).__name__ != "SimpleImputer" or not is_own(reader.step):
-            continue
-        kind = np.dtype(getattr(reader.step, "_fit_dtype", object)).kind
-        known = [rows.field(name).type for name in reader.columns if name in rows.names]
-        is_whole = len(known) == len(reader.columns) and all(map(pa.types.is_integer, known))
-        if is_whole and (kind == "i" or (kind == "f" and (len(reader.columns) == 1 or not is_foreign))):
-            return kind
-    return None
 
 
 def undecided_of(spec: InputSpec) -> list[str]:
     """The columns that training may have had in another type."""
-    if spec.container == "matrix" and spec.matrix_dtype is not None:
+    if spec.container in ("polars", "arrow") or (
+        spec.container == "matrix" and spec.matrix_dtype is not None
+    ):
         return []
     return [column.name for column in spec.columns if column.is_undecided]
 
@@ -99,7 +54,8 @@ class Doubts:
         Raises `InputUndecided` if two types that the model takes give two answers. A model that refuses a
         column's type was not trained on it.
         """
-        doubtful = tuple(name for name in undecided_of(spec) if rows.column(name).null_count < rows.num_rows)
+        self._require_decided_units(spec, rows)
+        doubtful = tuple(column.name for column in _in_doubt(spec, rows) if not column.is_instant)
         if not doubtful:
             return self._ask(spec, rows)
         asked = _Asked(self._ask, spec, rows, doubtful)
@@ -110,17 +66,52 @@ class Doubts:
             self._require_decided_in_mixtures(spec, rows, doubtful)
         return answers
 
+    def _require_decided_units(self, spec: InputSpec, rows: pa.RecordBatch) -> None:
+        """Code that takes times for numbers of their units shows it in any row."""
+        in_doubt = _in_doubt(spec, rows)
+        doubtful = tuple(column.name for column in in_doubt)
+        tried = self._mixed_rows.get((spec, doubtful), 0)
+        if tried >= _MIXED_ROWS or not any(column.is_instant for column in in_doubt):
+            return
+        sample = _spread(rows)
+        asked = _Asked(self._ask, spec, sample, doubtful)
+        asked.decided(asked.whole())
+        self._mixed_rows[spec, doubtful] = tried + sample.num_rows
+
     def _require_decided_in_mixtures(self, spec: InputSpec, rows: pa.RecordBatch, doubtful: Mixture) -> None:
         """Code that compares two columns may see a difference only if one of them alone is of floats."""
         tried = self._mixed_rows.get((spec, doubtful), 0)
         if tried >= _MIXED_ROWS or len(doubtful) == 1:
             return
-        places = np.linspace(0, rows.num_rows - 1, min(_MIXED_ROWS, rows.num_rows)).astype(int)
-        asked = _Asked(self._ask, spec, rows.take(array_of_numbers(places)), doubtful)
+        sample = _spread(rows)
+        asked = _Asked(self._ask, spec, sample, doubtful)
         accepted = asked.accepted([(), *_pairwise(doubtful)])
         if accepted:
             asked.decided(accepted)
-        self._mixed_rows[spec, doubtful] = tried + len(places)
+        self._mixed_rows[spec, doubtful] = tried + sample.num_rows
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What `dtypes:` says for each of the two types that a column may have had; None: the dtype itself."""
+
+    plain: str | None
+    other: str | None
+    choice: str
+    which: str
+
+
+_HAD_NULLS = "a column that had NULLs in training"
+_NUMBERS = (
+    "whole numbers (booleans), or the floats (objects) that pandas makes of them if NULLs are among them"
+)
+_WORDS = {
+    "integer": _Words("integer", "number", _NUMBERS, _HAD_NULLS),
+    "boolean": _Words("boolean", "object", _NUMBERS, _HAD_NULLS),
+    "date": _Words("date", None, "dates, or the datetime64 that pandas parses", "a column of datetime64"),
+    "instant": _Words(None, None, "times in microseconds, or in nanoseconds", "a column of nanoseconds"),
+    "text": _Words("text", "object", "texts with NaN for NULL, or with None", "a column with None"),
+}
 
 
 class _Asked:
@@ -195,56 +186,81 @@ class _Asked:
         if len(self._doubtful) <= _MOST_MIXED or self._spec.container == "matrix":
             return refusal
         explained = FeatureError(
-            f"{refusal}; it also refuses them if all of {self._listed(self._doubtful)} are "
-            f"{self._other_type(self._doubtful[0])}, and the model's file does not record which of them were "
-            f"in training: {self._remedy(self._doubtful)}"
+            f"{refusal}; it also refuses them if all of {self._listed(self._doubtful)} have their other "
+            "type, and the model's file does not record which of them had it in training: "
+            f"{self._remedy(self._doubtful)}"
         )
         explained.__cause__ = refusal
         return explained
 
     def _in_words(self, names: Sequence[str]) -> str:
-        if any(column.other for column in self._spec.columns if column.name in names):
+        if any(column.other and column.is_numeric for column in map(self._column, names)):
             dtypes = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
             return (
                 f"an encoder in the model knows {self._listed(names)} in the writing of another type than "
                 f"the query's, and the model's answers differ: set `model: {{dtypes: {{{dtypes}}}}}` with "
                 "the types of training (boolean, integer, number), or write a signature"
             )
+        columns = [column for column in self._spec.columns if column.name in names]
+        choices = "; ".join(dict.fromkeys(_WORDS[_kind(column)].choice for column in columns))
         return (
-            f"the model's file does not record the type that {self._listed(names)} had in training: whole "
-            "numbers (booleans), or the floats (objects) that pandas makes of them if NULLs are among them, "
-            f"and the model's answers differ: {self._remedy(names)}"
+            f"the model's file does not record the type that {self._listed(names)} had in training: "
+            f"{choices}, and the model's answers differ: {self._remedy(names)}"
         )
 
     def _remedy(self, names: Sequence[str]) -> str:
         dtypes = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
         more = ", ..." if len(names) > _MOST_NAMED else ""
-        words = sorted({(self._plain_type(name), self._other_word(name)) for name in names})
-        instead = " and ".join(f"`{other}` instead of `{plain}`" for plain, other in words)
+        words = sorted({(self._plain_type(name), *self._other_type(name)) for name in names})
+        instead = " and ".join(f"`{other}` instead of `{plain}` for {which}" for plain, other, which in words)
         return (
-            f"set `model: {{dtypes: {{{dtypes}{more}}}}}`, with {instead} for a column that had NULLs in "
-            "training; or write a signature: write_signature where the model is trained, or "
-            "`mlops sign MODEL --rows FILE` with rows of training"
+            f"set `model: {{dtypes: {{{dtypes}{more}}}}}`, with {instead}; or write a signature: "
+            "write_signature where the model is trained, or `mlops sign MODEL --rows FILE` with rows of "
+            "training"
         )
 
+    def _column(self, name: str) -> ColumnSpec:
+        return next(column for column in self._spec.columns if column.name == name)
+
     def _plain_type(self, name: str) -> str:
-        others = {column.name: column.other for column in self._spec.columns}
-        if (other := others.get(name)) is not None:
-            return "boolean" if other == "bool" else "integer"
-        return "boolean" if self._is_boolean(name) else "integer"
+        column = self._column(name)
+        if column.is_numeric and column.other is not None:
+            return "boolean" if column.other == "bool" else "integer"
+        return _WORDS[_kind(column)].plain or column.dtype
 
-    def _other_word(self, name: str) -> str:
-        return "object" if self._is_boolean(name) else "number"
-
-    def _other_type(self, name: str) -> str:
-        return "objects" if self._is_boolean(name) else "floats"
-
-    def _is_boolean(self, name: str) -> bool:
-        return any(column.name == name and column.dtype == "bool" for column in self._spec.columns)
+    def _other_type(self, name: str) -> tuple[str, str]:
+        """What to write instead, and for which columns."""
+        column = self._column(name)
+        words = _WORDS[_kind(column)]
+        return words.other or str(column.other), words.which
 
     def _listed(self, names: Sequence[str]) -> str:
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         return ", ".join(f"'{name}'" for name in names[:_MOST_NAMED]) + more
+
+
+def _in_doubt(spec: InputSpec, rows: pa.RecordBatch) -> list[ColumnSpec]:
+    """The undecided columns of which these rows have values that look otherwise in the other type."""
+    names = undecided_of(spec)
+    counts = {name: rows.column(name).null_count for name in names}
+    columns = [column for column in spec.columns if column.name in counts]
+    # NULL alone has two looks in a column of texts, and any value in others.
+    return [
+        column
+        for column in columns
+        if (counts[column.name] > 0 if column.is_text else counts[column.name] < rows.num_rows)
+    ]
+
+
+def _spread(rows: pa.RecordBatch) -> pa.RecordBatch:
+    places = np.linspace(0, rows.num_rows - 1, min(_MIXED_ROWS, rows.num_rows)).astype(int)
+    return rows.take(array_of_numbers(places))
+
+
+def _kind(column: ColumnSpec) -> str:
+    if column.is_numeric:
+        return "boolean" if column.dtype == "bool" else "integer"
+    return "text" if column.is_text else "instant" if column.is_instant else "date"
 
 
 def _pairwise(names: Mixture) -> Iterator[Mixture]:

@@ -1,0 +1,167 @@
+"""Code of the user's own sees dates, times and missing values as in training, or the dispatch stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+
+from mlops_plugin.errors import InputUndecided
+from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.formats.scikit import ScikitRuntime
+from support.native_models import as_queried
+
+ROWS = 40
+LABELS = np.resize([0, 1, 1, 0, 1], ROWS)
+DAYS = pd.Series(pd.date_range("2024-01-01", periods=10).to_numpy()[np.arange(ROWS) % 10])
+HOLIDAYS = pd.DatetimeIndex(["2024-01-03", "2024-01-10"])
+CITIES = np.resize(np.array(["a", "b", None, "c"], object), ROWS)
+STORES = pd.Series(np.resize([1, 2, None], ROWS))
+
+OBJECTS = pd.Series([moment.date() for moment in DAYS], dtype=object)
+PARSED = DAYS.astype("datetime64[us]")
+
+
+def each(change: Callable[[pd.Series], Any]) -> Any:
+    return FunctionTransformer(lambda rows: pd.DataFrame({name: change(rows[name]) for name in rows}))
+
+
+def texts_of(change: Callable[[Any], Any]) -> Any:
+    return make_pipeline(each(lambda column: column.map(change)), OneHotEncoder(handle_unknown="ignore"))
+
+
+def fitted(step: Any, column: Any, **others: Any) -> tuple[Any, pd.DataFrame]:
+    train = pd.DataFrame({"x": column, **others})
+    return make_pipeline(step, LogisticRegression(C=100)).fit(train, LABELS), train
+
+
+def answers(model: Any, rows: pa.RecordBatch, **dtypes: str) -> list[float]:
+    runtime = ScikitRuntime("m", "0" * 64, model, None, said=Said(dtypes=dtypes or None))
+    return list(runtime.predict(rows).column("probability_1").to_pylist())
+
+
+def right(model: Any, train: pd.DataFrame) -> Any:
+    return pytest.approx(model.predict_proba(train)[:, 1].tolist(), rel=1e-9)
+
+
+DATES = pa.RecordBatch.from_pydict({"x": pa.array(OBJECTS.tolist(), pa.date32())})
+
+
+@pytest.mark.parametrize(("trained", "said"), [(OBJECTS, "date"), (PARSED, "datetime64[us]")])
+def test_days_that_are_compared_with_moments_are_refused(trained: pd.Series, said: str) -> None:
+    model, train = fitted(
+        each(lambda column: column.isin(HOLIDAYS).astype(int) + column.isin([date.min])), trained
+    )
+    if trained is PARSED:  # else nothing is found in either type, and the answers are the same
+        with pytest.raises(InputUndecided, match=r"'x'.*dtypes: \{x: date\}.*`datetime64\[us\]` instead of"):
+            answers(model, DATES)
+    assert answers(model, DATES, x=said) == right(model, train)
+
+
+@pytest.mark.parametrize(
+    ("step", "trained"),
+    [
+        (each(lambda column: column.dt.day_of_week), PARSED),
+        (each(lambda column: pd.to_datetime(column).dt.day_of_week), PARSED),
+        (each(lambda column: pd.to_datetime(column).dt.day_of_week), OBJECTS),
+        (texts_of(str), PARSED),
+        (texts_of(str), OBJECTS),
+        (texts_of(lambda day: day.isoformat()), PARSED),
+        (texts_of(lambda day: day.isoformat()), OBJECTS),
+    ],
+)
+def test_days_reach_code_as_it_takes_or_has_written_them(step: Any, trained: pd.Series) -> None:
+    model, train = fitted(step, trained)
+    assert answers(model, DATES) == right(model, train)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_moments_that_are_taken_for_numbers_are_refused(unit: str, zone: str | None) -> None:
+    dtype = f"datetime64[{unit}, {zone}]" if zone else f"datetime64[{unit}]"
+    moments = (DAYS + pd.Timedelta(hours=5)).dt.tz_localize(zone).astype(dtype)
+    rows = pa.RecordBatch.from_pydict({"x": pa.array(moments).cast(pa.timestamp("us", zone))})
+    model, train = fitted(each(lambda column: column.astype("int64") / 1e15), moments)
+    with pytest.raises(InputUndecided, match=r"microseconds, or in nanoseconds"):
+        answers(model, rows)
+    assert answers(model, rows, x=dtype) == right(model, train)
+    model, train = fitted(each(lambda column: column.dt.day_of_week), moments)
+    assert answers(model, rows) == right(model, train)
+
+
+def test_moments_are_asked_in_both_units_about_a_few_rows_only() -> None:
+    asked = []
+
+    def count(rows: pd.DataFrame) -> pd.DataFrame:
+        asked.append(len(rows))
+        return pd.DataFrame({"hour": rows["x"].dt.hour})
+
+    moments = pd.Series(pd.date_range("2024-01-01", periods=2000, freq="7h"))
+    model = make_pipeline(FunctionTransformer(count), LogisticRegression())
+    model.fit(pd.DataFrame({"x": moments}), np.resize([0, 1], 2000))
+    runtime = ScikitRuntime("m", "0" * 64, model, None)
+    rows = pa.RecordBatch.from_pydict({"x": pa.array(moments)})
+    runtime.predict(rows)
+    asked.clear()
+    runtime.predict(rows)
+    assert asked == [2000]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_code_that_tells_none_from_nan_is_refused(missing: Any) -> None:
+    trained = pd.Series([missing if city is None else city for city in CITIES], dtype=object)
+    model, train = fitted(each(lambda column: [int(value is None) for value in column]), trained)
+    rows = pa.RecordBatch.from_pydict({"x": CITIES.tolist()})
+    if missing is None:  # else it is 0 for all rows of training, and of no effect
+        with pytest.raises(InputUndecided, match=r"dtypes: \{x: text\}.*`object` instead of `text`"):
+            answers(model, rows)
+        with pytest.raises(InputUndecided):
+            answers(model, rows.slice(2, 1))
+    assert answers(model, rows, x="object" if missing is None else "text") == right(model, train)
+
+
+@pytest.mark.parametrize("others", [{}, {"y": np.resize(["u", "v"], ROWS)}], ids=["alone", "beside another"])
+@pytest.mark.parametrize(
+    ("missing", "change"),
+    [
+        (None, str),
+        (float("nan"), str),
+        (pd.NA, str),
+        (None, lambda value: value),
+        (float("nan"), lambda value: value),
+    ],
+)
+def test_the_missing_text_that_an_encoder_behind_code_knows_is_answered(
+    missing: Any, change: Any, others: dict[str, Any]
+) -> None:
+    trained = pd.Series([missing if city is None else city for city in CITIES], dtype=object)
+    model, train = fitted(texts_of(change), trained, **others)
+    rows = pa.RecordBatch.from_pydict({"x": CITIES.tolist(), **others})
+    assert answers(model, rows) == right(model, train)
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "float64", "object"])
+def test_missing_numbers_are_written_as_in_training(dtype: str) -> None:
+    trained = STORES.astype(dtype)
+    if dtype == "object":
+        trained = pd.Series([None if pd.isna(store) else int(store) for store in STORES], dtype=object)
+    model, train = fitted(texts_of(str), trained)
+    assert answers(model, as_queried(train)) == right(model, train)
+
+
+def test_columns_of_text_side_by_side_tell_what_is_missing() -> None:
+    step = FunctionTransformer(lambda rows: rows.to_numpy(dtype=object).astype(str))
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    train = pd.DataFrame({"x": pd.Series(CITIES, dtype="str"), "y": np.resize(["u", "v"], ROWS)})
+    first = make_column_transformer((make_pipeline(step, encoder), ["x", "y"]))
+    model = make_pipeline(first, LogisticRegression()).fit(train, LABELS)
+    assert answers(model, as_queried(train)) == right(model, train)
