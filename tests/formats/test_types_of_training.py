@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from mlops_plugin.errors import InputUndecided
-from mlops_plugin.formats.input_rules import Said
+from mlops_plugin.errors import FeatureError, InputUndecided
+from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.scikit import ScikitRuntime
 from support.native_models import as_queried
 
@@ -39,13 +40,28 @@ def texts_of(change: Callable[[Any], Any]) -> Any:
     return make_pipeline(each(lambda column: column.map(change)), OneHotEncoder(handle_unknown="ignore"))
 
 
+class Picks(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Hands one column on, as many of the users' own classes do."""
+
+    def fit(self, rows: pd.DataFrame, _: Any = None) -> Picks:
+        self.feature_names_in_ = np.array(list(rows), dtype=object)
+        return self
+
+    def transform(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[["x"]]
+
+
+def picked() -> Any:
+    return make_pipeline(Picks(), OneHotEncoder(handle_unknown="ignore"))
+
+
 def fitted(step: Any, column: Any, **others: Any) -> tuple[Any, pd.DataFrame]:
     train = pd.DataFrame({"x": column, **others})
     return make_pipeline(step, LogisticRegression(C=100)).fit(train, LABELS), train
 
 
 def answers(model: Any, rows: pa.RecordBatch, **dtypes: str) -> list[float]:
-    runtime = ScikitRuntime("m", "0" * 64, model, None, said=Said(dtypes=dtypes or None))
+    runtime = ScikitRuntime("m", "0" * 64, model, None, stated=StatedInput(dtypes=dtypes or None))
     return list(runtime.predict(rows).column("probability_1").to_pylist())
 
 
@@ -165,3 +181,40 @@ def test_columns_of_text_side_by_side_tell_what_is_missing() -> None:
     first = make_column_transformer((make_pipeline(step, encoder), ["x", "y"]))
     model = make_pipeline(first, LogisticRegression()).fit(train, LABELS)
     assert answers(model, as_queried(train)) == right(model, train)
+
+
+NUMBERS = np.resize([0.1, 0.2, 0.7], ROWS)
+
+
+@pytest.mark.parametrize(
+    "trained", [np.resize([1, 2, 3], ROWS), NUMBERS, np.resize([True, False], ROWS), OBJECTS, PARSED]
+)
+def test_texts_are_no_categories_behind_code_that_hands_a_column_on(trained: Any) -> None:
+    model, train = fitted(picked(), trained)
+    rows = pa.RecordBatch.from_pydict({"x": train["x"].astype(str).tolist()})
+    with pytest.raises(FeatureError, match=r"encoder behind .* code .* 'x' as .*dtypes: \{x: text\}"):
+        answers(model, rows)
+    assert answers(model, as_queried(train.assign(x=OBJECTS) if trained is PARSED else train)) == right(
+        model, train
+    )
+
+
+def test_numbers_that_code_makes_of_texts_are_answered_if_the_user_says_so() -> None:
+    model, train = fitted(
+        make_pipeline(each(lambda column: column.astype(int)), picked()), np.resize(["1", "2"], ROWS)
+    )
+    assert answers(model, as_queried(train), x="text") == right(model, train)
+
+
+def test_doubles_for_numbers_of_four_bytes_behind_code_are_refused() -> None:
+    model, train = fitted(picked(), NUMBERS.astype("float32"))
+    rows = pa.RecordBatch.from_pydict({"x": NUMBERS})
+    with pytest.raises(InputUndecided, match=r"dtypes: \{x: float32\}"):
+        answers(model, rows)
+    assert answers(model, rows, x="float32") == right(model, train)
+
+
+def test_numbers_of_four_bytes_for_doubles_behind_code_are_refused() -> None:
+    model, _ = fitted(picked(), NUMBERS)
+    with pytest.raises(FeatureError, match=r"encoder behind .* code .* float, .*dtypes: \{x: number\}"):
+        answers(model, pa.RecordBatch.from_pydict({"x": pa.array(NUMBERS, pa.float32())}))

@@ -35,7 +35,7 @@ from mlops_plugin.formats.estimator_walk import (
 from mlops_plugin.formats.features import check_names, check_record, float_of_training, is_number, is_text
 from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
-from mlops_plugin.formats.types_of_training import doubted, imputed_as, written_as
+from mlops_plugin.formats.types_of_training import doubted, imputed_as, named_categories, written_as
 
 # What people write in `model: {dtypes: ...}` instead of NumPy's names.
 PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
@@ -85,7 +85,9 @@ class InputRules:
         )
         self._reads_records = any(reads_records(step) for step in whole)
         self._is_foreign = any(not is_own(step) and not is_boosting(step) for step in whole)
-        self._encoded = list(encoded_texts(model, [reader.step for reader in self._readers]))
+        direct = [reader.step for reader in self._readers]
+        self._encoded = list(encoded_texts(model, direct))
+        self._named = dict(named_categories(model, direct))
         self._leads_to_documents = leads_to_documents(model)
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
             _is_numeric(reader.step) for reader in self._readers
@@ -196,7 +198,8 @@ class InputRules:
         column = column_by_type(field, known.missing, is_float=is_blind or known_as == "f")
         if not is_foreign:  # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none
             return column
-        return doubted(column, rows, self._readers, self._encoded, is_told=known_as is not None)
+        is_told = known_as is not None
+        return doubted(column, rows, self._readers, self._encoded, self._named, is_told=is_told)
 
 
 class _Known:

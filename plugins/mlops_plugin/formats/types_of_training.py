@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.boosting import is_boosting
 from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
-from mlops_plugin.formats.estimator_walk import Reader, is_code_for_queries, is_own
-from mlops_plugin.formats.features import is_text
+from mlops_plugin.formats.estimator_walk import (
+    Reader,
+    encoders_in,
+    is_code_for_queries,
+    is_missing,
+    is_own,
+    kind_of,
+)
+from mlops_plugin.formats.features import float_of_training, is_text
 
 Encoded = Sequence[tuple[str | None, str]]  # texts that encoders know, with the name of the column if they do
+Named = dict[str, np.ndarray[Any, Any]]  # the categories that an encoder behind other code knows, by column
 
 _FLOAT = re.compile(r"-?\d+\.0")
 _WHOLE = re.compile(r"-?\d+")
@@ -23,14 +33,44 @@ _MIDNIGHT = re.compile(r"\d{4}-\d\d-\d\d[T ]00:00:00")
 _LOOKS: dict[str, Missing] = {"None": "none", "nan": "nan", "<NA>": "NA"}
 
 
+def named_categories(model: Any, direct: Sequence[Any]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """What encoders know of columns that other code has handed to them under their names.
+
+    `direct` are left out: these read columns themselves.
+    """
+    for encoder in encoders_in(model):
+        names = getattr(encoder, "feature_names_in_", None)
+        if names is not None and not any(encoder is step for step in direct):
+            yield from zip(map(str, names), encoder.categories_, strict=True)
+
+
 def doubted(
-    column: ColumnSpec, rows: pa.Schema, readers: Sequence[Reader], encoded: Encoded, *, is_told: bool
+    column: ColumnSpec,
+    rows: pa.Schema,
+    readers: Sequence[Reader],
+    encoded: Encoded,
+    named: Named,
+    *,
+    is_told: bool,
 ) -> ColumnSpec:
     """A column that code of the user's own reads, with the other type that it may have had in training.
 
-    `readers`: all of the model. `is_told`: something else tells whether it was of integers.
+    `readers`: all of the model. `is_told`: something else tells whether it was of integers. Raises
+    `FeatureError` for texts in place of what an encoder behind the code knows.
     """
     field = rows.field(column.name)
+    known = named.get(column.name)
+    kind = None if known is None else kind_of(known)
+    if known is not None and kind not in (None, "text") and is_text(field.type):
+        raise _matches_none(field, known, "text")
+    if known is not None and kind == "number":
+        numbers = np.array([value for value in known if not is_missing(value)], float)
+        if pa.types.is_float32(field.type) and (numbers.astype(np.float32) != numbers).any():
+            raise _matches_none(field, known, "number")
+        if column.dtype == "float64" and (fewer := float_of_training(numbers)) != "float64":
+            return replace(column, is_undecided=True, other=fewer)
+    if kind == "instant" and pa.types.is_date(field.type):
+        return replace(column, dtype=f"datetime64[{usual_unit()}]", missing="nat")
     foreign = [reader for reader in readers if not is_own(reader.step)]
     beside = {reader.columns for reader in foreign}
     name = None if beside == {(column.name,)} else column.name
@@ -46,6 +86,15 @@ def doubted(
     in_doubt = moment_in_doubt(column, field, encoded) if is_trained else None
     return in_doubt or replace(
         column, is_undecided=not is_told and (column.splits or (is_trained and column.is_text))
+    )
+
+
+def _matches_none(field: pa.Field, known: np.ndarray[Any, Any], stated: str) -> FeatureError:
+    examples = ", ".join(repr(value) for value in known.tolist()[:3])
+    return FeatureError(
+        f"an encoder behind the model's own code knows '{field.name}' as {examples}, and the query returns "
+        f"{field.type}, in which none of them is equal: cast it in the query to the type of training, or, if "
+        f"the code makes them of such values, set `model: {{dtypes: {{{field.name}: {stated}}}}}`"
     )
 
 

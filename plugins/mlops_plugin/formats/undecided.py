@@ -225,7 +225,7 @@ class _Asked:
     def _plain_type(self, name: str) -> str:
         column = self._column(name)
         if column.is_numeric and column.other is not None:
-            return "boolean" if column.other == "bool" else "integer"
+            return {"bool": "boolean", "int64": "integer"}.get(column.other, column.other)
         return _WORDS[_kind(column)].plain or column.dtype
 
     def _other_type(self, name: str) -> tuple[str, str]:
