@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -283,18 +284,22 @@ def test_an_interruption_ends_all_steps_and_is_recorded_as_one_of_them(
     workshop: Workshop, rows: ServerDatabase
 ) -> None:
     goes_on = threading.Event()
+    ending = threading.Timer(2, goes_on.set)
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise StepInterrupted("killed")
 
     def collected(_count: int) -> None:
+        if goes_on.is_set():
+            return
+        while "persist" not in {thread.name for thread in threading.enumerate()}:
+            time.sleep(0.01)  # until then, the thread that is interrupted works on other steps
+        ending.start()
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         goes_on.wait(60)
 
     dispatch = workshop.dispatch()
     handler = signal.signal(signal.SIGALRM, interrupt)
-    ending = threading.Timer(2, goes_on.set)
-    ending.start()
     try:
         with pytest.raises(StepInterrupted, match="killed"):
             run(workshop, dispatch, watch=hear(collect=collected))
@@ -304,6 +309,25 @@ def test_an_interruption_ends_all_steps_and_is_recorded_as_one_of_them(
     require_no_thread()
     assert failures(workshop.events(dispatch.id)) == [("collect", "killed"), (None, "killed")]
     assert {each.outcome for each in list_tries(workshop.events(dispatch.id))} == {FAILED}
+    assert rows.rows("SHOW TABLES LIKE 'churn_predictions'") == [] or stored(rows) == []
+
+
+@pytest.mark.parametrize("interrupted", ["log", "infer", "persist"])
+def test_an_interruption_while_a_step_begins_is_recorded_too(
+    workshop: Workshop, rows: ServerDatabase, interrupted: Step
+) -> None:
+    @contextmanager
+    def watch(step: Step) -> Iterator[OnRows]:
+        if step == interrupted:
+            raise StepInterrupted("killed")
+        yield unheard
+
+    dispatch = workshop.dispatch()
+    with pytest.raises(StepInterrupted, match="killed"):
+        run(workshop, dispatch, watch=watch)
+    require_no_thread()
+    assert failures(workshop.events(dispatch.id)) == [("collect", "killed"), (None, "killed")]
+    assert workshop.record(dispatch.id).state == "failed"
     assert rows.rows("SHOW TABLES LIKE 'churn_predictions'") == [] or stored(rows) == []
 
 

@@ -209,8 +209,11 @@ class Overlap:
     def _end(self, cause: BaseException) -> None:
         """End all steps, and record how each has ended; `cause` is raised afterwards."""
         # An interruption is one of the step that was waited for.
-        self._relay.fail(next(iter(self._open), STEPS[0]), cause)
-        step, _ = self._relay.failed or (STEPS[0], cause)
+        first = next(iter(self._open), STEPS[0])
+        self._relay.fail(first, cause)
+        step, _ = self._relay.failed or (first, cause)
+        if step not in self._open:  # it failed while it began or ended, which has recorded nothing
+            step = first
         with contextlib.suppress(Exception):  # why they end is known
             self.kill_models()
         # The failure itself comes last: its error is the one that the dispatch shows.
