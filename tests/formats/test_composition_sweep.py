@@ -42,6 +42,7 @@ SHARE_REFUSED = 0.001
 SHARE_UNDECIDED = 0.1
 CLOSE = 1e-9  # to the notebook's own memory order, in which linear models may differ in the last bit
 SIZES = (1, 7, ASKED)
+ALONE, ALONE_AGAIN = 2, 6  # one of so many rows is asked about alone, over the first way in and the others
 TO_SERVERS = ("mysql", "odbc-mariadb", "postgres", "odbc-postgres")
 Answers = list[list[Any]]
 
@@ -105,7 +106,7 @@ def test_many_more_compositions_answer_as_in_the_notebook(tables: list[MixedTabl
 def sweep(tables: list[MixedTable], examples: int, *, is_told: bool = False) -> Tried:
     """Compare as many compositions; `is_told`: print each of them, and ask each about every row alone.
 
-    Else all rows are asked about alone over the first way in, and a quarter of them over each other.
+    Else only some rows, others of each composition.
     """
     tried = Tried()
 
@@ -130,7 +131,7 @@ def sweep(tables: list[MixedTable], examples: int, *, is_told: bool = False) -> 
                         continue  # its driver refuses some of these columns
                     tried.over[way] += 1
                     if not any(same.equals(other) for other in compared):
-                        step = 1 if is_told or not compared else 4
+                        step = 1 if is_told else ALONE_AGAIN if compared else ALONE
                         tried.alone = range(tried.compositions % step, ASKED, step)
                         compare(composition, model, table, way, tried)
                         compared.append(same)
@@ -204,7 +205,7 @@ def compare(
     by_size = table.batches[way]
     given = None if composition.container == "frame" else tuple(composition.features)
     runtime = runtime_class("m", "0" * 64, model, given)
-    if tried.alone.step > 1:  # over the first way, rows were asked about beside others
+    if tried.alone.step > ALONE:  # over the first way, rows were asked about beside others
         runtime._own = None
     runtime.learn_outputs(by_size[ASKED][0])
     for size, batches in by_size.items():
