@@ -348,6 +348,17 @@ def test_charts_are_drawn_in_the_zone_that_airflow_has_chosen_and_csv_stays_in_u
     assert not re.search(r"[+-]\d[1-9]:00", csv)
 
 
+def test_page_that_was_asked_for_before_the_choice_was_kept_is_loaded_again(visit: Visit) -> None:
+    page = visit.go("monitor")
+    english = page.context.request.get("/mlops/monitor").text()
+    _choose(page, "pt")
+    page.route(
+        "**/mlops/monitor", lambda route: route.fulfill(body=english, content_type="text/html"), times=2
+    )
+    visit.go("monitor")
+    expect(page.locator("html")).to_have_attribute("lang", "pt-BR")
+
+
 def test_page_whose_cookie_is_taken_away_is_still_shown(visit: Visit) -> None:
     page = visit.go("monitor")
     _choose(page, "pt")

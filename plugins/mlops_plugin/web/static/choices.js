@@ -6,7 +6,8 @@
 (() => {
   const LANGUAGE_KEY = "i18nextLng"; // of i18next-browser-languagedetector, which Airflow's UI uses
   const ZONE_KEY = "timezone";
-  const TRIED = "mlops-choices-tried";
+  const TRIES = "mlops-choices-tries";
+  const MOST_TRIES = 2;
   const YEAR_S = 31536000;
   const { root, languages, language, languageCookie, zone, zoneCookie, mayReload } = document.currentScript.dataset;
   const known = languages.split(" ");
@@ -43,16 +44,19 @@
     document.documentElement.dataset.zone = wantedZone; // page.js writes times by it
     try {
       if (wantedLanguage === language && wantedZone === zone) {
-        sessionStorage.removeItem(TRIED);
+        sessionStorage.removeItem(TRIES);
         return;
       }
       if (wantedLanguage !== language) keep(languageCookie, wantedLanguage);
       if (wantedZone !== zone) keep(zoneCookie, wantedZone);
-      // Once: a browser or a proxy that takes a cookie away, or a server that does not know the zone, must not make
-      // us load for ever. A page that was posted is left as it is: to load it again would run the model again.
+      // Twice: Airflow's page may have asked for this one before the cookies were there. No more: a browser or a
+      // proxy that takes a cookie away, or a server that does not know the zone, must not make us load for ever. A
+      // page that was posted is left as it is: to load it again would run the model again.
       const wanted = `${wantedLanguage} ${wantedZone}`;
-      if (mayReload === undefined || sessionStorage.getItem(TRIED) === wanted) return;
-      sessionStorage.setItem(TRIED, wanted);
+      const [last, times] = JSON.parse(sessionStorage.getItem(TRIES) ?? "[]");
+      const before = last === wanted ? times : 0;
+      if (mayReload === undefined || before === MOST_TRIES) return;
+      sessionStorage.setItem(TRIES, JSON.stringify([wanted, before + 1]));
     } catch {
       return;
     }
