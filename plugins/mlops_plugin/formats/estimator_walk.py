@@ -147,6 +147,11 @@ def is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ == "NAType" or value != value
 
 
+def numbers_of(categories: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The numbers among what an encoder knows, as float64."""
+    return np.array([value for value in categories.tolist() if not is_missing(value)], dtype=np.float64)
+
+
 def known_names(model: Any) -> Columns | None:
     """The names of the columns of training, of the first estimator that kept them."""
     names = getattr(model, "feature_names_in_", None)

@@ -111,6 +111,12 @@ def narrowed(name: str, numbers: Numbers, dtype: str) -> Numbers:
     return found
 
 
+def needs_doubles(known: Numbers) -> bool:
+    """Whether numbers of four bytes could not equal all of these: 0.1 is 0.10000000149 there."""
+    with np.errstate(over="ignore"):
+        return bool((known.astype(np.float32) != known).any())
+
+
 def float_of_training(known: Numbers) -> str:
     """The type of the numbers that training knew: of fewer bytes if all are rounded so and fractions show.
 

@@ -27,12 +27,20 @@ from mlops_plugin.formats.estimator_walk import (
     kind_of,
     known_names,
     leads_to_documents,
+    numbers_of,
     readers_of,
     reads_documents,
     reads_records,
     tells_integers,
 )
-from mlops_plugin.formats.features import check_names, check_record, float_of_training, is_number, is_text
+from mlops_plugin.formats.features import (
+    check_names,
+    check_record,
+    float_of_training,
+    is_number,
+    is_text,
+    needs_doubles,
+)
 from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
 from mlops_plugin.formats.types_of_training import doubted, imputed_as, named_categories, written_as
@@ -232,7 +240,9 @@ class _Known:
                 kind == "boolean" and self._categories[0].dtype == object
             )
             is_exact = pa.types.is_decimal(arrow) and arrow.scale > 0
-            if (is_exact and are_objects) or (pa.types.is_float32(arrow) and self._knows_doubles()):
+            if (is_exact and are_objects) or (
+                pa.types.is_float32(arrow) and needs_doubles(numbers_of(self._categories[0]))
+            ):
                 raise self._mismatch(field, "numbers of eight bytes", "a column of eight bytes")
             if are_objects:
                 return ColumnSpec(name, "object", self.missing or "none")
@@ -244,7 +254,7 @@ class _Known:
                 raise self._mismatch(field, "whole numbers beyond 2^53", "CAST(... AS DECIMAL(20, 0))")
             if kind == "integer" and is_whole:
                 return ColumnSpec(name, "int64", "nan")
-            return ColumnSpec(name, float_of_training(self._numbers), "nan")
+            return ColumnSpec(name, float_of_training(numbers_of(self._categories[0])), "nan")
         if kind == "instant":
             zone = getattr(arrow, "tz", None)
             if pa.types.is_timestamp(arrow) and (zone is None) == self._knows_zone():
@@ -264,15 +274,6 @@ class _Known:
         if kind == "other":
             raise self._mismatch(field, "values that no query returns", "a number or a text")
         return ColumnSpec(name, kind, self.missing or "none")
-
-    @property
-    def _numbers(self) -> np.ndarray[Any, Any]:
-        known = [value for value in self._categories[0].tolist() if not is_missing(value)]
-        return np.array(known, dtype=np.float64)
-
-    def _knows_doubles(self) -> bool:
-        """Whether a number of four bytes could not equal each category: 0.1 is 0.10000000149 there."""
-        return bool((self._numbers.astype(np.float32) != self._numbers).any())
 
     def _knows_large(self) -> bool:
         """Whether a double may be next to a category without being the same number."""

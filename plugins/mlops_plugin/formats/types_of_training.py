@@ -17,11 +17,11 @@ from mlops_plugin.formats.estimator_walk import (
     Reader,
     encoders_in,
     is_code_for_queries,
-    is_missing,
     is_own,
     kind_of,
+    numbers_of,
 )
-from mlops_plugin.formats.features import float_of_training, is_text
+from mlops_plugin.formats.features import float_of_training, is_text, needs_doubles
 
 Encoded = Sequence[tuple[str | None, str]]  # texts that encoders know, with the name of the column if they do
 Named = dict[str, np.ndarray[Any, Any]]  # the categories that an encoder behind other code knows, by column
@@ -64,8 +64,8 @@ def doubted(
     if known is not None and kind not in (None, "text") and is_text(field.type):
         raise _matches_none(field, known, "text")
     if known is not None and kind == "number":
-        numbers = np.array([value for value in known if not is_missing(value)], float)
-        if pa.types.is_float32(field.type) and (numbers.astype(np.float32) != numbers).any():
+        numbers = numbers_of(known)
+        if pa.types.is_float32(field.type) and needs_doubles(numbers):
             raise _matches_none(field, known, "number")
         if column.dtype == "float64" and (fewer := float_of_training(numbers)) != "float64":
             return replace(column, is_undecided=True, other=fewer)
