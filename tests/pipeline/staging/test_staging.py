@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.config.schema import StagingConfig
-from mlops_plugin.errors import StagingError
-from mlops_plugin.pipeline.staging.shelf import Shelf, Staging
+from mlops_plugin.errors import FeatureError, StagingError, StepEnded
+from mlops_plugin.pipeline.staging.relay import Relay
+from mlops_plugin.pipeline.staging.shelf import Shelf, Staged, Staging
 
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string())])
 
@@ -73,6 +75,21 @@ def test_rows_that_were_removed_say_what_to_clear(shelf: Shelf) -> None:
     file, _ = shelf.put("collect", SCHEMA, batches(1))
     shelf.remove_rows()
     with pytest.raises(StagingError, match="clear 'collect'"), shelf.rows(file):
+        pass
+
+
+def test_who_follows_a_file_that_was_given_up_ends_as_its_writer_failed(tmp_path: Path) -> None:
+    relay, begun = Relay(), list[Staged]()
+    shelf = Shelf(str(tmp_path / "shelf"), relay=relay)
+
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield from batches(1)
+        raise FeatureError("no such feature")
+
+    with pytest.raises(FeatureError):
+        shelf.put("infer", SCHEMA, failing(), begun.append)
+    threading.Timer(0.2, relay.fail, ("infer", FeatureError("no such feature"))).start()
+    with pytest.raises(StepEnded, match="'infer'"), shelf.rows(begun[0]):
         pass
 
 

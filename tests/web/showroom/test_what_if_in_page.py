@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
@@ -62,11 +63,21 @@ def _opened(browser: Browser, *, is_picture: bool, width: int = 1200) -> Iterato
         yield page, asked
 
 
+@contextlib.contextmanager
+def _in_one_moment(page: Page) -> Iterator[None]:
+    """What is done inside follows without a pause, however slow the browser is."""
+    page.clock.install()
+    page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
+    yield
+    page.clock.resume()
+
+
 def test_the_result_follows_changes_by_one_run_after_the_last_of_them(browser: Browser) -> None:
     with _opened(browser, is_picture=False) as (page, asked):
         field, slider = page.get_by_label("p1", exact=True), page.get_by_label("p1, slider")
-        for _ in range(5):
-            slider.press("ArrowRight")
+        with _in_one_moment(page):
+            for _ in range(5):
+                slider.press("ArrowRight")
         expect(page.locator("#result .prediction")).to_have_text("1")
         expect(page.locator("#progress")).to_have_text("1")
         assert page.locator("#steps").is_hidden()
@@ -161,10 +172,11 @@ def test_drawing_sets_the_pixels_and_the_result_follows(browser: Browser) -> Non
         def pixels() -> list[str]:
             return [page.locator(f"[name='set.{name}']").input_value() for name in PIXELS]
 
-        page.mouse.move(box["x"] + step / 2, box["y"] + step / 2)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 2.5 * step, box["y"] + step / 2)  # over the pixel between
-        page.mouse.up()
+        with _in_one_moment(page):
+            page.mouse.move(box["x"] + step / 2, box["y"] + step / 2)
+            page.mouse.down()
+            page.mouse.move(box["x"] + 2.5 * step, box["y"] + step / 2)  # over the pixel between
+            page.mouse.up()
         assert pixels() == ["16", "16", "16", "8.0", "8.0", "8.0"]
         expect(page.locator("#result .prediction")).to_have_text("1")
         assert [asked[0][f"set.{name}"] for name in PIXELS[:3]] == [["16"]] * 3

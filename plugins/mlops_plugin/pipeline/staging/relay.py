@@ -80,6 +80,7 @@ class GrowingBlocks:
         self._relay = relay
         self._blocks: list[Sequence[int]] = []
         self._is_complete = False
+        self._is_given_up = False
         self._patience_s: float | None = None
 
     def add(self, block: Sequence[int]) -> None:
@@ -94,6 +95,15 @@ class GrowingBlocks:
         with self._relay.changed:
             self._is_complete = True
             self._relay.changed.notify_all()
+
+    def give_up(self) -> None:
+        """The writer has failed, as it will report; the file may be gone from now on."""
+        self._is_given_up = True
+
+    def require_kept(self) -> None:
+        """Wait for the writer's failure if it has given the file up, and raise `StepEnded`."""
+        if self._is_given_up:
+            self._relay.wait(lambda: False)
 
     def hurry(self, patience_s: float) -> None:
         """From now on, who waits longer than this for a block gets `RowsLate`."""

@@ -153,12 +153,12 @@ class Shelf:
         filesystem, root = self._open()
         path = f"{root}/{file_name}"
         rows = 0
+        growing = None if self.relay is None or on_begun is None else GrowingBlocks(self.relay)
         with _as_staging_error("writing", path):
             _make_folder(filesystem, root)
             sink = filesystem.open(path, "wb")
             _restrict_to_owner(filesystem, path)
         try:
-            growing = None if self.relay is None or on_begun is None else GrowingBlocks(self.relay)
             checked = BlockWriter(sink, growing)
             if growing is not None and on_begun is not None:
                 on_begun(Staged(file_name, None, growing))
@@ -177,6 +177,8 @@ class Shelf:
             if growing is not None:
                 growing.end()
         except BaseException:
+            if growing is not None:
+                growing.give_up()
             for undo in (sink.close, lambda: filesystem.rm(path)):
                 with contextlib.suppress(Exception):  # the first error is the one to report
                     undo()
@@ -187,7 +189,8 @@ class Shelf:
     def rows(self, file: Staged) -> Iterator[pa.RecordBatchReader]:
         """Stream the rows of a file that a note named, one batch in memory at a time.
 
-        Raises `StagingError`, here or while reading, in place of a batch that is not as it was written.
+        Raises `StagingError`, here or while reading, in place of a batch that is not as it was written, and
+        `StepEnded` if the step that writes it now has failed.
         """
         filesystem, root = self._open()
         path = f"{root}/{file.name}"
@@ -195,7 +198,12 @@ class Shelf:
             # Not memory-mapped: pages of the map would count as this process's memory, the whole file's in
             # the end, and reading costs 0.1 s per GB more.
             is_local = isinstance(filesystem, LocalFileSystem)
-            source = pa.OSFile(path) if is_local else pa.PythonFile(filesystem.open(path, "rb"), mode="r")
+            try:
+                source = pa.OSFile(path) if is_local else pa.PythonFile(filesystem.open(path, "rb"), mode="r")
+            except FileNotFoundError:
+                if file.growing is not None:
+                    file.growing.require_kept()
+                raise
         with source:
             with _as_staging_error("reading", path):
                 blocks = file.blocks if file.growing is None else file.growing
