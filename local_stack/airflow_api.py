@@ -19,7 +19,7 @@ COMPONENTS = {  # ours -> as the health page calls it
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0  # starting a run takes a busy machine its time, and is not asked for twice
 # What may be asked again: SQLite on a busy machine fails a request that succeeds a moment later.
 _REPEATABLE = ("GET", "PATCH")
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)

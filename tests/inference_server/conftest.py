@@ -53,7 +53,7 @@ def serving(config_file: Path, gate: Callers) -> Iterator[httpx.Client]:
                 time.sleep(0.01)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             with httpx.Client(
-                base_url=url, headers={"Authorization": "Bearer ada"}, timeout=60, trust_env=False
+                base_url=url, headers={"Authorization": "Bearer ada"}, timeout=120, trust_env=False
             ) as client:
                 yield client
         finally:

@@ -231,7 +231,7 @@ def test_curl_gets_an_answer(client: httpx.Client) -> None:
 def test_tritonclient_is_answered_in_json_and_in_binary(client: httpx.Client, workshop: Workshop) -> None:
     script = Path(__file__).parents[1] / "support" / "triton_questions.py"
     command = [sys.executable, str(script), client.base_url.netloc.decode(), "churn"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["live"], found["ready"], found["model_ready"]) == (True, True, True)

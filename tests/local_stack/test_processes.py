@@ -53,7 +53,7 @@ def test_stop_leaves_the_processes_of_another_checkout_alone(
     assert stranger.poll() is None
     assert [found.pid for found in processes.find(other.checkout)] == [stranger.pid]
     processes.stop(other.checkout, lambda _: None)
-    assert stranger.wait(5)
+    assert stranger.wait()
 
 
 def test_a_process_that_renames_itself_is_still_found(layout: Layout, begin: Begin) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -15,11 +15,14 @@ from sqlalchemy.orm import Session
 
 pytestmark = pytest.mark.airflow
 
-NOW = datetime.now(UTC)
+Ago = Callable[..., datetime]
 
 
-def ago(**parts: float) -> datetime:
-    return NOW - timedelta(**parts)
+@pytest.fixture
+def ago() -> Ago:
+    """Moments before the test began: the process may have loaded this file hours before."""
+    now = datetime.now(UTC)
+    return lambda **parts: now - timedelta(**parts)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,9 @@ def add_log(session: Session, dag_id: str, event: str, at: datetime, **extra: An
     session.execute(sa.insert(table).values({**values, "extra": json.dumps(extra)}))
 
 
-def test_a_dag_that_is_due_knows_when_it_was_resumed(dag_states: ModuleType, session: Session) -> None:
+def test_a_dag_that_is_due_knows_when_it_was_resumed(
+    dag_states: ModuleType, session: Session, ago: Ago
+) -> None:
     for name in ("resumed", "by_terminal", "untouched", "renamed", "long_ago"):
         add_dag(session, name, ago(hours=9))
     add_dag(session, "not_due", ago(hours=-1))

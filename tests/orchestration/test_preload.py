@@ -130,7 +130,6 @@ def loaded(command: str, folder: Path, **changes: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=240,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

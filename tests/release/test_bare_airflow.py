@@ -18,7 +18,13 @@ import pytest
 from local_stack import processes
 from local_stack.progress import LocalStackError
 from release.build import CHECKOUT
-from support.airflow_process import COMPONENTS, FAB, RunningAirflow, airflow_environment
+from support.airflow_process import (
+    COMPONENTS,
+    FAB,
+    REQUEST_TIMEOUT_S,
+    RunningAirflow,
+    airflow_environment,
+)
 from support.built_wheel import BuiltWheel
 from support.servers import free_port
 from support.workshop import Workshop
@@ -130,7 +136,7 @@ def _is_ready(running: RunningAirflow) -> bool:
 def page(airflow: RunningAirflow, path: str) -> str:
     person = {"username": "admin", "password": "admin"}
     token = airflow.api.call("POST", "/auth/token", person)["access_token"]
-    connection = http.client.HTTPConnection(airflow.api.host, airflow.api.port, timeout=60)
+    connection = http.client.HTTPConnection(airflow.api.host, airflow.api.port, timeout=REQUEST_TIMEOUT_S)
     with contextlib.closing(connection):
         connection.request("GET", f"/mlops/{path}", headers={"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()

@@ -24,8 +24,9 @@ from support.servers import free_port
 from support.workshop import Workshop
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 240.0
-RUN_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 600.0
+RUN_TIMEOUT_S = 600.0
+REQUEST_TIMEOUT_S = 120.0
 FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 # Tasks import nothing twice: most of what a task costs otherwise.
 _PRELOAD = """
@@ -45,15 +46,16 @@ def queued_again(after_s: int) -> dict[str, str]:
     }
 
 
+# How often the scheduler looks for tasks that are silent: else every ten seconds.
+LOOK_FOR_LOST_TASKS = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3"}
+
+
 def lost_task_fails(after_s: int) -> dict[str, str]:
     """Settings for killed workers: else their tasks fail five minutes after the last heartbeat.
 
     On a busy machine, a task that is alive can be silent for a quarter of a minute.
     """
-    return {
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(after_s),
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-    }
+    return {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(after_s), **LOOK_FOR_LOST_TASKS}
 
 
 class RunningAirflow:
@@ -64,7 +66,7 @@ class RunningAirflow:
     ) -> None:
         self.workshop = workshop
         self._python = python
-        self.api = AirflowApi("127.0.0.1", port)
+        self.api = AirflowApi("127.0.0.1", port, timeout_s=REQUEST_TIMEOUT_S)
         self.environment = environment
         self.started: list[subprocess.Popen[bytes]] = []
         self._arguments: dict[str, Sequence[str]] = {}

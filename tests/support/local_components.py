@@ -12,6 +12,7 @@ from typing import Protocol
 from local_stack.layout import Layout
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+SOON_S = 240.0
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -20,14 +21,14 @@ class Begin(Protocol):
 
 
 def wait_for(log: Path, text: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + SOON_S
     while text not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def wait_until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SOON_S
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.05)
