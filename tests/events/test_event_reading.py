@@ -21,7 +21,8 @@ from mlops_plugin.events.records import DispatchRecord, Step
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.web.dispatches.story import infer_report_of
 from support.event_stories import connection_of, new_entry, new_identity
-from support.servers import ServerDatabase
+from support.event_tables import make_tables
+from support.servers import Server, ServerDatabase
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -257,3 +258,21 @@ def test_previous_is_the_last_that_succeeded_by_a_door_that_stores(store: EventS
     dispatch(store, "churn", [])
     assert store.previous(this) == before
     assert store.previous(before) is None
+
+
+def test_all_events_are_read_whatever_rows_the_server_returns_by_default(
+    mariadb: Server, mariadb_database: ServerDatabase, tmp_path: Path
+) -> None:
+    address = StoreAddress.of(EventsConfig(), connection_of(mariadb_database), tmp_path)
+    make_tables(address)
+    identity = new_identity()
+    mariadb.administration.execute("SET GLOBAL sql_select_limit = 2")
+    try:
+        with EventStore(address) as store:
+            store.begin(identity)
+            for number in range(1, 5):
+                store.step_started(identity.dispatch_id, "collect", number)
+            tries = [event.try_number for event in store.events(identity.dispatch_id) if event.step]
+    finally:
+        mariadb.administration.execute("SET GLOBAL sql_select_limit = DEFAULT")
+    assert tries == [1, 2, 3, 4]

@@ -58,17 +58,18 @@ def insert_unless_there(connection: sa.Connection, table: sa.Table, values: dict
             connection.execute(insert.on_duplicate_key_update({key: insert.inserted[key]}))
 
 
-def session_limits(dialect: Dialect, limits: StoreLimits) -> str | None:
+def session_settings(dialect: Dialect, limits: StoreLimits) -> str | None:
     """What a new connection says, so that the server itself ends what waits too long; None for nothing.
 
-    MariaDB ends idle transactions; MySQL only idle sessions, of which the pool makes new ones.
+    And so that no setting of the server or the user leaves rows out. MariaDB ends idle transactions; MySQL
+    only idle sessions, of which the pool makes new ones.
     """
     if not _is_mysql(dialect):
         return None
     lock_s, idle_s = math.ceil(limits.lock_s), math.ceil(limits.idle_s)
     return (
-        f"SET SESSION innodb_lock_wait_timeout = {lock_s} /*M!100300 , idle_transaction_timeout = {idle_s} */"
-        f" /*!80000 , wait_timeout = {idle_s} */"
+        f"SET SESSION sql_select_limit = {2**64 - 1}, innodb_lock_wait_timeout = {lock_s}"
+        f" /*M!100300 , idle_transaction_timeout = {idle_s} */ /*!80000 , wait_timeout = {idle_s} */"
     )
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.errors import DriverMissing
 from mlops_plugin.events.servers.answer_watch import AnswerWatch, Line
-from mlops_plugin.events.sql_dialects import session_limits, transaction_limits
+from mlops_plugin.events.sql_dialects import session_settings, transaction_limits
 from mlops_plugin.keepalive import KEEPALIVE_OF_LIBPQ, keep_alive
 from mlops_plugin.wait_limits import StoreLimits
 
@@ -148,7 +148,7 @@ class _Watched:
             self.connecting[threading.get_ident()] = line
         record.info[_EXPECT] = functools.partial(self._expect, record, self.limits.answer_s)
         self._expect(record, self.limits.answer_s)
-        if statement := session_limits(self.engine.dialect, self.limits):
+        if statement := session_settings(self.engine.dialect, self.limits):
             cursor = connection.cursor()
             cursor.execute(statement)
             cursor.close()
