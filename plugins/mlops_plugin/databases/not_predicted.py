@@ -66,9 +66,12 @@ def not_predicted(
 def _other_answers(
     database: Database, sink: SinkConfig, model: str, artifact_sha256: str, answered_by: str
 ) -> OtherAnswers | None:
-    """See `find_other_answers`; None also without the right to read the table."""
+    """See `find_other_answers`; None also without the column, or the right to read it."""
+    dispatches = DispatchesTable(database, sink)
     try:
-        return find_other_answers(DispatchesTable(database, sink), model, artifact_sha256, answered_by)
+        if not dispatches.has_answered_by():
+            return None
+        return find_other_answers(dispatches, model, artifact_sha256, answered_by)
     except DatabaseError as error:
         if not NO_RIGHT.search(error.driver_says):
             raise

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.databases.sink.writer import write_predictions
@@ -123,6 +124,28 @@ def test_another_model_that_wrote_the_table_last_is_named(
 
     found = [write_for(*each) for each in [("lab", "d1", 1), ("shop", "d2", 2), ("shop", "d3", 3)]]
     assert found == [False, mode != "append", False]
+
+
+def test_many_dispatches_before_it_are_not_read_to_compare_one(mariadb_way: WayIn) -> None:
+    write(mariadb_way, "d1", 1, [1])
+    others = "number, interval_end, model, artifact_sha256, predicted_at, mode, is_forced, written_at"
+    mariadb_way.execute(
+        f"INSERT INTO mlops_dispatches (sink_table, dispatch_id, id, {others})"
+        f" SELECT sink_table, CONCAT('d', seq), seq, {others} FROM mlops_dispatches, seq_2_to_500"
+    )
+    with mariadb_way.open() as database:
+        before = _entries_read(database)
+        DispatchesTable(database, sink_config("upsert")).compare("d501", registration(2))
+        assert _entries_read(database) - before < 50
+
+
+def _entries_read(database: Database) -> int:
+    """Of tables, by this session; to read its status counts as another kind of reading."""
+    query = (
+        "SELECT CAST(SUM(variable_value) AS SIGNED) AS n FROM information_schema.session_status"
+        " WHERE variable_name IN ('HANDLER_READ_KEY', 'HANDLER_READ_NEXT')"
+    )
+    return int(read_rows(database, query)[0][0])
 
 
 def test_older_dispatch_does_not_refill_a_table_that_a_newer_one_has_emptied(way: WayIn) -> None:

@@ -171,13 +171,13 @@ class DispatchesTable:
         fold = self.database.engine.fold
         return fold("answered_by") in map(fold, self.database.columns(self.table) or ())
 
-    def ensure_answered_by(self) -> None:
-        """Add the column `answered_by` to a table of an earlier version; that it cannot is logged.
+    def ensure_answered_by(self) -> bool:
+        """Add the column `answered_by` to a table of an earlier version; False if it cannot, which is logged.
 
         Commits. Without it, what other settings of the model have predicted counts as predicted.
         """
         if self.has_answered_by():
-            return
+            return True
         engine = self.database.engine
         kind = engine.column_type(_TEXT, is_key=True)
         statement = f"ALTER TABLE {self.name} ADD {engine.quote('answered_by')} {kind}"
@@ -191,7 +191,7 @@ class DispatchesTable:
                 self.database.rollback()
                 cause = error.driver_says
             if self.has_answered_by():  # another dispatch may have added it at the same moment
-                return
+                return True
         _log.warning(
             "connection '%s': table %s has no column 'answered_by', so `skip_predicted` cannot tell "
             "predictions by an earlier signature, `classes` or environment; add it: %s (%s)",
@@ -200,6 +200,7 @@ class DispatchesTable:
             statement,
             cause,
         )
+        return False
 
     def create_statement(self) -> str:
         engine = self.database.engine
@@ -222,11 +223,7 @@ class DispatchesTable:
         quote = self.database.engine.quote
         sink_table, owner, identity, number = map(quote, ("sink_table", "dispatch_id", "id", "number"))
         of_table = f"FROM {self.name} WHERE {sink_table} = ?"
-        model, last = quote("model"), f"SELECT MAX(b.{identity}) FROM {self.name} b"
-        of_last = (
-            f"FROM {self.name} a WHERE a.{sink_table} = ?"
-            f" AND a.{identity} = ({last} WHERE b.{sink_table} = a.{sink_table})"
-        )
+        model, of_last = quote("model"), f"{of_table} AND {identity} = (SELECT MAX({identity}) {of_table})"
         own = f"{of_table} AND {owner} = ?"
         # The last line gives one row, also in engines that want a FROM in every query.
         query = (
@@ -234,11 +231,11 @@ class DispatchesTable:
             f" COALESCE((SELECT MAX({identity}) {own}), 0) AS own_id,"
             f" COALESCE((SELECT MAX({number}) {own}), 0) AS own_number,"
             f" (SELECT COUNT(*) {of_table} AND {newer(self.database.engine, registration.order)}) AS newer,"
-            f" (SELECT COUNT(*) {of_last} AND a.{model} <> ?) AS others"
+            f" (SELECT COUNT(*) {of_last} AND {model} <> ?) AS others"
             f" FROM (SELECT COUNT(*) AS counted FROM {self.name} WHERE 1 = 0) one_row"
         )
         table, mine = self.sink_table, (self.sink_table, dispatch_id)
-        asked = [table, *mine, *mine, table, table, registration.model]
+        asked = [table, *mine, *mine, table, table, table, registration.model]
         found = read_rows(self.database, query, asked)[0]
         last_id, own_id, own_number, newer_ones, others = map(int, found)
         if own_id and own_number > registration.order.number:
@@ -249,7 +246,7 @@ class DispatchesTable:
         count = 0 if registration.is_forced else newer_ones
         other_model = None
         if others:
-            ((other_model,),) = read_rows(self.database, f"SELECT a.{model} {of_last}", [table])
+            ((other_model,),) = read_rows(self.database, f"SELECT {model} {of_last}", [table, table])
         return Standing(last_id, own_id, count, other_model)
 
     def ids(self, dispatch_id: str) -> list[int]:
@@ -287,7 +284,7 @@ class DispatchesTable:
             "is_forced": int(registration.is_forced),
             "written_at": _text(datetime.now(UTC)),
         }
-        if registration.answered_by is not None and self.has_answered_by():
+        if registration.answered_by is not None:  # else the column may not be there
             values["answered_by"] = registration.answered_by
         # Numbers stand in the statement: a driver may take every parameter for a text. And not as Arrow rows,
         # as predictions are: to make those of Python's values loads pandas, half a second of `persist`.

@@ -48,11 +48,10 @@ def find_other_answers(
 ) -> OtherAnswers | None:
     """The dispatches of a model and artifact that answered by other settings; None: there are none.
 
-    Those of earlier versions recorded none, and count as of the first settings that were recorded. Raises
-    `DatabaseError`, also without the right to read the table: the transaction is lost then.
+    The table has `answered_by`. Dispatches of earlier versions recorded none, and count as of the first
+    settings that were recorded. Raises `DatabaseError`, also without the right to read the table: the
+    transaction is lost then.
     """
-    if not dispatches.has_answered_by():
-        return None
     quote = dispatches.database.engine.quote
     columns = ("sink_table", "model", "artifact_sha256", "answered_by", "id")
     table, of_model, artifact, by, identity = map(quote, columns)

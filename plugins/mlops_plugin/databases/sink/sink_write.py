@@ -26,7 +26,7 @@ class SinkWrite:
     """Where one dispatch's rows go, and what every mode does with them.
 
     `number` is the dispatch's in a table of narrow rows. `dispatches` knows which rows of the table are
-    newer; None if none is, or if that is not recorded. `is_registered`: dispatches of the table are recorded.
+    newer; None if none is, or if that is not recorded.
     """
 
     database: Database
@@ -35,7 +35,6 @@ class SinkWrite:
     rows: StoredRows
     number: int = 0
     dispatches: DispatchesTable | None = None
-    is_registered: bool = False
 
     @property
     def sink(self) -> SinkConfig:

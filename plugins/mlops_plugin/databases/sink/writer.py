@@ -57,8 +57,11 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
     dispatches = DispatchesTable(database, sink) if request.registration is not None else None
     if dispatches is not None and not dispatches.ensure():
         dispatches = None
-    if dispatches is not None and request.registration and request.registration.answered_by is not None:
-        dispatches.ensure_answered_by()
+    registration = request.registration
+    if registration is not None and registration.answered_by is not None:
+        is_kept = dispatches is not None and dispatches.ensure_answered_by()
+        answered_by = registration.answered_by if is_kept else None
+        request = replace(request, registration=replace(registration, answered_by=answered_by))
     place = _find_place(database, request, batches.schema)
     if place is None:
         batches, is_empty = _peeked(batches)
@@ -133,7 +136,7 @@ def _write_in_order(
             registration.model,
         )
     number = _number(database, place, standing, mode)
-    write = replace(_prepared(database, request, place, batches, number), is_registered=True)
+    write = _prepared(database, request, place, batches, number)
     if standing.newer:
         if mode == "replace":
             return write.counted(_leave_all)
@@ -238,7 +241,7 @@ def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
     others = f"{owner} <> ? AND {model} = ? AND {artifact} = ?"
     dispatches = DispatchesTable(write.database, write.sink)
     other_answers = None
-    if write.is_registered and registration.answered_by is not None:
+    if registration.answered_by is not None:
         other_answers = find_other_answers(
             dispatches, registration.model, artifact_sha256, registration.answered_by
         )
