@@ -89,3 +89,16 @@ def test_texts_that_are_made_of_numbers_of_any_type_are_answered(write: Any, off
     for queried in (train, train.astype({"store": "int64"})):
         expected = model.predict_proba(queried)[:, 1]
         assert _probabilities(model, as_queried(queried)) == pytest.approx(expected)
+
+
+def _lengths(rows: Any) -> Any:
+    return rows.assign(store=rows["store"].astype(str).str.len())
+
+
+def test_texts_of_another_column_tell_nothing() -> None:
+    trained = pd.DataFrame({"store": pd.Series(STORES * 1.0), "zip": np.resize(["10", "20"], 60)})
+    encoded = make_column_transformer((OneHotEncoder(), ["zip"]), remainder="passthrough")
+    model = make_pipeline(FunctionTransformer(_lengths), encoded, LogisticRegression())
+    model.fit(trained.assign(store=trained["store"].where(FLAGS == 1, 123.0)), FLAGS)
+    with pytest.raises(InputUndecided, match="'store' had in training"):
+        _probabilities(model, as_queried(trained.astype({"store": "int64"})))

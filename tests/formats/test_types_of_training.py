@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
@@ -218,3 +219,28 @@ def test_numbers_of_four_bytes_for_doubles_behind_code_are_refused() -> None:
     model, _ = fitted(picked(), NUMBERS)
     with pytest.raises(FeatureError, match=r"encoder behind .* code .* float, .*dtypes: \{x: number\}"):
         answers(model, pa.RecordBatch.from_pydict({"x": pa.array(NUMBERS, pa.float32())}))
+
+
+def test_days_that_code_has_written_of_another_column_tell_nothing() -> None:
+    step = make_pipeline(
+        FunctionTransformer(lambda rows: rows.assign(x=rows["x"].isin(HOLIDAYS).astype(int))),
+        make_column_transformer((OneHotEncoder(), ["y"]), remainder="passthrough"),
+    )
+    model, train = fitted(step, PARSED, y=OBJECTS.astype(str))
+    rows = DATES.append_column("y", pa.array(train["y"]))
+    with pytest.raises(InputUndecided, match="'x'"):
+        answers(model, rows)
+    assert answers(model, rows, x="datetime64[us]", y="text") == right(model, train)
+
+
+@pytest.mark.parametrize("trained", [np.resize([1, 2, 3], ROWS), NUMBERS])
+def test_boosting_with_an_encoder_of_its_own_behind_code_is_given_what_it_knows(trained: Any) -> None:
+    boosting = HistGradientBoostingClassifier(categorical_features=["x"], min_samples_leaf=5, max_iter=5)
+    train = pd.DataFrame({"x": trained})
+    model = make_pipeline(Picks(), boosting).fit(train, LABELS)
+    assert answers(model, as_queried(train)) == right(model, train)
+    with pytest.raises(FeatureError, match=r"encoder behind .* code .*dtypes: \{x: text\}"):
+        answers(model, pa.RecordBatch.from_pydict({"x": train["x"].astype(str).tolist()}))
+    if trained is NUMBERS:
+        with pytest.raises(FeatureError, match=r"encoder behind .* code .*dtypes: \{x: number\}"):
+            answers(model, pa.RecordBatch.from_pydict({"x": pa.array(NUMBERS, pa.float32())}))

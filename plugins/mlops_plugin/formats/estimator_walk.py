@@ -78,36 +78,25 @@ def readers_of(model: Any, features: Columns) -> list[Reader]:
     return list(_walk(Reader(model, features)))
 
 
-def encoders_in(model: Any) -> Iterator[Any]:
-    """Every fitted encoder of scikit-learn's in a model, wherever it stands."""
+def encoders_behind(model: Any, direct: Sequence[Any]) -> Iterator[Any]:
+    """The fitted encoders of scikit-learn's in a model that read what other steps have made.
+
+    `direct`: the steps that read columns themselves.
+    """
+    if any(model is step for step in direct):
+        return
     if is_own(model) and isinstance(getattr(model, "categories_", None), list):
         yield model
     parts = [
+        getattr(model, "_preprocessor", None) if is_own(model) else None,  # of histogram gradient boosting
         *(_inner(model) or ()),
         *(step for _, step in getattr(model, "steps", None) or ()),
         *(step for _, step in getattr(model, "transformer_list", None) or ()),
         *(step for _, step, _ in getattr(model, "transformers_", None) or ()),
     ]
     for part in parts:
-        if not isinstance(part, str):
-            yield from encoders_in(part)
-
-
-def encoded_texts(model: Any, direct: Sequence[Any]) -> Iterator[tuple[str | None, str]]:
-    """The texts that encoders know, each with the name of its column if the encoder kept it.
-
-    `direct` are left out: encoders that read columns themselves know the texts of these. A missing value
-    is among them as Python writes it.
-    """
-    for encoder in encoders_in(model):
-        if any(encoder is step for step in direct):
-            continue
-        names = getattr(encoder, "feature_names_in_", None)
-        for place, categories in enumerate(encoder.categories_):
-            name = None if names is None else str(names[place])
-            if categories.dtype.kind in "OU":
-                known = categories.tolist()
-                yield from ((name, str(text)) for text in known if isinstance(text, str) or is_missing(text))
+        if part is not None and not isinstance(part, str):
+            yield from encoders_behind(part, direct)
 
 
 def categories_of(name: str, readers: Sequence[Reader]) -> Iterator[np.ndarray[Any, Any]]:

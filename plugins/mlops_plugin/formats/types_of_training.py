@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,14 @@ from mlops_plugin.formats.boosting import is_boosting
 from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
 from mlops_plugin.formats.estimator_walk import (
     Reader,
-    encoders_in,
     is_code_for_queries,
+    is_missing,
     is_own,
     kind_of,
     numbers_of,
 )
 from mlops_plugin.formats.features import float_of_training, is_text, needs_doubles
 
-Encoded = Sequence[tuple[str | None, str]]  # texts that encoders know, with the name of the column if they do
 Named = dict[str, np.ndarray[Any, Any]]  # the categories that an encoder behind other code knows, by column
 
 _FLOAT = re.compile(r"-?\d+\.0")
@@ -33,14 +32,39 @@ _MIDNIGHT = re.compile(r"\d{4}-\d\d-\d\d[T ]00:00:00")
 _LOOKS: dict[str, Missing] = {"None": "none", "nan": "nan", "<NA>": "NA"}
 
 
-def named_categories(model: Any, direct: Sequence[Any]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """What encoders know of columns that other code has handed to them under their names.
+@dataclass(frozen=True)
+class EncodedTexts:
+    """The texts that encoders know of a column behind code; a missing value as Python writes it.
 
-    `direct` are left out: these read columns themselves.
+    `own`: those known under the column's name. `others`: those of columns that are no feature of the model.
     """
-    for encoder in encoders_in(model):
+
+    own: Sequence[str] = ()
+    others: Sequence[str] = ()
+
+    @property
+    def all(self) -> Sequence[str]:
+        return [*self.own, *self.others]
+
+
+def encoded_texts(encoders: Iterable[Any], features: Sequence[str]) -> dict[str, EncodedTexts]:
+    """What encoders tell of each of the model's features; nothing of one tells of another."""
+    known: dict[str | None, list[str]] = {None: []}
+    for encoder in encoders:
         names = getattr(encoder, "feature_names_in_", None)
-        if names is not None and not any(encoder is step for step in direct):
+        for place, categories in enumerate(encoder.categories_):
+            name = None if names is None or str(names[place]) not in features else str(names[place])
+            if categories.dtype.kind in "OU":
+                texts = [each for each in categories.tolist() if isinstance(each, str) or is_missing(each)]
+                known.setdefault(name, []).extend(map(str, texts))
+    return {name: EncodedTexts(known.get(name, ()), known[None]) for name in features}
+
+
+def named_categories(encoders: Iterable[Any]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """What encoders know of columns that other code has handed to them under their names."""
+    for encoder in encoders:
+        names = getattr(encoder, "feature_names_in_", None)
+        if names is not None:
             yield from zip(map(str, names), encoder.categories_, strict=True)
 
 
@@ -48,7 +72,7 @@ def doubted(
     column: ColumnSpec,
     rows: pa.Schema,
     readers: Sequence[Reader],
-    encoded: Encoded,
+    encoded: EncodedTexts,
     named: Named,
     *,
     is_told: bool,
@@ -73,13 +97,13 @@ def doubted(
         return replace(column, dtype=f"datetime64[{usual_unit()}]", missing="nat")
     foreign = [reader for reader in readers if not is_own(reader.step)]
     beside = {reader.columns for reader in foreign}
-    name = None if beside == {(column.name,)} else column.name
+    is_alone = beside == {(column.name,)}
     if column.dtype in ("int64", "float64", "bool"):
-        other = trained_otherwise(encoded, name, column.dtype)
+        other = trained_otherwise(encoded.all if is_alone else encoded.own, column.dtype)
         if other is not None:
             return replace(column, is_undecided=True, other=other)
     are_texts = len(beside) == 1 and _are_texts(next(iter(beside)), rows)
-    written = missing_as_written(column, encoded, None if are_texts else name)
+    written = missing_as_written(column, encoded.all if is_alone or are_texts else encoded.own)
     if written is not None:
         return written
     is_trained = any(not (is_boosting(each.step) or is_code_for_queries(each.step)) for each in foreign)
@@ -98,25 +122,23 @@ def _matches_none(field: pa.Field, known: np.ndarray[Any, Any], stated: str) -> 
     )
 
 
-def written_as(encoded: Encoded, name: str) -> str | None:
+def written_as(encoded: EncodedTexts) -> str | None:
     """How code before some encoders wrote whole numbers: `f` as '1.0', `i` as '1', None if they do not tell.
 
     An encoder that knows the column by its name tells more than others do.
     """
-    own = [text for column, text in encoded if column == name]
-    known = own or [text for _, text in encoded]
+    known = encoded.own or encoded.others
     floats, integers = (any(map(form.fullmatch, known)) for form in (_FLOAT, _WHOLE))
     if floats == integers:
         return None
     return "f" if floats else "i"
 
 
-def trained_otherwise(encoded: Encoded, name: str | None, dtype: str) -> str | None:
+def trained_otherwise(known: Sequence[str], dtype: str) -> str | None:
     """In which other type code before an encoder had a column, by the encoder's texts; None: nothing tells.
 
-    'True' was a boolean, and '1' a whole number, if the code has written them. `name` None: all are its own.
+    'True' was a boolean, and '1' a whole number, if the code has written them.
     """
-    known = [text for column, text in encoded if name in (column, None)]
     floats, integers = (any(map(form.fullmatch, known)) for form in (_FLOAT, _WHOLE))
     are_booleans = not {"True", "False"}.isdisjoint(known)
     if floats or are_booleans == integers:
@@ -125,12 +147,8 @@ def trained_otherwise(encoded: Encoded, name: str | None, dtype: str) -> str | N
     return wanted if wanted != dtype else None
 
 
-def missing_as_written(column: ColumnSpec, encoded: Encoded, name: str | None) -> ColumnSpec | None:
-    """The column with the missing value that code before some encoders wrote; None if nothing tells.
-
-    `name` None: all these texts are the column's own, or those of others like it.
-    """
-    known = [text for known_as, text in encoded if name is None or known_as == name]
+def missing_as_written(column: ColumnSpec, known: Sequence[str]) -> ColumnSpec | None:
+    """The column with the missing value that code before an encoder wrote; None if nothing tells."""
     looks = {_LOOKS[text] for text in known if text in _LOOKS}
     if len(looks) != 1:
         return None
@@ -145,17 +163,17 @@ def missing_as_written(column: ColumnSpec, encoded: Encoded, name: str | None) -
     return replace(column, dtype="object", missing=look) if is_of_objects else None
 
 
-def moment_in_doubt(column: ColumnSpec, field: pa.Field, encoded: Encoded) -> ColumnSpec | None:
+def moment_in_doubt(column: ColumnSpec, field: pa.Field, encoded: EncodedTexts) -> ColumnSpec | None:
     """A column of dates or times, which training may have had as datetime64, or in nanoseconds; else None.
 
     What encoders know of the days that code before them wrote tells.
     """
     if pa.types.is_date(field.type) and column.dtype == "object":
         instants = f"datetime64[{usual_unit()}]"
-        own = [text for name, text in encoded if name == field.name] or [text for _, text in encoded]
-        if any(map(_MIDNIGHT.fullmatch, own)):
+        known = encoded.own or encoded.others
+        if any(map(_MIDNIGHT.fullmatch, known)):
             return replace(column, dtype=instants, missing="nat")
-        return replace(column, is_undecided=not any(map(_DAY.fullmatch, own)), other=instants)
+        return replace(column, is_undecided=not any(map(_DAY.fullmatch, known)), other=instants)
     if column.is_instant and column.dtype.startswith("datetime64[us"):
         return replace(column, is_undecided=True, other=column.dtype.replace("[us", "[ns"))
     return None

@@ -54,8 +54,10 @@ class Doubts:
         Raises `InputUndecided` if two types that the model takes give two answers. A model that refuses a
         column's type was not trained on it.
         """
-        self._require_decided_units(spec, rows)
-        doubtful = tuple(column.name for column in _in_doubt(spec, rows) if not column.is_instant)
+        in_doubt = _in_doubt(spec, rows)
+        if any(column.is_instant for column in in_doubt):
+            self._require_decided_units(spec, rows, tuple(column.name for column in in_doubt))
+        doubtful = tuple(column.name for column in in_doubt if not column.is_instant)
         if not doubtful:
             return self._ask(spec, rows)
         asked = _Asked(self._ask, spec, rows, doubtful)
@@ -66,12 +68,10 @@ class Doubts:
             self._require_decided_in_mixtures(spec, rows, doubtful)
         return answers
 
-    def _require_decided_units(self, spec: InputSpec, rows: pa.RecordBatch) -> None:
+    def _require_decided_units(self, spec: InputSpec, rows: pa.RecordBatch, doubtful: Mixture) -> None:
         """Code that takes times for numbers of their units shows it in any row."""
-        in_doubt = _in_doubt(spec, rows)
-        doubtful = tuple(column.name for column in in_doubt)
         tried = self._mixed_rows.get((spec, doubtful), 0)
-        if tried >= _MIXED_ROWS or not any(column.is_instant for column in in_doubt):
+        if tried >= _MIXED_ROWS:
             return
         sample = _spread(rows)
         asked = _Asked(self._ask, spec, sample, doubtful)
