@@ -37,6 +37,10 @@ _OTHERS = [
         json.dumps({"conn_type": "odbc", "extra": {"dsn": "a"}}),
         json.dumps({"conn_type": "odbc", "extra": {"dsn": "b"}}),
     ),
+    (
+        json.dumps({"conn_type": "odbc", "extra": {"dsn": "a", "dialect": "sqlite"}}),
+        json.dumps({"conn_type": "odbc", "extra": {"dsn": "b", "dialect": "sqlite"}}),
+    ),
 ]
 
 

@@ -51,11 +51,13 @@ def _place(spec: ConnectionSpec, home: Path) -> SinkPlace:
         str(own or next((attributes[key] for key in _ODBC_NAMES[part] if key in attributes), ""))
         for part, own in (("host", spec.host), ("port", spec.port), ("database", spec.schema))
     )
-    if engine.is_file:
-        file = home / database if is_odbc else database_file(spec, home)
+    if engine.is_file and not is_odbc:
+        file = database_file(spec, home)
         return SinkPlace(spec.conn_id if file is None else (engine.name, file.resolve()), "main")
     if not (host or database):
         return SinkPlace(("data source", attributes.get("dsn", spec.conn_id)))
+    if engine.is_file:
+        return SinkPlace((engine.name, (home / database).resolve()), "main")
     server = (engine.name, _host(host), port or str(engine.default_port))
     return SinkPlace(server, database) if engine.databases_are_schemas else SinkPlace((*server, database))
 
