@@ -192,18 +192,28 @@ NUMBERS = np.resize([0.1, 0.2, 0.7], ROWS)
 )
 def test_texts_are_no_categories_behind_code_that_hands_a_column_on(trained: Any) -> None:
     model, train = fitted(picked(), trained)
-    rows = pa.RecordBatch.from_pydict({"x": train["x"].astype(str).tolist()})
-    with pytest.raises(FeatureError, match=r"encoder behind .* code .* 'x' as .*dtypes: \{x: text\}"):
-        answers(model, rows)
+    texts = train["x"].astype(str).tolist()
+    refusals = (
+        r"encoder behind .* code .* 'x' as .*dtypes: \{x: text\}|encoder .* 'x' .*dtypes: \{x: number\}"
+    )
+    for rows in (texts, texts[:1], ["other", *texts]):
+        with pytest.raises((FeatureError, InputUndecided), match=refusals):
+            answers(model, pa.RecordBatch.from_pydict({"x": rows}))
     assert answers(model, as_queried(train.assign(x=OBJECTS) if trained is PARSED else train)) == right(
         model, train
     )
 
 
-def test_numbers_that_code_makes_of_texts_are_answered_if_the_user_says_so() -> None:
-    model, train = fitted(
-        make_pipeline(each(lambda column: column.astype(int)), picked()), np.resize(["1", "2"], ROWS)
-    )
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        (lambda column: column.astype(int), np.resize(["1", "2"], ROWS)),
+        (lambda column: column.map({"man": 0, "woman": 1}), np.resize(["man", "woman"], ROWS)),
+    ],
+)
+def test_numbers_that_code_makes_of_texts_are_answered(change: Any, texts: Any) -> None:
+    model, train = fitted(make_pipeline(each(change), picked()), texts)
+    assert answers(model, as_queried(train)) == right(model, train)
     assert answers(model, as_queried(train), x="text") == right(model, train)
 
 
@@ -239,7 +249,7 @@ def test_boosting_with_an_encoder_of_its_own_behind_code_is_given_what_it_knows(
     train = pd.DataFrame({"x": trained})
     model = make_pipeline(Picks(), boosting).fit(train, LABELS)
     assert answers(model, as_queried(train)) == right(model, train)
-    with pytest.raises(FeatureError, match=r"encoder behind .* code .*dtypes: \{x: text\}"):
+    with pytest.raises(InputUndecided, match=r"encoder .* 'x' .*dtypes: \{x: number\}"):
         answers(model, pa.RecordBatch.from_pydict({"x": train["x"].astype(str).tolist()}))
     if trained is NUMBERS:
         with pytest.raises(FeatureError, match=r"encoder behind .* code .*dtypes: \{x: number\}"):

@@ -86,6 +86,8 @@ def doubted(
     known = named.get(column.name)
     kind = None if known is None else kind_of(known)
     if known is not None and kind not in (None, "text") and is_text(field.type):
+        if kind in ("integer", "number") and float_of_training(numbers_of(known)) == "float64":
+            return replace(column, is_undecided=True, other="float64")  # or the code makes numbers of them
         raise _matches_none(field, known, "text")
     if known is not None and kind == "number":
         numbers = numbers_of(known)

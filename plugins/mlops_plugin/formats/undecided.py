@@ -12,10 +12,11 @@ from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlops_plugin.arrow_values import array_of_numbers
 from mlops_plugin.errors import FeatureError, InputUndecided
-from mlops_plugin.formats.column_values import ColumnSpec
+from mlops_plugin.formats.column_values import ColumnSpec, decoded
 from mlops_plugin.formats.model_input import InputSpec
 from mlops_plugin.formats.outputs import Answers, Values
 
@@ -29,6 +30,7 @@ _MOST_MIXED = 4
 _MIXED_ROWS = 32
 _MOST_ALONE = 100  # columns that are asked one by one, to name those that decide
 _MOST_NAMED = 10  # columns in an error
+_NUMBER = r"^-?\d+(\.\d+)?$"
 
 
 def undecided_of(spec: InputSpec) -> list[str]:
@@ -178,8 +180,23 @@ class _Asked:
         return tuple(one for one in self._doubtful if (one in mixture) != (one == name))
 
     def _about(self, mixture: Mixture) -> Answers:
-        columns = (column.otherwise() if column.name in mixture else column for column in self._spec.columns)
-        return self._ask(replace(self._spec, columns=tuple(columns)) if mixture else self._spec, self._rows)
+        if not mixture:
+            return self._ask(self._spec, self._rows)
+        columns, rows = [], self._rows
+        for column in self._spec.columns:
+            if column.name in mixture:
+                if column.is_text and column.other is not None:
+                    rows = self._with_numbers(rows, column.name)
+                column = column.otherwise()
+            columns.append(column)
+        return self._ask(replace(self._spec, columns=tuple(columns)), rows)
+
+    def _with_numbers(self, rows: pa.RecordBatch, name: str) -> pa.RecordBatch:
+        """The rows with the numbers that a column of texts holds; of texts beside numbers, nobody knows."""
+        texts, place = decoded(rows.column(name)), rows.schema.get_field_index(name)
+        if _written_numbers(texts) < len(texts) - texts.null_count:
+            raise InputUndecided(self._in_words([name]))
+        return rows.set_column(place, name, texts.cast(pa.float64()))
 
     def _explained(self, refusal: FeatureError) -> FeatureError:
         """With what to do if types are why the model refuses the rows, unless all of them were tried."""
@@ -194,7 +211,7 @@ class _Asked:
         return explained
 
     def _in_words(self, names: Sequence[str]) -> str:
-        if any(column.other and column.is_numeric for column in map(self._column, names)):
+        if any(map(_is_rewritten, map(self._column, names))):
             dtypes = ", ".join(f"{name}: {self._plain_type(name)}" for name in names[:_MOST_NAMED])
             return (
                 f"an encoder in the model knows {self._listed(names)} in the writing of another type than "
@@ -224,8 +241,10 @@ class _Asked:
 
     def _plain_type(self, name: str) -> str:
         column = self._column(name)
-        if column.is_numeric and column.other is not None:
-            return {"bool": "boolean", "int64": "integer"}.get(column.other, column.other)
+        if column.other is not None and _is_rewritten(column):
+            return {"bool": "boolean", "int64": "integer", "float64": "number"}.get(
+                column.other, column.other
+            )
         return _WORDS[_kind(column)].plain or column.dtype
 
     def _other_type(self, name: str) -> tuple[str, str]:
@@ -241,15 +260,25 @@ class _Asked:
 
 def _in_doubt(spec: InputSpec, rows: pa.RecordBatch) -> list[ColumnSpec]:
     """The undecided columns of which these rows have values that look otherwise in the other type."""
-    names = undecided_of(spec)
-    counts = {name: rows.column(name).null_count for name in names}
-    columns = [column for column in spec.columns if column.name in counts]
-    # NULL alone has two looks in a column of texts, and any value in others.
-    return [
-        column
-        for column in columns
-        if (counts[column.name] > 0 if column.is_text else counts[column.name] < rows.num_rows)
-    ]
+    names = {*undecided_of(spec)}
+    columns = [column for column in spec.columns if column.name in names]
+    return [column for column in columns if _looks_otherwise(column, rows.column(column.name))]
+
+
+def _looks_otherwise(column: ColumnSpec, values: pa.Array) -> bool:
+    if column.is_text:  # NULL alone has two looks, unless training may have had numbers
+        return bool(values.null_count if column.other is None else _written_numbers(decoded(values)))
+    return bool(values.null_count < len(values))
+
+
+def _is_rewritten(column: ColumnSpec) -> bool:
+    """Whether an encoder knows its values, written otherwise."""
+    return column.other is not None and (column.is_numeric or column.is_text)
+
+
+def _written_numbers(texts: pa.Array) -> int:
+    """How many of the texts are numbers."""
+    return int(pc.sum(pc.match_substring_regex(texts, _NUMBER)).as_py() or 0)
 
 
 def _spread(rows: pa.RecordBatch) -> pa.RecordBatch:
