@@ -89,7 +89,7 @@ class _Rows(_Message):
 class Predict(_Rows):
     """Answer the rows. A stream in the body has the schema of this number; a bare batch is read by it."""
 
-    schema: int = 0
+    schema_number: int = 0
     is_bare: bool = False
     kind: Literal["predict"] = "predict"
 

@@ -82,7 +82,7 @@ class ModelProcess(Exchange):
     _ahead: list[_Ahead] = field(default_factory=list)
     undecided: tuple[str, ...] = ()
     _sent_schema: pa.Schema | None = None  # by which the process reads bare batches
-    _schemas: int = 0  # so many were sent
+    _schemas_sent: int = 0  # how many
     _checked: pa.Schema | None = None  # the schema of rows that the process has checked last
 
     def load(self) -> None:
@@ -277,11 +277,11 @@ class ModelProcess(Exchange):
         """Send the schema only if the process has not read it yet: it is longer than a row."""
         sent, schema = self._sent_schema, rows.schema
         if sent is not None and sent.equals(schema, check_metadata=True):
-            bare = replace(request, schema=self._schemas, is_bare=True)
+            bare = replace(request, schema_number=self._schemas_sent, is_bare=True)
             return self._receive(self._send(bare, [memoryview(rows.serialize())]), max_bytes)
         self._sent_schema = None  # whatever happens, the process may have read another one
-        self._schemas += 1
-        whole = replace(request, schema=self._schemas)
+        self._schemas_sent += 1
+        whole = replace(request, schema_number=self._schemas_sent)
         answer = self._receive(self._send(whole, [memoryview(stream_bytes(rows))]), max_bytes)
         if not any(kind.num_fields or pa.types.is_dictionary(kind) for kind in schema.types):
             self._sent_schema = schema

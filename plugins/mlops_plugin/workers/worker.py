@@ -176,11 +176,11 @@ class _Worker:
 
         if not request.is_bare:
             rows = _only_batch(body)
-            self._sent_schema = request.schema, rows.schema
+            self._sent_schema = request.schema_number, rows.schema
             return rows
         number, schema = self._sent_schema
-        if schema is None or number != request.schema:
-            raise RuntimeError(f"schema {request.schema} was not sent; the last one was {number}")
+        if schema is None or number != request.schema_number:
+            raise RuntimeError(f"schema {request.schema_number} was not sent; the last one was {number}")
         return pa.ipc.read_record_batch(pa.py_buffer(body), schema)
 
     def _sign(self, request: Sign, body: memoryview) -> tuple[Answer, list[memoryview]]:

@@ -137,7 +137,7 @@ class Statements:
             self._owed -= 1  # only now: who is interrupted while waiting can settle again
             refused = refused or (payload if payload[0] == _ERROR else None)
         if refused is not None:
-            self._raise_error(refused)
+            self._refuse_error(refused)
 
     def _send_execute(self, prepared: Prepared, parameters: bytes) -> None:
         without_cursor, times = 0, 1
@@ -147,10 +147,10 @@ class Statements:
 
     def _answer(self) -> bytes:
         payload = self._packets.receive()
-        self._raise_error(payload)
+        self._refuse_error(payload)
         return payload
 
-    def _raise_error(self, payload: bytes) -> None:
+    def _refuse_error(self, payload: bytes) -> None:
         if payload[0] == _ERROR:
             from mysql.connector.errors import get_exception
 
