@@ -44,6 +44,7 @@ _INSTANT = re.compile(r"datetime64\[(s|ms|us|ns)(?:, *(.+))?\]")
 _SPAN = re.compile(r"timedelta64\[(s|ms|us|ns)\]")
 _TEXTS = ("str", "string", "text")
 _OBJECTS = ("date", "time", "decimal", "bytes", "uuid", "object")
+_MOST_DTYPES = 256  # whose kind is remembered: it is asked about each column of each request
 _BY_ARROW = "[pyarrow]"  # behind the Arrow type of a pandas column that Arrow holds
 
 Values = Any  # a NumPy array or a pandas array, of one column
@@ -73,19 +74,19 @@ class ColumnSpec:
     other: str | None = None  # the type that `otherwise` gives it; None: by its own
 
     def __post_init__(self) -> None:
-        _kind_of(self)
+        _kind_of(self.dtype)
 
     @property
     def splits(self) -> bool:
         """Whether rows without a value must be asked in a table of their own."""
-        return self.missing != "refused" and _kind_of(self) in ("integer", "bool")
+        return self.missing != "refused" and _kind_of(self.dtype) in ("integer", "bool")
 
     def otherwise(self) -> ColumnSpec:
         """The column as `other` says, or with the other look of NULL.
 
         With NULLs among them, pandas has integers as floats, and booleans and texts as objects.
         """
-        usual = {"integer": "float64", "text": "text"}.get(_kind_of(self), "object")
+        usual = {"integer": "float64", "text": "text"}.get(_kind_of(self.dtype), "object")
         dtype = self.other or usual
         missing: Missing = "none" if dtype in ("bool", "object", "text") else "nan"
         missing = "nat" if dtype.startswith("datetime64") else missing
@@ -97,15 +98,15 @@ class ColumnSpec:
 
     @property
     def is_text(self) -> bool:
-        return _kind_of(self) == "text"
+        return _kind_of(self.dtype) == "text"
 
     @property
     def is_instant(self) -> bool:
-        return _kind_of(self) == "instant"
+        return _kind_of(self.dtype) == "instant"
 
     @property
     def is_numeric(self) -> bool:
-        return _kind_of(self) in ("integer", "bool", "float", "nullable")
+        return _kind_of(self.dtype) in ("integer", "bool", "float", "nullable")
 
 
 @functools.cache
@@ -128,7 +129,7 @@ def is_readable(spec: ColumnSpec, found: pa.DataType) -> bool:
         found = found.value_type
     if by_arrow := _arrow_type(spec.dtype):
         spec = replace(spec, dtype=plain_dtype(by_arrow))
-    tests = _READABLE_OBJECTS.get(spec.dtype) or _READABLE[_kind_of(spec)]
+    tests = _READABLE_OBJECTS.get(spec.dtype) or _READABLE[_kind_of(spec.dtype)]
     return bool(pa.types.is_null(found) or any(test(found) for test in tests))
 
 
@@ -138,7 +139,7 @@ def check_columns(columns: Sequence[ColumnSpec], rows: pa.Schema) -> None:
     if not wrong:
         return
     found = ", ".join(f"'{column.name}' is {rows.field(column.name).type}" for column in wrong)
-    kinds = {_kind_of(column) for column in wrong}
+    kinds = {_kind_of(column.dtype) for column in wrong}
     if kinds <= {"integer", "float", "nullable", "bool"}:
         raise FeatureError(
             f"the model reads numbers, but {found}; cast or encode it in the query; rows of a request hold "
@@ -157,7 +158,7 @@ def check_columns(columns: Sequence[ColumnSpec], rows: pa.Schema) -> None:
 def array_of(spec: ColumnSpec, column: pa.Array) -> Values:
     """The column's values as in training; raises `FeatureError` for one that its type cannot express."""
     column = decoded(column)
-    kind = _kind_of(spec)
+    kind = _kind_of(spec.dtype)
     if spec.missing == "refused" and column.null_count:
         raise FeatureError(
             f"{REFUSES_NULL}: of {len(column)} rows, {column.null_count} in '{spec.name}' are NULL, but its "
@@ -195,13 +196,14 @@ def decoded(column: pa.Array) -> pa.Array:
     return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
 
 
-def _kind_of(spec: ColumnSpec) -> str:
-    if spec.dtype == "category":
+@functools.lru_cache(_MOST_DTYPES)
+def _kind_of(dtype: str) -> str:
+    if dtype == "category":
         return "category"
     for kind, match in _KINDS.items():
-        if match(spec.dtype):
+        if match(dtype):
             return kind
-    raise ValueError(f"'{spec.dtype}' is not a column type")
+    raise ValueError(f"'{dtype}' is not a column type")
 
 
 def _integers(spec: ColumnSpec, column: pa.Array) -> Values:
