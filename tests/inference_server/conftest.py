@@ -39,11 +39,11 @@ class Callers:
 
 
 @contextlib.contextmanager
-def serving(config_file: Path, gate: Callers) -> Iterator[httpx.Client]:
-    """A client of a server over this configuration, signed in as ada."""
+def serving(config_file: Path, gate: Callers, counts: Path | None = None) -> Iterator[httpx.Client]:
+    """A client of a server over this configuration, signed in as ada; it counts in a folder."""
     site = Site(config_file)
-    with tempfile.TemporaryDirectory() as counts, socket.create_server(("127.0.0.1", 0)) as listener:
-        app = create_serving_app(site, gate, Metrics(Path(counts)))
+    with tempfile.TemporaryDirectory() as empty, socket.create_server(("127.0.0.1", 0)) as listener:
+        app = create_serving_app(site, gate, Metrics(counts or Path(empty)))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -77,8 +77,13 @@ def gate() -> Callers:
 
 
 @pytest.fixture(scope="module")
-def client(workshop: Workshop, gate: Callers) -> Iterator[httpx.Client]:
-    with serving(workshop.config_file, gate) as client:
+def counts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("counts")
+
+
+@pytest.fixture(scope="module")
+def client(workshop: Workshop, gate: Callers, counts_folder: Path) -> Iterator[httpx.Client]:
+    with serving(workshop.config_file, gate, counts_folder) as client:
         yield client
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import httpx
 
 from inference_server.conftest import infer, tensor
@@ -32,6 +37,29 @@ def test_requests_rows_and_transactions_are_counted(client: httpx.Client) -> Non
     assert found["mlops_serve_request_seconds_count"] == 7
     assert found['mlops_serve_request_seconds_bucket{le="+Inf"}'] == 7
     assert found["mlops_serve_request_seconds_sum"] > 0
+
+
+def test_another_process_knows_how_this_one_stands(client: httpx.Client, counts_folder: Path) -> None:
+    """Prometheus keeps one connection, so one process answers it for all."""
+    ask = "import sys, pathlib; from mlops_plugin.inference_server.metrics import Metrics; "
+    command = [
+        sys.executable,
+        "-c",
+        f"{ask}print(Metrics(pathlib.Path(sys.argv[1])).text())",
+        str(counts_folder),
+    ]
+
+    def transactions() -> str:
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return next(line for line in found.splitlines() if line.startswith("mlops_serve_event_transactions"))
+
+    before = counts(client)["mlops_serve_event_transactions_total"]
+    infer(client, "churn", *ROW)
+    for _ in range(60):
+        if (found := transactions()) == f"mlops_serve_event_transactions_total {before + 1:.0f}":
+            return
+        time.sleep(0.5)
+    raise AssertionError(found)
 
 
 def test_metrics_name_no_model(client: httpx.Client) -> None:

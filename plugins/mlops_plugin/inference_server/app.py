@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -33,6 +34,7 @@ from mlops_plugin.web.well_formed import BodyLimit, printable
 
 SERVER_NAME = "mlops"
 _EXTENSIONS = ["binary_tensor_data"]
+_TOLD_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -95,12 +97,21 @@ class InferenceServer:
 
     def count(self) -> str:
         """The metrics as they stand."""
+        self._stand()
+        return self.metrics.text()
+
+    async def keep_counted(self) -> None:
+        """Say how this process stands, until cancelled: any of them answers for all."""
+        while True:
+            self._stand()
+            await asyncio.sleep(_TOLD_EVERY_S)
+
+    def _stand(self) -> None:
         self.metrics.stands(
             commits=self.inference.commits,
             running=self.batches.running,
             waiting=self.batches.waiting + self.threads.turns.waiting,
         )
-        return self.metrics.text()
 
 
 def create_serving_app(site: Site, gate: Gate, metrics: Metrics) -> ASGIApp:
@@ -119,9 +130,11 @@ def create_app(site: Site, gate: Gate, metrics: Metrics) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.server = InferenceServer(site, gate, metrics)
+        server = app.state.server = InferenceServer(site, gate, metrics)
+        counting = asyncio.create_task(server.keep_counted())
         yield
-        app.state.server.threads.close()
+        counting.cancel()
+        server.threads.close()
 
     app = FastAPI(
         title="ML models on Airflow, Open Inference Protocol",
