@@ -37,6 +37,16 @@ def test_nobody_is_answered_about_a_model_without_a_token(client: httpx.Client) 
     assert client.get("/v2/models/churn", headers=cookie).status_code == 401
 
 
+@pytest.mark.parametrize(("tokens", "status"), [(("ada", "nobody"), 200), (("nobody", "ada"), 401)])
+def test_of_several_tokens_the_first_counts_on_each_route(
+    client: httpx.Client, tokens: tuple[str, str], status: int
+) -> None:
+    headers = [("Authorization", f"Bearer {token}") for token in tokens]
+    assert client.get("/v2/models/churn", headers=headers).status_code == status
+    answer = client.post("/v2/models/churn/infer", headers=headers, json={"inputs": INPUTS})
+    assert answer.status_code == status
+
+
 def test_a_forbidden_model_looks_like_one_that_is_not_there(client: httpx.Client, gate: Callers) -> None:
     gate.known["ada"] = Caller("ada", may_run_models=True, may_read=False, may_trigger=False)
     forbidden, unknown = infer(client, "churn", *INPUTS), infer(client, "chorn", *INPUTS)

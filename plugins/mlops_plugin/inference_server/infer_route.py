@@ -73,7 +73,7 @@ class InferRoute:
         name, version = place
         if scope["method"] != "POST":
             raise HTTPException(405, "Method Not Allowed", {"Allow": "POST"})
-        headers = dict(scope["headers"])
+        headers = dict(reversed(scope["headers"]))  # of a header that comes twice the first, as in all routes
         length = headers.get(_HEADER_LENGTH)
 
         async def read() -> Body:
