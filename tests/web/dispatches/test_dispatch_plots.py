@@ -224,6 +224,17 @@ def test_history_that_began_without_distributions_shows_those_there_are() -> Non
     assert history_charts(history[:1], no_link) == []
 
 
+@pytest.mark.parametrize("classes", [2, 9])
+def test_a_dispatch_without_rows_has_no_shares(classes: int) -> None:
+    some, nothing = report(pa.array([str(n) for n in range(classes)])), report(pa.array([], pa.string()))
+    history = [(timed(n), report) for n, report in enumerate([some, nothing, some, nothing])]
+    shares = history_charts(history, no_link)[-1]
+    half = f"{1 / classes:.1%}"
+    expected = [(half,) * 2] * classes if classes > 8 else [(half,) * classes] * 2
+    assert [row[1:] for row in shares.table.rows] == expected
+    assert [chart.title for chart in history_charts(history[1::2], no_link)] == ["Duration", "Rows predicted"]
+
+
 def event(after: float, step: Step | None, kind: Kind, number: int | None = 1, **rest: Any) -> EventRecord:
     values = {"row_count": None, "seconds": None, "error": None, "details": None, **rest}
     moment = START + timedelta(seconds=after)

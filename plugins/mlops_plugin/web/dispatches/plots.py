@@ -50,7 +50,7 @@ def history_charts(
     shares = [
         Shares(line.created_at, _shares(found), link_of(line))
         for line, found in reports
-        if isinstance(found, ClassCounts)
+        if isinstance(found, ClassCounts) and _total(found)  # nothing has no shares
     ]
     if shares:
         charts.append(_class_chart(shares))
@@ -116,8 +116,9 @@ def _total(distribution: Counts) -> int:
 
 
 def _shares(distribution: ClassCounts) -> dict[str, float]:
+    """Of counts that are not empty."""
     counts = _classes(distribution)
-    whole = sum(counts.values()) or 1
+    whole = sum(counts.values())
     return {name: count / whole for name, count in counts.items()}
 
 
