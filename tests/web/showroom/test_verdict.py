@@ -46,6 +46,8 @@ def words_of(shown: Shown) -> str | None:
         (run_of([1, 2], [1, 3]), None),
         (run_of([-1e307, -1e307], [1e308, 1e308]), "mean absolute error 1.1e+308 over 2 cases"),
         (run_of(["true", "FALSE", "false"], [True, False, True]), "2 of 3 correct"),
+        # a CHAR is filled up with blanks
+        (run_of(["a   ", "b   ", "a   "], ["a", "b", "b"]), "2 of 3 correct"),
         (run_of([None, None], ["a", "b"]), None),
         (run_of(["a"], ["a"]), None),  # its card says it
     ],
@@ -66,6 +68,10 @@ def test_without_a_column_of_truth_nothing_is_judged() -> None:
         ({"prediction": "1.0"}, 1.0, True),
         ({"prediction": True}, 1, True),
         ({"prediction": "10"}, 1, False),
+        ({"prediction": 0.5, "probability_0.5": 0.9}, Decimal("0.50"), True),
+        ({"prediction": "0.5"}, Decimal("0.50"), True),
+        ({"prediction": 1e-7, "probability_1e-07": 0.9}, Decimal("0.00000010"), True),
+        ({"prediction": 0.5, "probability_0.5": 0.9}, Decimal("0.51"), False),
         ({"prediction": 2.5}, 2.5, None),
         (None, "a", None),
         ({"prediction": "a"}, None, None),

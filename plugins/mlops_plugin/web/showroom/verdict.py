@@ -125,10 +125,10 @@ def _confusion(classes: Sequence[tuple[Row | None, Any, bool]]) -> Confusion | N
 
 
 def _label(value: Any) -> str:
-    """The name of a class, which may be stored as 1, 1.0, true or '1'."""
-    if isinstance(value, bool | float | Decimal) and math.isfinite(value) and value == int(value):
-        return str(int(value))
-    return str(value)
+    """The name of a class, which may be stored as 1, 1.0, true or '1', as 0.50, or in a CHAR with blanks."""
+    if isinstance(value, bool | float | Decimal) and math.isfinite(value):
+        return str(int(value)) if value == int(value) else str(float(value))
+    return str(value).rstrip(" ")
 
 
 def _by_number(label: str) -> tuple[bool, float, str]:
