@@ -58,6 +58,33 @@ def test_what_is_missing_before_and_after_has_not_changed(workshop: Workshop) ->
     assert outcome.changes == (("a", "1", "2"), ("c", "NULL", "0.5"))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (0.25, 0.5, ("0.25", "0.5")),
+        (12_345_678.0, 12_345_690.0, ("12345678.0", "12345690.0")),
+        (0.12345671, 0.12345672, ("0.12345671", "0.12345672")),
+        (1.5, 1.5, ("1.5", "1.5")),
+        ("a b", "a  b", ('"a b"', '"a  b"')),
+        ("a", "b", ("a", "b")),
+    ],
+)
+def test_values_that_differ_never_look_alike(
+    workshop: Workshop, before: object, after: object, told: tuple[str, str]
+) -> None:
+    shown = Shown(
+        "d",
+        "sha",
+        pa.table({"id": [3, 3], "a": [before, after], "b": [None, "NULL"]}),
+        pa.table({"id": [3, 3], "prediction": [before, after]}),
+        (),
+    )
+    (outcome,) = outcomes(workshop.model(), shown, ("a", "b"), is_what_if=True)
+    changed = [] if before == after else [("a", *told)]
+    assert outcome.changes == (*changed, ("b", "NULL", '"NULL"'))
+    assert (outcome.was, outcome.prediction) == told
+
+
 def test_the_outcome_on_a_curve_is_that_of_a_class_which_has_one() -> None:
     nothing = float("nan")
     assert watched_outcome({"probability_a": nothing, "probability_b": 0.2, "probability_c": 0.3}) == (
@@ -98,6 +125,20 @@ def test_a_curve_has_values_of_its_column(kind: pa.DataType, values: list[object
 
 
 @pytest.mark.parametrize(
+    ("kind", "curve", "greatest"),
+    [
+        (pa.int16(), Curve("n", -32_800.0, 32_800.0), 30_613),
+        (pa.uint8(), Curve("n", -10.0, 290.0), 250),
+        (pa.decimal128(4, 2), Curve("n", 0.0, 100.0), Decimal("96.67")),
+        (pa.decimal128(38, 2), Curve("n", 0.0, 3e30), Decimal(3 * 10**30)),
+    ],
+)
+def test_a_curve_ends_where_its_column_does(kind: pa.DataType, curve: Curve, greatest: object) -> None:
+    rows = curve_rows(pa.table({"n": pa.array([None], kind)}), curve)
+    assert max(rows.column("n").to_pylist()) == greatest
+
+
+@pytest.mark.parametrize(
     ("kind", "given", "values"),
     [
         (pa.string(), ("y", "x", "y"), ["y", "x"]),
@@ -122,6 +163,7 @@ def test_a_curve_over_categories_has_each_of_them_once(
         (Curve("word", 0, 1), "no number"),
         (Curve("n", 1, 1), "range from low to high"),
         (Curve("n", 0, float("inf")), "range from low to high"),
+        (Curve("n", 1e20, 2e20), "holds nothing from"),
         (Curve("n", float("nan"), 1), "range from low to high"),
         (Categories("nose", ("x",)), "no column 'nose'"),
         (Categories("word", ()), "0 categories"),

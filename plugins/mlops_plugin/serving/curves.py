@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from mlops_plugin.serving.case_values import typed_value
 
 _POINTS = 31
 MOST_CATEGORIES = 100
+_EXACT = Context(prec=400)  # enough for any double in any column of decimals
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,25 @@ def _of_range(curve: Curve, kind: pa.DataType) -> list[Any]:
             f"a curve over '{curve.feature}' needs a range from low to high, found {low} to {high}"
         )
     points = [low + (high - low) * (step / (_POINTS - 1)) for step in range(_POINTS)]
-    if pa.types.is_integer(kind):
-        return list(dict.fromkeys(map(round, points)))
     if pa.types.is_floating(kind):
         return points
-    if pa.types.is_decimal(kind):
+    values: list[Any]
+    if pa.types.is_integer(kind):
+        values = list(map(round, points))
+    elif pa.types.is_decimal(kind):
         digits = Decimal(1).scaleb(-kind.scale)
-        return list(dict.fromkeys(Decimal(repr(point)).quantize(digits) for point in points))
-    raise CaseError(f"column '{curve.feature}' is {kind}, no number; choose a feature with a slider")
+        values = [Decimal(repr(point)).quantize(digits, context=_EXACT) for point in points]
+    else:
+        raise CaseError(f"column '{curve.feature}' is {kind}, no number; choose a feature with a slider")
+    # A slider's round steps reach past both ends of what is known, maybe past those of the column.
+    if held := [value for value in dict.fromkeys(values) if _is_held(kind, value)]:
+        return held
+    raise CaseError(f"column '{curve.feature}' is {kind}, which holds nothing from {low} to {high}")
+
+
+def _is_held(kind: pa.DataType, value: Any) -> bool:
+    try:
+        pa.scalar(value, kind)
+    except (pa.ArrowException, ValueError, OverflowError):
+        return False
+    return True

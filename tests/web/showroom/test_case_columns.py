@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Route, expect
 from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.cases import CasePage, CaseView
 from mlops_plugin.web.showroom.cases import present_cases
+from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.steps import step_words
 from web.conftest import drawn_page, rendered, without_errors
 from web.scene import violations
@@ -52,6 +53,17 @@ def test_documents_are_cut_and_their_keys_are_whole() -> None:
     table = present_cases(_model(), CasePage(rows, None, None), CaseView(), None)
     assert [len(text) for text, *_looks in table["rows"][0]["cells"]] == [501, 501]
     assert json.loads(table["rows"][0]["key"]) == ["k" * 9_000]
+
+
+def test_null_looks_otherwise_than_a_text_of_these_letters() -> None:
+    rows = pa.table({"id": [1, 2, 3], "note": [None, "NULL", ""]})
+    table = present_cases(_model(), CasePage(rows, None, None), CaseView(), None)
+    assert [row["cells"][1][0::3] for row in table["rows"]] == [("NULL", True), ("NULL", False), ("", False)]
+
+
+def test_infinite_pixels_are_dark() -> None:
+    pixels = [0.0, 8.0, float("inf"), None]
+    assert data_uri(pixels, 2, 2) == data_uri([0.0, 8.0, 0.0, float("nan")], 2, 2)
 
 
 def test_the_cursor_is_no_feature_unless_the_model_reads_it() -> None:

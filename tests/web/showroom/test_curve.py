@@ -56,6 +56,38 @@ def test_the_curve_goes_through_all_answers_and_marks_the_case() -> None:
     assert re.findall("[ML]", path) == ["M", "L", "L"]
 
 
+@pytest.mark.parametrize(
+    ("values", "outcomes", "rows"),
+    [
+        (
+            [1.7e9 + 10 * n for n in range(3)],
+            [1_234_567.1, 1_234_568.4, 1_234_569.0],
+            [
+                ("1,700,000,000", "1,234,567.1"),
+                ("1,700,000,010", "1,234,568.4"),
+                ("1,700,000,020", "1,234,569"),
+            ],
+        ),
+        (
+            [2010.0, 2010.25, 2020.0],
+            [0.5, 0.5 + 1e-14, 0.5],
+            [("2,010", "0.5"), ("2,010.25", "0.5"), ("2,020", "0.5")],
+        ),
+    ],
+)
+def test_points_that_differ_do_not_look_alike(
+    values: list[float], outcomes: list[float], rows: list[tuple[str, str]]
+) -> None:
+    found = _drawn(_shown([values[0], values[0], *values], [outcomes[0], outcomes[0], *outcomes]))
+    assert found.rows == rows
+    for at, outcome in rows:
+        assert f"{at}: {outcome}" in found.svg
+
+
+def test_a_range_that_its_column_cannot_tell_apart_has_no_curve() -> None:
+    assert curve_chart(_shown([1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]), WANTED) is None
+
+
 def test_a_value_that_is_rejected_leaves_a_gap() -> None:
     values, outcomes = [1.0, 1.0, 0.0, 1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     found = _drawn(_shown(values, outcomes, rejected=4))

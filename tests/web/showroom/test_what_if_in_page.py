@@ -17,7 +17,7 @@ from mlops_plugin.config.schema import ImageConfig
 from mlops_plugin.events.details.explanations import ReferenceSource
 from mlops_plugin.serving.references import Usual
 from mlops_plugin.web.showroom.steps import step_words
-from mlops_plugin.web.showroom.what_if_fields import Drawing, drawing_of, field_of
+from mlops_plugin.web.showroom.what_if_fields import Drawing, changes_of, drawing_of, field_of
 from web.conftest import drawn_page, rendered, without_errors
 from web.scene import violations
 
@@ -26,9 +26,13 @@ USUAL = {name: Usual(0.0, 0.0, 16.0) for name in PIXELS}
 IMAGE = ImageConfig(width=3, height=2)
 
 
+TEXT = "\n one\ntwo\r\n\nthree "  # as the source has it
+
+
 def _html(*, is_picture: bool) -> str:
     fields = [field_of(name, 8.0, USUAL[name]) for name in PIXELS]
     if not is_picture:
+        fields.append(field_of("said", TEXT, None))
         fields.append(field_of("kind", "b", Usual("a", None, None, ("a", "b", "c  d"))))
     values: dict[str, Any] = {
         "model": SimpleNamespace(name="digits", key=["id"]),
@@ -121,6 +125,22 @@ def test_a_category_is_chosen_from_its_list_or_written(browser: Browser) -> None
         expect(choice).to_have_value("b")
         assert page.evaluate("shifts") == []
         assert violations(page) == []
+
+
+def test_a_text_of_several_lines_stays_as_it_is_until_somebody_changes_it(browser: Browser) -> None:
+    with _opened(browser, is_picture=False) as (page, asked):
+        page.get_by_label("p1, slider").press("ArrowRight")
+        expect(page.locator("#result .prediction")).to_have_text("1")
+        page.get_by_label("said").press("x")
+        expect(page.locator("#result .prediction")).to_have_text("2")
+        page.locator("#run").evaluate("form => form.submit()")  # as without a script
+        expect(page.locator("#result .prediction")).to_have_count(0)
+    sent = [[(name, value) for name, values in one.items() for value in values] for one in asked]
+    untouched, touched, alone = map(changes_of, sent)
+    assert list(untouched) == ["p1"]
+    assert alone == touched
+    assert touched == {**untouched, "said": touched["said"]}
+    assert str(touched["said"]).replace("x", "") == TEXT.replace("\r\n", "\n")
 
 
 def test_what_was_changed_is_there_again_when_one_comes_back(browser: Browser) -> None:

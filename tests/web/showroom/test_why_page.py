@@ -77,6 +77,14 @@ def test_all_amounts_have_the_same_decimals_and_add_up() -> None:
         ]
 
 
+def test_a_value_and_its_reference_do_not_look_alike_if_they_differ() -> None:
+    found = _explanation(0.4)
+    (one,) = found.contributions
+    close = replace(found, contributions=(replace(one, value=1234567.125, reference=1234567.25),))
+    (reason,) = present_explanation(close).reasons
+    assert (reason.value, reason.reference) == ("1234567.125", "1234567.25")
+
+
 def test_bars_diverge_from_the_middle() -> None:
     up, down = (one.bar for one in present_explanation(_explanation(0.4, -0.1)).reasons)
     assert re.findall(r'class="(\w+)" x="([\d.]+)" y="2" width="([\d.]+)"', up) == [

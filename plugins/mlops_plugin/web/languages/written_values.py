@@ -5,7 +5,10 @@ The digits are always those of `formatting`; only the signs for decimals and gro
 
 from __future__ import annotations
 
+import json
+import math
 from calendar import day_name, month_name
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -19,6 +22,8 @@ from mlops_plugin.web.languages.catalogues import ENGLISH, LANGUAGES
 from mlops_plugin.web.languages.translation import current_code, current_language
 from mlops_plugin.web.languages.translation import gettext as _
 
+_MOST_DIGITS = 17  # of a double
+_SAME = 1e-12  # of the greatest of some numbers: they differ by what arithmetic makes
 _MOST_CHARS = 500  # of a value: a column may hold documents, of which a page would show hundreds
 
 
@@ -75,6 +80,36 @@ def format_value(value: Any) -> str:
 def format_cell(value: Any) -> str:
     """A value that is shown as a database's driver gives it, with the same sign."""
     return _signed(str(value)) if isinstance(value, float | Decimal) else str(value)
+
+
+def format_apart(one: Any, other: Any) -> tuple[str, str]:
+    """Two values of rows; those that differ, but look alike, with all their digits, or as text in quotes."""
+    texts = format_value(one), format_value(other)
+    is_seen = texts[0].split() != texts[1].split()  # a page shows any blanks as one
+    return texts if is_seen or are_equal(one, other) else (_in_full(one), _in_full(other))
+
+
+def are_equal(one: Any, other: Any) -> bool:
+    """Two values that are NaN are."""
+    return bool(one == other or (one != one and other != other))
+
+
+def _in_full(value: Any) -> str:
+    if isinstance(value, float | Decimal):
+        return format_cell(value)
+    text = format_value(value)
+    return json.dumps(text, ensure_ascii=False) if isinstance(value, str) else text
+
+
+def format_numbers(values: Sequence[float]) -> list[str]:
+    """Four significant digits, or as many more as it takes to see how the numbers differ."""
+    greatest, spread = max(map(abs, values)), max(values) - min(values)
+    digits = 4
+    if math.isfinite(spread) and spread > _SAME * greatest:
+        digits = min(_MOST_DIGITS, math.ceil(math.log10(greatest / spread)) + 3)
+    if digits <= 4:
+        return [format_number(value) for value in values]
+    return [_signed(f"{value:,.{digits}g}") for value in values]
 
 
 def format_day(day: datetime) -> str:

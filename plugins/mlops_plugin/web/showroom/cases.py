@@ -35,7 +35,10 @@ def present_cases(
         {
             "key": key_json(tuple(row[name] for name in model.key)),
             "label": " / ".join(format_value(row[name]) for name in model.key),
-            "cells": [(format_value(row[name]), name in numeric, name in inputs) for name in shown],
+            "cells": [
+                (format_value(row[name]), name in numeric, name in inputs, row[name] is None)
+                for name in shown
+            ],
             "picture": data_uri([row[n] for n in pixels], image.width, image.height) if image else None,
         }
         for row in page.rows.to_pylist()

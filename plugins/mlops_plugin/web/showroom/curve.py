@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web import svg
 from mlops_plugin.web.axes import number_ticks
 from mlops_plugin.web.languages.translation import gettext as _
-from mlops_plugin.web.languages.written_values import format_number
+from mlops_plugin.web.languages.written_values import format_number, format_numbers
 from mlops_plugin.web.showroom.reasons import outcome_words
 
 _WIDTH, _HEIGHT = 360, 190
@@ -53,10 +53,11 @@ def curve_chart(shown: Shown, wanted: Wanted) -> CurveShown | None:
     as_it_is, changed, *curve = spots
     words = outcome_words(outcome)
     known = [spot for spot in curve if spot]
-    if len(known) < 2:
+    if len({spot.at for spot in known}) < 2:
         return None
-    table = [(format_number(spot.at), format_number(spot.outcome)) for spot in known]
-    return CurveShown(feature, words, _drawn(feature, words, as_it_is, changed, curve), table)
+    texts = _texts_of([spot for spot in spots if spot])
+    drawn = _drawn(feature, words, as_it_is, changed, curve, texts)
+    return CurveShown(feature, words, drawn, [texts[spot] for spot in known])
 
 
 def outcome_on_curve(shown: Shown) -> str | None:
@@ -83,29 +84,41 @@ def _spot(value: Any, answer: dict[str, Any] | None, outcome: str) -> Spot | Non
     return spot if math.isfinite(spot.at) and math.isfinite(spot.outcome) else None
 
 
+def _texts_of(spots: Sequence[Spot]) -> Mapping[Spot, tuple[str, str]]:
+    """The value and the outcome of each, with the same digits."""
+    places, outcomes = [spot.at for spot in spots], [spot.outcome for spot in spots]
+    return dict(zip(spots, zip(format_numbers(places), format_numbers(outcomes), strict=True), strict=True))
+
+
 def _drawn(
-    feature: str, outcome: str, as_it_is: Spot | None, changed: Spot | None, curve: Sequence[Spot | None]
+    feature: str,
+    outcome: str,
+    as_it_is: Spot | None,
+    changed: Spot | None,
+    curve: Sequence[Spot | None],
+    texts: Mapping[Spot, tuple[str, str]],
 ) -> Markup:
     spots = [spot for spot in (as_it_is, changed, *curve) if spot]
     frame = _Frame.around(spots, is_share=is_share(outcome))
     parts = [*frame.axes(), svg.element("path", class_="line", d=frame.path(curve))]
     for spot in curve:
         if spot:
-            tip = f"{format_number(spot.at)}: {format_number(spot.outcome)}"
+            tip = ": ".join(texts[spot])
             parts.append(svg.dot("spot", frame.x(spot.at), frame.y(spot.outcome), tip=tip))
     for spot, look, words in ((as_it_is, "spot-was", _("as it is")), (changed, "spot-now", _("now"))):
         if spot:
-            tip = f"{words}: {format_number(spot.at)}, {format_number(spot.outcome)}"
+            tip = f"{words}: {', '.join(texts[spot])}"
             parts.append(svg.dot(look, frame.x(spot.at), frame.y(spot.outcome), tip=tip))
-    known = [spot.outcome for spot in curve if spot]
+    by_outcome = sorted((spot for spot in curve if spot), key=lambda spot: spot.outcome)
+    by_place = sorted(spots, key=lambda spot: spot.at)
     description = _(
         "%(outcome)s from %(least)s to %(greatest)s as %(feature)s goes from %(low)s to %(high)s",
         outcome=outcome,
-        least=format_number(min(known)),
-        greatest=format_number(max(known)),
+        least=texts[by_outcome[0]][1],
+        greatest=texts[by_outcome[-1]][1],
         feature=feature,
-        low=format_number(frame.low),
-        high=format_number(frame.high),
+        low=texts[by_place[0]][0],
+        high=texts[by_place[-1]][0],
     )
     title = _("%(outcome)s over %(feature)s", outcome=outcome, feature=feature)
     return svg.picture(

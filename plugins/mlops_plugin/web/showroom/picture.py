@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def data_uri(pixels: Sequence[float | None], width: int, height: int) -> str | N
     """A greyscale picture from the darkest value to the brightest; None if the pixels do not fit."""
     if len(pixels) != width * height:
         return None
-    values = [0.0 if pixel is None or pixel != pixel else float(pixel) for pixel in pixels]
+    values = [0.0 if pixel is None or not math.isfinite(pixel) else float(pixel) for pixel in pixels]
     least, greatest = min(values), max(values)
     scale = 255 / (greatest - least) if greatest > least else 0.0
     grey = bytes(round((value - least) * scale) for value in values)

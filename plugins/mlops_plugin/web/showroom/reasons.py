@@ -10,7 +10,7 @@ from mlops_plugin.events.details.explanations import Contribution, Explanation
 from mlops_plugin.web import svg
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import ngettext
-from mlops_plugin.web.languages.written_values import format_count, format_like, format_value
+from mlops_plugin.web.languages.written_values import format_apart, format_count, format_like
 
 SHOWN = 20  # lines; the rest are folded away
 _HALF, _HEIGHT = 100, 14
@@ -125,8 +125,7 @@ def _obstacle_words(found: Explanation) -> str:
 def _reason(one: Contribution, greatest: float) -> Reason:
     return Reason(
         one.feature,
-        format_value(one.value),
-        format_value(one.reference),
+        *format_apart(one.value, one.reference),
         _effect(one.amount),
         "" if one.amount is None else _signed(one.amount, greatest),
         "" if one.error is None else f"± {format_like(one.error, greatest)}",

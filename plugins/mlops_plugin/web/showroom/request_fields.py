@@ -18,6 +18,7 @@ from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.written_values import format_count
 from mlops_plugin.web.shared_site import SiteDep
 from mlops_plugin.web.showroom.cases import PAGE_SIZES
+from mlops_plugin.web.showroom.what_if_fields import changes_of
 from mlops_plugin.web.visible import VisibleDep
 from mlops_plugin.web.well_formed import ColumnName, KeyText, Search, check_fields, parse_key
 
@@ -61,7 +62,7 @@ async def submitted(request: Request) -> Form:
 
 
 def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
-    """The chosen cases, the values that differ from what they were (`was.NAME`, `set.NAME`), and the curve.
+    """The chosen cases, the changes, and the curve.
 
     `curve` names a feature, `curve.low` and `curve.high` its range, or each `curve.value` a category of it;
     `continues` names an earlier what-if.
@@ -69,16 +70,10 @@ def wanted_of(form: Annotated[Form, Depends(submitted)]) -> Wanted:
     keys = [key_of(value) for name, value in form if name == "key"]
     if not keys:
         raise HTTPException(422, _("no case is chosen; choose at least one"))
-    was = {name.removeprefix("was."): value for name, value in form if name.startswith("was.")}
-    changes = {
-        name.removeprefix("set."): value or None
-        for name, value in form
-        if name.startswith("set.") and value != was.get(name.removeprefix("set."))
-    }
     fields = dict(form)
     categories = tuple(value for name, value in form if name == "curve.value")
     curve = _curve_of(fields, categories)
-    return Wanted(keys=keys, changes=changes, curve=curve, continues=fields.get("continues") or None)
+    return Wanted(keys=keys, changes=changes_of(form), curve=curve, continues=fields.get("continues") or None)
 
 
 def _curve_of(fields: Mapping[str, str], categories: tuple[str, ...]) -> Curve | Categories | None:

@@ -18,7 +18,12 @@ from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.run import Rejection, Shown
 from mlops_plugin.web.languages.translation import gettext as _
 from mlops_plugin.web.languages.translation import word_of
-from mlops_plugin.web.languages.written_values import format_share, format_value
+from mlops_plugin.web.languages.written_values import (
+    are_equal,
+    format_apart,
+    format_share,
+    format_value,
+)
 from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.verdict import agrees
 
@@ -92,24 +97,23 @@ def _changed_outcome(
 ) -> Outcome:
     plain = _outcome(model, features, after[0], after[1], before[1])
     changes = tuple(
-        (name, format_value(before[0][name]), format_value(value))
+        (name, *format_apart(before[0][name], value))
         for name, value in after[0].items()
-        if not _are_equal(value, before[0][name])
+        if not are_equal(value, before[0][name])
     )
+    was, now = _prediction(before[1]), plain.prediction
+    if before[1] is not None and after[1] is not None:
+        was, now = format_apart(before[1].get("prediction"), after[1].get("prediction"))
     return Outcome(
         **{
             **vars(plain),
+            "prediction": now,
             "truth": None,
             "agrees": None,
             "changes": changes,
-            "was": _prediction(before[1]),
+            "was": was,
         }
     )
-
-
-def _are_equal(value: Any, other: Any) -> bool:
-    """Two values that are NaN are."""
-    return bool(value == other or (value != value and other != other))
 
 
 def _outcome(

@@ -40,6 +40,11 @@ class Field:
     slider: Slider | None = None
     choices: tuple[str, ...] = ()
 
+    @property
+    def has_lines(self) -> bool:
+        """Whether a field of one line, which drops line breaks, would change a value."""
+        return any("\n" in text or "\r" in text for text in (self.value, *self.choices))
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -69,6 +74,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def changes_of(form: Sequence[tuple[str, str]]) -> dict[str, str | None]:
+    """The values (`set.NAME`) that differ from what they were (`was.NAME`); an empty one is NULL."""
+    was = {name.removeprefix("was."): value for name, value in form if name.startswith("was.")}
+    given = {name.removeprefix("set."): value for name, value in form if name.startswith("set.")}
+    # Without a script, a browser sends two signs for each line break.
+    return {
+        name: value.replace("\r\n", "\n") or None for name, value in given.items() if value != was.get(name)
+    }
+
+
 def field_of(name: str, value: Any, usual: Usual | None) -> Field:
     """What a form offers for a feature of a case."""
     if usual is None or usual.reference is None:
@@ -86,6 +101,14 @@ def field_of(name: str, value: Any, usual: Usual | None) -> Field:
     return Field(name, text_of(value), hint, _slider(value, usual))
 
 
+def _least_step(known: Any) -> float:
+    """Between two values that a column can hold, which holds a known one with all its decimals."""
+    if isinstance(known, Decimal):
+        exponent = known.as_tuple().exponent
+        return 10.0**exponent if isinstance(exponent, int) else 0.0
+    return 1.0 if isinstance(known, int) else 0.0
+
+
 def _slider(value: Any, usual: Usual) -> Slider | None:
     """None if the range is a single value, or has an end that is no number."""
     ends = (usual.least, usual.greatest, usual.reference)
@@ -96,8 +119,7 @@ def _slider(value: Any, usual: Usual) -> Slider | None:
     if not (math.isfinite(width) and width / _SLIDER_STEPS > 0):
         return None
     step = 10.0 ** math.floor(math.log10(width / _SLIDER_STEPS))
-    if isinstance(usual.reference, int):
-        step = max(1.0, step)
+    step = max(step, _least_step(usual.reference))
     if step == 0:  # between two numbers that are next to each other near 0
         return None
     start = value if _is_number(value) else usual.reference

@@ -129,7 +129,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (isReady()) await run({ isLive: true });
   }
   if (isLive) {
-    for (const field of form.querySelectorAll("input[name^='set.']")) {
+    for (const field of form.querySelectorAll("[name^='set.']")) {
       const control = controls.find((each) => fieldOf(each) === field);
       if (!control) field.addEventListener("input", () => changed());
       else for (const each of [field, control]) each.addEventListener("focus", () => drawCurveOver(control));
@@ -150,7 +150,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const KEPT = "mlops-result";
   const BACK = "mlops-back";
   const here = location.pathname + location.search;
-  const fields = form ? [...form.querySelectorAll("input[name^='set.']")] : [];
+  const fields = form ? [...form.querySelectorAll("[name^='set.']")] : [];
   function keep(html) {
     const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
     const changes = fields.map((field) => field.value);
