@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from support.chromium import open_chromium
+from support.chromium import new_context, open_chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 # What a browser fetches by itself.
@@ -37,7 +37,7 @@ def copy_pages(folder: Path) -> Path:
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
     """As `make docs` does it, of the copy there."""
     command = [sys.executable, str(folder / "docs" / "site_versions.py")]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +83,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page()
-    page.set_default_timeout(20_000)
-    yield page
-    page.close()
+    context = new_context(browser)
+    yield context.new_page()
+    context.close()
 
 
 def listed(entries: list[Any]) -> Iterator[str]:

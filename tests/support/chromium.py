@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+
+# Who waits for a page or for what it shows: as long as a run of Airflow may take on a slow machine.
+SOON_MS = 120_000
 
 
 @contextmanager
 def open_chromium() -> Iterator[Browser]:
     """A browser without windows, which ends with the block."""
+    expect.set_options(timeout=SOON_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"], timeout=SOON_MS
+        )
         yield browser
         browser.close()
+
+
+def new_context(browser: Browser, **settings: Any) -> BrowserContext:
+    """Somebody's browser, in UTC unless `settings` say otherwise: a machine's own zone changes no test."""
+    context = browser.new_context(**{"timezone_id": "UTC", **settings})
+    context.set_default_timeout(SOON_MS)
+    return context

@@ -18,11 +18,11 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 from starlette.requests import Request
 
 from mlops_plugin.web.pages import Pages
-from support.airflow_process import RunningAirflow, running_airflow
-from support.chromium import open_chromium
+from support.airflow_process import REQUEST_TIMEOUT_S, RunningAirflow, running_airflow
+from support.chromium import new_context, open_chromium
 from support.servers import Server
 from support.workshop import Workshop
-from web.scene import SOON_MS, Scene, Visit, running_scene, signed_in_session
+from web.scene import Scene, Visit, running_scene, signed_in_session
 
 ROLES = ("Admin", "Op", "User", "Viewer", "Public")
 
@@ -66,7 +66,7 @@ class Client:
             headers={name: value for name, value in together.items() if value},
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as answer:  # noqa: S310
                 return Answer(answer.status, answer.headers, answer.read().decode())
         except urllib.error.HTTPError as refused:
             return Answer(refused.code, refused.headers, refused.read().decode())
@@ -107,7 +107,7 @@ def web_airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> I
 def signed_in(airflow: RunningAirflow, browser: Browser, user: str, **settings: Any) -> Iterator[Page]:
     """A page of a user."""
     answer = airflow.api.call("POST", "/auth/token", {"username": user, "password": user})
-    context = browser.new_context(base_url=airflow.api.url, **settings)
+    context = new_context(browser, base_url=airflow.api.url, **settings)
     context.add_cookies([{"name": "_token", "value": answer["access_token"], "url": airflow.api.url}])
     yield context.new_page()
     context.close()
@@ -120,8 +120,11 @@ def rendered(template: str, **values: Any) -> str:
 
 
 @contextlib.contextmanager
-def drawn_page(browser: Browser, html: str, *, width: int = 1200) -> Iterator[Page]:
-    """A page that was drawn without a server, with its styles and scripts; its `shifts` are layout shifts."""
+def drawn_page(browser: Browser, html: str, *, width: int = 1200, is_still: bool = False) -> Iterator[Page]:
+    """A page that was drawn without a server, with its styles and scripts; its `shifts` are layout shifts.
+
+    `is_still`: its clock is stopped from the beginning.
+    """
 
     def answer(route: Route) -> None:
         path = urlsplit(route.request.url).path
@@ -132,17 +135,29 @@ def drawn_page(browser: Browser, html: str, *, width: int = 1200) -> Iterator[Pa
         else:
             route.fulfill(status=404)
 
-    page = browser.new_page(viewport={"width": width, "height": 800})
+    context = new_context(browser, viewport={"width": width, "height": 800})
+    page = context.new_page()
     page.add_init_script(
         "window.shifts = [];"
         "new PerformanceObserver((seen) => shifts.push(...seen.getEntries().map((entry) => entry.value)))"
         ".observe({ type: 'layout-shift', buffered: true });"
     )
     page.route("**/*", answer)
+    if is_still:
+        stop_clock(page)
     page.goto("http://pages.test/mlops/page")
     page.wait_for_load_state("networkidle")
     yield page
-    page.close()
+    context.close()
+
+
+def stop_clock(page: Page) -> None:
+    """From here on nothing comes that the page has put off until later, e.g. to take a word away again.
+
+    `page.clock.run_for` lets time pass.
+    """
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)
 
 
 @contextlib.contextmanager
@@ -207,8 +222,7 @@ def session(scene: Scene, browser: Browser, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def visit(scene: Scene, browser: Browser, session: Path) -> Iterator[Visit]:
     """A signed-in person's browser; an error of our scripts or a request that fails, fails the test."""
-    context = browser.new_context(base_url=scene.airflow.api.url, storage_state=session)
-    context.set_default_timeout(SOON_MS)
+    context = new_context(browser, base_url=scene.airflow.api.url, storage_state=session)
     visit = Visit(scene, context.new_page())
     yield visit
     context.close()

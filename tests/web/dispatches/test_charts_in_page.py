@@ -107,6 +107,7 @@ def test_the_keyboard_does_the_same(browser: Browser, html: str) -> None:
         shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
         expect(shortcuts).to_contain_text("Read a chart that has the focus, open the dispatch")
         page.keyboard.press("Escape")
+        expect(shortcuts).to_be_hidden()
         _chart(page, "Rows").focus()
         page.keyboard.press("Home")
         expect(_tip(page, "Rows")).to_contain_text("00:00 UTC: 100")

@@ -22,7 +22,7 @@ from mlops_plugin.events.details.explanations import (
 from mlops_plugin.web.languages.translation import speaking
 from mlops_plugin.web.showroom.picture import pixel_map
 from mlops_plugin.web.showroom.reasons import SHOWN, present_explanation
-from web.conftest import drawn_page, rendered, without_errors
+from web.conftest import drawn_page, rendered, stop_clock, without_errors
 from web.scene import violations
 
 LINK = "http://pages.test/mlops/showroom/churn/why/d1"
@@ -151,6 +151,7 @@ def test_the_page_is_accessible_fits_a_phone_and_its_link_is_copied(browser: Bro
             assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.evaluate("document.querySelector('main').append(document.createElement('textarea'))")
         button = page.locator("[data-copy=why-link]")
+        stop_clock(page)
         button.click()  # without HTTPS, as here, there is no clipboard API
         expect(button).to_have_text("Copied")
         page.locator("textarea").focus()
