@@ -216,13 +216,37 @@
     section.dispatchEvent(new CustomEvent("refreshed", { bubbles: true }));
   }
 
+  // What is replaced between a press and its release would not get the click.
+  const PRESSED_AT_MOST_MS = 2000; // a release may happen where nobody hears of it
+  let pressed = null;
+  function press() {
+    let release;
+    const mine = new Promise((resume) => { release = resume; }).then(() => { if (pressed === mine) pressed = null; });
+    pressed = mine;
+    setTimeout(release, PRESSED_AT_MOST_MS);
+    for (const end of ["pointerup", "pointercancel", "keyup"]) {
+      document.addEventListener(end, () => setTimeout(release), { once: true, capture: true }); // after the click
+    }
+  }
+  document.addEventListener("pointerdown", press, true);
+  document.addEventListener("keydown", ({ key, repeat }) => { if (key === " " && !repeat) press(); }, true);
+
+  let questions = 0;
+  const shown = new WeakMap(); // the question whose answer a section shows
+
   async function refresh(section) {
     const asked = section.dataset.refresh;
+    const number = questions += 1;
     try {
       const response = await request(asked, { headers: { Accept: "text/html" } });
       const html = await response.text();
-      // Something else was asked for meanwhile: its answer is the one to show.
-      if (asked === section.dataset.refresh) replace(section, html);
+      while (pressed) await pressed;
+      // An answer that was overtaken by that of a later question tells of the past, and one to another question
+      // is not asked for any more.
+      if (asked === section.dataset.refresh && number > (shown.get(section) ?? 0)) {
+        shown.set(section, number);
+        replace(section, html);
+      }
       showLost(null);
       return true;
     } catch (error) {

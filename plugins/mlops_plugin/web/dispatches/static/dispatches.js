@@ -5,6 +5,7 @@
   const { gettext } = mlops;
   const BUSY_EVERY_S = 3;
   const IDLE_EVERY_S = 30;
+  const MOST_FAILURES = 20; // of Airflow to say how a run is that was started again
 
   // The address holds UTC; the form shows and takes the user's time.
   function useLocalTimes(form) {
@@ -69,9 +70,10 @@
       show(false);
       ask.disabled = true;
       // Airflow's API with the user's cookie: Airflow checks their permissions and writes its audit log.
-      const [dag, run] = [place.dataset.dag, place.dataset.run].map(encodeURIComponent);
+      const [dag, id] = [place.dataset.dag, place.dataset.run].map(encodeURIComponent);
+      const run = mlops.airflow(`api/v2/dags/${dag}/dagRuns/${id}`);
       try {
-        await mlops.request(mlops.airflow(`api/v2/dags/${dag}/dagRuns/${run}/clear`), {
+        await mlops.request(`${run}/clear`, {
           method: "POST",
           headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ dry_run: false, only_failed: isOnlyFailed }),
@@ -79,7 +81,7 @@
         styled(notice, "notice-info").textContent = gettext(
           "Airflow is running it again. The steps below update as they start.",
         );
-        follow();
+        follow(run);
       } catch (error) {
         mlops.explain(styled(notice, "notice-error"), error);
       } finally {
@@ -96,18 +98,29 @@
     return notice;
   }
 
-  // Airflow needs a while to start the first step: refresh often for a minute, even if nothing is running yet.
-  function follow() {
+  // Airflow may need long to start the first step: refresh often until it has, or until the run is over.
+  async function follow(run) {
     const story = document.getElementById("story");
-    let left = 60 / BUSY_EVERY_S;
-    const timer = setInterval(async () => {
-      left -= 1;
+    for (let failures = 0; failures < MOST_FAILURES;) {
+      await new Promise((resume) => { setTimeout(resume, BUSY_EVERY_S * 1000); });
+      if (document.hidden) continue;
+      const state = await stateOf(run);
       await mlops.refresh(story);
-      if (left <= 0 || story.querySelector("[data-busy=yes]")) {
-        clearInterval(timer);
-        if (story.querySelector("[data-busy=yes]")) document.dispatchEvent(new Event("visibilitychange"));
+      if (story.querySelector("[data-busy=yes]")) {
+        document.dispatchEvent(new Event("visibilitychange")); // it is kept fresh again
+        return;
       }
-    }, BUSY_EVERY_S * 1000);
+      if (["success", "failed"].includes(state)) return;
+      failures = state ? 0 : failures + 1;
+    }
+  }
+
+  async function stateOf(run) {
+    try {
+      return (await (await mlops.request(run)).json()).state;
+    } catch {
+      return null; // the page says so itself
+    }
   }
 
   document.addEventListener("DOMContentLoaded", () => {

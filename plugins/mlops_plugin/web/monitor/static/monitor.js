@@ -59,13 +59,17 @@
     form.addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(wait); show(); });
   }
 
+  let soon = 0;
+  const refreshSoon = () => { if (!document.hidden) mlops.refresh(monitor); };
+
   function afterRefresh() {
     const asOf = document.getElementById("as-of");
     if (asOf) behind = Date.parse(asOf.dataset.now) - Date.now();
     showAges();
     endNotice();
     // The first result of a probe is shown as soon as it is there.
-    if (monitor.querySelector("[data-pending]")) setTimeout(() => mlops.refresh(monitor), 1000);
+    clearTimeout(soon);
+    if (monitor.querySelector("[data-pending]")) soon = setTimeout(refreshSoon, 1000);
   }
 
   function notify(id, message) {

@@ -101,6 +101,7 @@ document.addEventListener("DOMContentLoaded", () => {
   let timer = 0;
   let isRunning = false;
   let isOutdated = false;
+  let isAskedFor = false; // by the button, while a run that follows a change is under way
   function changed(control) {
     if (!isLive) return;
     if (control) drawCurveOver(control);
@@ -271,11 +272,12 @@ document.addEventListener("DOMContentLoaded", () => {
 
   async function run({ isLive: isQuiet = false } = {}) {
     const button = form.querySelector("button.primary");
-    if (button.disabled) return;
     if (isRunning) {
       isOutdated = true;
+      isAskedFor ||= !isQuiet;
       return;
     }
+    if (button.disabled) return;
     if (boxes.length && !boxes.some((box) => box.checked)) {
       showError(new Error(gettext("Choose at least one case.")));
       boxes[0].focus({ preventScroll: true });
@@ -284,6 +286,7 @@ document.addEventListener("DOMContentLoaded", () => {
     isRunning = true;
     if (isQuiet) result.setAttribute("aria-busy", "true");
     else {
+      clearTimeout(timer); // it has the newest values
       button.disabled = true;
       steps.hidden = false;
       steps.scrollIntoView({ block: "nearest" });
@@ -320,10 +323,10 @@ document.addEventListener("DOMContentLoaded", () => {
       button.disabled = false;
       isRunning = false;
       result.removeAttribute("aria-busy");
-      if (isOutdated) {
-        isOutdated = false;
-        changed();
-      }
+      const [wasOutdated, wasAskedFor] = [isOutdated, isAskedFor];
+      isOutdated = isAskedFor = false;
+      if (wasAskedFor) run();
+      else if (wasOutdated) changed();
       const state = document.getElementById("state");
       if (state) mlops.refresh(state);
     }
