@@ -127,15 +127,17 @@ def share_chart(key: str, title: str, points: Sequence[Shares]) -> Chart:
     """How each dispatch's whole is shared among classes, as bars over time; the table has all of them."""
     names = _by_weight([point.shares for point in points])
     others = _("others")
-    shown = names if len(names) <= SERIES_COLOURS else [*names[: SERIES_COLOURS - 1], others]
+    first = names if len(names) <= SERIES_COLOURS else names[: SERIES_COLOURS - 1]
+    shown = list(dict.fromkeys([*first, *([others] if len(names) > len(first) else [])]))
     frame = Frame.around([point.at for point in points], [0.0, 1.0], SHARES, margin=WIDEST_BAR / 2)
     width = frame.bar_width([point.at for point in points])
     bars: list[Markup] = []
     table: list[tuple[str, ...]] = []
     for point in points:
-        known = {name: point.shares.get(name, 0.0) for name in shown}
-        if len(names) > len(shown):
-            known[others] = max(0.0, sum(point.shares.values()) - sum(known.values()))
+        known = {name: point.shares.get(name, 0.0) for name in first}
+        if len(names) > len(first):  # a class may be called so, too
+            rest = sum(point.shares.values()) - sum(known.values())
+            known[others] = known.get(others, 0.0) + max(0.0, rest)
         bars += _stack(frame, point, known, width)
         table.append((point.at.isoformat(), *(format_share(point.shares.get(name, 0.0)) for name in names)))
     newest = points[-1].shares.items() if points else ()

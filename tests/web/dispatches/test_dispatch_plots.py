@@ -152,6 +152,18 @@ def test_any_numbers_are_drawn(values: list[float]) -> None:
     assert shares_of(distribution_chart(report(pa.array(values)), None))
 
 
+def test_a_class_may_be_called_as_the_rest_is() -> None:
+    labels = ["others"] * 5 + ["no value"] * 2 + [f"class {n:02}" for n in range(60)] * 2 + [None] * 3
+    chart = distribution_chart(report(pa.array(labels)), None)
+    assert chart is not None
+    shares = {row[0]: row[1] for row in chart.table.rows}
+    assert len(shares) == 50
+    assert (shares["others"], shares["no value"]) == (f"{(5 + 12 * 2) / 130:.1%}", f"{(2 + 3) / 130:.1%}")
+    chart = share_chart("k", "Shares", [Shares(at(0), {"others": 0.4} | {f"c{n}": 0.06 for n in range(10)})])
+    assert [name for _, name in chart.legend].count("others") == 1
+    assert "others 64.0%" in chart.svg  # with the four that have no colour
+
+
 def test_without_a_distribution_there_is_no_plot() -> None:
     assert distribution_chart(None, None) is None
     assert distribution_chart(InferReport(3), report(pa.array(["a"]))) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from mlops_plugin.events.details.step_reports import ClassCounts, Counts, InferReport, NumberCounts
@@ -105,8 +106,11 @@ def distribution_of(report: Report) -> Counts | None:
 
 
 def _classes(distribution: ClassCounts) -> dict[str, int]:
-    rest = {_("others"): distribution.others, _("no value"): distribution.missing}
-    return dict(distribution.counts) | {name: count for name, count in rest.items() if count}
+    counts = Counter(dict(distribution.counts))
+    counts.update(
+        {_("others"): distribution.others, _("no value"): distribution.missing}
+    )  # or a class's name
+    return +counts
 
 
 def _total(distribution: Counts) -> int:
