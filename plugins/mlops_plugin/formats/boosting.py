@@ -56,11 +56,12 @@ def names_of_boosting(step: Any) -> tuple[str, ...] | None:
 
 
 def column_of_boosting(
-    step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema
+    step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema, dtypes: Mapping[str, str]
 ) -> ColumnSpec | None:
     """The column as one of these estimators read it in training; None if it is a number, or of no concern.
 
-    Raises `FeatureError` if the estimator does not record which categories belong to the column.
+    `dtypes`: what the configuration says of columns. Raises `FeatureError` if the estimator does not record
+    which categories belong to the column.
     """
     if not is_boosting(step) or not has_categories(step):
         return None
@@ -70,7 +71,7 @@ def column_of_boosting(
     place = columns.index(field.name)
     match _package(step):
         case "lightgbm":
-            categories = _lightgbm_categories(step, columns, rows).get(place)
+            categories = _lightgbm_categories(step, columns, rows, dtypes).get(place)
             unknown = "missing"  # as LightGBM does itself
         case "xgboost":
             categories = _xgboost_categories(step, field.name).get(place)
@@ -118,12 +119,14 @@ def _lightgbm_booster(step: Any) -> Any:
     return getattr(step, "booster_", step)
 
 
-def _lightgbm_categories(step: Any, columns: tuple[str, ...], rows: pa.Schema) -> dict[int, list[Any]]:
+def _lightgbm_categories(
+    step: Any, columns: tuple[str, ...], rows: pa.Schema, dtypes: Mapping[str, str]
+) -> dict[int, list[Any]]:
     booster = _lightgbm_booster(step)
     known = LightGBMCategories(booster.model_to_string(num_iteration=1), booster.pandas_categorical)
     # What another step has made is no column of the query.
     fields = [rows.field(name) if name in rows.names else pa.field(name, pa.null()) for name in columns]
-    return known.by_place(fields, {})
+    return known.by_place(fields, dtypes)
 
 
 def _xgboost_categories(step: Any, name: str) -> dict[int, list[Any]]:

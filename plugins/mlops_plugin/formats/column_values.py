@@ -30,7 +30,7 @@ from mlops_plugin.arrow_values import (
     type_named,
 )
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.features import as_float64, is_number, is_text, narrowed
+from mlops_plugin.formats.features import as_float64, is_number, is_text, narrowed, needs_doubles
 from mlops_plugin.formats.runtime import REFUSES_NULL
 
 _PANDAS_OF_MICROSECONDS = 3
@@ -129,6 +129,10 @@ def is_readable(spec: ColumnSpec, found: pa.DataType) -> bool:
         found = found.value_type
     if by_arrow := _arrow_type(spec.dtype):
         spec = replace(spec, dtype=plain_dtype(by_arrow))
+    if spec.dtype == "category" and pa.types.is_float32(found):
+        return not needs_doubles(
+            np.array([each for each in spec.categories or () if isinstance(each, float)])
+        )
     tests = _READABLE_OBJECTS.get(spec.dtype) or _READABLE[_kind_of(spec.dtype)]
     return bool(pa.types.is_null(found) or any(test(found) for test in tests))
 
@@ -147,6 +151,11 @@ def check_columns(columns: Sequence[ColumnSpec], rows: pa.Schema) -> None:
         )
     if kinds == {"text"}:
         raise FeatureError(f"the model reads text, but {found}; cast it in the query")
+    if kinds == {"category"}:
+        raise FeatureError(
+            f"the model knows categories such as {(wrong[0].categories or ())[:3]}, but {found}, whose four "
+            "bytes have other digits; cast it to DECIMAL(p, s) in the query"
+        )
     wanted = ", ".join(f"'{column.name}' as {column.dtype}" for column in wrong)
     is_decimal = {column.dtype for column in wrong} == {"decimal"}
     cast = "cast it to DECIMAL (on SQLite to TEXT)" if is_decimal else "cast it"

@@ -193,7 +193,8 @@ class InputRules:
         for reader in readers:
             if reads_records(reader.step):
                 check_record(reader.step, field)
-            column = column_of_boosting(reader.step, reader.columns, field, rows)
+            stated = self._stated.dtypes or {}
+            column = column_of_boosting(reader.step, reader.columns, field, rows, stated)
             if column is not None:
                 return column
         if any(reads_documents(reader.step) for reader in readers):

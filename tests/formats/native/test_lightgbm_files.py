@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from mlops_plugin.errors import ArtifactError, FeatureError, GoldenRowMismatch
 from mlops_plugin.formats.artifact import artifact_sha256
+from mlops_plugin.formats.input_rules import StatedInput
+from mlops_plugin.formats.scikit import ScikitRuntime
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.native_models import (
     NUMBERS,
@@ -164,6 +166,55 @@ def test_categories_of_nobody_knows_whom_are_refused(tmp_path: Path) -> None:
     path = saved(LGBMRegressor(**FEW).fit(frame, SHOP_SCORE), tmp_path)
     with pytest.raises(FeatureError, match="does not record whose"):
         load(path, "lightgbm").check(as_queried(frame).schema)
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+@pytest.mark.parametrize("has_text", [True, False])
+def test_a_list_of_numbers_is_not_given_to_codes_beside_it(
+    is_ordered: bool, has_text: bool, tmp_path: Path
+) -> None:
+    grade = pd.Categorical(np.resize([10, 20, 20, 30], ROWS), ordered=is_ordered)  # codes to LightGBM
+    frame = NUMBERS.assign(code=np.resize([2, 0, 1], ROWS), grade=grade)
+    frame = frame.assign(city=SHOP.city) if has_text else frame
+    called = ["code", "city"] if has_text else ["code"]
+    model = LGBMRegressor(**FEW).fit(frame, SHOP_SCORE + grade.codes, categorical_feature=called)
+    path = saved(model, tmp_path)
+    rows = as_queried(frame)
+    runtimes = [load(path, "lightgbm"), ScikitRuntime("m", "0" * 64, model, None)]
+    for runtime in runtimes:
+        with pytest.raises(FeatureError, match=r"of 'code', or of 'grade', .*dtypes: \{grade: number\}"):
+            runtime.check(rows.schema)
+    write_signature(model, frame, path)
+    assert_answers(load(path, "lightgbm"), rows, model.predict(frame))
+
+
+def test_small_numbers_beside_categories_of_numbers_are_said_to_be_numbers(tmp_path: Path) -> None:
+    frame = NUMBERS.assign(
+        store=SHOP.store, children=np.resize([0, 1, 2], ROWS), flag=np.resize([0, 1], ROWS)
+    )
+    model = LGBMRegressor(**FEW, min_data_per_group=1).fit(frame, SHOP_SCORE)
+    path, rows = saved(model, tmp_path), as_queried(frame)
+    with pytest.raises(FeatureError, match="or of 'children'"):
+        load(path, "lightgbm").check(rows.schema)
+    stated = StatedInput(dtypes={"children": "number"})
+    for runtime in (
+        load(path, "lightgbm", dtypes={"children": "number"}),
+        ScikitRuntime("m", "0" * 64, model, None, stated=stated),
+    ):
+        assert_answers(runtime, rows, model.predict(frame))
+
+
+def test_categories_of_eight_bytes_are_not_looked_for_in_four(tmp_path: Path) -> None:
+    rate = np.resize([0.1, 0.57, 1.13], ROWS)
+    frame = NUMBERS[["c"]].assign(rate=pd.Categorical(rate))
+    model = LGBMRegressor(**FEW, min_data_per_group=1).fit(frame, SCORE + rate * 5)
+    rows = as_queried(frame)
+    place = rows.schema.names.index("rate")
+    single = rows.set_column(place, "rate", rows.column("rate").cast(pa.float32()))
+    for runtime in (load(saved(model, tmp_path), "lightgbm"), ScikitRuntime("m", "0" * 64, model, None)):
+        with pytest.raises(FeatureError, match=r"'rate' is float, .*cast it to DECIMAL"):
+            runtime.predict(single)
+        assert_answers(runtime, rows, model.predict(frame))
 
 
 def test_a_query_with_other_types_than_the_categories_is_refused(shop: tuple[Any, Path]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper, load_model
@@ -20,15 +21,24 @@ from skl2onnx.common.data_types import (
 from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import GradientBoostingRegressor, IsolationForest, RandomForestClassifier
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeRegressor
 
+from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.runtime import load_unproven
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.native_models import NUMBERS, ROWS, SCORE, SHOP, as_queried, assert_answers, load
 
@@ -138,6 +148,75 @@ def test_null_is_taken_only_by_what_was_made_for_it(tmp_path: Path) -> None:
         load(saved(trees, tmp_path), "onnx", NAMES).predict(rows)
     path = saved(make_pipeline(SimpleImputer(), LinearRegression()).fit(NUMBERS.to_numpy(), SCORE), tmp_path)
     assert_answers(load(path, "onnx", NAMES), rows, asked(path, {"X": NUMBERS.to_numpy(np.float32)})[0])
+
+
+def missing(*columns: str) -> pa.RecordBatch:
+    """Rows of which every fifth has no value in these columns."""
+    frame = WHOLE.copy()
+    frame.loc[::5, [*columns]] = np.nan
+    return as_queried(frame)
+
+
+@pytest.mark.parametrize("is_by_column", [True, False], ids=["a tensor for each column", "one tensor"])
+@pytest.mark.parametrize("model", [DecisionTreeRegressor(max_depth=3), LinearRegression()], ids=str)
+def test_null_is_taken_only_in_columns_that_an_imputer_fills(
+    model: Any, is_by_column: bool, tmp_path: Path
+) -> None:
+    filled = make_column_transformer(
+        (make_pipeline(StandardScaler(), SimpleImputer()), [0, 2]), remainder="passthrough"
+    )
+    whole = make_pipeline(filled, model).fit(NUMBERS.assign(b=WHOLE.b).to_numpy(), SCORE)
+    by_column = {"initial_types": [(name, FloatTensorType([None, 1])) for name in NAMES]}
+    path = saved(whole, tmp_path, **(by_column if is_by_column else {}))
+    runtime = load(path, "onnx", NAMES)
+    rows = missing("a", "c")
+    values = np.column_stack([column.to_numpy(zero_copy_only=False) for column in rows.columns])
+    fed = {"X": values.astype(np.float32)}
+    if is_by_column:
+        fed = {name: fed["X"][:, [place]] for place, name in enumerate(NAMES)}
+    assert_answers(runtime, rows, asked(path, fed)[0])
+    with pytest.raises(FeatureError, match=r"refuses NULL: .* 48 have NULL or NaN in 'b'"):
+        runtime.predict(missing("a", "b"))
+
+
+def test_null_is_taken_only_in_columns_of_golden_rows(tmp_path: Path) -> None:
+    frame = pd.DataFrame(NUMBERS.to_numpy(np.float32), columns=NAMES).assign(b=WHOLE.b)
+    model = RandomForestRegressor(3, max_depth=3).fit(frame, SCORE)  # NaN goes to the branch of training
+    alone = RandomForestRegressor(3, max_depth=3).fit(WHOLE, SCORE)
+    for trained, columns in ((model, ("b",)), (alone, ("a",))):
+        path = saved(trained, tmp_path)
+        write_signature(trained, frame if trained is model else WHOLE, path)
+        runtime = load_unproven(
+            ArtifactConfig.model_validate({"format": "onnx", "uri": str(path)}), features=None
+        )[0]
+        with pytest.raises(FeatureError, match=f"NULL or NaN in '{columns[0]}'"):
+            runtime.predict(missing(*columns))
+
+
+def test_one_of_several_labels_is_not_taken_for_the_prediction(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ArgMax", ["X"], ["label"], axis=1, keepdims=0)]
+    nodes.append(helper.make_node("ArgMin", ["X"], ["least"], axis=1, keepdims=0))
+    nodes.append(helper.make_node("ArgMax", ["X"], ["most"], axis=1, keepdims=0))
+
+    def of(*names: str) -> Path:
+        outputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [None]) for name in names]
+        kept = [node for node in nodes if node.output[0] in names]
+        return written(graph(outputs, kept), tmp_path)
+
+    with pytest.raises(ArtifactError, match="'least', 'most'"):
+        load(of("least", "most"), "onnx", NAMES)
+    assert_answers(load(of("least", "label"), "onnx", NAMES), QUERIED, SINGLE.argmax(axis=1))
+
+
+def test_labels_of_several_outputs_are_answered_alone(tmp_path: Path) -> None:
+    model = OneVsRestClassifier(LogisticRegression()).fit(SINGLE, np.column_stack([SCORE > 0, SCORE > 1]))
+    path = saved(model, tmp_path, options={"zipmap": False})
+    with pytest.raises(ArtifactError, match=r"answers 2 labels for each row.*\['label'\]"):
+        load(path, "onnx", NAMES).predict(QUERIED)
+    alone = select_model_inputs_outputs(load_model(path), ["label"])
+    assert_answers(
+        load(written(alone.SerializeToString(), tmp_path), "onnx", NAMES), QUERIED, model.predict(SINGLE)
+    )
 
 
 def graph(outputs: list[Any], nodes: list[Any], rows: int | None = None, opset: int = 18) -> bytes:

@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
-from mlops_plugin.formats.features import is_text
+from mlops_plugin.formats.features import is_number, is_text
+
+_FEWEST = 3  # categories: many columns are of 0 and 1, and of two categories hardly any are numbers
 
 
 class LightGBMCategories:
@@ -51,7 +53,36 @@ class LightGBMCategories:
                 f"are; candidates in the query are {named or 'none'}: cast columns in the query to their "
                 "types of training, or write a signature where the model is trained"
             )
+        for place, categories in found.items():
+            self._require_no_rival(fields, place, categories, {*found, *texts}, dtypes)
         return found
+
+    def _require_no_rival(
+        self,
+        fields: Sequence[pa.Field],
+        place: int,
+        categories: list[Any],
+        others: set[int],
+        dtypes: Mapping[str, str],
+    ) -> None:
+        """Numbers in a list may be a column's that training had as codes without calling it categorical.
+
+        Its categories were ordered, or `categorical_feature` named other columns only. Raises `FeatureError`.
+        """
+        count = len(categories)
+        if count < _FEWEST or categories == [*range(count)] or isinstance(categories[0], str):
+            return
+        may_hold = pa.types.is_integer if isinstance(categories[0], int) else is_number
+        for rival, (name, kind) in enumerate((field.name, field.type) for field in fields):
+            are_codes = self._seen[rival] == f"[0:{count - 1}]" and (may_hold(kind) or pa.types.is_null(kind))
+            if are_codes and rival not in others and name not in dtypes:
+                raise FeatureError(
+                    f"LightGBM's file has a list of {count} categories, {categories[:3]} and so on, and does "
+                    f"not record whether it is of '{fields[place].name}', or of '{name}', whose numbers in "
+                    f"training were 0 to {count - 1}, as codes are; write "
+                    f"`model: {{dtypes: {{{name}: number}}}}` if it was no category of pandas, else a "
+                    "signature where the model is trained"
+                )
 
     def _may_be(self, field: pa.Field, place: int, categories: list[Any]) -> bool:
         """Whether these can be the categories of a column with the query's type and the codes of training."""

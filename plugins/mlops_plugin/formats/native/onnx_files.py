@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from mlops_plugin.formats.native.native_model import (
 )
 from mlops_plugin.formats.native.onnx_graph import Labels, OnnxGraph
 from mlops_plugin.formats.native.onnx_outputs import OnnxOutputs
-from mlops_plugin.formats.native.onnx_tensors import inputs_of
+from mlops_plugin.formats.native.onnx_tensors import OnnxInput, inputs_of
 from mlops_plugin.formats.runtime import REFUSES_NULL
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def load_onnx(
         raise load_failure(artifact.uri, "onnx", exc) from exc
     if signed is not None:
         model.find_columns(signed.spec.names)
-    model.takes_missing = graph.takes_missing or signed is not None  # else its golden rows tell
+    in_golden_rows = signed.missing if signed is not None else None
+    model.take_missing(names if signed is not None else model.names or names, in_golden_rows or ())
     estimator = _estimator(artifact.uri, model, artifact.classes)
     stated = StatedInput(dtypes=artifact.dtypes, trained=trained)
     return NativeRuntime(artifact.uri, sha256, estimator, features, stated=stated, signed=signed)
@@ -115,7 +116,13 @@ class OnnxModel:
         self._session = session
         self._inputs = inputs_of(uri, session.get_inputs(), feature_count)
         self.outputs = outputs
-        self.takes_missing = True
+        places = {each.name: range(each.start, each.start + each.width) for each in self._inputs}
+        reaching = graph.refusing_missing(places, [each.name for each in session.get_outputs()])
+        self._no_missing = {  # in which columns of each tensor nothing was made for missing values
+            name: [offset for offset, place in enumerate(own) if place in reaching]
+            for name, own in places.items()
+        }
+        self._column_names: tuple[str, ...] | None = None
         self.labels = None if outputs.label is None else graph.labels_of(outputs.label)
         self._has_labels = self.labels is not None
         self.feature_count = sum(each.width for each in self._inputs)
@@ -127,6 +134,15 @@ class OnnxModel:
         """Take columns by name from tables of these, which a signature may have in another order."""
         if self.names is not None and sorted(names) == sorted(self.names):
             self._inputs = [replace(each, start=names.index(each.name)) for each in self._inputs]
+
+    def take_missing(self, names: tuple[str, ...] | None, columns: Collection[str]) -> None:
+        """Refuse NaN in none of these columns, whatever the graph says; `names` are those of all columns."""
+        if names is None or len(names) != self.feature_count:
+            return
+        self._column_names = names
+        for each in self._inputs:
+            refused = self._no_missing[each.name]
+            self._no_missing[each.name] = [at for at in refused if names[each.start + at] not in columns]
 
     def columns(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> tuple[ColumnSpec, ...]:
         """Each column in the type of its tensor."""
@@ -162,6 +178,12 @@ class OnnxModel:
         labels = decided[1] if decided is not None and decided[0] is table else self.run_labels(table)
         known: Sequence[Any] = self.labels or range(probabilities.shape[1])
         places = {label: place for place, label in enumerate(known)}
+        if labels.ndim > 1:
+            raise ArtifactError(
+                f"the model in '{self._uri}' answers {labels.shape[1]} labels for each row, beside "
+                "probabilities whose labels the file does not tell: export the labels alone "
+                "(`select_model_inputs_outputs(converted, ['label'])` of skl2onnx)"
+            )
         try:
             found = np.array([places[label] for label in labels.tolist()], dtype=np.int64)
         except KeyError as exc:
@@ -188,8 +210,7 @@ class OnnxModel:
         """All outputs by name."""
         rows = len(table)
         fed = {each.name: each.tensor(table) for each in self._inputs}
-        if not self.takes_missing:
-            _refuse_missing(fed, rows)
+        self._require_values(fed, rows)
         names = [each.name for each in self._session.get_outputs()]
         if any(each.is_single_row for each in self._inputs):
             runs = [self._run(names, fed, [row]) for row in range(rows)]
@@ -197,6 +218,25 @@ class OnnxModel:
         # A row alone is multiplied in another order than a row among others.
         found = self._run(names, fed, [0, 0] if rows == 1 else None)
         return self.outputs.cut(found, 1) if rows == 1 else found
+
+    def _require_values(self, fed: Mapping[str, Values], rows: int) -> None:
+        """Raise `FeatureError` for NaN that would go through a graph that does not know of it."""
+        for each in self._inputs:
+            refused, tensor = self._no_missing[each.name], fed[each.name].reshape(rows, -1)
+            if not refused or tensor.dtype.kind != "f" or not (is_missing := np.isnan(tensor)).any():
+                continue
+            for at in refused:
+                if count := int(is_missing[:, at].sum()):
+                    raise FeatureError(
+                        f"{REFUSES_NULL}: of {rows} rows, {count} have NULL or NaN in "
+                        f"{self._described(each, at)}, and nothing in the ONNX file was made for missing "
+                        "values of it; leave such rows out in the query, fill them with COALESCE, export the "
+                        "model with an imputer of that column, or write a signature of rows with such values"
+                    )
+
+    def _described(self, tensor: OnnxInput, at: int) -> str:
+        names = self._column_names
+        return f"input '{tensor.name}'" if names is None else f"'{names[tensor.start + at]}'"
 
     def run_labels(self, table: Any) -> Values:
         """The labels alone."""
@@ -217,18 +257,6 @@ def _require_probabilities(uri: str, values: Values) -> None:
             "train a model that has probabilities (SVC with probability=True, CalibratedClassifierCV), or "
             "export the labels alone (`select_model_inputs_outputs(converted, ['label'])` of skl2onnx)"
         )
-
-
-def _refuse_missing(fed: Mapping[str, Values], rows: int) -> None:
-    """Raise `FeatureError` for NaN that would go through a graph that does not know of it."""
-    for name, tensor in fed.items():
-        count = int(np.isnan(tensor).reshape(rows, -1).any(axis=1).sum()) if tensor.dtype.kind == "f" else 0
-        if count:
-            raise FeatureError(
-                f"{REFUSES_NULL}: of {rows} rows, {count} have NULL or NaN in input '{name}', and nothing in "
-                "the ONNX file was made for missing values; leave such rows out in the query, fill them with "
-                "COALESCE, export the model with its imputer, or write a signature"
-            )
 
 
 class OnnxLabeller(NativeRegressor):

@@ -6,7 +6,10 @@ of the graph itself are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
+
+from mlops_plugin.formats.native.onnx_missing import features_that_reach
+from mlops_plugin.formats.native.protobuf import fields, first_bytes, integers, messages
 
 _GRAPH = 7  # ModelProto
 _NODE, _CONSTANT = 1, 5  # GraphProto
@@ -14,13 +17,9 @@ _INPUT, _OUTPUT, _OP, _ATTRIBUTE = 1, 2, 4, 5  # NodeProto
 _NAME, _INTEGERS, _STRINGS = 1, 8, 9  # AttributeProto
 _KIND, _INT32_DATA, _STRING_DATA, _INT64_DATA, _CONSTANT_NAME, _RAW_DATA = 2, 5, 6, 7, 8, 9  # TensorProto
 _INT32, _INT64 = 6, 7  # kinds of TensorProto
-_VARINT, _EIGHT_BYTES, _SIZED, _FOUR_BYTES = 0, 1, 2, 5
 _LISTS = (b"classlabels_strings", b"classlabels_int64s", b"classlabels_ints")
 _HANDS_ON = (b"Cast", b"Flatten", b"Identity", b"Reshape", b"Squeeze", b"Unsqueeze")
-_KNOW_MISSING = (b"Imputer", b"IsNaN")
-_MISSING_BRANCH = b"nodes_missing_value_tracks_true"  # of trees: 1 if a missing value goes where true goes
 _CHOOSES = (b"ArrayFeatureExtractor", b"Gather")
-_SIGN, _MODULUS = 1 << 63, 1 << 64
 
 Labels = tuple[int, ...] | tuple[str, ...]
 
@@ -31,21 +30,14 @@ class OnnxGraph:
     def __init__(self, content: bytes) -> None:
         self._nodes: list[memoryview] = []
         self._constants: list[memoryview] = []
-        for graph in _all(memoryview(content), _GRAPH):
-            self._nodes += _all(graph, _NODE)
-            self._constants += _all(graph, _CONSTANT)
+        for graph in messages(memoryview(content), _GRAPH):
+            self._nodes += messages(graph, _NODE)
+            self._constants += messages(graph, _CONSTANT)
 
-    @property
-    def takes_missing(self) -> bool:
-        """Whether something in it was made for missing values: an imputer, or trees that know where to."""
-        return any(
-            _text(node, _OP) in _KNOW_MISSING
-            or any(
-                _text(attribute, _NAME) == _MISSING_BRANCH and any(_integers(attribute, _INTEGERS))
-                for attribute in _all(node, _ATTRIBUTE)
-            )
-            for node in self._nodes
-        )
+    def refusing_missing(self, inputs: Mapping[str, Sequence[int]], outputs: Iterable[str]) -> frozenset[int]:
+        """Which features nothing in it was made for missing values of; `inputs`: those in their columns."""
+        constants = {first_bytes(each, _CONSTANT_NAME): _whole_numbers(each) for each in self._constants}
+        return features_that_reach(outputs, self._nodes, constants, inputs)
 
     def labels_of(self, output: str) -> Labels | None:
         """The labels of a ZipMap, or those among which the output of labels is chosen, or those that all
@@ -53,7 +45,7 @@ class OnnxGraph:
         found = []
         for node in self._nodes:
             labels = _labels_of_node(node)
-            if labels is not None and _text(node, _OP) == b"ZipMap":
+            if labels is not None and first_bytes(node, _OP) == b"ZipMap":
                 return labels
             found += [] if labels is None else [labels]
         chosen = _chosen_among(self._nodes, self._constants, output.encode())
@@ -65,12 +57,13 @@ class OnnxGraph:
 def _chosen_among(nodes: list[memoryview], constants: list[memoryview], name: bytes) -> Labels | None:
     """The constant from which an output is picked by a number, followed back through what only reshapes."""
     for node in reversed(nodes):  # in the order in which they run
-        if name not in [bytes(each) for each in _all(node, _OUTPUT)]:
+        if name not in [bytes(each) for each in messages(node, _OUTPUT)]:
             continue
-        operation = _text(node, _OP)
-        name = _text(node, _INPUT)
+        operation = first_bytes(node, _OP)
+        name = first_bytes(node, _INPUT)
         if operation in _CHOOSES:
-            return next((_values(each) for each in constants if _text(each, _CONSTANT_NAME) == name), None)
+            named = (each for each in constants if first_bytes(each, _CONSTANT_NAME) == name)
+            return next(map(_values, named), None)
         if operation not in _HANDS_ON:
             return None
     return None
@@ -78,92 +71,32 @@ def _chosen_among(nodes: list[memoryview], constants: list[memoryview], name: by
 
 def _values(constant: memoryview) -> Labels | None:
     """The texts or whole numbers of a constant."""
-    texts = tuple(bytes(each).decode() for each in _all(constant, _STRING_DATA))
+    texts = tuple(bytes(each).decode() for each in messages(constant, _STRING_DATA))
     if texts:
         return texts
-    kind = next((value for number, value in _fields(constant) if number == _KIND), None)
-    raw = _text(constant, _RAW_DATA)
+    kind = next((value for number, value in fields(constant) if number == _KIND), None)
+    raw = first_bytes(constant, _RAW_DATA)
     if kind not in (_INT32, _INT64):
         return None
     if raw:
         size = 8 if kind == _INT64 else 4
         places = range(0, len(raw), size)
         return tuple(int.from_bytes(raw[at : at + size], "little", signed=True) for at in places)
-    return tuple(_integers(constant, _INT64_DATA if kind == _INT64 else _INT32_DATA)) or None
+    return tuple(integers(constant, _INT64_DATA if kind == _INT64 else _INT32_DATA)) or None
+
+
+def _whole_numbers(constant: memoryview) -> list[int]:
+    return [value for value in _values(constant) or () if isinstance(value, int)]
 
 
 def _labels_of_node(node: memoryview) -> Labels | None:
-    for attribute in _all(node, _ATTRIBUTE):
-        if _text(attribute, _NAME) not in _LISTS:
+    for attribute in messages(node, _ATTRIBUTE):
+        if first_bytes(attribute, _NAME) not in _LISTS:
             continue
-        strings = tuple(bytes(text).decode() for text in _all(attribute, _STRINGS))
+        strings = tuple(bytes(text).decode() for text in messages(attribute, _STRINGS))
         if strings:
             return strings
-        integers = tuple(_integers(attribute, _INTEGERS))
-        if integers:
-            return integers
+        numbers = tuple(integers(attribute, _INTEGERS))
+        if numbers:
+            return numbers
     return None
-
-
-def _text(message: memoryview, wanted: int) -> bytes:
-    """The first field of this number; none is empty."""
-    return bytes(next(_all(message, wanted), b""))
-
-
-def _integers(message: memoryview, wanted: int) -> Iterator[int]:
-    for number, value in _fields(message):
-        if number != wanted:
-            continue
-        if isinstance(value, int):
-            yield _signed(value)
-            continue
-        place = 0
-        while place < len(value):  # several in one field
-            each, place = _varint(value, place)
-            yield _signed(each)
-
-
-def _all(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    """The fields of this number that hold bytes."""
-    for number, value in _fields(message):
-        if number == wanted and not isinstance(value, int):
-            yield value
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, place = _varint(message, place)
-            yield number, value
-            continue
-        if kind == _SIZED:
-            size, place = _varint(message, place)
-        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            size = 8 if kind == _EIGHT_BYTES else 4
-        else:
-            raise ValueError(f"a field of unknown kind {kind}")
-        if size > len(message) - place:
-            raise ValueError("a field ends behind the message")
-        yield number, message[place : place + size]
-        place += size
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits per byte, and the place behind it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if place >= len(message):
-            break
-        byte = message[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # the last one
-            return value, place
-    raise ValueError("a number without an end")
-
-
-def _signed(value: int) -> int:
-    return value - _MODULUS if value & _SIGN else value

@@ -14,7 +14,7 @@ _LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)")
 _NUMBERS = ("tensor(float)", "tensor(double)", "tensor(float16)")
 _TEXTS = "tensor(string)"
 _MAPS = "seq(map("
-_PROBABILITIES, _SCORES = "prob", "score"  # in names, as converters write them
+_PROBABILITIES, _SCORES, _LABEL = "prob", "score", "label"  # in names, as converters write them
 
 
 class OnnxOutputs:
@@ -25,6 +25,7 @@ class OnnxOutputs:
         labels = [each for each in described if each.type in _LABELS]
         numbers = [each for each in described if each.type in _NUMBERS]
         maps = [each for each in described if each.type.startswith(_MAPS)]
+        labels = _predicted(uri, labels)
         self.label: str | None = labels[0].name if labels else None
         self.are_texts = bool(labels) and labels[0].type == _TEXTS
         self.score: str | None = None
@@ -101,6 +102,20 @@ class OnnxOutputs:
             else:
                 joined[name] = np.concatenate([np.atleast_1d(part) for part in parts])
         return joined
+
+
+def _predicted(uri: str, labels: list[Any]) -> list[Any]:
+    """The one output with labels; raises `ArtifactError` if nothing tells which of several it is."""
+    named = [each for each in labels if _LABEL in each.name.lower()]
+    found = labels if len(labels) < 2 else named
+    if len(labels) > 1 and len(named) != 1:
+        names = ", ".join(f"'{each.name}'" for each in labels)
+        raise ArtifactError(
+            f"model file '{uri}' has several outputs of whole numbers, booleans or texts ({names}), and not "
+            "one of them alone has `label` in its name: export the model with the one that is its prediction "
+            "(`select_model_inputs_outputs(converted, [...])` of skl2onnx), a file for each if there are more"
+        )
+    return found
 
 
 def _width(described: Any) -> int | None:
