@@ -29,7 +29,7 @@ from mlops_plugin.web.showroom.verdict import agrees
 
 REJECTED = "rejected"  # instead of a prediction; in a CSV file always so
 # A spreadsheet runs text that starts with these.
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def csv_text(shown: Shown, model: ModelConfig) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
     reasons = [REJECTED] if shown.rejections else []
-    writer.writerow(["dispatch_id", *shown.rows.column_names, *names, *reasons])
+    writer.writerow(map(_cell, ["dispatch_id", *shown.rows.column_names, *names, *reasons]))
     for number, (row, answer) in enumerate(zip(_values(shown.rows), shown.answers, strict=True)):
         values = [_cell((answer or {}).get(name)) for name in names]
         why = "; ".join(_rejection_text(one) for one in shown.rejections if one.row == number)
