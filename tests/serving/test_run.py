@@ -245,6 +245,8 @@ def test_the_reference_of_a_whole_number_is_one() -> None:
     )
     usual = usual_of_baseline(baseline, rows.drop_columns(["gone"]).schema)
     assert usual == {"n": Usual(2, 1, 4), "word": Usual("b", None, None, ("b", "a"))}
+    # The column has become one of numbers since.
+    assert usual_of_baseline(baseline, pa.schema({"word": pa.int64()})) == {}
 
 
 def test_what_is_no_number_is_not_usual_among_numbers() -> None:

@@ -84,9 +84,9 @@ def usual_of_baseline(baseline: Baseline, columns: pa.Schema) -> dict[str, Usual
             reference = found.categories[0][0]
         if reference is None or name not in columns.names:
             continue
-        if pa.types.is_integer(columns.field(name).type):
-            reference = round(reference)  # of two middle values the median is between them
         with contextlib.suppress(pa.ArrowException, ValueError, TypeError):
+            if pa.types.is_integer(columns.field(name).type):
+                reference = round(reference)  # of two middle values the median is between them
             typed = pa.scalar(reference, columns.field(name).type).as_py()
             choices = [value for value, _ in found.categories or ()] if isinstance(typed, str | bool) else []
             usual[name] = Usual(typed, found.min, found.max, _if_few(choices))
