@@ -49,3 +49,15 @@ def test_all_rows_are_read(lax_way: WayIn) -> None:
     lax_way.execute("CREATE TABLE t (id INT)", "INSERT INTO t VALUES (1), (2), (3), (4), (5)")
     with lax_way.open() as database:
         assert database.read("SELECT id FROM t", batch_rows=10).read_all().num_rows == 5
+
+
+def test_texts_of_a_database_in_latin1_arrive_as_they_are(postgres: Server) -> None:
+    postgres.administration.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    server = postgres.database("latin")
+    way = WayIn("postgres", spec_of(server), server)
+    texts = ["é", "Ã©"]  # in Latin-1 the second one has the bytes that the first one has in UTF-8
+    way.write(predictions(texts), "upsert")
+    with way.open() as database:
+        read = database.read("SELECT id FROM predictions", batch_rows=10).read_all()
+    assert sorted(read.column(0).to_pylist()) == sorted(texts)
+    assert sorted(server.rows("SELECT id FROM predictions")) == sorted((text,) for text in texts)

@@ -183,5 +183,6 @@ def _uri(spec: ConnectionSpec, limits: Limits) -> str:
         address += f":{spec.port}"
     given = {key: str(value) for key, value in spec.extra.items() if key.lower().startswith(_LIBPQ_PREFIXES)}
     options = {"connect_timeout": str(math.ceil(limits.connect_s)), **KEEPALIVE_OF_LIBPQ, **given}
+    options["client_encoding"] = "UTF8"  # ADBC takes texts for UTF-8, whatever the database has
     database = quote(spec.schema or "", safe="")
     return f"postgresql://{login}@{address}/{database}?{urlencode(options, quote_via=quote)}"
