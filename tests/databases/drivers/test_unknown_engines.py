@@ -40,6 +40,7 @@ _COLUMNS: list[tuple[str, pa.DataType, Any, str | None]] = [
     ("DECIMAL(10,2)", _PRICE, Decimal("1.5000"), "rounds numbers with 4 decimal places to 2"),
     ("DOUBLE PRECISION", pa.decimal128(38, 2), Decimal("0.01"), "does not hold every number of 38 digits"),
     ("VARCHAR(30)", _TEXT, "züge 🚂 ", None),
+    ("VARCHAR(30)", _TEXT, "a\0b", "holds a text with a NUL character in row 1"),
     ("CHAR(5)", _TEXT, "abcde", None),
     ("CHAR(5)", _TEXT, "ab", "change 'ab' in row 1 .* to 5 characters"),
     ("INTEGER", _TEXT, "007", "does not hold every string"),
@@ -54,7 +55,13 @@ _COLUMNS: list[tuple[str, pa.DataType, Any, str | None]] = [
 ]
 _REAL = ("REAL", _DOUBLE, 0.1, "REAL|FLOAT4?, which rounds a double to seven digits")
 _WAYS = {
-    "odbc-postgres": [*_COLUMNS, _REAL, ("BYTEA", pa.binary(), b"\0a", None), ("UUID", _TEXT, "A", "a uuid")],
+    "odbc-postgres": [
+        *_COLUMNS,
+        _REAL,
+        ("BYTEA", pa.binary(), b"\0a", None),
+        ("BYTEA", _TEXT, "\\x41", "hold every string"),
+        ("UUID", _TEXT, "A", "a uuid"),
+    ],
     "odbc-mariadb": [
         *_COLUMNS,
         ("FLOAT", *_REAL[1:]),

@@ -237,14 +237,36 @@ def test_a_key_does_not_take_the_place_of_one_that_another_engine_cannot_tell_ap
     assert way.stored("CAST(id AS VARCHAR(9)), dispatch_id") == [("Ann", "d1"), ("Zoë", "d3")]
 
 
-def test_a_key_does_not_take_the_place_of_one_that_sqlite_cannot_tell_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "twin"), [("NOCASE PRIMARY KEY", "ANN"), ("NOCASE", "ANN"), ("RTRIM", "Ann ")]
+)
+def test_a_key_does_not_take_the_place_of_one_that_sqlite_cannot_tell_apart(
+    tmp_path: Path, key: str, twin: str
+) -> None:
     way = sqlite_way(tmp_path)
-    create_own(way, "id TEXT COLLATE NOCASE PRIMARY KEY")
-    way.write(predictions(["Ann"]), "upsert")
-    with pytest.raises(SinkError, match=r"\bpredictions\b"):
-        way.write(predictions(["ann"], dispatch="d2"), "upsert", dispatch="d2")
+    create_own(way, f"id TEXT COLLATE {key}")
+    way.write(predictions(["Ann", "Zoë"]), "upsert")
+    with pytest.raises(KeyColumnError, match=rf"\bpredictions\b.*\bid = 'Ann'.*'{twin}'"):
+        way.write(predictions([twin], dispatch="d2"), "upsert", dispatch="d2")
+    way.write(predictions(["Zoë"], dispatch="d3"), "upsert", dispatch="d3")
 
-    assert way.stored("id, dispatch_id") == [("Ann", "d1")]
+    assert way.stored("id, dispatch_id") == [("Ann", "d1"), ("Zoë", "d3")]
+
+
+def test_a_key_occurs_once_though_another_table_inherits_from_the_sink(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in("postgres", request, tmp_path)
+    create_own(way, "id BIGINT PRIMARY KEY")
+    way.write(predictions([1, 2]), "upsert")
+    way.execute(
+        "CREATE TABLE archive (PRIMARY KEY (id)) INHERITS (predictions)",
+        "INSERT INTO archive SELECT * FROM predictions WHERE id = 1",
+        "DELETE FROM ONLY predictions WHERE id = 1",
+    )
+    way.write(predictions([1, 3], dispatch="d2"), "upsert", dispatch="d2")
+
+    assert way.stored("id, dispatch_id") == [(1, "d2"), (2, "d1"), (3, "d2")]
 
 
 def test_the_created_table_keeps_key_and_provenance_filled() -> None:

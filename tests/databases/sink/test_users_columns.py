@@ -120,6 +120,8 @@ _POSTGRESQL = [
     UsersColumn("timestamptz", pa.timestamp("us", "UTC"), datetime(1969, 1, 2, 3, 4, 5, 6, UTC)),
     UsersColumn("date", _MOMENT, _WHOLE, "drops the time of day"),
     UsersColumn("time(0)", pa.time64("us"), time(1, 2, 3, 4), "has 0 digits for the fraction"),
+    UsersColumn("timestamp", _TEXT, "2026-01-02 24:00:00", "change '2026-01-02 24:00:00' in row 1"),
+    UsersColumn("time", _TEXT, "23:59:60", "change '23:59:60' in row 1"),
     UsersColumn("varchar(3)", _TEXT, "four", "room for 3 characters"),
     UsersColumn("varchar(3)", _TEXT, "abc  ", "change 'abc  ' in row 1"),
     UsersColumn("char(5)", _TEXT, "abc", "change 'abc' in row 1 .* to 5 characters"),
@@ -131,6 +133,7 @@ _POSTGRESQL = [
     UsersColumn("jsonb", _TEXT, '{"b": 1}', "JSONB, which does not hold every string"),
     UsersColumn("inet", _TEXT, "::1", "INET, which does not hold every string"),
     UsersColumn("bytea", _BYTES, b"\0\xff"),
+    UsersColumn("bytea", _TEXT, "\\x41", "BYTEA, which does not hold every string"),
     UsersColumn("text", _BYTES, b"a", "does not hold every binary"),
 ]
 _SQLITE = [
@@ -173,6 +176,7 @@ _DUCKDB = [
     UsersColumn("TIMESTAMP_NS", _MOMENT, datetime(9999, 1, 1), "(?i)could not convert"),
     UsersColumn("TIMESTAMPTZ", pa.timestamp("us", "UTC"), datetime(1969, 1, 2, 3, 4, 5, 6, UTC)),
     UsersColumn("DATE", _MOMENT, _WHOLE, "drops the time of day"),
+    UsersColumn("TIMESTAMP", _TEXT, "2026-01-02 24:00:00", "change '2026-01-02 24:00:00' in row 1"),
     UsersColumn("VARCHAR(3)", _TEXT, "four "),
     UsersColumn("mood", _TEXT, "häppy"),
     UsersColumn("mood", _TEXT, "HÄPPY", "(?i)could not convert"),

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.marks import mark_history, newest_mark, set_mark
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.pipeline.dispatch import Dispatch
+from support.ways_in import duckdb_way, sqlite_way
 from support.workshop import Workshop
 
 QUERY = "SELECT id, a, b, c, changed FROM arrivals"
@@ -409,6 +411,30 @@ def test_keys_of_another_model_with_the_same_artifact_and_table_are_read(
         assert workshop.record(dispatch.id).rows_persisted == found, name
     stored = workshop.in_sink("SELECT id, model FROM churn_predictions ORDER BY model, id")
     assert stored == [(1, "churn"), (2, "churn"), (1, "west"), (2, "west")]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_key_that_only_the_collation_of_the_sink_has_seen_is_read(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    way = sqlite_way(tmp_path) if kind == "sqlite" else duckdb_way(tmp_path)
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", way.airflow_connection)
+    answers = "".join(f"probability_{label} DOUBLE, " for label in workshop.classifier.classes_)
+    way.execute(
+        "CREATE TABLE people (id VARCHAR, a DOUBLE, b DOUBLE, c DOUBLE)",
+        "INSERT INTO people VALUES ('Ann', 1, 2, 3), ('Zoe', 1, 2, 3)",
+        f"CREATE TABLE churn_predictions (id VARCHAR COLLATE NOCASE, prediction VARCHAR, {answers}"
+        "dispatch_id VARCHAR, model VARCHAR, artifact_sha256 VARCHAR, predicted_at TIMESTAMP)",
+    )
+    workshop.add_model(
+        "churn",
+        source={"query": "SELECT id, a, b, c FROM people", "skip_predicted": True},
+        sink={"connection": "source", "mode": "append"},
+    )
+    assert collected(workshop) == 2
+    way.execute("INSERT INTO people VALUES ('ann', 1, 2, 3)")
+    assert [collected(workshop), collected(workshop)] == [1, 0]
+    assert way.stored("id", "churn_predictions") == [("Ann",), ("Zoe",), ("ann",)]
 
 
 @pytest.mark.parametrize("mode", ["append", "upsert"])

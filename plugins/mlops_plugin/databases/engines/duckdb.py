@@ -60,6 +60,7 @@ class Duckdb(Engine):
     }
     stores_nan = True
     stores_infinity = True
+    stores_nul = True
     double_type = "DOUBLE"
     text_type = "VARCHAR"
     cast_types = ("BIGINT", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
@@ -92,6 +93,10 @@ class Duckdb(Engine):
             # A list as text; what is no plain name counts as an expression.
             for part in expressions.strip("[]").split(", "):
                 yield index, part if _NAME.fullmatch(part) else None, False
+
+    def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
+        columns = self.table_columns(database, table)
+        return {self.fold(column.name): "{}" for column in columns if column.kind == "text"}
 
     def key_bytes(self, value: str) -> str | None:
         return f"encode(CAST({value} AS VARCHAR))"

@@ -69,7 +69,7 @@ class Engine:
     max_precision: ClassVar[int] = 38  # digits of a decimal
     stores_nan: ClassVar[bool] = False
     stores_infinity: ClassVar[bool] = False
-    stores_nul: ClassVar[bool] = True  # a character of code 0 in a text
+    stores_nul: ClassVar[bool] = False  # a character of code 0 in a text, at which drivers end it
     values_have_types: ClassVar[bool] = False  # each value has its own type, whatever its column declares
     trims_char: ClassVar[bool] = False  # a CHAR(n) loses blanks at its end; others are filled up with them
     folds_enum: ClassVar[bool] = False  # an ENUM takes 'A' for its member 'a'

@@ -59,6 +59,7 @@ class Mysql(Engine):
         "timestamp_utc": "DATETIME(6)",
     }
     max_precision = 65
+    stores_nul = True
     trims_char = True
     folds_enum = True
     cast_types = ("SIGNED", "DATE", "DATETIME(6)", "DATETIME(6)")

@@ -23,7 +23,7 @@ _KINDS: Mapping[str, str] = {
     "float4": "float32",
     "float8": "float64",
     "bpchar": "char",
-    "bytea": "binary",
+    "bytea": "blob",  # it reads \\x.. in a text as bytes
 }
 _ENUM = "e"
 _HEADER = 4  # what type modifiers of texts and numbers count in
@@ -47,7 +47,6 @@ class Postgresql(Engine):
     max_precision = _MOST_DIGITS
     stores_nan = True
     stores_infinity = True
-    stores_nul = False  # and over ODBC the rest of the text would be lost
     text_type = "TEXT"
     has_limit = True
     null_order = "greatest"
@@ -251,7 +250,8 @@ JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oi
 WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 """
-# Columns after the first indnkeyatts are only carried along; a deferred constraint takes no ON CONFLICT.
+# Columns after the first indnkeyatts are only carried along; a deferred constraint takes no ON CONFLICT. Rows
+# of a table that inherits from this one are in no index of it.
 _UNIQUE = """
 SELECT CAST(i.indexrelid AS bigint) AS name, CAST(a.attname AS text) AS col
 FROM pg_index i
@@ -259,6 +259,10 @@ CROSS JOIN LATERAL unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k(attnum,
 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE i.indrelid = to_regclass(?) AND i.indisunique AND i.indisvalid AND i.indimmediate
   AND i.indpred IS NULL AND k.position <= i.indnkeyatts
+  AND NOT EXISTS (
+    SELECT 1 FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+    WHERE h.inhparent = i.indrelid AND NOT c.relispartition
+  )
 """
 _LOCK_TIMEOUT = ("55P03", "lock timeout")
 _HOLDERS = """

@@ -37,6 +37,7 @@ class Sqlite(Engine):
     }
     max_precision = 1000
     stores_infinity = True  # but makes NULL of a NaN
+    stores_nul = True
     values_have_types = True
     double_type = "REAL"
     text_type = "TEXT"
@@ -115,6 +116,14 @@ class Sqlite(Engine):
     def within_view(self, table: TableName) -> TableName:
         # With "main." in it, the file could not be read where it is attached by another name.
         return TableName(table.name)
+
+    def text_conversions(self, database: Database, table: TableName) -> dict[str, str]:
+        columns = self.table_columns(database, table)
+        return {self.fold(column.name): "{}" for column in columns if column.kind in ("text", "none")}
+
+    def key_bytes(self, value: str) -> str | None:
+        # No cast, which would make another value of a number in a column without a type.
+        return f"{value} COLLATE BINARY"
 
     def begin_write(self, table: str) -> list[str]:
         # A transaction that begins by reading cannot wait for its turn to write.

@@ -105,7 +105,8 @@ def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:
     pairs = ", ".join(f"{name} AS k{number}" for number, name in enumerate(shown))
     query = (
         f"SELECT {pairs} FROM {merge.stage} s JOIN {merge.table} t"
-        f" ON {merge.key_equals('s', 't')} WHERE {differ} {engine.any_rows(1)}"
+        # The table's column first: SQLite takes the collation of that side.
+        f" ON {merge.key_equals('t', 's')} WHERE {differ} {engine.any_rows(1)}"
     )
     for values in read_rows(write.database, query):
         found = zip(texts, values[: len(texts)], values[len(texts) :], strict=True)

@@ -26,7 +26,8 @@ _MOST_EXACT = {"float64": 2**53, "real": 2**53, "float32": 2**24}
 _MOMENTS = frozenset({"time", "timestamp", "timestamp_utc"})
 _UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _SQLITE_NUMBER = r"^[ \t\n\v\f\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t\n\v\f\r]*$"
-_DAY, _CLOCK = "[0-9]{4}-[0-9]{2}-[0-9]{2}", "[0-9]{2}:[0-9]{2}:[0-9]{2}"
+# Not 24:00:00, of which engines make the next day, nor a leap second.
+_DAY, _CLOCK = "[0-9]{4}-[0-9]{2}-[0-9]{2}", "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _LONGER = "give it a longer type"
 _SHOWN_CHARACTERS = 60
 

@@ -13,7 +13,7 @@ _ODBC_KINDS: Mapping[int, str] = {
     **dict.fromkeys((2, 3), "decimal"),
     **dict.fromkeys((6, 8), "float64"),
     **dict.fromkeys((-10, -9, -8, -1, 1, 12), "text"),
-    **dict.fromkeys((-4, -3), "binary"),
+    **dict.fromkeys((-4, -3), "blob"),
     **dict.fromkeys((9, 91), "date"),
     **dict.fromkeys((-154, 10, 92), "time"),
     **dict.fromkeys((11, 93), "timestamp"),
