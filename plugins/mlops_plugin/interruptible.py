@@ -47,15 +47,32 @@ def interruptible(work: Callable[[], _T], limit_s: float | None = None) -> _T:
             outcome.set_exception(error)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True, name="step")
-    thread.start()
     try:
-        return outcome.result(limit_s)
+        thread.start()
+        return result_within(outcome, limit_s)
     except BaseException as error:
         if not outcome.done():
             if what := _waits.get(thread):
                 error.add_note(f"while {what}")
             abandon(thread)
         raise
+
+
+class NotDone(TimeoutError):
+    """Work has not ended within the limit of a wait for it."""
+
+
+def result_within(outcome: Future[_T], limit_s: float | None) -> _T:
+    """What work returns or raises; raises `NotDone` if it takes longer than the limit.
+
+    It may end after the wait has, and before this thread goes on: then its outcome counts.
+    """
+    try:
+        return outcome.result(limit_s)
+    except TimeoutError:
+        if not outcome.done():
+            raise NotDone from None
+    return outcome.result()
 
 
 @contextmanager
@@ -76,7 +93,7 @@ def abandon(thread: threading.Thread) -> None:
 
 def end_beside_abandoned(status: int) -> None:
     """End the process now if an abandoned thread still works; Python would crash in it while it ends."""
-    if any(thread.is_alive() for thread in _abandoned):
+    if any(thread in _abandoned for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         logging.shutdown()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 
 import pytest
 
+from mlops_plugin.databases import lane as lanes
 from mlops_plugin.databases.lane import Lane, LaneBlocked
 
 
@@ -25,6 +27,29 @@ def test_timeout_of_the_work_itself_is_not_that_of_the_wait() -> None:
     lane = Lane("test")
     with pytest.raises(TimeoutError, match="the driver's own"):
         lane.run(work, 10)
+    assert not lane.is_abandoned
+    lane.end(lambda: None, 10)
+
+
+def test_work_that_ends_just_after_its_limit_was_done_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit is answered while the thread that has waited for it is about to go on."""
+    go_on = threading.Event()
+
+    class Late(Future[str]):
+        def result(self, timeout: float | None = None) -> str:
+            try:
+                return super().result(0 if not go_on.is_set() else timeout)
+            finally:
+                go_on.set()
+                super().result(60)
+
+    def work() -> str:
+        assert go_on.wait(60)
+        return "committed"
+
+    lane = Lane("test")
+    monkeypatch.setattr(lanes, "Future", Late)
+    assert lane.run(work, 10) == "committed"
     assert not lane.is_abandoned
     lane.end(lambda: None, 10)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from mlops_plugin.interruptible import abandon
+from mlops_plugin.interruptible import NotDone, abandon, result_within
 
 _T = TypeVar("_T")
 _WAKING_S = 1.0  # longer than a driver takes to notice that its connection was shut down
@@ -40,16 +40,19 @@ class Lane:
         outcome: Future[_T] = Future()
         self._jobs.put((work, outcome))
         try:
-            return outcome.result(limit_s)
-        except BaseException as error:
-            if outcome.done():
-                raise
-            # Given up, or interrupted: what the connection will answer some day must reach nobody.
-            self.is_abandoned = True
-            abandon(self._thread)
-            if isinstance(error, TimeoutError):
-                raise LaneBlocked from None
+            return result_within(outcome, limit_s)
+        except NotDone:
+            self._abandon()
+            raise LaneBlocked from None
+        except BaseException:
+            if not outcome.done():  # interrupted
+                self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        """What the connection will answer some day must reach nobody."""
+        self.is_abandoned = True
+        abandon(self._thread)
 
     def end(self, last: Callable[[], object], limit_s: float) -> None:
         """Do the last work and end; abandoned if it takes longer."""
@@ -64,10 +67,9 @@ class Lane:
             self._thread.join(_WAKING_S)
             return
         try:
-            outcome.result(limit_s)
-        except TimeoutError:
-            if outcome.done():
-                raise
+            result_within(outcome, limit_s)
+        except NotDone:
+            abandon(self._thread)
 
 
 class LaneBlocked(Exception):
