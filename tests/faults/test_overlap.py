@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -21,6 +21,7 @@ import pytest
 from mlops_plugin.errors import FeatureError, KeyColumnError, MlopsError, StepInterrupted
 from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.events.records import EventRecord, LogEntry, Step
+from mlops_plugin.pipeline import overlap
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
 from mlops_plugin.pipeline.recording.step_record import Attempt
@@ -136,7 +137,11 @@ def failures(events: list[EventRecord]) -> list[tuple[Step | None, str | None]]:
 
 
 def require_no_thread() -> None:
-    assert [each.name for each in threading.enumerate() if each.name in STEPS] == []
+    """The threads of steps end, however long a busy machine takes for it."""
+    for each in threading.enumerate():
+        if each.name in STEPS:
+            each.join(60)
+            assert not each.is_alive(), each.name
 
 
 def test_threads_take_turns_sooner_only_while_steps_run(workshop: Workshop, rows: ServerDatabase) -> None:
@@ -328,6 +333,49 @@ def test_an_interruption_while_a_step_begins_is_recorded_too(
     require_no_thread()
     assert failures(workshop.events(dispatch.id)) == [("collect", "killed"), (None, "killed")]
     assert workshop.record(dispatch.id).state == "failed"
+    assert rows.rows("SHOW TABLES LIKE 'churn_predictions'") == [] or stored(rows) == []
+
+
+@pytest.mark.parametrize("interruption", [StepInterrupted("killed"), KeyboardInterrupt()])
+def test_a_step_that_has_failed_before_an_interruption_is_recorded_with_its_own_error(
+    interruption: BaseException, workshop: Workshop, rows: ServerDatabase
+) -> None:
+    rows.execute("UPDATE customers SET a = NULL WHERE place = 1")
+
+    @contextmanager
+    def watch(step: Step) -> Iterator[OnRows]:
+        if step == "persist":
+            for thread in threading.enumerate():
+                if thread.name == "infer":
+                    thread.join(60)
+            raise interruption
+        yield unheard
+
+    dispatch = workshop.dispatch()
+    raised = FeatureError if isinstance(interruption, Exception) else type(interruption)
+    with pytest.raises(raised):
+        run(workshop, dispatch, watch=watch)
+    require_no_thread()
+    (step, error), whole = failures(workshop.events(dispatch.id))
+    assert (step, whole) == ("infer", (None, error))
+    assert "'a'" in (error or "")
+
+
+def test_an_interruption_before_the_success_of_a_step_is_recorded_is_its_failure(
+    workshop: Workshop, rows: ServerDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(ExitStack):
+        def close(self) -> None:
+            monkeypatch.undo()
+            raise StepInterrupted("killed")
+
+    monkeypatch.setattr(overlap, "ExitStack", Interrupted)
+    dispatch = workshop.dispatch()
+    with pytest.raises(StepInterrupted, match="killed"):
+        run(workshop, dispatch)
+    require_no_thread()
+    assert failures(workshop.events(dispatch.id)) == [("collect", "killed"), (None, "killed")]
+    assert {each.outcome for each in list_tries(workshop.events(dispatch.id))} == {FAILED}
     assert rows.rows("SHOW TABLES LIKE 'churn_predictions'") == [] or stored(rows) == []
 
 

@@ -24,7 +24,6 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mlops_plugin.errors import StepEnded
 from mlops_plugin.events.details.step_reports import StepReport
 from mlops_plugin.events.records import Step
 from mlops_plugin.interruptible import abandon
@@ -93,7 +92,8 @@ class Overlap:
     _done: dict[Step, StepReport] = field(default_factory=dict)
 
     def run(self) -> dict[Step, StepReport]:
-        """Run the steps; returns their reports. Raises what the first that failed has raised.
+        """Run the steps; returns their reports. Raises what the first that failed has raised, or what has
+        interrupted them.
 
         Ends after `collect` if the source may not be read while others write: the caller goes on in turn.
         """
@@ -102,9 +102,7 @@ class Overlap:
             with _switching(_SWITCH_S):
                 self._run()
         except BaseException as error:  # noqa: BLE001 -- raised below, without this one as its context
-            failed = self._relay.failed
-            cause = failed[1] if isinstance(error, StepEnded) and failed else error
-            self._end(cause)
+            cause = self._end(error)
         if cause is not None:
             raise cause
         return {step: self._done[step] for step in STEPS if step in self._done}
@@ -202,31 +200,37 @@ class Overlap:
         self._relay.wait(lambda: stage.report is not None)
         assert stage.report is not None  # noqa: S101 -- it was waited for
         stage.running.record.report = self._done[step] = stage.report
-        del self._open[step]  # what fails from here on is not recorded as its failure
         with self._at(step):
             stage.stack.close()
+        del self._open[step]
 
-    def _end(self, cause: BaseException) -> None:
-        """End all steps, and record how each has ended; `cause` is raised afterwards."""
+    def _end(self, error: BaseException) -> BaseException:
+        """End all steps, and record how each has ended; returns what to raise.
+
+        `error` is what this thread has met; a step may have failed before it.
+        """
+        is_open = {step: stage for step, stage in self._open.items() if not stage.running.record.is_over}
         # An interruption is one of the step that was waited for.
-        first = next(iter(self._open), STEPS[0])
-        self._relay.fail(first, cause)
-        step, _ = self._relay.failed or (first, cause)
-        if step not in self._open:  # it failed while it began or ended, which has recorded nothing
+        first = next(iter(is_open), STEPS[0])
+        self._relay.fail(first, error)
+        step, cause = self._relay.failed or (first, error)
+        if step not in is_open:  # it failed while it began or ended, which has recorded nothing
             step = first
         with contextlib.suppress(Exception):  # why they end is known
             self.kill_models()
         # The failure itself comes last: its error is the one that the dispatch shows.
-        for each in sorted(self._open, key=lambda one: (one == step, -STEPS.index(one))):
+        for each in sorted(is_open, key=lambda one: (one == step, -STEPS.index(one))):
             ended = cause if each == step else self._relay.ending()
-            self._open.pop(each).stack.__exit__(type(ended), ended, ended.__traceback__)
+            is_open[each].stack.__exit__(type(ended), ended, ended.__traceback__)
         self._leave()
+        return cause if isinstance(error, Exception) else error
 
     def _leave(self) -> None:
         """Wait a moment for the threads, which end after the batch that they are at."""
         until = time.monotonic() + _ENDING_S
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():  # else it may not have begun, and could not be waited for
+                thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():  # in a driver that waits for its server
                 abandon(thread)
 

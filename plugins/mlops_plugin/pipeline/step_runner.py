@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import StagingError
+from mlops_plugin.errors import StagingError, StepEnded
 from mlops_plugin.events.details.step_reports import (
     Accounts,
     CollectReport,
@@ -337,9 +337,16 @@ class RunningStep:
         return self._persisted(persisted, logged, sink)
 
     def _require_newest(self) -> None:
-        if self.shelf.relay is not None:  # also while another dispatch keeps the table's lock
-            self.shelf.relay.require_running()
+        self._require_running()  # also while another dispatch keeps the table's lock
         self.runner.store.require_newest(self.token)
+        self._require_running()  # the store may have taken its time
+
+    def _require_running(self) -> None:
+        """Raise `StepEnded` if this step was interrupted, or another one has failed."""
+        if self.record.is_over:
+            raise StepEnded("ended, because the step was interrupted before")
+        if self.shelf.relay is not None:
+            self.shelf.relay.require_running()
 
     def _persisted(self, persisted: Persisted, logged: Logged, sink: Sink) -> PersistReport:
         # Only now: a dispatch that dies before this line reads the same rows again.

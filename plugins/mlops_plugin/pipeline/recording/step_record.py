@@ -55,10 +55,14 @@ ONLY_TRY = Attempt()
 
 @dataclass
 class TryRecord:
-    """A try that is under way; its step sets `report` as its last act."""
+    """A try that is under way; its step sets `report` as its last act.
+
+    Once it `is_over`, its end is being recorded: a thread that was given up may still work on it.
+    """
 
     token: TryToken
     report: StepReport | None = None
+    is_over: bool = False
 
 
 @contextlib.contextmanager
@@ -83,6 +87,7 @@ def recorded(
     try:
         yield record
     except BaseException as error:  # whatever ended the step is recorded, and goes on
+        record.is_over = True
         seconds = time.monotonic() - started
         message, closes = _in_words(error), attempt.is_final or is_final(error, step)
         closes &= not isinstance(error, StepEnded)  # the step that has failed closes the dispatch
@@ -101,6 +106,7 @@ def recorded(
 
         _record_in_time(error, record_failure, execute, store.address.limits.record_s)
         raise
+    record.is_over = True
     report, seconds = record.report, time.monotonic() - started
     assert report is not None  # noqa: S101 -- the step's last act
     execute(
