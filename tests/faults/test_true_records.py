@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from types import FrameType
 
 import pytest
 
+from mlops_plugin.errors import StepInterrupted
 from mlops_plugin.events.details.milestones import TryStart
 from mlops_plugin.events.details.process_identity import ProcessIdentity
 from mlops_plugin.events.migrating import upgrade
@@ -79,6 +84,36 @@ def test_events_whose_commit_has_no_answer_are_recorded_once(
         assert workshop.record(dispatch.id).state == "succeeded"
 
 
+def test_an_interrupted_step_commits_nothing_once_its_failure_is_recorded(workshop: Workshop) -> None:
+    """Its thread, which nobody waits for any more, may go on for as long as the process does."""
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    main, goes_on = threading.main_thread().ident or 0, threading.Event()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise StepInterrupted("killed")
+
+    def written(_rows: int) -> None:
+        signal.pthread_kill(main, signal.SIGALRM)
+        goes_on.wait(60)
+
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    before = {*threading.enumerate()}
+    try:
+        with pytest.raises(StepInterrupted, match="killed"):
+            run_step("persist", dispatch, workshop.deployment, on_rows=written)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        left = {*threading.enumerate()} - before
+        goes_on.set()
+    assert left
+    for thread in left:
+        thread.join(60)
+    assert workshop.record(dispatch.id).error == "killed"
+    with closing(sqlite3.connect(workshop.folder / "sink.db")) as sink:
+        assert sink.execute("SELECT COUNT(*) FROM churn_predictions").fetchone() == (0,)
+
+
 _KILLED = """
 import os, signal, sys
 from support.workshop import Workshop
@@ -112,6 +147,18 @@ def test_a_killed_dispatch_of_the_terminal_is_closed_at_once_and_a_living_one_is
     assert workshop.record(killed.id).state == "failed"
     assert "ended without" in (workshop.record(killed.id).error or "")
     assert workshop.record(living.id).state == "running"
+
+
+def test_a_process_that_ends_after_persist_has_succeeded_leaves_a_success(workshop: Workshop) -> None:
+    dispatch = workshop.dispatch()
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    gone = TryStart(replace(ProcessIdentity.current(), began="0"))
+    with workshop.deployment.event_store() as store:
+        token = store.start_step(dispatch.identity, "persist", made_by=gone)
+        store.step_succeeded(dispatch.id, "persist", 1, rows=5, token=token)
+        assert close_abandoned(store) == 1
+    record = workshop.record(dispatch.id)
+    assert (record.state, record.rows_persisted, record.error) == ("succeeded", 5, None)
 
 
 def test_rows_that_a_killed_persist_has_committed_are_named_when_its_run_fails(workshop: Workshop) -> None:

@@ -136,6 +136,18 @@ def test_nothing_is_closed_because_of_what_was_true_before_the_last_event(worksh
         assert store.reconcile(dispatch.id, "failed", "it is silent", last_event=newest)
 
 
+def test_run_that_goes_on_while_airflow_is_asked_keeps_its_dispatch_running(workshop: Workshop) -> None:
+    begun = begin(workshop, run_id="a")
+
+    def has_run(_dag: str, _run: str, _states: list[str]) -> bool:
+        with workshop.deployment.event_store() as store:
+            store.step_started(begun, "collect", 2)  # of a clear just after the answer
+        return False
+
+    assert close_forgotten("churn", "manual__now", workshop.deployment, has_run) == 0
+    assert workshop.record(begun).state == "running"
+
+
 def test_failed_run_whose_dispatch_is_closed_changes_nothing(workshop: Workshop) -> None:
     dispatch = workshop.dispatch()
     done = Dispatch(dispatch_id("churn", "r"), dispatch.model, "manual", dag_id="churn", run_id="r")

@@ -8,8 +8,9 @@ without a run is closed when its process has ended. Called when a run fails (a D
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Literal
 
 from mlops_plugin.config.durations import format_duration
 from mlops_plugin.config.loader import LoadedConfig
@@ -56,8 +57,11 @@ def close_failed_run(
                 return
             left = _rows_left(model, wanted, store, deployment)
             cause = f"Airflow: the run failed: {reason or 'no reason given'}{left}"
-            last = max((event.id or 0 for event in events), default=0)
-            store.reconcile(wanted, "failed", cause, last_event=last)
+            store.reconcile(wanted, "failed", cause, last_event=_last_event(events))
+
+
+def _last_event(events: Sequence[EventRecord]) -> int:
+    return max((event.id or 0 for event in events), default=0)
 
 
 def _is_after(event: EventRecord, clears: int | None) -> bool:
@@ -119,17 +123,18 @@ def close_removed(store: EventStore, loaded: LoadedConfig) -> int:
 
 
 def _close_if_removed(record: DispatchRecord, store: EventStore) -> bool:
-    worker = _last_worker(record, store)
+    events = store.events(record.dispatch_id)
+    worker = _last_worker(events)
     is_gone = worker.is_gone if worker else None
     if is_gone is None:
         is_gone = store.now() - record.updated_at >= _SILENT
     reason = f"the model '{record.model}' was removed from the configuration while it was dispatched"
-    return is_gone and store.reconcile(record.dispatch_id, "failed", reason)
+    return is_gone and store.reconcile(record.dispatch_id, "failed", reason, last_event=_last_event(events))
 
 
-def _last_worker(record: DispatchRecord, store: EventStore) -> ProcessIdentity | None:
+def _last_worker(events: Sequence[EventRecord]) -> ProcessIdentity | None:
     """The process that started the last step of a dispatch; None if that was not recorded."""
-    for event in reversed(store.events(record.dispatch_id)):
+    for event in reversed(events):
         if event.step is not None and event.kind == "started":
             return event.details.process if isinstance(event.details, TryStart) else None
     return None
@@ -138,34 +143,36 @@ def _last_worker(record: DispatchRecord, store: EventStore) -> ProcessIdentity |
 def _close_if_over(record: DispatchRecord, store: EventStore, has_run: HasRun) -> bool:
     if record.dag_id is None or record.run_id is None:
         return _close_without_run(record, store)
+    last = _last_event(store.events(record.dispatch_id))  # before Airflow is asked: it may go on meanwhile
     if has_run(record.dag_id, record.run_id, ["queued", "running"]):
         return False
     if has_run(record.dag_id, record.run_id, ["success"]):
-        return _close_after_success(record, store)
-    return store.reconcile(
-        record.dispatch_id, "failed", "Airflow: the run failed or was deleted before its tasks could report"
-    )
+        return _close_after_success(record, store, last)
+    reason = "Airflow: the run failed or was deleted before its tasks could report"
+    return store.reconcile(record.dispatch_id, "failed", reason, last_event=last)
 
 
-def _close_after_success(record: DispatchRecord, store: EventStore) -> bool:
+def _close_after_success(record: DispatchRecord, store: EventStore, last: int) -> bool:
     """Airflow calls a run a success also if a person has marked it; only `persist` makes a dispatch one."""
     reason = "Airflow: the run ended with success, set by hand or after a cleared task"
     if record.rows_persisted is not None:
-        return store.reconcile(record.dispatch_id, "succeeded", reason)
+        return store.reconcile(record.dispatch_id, "succeeded", reason, last_event=last)
     unmet = "but 'persist' has not succeeded since rows were last collected or inferred; clear the run"
-    return store.reconcile(record.dispatch_id, "failed", f"{reason}, {unmet}")
+    return store.reconcile(record.dispatch_id, "failed", f"{reason}, {unmet}", last_event=last)
 
 
 def _close_without_run(
     record: DispatchRecord, store: EventStore, showroom_after: timedelta = _LONGEST_WITHOUT_RUN
 ) -> bool:
+    events = store.events(record.dispatch_id)
+    last, state = _last_event(events), _state_left(events)
     # The Showroom's processes keep their runs' events for a moment: only silence shows that one has ended.
-    worker = _last_worker(record, store) if record.origin != "showroom" else None
+    worker = _last_worker(events) if record.origin != "showroom" else None
     if worker is not None and worker.is_gone is not None:
         reason = (
             f"its process {worker.pid} on {worker.host} ended without recording the outcome of the dispatch"
         )
-        return worker.is_gone and store.reconcile(record.dispatch_id, "failed", reason)
+        return worker.is_gone and store.reconcile(record.dispatch_id, state, reason, last_event=last)
     longest = showroom_after if record.origin == "showroom" else _LONGEST_WITHOUT_RUN
     if store.now() - record.updated_at < longest:
         return False
@@ -173,4 +180,10 @@ def _close_without_run(
     reason = (
         f"nothing was recorded for {silence}: its process ended without recording the outcome of the dispatch"
     )
-    return store.reconcile(record.dispatch_id, "failed", reason)
+    return store.reconcile(record.dispatch_id, state, reason, last_event=last)
+
+
+def _state_left(events: Sequence[EventRecord]) -> Literal["succeeded", "failed"]:
+    """What a process has left that ended before it recorded the outcome: `persist` is the last step."""
+    left = [(event.step, event.kind) for event in events[-1:]]
+    return "succeeded" if left == [("persist", "succeeded")] else "failed"
