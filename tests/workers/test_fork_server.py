@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.errors import ServingError
-from mlops_plugin.workers import forking
+from mlops_plugin.workers import forking, starting
 from mlops_plugin.workers.process import ModelProcess
 from mlops_plugin.workers.process_limits import StepLimits
 from support import hostile_models, isolated_models
@@ -41,8 +42,13 @@ def _loaded(workshop: Workshop, model: object) -> ModelProcess:
     return process
 
 
+def _stat(pid: int) -> list[str]:
+    """Of a process: its state, its parent, and more; see proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 def _parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(_stat(pid)[1])
 
 
 def test_model_is_forked_by_a_process_without_secrets(workshop: Workshop, server: int) -> None:
@@ -120,3 +126,40 @@ def test_forked_processes_draw_different_numbers(workshop: Workshop, server: int
         drawn.add(process.predict(_ROW).column(0)[0].as_py())
         process.end()
     assert len(drawn) == 2
+
+
+def test_server_outlives_a_process_and_its_caller_that_end_at_once(
+    workshop: Workshop,
+) -> None:
+    """A task that is killed ends its model's process, too; a busy server hears of both together."""
+    with started_fork_server() as busy:
+        process = _loaded(workshop, isolated_models.Placed())
+        child = process._started.child
+        assert isinstance(child, forking.ForkedChild)
+        os.kill(busy, signal.SIGSTOP)
+        wait_until(lambda: _stat(busy)[0] == "T")
+        os.kill(child.pid, signal.SIGKILL)
+        wait_until(lambda: _stat(child.pid)[0] == "Z")
+        child.close()
+        os.kill(busy, signal.SIGCONT)
+        process.end()
+        wait_until(lambda: not Path(f"/proc/{child.pid}").exists())
+        again = _loaded(workshop, isolated_models.Placed())
+        assert _parent_of(again.pid) == busy
+        again.end()
+
+
+def test_process_that_is_forked_too_late_hears_nothing(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[socket.socket] = []
+
+    def fork(_environment: object, _memory: int, _stdin: int, _stderr: int, channel: int) -> None:
+        late.append(socket.socket(fileno=os.dup(channel)))  # as the process that a slow server forks later
+
+    monkeypatch.setattr(starting, "fork", fork)
+    process = _loaded(workshop, isolated_models.Placed())
+    with late[0] as channel:
+        channel.setblocking(False)
+        assert channel.recv(1) == b""
+    process.end()

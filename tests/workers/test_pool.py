@@ -18,7 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from mlops_plugin.config.schema import ServingConfig
 from mlops_plugin.errors import ArtifactError, FeatureError, ServingBusy, ServingError
 from mlops_plugin.formats.runtime import load_runtime
+from mlops_plugin.workers import pool as pools
 from mlops_plugin.workers.pool import ModelPool
+from mlops_plugin.workers.process import ModelProcess
 from support import hostile_models as hostile
 from support.workshop import FEATURES, Workshop
 
@@ -231,6 +233,24 @@ def test_closing_tells_who_waits_for_an_answer(workshop: Workshop) -> None:
     pool.close()
     waiting.join(60)
     assert "ended with signal SIGKILL" in said[0]
+
+
+def test_closing_ends_a_process_whose_model_is_being_loaded(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, started = ModelPool(_limits()), list[int]()
+
+    class ClosedMeanwhile(ModelProcess):
+        def load(self) -> None:
+            super().load()
+            started.append(self.pid)
+            pool.close()
+
+    monkeypatch.setattr(pools, "ModelProcess", ClosedMeanwhile)
+    with pytest.raises(ServingError, match="shutting down"), pool.runtime(workshop.model()):
+        pass
+    assert len(started) == 1
+    assert not Path(f"/proc/{started[0]}").exists()
 
 
 def test_four_models_that_hang_do_not_block_a_fifth(workshop: Workshop) -> None:

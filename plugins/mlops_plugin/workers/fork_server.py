@@ -82,13 +82,14 @@ class _Server:
 
     def serve(self) -> NoReturn:
         while True:
-            for fd, _ in self._poll.poll():
-                if fd == self._listener.fileno():
-                    self._accept()
-                elif fd in self._callers:
-                    self._hear(self._callers[fd])
-                else:
-                    self._report(fd)
+            # One at a time: it may close the descriptors of others, whose numbers are then given again.
+            fd, _ = self._poll.poll()[0]
+            if fd == self._listener.fileno():
+                self._accept()
+            elif fd in self._callers:
+                self._hear(self._callers[fd])
+            else:
+                self._report(fd)
 
     def _accept(self) -> None:
         caller, _ = self._listener.accept()

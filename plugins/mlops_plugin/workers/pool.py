@@ -205,7 +205,8 @@ class ModelPool:
             if place.process is not None:
                 place.process.kill()  # a caller that waits for its answer gets an error and releases the lock
                 with place.lock:
-                    place.process.end()
+                    if place.process is not None:  # nor did its caller end it meanwhile
+                        place.process.end()
 
     def _place(self, name: str) -> _Place:
         self._require_open()
@@ -239,6 +240,9 @@ class ModelPool:
             process = ModelProcess(model, ServingLimits(self.limits))
             process.load()
             place.process = process
+            if self._is_closed:  # while it was loaded: nobody else ends it
+                process.end()
+                self._require_open()
         except MlopsError as error:
             place.error = str(error)
             raise

@@ -63,7 +63,8 @@ class Started:
 
     def release(self) -> None:
         """Reap the process after `kill`, and hear what it has printed."""
-        self.child.wait(END_TIMEOUT_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel is still taking it apart
+            self.child.wait(END_TIMEOUT_S)
         self.line.close()
         if isinstance(self.child, ForkedChild):
             self.child.close()
@@ -77,7 +78,6 @@ def start(
 
     `own_python`: that of the model's environment, in place of this one.
     """
-    ours, theirs = socket.socketpair()
     output = LastWords(tell)
     memory_bytes = (limits.memory_mb or 0) << 20
     environment = environment_of_model(
@@ -89,20 +89,34 @@ def start(
     # Not a pipe: the process could open its other end, and live on without a caller.
     stdin, line = socket.socketpair()
     try:
-        with theirs, stdin:
+        with stdin:
             child: Child | None = None
             if limits.is_step and own_python is None:
-                child = fork(environment, memory_bytes, stdin.fileno(), output.write_end, theirs.fileno())
+                with _channel() as (ours, channel):
+                    child = fork(environment, memory_bytes, stdin.fileno(), output.write_end, channel)
+                if child is None:
+                    ours.close()  # a server that is late may still fork a process that listens there
             if child is None:
-                channel = theirs.fileno()
-                arguments = [*command, str(channel), str(memory_bytes)]
-                child = _start_python(arguments, environment, stdin.fileno(), output.write_end, channel)
+                with _channel() as (ours, channel):
+                    arguments = [*command, str(channel), str(memory_bytes)]
+                    child = _start_python(arguments, environment, stdin.fileno(), output.write_end, channel)
     except BaseException:
         line.close()
-        ours.close()
         raise
     output.listen()
     return Started(child, ours, output, line)
+
+
+@contextlib.contextmanager
+def _channel() -> Iterator[tuple[Socket, int]]:
+    """The caller's end of a new channel, and the number of the process's end, which is closed afterwards."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            yield ours, theirs.fileno()
+    except BaseException:
+        ours.close()
+        raise
 
 
 @contextlib.contextmanager
