@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,10 @@ from mlops_plugin.config.schema import EventsConfig, HostConfig
 from mlops_plugin.connections import get_connection
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import upgrade
-from mlops_plugin.monitoring.board import ProbeBoard, probe_all
+from mlops_plugin.monitoring import board as boards
+from mlops_plugin.monitoring.board import Attempt, ProbeBoard, probe_all
 from mlops_plugin.monitoring.host_probe import _outcome
-from mlops_plugin.monitoring.probe_result import ProbeResult
+from mlops_plugin.monitoring.probe_result import Notes, ProbeResult
 from mlops_plugin.monitoring.targets import DatabaseTarget, EventStoreTarget, HostTarget, Target
 from support.listeners import deaf_listener, listener, silent_server
 from support.servers import ServerDatabase
@@ -38,7 +39,7 @@ def host(name: str, port: int) -> HostTarget:
     return HostTarget(name, port, name)
 
 
-def probed(target: Target, timeout_s: float = 5.0) -> ProbeResult:
+def probed(target: Target, timeout_s: float = 60.0) -> ProbeResult:
     (reading,) = probe_all([target], timeout_s=timeout_s)
     assert reading.result is not None
     return reading.result
@@ -155,6 +156,32 @@ def test_a_live_host_does_not_wait_for_dead_ones() -> None:
     assert readings[1].result.state == "up"
 
 
+def test_a_probe_that_ends_while_it_is_called_overdue_has_the_last_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, go_on = threading.current_thread(), threading.Event()
+
+    class EndsMeanwhile(Attempt):
+        def _so_far(self) -> ProbeResult:
+            found = super()._so_far()
+            if threading.current_thread() is looks:
+                go_on.set()
+                assert self._ended.wait(60)
+            return found
+
+    @dataclass(frozen=True)
+    class Late(HostTarget):
+        def probe(self, timeout_s: float, notes: Notes) -> None:  # noqa: ARG002 - of the protocol
+            with notes.step("connecting"):
+                assert go_on.wait(60)
+
+    monkeypatch.setattr(boards, "Attempt", EndsMeanwhile)
+    monkeypatch.setattr(boards, "_GRACE_S", 60.0)
+    (reading,) = ProbeBoard().look([Late("late", 80, "late")], refresh_s=600, timeout_s=0)
+    assert reading.result
+    assert (reading.result.error, reading.is_probing) == (None, False)
+
+
 def test_a_second_viewer_does_not_double_the_probes() -> None:
     with counting_listener() as (port, accepted):
         board, targets = ProbeBoard(), [host("127.0.0.1", port)]
@@ -181,12 +208,12 @@ def test_a_driver_that_hangs_is_reported_in_time_and_not_joined_by_another(
         monkeypatch.setenv("AIRFLOW_CONN_HANGING", f"{conn_type}://u:hidden@127.0.0.1:{port}/d")
         get_connection("hanging")  # Airflow's imports take their time, once in a process
         board, target = ProbeBoard(), database("hanging", None, tmp_path)
-        (reading,) = board.look([target], refresh_s=0, timeout_s=1, wait_s=1)
+        (reading,) = board.look([target], refresh_s=0, timeout_s=2, wait_s=2)
         assert reading.result
         assert reading.result.error == "connecting: timed out"
         before = threading.active_count()
         for _ in range(5):
-            board.look([target], refresh_s=0, timeout_s=1)
+            board.look([target], refresh_s=0, timeout_s=2)
         assert threading.active_count() <= before
 
 
@@ -195,11 +222,11 @@ def test_a_database_answers_through_every_way_in(
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", uri_of(way))
     way.execute("CREATE TABLE customers (id INTEGER, amount REAL)")
-    result = probed(database("warehouse", "customers", tmp_path), 20)
+    result = probed(database("warehouse", "customers", tmp_path))
 
     assert result.error is None
     assert [step.name for step in result.steps] == ["connection", "connecting", "query"]
-    missing = probed(database("warehouse", "nobody", tmp_path), 20)
+    missing = probed(database("warehouse", "nobody", tmp_path))
     assert missing.state == "down"
     assert [step.outcome for step in missing.steps] == ["ok", "ok", "failed"]
     assert "nobody" in str(missing.error)
@@ -210,7 +237,7 @@ def test_a_wrong_password_fails_while_connecting_and_is_not_shown(
 ) -> None:
     wrong = replace(mariadb_database, password="hidden-word")
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", wrong.airflow_uri())
-    result = probed(database("warehouse", None, tmp_path), 20)
+    result = probed(database("warehouse", None, tmp_path))
 
     assert [(step.name, step.outcome) for step in result.steps] == [
         ("connection", "ok"),
@@ -221,7 +248,7 @@ def test_a_wrong_password_fails_while_connecting_and_is_not_shown(
 
 
 def test_a_connection_that_airflow_does_not_have_is_the_stage_that_fails(tmp_path: Path) -> None:
-    result = probed(database("nobody", None, tmp_path), 20)
+    result = probed(database("nobody", None, tmp_path))
 
     assert [(step.name, step.outcome) for step in result.steps] == [("connection", "failed")]
     assert "no Airflow connection 'nobody'" in str(result.error)

@@ -128,7 +128,7 @@ def _renew(entry: _Entry, target: Target, refresh_s: float, timeout_s: float) ->
 
 def _read(entry: _Entry, target: Target) -> Reading:
     if entry.attempt is not None and (result := entry.attempt.result()):
+        if entry.attempt.has_ended:  # maybe just now: its last word counts
+            result, entry.attempt = entry.attempt.result(), None
         entry.last = result
-        if entry.attempt.has_ended:
-            entry.attempt = None
     return Reading(target, entry.last, entry.attempt is not None)
