@@ -48,7 +48,7 @@ def target_of(path: Path) -> str:
 
 
 def require_kept_alive(port: int, others: Container[str]) -> None:
-    until = time.monotonic() + 5  # the server may have to acknowledge something first
+    until = time.monotonic() + 60  # the server may have to acknowledge something first
     while (
         not (found := [s for inode, s in connections(port).items() if inode not in others]) or min(found) < 0
     ):

@@ -204,7 +204,7 @@ def restarted(server: Server) -> Iterator[None]:
         pid_file.unlink()
     process = subprocess.Popen(server.process.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 server.administration.execute("SELECT 1")

@@ -28,9 +28,11 @@ def database(request: pytest.FixtureRequest) -> ServerDatabase:
     return found
 
 
-def store_of(database: ServerDatabase, proxy: SilentProxy | None = None) -> EventStore:
+def store_of(
+    database: ServerDatabase, proxy: SilentProxy | None = None, limits: StoreLimits = LIMITS
+) -> EventStore:
     there = database if proxy is None else replace(database, port=proxy.port)
-    return EventStore.open(EventsConfig(), connection_of(there), NOWHERE, LIMITS)
+    return EventStore.open(EventsConfig(), connection_of(there), NOWHERE, limits)
 
 
 def test_row_that_a_cut_off_worker_has_locked_is_free_soon(database: ServerDatabase) -> None:
@@ -67,9 +69,9 @@ def test_silent_store_is_given_up_once_and_used_again_when_it_is_back(database: 
 
 
 def test_statement_that_is_slow_is_no_silent_store(database: ServerDatabase) -> None:
-    asleep = "SELECT SLEEP(3)" if database.engine == "mysql" else "SELECT pg_sleep(3)"
-    with store_of(database) as store:
+    asleep = "SELECT SLEEP(2)" if database.engine == "mysql" else "SELECT pg_sleep(2)"
+    with store_of(database, limits=replace(LIMITS, answer_s=5.5)) as store:
         upgrade(store.address)
         with store.read("sleeping") as connection:
-            for _ in range(2):  # each has the limit for itself
+            for _ in range(3):  # each has the limit for itself
                 assert len(connection.exec_driver_sql(asleep).all()) == 1

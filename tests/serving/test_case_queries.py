@@ -10,6 +10,7 @@ import pytest
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import ServingBusy
+from mlops_plugin.serving import case_queries
 from mlops_plugin.serving.case_queries import MOST_REQUESTS, CaseQueries
 from mlops_plugin.serving.cases import CaseView
 from mlops_plugin.web.error_status import headers_of, status_of
@@ -54,7 +55,10 @@ def test_all_models_together_take_only_some_threads(workshop: Workshop) -> None:
         assert cases.page(CaseView()).rows.num_rows == 5
 
 
-def test_a_query_waits_a_moment_for_another_to_end(workshop: Workshop) -> None:
+def test_a_query_waits_a_moment_for_another_to_end(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(case_queries, "_WAIT_S", 60.0)  # a busy machine's moment
     queries, model = CaseQueries(), workshop.model()
     begun, end = threading.Event(), threading.Event()
 

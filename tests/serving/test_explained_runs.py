@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -28,6 +27,7 @@ from mlops_plugin.events.details.step_reports import (
     Place,
 )
 from mlops_plugin.pipeline.validation.baseline_making import make_from_query
+from mlops_plugin.serving import explanation
 from mlops_plugin.serving.explanation import question_about
 from mlops_plugin.serving.references import References, Usual
 from mlops_plugin.serving.run import Showroom
@@ -143,10 +143,11 @@ def test_a_model_that_is_too_slow_is_explained_one_feature_at_a_time(
 
 @dataclass
 class Unhurried:
-    """A model of 13 numbers, whose calls take a while, or whose rows do."""
+    """A model of 13 numbers, whose calls take a while, or whose rows do; it is the clock as well."""
 
     call_s: float = 0.0
     row_s: float = 0.0
+    now: float = 0.0
     asked: list[int] = field(default_factory=list)
 
     artifact_sha256 = "0" * 64
@@ -166,11 +167,14 @@ class Unhurried:
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         self.asked.append(rows.num_rows)
-        time.sleep(self.call_s + self.row_s * rows.num_rows)
+        self.now += self.call_s + self.row_s * rows.num_rows
         return pa.record_batch({"prediction": rows.column(0)})
 
+    def monotonic(self) -> float:
+        """The time, in seconds."""
+        return self.now
 
-@pytest.mark.slow
+
 @pytest.mark.parametrize(
     ("model", "obstacle", "asked"),
     [
@@ -180,8 +184,9 @@ class Unhurried:
     ],
 )
 def test_a_model_is_slow_if_its_rows_are_and_not_if_its_calls_are(
-    model: Unhurried, obstacle: str | None, asked: list[int]
+    model: Unhurried, obstacle: str | None, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(explanation, "time", model)
     case = pa.table({name: [1.0] for name in model.features})
     references = References({name: Usual(0.0, 0.0, 1.0) for name in model.features}, 5)
     assert question_about(case, references, model, _all, patience_s=8.0).obstacle == obstacle

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.sink import table_lock
 from mlops_plugin.databases.sink.table_lock import only_writer
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, TrySuperseded
@@ -22,7 +23,7 @@ from support.ways_in import INTO_MARIADB, WayIn, way_in
 
 TABLE = TableName("predictions")
 PATIENT = Limits(lock_s=90)
-IMPATIENT = Limits(statement_s=2, lock_s=4)  # it waits in turns of a second
+IMPATIENT = Limits(lock_s=4)
 
 
 @pytest.fixture(params=["odbc-mariadb", "mysql", "odbc-postgres", "postgres"])
@@ -85,9 +86,10 @@ def test_try_that_is_superseded_waits_no_longer(server_way: WayIn) -> None:
 
 
 @pytest.fixture(params=["odbc-postgres", "postgres"])
-def postgres_way(request: pytest.FixtureRequest, tmp_path: Path) -> WayIn:
+def postgres_way(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WayIn:
     way = way_in(request.param, request, tmp_path)
     way.execute("CREATE TABLE predictions (id INTEGER PRIMARY KEY)")
+    monkeypatch.setattr(table_lock, "_TURN_S", 1.0)
     return way
 
 
@@ -123,7 +125,7 @@ def suspended_in_the_middle_of_its_rows(way: WayIn, dispatch: str) -> Iterator[l
 
 def test_session_of_a_suspended_try_is_ended_by_a_newer_one(postgres_way: WayIn) -> None:
     with suspended_in_the_middle_of_its_rows(postgres_way, "d1") as met:
-        with writing(postgres_way, IMPATIENT, "d1") as successor:
+        with writing(postgres_way, dispatch="d1") as successor:
             successor.execute("INSERT INTO predictions VALUES (1)")
             successor.commit()
         assert met == []
