@@ -6,9 +6,10 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,18 +121,28 @@ else:
 """
 
 
-def end_of(workshop: Workshop, doing: str) -> tuple[list[str], str]:
-    """How the process ended (the error's type, its words, its notes), and what it printed before."""
-    done = subprocess.run(
+def end_of(
+    workshop: Workshop, doing: str, tell: Callable[[int], None] | None = None
+) -> tuple[list[str], str]:
+    """How the process ended (the error's type, its words, its notes), and what it printed before.
+
+    `tell` hears its number as soon as it has one.
+    """
+    with subprocess.Popen(
         [sys.executable, "-c", PROCESS, str(workshop.folder), doing],
-        check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": "plugins:tests"},
-        timeout=OUTER_LIMIT_S,
-    )
-    printed, _, ended = done.stdout.rpartition("ENDED ")
+    ) as process:
+        if tell is not None:
+            tell(process.pid)
+        try:
+            said, _ = process.communicate(timeout=OUTER_LIMIT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    printed, _, ended = said.rpartition("ENDED ")
     found: list[str] = json.loads(ended)
     return found, printed
 
@@ -331,15 +342,22 @@ def test_task_ends_by_its_timeout_although_its_failure_cannot_be_recorded(
     there = (store_behind.database.host, store_behind.database.port)
     asleep = "SLEEP(60) = 0" if store_behind.database.engine == "mysql" else "pg_sleep(60) IS NOT NULL"
     query = f"SELECT id, a, b, c FROM customers WHERE {asleep}"
-    store_behind.workshop.add_model("churn", task_timeout="4s", source={"query": query})
+    store_behind.workshop.add_model("churn", task_timeout="60s", source={"query": query})
+    tasks: list[int] = []
     with silent_proxy(*there) as events, silent_proxy(*there) as source:
         store_behind.connect("events", events)
         store_behind.connect("source", source)
+
+        def time_is_over() -> None:
+            events.fall_silent()
+            if tasks:
+                os.kill(tasks.pop(), signal.SIGALRM)  # as Airflow's own clock
+
         # Once the try has registered and the source is asked, the event store is heard of no more.
         source.at = re.compile(b"customers")
-        source.on_match = events.fall_silent
+        source.on_match = time_is_over
         source.stays_open = silent == "event store"
-        ended, _ = end_of(store_behind.workshop, "task")
+        ended, _ = end_of(store_behind.workshop, "task", tasks.append)
         assert events.is_silent
     assert ended[0] == "AirflowTaskTimeout"
     assert "(connection 'source')" in ended[2]
