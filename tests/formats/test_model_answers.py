@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+import statsmodels.api
+import statsmodels.formula.api
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -221,6 +224,58 @@ def test_an_answer_that_leaves_rows_out_is_refused() -> None:
 
     with pytest.raises(ArtifactError, match=r"\b3 rows.*\(2,\)"):
         ScikitRuntime("m", "0" * 64, LeavesOut(), ("x",)).predict(ROWS)
+
+
+class Likely:
+    """Answers with these probabilities about every row; its classes are a list, as people write one."""
+
+    _estimator_type = "classifier"
+    classes_: Any = ["no", "yes"]  # noqa: RUF012 - as above
+
+    def __init__(self, of_one_row: Any) -> None:
+        self.of_one_row = of_one_row
+
+    def predict(self, rows: Any) -> list[str]:
+        return ["yes"] * len(rows)
+
+    def predict_proba(self, rows: Any) -> Any:
+        one = self.of_one_row
+        return (
+            one.loc[one.index.repeat(len(rows))].reset_index(drop=True)
+            if hasattr(one, "loc")
+            else [one] * len(rows)
+        )
+
+
+@pytest.mark.parametrize("named", [["no", "yes"], ["p0", "p1"], [0, 1]], ids=str)
+def test_probabilities_have_the_names_of_their_columns(named: list[Any]) -> None:
+    likely = pd.DataFrame([[0.25, 0.75]], columns=named)
+    found = runtime(Likely(likely)).predict(ROWS).slice(0, 1).to_pylist()
+    assert found == [{"prediction": "yes", "probability_no": 0.25, "probability_yes": 0.75}]
+
+
+def test_probabilities_in_another_order_than_the_classes_are_refused() -> None:
+    likely = pd.DataFrame([[0.75, 0.25]], columns=["yes", "no"])
+    with pytest.raises(ArtifactError, match=r"classes no, yes, and the columns .* are yes, no"):
+        runtime(Likely(likely)).predict(ROWS)
+
+
+@pytest.mark.parametrize("one", [0.75, {"no": 0.25, "yes": 0.75}], ids=str)
+def test_a_probability_for_one_of_two_classes_is_refused(one: Any) -> None:
+    with pytest.raises(ArtifactError, match="a column for each class"):
+        runtime(Likely(one)).predict(ROWS)
+
+
+def test_results_of_statsmodels_are_asked_in_the_order_of_training() -> None:
+    frame = pd.DataFrame({"a": [1.0, 2.0, 4.0, 7.0], "b": [2.0, 0.0, 1.0, 5.0], "y": [3.0, 2.0, 5.0, 12.5]})
+    rows = pa.RecordBatch.from_pandas(frame)
+    by_place = statsmodels.api.OLS(frame.y, frame[["b", "a"]]).fit()
+    by_name = statsmodels.formula.api.ols("y ~ b + a - 1", frame).fit()
+    for results, features in ((by_place, ("b", "a")), (by_name, ("a", "b"))):
+        found = ScikitRuntime("m", "0" * 64, results, features).predict(rows).column("prediction")
+        assert found.to_pylist() == pytest.approx(results.predict(frame[["b", "a"]]).tolist(), rel=1e-9)
+    with pytest.raises(FeatureError, match="was trained on b, a, which it finds by their places"):
+        ScikitRuntime("m", "0" * 64, by_place, ("a", "b"))
 
 
 def test_outliers_are_labels_with_a_score() -> None:

@@ -125,9 +125,29 @@ def _probabilities(uri: str, model: Any, table: Any, rows: int) -> list[Values]:
     _require_order(uri, table, answer)
     # One matrix for each output; a list of numbers is one matrix that was not made an array.
     several = isinstance(answer, list) and all(np.ndim(each) == 2 for each in answer)
-    return [
+    found = [
         _counted(uri, "predict_proba", np.asarray(each), rows) for each in (answer if several else [answer])
     ]
+    if any(matrix.ndim == 1 for matrix in found):
+        raise ArtifactError(
+            f"the `predict_proba` of the model in '{uri}' answers a row with one value, and it must have a "
+            "column for each class: np.column_stack([1 - likely, likely]) of two"
+        )
+    _require_order_of_classes(uri, model, answer)
+    return found
+
+
+def _require_order_of_classes(uri: str, model: Any, answer: Any) -> None:
+    """A DataFrame may name the classes of its columns, which are found by their places."""
+    named, classes = getattr(answer, "columns", None), getattr(model, "classes_", None)
+    if named is None or classes is None or np.shape(named) != np.shape(classes):
+        return
+    found, expected = [text_of(name) for name in named], [text_of(label) for label in classes]
+    if found != expected and sorted(found) == sorted(expected):
+        raise ArtifactError(
+            f"the model in '{uri}' has the classes {', '.join(expected)}, and the columns of its "
+            f"`predict_proba` are {', '.join(found)}: bring them into the order of `classes_`"
+        )
 
 
 def _counted(uri: str, method: str, values: Values, rows: int) -> Values:
@@ -234,7 +254,7 @@ def _labels(model: Any, answers: Answers | None) -> list[list[Any] | None]:
     """Per output the class labels, or None if an output is no class."""
     classes = getattr(model, "classes_", None) if _kind(model) != "regressor" else None
     count = len(answers.predictions) if answers else 1
-    if isinstance(classes, list):
+    if isinstance(classes, list) and any(np.ndim(each) for each in classes):
         return [_listed(np.asarray(each)) for each in classes]
     if classes is None:
         return [None] * count

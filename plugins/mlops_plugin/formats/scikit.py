@@ -302,7 +302,21 @@ def _feature_names(uri: str, model: Any, configured: tuple[str, ...] | None) -> 
             f"`features:` names {len(configured)} columns, but the model in '{uri}' was trained on "
             f"{expected}; name them all, in the order of training"
         )
+    places = _places_of_statsmodels(model)
+    if places != configured and sorted(places) == sorted(configured):
+        raise FeatureError(
+            f"`features:` says {', '.join(configured)}, but the model in '{uri}' was trained on "
+            f"{', '.join(places)}, which it finds by their places; write them in this order"
+        )
     return configured
+
+
+def _places_of_statsmodels(model: Any) -> tuple[str, ...]:
+    """The columns that statsmodels was fitted on; empty if a formula finds them by name."""
+    fitted = getattr(model, "model", None)
+    if not type(model).__module__.startswith("statsmodels.") or hasattr(fitted, "formula"):
+        return ()
+    return tuple(map(str, getattr(fitted, "exog_names", None) or ()))
 
 
 def _require_unique(uri: str, names: tuple[str, ...]) -> None:

@@ -571,7 +571,7 @@ def _output(model: Any, method: str, found: Any) -> dict[str, Any]:
     if is_float and found.dtype.itemsize < 8:
         described["tolerance"] = SINGLE
     if method == "predict" and classes is not None and is_label:
-        lists = classes if isinstance(classes, list) else [classes]
+        lists = classes if isinstance(classes, list) and any(map(np.ndim, classes)) else [classes]
         described["classes"] = [[encode_value(label) for label in np.asarray(one).tolist()] for one in lists]
     return described
 
