@@ -100,6 +100,9 @@ def test_a_moment_lies_ahead_or_has_passed() -> None:
         (b"\x00\xff", "00ff"),
         (date(2026, 3, 1), "2026-03-01"),
         (datetime(2026, 3, 1, 12, tzinfo=UTC), "2026-03-01T12:00:00+00:00"),
+        (1234567.8, "1234568"),
+        (-123456789012345.0, "-123456789012345"),
+        (1e15, "1e+15"),
     ],
 )
 def test_a_value_of_a_row_is_readable(value: object, text: str) -> None:

@@ -83,14 +83,14 @@ def format_minute(at: datetime) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value of a row: `NULL`, `true`, `0.123457`, `2026-03-01T12:00:00`"""
+    """A value of a row: `NULL`, `true`, `0.123457`, `1234568`, `2026-03-01T12:00:00`"""
     match value:
         case None:
             return "NULL"
         case bool():
             return "true" if value else "false"
         case float():
-            return f"{value:.6g}"
+            return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
         case datetime() | date() | time():
             return value.isoformat()
         case bytes():
