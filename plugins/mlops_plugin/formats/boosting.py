@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.column_values import ColumnSpec
-from mlops_plugin.formats.native.catboost_categories import CategoryWriting
+from mlops_plugin.formats.native.catboost_categories import CategoryWriting, is_believed
 from mlops_plugin.formats.native.lightgbm_categories import LightGBMCategories
 
 Look = Callable[[Any], None]
@@ -105,7 +105,8 @@ def _look_of(step: Any, features: tuple[str, ...], dtypes: Mapping[str, str]) ->
     if _package(step) != "catboost":
         return None
     names = dict(enumerate(names_of_boosting(step) or features))
-    places = [place for place in step.get_cat_feature_indices() if names.get(place) not in dtypes]
+    of_place = {place: dtypes.get(names.get(place, "")) for place in step.get_cat_feature_indices()}
+    places = [place for place, dtype in of_place.items() if not is_believed(dtype)]
     return CategoryWriting(places, features)
 
 

@@ -133,6 +133,8 @@ WRITINGS: dict[str, tuple[Any, Any]] = {  # in training, and in the query
     "texts of booleans as numbers": (lambda flag: str(bool(flag)), int),
     "texts of numbers with NaN": (lambda flag: f"{flag + 6}.0", lambda flag: int(flag + 6)),
     "whole numbers": (lambda flag: int(flag + 6), lambda flag: f"{flag + 6}.0"),
+    "whole numbers for zeros before them": (lambda flag: int(flag + 6), lambda flag: f"00{flag + 6}"),
+    "texts without blanks behind them": (lambda flag: f"k{flag}", lambda flag: f"k{flag}  "),
 }
 
 
@@ -153,6 +155,9 @@ def test_a_category_that_the_query_writes_otherwise_is_refused(
         again.predict(as_queried(frame.assign(flag=[queried(flag) for flag in flags])))
     told = load(tmp_path / "model.cbm", "catboost", dtypes={"flag": "text"})
     told.predict(as_queried(frame.assign(flag=[queried(flag) for flag in flags])))
+    as_number = load(tmp_path / "model.cbm", "catboost", dtypes={"flag": "integer"})
+    with pytest.raises(FeatureError, match="category of training is"):
+        as_number.predict(as_queried(frame.assign(flag=[queried(flag) for flag in flags])))
     # What nobody had is unknown, in whatever writing.
     unknown = frame.assign(flag=[type(trained(0))(77 + flag) for flag in flags])
     assert_answers(load(tmp_path / "model.cbm", "catboost"), as_queried(unknown), model.predict(unknown))

@@ -20,9 +20,15 @@ _MOST_ROWS = 640  # that are looked at while a column's answers tell nothing
 _NOBODYS = "\x7fnobody has this category\x7f"
 _WHOLE = re.compile(r"(-?\d+)(\.0)?")
 _TRUTH = (("0", "False", "false"), ("1", "True", "true"))
+_TEXTS = ("text", "str", "string", "object")
 
 Answers = np.ndarray[Any, Any]
 Ask = Callable[[Any], Answers]
+
+
+def is_believed(dtype: str | None) -> bool:
+    """Whether what the configuration says of a column means that its categories are written as they are."""
+    return dtype in _TEXTS
 
 
 class CategoryWriting:
@@ -130,4 +136,8 @@ def _writings(value: Any) -> list[str]:
     found = [writing for writing in same if writing != text]
     if whole := _WHOLE.fullmatch(text):
         found.append(whole[1] if whole[2] else f"{text}.0")
+        if (plain := str(int(whole[1]))) != whole[1]:  # pandas reads 7 for the 007 of a file
+            found += [plain, f"{plain}.0"]
+    if (stripped := text.strip()) != text:  # CHAR of a fixed length
+        found.append(stripped)
     return found

@@ -15,7 +15,7 @@ from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.features import is_text
 from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.likeliest import CLOSE
-from mlops_plugin.formats.native.catboost_categories import CategoryWriting
+from mlops_plugin.formats.native.catboost_categories import CategoryWriting, is_believed
 from mlops_plugin.formats.native.libraries import CATBOOST, import_library, load_failure
 from mlops_plugin.formats.native.native_model import (
     Label,
@@ -119,7 +119,7 @@ class CatBoostModel:
         """Categories as whole numbers, texts or booleans; numbers as float64."""
         self._writing = CategoryWriting(sorted(self._categorical))
         for place, field in enumerate(fields):
-            if field.name in dtypes:
+            if is_believed(dtypes.get(field.name)):
                 self._writing.trust(place)
         return tuple(self._column(place, field, dtypes) for place, field in enumerate(fields))
 
