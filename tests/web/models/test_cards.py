@@ -21,7 +21,7 @@ from mlops_plugin.events.store import EventStore
 from mlops_plugin.monitoring.watch import LastDispatches
 from mlops_plugin.web.languages.catalogues import LANGUAGES
 from mlops_plugin.web.languages.translation import speaking
-from mlops_plugin.web.models.cards import RECENT, Card, CardHealth, CardRights, cards_of, read_last
+from mlops_plugin.web.models.cards import RECENT, Card, CardHealth, CardRights, cards_of, read_last, store_now
 from mlops_plugin.web.models.sparkline import describe_recent, sparkline
 from mlops_plugin.workers.pool import Loading
 from support.event_stories import new_identity
@@ -204,6 +204,11 @@ def test_what_is_not_known_yet_is_not_called_nothing() -> None:
     assert "<b>away" not in drawn([card("churn")], problem="<b>away")
     assert "&lt;b&gt;away" in drawn([card("churn")], problem="<b>away")
     assert "There are no models that you may see." in drawn([])
+
+
+def test_ages_are_told_by_the_clock_of_the_event_store() -> None:
+    ahead = store_now(LastDispatches({}, {}, timedelta(hours=2))) - store_now(None)
+    assert abs(ahead - timedelta(hours=2)) < timedelta(seconds=30)
 
 
 @pytest.mark.parametrize("dispatches", [True, False])

@@ -59,9 +59,21 @@ MODELS = [
 ]
 
 
-def drawn(models: Sequence[ModelStatus] = MODELS, hosts: Sequence[ProbeStatus] = (), **asked: Any) -> str:
+def drawn(
+    models: Sequence[ModelStatus] = MODELS,
+    hosts: Sequence[ProbeStatus] = (),
+    ahead: timedelta = timedelta(0),
+    **asked: Any,
+) -> str:
+    """The page of a server whose clock is so far behind that of the event store."""
     status = MonitorStatus(
-        at=NOW, refresh_seconds=10, models=list(models), hosts=list(hosts), databases=[], problem=None
+        at=NOW - ahead,
+        store_at=NOW,
+        refresh_seconds=10,
+        models=list(models),
+        hosts=list(hosts),
+        databases=[],
+        problem=None,
     )
     scope = {"type": "http", "path": "/monitor", "root_path": "", "headers": [], "query_string": b""}
     values = shown_values(status, MonitorQuery.model_validate(asked))
@@ -127,6 +139,12 @@ def test_groups_have_counts_and_a_model_is_in_the_group_of_each_tag() -> None:
     assert len(ids) == len(set(ids)) == 5
     owners = re.findall(r'class="group"><th[^>]*>(.*?) <span', drawn(group="owner"))
     assert owners == ["crm team", "mlops", "vision"]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(hours=-2)])
+def test_a_servers_wrong_clock_changes_no_age_of_a_dispatch(ahead: timedelta) -> None:
+    page = drawn([model("churn", hours=3, next_at=NOW + timedelta(minutes=5))], ahead=ahead)
+    assert re.findall(r"data-ago[^>]*>([^<]+)<", page) == ["3 h ago", "in 5 min"]
 
 
 def test_a_refresh_asks_for_what_is_shown() -> None:

@@ -68,6 +68,11 @@ def read_last(store: EventStore, names: Sequence[str]) -> LastDispatches:
     )
 
 
+def store_now(known: LastDispatches | None) -> datetime:
+    """The time by the event store's clock, by which dispatches are dated, as far as it is known."""
+    return datetime.now(UTC) + (known or NOTHING_READ).ahead
+
+
 def cards_of(
     models: Iterable[ModelConfig],
     dags: Mapping[str, DagSeen],
@@ -78,8 +83,7 @@ def cards_of(
     loading_of: Callable[[ModelConfig], Loading],
 ) -> list[Card]:
     """A card for each of the models, by title; `known` is None if the event store has not answered yet."""
-    found = known or NOTHING_READ
-    now = datetime.now(UTC) + found.ahead
+    found, now = known or NOTHING_READ, store_now(known)
     cards = []
     for model in models:
         dag = dags.get(model.name)

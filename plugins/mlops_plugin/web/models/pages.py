@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from markupsafe import escape
@@ -16,7 +14,7 @@ from mlops_plugin.orchestration.dag_states import AirflowStateDep
 from mlops_plugin.web.access import may_see, reads
 from mlops_plugin.web.error_status import headers_of
 from mlops_plugin.web.languages.translation import gettext as _
-from mlops_plugin.web.models.cards import CardRights, cards_of, read_last
+from mlops_plugin.web.models.cards import CardRights, cards_of, read_last, store_now
 from mlops_plugin.web.pages import pages
 from mlops_plugin.web.shared_site import Site, SiteDep
 from mlops_plugin.web.showroom.request_fields import Model
@@ -55,7 +53,7 @@ def models_page(
         broken=[name for name in sorted(seen.broken) if search.casefold() in name.casefold()],
         search=search,
         total=len(models),
-        now=datetime.now(UTC),
+        now=store_now(known.value),
         sees_dispatches=rights.dispatches,
         sees_monitor=rights.monitor,
         is_read=known.value is not None,

@@ -69,6 +69,9 @@ class MonitorStatus(BaseModel):
     """Everything the Monitor shows. `problem`: why the last dispatches of the models are out of date."""
 
     at: datetime
+    store_at: datetime = Field(
+        description="The same by the event store's clock, by which dispatches are dated."
+    )
     refresh_seconds: float
     models: list[ModelStatus]
     hosts: list[ProbeStatus]

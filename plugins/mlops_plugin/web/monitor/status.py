@@ -64,6 +64,7 @@ def status_of(seen: Visible, airflow: AirflowState) -> MonitorStatus:
     ]
     return MonitorStatus(
         at=now,
+        store_at=now + known.ahead,
         refresh_seconds=monitor.refresh.total_seconds(),
         models=_models(seen, airflow.dags(seen.names), known, now + known.ahead, is_read=is_read),
         hosts=[probe for probe in probes if probe.kind == "host"],
