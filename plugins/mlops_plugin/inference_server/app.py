@@ -34,7 +34,7 @@ from mlops_plugin.web.well_formed import BodyLimit, printable
 
 SERVER_NAME = "mlops"
 _EXTENSIONS = ["binary_tensor_data"]
-_TOLD_EVERY_S = 1.0
+_COUNTED_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -104,7 +104,7 @@ class InferenceServer:
         """Say how this process stands, until cancelled: any of them answers for all."""
         while True:
             self._stand()
-            await asyncio.sleep(_TOLD_EVERY_S)
+            await asyncio.sleep(_COUNTED_EVERY_S)
 
     def _stand(self) -> None:
         self.metrics.stands(
