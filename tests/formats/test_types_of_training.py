@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from lightgbm import LGBMClassifier
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -241,6 +242,34 @@ def test_days_that_code_has_written_of_another_column_tell_nothing() -> None:
     with pytest.raises(InputUndecided, match="'x'"):
         answers(model, rows)
     assert answers(model, rows, x="datetime64[us]", y="text") == right(model, train)
+
+
+CODES = np.where(np.arange(ROWS) % 7 == 0, 3, LABELS + 1)
+
+
+def boosting_by(write: Callable[[pd.Series], Any], train: pd.DataFrame) -> Any:
+    few: dict[str, Any] = {"min_child_samples": 2, "min_data_per_group": 2, "cat_smooth": 1, "verbose": -1}
+    return make_pipeline(each(write), LGBMClassifier(n_estimators=5, **few)).fit(train, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("trained", "queried", "said"), [(CODES, CODES.astype(str), "number"), (CODES.astype(str), CODES, "text")]
+)
+def test_categories_that_code_makes_for_lightgbm_are_those_of_training(
+    trained: Any, queried: Any, said: str
+) -> None:
+    train = pd.DataFrame({"x": trained})
+    model = boosting_by(lambda column: column.astype("category"), train)
+    assert answers(model, as_queried(train)) == right(model, train)
+    with pytest.raises(InputUndecided, match=rf"knows 'x' .*dtypes: \{{x: {said}\}}"):
+        answers(model, as_queried(pd.DataFrame({"x": queried})))
+
+
+def test_categories_that_code_writes_as_texts_for_lightgbm_are_answered() -> None:
+    train = pd.DataFrame({"x": CODES})
+    model = boosting_by(lambda column: column.astype(str).astype("category"), train)
+    assert len(set(right(model, train).expected)) > 1
+    assert answers(model, as_queried(train)) == right(model, train)
 
 
 @pytest.mark.parametrize("trained", [np.resize([1, 2, 3], ROWS), NUMBERS])

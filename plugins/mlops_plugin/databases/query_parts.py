@@ -2,8 +2,8 @@
 
 Positions only: the query is sent as it was written, never as the parser would write it. The parser (sqlglot)
 knows MySQL, PostgreSQL, SQLite and SQL Server; sqlparse has no dialects and takes MySQL's `#` and backslashes
-for something else. It takes 0.1 s to load: only `collect` and `mlops check` import this module, and nothing
-that Airflow loads when it parses DAGs.
+for something else. It takes 0.1 s to load: only what reads a query's rows or shows a watermark imports this
+module, and nothing that Airflow loads when it parses DAGs.
 """
 
 from __future__ import annotations

@@ -55,6 +55,18 @@ def names_of_boosting(step: Any) -> tuple[str, ...] | None:
     return None if names == tuple(f"{unnamed}{number}" for number in range(len(names))) else names
 
 
+def named_categories_of_boosting(step: Any) -> dict[str, list[Any]]:
+    """The categories that LightGBM knows, by their columns; none if it does not tell whose they are.
+
+    XGBoost refuses other categories itself, and CatBoost's are looked at as rows come (`category_writing`).
+    """
+    if _package(step) != "lightgbm" or not has_categories(step):
+        return {}
+    booster = _lightgbm_booster(step)
+    names = booster.feature_name()
+    return {names[place]: known for place, known in _known_by_lightgbm(booster).lists.items()}
+
+
 def column_of_boosting(
     step: Any, columns: tuple[str, ...], field: pa.Field, rows: pa.Schema, dtypes: Mapping[str, str]
 ) -> ColumnSpec | None:
@@ -123,11 +135,14 @@ def _lightgbm_booster(step: Any) -> Any:
 def _lightgbm_categories(
     step: Any, columns: tuple[str, ...], rows: pa.Schema, dtypes: Mapping[str, str]
 ) -> dict[int, list[Any]]:
-    booster = _lightgbm_booster(step)
-    known = LightGBMCategories(booster.model_to_string(num_iteration=1), booster.pandas_categorical)
+    known = _known_by_lightgbm(_lightgbm_booster(step))
     # What another step has made is no column of the query.
     fields = [rows.field(name) if name in rows.names else pa.field(name, pa.null()) for name in columns]
     return known.by_place(fields, dtypes)
+
+
+def _known_by_lightgbm(booster: Any) -> LightGBMCategories:
+    return LightGBMCategories(booster.model_to_string(num_iteration=1), booster.pandas_categorical)
 
 
 def _xgboost_categories(step: Any, name: str) -> dict[int, list[Any]]:

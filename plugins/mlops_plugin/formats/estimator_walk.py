@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops_plugin.formats.boosting import is_boosting, names_of_boosting
+from mlops_plugin.formats.boosting import is_boosting, named_categories_of_boosting, names_of_boosting
 
 Columns = tuple[str, ...]
 COMPUTED = ""  # among the columns of a reader: one that a step before it has made
@@ -78,15 +78,31 @@ def readers_of(model: Any, features: Columns) -> list[Reader]:
     return list(_walk(Reader(model, features)))
 
 
-def encoders_behind(model: Any, direct: Sequence[Any]) -> Iterator[Any]:
-    """The fitted encoders of scikit-learn's in a model that read what other steps have made.
+@dataclass(frozen=True)
+class Categories:
+    """What an encoder knows of a column of this name (None: it was given none).
+
+    `is_of_boosting`: it is LightGBM's, which takes other values for missing ones.
+    """
+
+    name: str | None
+    values: np.ndarray[Any, Any]
+    is_of_boosting: bool = False
+
+
+def categories_behind(model: Any, direct: Sequence[Any]) -> Iterator[Categories]:
+    """What the encoders in a model know that read what other steps have made.
 
     `direct`: the steps that read columns themselves.
     """
     if any(model is step for step in direct):
         return
     if is_own(model) and isinstance(getattr(model, "categories_", None), list):
-        yield model
+        names = getattr(model, "feature_names_in_", None)
+        for place, values in enumerate(model.categories_):
+            yield Categories(None if names is None else str(names[place]), values)
+    for name, known in named_categories_of_boosting(model).items():
+        yield Categories(name, np.array(known, dtype=object), is_of_boosting=True)
     parts = [
         getattr(model, "_preprocessor", None) if is_own(model) else None,  # of histogram gradient boosting
         *(_inner(model) or ()),
@@ -96,7 +112,7 @@ def encoders_behind(model: Any, direct: Sequence[Any]) -> Iterator[Any]:
     ]
     for part in parts:
         if part is not None and not isinstance(part, str):
-            yield from encoders_behind(part, direct)
+            yield from categories_behind(part, direct)
 
 
 def categories_of(name: str, readers: Sequence[Reader]) -> Iterator[np.ndarray[Any, Any]]:

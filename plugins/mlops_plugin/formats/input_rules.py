@@ -18,8 +18,8 @@ from mlops_plugin.formats.boosting import column_of_boosting, has_categories, is
 from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
 from mlops_plugin.formats.estimator_walk import (
     Reader,
+    categories_behind,
     categories_of,
-    encoders_behind,
     first_step,
     input_tag,
     is_missing,
@@ -43,13 +43,7 @@ from mlops_plugin.formats.features import (
 )
 from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
-from mlops_plugin.formats.types_of_training import (
-    doubted,
-    encoded_texts,
-    imputed_as,
-    named_categories,
-    written_as,
-)
+from mlops_plugin.formats.types_of_training import doubted, imputed_as, known_behind, written_as
 
 # What people write in `model: {dtypes: ...}` instead of NumPy's names.
 PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
@@ -98,9 +92,8 @@ class InputRules:
         self._reads_documents = any(map(reads_documents, whole_tables))
         self._reads_records = any(map(reads_records, whole))
         self._is_foreign = any(not is_own(step) and not is_boosting(step) for step in whole)
-        encoders = list(encoders_behind(model, [reader.step for reader in self._readers]))
-        self._encoded = encoded_texts(encoders, features)
-        self._named = dict(named_categories(encoders))
+        direct = [reader.step for reader in self._readers]
+        self._behind = known_behind(categories_behind(model, direct), features)
         self._leads_to_documents = leads_to_documents(model)
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
             _is_numeric(reader.step) for reader in self._readers
@@ -208,13 +201,13 @@ class InputRules:
         is_blind = not any(tells_integers(reader.step) for reader in readers)
         is_foreign = any(not is_own(reader.step) for reader in readers)
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
-        encoded = self._encoded[field.name]
-        known_as = written_as(encoded) or imputed_as(readers, rows, is_foreign=is_foreign)
+        behind = self._behind[field.name]
+        known_as = written_as(behind) or imputed_as(readers, rows, is_foreign=is_foreign)
         column = column_by_type(field, known.missing, is_float=is_blind or known_as == "f")
         if not is_foreign:  # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none
             return column
         is_told = known_as is not None
-        return doubted(column, rows, self._readers, encoded, self._named, is_told=is_told)
+        return doubted(column, rows, self._readers, behind, is_told=is_told)
 
 
 class _Known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.boosting import is_boosting
 from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
 from mlops_plugin.formats.estimator_walk import (
+    Categories,
     Reader,
     is_code_for_queries,
     is_missing,
@@ -21,9 +22,7 @@ from mlops_plugin.formats.estimator_walk import (
     kind_of,
     numbers_of,
 )
-from mlops_plugin.formats.features import float_of_training, is_text, needs_doubles
-
-Named = dict[str, np.ndarray[Any, Any]]  # the categories that an encoder behind other code knows, by column
+from mlops_plugin.formats.features import float_of_training, is_number, is_text, needs_doubles
 
 _FLOAT = re.compile(r"-?\d+\.0")
 _WHOLE = re.compile(r"-?\d+")
@@ -33,47 +32,41 @@ _LOOKS: dict[str, Missing] = {"None": "none", "nan": "nan", "<NA>": "NA"}
 
 
 @dataclass(frozen=True)
-class EncodedTexts:
-    """The texts that encoders know of a column behind code; a missing value as Python writes it.
+class KnownBehind:
+    """What encoders know of a column that code has handed to them.
 
-    `own`: those known under the column's name. `others`: those of columns that are no feature of the model.
+    `categories`: those known under the column's name. `own`: the texts among them, and missing values as
+    Python writes them. `others`: those of columns that are no feature of the model; made of any, maybe.
     """
 
+    categories: Categories | None = None
     own: Sequence[str] = ()
     others: Sequence[str] = ()
 
     @property
-    def all(self) -> Sequence[str]:
+    def texts(self) -> Sequence[str]:
         return [*self.own, *self.others]
 
 
-def encoded_texts(encoders: Iterable[Any], features: Sequence[str]) -> dict[str, EncodedTexts]:
+def known_behind(found: Iterable[Categories], features: Sequence[str]) -> dict[str, KnownBehind]:
     """What encoders tell of each of the model's features; nothing of one tells of another."""
-    known: dict[str | None, list[str]] = {None: []}
-    for encoder in encoders:
-        names = getattr(encoder, "feature_names_in_", None)
-        for place, categories in enumerate(encoder.categories_):
-            name = None if names is None or str(names[place]) not in features else str(names[place])
-            if categories.dtype.kind in "OU":
-                texts = [each for each in categories.tolist() if isinstance(each, str) or is_missing(each)]
-                known.setdefault(name, []).extend(map(str, texts))
-    return {name: EncodedTexts(known.get(name, ()), known[None]) for name in features}
-
-
-def named_categories(encoders: Iterable[Any]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """What encoders know of columns that other code has handed to them under their names."""
-    for encoder in encoders:
-        names = getattr(encoder, "feature_names_in_", None)
-        if names is not None:
-            yield from zip(map(str, names), encoder.categories_, strict=True)
+    texts: dict[str | None, list[str]] = {None: []}
+    named: dict[str, Categories] = {}
+    for known in found:
+        name = known.name if known.name in features else None
+        if name is not None:
+            named[name] = known
+        if known.values.dtype.kind in "OU":
+            values = [each for each in known.values.tolist() if isinstance(each, str) or is_missing(each)]
+            texts.setdefault(name, []).extend(map(str, values))
+    return {name: KnownBehind(named.get(name), texts.get(name, ()), texts[None]) for name in features}
 
 
 def doubted(
     column: ColumnSpec,
     rows: pa.Schema,
     readers: Sequence[Reader],
-    encoded: EncodedTexts,
-    named: Named,
+    behind: KnownBehind,
     *,
     is_told: bool,
 ) -> ColumnSpec:
@@ -83,12 +76,16 @@ def doubted(
     `FeatureError` for texts in place of what an encoder behind the code knows.
     """
     field = rows.field(column.name)
-    known = named.get(column.name)
+    found = behind.categories
+    known = None if found is None else found.values
     kind = None if known is None else kind_of(known)
     if known is not None and kind not in (None, "text") and is_text(field.type):
         if kind in ("integer", "number") and float_of_training(numbers_of(known)) == "float64":
             return replace(column, is_undecided=True, other="float64")  # or the code makes numbers of them
         raise _matches_none(field, known, "text")
+    is_boosting_of_texts = found is not None and found.is_of_boosting and kind == "text"
+    if is_boosting_of_texts and is_number(field.type) and _are_numbers(behind.own):
+        return replace(column, is_undecided=True, other="text")  # or the code writes them so
     if known is not None and kind == "number":
         numbers = numbers_of(known)
         if pa.types.is_float32(field.type) and needs_doubles(numbers):
@@ -101,15 +98,15 @@ def doubted(
     beside = {reader.columns for reader in foreign}
     is_alone = beside == {(column.name,)}
     if column.dtype in ("int64", "float64", "bool"):
-        other = trained_otherwise(encoded.all if is_alone else encoded.own, column.dtype)
+        other = trained_otherwise(behind.texts if is_alone else behind.own, column.dtype)
         if other is not None:
             return replace(column, is_undecided=True, other=other)
     are_texts = len(beside) == 1 and _are_texts(next(iter(beside)), rows)
-    written = missing_as_written(column, encoded.all if is_alone or are_texts else encoded.own)
+    written = missing_as_written(column, behind.texts if is_alone or are_texts else behind.own)
     if written is not None:
         return written
     is_trained = any(not (is_boosting(each.step) or is_code_for_queries(each.step)) for each in foreign)
-    in_doubt = moment_in_doubt(column, field, encoded) if is_trained else None
+    in_doubt = moment_in_doubt(column, field, behind) if is_trained else None
     return in_doubt or replace(
         column, is_undecided=not is_told and (column.splits or (is_trained and column.is_text))
     )
@@ -124,12 +121,12 @@ def _matches_none(field: pa.Field, known: np.ndarray[Any, Any], stated: str) -> 
     )
 
 
-def written_as(encoded: EncodedTexts) -> str | None:
+def written_as(behind: KnownBehind) -> str | None:
     """How code before some encoders wrote whole numbers: `f` as '1.0', `i` as '1', None if they do not tell.
 
     An encoder that knows the column by its name tells more than others do.
     """
-    known = encoded.own or encoded.others
+    known = behind.own or behind.others
     floats, integers = (any(map(form.fullmatch, known)) for form in (_FLOAT, _WHOLE))
     if floats == integers:
         return None
@@ -165,14 +162,14 @@ def missing_as_written(column: ColumnSpec, known: Sequence[str]) -> ColumnSpec |
     return replace(column, dtype="object", missing=look) if is_of_objects else None
 
 
-def moment_in_doubt(column: ColumnSpec, field: pa.Field, encoded: EncodedTexts) -> ColumnSpec | None:
+def moment_in_doubt(column: ColumnSpec, field: pa.Field, behind: KnownBehind) -> ColumnSpec | None:
     """A column of dates or times, which training may have had as datetime64, or in nanoseconds; else None.
 
     What encoders know of the days that code before them wrote tells.
     """
     if pa.types.is_date(field.type) and column.dtype == "object":
         instants = f"datetime64[{usual_unit()}]"
-        known = encoded.own or encoded.others
+        known = behind.own or behind.others
         if any(map(_MIDNIGHT.fullmatch, known)):
             return replace(column, dtype=instants, missing="nat")
         return replace(column, is_undecided=not any(map(_DAY.fullmatch, known)), other=instants)
@@ -196,6 +193,10 @@ def imputed_as(readers: Sequence[Reader], rows: pa.Schema, *, is_foreign: bool) 
         if is_whole and (kind == "i" or (kind == "f" and (len(reader.columns) == 1 or not is_foreign))):
             return kind
     return None
+
+
+def _are_numbers(texts: Sequence[str]) -> bool:
+    return any(form.fullmatch(text) for text in texts for form in (_FLOAT, _WHOLE))
 
 
 def _are_texts(names: tuple[str, ...], rows: pa.Schema) -> bool:

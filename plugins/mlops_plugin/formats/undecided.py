@@ -216,7 +216,8 @@ class _Asked:
             return (
                 f"an encoder in the model knows {self._listed(names)} in the writing of another type than "
                 f"the query's, and the model's answers differ: set `model: {{dtypes: {{{dtypes}}}}}` with "
-                "the types of training (boolean, integer, number), or write a signature"
+                "the types of training (boolean, integer, number, text), and cast the query's columns to "
+                "them if it says so, or write a signature"
             )
         columns = [column for column in self._spec.columns if column.name in names]
         choices = "; ".join(dict.fromkeys(_WORDS[_kind(column)].choice for column in columns))

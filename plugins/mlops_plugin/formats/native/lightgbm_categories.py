@@ -23,12 +23,11 @@ class LightGBMCategories:
         self._categorical = _categorical_places(text, self._seen)
 
     @property
-    def firsts(self) -> dict[int, Any]:
-        """The first category of each column, if the text alone tells whose the lists are."""
+    def lists(self) -> dict[int, list[Any]]:
+        """The categories of each column, if the text alone tells whose the lists are."""
         if not self._lists or len(self._lists) != len(self._categorical):
             return {}
-        pairs = zip(sorted(self._categorical), self._lists, strict=True)
-        return {place: categories[0] for place, categories in pairs if categories}
+        return dict(zip(sorted(self._categorical), self._lists, strict=True))
 
     def by_place(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> dict[int, list[Any]]:
         """The categories of each column that has some; `dtypes`: what the configuration says of columns.

@@ -82,7 +82,8 @@ class LightGBMModel:
 
     def example(self) -> list[Any]:
         """Ones, and the first categories if the file records whose they are."""
-        return [self._categories.firsts.get(place, 1.0) for place in range(self.feature_count)]
+        lists = self._categories.lists
+        return [(lists.get(place) or [1.0])[0] for place in range(self.feature_count)]
 
     def answer(self, table: Any) -> Values:
         """Values, probabilities or margins, as the objective says."""
