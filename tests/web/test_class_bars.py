@@ -66,5 +66,5 @@ def test_more_classes_than_colours_are_drawn_as_bars(classes: int, is_bars: bool
     assert ('text-anchor="end" x="160"' in found.svg) is is_bars
     *_, shares = history_charts([(timed(n), _report(counts)) for n in range(3)], no_link)
     assert [name for _swatch, name in shares.legend] == (
-        ["the newest dispatch", "mean of the 2 before it"] if is_bars else list(reversed(counts))
+        ["the newest with predictions", "mean of the 2 before it"] if is_bars else list(reversed(counts))
     )

@@ -69,7 +69,7 @@ def _class_chart(points: Sequence[Shares]) -> Chart:
     *earlier, newest = points
     mean = {name: sum(point.shares.get(name, 0.0) for point in earlier) / len(earlier) for name in classes}
     series = [
-        (_("the newest dispatch"), newest.shares),
+        (_("the newest with predictions"), newest.shares),
         (ngettext("the dispatch before it", "mean of the %(number)s before it", len(earlier)), mean),
     ]
     return class_bars("shares", _("Share of each class"), series, head=_("Prediction"))
