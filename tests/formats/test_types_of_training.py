@@ -265,6 +265,14 @@ def test_categories_that_code_makes_for_lightgbm_are_those_of_training(
         answers(model, as_queried(pd.DataFrame({"x": queried})))
 
 
+@pytest.mark.parametrize("size", [1, ROWS])
+def test_truths_that_code_makes_categories_of_are_those_of_training(size: int) -> None:
+    train = pd.DataFrame({"x": LABELS == 1})
+    model = boosting_by(lambda column: column.astype("category"), train)
+    rows = as_queried(pd.DataFrame({"x": LABELS}))
+    assert answers(model, rows.slice(0, size)) == right(model, train[:size])
+
+
 def test_categories_that_code_writes_as_texts_for_lightgbm_are_answered() -> None:
     train = pd.DataFrame({"x": CODES})
     model = boosting_by(lambda column: column.astype(str).astype("category"), train)

@@ -83,9 +83,11 @@ def doubted(
         if kind in ("integer", "number") and float_of_training(numbers_of(known)) == "float64":
             return replace(column, is_undecided=True, other="float64")  # or the code makes numbers of them
         raise _matches_none(field, known, "text")
-    is_boosting_of_texts = found is not None and found.is_of_boosting and kind == "text"
-    if is_boosting_of_texts and is_number(field.type) and _are_numbers(behind.own):
-        return replace(column, is_undecided=True, other="text")  # or the code writes them so
+    if found is not None and found.is_of_boosting:
+        if kind == "boolean" and pa.types.is_integer(field.type):
+            return replace(column, dtype="bool", missing="none")  # as MySQL and SQLite keep them
+        if kind == "text" and is_number(field.type) and _are_numbers(behind.own):
+            return replace(column, is_undecided=True, other="text")  # or the code writes them so
     if known is not None and kind == "number":
         numbers = numbers_of(known)
         if pa.types.is_float32(field.type) and needs_doubles(numbers):
