@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 ROWS = 2000
 QUERY = "SELECT id, a, b, c FROM customers"
-# Twenty rows that take the database seconds, so that there is time to kill who waits for them.
-SLOW = ["id <= 20 AND SLEEP(0.4) = 0", "id BETWEEN 21 AND 1000"]
+# Rows that the database holds back as long as the test has the lock, so that it can kill who waits for them.
+HELD = ["id <= 20 AND GET_LOCK('held', 3600) = 1", "id BETWEEN 21 AND 1000"]
 # An error as long as the gate holds two rows.
 GATED = ["id <= 1000", "id > 1000 AND id <> (SELECT n FROM gate)"]
 
@@ -53,7 +53,7 @@ def airflow(
     for name, partitions in (
         ("whole", None),
         ("parts", {"column": "id", "count": 4, "max_active": 2}),
-        ("killed", {"predicates": SLOW}),
+        ("killed", {"predicates": HELD}),
         ("gated", {"predicates": GATED}),
     ):
         source = {"query": QUERY, "partitions": partitions}
@@ -62,12 +62,15 @@ def airflow(
     with (
         workshop.ready(),
         celery_settings(workshop) as settings,
-        running_airflow(
-            workshop, {**settings, **queued_again(20), **lost_task_fails(20)}, workers=2
-        ) as running,
+        running_airflow(workshop, settings, workers=2) as running,
     ):
         running.wait(lambda: set(workshop.models) <= set(running.api.dag_ids()), "parsing")
+        running.wait(lambda: all(" ready." in log for log in worker_logs(workshop)), "two workers")
         yield running
+
+
+def worker_logs(workshop: Workshop) -> list[str]:
+    return [(workshop.folder / f"worker-{number}.log").read_text() for number in range(2)]
 
 
 def predictions(database: ServerDatabase, model: str) -> list[tuple[Any, ...]]:
@@ -100,8 +103,7 @@ def test_partitions_over_two_workers_give_what_one_process_gives(
     ]
     record = workshop.record(dispatch_id("parts", run_id))
     assert (record.state, record.rows_collected, record.rows_persisted) == ("succeeded", ROWS, ROWS)
-    logs = [(workshop.folder / f"worker-{number}.log").read_text() for number in range(2)]
-    assert all("received" in log for log in logs)
+    assert all("received" in log for log in worker_logs(workshop))
 
 
 def test_a_failed_partition_is_tried_again_alone(airflow: RunningAirflow, rows: ServerDatabase) -> None:
@@ -125,14 +127,29 @@ def test_a_failed_partition_is_tried_again_alone(airflow: RunningAirflow, rows: 
 def test_a_worker_killed_in_the_middle_costs_time_and_no_row(
     airflow: RunningAirflow, rows: ServerDatabase
 ) -> None:
-    """Last: one worker is gone afterwards."""
-    run_id = airflow.trigger("killed")
+    """Last: one worker is gone afterwards, and the scheduler is as impatient as it is with no other test."""
+    airflow.environment = {**airflow.environment, **queued_again(20), **lost_task_fails(20)}
+    processes.stop(airflow.workshop.folder, lambda _: None, "scheduler")
+    airflow.start("scheduler")
+    with contextlib.closing(rows.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT GET_LOCK('held', 0)")
+        run_id = airflow.trigger("killed")
+        kill_first_collect(airflow, run_id)
+    assert airflow.wait_for_run("killed", run_id) == "success", airflow.logs()
+    assert predictions(rows, "killed") == predictions(rows, "whole")
+    record = airflow.workshop.record(dispatch_id("killed", run_id))
+    assert (record.rows_collected, record.rows_persisted) == (ROWS, ROWS)
+    assert record.tries > 1
+
+
+def kill_first_collect(airflow: RunningAirflow, run_id: str) -> None:
+    """Kill -9 the worker that reads the first partition, and all that it has begun."""
 
     def first_collect() -> int | None:
         tasks = mapped(airflow, "killed", run_id, "collect")
         return tasks[0]["pid"] if tasks and tasks[0]["state"] == "running" else None
 
-    pid = airflow.wait(first_collect, "the slow partition")
+    pid = airflow.wait(first_collect, "the partition that is held back")
     worker = os.getsid(pid)
     ours = processes.find(airflow.workshop.folder)
     assert any(process.pid == worker and process.component.startswith("worker-") for process in ours)
@@ -140,8 +157,3 @@ def test_a_worker_killed_in_the_middle_costs_time_and_no_row(
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(process.pid) == worker:
                 os.kill(process.pid, signal.SIGKILL)
-    assert airflow.wait_for_run("killed", run_id) == "success", airflow.logs()
-    assert predictions(rows, "killed") == predictions(rows, "whole")
-    record = airflow.workshop.record(dispatch_id("killed", run_id))
-    assert (record.rows_collected, record.rows_persisted) == (ROWS, ROWS)
-    assert record.tries > 1

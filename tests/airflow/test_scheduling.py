@@ -17,15 +17,15 @@ import pytest
 
 from local_stack import processes
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import RunningAirflow, lost_task_fails, running_airflow
+from support.airflow_process import LOOK_FOR_LOST_TASKS, RunningAirflow, running_airflow
 from support.servers import Server
 from support.workshop import FEATURES, Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
-# Some seconds of work inside the database, so that there is time to kill the task.
-SLOW_QUERY = """
-    WITH RECURSIVE steps(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM steps WHERE n < 30000000)
+# Work inside the database that does not end before the gate is open, so that there is time to kill the task.
+HELD_QUERY = """
+    WITH RECURSIVE steps(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM steps WHERE n < (SELECT most FROM gate))
     SELECT id, a, b, c FROM customers WHERE id <= (SELECT count(*) FROM steps)
 """
 
@@ -34,6 +34,7 @@ SLOW_QUERY = """
 def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Iterator[RunningAirflow]:
     workshop = Workshop(tmp_path_factory.mktemp("airflow"))
     workshop.metadata = postgres.new_database()
+    workshop.in_source("CREATE TABLE gate (most INTEGER)", "INSERT INTO gate VALUES (9)")
     for name in ("by_clock", "by_hand", "killed_once", "killed_for_good", "dry", "backwards"):
         workshop.add_model(name)
     workshop.add_model("by_clock", schedule="20s", catchup=False)
@@ -48,16 +49,16 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Itera
     workshop.add_model("after", schedule=["by_hand.predictions"])
     workshop.add_model("after_dry", schedule=["dry.predictions"])
     workshop.add_model("backwards", schedule="@daily", start_date="2026-01-01")
-    workshop.add_model("killed_once", source={"query": SLOW_QUERY}, retries=1, retry_delay="1s")
-    workshop.add_model("killed_for_good", source={"query": SLOW_QUERY})
-    workshop.add_model("stopped", source={"query": SLOW_QUERY})
+    workshop.add_model("killed_once", source={"query": HELD_QUERY}, retries=1, retry_delay="1s")
+    workshop.add_model("killed_for_good", source={"query": HELD_QUERY})
+    workshop.add_model("stopped", source={"query": HELD_QUERY})
     workshop.add_model("unrenderable", source={"query": "SELECT {{ nothing.here }} AS id"})
     content = pickle.dumps(workshop.classifier)
     (workshop.folder / "pickled.pickle").write_bytes(content)
     artifact = {"format": "pickle", "uri": "pickled.pickle", "sha256": sha256(content).hexdigest()}
     workshop.add_model("pickled", model=artifact, features=list(FEATURES))
     workshop.add_model("broken", schedule="every now and then")
-    with workshop.ready(), running_airflow(workshop, lost_task_fails(after_s=20)) as running:
+    with workshop.ready(), running_airflow(workshop, LOOK_FOR_LOST_TASKS) as running:
         running.wait(lambda: "by_hand" in running.api.dag_ids(), "parsing")
         yield running
 
@@ -143,8 +144,9 @@ def test_broken_model_is_an_import_error_and_the_others_keep_their_dags(airflow:
 
 
 def test_killed_task_is_tried_again_and_no_row_is_lost_or_doubled(airflow: RunningAirflow) -> None:
-    run_id = airflow.trigger("killed_once")
-    kill_collect(airflow, "killed_once", run_id)
+    with closed_gate(airflow):
+        run_id = airflow.trigger("killed_once")
+        kill_collect(airflow, "killed_once", run_id)
     assert airflow.wait_for_run("killed_once", run_id) == "success", airflow.logs()
     assert [row["id"] for row in airflow.workshop.predictions("killed_once_predictions")] == [1, 2, 3, 4, 5]
     record = airflow.workshop.record(dispatch_id("killed_once", run_id))
@@ -152,8 +154,9 @@ def test_killed_task_is_tried_again_and_no_row_is_lost_or_doubled(airflow: Runni
 
 
 def test_dispatch_whose_tasks_were_killed_does_not_stay_running(airflow: RunningAirflow) -> None:
-    run_id = airflow.trigger("killed_for_good")
-    kill_collect(airflow, "killed_for_good", run_id)
+    with closed_gate(airflow):
+        run_id = airflow.trigger("killed_for_good")
+        kill_collect(airflow, "killed_for_good", run_id)
     assert airflow.wait_for_run("killed_for_good", run_id) == "failed"
     record = airflow.wait(
         lambda: (
@@ -177,14 +180,15 @@ def test_persist_cleared_alone_stays_a_success(airflow: RunningAirflow) -> None:
 
 
 def test_run_marked_failed_while_it_runs_closes_its_dispatch(airflow: RunningAirflow) -> None:
-    run_id = airflow.trigger("stopped")
-    wanted = dispatch_id("stopped", run_id)
-    airflow.wait(
-        lambda: any(r.dispatch_id == wanted for r in airflow.workshop.records("stopped")), "its beginning"
-    )
-    path = f"/dags/stopped/dagRuns/{quote(run_id, safe='')}"
-    airflow.call("PATCH", f"{path}?update_mask=state", {"state": "failed"})
-    airflow.wait(lambda: airflow.workshop.record(wanted).state == "failed", "the record's end")
+    with closed_gate(airflow):
+        run_id = airflow.trigger("stopped")
+        wanted = dispatch_id("stopped", run_id)
+        airflow.wait(
+            lambda: any(r.dispatch_id == wanted for r in airflow.workshop.records("stopped")), "its beginning"
+        )
+        path = f"/dags/stopped/dagRuns/{quote(run_id, safe='')}"
+        airflow.call("PATCH", f"{path}?update_mask=state", {"state": "failed"})
+        airflow.wait(lambda: airflow.workshop.record(wanted).state == "failed", "the record's end")
     assert "killed the task" in (airflow.workshop.record(wanted).error or "")
 
 
@@ -196,8 +200,19 @@ def test_query_that_cannot_be_rendered_leaves_a_failed_dispatch(airflow: Running
     assert "'nothing' is undefined" in (record.error or "")
 
 
+@contextlib.contextmanager
+def closed_gate(airflow: RunningAirflow) -> Iterator[None]:
+    """Tasks that read a held query inside go on reading until they are killed."""
+    airflow.workshop.in_source("UPDATE gate SET most = 1000000000000")
+    yield
+    airflow.workshop.in_source("UPDATE gate SET most = 9")
+
+
 def kill_collect(airflow: RunningAirflow, dag_id: str, run_id: str) -> None:
-    """Kill -9 the run's `collect` and the worker that watches it, once its dispatch is recorded as begun."""
+    """Kill -9 the run's `collect` and the worker that watches it, once its dispatch is recorded as begun.
+
+    Airflow finds at its next look that they have been silent for an hour.
+    """
     wanted = dispatch_id(dag_id, run_id)
 
     def has_begun() -> bool:
@@ -210,6 +225,11 @@ def kill_collect(airflow: RunningAirflow, dag_id: str, run_id: str) -> None:
     assert {pid, worker} <= ours
     for doomed in (worker, pid):
         os.kill(doomed, signal.SIGKILL)
+    assert airflow.workshop.metadata is not None
+    an_hour_ago = "now() - interval '1 hour'"
+    airflow.workshop.metadata.execute(
+        f"UPDATE task_instance SET last_heartbeat_at = {an_hour_ago} WHERE pid = {pid}"
+    )
 
 
 def test_backfill_dispatches_each_interval(airflow: RunningAirflow) -> None:

@@ -22,7 +22,7 @@ from support.servers import free_port
 
 @pytest.mark.slow
 @pytest.mark.airflow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_up_twice_status_and_down_in_a_copy_with_a_space_in_its_name(tmp_path: Path) -> None:
     checkout = tmp_path / "a fresh copy"
     copy_checkout(checkout)

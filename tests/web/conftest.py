@@ -226,4 +226,4 @@ def visit(scene: Scene, browser: Browser, session: Path) -> Iterator[Visit]:
     visit = Visit(scene, context.new_page())
     yield visit
     context.close()
-    assert visit.wrong == []
+    assert visit.is_excused or visit.wrong == []

@@ -16,11 +16,11 @@ from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecor
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from support.airflow_process import RunningAirflow, running_airflow
+from support.chromium import new_context
 from support.event_stories import new_identity
 from support.servers import Server, free_port
 from support.workshop import Workshop
 
-SOON_MS = 120_000
 RUN = "manual__2026-01-01T00:00:00+00:00"
 
 
@@ -111,6 +111,7 @@ class Visit:
     page: Page
     wrong: list[str] = field(default_factory=list)
     moved: float = 0.0  # how much the page shifted while it was loaded
+    is_excused: bool = False
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", self._stumble)
@@ -135,6 +136,10 @@ class Visit:
         if "/mlops/" in response.url and response.status >= 400:
             self.wrong.append(f"{response.status}: {response.url}")
 
+    def excuse(self) -> None:
+        """What went wrong was the point; a page that refreshes goes on with it until it is closed."""
+        self.is_excused = True
+
     def go(self, path: str) -> Page:
         """One of our pages on its own."""
         self.page.goto(f"/mlops/{path}")
@@ -145,16 +150,16 @@ class Visit:
     def inside(self, path: str, text: str) -> Frame:
         """One of our pages in its place in Airflow's; shown once it says `text`."""
         self.page.goto(path)
-        place = self.page.wait_for_selector("iframe", timeout=SOON_MS)
+        place = self.page.wait_for_selector("iframe")
         frame = place.content_frame() if place else None
         assert frame is not None
-        expect(frame.get_by_role("heading", name=text).first).to_be_visible(timeout=SOON_MS)
+        expect(frame.get_by_role("heading", name=text).first).to_be_visible()
         return frame
 
 
 def fill_in(page: Page | Frame) -> None:
     """Sign in by Airflow's own form."""
-    page.wait_for_url("**/auth/login/**", timeout=SOON_MS)
+    page.wait_for_url("**/auth/login/**")
     page.fill("input[name=username]", "admin")
     page.fill("input[name=password]", "admin")
     page.locator("input[type=submit]").click()
@@ -162,11 +167,11 @@ def fill_in(page: Page | Frame) -> None:
 
 def signed_in_session(scene: Scene, browser: Browser, folder: Path) -> Path:
     """What the browser keeps after a sign-in through Airflow's own form."""
-    context = browser.new_context(base_url=scene.airflow.api.url)
+    context = new_context(browser, base_url=scene.airflow.api.url)
     page = context.new_page()
     page.goto("/")
     fill_in(page)
-    expect(page.get_by_role("link", name="Dags").first).to_be_visible(timeout=SOON_MS)
+    expect(page.get_by_role("link", name="Dags").first).to_be_visible()
     kept = folder / "session.json"
     context.storage_state(path=kept)
     context.close()
