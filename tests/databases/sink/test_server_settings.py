@@ -61,3 +61,13 @@ def test_texts_of_a_database_in_latin1_arrive_as_they_are(postgres: Server) -> N
         read = database.read("SELECT id FROM predictions", batch_rows=10).read_all()
     assert sorted(read.column(0).to_pylist()) == sorted(texts)
     assert sorted(server.rows("SELECT id FROM predictions")) == sorted((text,) for text in texts)
+
+
+def test_table_without_a_schema_is_the_one_on_the_search_path(postgres: Server) -> None:
+    server = postgres.new_database()
+    way = WayIn("postgres", spec_of(server), server)
+    way.write(predictions([1]), "upsert")
+    server.execute("CREATE SCHEMA mlops", f"ALTER DATABASE {server.database} SET search_path = mlops, public")
+    way.write(predictions([1, 2], dispatch="d2"), "upsert", dispatch="d2")
+    way.write(predictions([3], dispatch="d3"), "append", dispatch="d3")
+    assert way.stored("id, dispatch_id", "public.predictions") == [(1, "d2"), (2, "d2"), (3, "d3")]

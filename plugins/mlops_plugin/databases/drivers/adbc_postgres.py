@@ -39,6 +39,11 @@ _LIBPQ_PREFIXES = (
     "require_auth",
 )
 
+_SCHEMA = (
+    "SELECT CAST(n.nspname AS text) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.oid = to_regclass(?)"
+)
+
 
 class PostgresDatabase(AdbcDatabase):
     """A `Database` over adbc_driver_postgresql."""
@@ -78,11 +83,12 @@ class PostgresDatabase(AdbcDatabase):
             return self._plain_schema(schema)
 
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
+        schema = table.schema or self._schema_of(table)
         with contextlib.closing(self._cursor()) as cursor:
             target = self._target_schema(cursor, table, batches.schema)
             rows = CountedRows(batches, target)
             with self._doing(f"writing to {table}"):
-                cursor.adbc_ingest(table.name, rows.reader(), mode="append", db_schema_name=table.schema)
+                cursor.adbc_ingest(table.name, rows.reader(), mode="append", db_schema_name=schema)
         return rows.count
 
     def columns(self, table: TableName) -> tuple[str, ...] | None:
@@ -91,6 +97,11 @@ class PostgresDatabase(AdbcDatabase):
         found = self.read(query, batch_rows=2000, parameters=(table.quoted(self.engine),)).read_all()
         names = found.column(0).to_pylist()
         return tuple(name for name in names if name is not None) if names else None
+
+    def _schema_of(self, table: TableName) -> str | None:
+        """Where the search path leads to; ADBC would look into its first schema only."""
+        found = self._rows(_SCHEMA, (table.quoted(self.engine),), f"looking at {table}")
+        return found[0]["name"] if found else None
 
     def _run(self, cursor: Any, statement: str, parameters: Sequence[object]) -> None:
         statement, others = numbered_marks(statement, parameters, _untyped)
