@@ -51,10 +51,15 @@ def test_all_rows_are_read(lax_way: WayIn) -> None:
         assert database.read("SELECT id FROM t", batch_rows=10).read_all().num_rows == 5
 
 
-def test_texts_of_a_database_in_latin1_arrive_as_they_are(postgres: Server) -> None:
-    postgres.administration.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    server = postgres.database("latin")
-    way = WayIn("postgres", spec_of(server), server)
+@pytest.mark.parametrize("conn_type", ["postgres", "odbc"])
+def test_texts_of_a_database_in_latin1_arrive_as_they_are(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, conn_type: str
+) -> None:
+    server = postgres.database(f"latin_{conn_type}")
+    created = f"CREATE DATABASE {server.database} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    postgres.administration.execute(created)
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")  # as a locale of ISO-8859-1 does over ODBC
+    way = WayIn(conn_type, spec_of(server, conn_type), server)
     texts = ["é", "Ã©"]  # in Latin-1 the second one has the bytes that the first one has in UTF-8
     way.write(predictions(texts), "upsert")
     with way.open() as database:

@@ -42,6 +42,8 @@ _RULES: Mapping[Engine, OdbcRules] = {
     POSTGRESQL: PostgresqlRules(),
     SQLITE: SqliteRules(),
 }
+# psqlodbc takes the encoding of PGCLIENTENCODING or of the process's locale, arrow-odbc sends UTF-8.
+_IN_UTF8 = "SET client_encoding TO 'UTF8'"
 _NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
 
 
@@ -81,7 +83,9 @@ class OdbcDatabase(OpenDatabase):
             self._collects = self._manager.driver_version() < _FIRST_STREAMING
             # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
             address += "FORWARDONLY=1;NO_CACHE=1;"
+        settings = [self.engine.session_settings]
         if "psqlodbc" in self._manager.driver_name():
+            settings.append(_IN_UTF8)
             # A NUMERIC without a precision would be announced as one of 28 digits, 6 of them after the point.
             address += "NumericAs=12;"
             address += f"KeepaliveTime={KEEPALIVE_IDLE_S};KeepaliveInterval={KEEPALIVE_INTERVAL_S};"
@@ -98,9 +102,9 @@ class OdbcDatabase(OpenDatabase):
         with contextlib.ExitStack() as undo, self._doing("connecting"):
             undo.callback(self._manager.close)
             self._connection: Any = arrow_odbc.connect(address, autocommit=False, login_timeout_sec=connect_s)
-            if self.engine.session_settings:
-                self._connection.execute(self.engine.session_settings)
-                self._connection.commit()
+            for setting in filter(None, settings):
+                self._connection.execute(setting)
+            self._connection.commit()
             undo.pop_all()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
