@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import pyarrow as pa
 import pytest
@@ -76,3 +77,19 @@ def test_table_without_a_schema_is_the_one_on_the_search_path(postgres: Server) 
     way.write(predictions([1, 2], dispatch="d2"), "upsert", dispatch="d2")
     way.write(predictions([3], dispatch="d3"), "append", dispatch="d3")
     assert way.stored("id, dispatch_id", "public.predictions") == [(1, "d2"), (2, "d2"), (3, "d3")]
+
+
+def test_settings_of_a_data_source_change_no_value(postgres: Server) -> None:
+    own = "SET DateStyle TO 'SQL, DMY'; SET extra_float_digits TO -3"
+    changes = {"LFConversion": 1, "TrueIsMinus1": 1, "BoolsAsChar": 0, "ConnSettings": own}
+    server = postgres.new_database()
+    extra = {"driver": server.odbc_driver, **changes}
+    way = WayIn("odbc-postgres", spec_of(server, "odbc", extra=extra), server)
+    texts, thirds, moments = ["a\nb", "a\r\nb"], [1 / 3, 0.1 + 0.2], [datetime(2026, 2, 3, 4, 5, 6, 7)] * 2
+    rows = predictions(texts, thirds, is_true=pa.array([True, False]), at=pa.array(moments))
+    way.write(rows, "append")
+    columns = ["id", "prediction", "is_true", "at"]
+    with way.open() as database:
+        read = database.read("SELECT id, prediction, is_true, at FROM predictions", batch_rows=10).read_all()
+    assert read.sort_by("id").to_pylist() == rows.select(columns).sort_by("id").to_pylist()
+    assert way.stored(", ".join(columns)) == sorted(zip(texts, thirds, (True, False), moments, strict=True))

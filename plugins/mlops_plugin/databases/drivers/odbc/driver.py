@@ -42,8 +42,9 @@ _RULES: Mapping[Engine, OdbcRules] = {
     POSTGRESQL: PostgresqlRules(),
     SQLITE: SqliteRules(),
 }
-# psqlodbc takes the encoding of PGCLIENTENCODING or of the process's locale, arrow-odbc sends UTF-8.
-_IN_UTF8 = "SET client_encoding TO 'UTF8'"
+# psqlodbc takes the encoding of PGCLIENTENCODING or of the process's locale, arrow-odbc sends UTF-8. The rest
+# is the driver's own, unless a data source of the user's says otherwise.
+_OF_PSQLODBC = "SET client_encoding TO 'UTF8'; SET DateStyle TO ISO; SET extra_float_digits TO 3"
 _NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
 
 
@@ -85,9 +86,11 @@ class OdbcDatabase(OpenDatabase):
             address += "FORWARDONLY=1;NO_CACHE=1;"
         settings = [self.engine.session_settings]
         if "psqlodbc" in self._manager.driver_name():
-            settings.append(_IN_UTF8)
+            settings.append(_OF_PSQLODBC)
             # A NUMERIC without a precision would be announced as one of 28 digits, 6 of them after the point.
             address += "NumericAs=12;"
+            # Likewise: a line feed would be two characters, and TRUE -1.
+            address += "LFConversion=0;BoolsAsChar=1;TrueIsMinus1=0;"
             address += f"KeepaliveTime={KEEPALIVE_IDLE_S};KeepaliveInterval={KEEPALIVE_INTERVAL_S};"
             self._manager.close()
             with driver_errors(spec, "connecting", OdbcError):
