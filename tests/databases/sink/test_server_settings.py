@@ -93,3 +93,16 @@ def test_settings_of_a_data_source_change_no_value(postgres: Server) -> None:
         read = database.read("SELECT id, prediction, is_true, at FROM predictions", batch_rows=10).read_all()
     assert read.sort_by("id").to_pylist() == rows.select(columns).sort_by("id").to_pylist()
     assert way.stored(", ".join(columns)) == sorted(zip(texts, thirds, (True, False), moments, strict=True))
+
+
+@pytest.mark.parametrize("changes", [{"CHARSET": "utf8"}, {"INITSTMT": "SET NAMES latin1"}])
+def test_character_set_of_a_data_source_changes_no_text(mariadb: Server, changes: dict[str, str]) -> None:
+    server = mariadb.new_database()
+    extra = {"driver": server.odbc_driver, **changes}
+    way = WayIn("odbc-mariadb", spec_of(server, "odbc", extra=extra), server)
+    texts = ["é", "Ã©", "😀"]
+    way.write(predictions(texts), "upsert")
+    with way.open() as database:
+        read = database.read("SELECT id FROM predictions", batch_rows=10).read_all()
+    assert sorted(read.column(0).to_pylist()) == sorted(texts)
+    assert way.stored("id") == sorted((text,) for text in texts)

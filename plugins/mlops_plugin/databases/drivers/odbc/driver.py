@@ -80,13 +80,16 @@ class OdbcDatabase(OpenDatabase):
         self._collects = False
         self._to_describe = address
         self._undescribed: str | None = None  # why the last query's columns could not be described
+        settings = self.engine.session_settings  # one request for all
         if "maodbc" in self._manager.driver_name():
             self._collects = self._manager.driver_version() < _FIRST_STREAMING
+            # The data source may name another character set, in which arrow-odbc's texts are others.
+            address += "CHARSET=utf8mb4;"
+            settings = f"{settings}, NAMES utf8mb4" if settings else "SET NAMES utf8mb4"
             # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
             address += "FORWARDONLY=1;NO_CACHE=1;"
-        settings = [self.engine.session_settings]
         if "psqlodbc" in self._manager.driver_name():
-            settings.append(_OF_PSQLODBC)
+            settings = f"{settings}; {_OF_PSQLODBC}" if settings else _OF_PSQLODBC
             # A NUMERIC without a precision would be announced as one of 28 digits, 6 of them after the point.
             address += "NumericAs=12;"
             # Likewise: a line feed would be two characters, and TRUE -1.
@@ -105,9 +108,9 @@ class OdbcDatabase(OpenDatabase):
         with contextlib.ExitStack() as undo, self._doing("connecting"):
             undo.callback(self._manager.close)
             self._connection: Any = arrow_odbc.connect(address, autocommit=False, login_timeout_sec=connect_s)
-            for setting in filter(None, settings):
-                self._connection.execute(setting)
-            self._connection.commit()
+            if settings:
+                self._connection.execute(settings)
+                self._connection.commit()
             undo.pop_all()
 
     def read(self, query: str, *, batch_rows: int, parameters: Sequence[object] = ()) -> pa.RecordBatchReader:
