@@ -37,6 +37,16 @@ def has_categories(step: Any) -> bool:
     return False
 
 
+def takes_unknown_categories(step: Any) -> str | None:
+    """What an estimator takes a category for that training did not have: `missing`, `other` or None."""
+    native = getattr(step, "native", None)  # of a library's own file
+    package = (
+        _package(step) if native is None else type(native).__module__.rpartition(".")[2].partition("_")[0]
+    )
+    is_histogram = package == "sklearn" and type(step).__name__.startswith("HistGradientBoosting")
+    return {"lightgbm": "missing", "catboost": "other"}.get(package, "missing" if is_histogram else None)
+
+
 def is_bare_xgboost(model: Any) -> bool:
     """Whether the model is XGBoost's Booster, which reads a table of its own, a `DMatrix`."""
     return _package(model) == "xgboost" and not hasattr(model, "get_booster")

@@ -187,6 +187,11 @@ def is_own(step: Any) -> bool:
     return getattr(step, "func", None) is None or type(step).__name__ != "FunctionTransformer"
 
 
+def hands_on(step: Any) -> bool:
+    """Whether the step is what a ColumnTransformer makes of `passthrough`."""
+    return type(step).__name__ == "FunctionTransformer" and is_own(step)
+
+
 def is_code_for_queries(step: Any) -> bool:
     """Whether it was written for the types of a query, and not trained on others: `format: python`."""
     return type(step).__module__.startswith("mlops_plugin.")

@@ -22,6 +22,7 @@ from mlops_plugin.formats.model_input import InputSpec, SignedSpec
 from mlops_plugin.formats.neighbours import OwnAnswers
 from mlops_plugin.formats.outputs import Answers, OutputColumns, ask, has_scores, output_columns
 from mlops_plugin.formats.runtime import LEARNED_ROWS, REFUSES_INFINITE, REFUSES_NULL, SAMPLE_ROWS
+from mlops_plugin.formats.signature.signed_input import with_categories_of
 from mlops_plugin.formats.undecided import Doubts, undecided_of
 
 # A whole word: 'finance', 'Hernan' and 'na coluna' say nothing of missing values.
@@ -63,7 +64,7 @@ class ScikitRuntime:
         self._model = model
         self._has_scores = has_scores(model)
         self._changes_rows = may_change_rows(model)
-        spec = None if signed is None else signed.spec
+        spec = None if signed is None else with_categories_of(model, signed.spec)
         self.signature_sha256 = None if signed is None else signed.sha256
         self.features = spec.names if spec is not None else _feature_names(uri, model, features)
         _require_unique(uri, self.features)

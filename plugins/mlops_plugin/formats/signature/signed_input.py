@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -84,6 +85,30 @@ def input_spec(signature: Signature) -> InputSpec:
     if "number" not in kinds:
         return InputSpec("matrix", columns, None)
     return InputSpec("matrix", columns, "float32" if dtypes == {"float32"} else "float64")
+
+
+def with_categories_of(model: Any, spec: InputSpec) -> InputSpec:
+    """The same table; a category that training did not have is what the model takes it for, if it does.
+
+    LightGBM and scikit-learn's histogram gradient boosting take it for a missing value, CatBoost for another
+    category. Whatever else reads the column may do anything with it, and it stays refused.
+    """
+    from mlops_plugin.formats.boosting import takes_unknown_categories
+    from mlops_plugin.formats.estimator_walk import hands_on, readers_of
+
+    if spec.container != "frame" or not any(column.dtype == "category" for column in spec.columns):
+        return spec
+    readers = [reader for reader in readers_of(model, spec.names) if not hands_on(reader.step)]
+    columns = []
+    for column in spec.columns:
+        ways = {takes_unknown_categories(reader.step) for reader in readers if column.name in reader.columns}
+        kinds = {type(category) for category in column.categories or ()}
+        if column.dtype == "category" and ways == {"missing"}:
+            column = replace(column, unknown="missing")
+        elif column.dtype == "category" and ways == {"other"} and kinds in ({str}, {int}):
+            column = replace(column, dtype="text" if kinds == {str} else "int64", categories=None)
+        columns.append(column)
+    return replace(spec, columns=tuple(columns))
 
 
 def missing_in_golden_rows(signature: Signature) -> frozenset[str] | None:
