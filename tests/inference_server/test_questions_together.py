@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,15 +21,21 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import FunctionTransformer, make_pipeline
 
 from inference_server.conftest import infer, outputs, tensor
+from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import EventStoreError, FeatureError, ServingError
 from mlops_plugin.events.records import DispatchIdentity, DispatchRecord, EventRecord, summarise
 from mlops_plugin.formats.runtime import artifact_sha256
+from mlops_plugin.formats.signature.signature import signature_uri
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.inference_server.inference import Body, Inference, Question
 from mlops_plugin.inference_server.inference_answers import Answer
+from mlops_plugin.inference_server.model_descriptions import ModelDescriptions
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.web.shared_site import Site
+from mlops_plugin.workers.patience import Patience
+from mlops_plugin.workers.pool import ModelPool
+from mlops_plugin.workers.process import ModelProcess
 from support import hostile_models, shop_code
 from support.workshop import Workshop
 
@@ -213,6 +220,31 @@ def test_rows_of_a_model_that_compares_rows_are_compared_with_no_others(
     assert len({question.likeness for question in questions}) == 3
     for answer in (inference.answer("ranking", [question])[0] for question in questions):
         assert _content(answer)["outputs"][0]["data"] == pytest.approx([1.0])
+
+
+def test_a_signature_that_comes_while_its_model_is_loaded_keeps_requests_apart(
+    site: Site, workshop: Workshop
+) -> None:
+    ranking = make_pipeline(FunctionTransformer(shop_code.ranks), LinearRegression())
+    rows = workshop.frame([_row(number) for number in range(60)])
+    ranking.fit(rows, shop_code.ranks(rows)["a"])
+    path = workshop.folder / "signed_late.joblib"
+    joblib.dump(ranking, path)
+    artifact = {"format": "joblib", "uri": str(path), "sha256": artifact_sha256(str(path))}
+    workshop.add_model("signed_late", model=artifact)
+
+    class SignedLate(ModelPool):
+        @contextlib.contextmanager
+        def runtime(self, model: ModelConfig, patience: Patience | None = None) -> Iterator[ModelProcess]:
+            if not Path(signature_uri(str(path))).exists():
+                write_signature(ranking, rows, str(path))
+            with super().runtime(model, patience) as process:
+                yield process
+
+    with contextlib.closing(SignedLate(site.model_pool().limits)) as pool:
+        described = ModelDescriptions().describe(workshop.model("signed_late"), pool)
+    assert described.signature_sha256 is not None
+    assert not described.answers_together
 
 
 def _alike(record: DispatchRecord | EventRecord) -> dict[str, Any]:

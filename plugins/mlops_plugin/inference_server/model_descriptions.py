@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.errors import FeatureError, MlopsError
+from mlops_plugin.errors import FeatureError, MlopsError, ServingError
 from mlops_plugin.formats.signature.signature import Signature, read_signature
 from mlops_plugin.inference_server.tensors import ARROW_TYPES, tensor_column
 from mlops_plugin.pipeline.validation.contract import Contract
@@ -18,6 +18,8 @@ from mlops_plugin.workers.pool import ModelPool
 
 # A signature's kinds; a text becomes a date, or a decimal, where the model was trained on these.
 _DATATYPES = {"boolean": "BOOL", "integer": "INT64", "number": "FP64"}
+
+_ATTEMPTS = 3  # of a signature that is exchanged meanwhile
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,20 @@ class ModelDescriptions:
         known = self._known.get(model.name)
         if known is not None and known.model is model and known.files == files:
             return known.description
+        described = _describe(model, pool, baseline)
+        files = (described.version, described.signature_sha256, baseline)
+        with self._lock:
+            self._known[model.name] = _Known(model, files, described)
+        return described
+
+
+def _describe(model: ModelConfig, pool: ModelPool, baseline: str | None) -> ModelDescription:
+    for _ in range(_ATTEMPTS):
         signature = read_signature(pool.of_version(model).model)
         with pool.runtime(model) as runtime:
-            described = ModelDescription(
+            if runtime.signature_sha256 != (signature and signature.sha256):
+                continue  # it was exchanged while the model was loaded
+            return ModelDescription(
                 runtime.artifact_sha256,
                 runtime.features,
                 tuple(_inputs(signature, runtime.features, runtime)),
@@ -78,10 +91,7 @@ class ModelDescriptions:
                 baseline,
                 answers_together=signature is None or not signature.golden.unstable,
             )
-        files = (described.version, described.signature_sha256, baseline)
-        with self._lock:
-            self._known[model.name] = _Known(model, files, described)
-        return described
+    raise ServingError(f"models.{model.name}: its signature changes all the time; try again in a moment")
 
 
 @dataclass(frozen=True)
