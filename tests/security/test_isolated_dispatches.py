@@ -251,7 +251,7 @@ def test_a_model_ends_with_its_task_whatever_it_is_doing(
         assert any("the model hangs now" in line for line in task.stderr)
         (worker,) = _workers_of(parent or task.pid)
         task.send_signal(end)
-        task.wait(30)
+        task.wait(120)
         _wait(lambda: not Path(f"/proc/{worker}").exists() or _state(worker) == "Z")
 
 

@@ -99,8 +99,9 @@ def test_a_run_whose_server_was_killed_is_closed_once_no_living_one_could_be_sil
 
 
 def test_a_run_that_was_taken_for_dead_is_in_the_end_what_it_came_to(
-    showroom: Showroom, workshop: Workshop, pool: ModelPool
+    showroom: Showroom, workshop: Workshop, pool: ModelPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mlops_plugin.workers.pool._QUEUE_S", 60.0)  # it waits, also on a busy machine
     with ThreadPoolExecutor(1) as threads:
         with pool.runtime(workshop.model()):  # another's
             waits = threads.submit(showroom.run, workshop.model(), Wanted(keys=[(2,)]), "ada")

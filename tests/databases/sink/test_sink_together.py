@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +48,18 @@ def test_readers_see_the_old_dispatch_or_the_new_one_and_nothing_between(way: Wa
     assert [state for state in states if len(state) != 1 or state[0][1] != rows] == []
 
 
+def _in_the_end(write: Callable[[], int]) -> int:
+    """Write, again and again while others are in the way, as retries do."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return write()
+        except DatabaseError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
 def test_two_dispatches_at_once_leave_whole_dispatches_only(way: WayIn, mode: Mode) -> None:
     """One that cannot get its turn fails with an error that a retry cures."""
     rows = 400
@@ -55,13 +67,7 @@ def test_two_dispatches_at_once_leave_whole_dispatches_only(way: WayIn, mode: Mo
     def write(number: int) -> None:
         first = number * 10  # keys overlap in part
         table = predictions(range(first, first + rows), [float(number)] * rows, dispatch=f"d{number}")
-        for _ in range(5):
-            try:
-                assert way.write(table, mode, dispatch=f"d{number}") == rows
-            except DatabaseError:
-                continue
-            return
-        raise AssertionError("five tries were not enough")
+        assert _in_the_end(lambda: way.write(table, mode, dispatch=f"d{number}")) == rows
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(8)))
@@ -86,13 +92,7 @@ def test_the_same_dispatch_twice_at_once_is_there_once(way: WayIn, mode: Mode) -
     )
 
     def write(_: int) -> None:
-        for _ in range(5):
-            try:
-                way.write(predictions(range(200)), mode)
-            except DatabaseError:
-                continue
-            return
-        raise AssertionError("five tries were not enough")
+        _in_the_end(lambda: way.write(predictions(range(200)), mode))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
@@ -190,14 +190,8 @@ def test_dispatches_that_create_the_table_at_once_share_it(way: WayIn, mode: Mod
 
     def write(number: int) -> int:
         start.wait()
-        for _ in range(5):
-            try:
-                written = way.write(predictions([number], dispatch=f"d{number}"), mode, dispatch=f"d{number}")
-            except DatabaseError:
-                time.sleep(0.05)
-            else:
-                return written
-        raise AssertionError("five tries were not enough")
+        table = predictions([number], dispatch=f"d{number}")
+        return _in_the_end(lambda: way.write(table, mode, dispatch=f"d{number}"))
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(write, range(4))) == [1, 1, 1, 1]
