@@ -42,14 +42,17 @@ def test_connection_without_an_answer_is_cut() -> None:
 
 def test_answer_in_time_keeps_the_connection_open() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        line, watch = Line(ours.fileno()), AnswerWatch()
-        watch.expect(line, 0.1)
+    others, silent = socket.socketpair()
+    with ours, theirs, others, silent:
+        line, other, watch = Line(ours.fileno()), Line(others.fileno()), AnswerWatch()
+        watch.expect(line, 0.5)
         line.due = None
-        time.sleep(0.6)
+        watch.expect(other, 0.6)
+        assert others.recv(1) == b""  # so long it has watched
         theirs.send(b"x")
         assert ours.recv(1) == b"x"
         line.close()
+        other.close()
 
 
 def test_time_in_which_the_process_was_suspended_does_not_count() -> None:

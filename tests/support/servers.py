@@ -40,6 +40,9 @@ Engine = Literal["mysql", "postgres"]
 
 # Its own seed, whatever a test does to the shared one: processes side by side must not draw the same ports.
 _BELOW_EPHEMERAL_PORTS = random.SystemRandom()
+_MOST_PROCESSES = 16  # of a test run
+_given: set[int] = set()
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_PROCESSES
 
 # PostgreSQL takes SIGTERM as "when the last client has gone", SIGINT as "now".
 _STOP_SIGNAL = {"mysql": signal.SIGTERM, "postgres": signal.SIGINT}
@@ -260,12 +263,18 @@ def start_postgres(*options: str, port: int | None = None, is_durable: bool = Fa
 
 
 def free_port() -> int:
-    """A TCP port that nobody listened on a moment ago, and that no outgoing connection will be given."""
+    """A TCP port that nobody listened on a moment ago, and that no outgoing connection will be given.
+
+    Nor is it given again: not here, and not in another process of the same test run.
+    """
     while True:
-        port = _BELOW_EPHEMERAL_PORTS.randrange(15_000, 32_000)
+        port = _BELOW_EPHEMERAL_PORTS.randrange(15_000 + _PROCESS, 32_000, _MOST_PROCESSES)
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
+            _given.add(port)
             return port
 
 
