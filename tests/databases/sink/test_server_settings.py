@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from mlops_plugin.errors import DatabaseError
+from mlops_plugin.errors import DatabaseError, KeyColumnError
 from support.servers import Server
 from support.sinks import MODES, Mode, predictions
-from support.ways_in import INTO_MARIADB, WayIn, spec_of
+from support.ways_in import INTO_MARIADB, WayIn, spec_of, sqlite_odbc_way
 
 
 @pytest.fixture(params=INTO_MARIADB)
@@ -106,3 +108,12 @@ def test_character_set_of_a_data_source_changes_no_text(mariadb: Server, changes
         read = database.read("SELECT id FROM predictions", batch_rows=10).read_all()
     assert sorted(read.column(0).to_pylist()) == sorted(texts)
     assert way.stored("id") == sorted((text,) for text in texts)
+
+
+def test_data_source_without_transactions_keeps_no_half_of_a_dispatch(tmp_path: Path) -> None:
+    way = sqlite_odbc_way(tmp_path)
+    way = replace(way, spec=replace(way.spec, extra={**way.spec.extra, "NoTXN": 1}))
+    way.write(predictions([1, 2]), "replace")
+    with pytest.raises(KeyColumnError):
+        way.write(predictions([3, 4, 3], dispatch="d2"), "replace", dispatch="d2")
+    assert way.stored("id, dispatch_id") == [(1, "d1"), (2, "d1")]

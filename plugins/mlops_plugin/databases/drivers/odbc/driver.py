@@ -88,6 +88,9 @@ class OdbcDatabase(OpenDatabase):
             settings = f"{settings}, NAMES utf8mb4" if settings else "SET NAMES utf8mb4"
             # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
             address += "FORWARDONLY=1;NO_CACHE=1;"
+        if "sqlite" in self._manager.driver_name():
+            # The data source may do without transactions. This driver takes the first of two values.
+            address = f"NoTXN=0;{address}"
         if "psqlodbc" in self._manager.driver_name():
             settings = f"{settings}; {_OF_PSQLODBC}" if settings else _OF_PSQLODBC
             # A NUMERIC without a precision would be announced as one of 28 digits, 6 of them after the point.
