@@ -38,6 +38,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.native.onnx_graph import OnnxGraph
 from mlops_plugin.formats.runtime import load_unproven
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.native_models import NUMBERS, ROWS, SCORE, SHOP, as_queried, assert_answers, load
@@ -148,6 +149,16 @@ def test_null_is_taken_only_by_what_was_made_for_it(tmp_path: Path) -> None:
         load(saved(trees, tmp_path), "onnx", NAMES).predict(rows)
     path = saved(make_pipeline(SimpleImputer(), LinearRegression()).fit(NUMBERS.to_numpy(), SCORE), tmp_path)
     assert_answers(load(path, "onnx", NAMES), rows, asked(path, {"X": NUMBERS.to_numpy(np.float32)})[0])
+
+
+def test_a_file_that_doubles_its_columns_again_and_again_is_read_at_once() -> None:
+    doubled = [
+        helper.make_node("Concat", [f"X{n}" if n else "X"] * 2, [f"X{n + 1}"], axis=1) for n in range(60)
+    ]
+    least = helper.make_node("ReduceMin", ["X60"], ["Y"], axes=[1], keepdims=1)
+    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, 1])]
+    content = graph(outputs, [*doubled, least], opset=13)
+    assert OnnxGraph(content).refusing_missing({"X": [0, 1, 2]}, ["Y"]) == {0, 1, 2}
 
 
 def missing(*columns: str) -> pa.RecordBatch:

@@ -21,6 +21,7 @@ _TELLS_MISSING = b"IsNaN"
 _NOT_OF_VALUES = (b"Shape", b"Size")
 _SAME_COLUMNS = (b"Add", b"Cast", b"Div", b"Identity", b"Mul", b"Scaler", b"Sub")
 _CHOOSES = (b"ArrayFeatureExtractor", b"Gather")
+_MOST_COLUMNS = 100_000
 
 Features = frozenset[int]  # places of the model's features
 _NONE: Features = frozenset()
@@ -48,12 +49,13 @@ def features_that_reach(
         name.encode(): Traced(frozenset(places), tuple(frozenset((place,)) for place in places))
         for name, places in inputs.items()
     }
+    everything = {b"": Traced(_NONE.union(*(traced.all for traced in known.values())))}
     compared = {first_bytes(node, _INPUT) for node in nodes if first_bytes(node, _OP) == _TELLS_MISSING}
     for node in nodes:  # in the order in which they run
         read = [bytes(name) for name in messages(node, _INPUT)]
         given = {name: known[name] for name in read if name in known and name not in compared}
         if _holds_graphs(node):  # which may read every tensor
-            given = known
+            given = everything
         found = _behind(node, read, given, constants)
         known |= {bytes(name): found for name in messages(node, _OUTPUT)}
     return frozenset().union(*(known[name.encode()].all for name in outputs if name.encode() in known))
@@ -75,14 +77,18 @@ def _behind(
         chosen = constants.get(read[1]) if operation in _CHOOSES and len(read) > 1 else None
         is_by_column = operation != b"Gather" or _axis(node) in (1, -1)
         if traced.columns is not None and chosen and is_by_column and name == read[0]:
-            columns = tuple(traced.columns[place] for place in chosen if -1 < place < len(traced.columns))
-            return Traced(_NONE.union(*columns), columns)
+            width = len(traced.columns)
+            return _side_by_side(tuple(traced.columns[place] for place in chosen if -1 < place < width))
     if operation == b"Concat" and len(given) == len(read) and _axis(node) in (1, -1):
         parts = [given[name].columns for name in read]
         if all(part is not None for part in parts):
-            columns = tuple(column for part in parts for column in part or ())
-            return Traced(_NONE.union(*columns), columns)
+            return _side_by_side(tuple(column for part in parts for column in part or ()))
     return Traced(_NONE.union(*(traced.all for traced in given.values())))
+
+
+def _side_by_side(columns: tuple[Features, ...]) -> Traced:
+    """A tensor of these columns; a file that was made to double them again and again gets no list of them."""
+    return Traced(_NONE.union(*columns), columns if len(columns) <= _MOST_COLUMNS else None)
 
 
 def _knows_missing(node: memoryview) -> bool:
