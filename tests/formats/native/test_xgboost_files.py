@@ -27,10 +27,11 @@ def saved(model: Any, path: Path, ending: str = "ubj") -> Path:
     ("target", "objective", "classes"),
     [
         (SCORE > 1, "binary:logistic", (False, True)),
+        (SCORE > 1, "reg:logistic", ("no", "yes")),
         (LEVELS, "multi:softprob", ("low", "mid", "high")),
         (LEVELS, "multi:softmax", (10, 20, 30)),
     ],
-    ids=["two", "many", "classes only"],
+    ids=["two", "two by regression", "many", "classes only"],
 )
 def test_a_classifier_answers_labels_and_probabilities(
     target: Any, objective: str, classes: tuple[Any, ...], tmp_path: Path
@@ -62,13 +63,15 @@ def test_several_labels_for_a_row_are_decided_each_by_itself(tmp_path: Path) -> 
     [
         ({"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.5, 0.9]}, 3),
         ({"booster": "gblinear"}, 1),
+        ({"objective": "reg:logistic"}, 1),
         ({"booster": "dart", "objective": "count:poisson"}, 1),
     ],
-    ids=["quantiles", "linear", "dart"],
+    ids=["quantiles", "linear", "logistic", "dart"],
 )
 def test_a_regressor_answers_its_values(settings: dict[str, Any], width: int, tmp_path: Path) -> None:
     rows = NUMBERS.fillna(0)
-    model = XGBRegressor(**FEW, **settings).fit(rows, SCORE.abs())
+    target = SCORE.abs() / SCORE.abs().max()
+    model = XGBRegressor(**FEW, **settings).fit(rows, target)
     runtime = load(saved(model, tmp_path), "xgboost")
     runtime.learn_outputs(as_queried(rows))
     assert len(runtime.outputs) == width

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlops_plugin.formats.model_input import SignedSpec
 
 _TWO_CLASSES = ("binary:logistic", "binary:hinge")
+_TWO_CLASSES_OF_CLASSIFIERS = "reg:logistic"  # of a Booster or a regressor these are values
 _MANY_CLASSES = ("multi:softprob", "multi:softmax")
 _HALF = 0.5  # the classifier's own border
 _ALL_TREES = (0, 0)
@@ -78,7 +79,9 @@ class XGBoostModel:
         self.class_count: int | None = None
         if self._objective in _MANY_CLASSES:
             self.class_count = int(parameters["num_class"])
-        elif self._objective in _TWO_CLASSES:
+        elif self._objective in _TWO_CLASSES or (
+            self._objective == _TWO_CLASSES_OF_CLASSIFIERS and _is_of_classifier(booster)
+        ):
             self.class_count = 2
         self.feature_count: int = booster.num_features()
         self.names = tuple(booster.feature_names) if booster.feature_names else None
@@ -140,6 +143,11 @@ class XGBoostModel:
                 "it to the type of training"
             )
         return ColumnSpec(field.name, "category", categories=tuple(categories))
+
+
+def _is_of_classifier(booster: Any) -> bool:
+    """Whether `XGBClassifier` saved it."""
+    return '"classifier"' in (booster.attr("scikit_learn") or "")
 
 
 def _iterations(booster: Any) -> tuple[int, int]:
