@@ -44,7 +44,7 @@ _RULES: Mapping[Engine, OdbcRules] = {
 }
 # psqlodbc takes the encoding of PGCLIENTENCODING or of the process's locale, arrow-odbc sends UTF-8. The rest
 # is the driver's own, unless a data source of the user's says otherwise.
-_OF_PSQLODBC = "SET client_encoding TO 'UTF8'; SET DateStyle TO ISO; SET extra_float_digits TO 3"
+_OF_PSQLODBC = "SET client_encoding TO 'UTF8'; SET DateStyle TO ISO; SET extra_float_digits TO 2"
 _NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
 
 
