@@ -12,7 +12,7 @@ import xgboost
 from catboost import CatBoostRegressor
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from mlops_plugin.formats.scikit import ScikitRuntime
 from support.native_models import NUMBERS, ROWS, as_queried
@@ -50,3 +50,15 @@ def test_categories_that_another_step_hands_on_are_those_of_training(
     runtime = ScikitRuntime("m", "0" * 64, model, None)
     found = runtime.predict(as_queried(plain.iloc[ASKED])).column("prediction").to_pylist()
     assert found == pytest.approx(model.predict(frame)[ASKED], rel=1e-9)
+
+
+def test_codes_of_an_encoder_in_the_pipeline_are_no_rivals_of_categories() -> None:
+    plain = pd.DataFrame(
+        {"city": np.resize(["rio", "oslo", "bern"], ROWS), "kind": KINDS * 10 + 7, "c": NUMBERS.c}
+    )
+    encoded = ColumnTransformer([("encoded", OrdinalEncoder(), ["city"])], remainder="passthrough")
+    encoded.set_output(transform="pandas").set_params(verbose_feature_names_out=False)
+    frame = plain.astype({"kind": "category"})
+    model = make_pipeline(encoded, _lightgbm("kind")).fit(frame, NUMBERS.c + KINDS * 4)
+    found = ScikitRuntime("m", "0" * 64, model, None).predict(as_queried(plain.iloc[ASKED]))
+    assert found.column("prediction").to_pylist() == pytest.approx(model.predict(frame)[ASKED], rel=1e-9)

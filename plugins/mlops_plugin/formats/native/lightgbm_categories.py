@@ -73,7 +73,8 @@ class LightGBMCategories:
             return
         may_hold = pa.types.is_integer if isinstance(categories[0], int) else is_number
         for rival, (name, kind) in enumerate((field.name, field.type) for field in fields):
-            are_codes = self._seen[rival] == f"[0:{count - 1}]" and (may_hold(kind) or pa.types.is_null(kind))
+            is_made = pa.types.is_null(kind)  # by another step of a pipeline
+            are_codes = self._seen[rival] == f"[0:{count - 1}]" and may_hold(kind) and not is_made
             if are_codes and rival not in others and name not in dtypes:
                 raise FeatureError(
                     f"LightGBM's file has a list of {count} categories, {categories[:3]} and so on, and does "
