@@ -146,6 +146,12 @@ def test_error_after_the_first_rows_is_the_drivers_own_words(way: WayIn) -> None
     assert error.value.driver_says
 
 
+def test_interval_that_arrow_does_not_hold_is_an_error_of_the_database(postgres: Server) -> None:
+    way = WayIn("postgres", spec_of(postgres.new_database()), None)
+    with way.open() as database, pytest.raises(DatabaseError, match=r"'way': reading rows.*overflow"):
+        database.read("SELECT INTERVAL '3000000 hours' AS a", batch_rows=9).read_all()
+
+
 def test_statement_without_rows_is_no_query(way: WayIn) -> None:
     _fill(way)
     with way.open() as database, pytest.raises(DatabaseError):

@@ -84,8 +84,8 @@ class AdbcDatabase(OpenDatabase):
         return driver_errors(self._spec, doing, self._error)
 
     def _reading_rows(self) -> contextlib.AbstractContextManager[None]:
-        """What goes wrong after the first rows comes through Arrow's stream, as an OSError."""
-        return driver_errors(self._spec, "reading rows", self._error, OSError)
+        """What goes wrong after the first rows comes through Arrow's stream, in errors of Arrow's."""
+        return driver_errors(self._spec, "reading rows", self._error, OSError, pa.ArrowInvalid)
 
 
 class AdbcFile(AdbcDatabase):
