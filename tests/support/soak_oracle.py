@@ -131,8 +131,9 @@ def look(end: End, found: Findings) -> None:
     for name in end.last:
         rows = _predictions(name, end.sinks)
         records = records_of(end.workshop, name)
+        kept = _kept_of_earlier_tries(name, end)
         for record in records:
-            stored = sum(owner == record.dispatch_id for _, _, owner in rows)
+            stored = sum(owner == record.dispatch_id and key not in kept for key, _, owner in rows)
             if wrong := _wrong_in(record, stored, name, end):
                 found.untrue.append(f"{name}: {record.dispatch_id} {record.state}: {wrong}; {record.error}")
         pairs = [(key, owner) for key, _, owner in rows]
@@ -237,6 +238,18 @@ def _look_at_mark(name: str, end: End, found: Findings) -> None:
     value = -1 if mark is None or mark.value is None else int(mark.value)
     if not end.customers.last_version <= value <= end.customers.version:
         found.untrue.append(f"{name}: the mark is {mark}, the last version {end.customers.last_version}")
+
+
+def _kept_of_earlier_tries(name: str, end: End) -> set[int]:
+    """Keys whose prediction an earlier try of a dispatch may have left, which its last try does not count.
+
+    In mode upsert a key that is gone from the source, or is bad now, keeps its last prediction.
+    """
+    if sink_of(name)["mode"] != "upsert":
+        return set()
+    now = end.customers.rows
+    predicted = {key for key, _, _ in _predictions(name, end.sinks)}
+    return {key for key in predicted if key not in now or now[key][1]}
 
 
 def _wrong_in(record: DispatchRecord, stored: int, name: str, end: End) -> str | None:
