@@ -324,6 +324,8 @@ def has_scores(model: Any) -> bool:
 
 def _kind(model: Any) -> str | None:
     """classifier, regressor, outlier_detector, clusterer, density_estimator, or None."""
+    if type(model).__name__ == "CatBoost" and type(model).__module__.startswith("catboost."):
+        return "regressor"  # the base class answers raw values, whatever classes it was trained on
     kind = getattr(model, "_estimator_type", None)
     tags = getattr(model, "__sklearn_tags__", None)
     if tags is not None:

@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from catboost import CatBoostClassifier, CatBoostRanker, CatBoostRegressor, Pool
+from catboost import CatBoost, CatBoostClassifier, CatBoostRanker, CatBoostRegressor, Pool
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -231,6 +231,13 @@ def test_an_array_of_categories_in_a_pipeline_is_looked_at(tmp_path: Path) -> No
     assert found.to_pylist() == model.predict(rows).tolist()
     with pytest.raises(FeatureError, match=r"category of training is 'False'"):
         runtime.predict(as_queried(frame))
+
+
+@pytest.mark.parametrize("loss", ["Logloss", "RMSE"])
+def test_a_pickled_model_of_the_base_class_answers_raw_values(loss: str) -> None:
+    model = CatBoost({**FEW, "loss_function": loss}).fit(NUMBERS, (SCORE > 1).astype(int))
+    runtime = ScikitRuntime("m", "0" * 64, model, None)
+    assert_answers(runtime, as_queried(NUMBERS), model.predict(NUMBERS))
 
 
 def test_labels_of_the_file_are_not_renamed(tmp_path: Path) -> None:
