@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 RUNS = "api/v1/showroom/models/hostile/runs"
 HANGS, EXITS, GROWS, PRINTS = 100, 101, 102, 103
+LONG = "10m"
 
 # Made when it is loaded, so that the server needs no module of the tests.
 _MODEL = """
@@ -38,16 +39,23 @@ class _Source:
         return eval, (_MODEL.strip(),)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hostile(web_airflow: RunningAirflow) -> Iterator[None]:
-    """A model beside `churn`, in short reins; both gone again afterwards."""
+Serving = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def serving(web_airflow: RunningAirflow) -> Iterator[Serving]:
+    """A model beside `churn`, with little memory; says how long it may take, which ends what runs."""
     workshop = web_airflow.workshop
     content = pickle.dumps(_Source())
     (workshop.folder / "hostile.pickle").write_bytes(content)
     artifact = {"format": "pickle", "uri": "hostile.pickle", "sha256": sha256(content).hexdigest()}
-    workshop.sections["serving"] = {"timeout": "3s", "memory_mb": 900}
     workshop.add_model("hostile", model=artifact, features=["a", "b", "c"])
-    yield
+
+    def serve(timeout: str) -> None:
+        workshop.sections["serving"] = {"timeout": timeout, "memory_mb": 900}
+        workshop.write()
+
+    yield serve
     del workshop.sections["serving"], workshop.models["hostile"]
     workshop.write()
 
@@ -61,29 +69,33 @@ def _run(client: Client, a: float) -> Answer:
     [(HANGS, "did not answer within 3 s"), (EXITS, "exit status 7"), (GROWS, "more memory than the 900 MB")],
 )
 def test_an_error_says_what_the_model_did_and_the_next_run_works(
-    client: Client, deed: int, said: str
+    client: Client, serving: Serving, deed: int, said: str
 ) -> None:
+    serving("3s" if deed == HANGS else LONG)
     answer = _run(client, deed)
     assert answer.status == 503
     assert said in answer.json["detail"]
+    serving(LONG)
     after = _run(client, 5)
     assert after.json.get("predictions") == [{"id": 1, "prediction": 5.0}], after.json
 
 
-def test_what_a_model_prints_is_not_its_answer(client: Client) -> None:
+def test_what_a_model_prints_is_not_its_answer(client: Client, serving: Serving) -> None:
+    serving(LONG)
     assert _run(client, PRINTS).json["predictions"] == [{"id": 1, "prediction": float(PRINTS)}]
 
 
-def test_others_do_not_notice_a_model_that_hangs(client: Client) -> None:
+def test_others_do_not_notice_a_model_that_hangs(client: Client, serving: Serving) -> None:
+    serving(LONG)
     _run(client, 1)
-    client.post("api/v1/showroom/models/churn/runs", {"keys": [[1]]})
     answers: list[Answer] = []
     hanging = threading.Thread(target=lambda: answers.append(_run(client, HANGS)))
     hanging.start()
-    answered_meanwhile = 0
-    while hanging.is_alive():
+    for _ in range(3):
         assert client.page("showroom").status == 200
         assert client.post("api/v1/showroom/models/churn/runs", {"keys": [[1]]}).status == 200
-        answered_meanwhile += hanging.is_alive()
+    assert hanging.is_alive()
+    serving("3s")
+    client.post("api/v1/showroom/models/churn/runs", {"keys": [[1]]})  # the configuration is read again
+    hanging.join()
     assert answers[0].status == 503
-    assert answered_meanwhile > 1
