@@ -45,6 +45,8 @@ _RULES: Mapping[Engine, OdbcRules] = {
 # psqlodbc takes the encoding of PGCLIENTENCODING or of the process's locale, arrow-odbc sends UTF-8. The rest
 # is the driver's own, unless a data source of the user's says otherwise.
 _OF_PSQLODBC = "SET client_encoding TO 'UTF8'; SET DateStyle TO ISO; SET extra_float_digits TO 2"
+# What SET NAMES sets; that, MariaDB's driver refuses.
+_OF_MAODBC = ", ".join(f"character_set_{each} = utf8mb4" for each in ("client", "connection", "results"))
 _NO_SUCH_TABLE = ("State: 42S02", "State: 42P01", "no such table")
 
 
@@ -85,10 +87,10 @@ class OdbcDatabase(OpenDatabase):
             self._collects = self._manager.driver_version() < _FIRST_STREAMING
             # The data source may name another character set, in which arrow-odbc's texts are others.
             address += "CHARSET=utf8mb4;"
-            settings = f"{settings}, NAMES utf8mb4" if settings else "SET NAMES utf8mb4"
+            settings = f"{settings}, {_OF_MAODBC}" if settings else f"SET {_OF_MAODBC}"
             # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
             address += "FORWARDONLY=1;NO_CACHE=1;"
-        if "sqlite" in self._manager.driver_name():
+        if "sqlite3odbc" in self._manager.driver_name():
             # The data source may do without transactions. This driver takes the first of two values.
             address = f"NoTXN=0;{address}"
         if "psqlodbc" in self._manager.driver_name():
