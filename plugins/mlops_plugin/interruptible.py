@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -67,11 +67,9 @@ def result_within(outcome: Future[_T], limit_s: float | None) -> _T:
 
     It may end after the wait has, and before this thread goes on: then its outcome counts.
     """
-    try:
-        return outcome.result(limit_s)
-    except TimeoutError:
-        if not outcome.done():
-            raise NotDone from None
+    wait([outcome], limit_s)
+    if not outcome.done():
+        raise NotDone
     return outcome.result()
 
 

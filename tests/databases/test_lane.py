@@ -7,7 +7,6 @@ from concurrent.futures import Future
 
 import pytest
 
-from mlops_plugin.databases import lane as lanes
 from mlops_plugin.databases.lane import Lane, LaneBlocked
 
 
@@ -35,20 +34,16 @@ def test_work_that_ends_just_after_its_limit_was_done_in_time(monkeypatch: pytes
     """A commit is answered while the thread that has waited for it is about to go on."""
     go_on = threading.Event()
 
-    class Late(Future[str]):
-        def result(self, timeout: float | None = None) -> str:
-            try:
-                return super().result(0 if not go_on.is_set() else timeout)
-            finally:
-                go_on.set()
-                super().result(60)
+    def late(outcomes: list[Future[str]], _limit_s: float) -> None:
+        go_on.set()
+        outcomes[0].result(60)
 
     def work() -> str:
         assert go_on.wait(60)
         return "committed"
 
     lane = Lane("test")
-    monkeypatch.setattr(lanes, "Future", Late)
+    monkeypatch.setattr("mlops_plugin.interruptible.wait", late)
     assert lane.run(work, 10) == "committed"
     assert not lane.is_abandoned
     lane.end(lambda: None, 10)
