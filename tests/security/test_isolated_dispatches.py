@@ -263,17 +263,22 @@ def _wait(look: Any) -> None:
 
 
 def _workers_of(pid: int) -> list[int]:
-    children = [
-        int(child)
-        for thread in Path(f"/proc/{pid}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    ]
     names = b"workers.worker", b"workers.fork_server"
-    return [
+    children = [
         child
-        for child in children
-        if any(name in Path(f"/proc/{child}/cmdline").read_bytes() for name in names)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in _read(thread / "children").decode().split()
     ]
+    commands = {int(child): _read(Path(f"/proc/{child}/cmdline")) for child in children}
+    return [child for child, command in commands.items() if any(name in command for name in names)]
+
+
+def _read(path: Path) -> bytes:
+    """Nothing of a thread or process that has just ended."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def _state(pid: int) -> str:

@@ -173,11 +173,12 @@ def _stopped_family(pid: int) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        threads = [*Path(f"/proc/{pid}/task").iterdir()]
-        return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
-    except OSError:
-        return []
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # a thread that has just ended has none
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def _signal(send: Callable[[int, int], None], pid: int, number: int) -> None:
