@@ -47,9 +47,10 @@ def server() -> Server:
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     """The Monitor with a model that is active; time stands still."""
-    with drawn_page(browser, drawn([model("churn")]), is_still=True) as page, without_errors(page):
+    with drawn_page(browser, drawn([model("churn")]), is_still=True) as page:
         page.route(re.compile("monitor-status|/api/v2/"), server.hear)
-        yield page
+        with without_errors(page):
+            yield page
         page.unroute_all(behavior="ignoreErrors")
 
 
