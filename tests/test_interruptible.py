@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 
 import pytest
 
+from mlops_plugin.databases.lane import Lane
 from mlops_plugin.errors import StepInterrupted
 from mlops_plugin.interruptible import interruptible, waiting
 
@@ -78,17 +81,52 @@ def test_what_interrupts_a_wait_is_told_what_was_waited_for() -> None:
     assert caught.value.__notes__ == ["while reading rows: waiting for db:3306"]
 
 
-def test_work_that_ends_just_after_its_limit_was_done_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that has waited may go on late: a failure that is on record is not called unrecorded."""
+@pytest.fixture(params=[interruptible, Lane], ids=["step", "connection"])
+def run(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """Both ways to wait for work in another thread."""
+    if request.param is interruptible:
+        yield interruptible
+        return
+    lane = Lane("test")
+    yield lane.run
+    lane.end(lambda: None, 10)
+
+
+def test_work_that_ends_just_after_its_limit_was_done_in_time(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit is answered while the thread that has waited for it is about to go on."""
     go_on = threading.Event()
 
     def late(outcomes: list[Future[str]], _limit_s: float) -> None:
         go_on.set()
         outcomes[0].result(60)
 
-    def record() -> str:
+    def work() -> str:
         assert go_on.wait(60)
-        return "recorded"
+        return "committed"
 
     monkeypatch.setattr("mlops_plugin.interruptible.wait", late)
-    assert interruptible(record, 10) == "recorded"
+    assert run(work, 10) == "committed"
+
+
+def test_a_timeout_from_outside_is_not_that_of_the_wait(run: Callable[..., str]) -> None:
+    go_on = threading.Event()
+    main = threading.get_ident()
+
+    def too_late(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError("task_timeout")
+
+    def work() -> str:
+        time.sleep(0.1)  # then it is waited for
+        signal.pthread_kill(main, signal.SIGALRM)
+        go_on.wait(60)
+        return "too late"
+
+    handler = signal.signal(signal.SIGALRM, too_late)
+    try:
+        with pytest.raises(TimeoutError, match="task_timeout"):
+            run(work, 60)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        go_on.set()

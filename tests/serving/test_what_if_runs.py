@@ -59,7 +59,7 @@ def test_what_is_missing_before_and_after_has_not_changed(workshop: Workshop) ->
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "shown_as"),
     [
         (0.25, 0.5, ("0.25", "0.5")),
         (12_345_678.0, 12_345_690.0, ("12345678", "12345690")),
@@ -71,7 +71,7 @@ def test_what_is_missing_before_and_after_has_not_changed(workshop: Workshop) ->
     ],
 )
 def test_values_that_differ_never_look_alike(
-    workshop: Workshop, before: object, after: object, told: tuple[str, str]
+    workshop: Workshop, before: object, after: object, shown_as: tuple[str, str]
 ) -> None:
     shown = Shown(
         "d",
@@ -81,9 +81,9 @@ def test_values_that_differ_never_look_alike(
         (),
     )
     (outcome,) = outcomes(workshop.model(), shown, ("a", "b"), is_what_if=True)
-    changed = [] if before == after else [("a", *told)]
+    changed = [] if before == after else [("a", *shown_as)]
     assert outcome.changes == (*changed, ("b", "NULL", '"NULL"'))
-    assert (outcome.was, outcome.prediction) == told
+    assert (outcome.was, outcome.prediction) == shown_as
 
 
 def test_the_outcome_on_a_curve_is_that_of_a_class_which_has_one() -> None:

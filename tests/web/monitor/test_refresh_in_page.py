@@ -65,9 +65,9 @@ def _ask(page: Page, server: Server) -> None:
 
 def _tell(page: Page, server: Server, number: int, **state: bool) -> None:
     """Answer a question, and go on when the page has had time to show it."""
-    with page.expect_response("**/monitor-status*") as told:
+    with page.expect_response("**/monitor-status*") as answered:
         server.answer(number, **state)
-    told.value.finished()
+    answered.value.finished()
     page.evaluate("fetch('static/page.js').then((answer) => answer.text())")
 
 

@@ -106,11 +106,9 @@ def distribution_of(report: Report) -> Counts | None:
 
 
 def _classes(distribution: ClassCounts) -> dict[str, int]:
-    counts = Counter(dict(distribution.counts))
-    counts.update(
-        {_("others"): distribution.others, _("no value"): distribution.missing}
-    )  # or a class's name
-    return +counts
+    # A class may have one of these names, too.
+    rest = Counter({_("others"): distribution.others, _("no value"): distribution.missing})
+    return Counter(dict(distribution.counts)) + rest
 
 
 def _total(distribution: Counts) -> int:
