@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig
+from mlops_plugin.errors import StagingOutdated
 from mlops_plugin.events.details.step_reports import PlanReport, StepReport
 from mlops_plugin.events.records import Step
 from mlops_plugin.events.store import EventStore
@@ -18,6 +19,7 @@ from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.runtime import Runtime
 from mlops_plugin.interruptible import interruptible
+from mlops_plugin.masking import masked
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.dispatch import PARTITIONED, STEPS, Dispatch
 from mlops_plugin.pipeline.overlap import Overlap, Watch, may_overlap
@@ -175,9 +177,15 @@ class ConfiguredSource:
         if self.dispatch.model.source.partitions is None:
             self._sweep()
         judge = functools.partial(self.models.judge, self.dispatch.model)
-        with open_source(
-            self.dispatch, self.deployment, self.store, self._rendered(), partition, judge
-        ) as source:
+        planned = partition.query
+        query = self._rendered() if planned is None or planned.is_masked else planned.text
+        with open_source(self.dispatch, self.deployment, self.store, query, partition, judge) as source:
+            # Only now are all secrets known.
+            if planned is not None and planned.is_masked and masked(query) != masked(planned.text):
+                raise StagingOutdated(
+                    f"models.{self.dispatch.model.name}.source.query: its template has another text than "
+                    "when the partitions were planned; clear 'plan' and the tasks after it in Airflow"
+                )
             yield source
 
     def _sweep(self) -> None:

@@ -41,7 +41,7 @@ from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.increment import Increment, advance_mark
 from mlops_plugin.pipeline.reading.order import open_in_order, take_order
-from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition
+from mlops_plugin.pipeline.reading.partitions import ALL_ROWS, Partition, PlannedQuery
 from mlops_plugin.pipeline.recording.infer_reports import infer_report
 from mlops_plugin.pipeline.recording.step_record import ONLY_TRY, Attempt, TryRecord, recorded
 from mlops_plugin.pipeline.staging.notes import LoggedRows, pinned_version, planned_partition, require_logged
@@ -216,7 +216,8 @@ class RunningStep:
         dispatch, store = self._dispatch, self.runner.store
         order = None if dispatch.is_dry_run else take_order(dispatch, store)  # before anything is read
         query, partitions = self.runner.source.plan()
-        steps.plan(dispatch, masked(query), partitions, self.shelf, order)
+        shown = masked(query)
+        steps.plan(dispatch, PlannedQuery(shown, shown != query), partitions, self.shelf, order)
         return PlanReport.of([partition.name for partition in partitions])
 
     def collect(self, on_begun: Callable[[Begun], None] | None = None) -> CollectReport:

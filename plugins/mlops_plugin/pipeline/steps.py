@@ -24,7 +24,7 @@ from mlops_plugin.pipeline.distribution import Distribution
 from mlops_plugin.pipeline.reading.answering import answered_by
 from mlops_plugin.pipeline.reading.increment import Increment
 from mlops_plugin.pipeline.reading.key_range import KeyRange
-from mlops_plugin.pipeline.reading.partitions import Partition
+from mlops_plugin.pipeline.reading.partitions import Partition, PlannedQuery
 from mlops_plugin.pipeline.staging.notes import (
     LoggedRows,
     all_collected,
@@ -57,14 +57,15 @@ _COLLECTED, _PREDICTED, _REJECTED = "collect", "infer", "rejected"  # files of r
 
 def plan(
     dispatch: Dispatch,
-    query: str,
+    query: PlannedQuery,
     partitions: Sequence[Partition],
     shelf: Shelf,
     order: Order | None = None,
 ) -> Planned:
-    """Pin the partitions that `collect` and `infer` each take one of, and the order of the dispatch."""
+    """Pin the query, the partitions that `collect` and `infer` each take one of, and the dispatch's order."""
     stored = tuple(partition.stored() for partition in partitions)
-    planned = Planned(uuid.uuid4().hex, query, stored, order, source_settings(dispatch.model))
+    settings = source_settings(dispatch.model)
+    planned = Planned(uuid.uuid4().hex, query.text, stored, order, settings, query.is_masked)
     put_note(planned, shelf)
     return planned
 

@@ -34,6 +34,8 @@ from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
 from mlops_plugin.pipeline.recording.infer_reports import merge_reports
 from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
+from mlops_plugin.pipeline.staging.notes import read_note
+from mlops_plugin.pipeline.staging.records import Planned
 from support.divided_table import fill
 from support.random_examples import examples
 from support.ways_in import WAYS_IN, WayIn, way_in
@@ -203,11 +205,16 @@ def partitioned(workshop: Workshop, rows: int = 40, **wanted: Any) -> Dispatch:
 
 
 def step(
-    workshop: Workshop, dispatch: Dispatch, name: Any, partition: int | None = None, number: int = 1
+    workshop: Workshop,
+    dispatch: Dispatch,
+    name: Any,
+    partition: int | None = None,
+    number: int = 1,
+    query: str | None = None,
 ) -> Any:
     attempt = Attempt(number, is_final=False, partition=partition)
-    query = dispatch.model.source.query
-    return run_step(name, dispatch, workshop.deployment, query=lambda: query, attempt=attempt)
+    rendered = query or dispatch.model.source.query
+    return run_step(name, dispatch, workshop.deployment, query=lambda: rendered, attempt=attempt)
 
 
 @pytest.mark.parametrize("mode", ["append", "upsert", "replace"])
@@ -378,6 +385,37 @@ def test_partitions_of_two_queries_do_not_mix(workshop: Workshop) -> None:
         step(workshop, changed, "collect", 1)
     step(workshop, changed, "plan", number=2)
     step(workshop, changed, "collect", 1, number=2)
+
+
+LIMITED = "SELECT * FROM customers WHERE id <= {} AND 'PWD={}' <> ''"
+
+
+def test_partitions_read_the_query_that_was_planned_whatever_its_template_says_now(
+    workshop: Workshop,
+) -> None:
+    dispatch = partitioned(workshop, column="id", count=2)
+    step(workshop, dispatch, "plan", query="SELECT * FROM customers WHERE id <= 30")
+    for number, limit in enumerate((30, 20)):
+        step(workshop, dispatch, "collect", number, query=f"SELECT * FROM customers WHERE id <= {limit}")
+    for name, part in (("log", None), ("infer", 0), ("infer", 1), ("persist", None)):
+        step(workshop, dispatch, name, part)
+    assert [row["id"] for row in workshop.predictions()] == list(range(1, 31))
+
+
+def test_partitions_of_a_query_with_a_secret_are_refused_once_its_template_says_something_else(
+    workshop: Workshop,
+) -> None:
+    dispatch = partitioned(workshop, column="id", count=2)
+    step(workshop, dispatch, "plan", query=LIMITED.format(30, "hidden-1"))
+    note = read_note(Planned, workshop.deployment.staging.shelf("churn", dispatch.id))
+    assert "hidden" not in note.query
+    step(workshop, dispatch, "collect", 0, query=LIMITED.format(30, "hidden-1"))
+    with pytest.raises(StagingError, match=r"source\.query: .* another text .*clear 'plan'"):
+        step(workshop, dispatch, "collect", 1, query=LIMITED.format(20, "hidden-1"))
+    step(workshop, dispatch, "collect", 1, query=LIMITED.format(30, "another-one"), number=2)
+    for name, part in (("log", None), ("infer", 0), ("infer", 1), ("persist", None)):
+        step(workshop, dispatch, name, part)
+    assert [row["id"] for row in workshop.predictions()] == list(range(1, 31))
 
 
 def test_overlapping_predicates_are_refused_before_a_row_is_doubled(workshop: Workshop) -> None:

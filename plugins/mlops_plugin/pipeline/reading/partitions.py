@@ -27,12 +27,27 @@ _PARSE: Mapping[str, Callable[[str], Any]] = {
 
 
 @dataclass(frozen=True)
+class PlannedQuery:
+    """A query as `plan` rendered it: all partitions of a dispatch are parts of its rows.
+
+    Its secrets are masked if it `is_masked`, because it is kept in a note.
+    """
+
+    text: str
+    is_masked: bool
+
+
+@dataclass(frozen=True)
 class Partition:
-    """A part of the rows, with a name for people; `sql` is None if it is all rows."""
+    """A part of the rows, with a name for people; `sql` is None if it is all rows.
+
+    `query` is None before it is planned, and if all rows are read at once.
+    """
 
     name: str
     sql: str | None = None
     parameters: tuple[Any, ...] = ()
+    query: PlannedQuery | None = None
 
     @property
     def conditions(self) -> list[Condition]:

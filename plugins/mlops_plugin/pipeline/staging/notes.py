@@ -19,7 +19,7 @@ from mlops_plugin.errors import KeyColumnError, StagingOutdated
 from mlops_plugin.events.details.step_reports import Accounts
 from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.pipeline.reading.key_range import outermost
-from mlops_plugin.pipeline.reading.partitions import Partition
+from mlops_plugin.pipeline.reading.partitions import Partition, PlannedQuery
 from mlops_plugin.pipeline.staging.records import (
     Collected,
     Judge,
@@ -91,7 +91,9 @@ def planned_partition(model: ModelConfig, shelf: Shelf) -> PlannedPartition:
             f"staging: partition {shelf.partition} is not among the {len(planned.partitions)} of the "
             "latest plan; clear 'plan' and the tasks after it in Airflow"
         )
-    return PlannedPartition(planned.id, planned.partitions[shelf.partition].partition(), planned.order)
+    partition = planned.partitions[shelf.partition].partition()
+    query = PlannedQuery(planned.query, planned.is_masked)
+    return PlannedPartition(planned.id, replace(partition, query=query), planned.order)
 
 
 @dataclass(frozen=True)

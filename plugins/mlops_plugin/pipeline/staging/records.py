@@ -40,6 +40,7 @@ class Planned:
     partitions: tuple[StoredPartition, ...]
     order: Order | None = None  # see reading.order; None for a dry run and in notes of earlier versions
     source: str | None = None  # see notes.source_settings; None in notes of earlier versions
+    is_masked: bool = True  # the query; else partitions read it as it stands here
 
 
 @dataclass(frozen=True)
