@@ -12,7 +12,8 @@ import pytest
 from inference_server.conftest import Callers, infer, tensor
 from mlops_plugin.inference_server.app import InferenceServer
 from mlops_plugin.inference_server.gate import Caller, GateClosed, NotSignedIn
-from mlops_plugin.inference_server.inference import Body
+from mlops_plugin.inference_server.inference import Body, Question
+from mlops_plugin.inference_server.inference_answers import Answer
 from mlops_plugin.inference_server.metrics import Metrics
 from mlops_plugin.web.shared_site import Site
 from support.workshop import Workshop
@@ -69,6 +70,27 @@ def test_who_takes_long_to_send_a_request_must_still_be_allowed_to(
 
     async def read() -> Body:
         gate.known.clear()  # the token is revoked
+        return Body(json.dumps({"inputs": INPUTS}).encode(), None, None)
+
+    with pytest.raises(NotSignedIn):
+        asyncio.run(server.infer("churn", "ada", read))
+
+
+def test_who_waits_long_for_an_answer_must_still_be_allowed_to_read_it(
+    workshop: Workshop, gate: Callers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = InferenceServer(Site(workshop.config_file), gate, Metrics(tmp_path))
+    ask = server.batches.ask
+
+    async def ask_and_wait(name: str, question: Question) -> Answer:
+        answer = await ask(name, question)
+        gate.known.clear()  # the token is revoked while the answer is on its way
+        monkeypatch.setattr("mlops_plugin.inference_server.app.TRUSTED_S", 0.0)
+        return answer
+
+    monkeypatch.setattr(server.batches, "ask", ask_and_wait)
+
+    async def read() -> Body:
         return Body(json.dumps({"inputs": INPUTS}).encode(), None, None)
 
     with pytest.raises(NotSignedIn):

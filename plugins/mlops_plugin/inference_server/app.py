@@ -72,15 +72,19 @@ class InferenceServer:
     async def infer(self, name: str, token: str | None, read: ReadBody) -> Answer:
         """Ask the model about the rows of a request; its dispatch is recorded before it is answered."""
         model, user = await self.model(name, token)
-        began = time.monotonic()
+        admitted_at = time.monotonic()
         body = await read()
-        if time.monotonic() - began > TRUSTED_S:  # meanwhile, the token may have been revoked
+        if time.monotonic() - admitted_at > TRUSTED_S:  # meanwhile, the token may have been revoked
             model, user = await self.model(name, token)
+            admitted_at = time.monotonic()
         question = self._by_last_description(model, user, body)
         if question is None:
             described = await self.described(model, body.version)
             question = Question.of(model, user, body, described)
-        return await self.batches.ask(name, question)
+        answer = await self.batches.ask(name, question)
+        if time.monotonic() - admitted_at > TRUSTED_S:  # it has waited for its turn, or for the model
+            await self.model(name, token)
+        return answer
 
     def _by_last_description(self, model: ModelConfig, user: str, body: Body) -> Question | None:
         """The request read by what is known of its model; None if the model must be looked at.
