@@ -82,11 +82,11 @@ def test_bounds_are_exact_and_rows_without_a_value_are_not_passed_over(
         assert {2, 3, 4} <= set(found(way, column, bound))
         assert found(way, column, bound + timedelta(milliseconds=3)) == [4]
         first, last = bound - timedelta(milliseconds=2), bound + timedelta(milliseconds=2)
-        assert found(way, column, first, last) == [1, 2, 3]
-        assert found(way, column, first - timedelta(hours=1), first) == []
+        assert found(way, column, first, last) == [1, 2, 3, 4]
+        assert found(way, column, first - timedelta(hours=1), first) == [4]
         return
     assert found(way, column, bound) == [2, 3, 4]
-    assert found(way, column, bound, end) == [2]
+    assert found(way, column, bound, end) == [2, 4]
 
 
 def test_unsigned_integers_beyond_the_signed_ones(mariadb_way: WayIn) -> None:
@@ -114,6 +114,8 @@ def test_date_of_zeros_is_not_passed_over(mariadb_way: WayIn, kind: str) -> None
     mariadb_way.execute("SET sql_mode = ''", "INSERT INTO t VALUES (3, 0)")
     with pytest.raises(UnsupportedType, match="'moment'"):
         found(mariadb_way, "moment", bound)
+    with pytest.raises(UnsupportedType, match="'moment'"):
+        found(mariadb_way, "moment", bound, bound + timedelta(days=1))
 
 
 @pytest.mark.parametrize(

@@ -15,5 +15,8 @@ def from_on(engine: Engine, column: str, value: CursorValue) -> Condition:
 
 
 def between(engine: Engine, column: str, start: CursorValue, end: CursorValue) -> Condition:
-    """The rows at or after `start` and before `end`, on SQLite rounded to the millisecond."""
+    """The rows at or after `start` and before `end`, on SQLite rounded to the millisecond.
+
+    And those whose place nobody can tell, as above.
+    """
     return Condition(*engine.within(engine.quote(column), start, end))

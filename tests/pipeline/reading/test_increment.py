@@ -221,6 +221,17 @@ def test_backfill_of_an_interval_that_ends_before_it_begins_is_refused(workshop:
         collected(workshop, reads_own_interval=True, data_interval=(second, first))
 
 
+@pytest.mark.parametrize("value", [None, "31.01.2026"])
+def test_backfill_passes_over_no_row_whose_time_nobody_can_tell(
+    workshop: Workshop, value: str | None
+) -> None:
+    incremental(workshop)
+    arrive(workshop, (1, "2026-01-02"), (2, value))
+    day = (datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC))
+    with pytest.raises(CursorError, match=r"'changed' is NULL|not all times in the same form"):
+        collected(workshop, reads_own_interval=True, data_interval=day)
+
+
 def test_backfill_of_integers_is_refused(workshop: Workshop) -> None:
     incremental(workshop)
     arrive(workshop, (1, 10))

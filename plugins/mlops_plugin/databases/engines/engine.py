@@ -236,9 +236,9 @@ class Engine:
         return f"{column} >= {mark} OR {column} IS NULL", (text,)
 
     def within(self, column: str, start: CursorValue, end: CursorValue) -> tuple[str, tuple[object, ...]]:
-        """The condition that a (quoted) column is at or after `start` and before `end`."""
+        """The condition that a (quoted) column is from `start` on and before `end`, or nobody can tell."""
         (first_mark, first), (end_mark, last) = self.typed_mark(start), self.typed_mark(end)
-        return f"{column} >= {first_mark} AND {column} < {end_mark}", (first, last)
+        return f"{column} >= {first_mark} AND {column} < {end_mark} OR {column} IS NULL", (first, last)
 
     def checked_comparison(self, comparison: str, sides: Sequence[TimeComparison], number: int) -> str | None:
         """SQL that is a comparison with a moment, but fails for the first value that compares wrongly.

@@ -106,10 +106,11 @@ class Mysql(Engine):
 
     def at_or_after(self, column: str, value: CursorValue) -> tuple[str, tuple[object, ...]]:
         condition, parameters = super().at_or_after(column, value)
-        if isinstance(value, int):
-            return condition, parameters
-        # Dates of zeros. As a range, which an index answers.
-        return f"{condition} OR {column} < CAST('0001-01-01' AS DATE)", parameters
+        return condition if isinstance(value, int) else _or_zeros(condition, column), parameters
+
+    def within(self, column: str, start: CursorValue, end: CursorValue) -> tuple[str, tuple[object, ...]]:
+        condition, parameters = super().within(column, start, end)
+        return condition if isinstance(start, int) else _or_zeros(condition, column), parameters
 
     def alteration(self, table: str, column: str, wanted: str, view: str | None = None) -> str:
         del view
@@ -290,6 +291,11 @@ def _try(database: Database, statement: str) -> None:
     except DatabaseError as error:
         if not _AFTER_RIGHTS.search(error.driver_says):
             raise
+
+
+def _or_zeros(condition: str, column: str) -> str:
+    """Also the rows with a date of zeros. As a range, which an index answers."""
+    return f"{condition} OR {column} < CAST('0001-01-01' AS DATE)"
 
 
 def _place(table: TableName) -> list[str | None]:

@@ -71,11 +71,7 @@ class Sqlite(Engine):
         """A time up to two milliseconds before `value` passes as well."""
         if isinstance(value, int):
             return f"{column} >= CAST(? AS INTEGER) OR typeof({column}) <> 'integer'", (value,)
-        unknown = (
-            f"typeof({column}) <> 'text' OR {column} NOT GLOB '{DATE}'"
-            f" OR strftime('{FORM}', {column}) IS NULL"
-        )
-        return f"strftime('{FORM}', {column}) >= ? OR {unknown}", (_text(value, -_STEP),)
+        return f"strftime('{FORM}', {column}) >= ? OR {_no_time(column)}", (_text(value, -_STEP),)
 
     def within(self, column: str, start: CursorValue, end: CursorValue) -> tuple[str, tuple[object, ...]]:
         """Times are rounded to the millisecond; those without a zone are in that of an aware bound."""
@@ -83,7 +79,7 @@ class Sqlite(Engine):
             return super().within(column, start, end)
         moment, bound = f"strftime('{FORM}', {column})", f"CASE WHEN {has_zone(column)} THEN ? ELSE ? END"
         texts = [_text(each, timedelta()) for value in (start, end) for each in (value, _on_its_clock(value))]
-        return f"{moment} >= {bound} AND {moment} < {bound}", tuple(texts)
+        return f"{moment} >= {bound} AND {moment} < {bound} OR {_no_time(column)}", tuple(texts)
 
     def checked_comparison(self, comparison: str, sides: Sequence[TimeComparison], number: int) -> str | None:
         return checked(comparison, sides, number)
@@ -178,6 +174,11 @@ def stored_type(arrow_type: pa.DataType) -> pa.DataType:
     if types.is_dictionary(arrow_type):
         return stored_type(arrow_type.value_type)
     return arrow_type
+
+
+def _no_time(column: str) -> str:
+    """The condition that a (quoted) column holds what SQLite does not read as a time."""
+    return f"typeof({column}) <> 'text' OR {column} NOT GLOB '{DATE}' OR strftime('{FORM}', {column}) IS NULL"
 
 
 def _on_its_clock(value: date) -> date:
