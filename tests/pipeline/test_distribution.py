@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_plugin.events.details.step_reports import as_json
-from mlops_plugin.pipeline.distribution import MAX_BINS, MAX_CLASSES, Distribution
+from mlops_plugin.pipeline.distribution import MAX_BINS, MAX_CLASSES, Distribution, merge
 
 
 def of(values: Sequence[Any], kind: pa.DataType, batch_rows: int = 1_000_000) -> dict[str, Any]:
@@ -82,3 +82,25 @@ def test_nothing_seen_is_reported_as_nothing() -> None:
     assert of([], pa.float64())["counts"] == []
     assert of([math.nan], pa.float64())["counts"] == []
     assert of([], pa.string())["counts"] == []
+
+
+def test_labels_and_numbers_of_partitions_make_no_whole() -> None:
+    labels, numbers, nothing = (
+        Distribution(pa.int64()),
+        Distribution(pa.float64()),
+        Distribution(pa.float64()),
+    )
+    labels.see(pa.array([1, 2]))
+    numbers.see(pa.array([0.5, 1.5, 2.5]))
+    assert merge([labels.report(), numbers.report()]) is None
+    assert merge([labels.report(), nothing.report()]) == labels.report()
+
+
+def test_a_label_is_counted_in_full_or_not_at_all() -> None:
+    few, many = Distribution(pa.string()), Distribution(pa.string())
+    few.see(pa.array(["rare", *"abcdef"]))
+    many.see(pa.array([*map(str, range(MAX_CLASSES)), *["rare"] * 9, *"01"]))
+    for parts in ([few, many], [many, few]):
+        whole = merge([part.report() for part in parts])
+        assert whole is not None
+        assert as_json(whole) == {**as_json(many.report()), "others": 16}

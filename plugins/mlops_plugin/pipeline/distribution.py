@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,12 +43,16 @@ class Distribution:
 
 
 def merge(parts: Sequence[Counts]) -> Counts | None:
-    """The counts of several parts as those of the whole; None if there are no parts."""
+    """The counts of several parts as those of the whole; None if there are no parts.
+
+    None also if one part counts labels and another numbers: on SQLite, a partition of whole numbers may have
+    whole answers, the next one fractions.
+    """
     filled = [part for part in parts if part.counts] or parts[:1]
-    if not filled:
-        return None
     numbers = [part for part in filled if isinstance(part, NumberCounts)]
     classes = [part for part in filled if isinstance(part, ClassCounts)]
+    if not filled or (numbers and classes):
+        return None
     whole = _merge_numbers(numbers) if isinstance(filled[0], NumberCounts) else _merge_classes(classes)
     return replace(whole, missing=sum(part.missing for part in parts))
 
@@ -61,9 +65,11 @@ def _merge_numbers(parts: Sequence[NumberCounts]) -> NumberCounts:
 
 
 def _merge_classes(parts: Sequence[ClassCounts]) -> ClassCounts:
+    # A part that counts some labels together may have any other label among them.
+    full = [{label for label, _ in part.counts} for part in parts if part.others]
     counted = _Classes()
     for part in parts:
-        counted.add(part)
+        counted.add(part, full)
     return counted.report()
 
 
@@ -75,20 +81,23 @@ class _Classes:
     def see(self, column: pa.Array) -> int:
         counted = [(column[0].as_py(), 1)] if len(column) == 1 else _value_counts(column)
         for value, count in counted:
-            label = str(value)[:_LABEL_CHARS]
-            if label in self._counts or len(self._counts) < MAX_CLASSES:
-                self._counts[label] += count
-            else:
-                self._others += count
+            self._count(str(value)[:_LABEL_CHARS], count)
         return 0
 
-    def add(self, part: ClassCounts) -> None:
+    def add(self, part: ClassCounts, full: Sequence[Collection[str]]) -> None:
+        """Add a part; `full` are the labels of each part that has counted others together."""
         self._others += part.others
         for label, count in part.counts:
-            if label in self._counts or len(self._counts) < MAX_CLASSES:
-                self._counts[label] += count
+            if all(label in labels for labels in full):
+                self._count(label, count)
             else:
                 self._others += count
+
+    def _count(self, label: str, count: int) -> None:
+        if label in self._counts or len(self._counts) < MAX_CLASSES:
+            self._counts[label] += count
+        else:
+            self._others += count
 
     def report(self) -> ClassCounts:
         """The labels in the order of their names: the same in every dispatch."""

@@ -28,10 +28,10 @@ from mlops_plugin.errors import (
     StagingError,
     ThresholdError,
 )
-from mlops_plugin.events.details.step_reports import CollectReport, InferReport
+from mlops_plugin.events.details.step_reports import CollectReport, InferReport, ReasonCount
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
-from mlops_plugin.pipeline.recording.infer_reports import merge_reports
+from mlops_plugin.pipeline.recording.infer_reports import infer_reasons, merge_reports
 from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.staging.notes import read_note
@@ -447,3 +447,12 @@ def test_distribution_of_the_parts_is_that_of_the_whole(workshop: Workshop) -> N
         ended = [e.details for e in workshop.events(dispatch.id) if isinstance(e.details, InferReport)]
         reports.append(merge_reports(ended))
     assert reports[0] == reports[1]
+
+
+def test_a_reason_that_is_rare_in_one_part_is_counted_in_full() -> None:
+    common = [(f"column_{number}", "missing", 9) for number in range(20)]
+    parts = [[*common, ("age", "missing", 1)], [("age", "missing", 50)]]
+    whole = merge_reports([InferReport(0, 0, infer_reasons(reasons), {}, None) for reasons in parts])
+    assert whole is not None
+    assert whole.reasons[0] == ReasonCount("age", "missing", 51)
+    assert len(whole.reasons) == 20

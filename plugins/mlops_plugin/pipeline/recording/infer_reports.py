@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from mlops_plugin.events.details.step_reports import InferReport, ReasonCount
 from mlops_plugin.pipeline.distribution import merge
 from mlops_plugin.pipeline.staging.records import Predicted
 from mlops_plugin.pipeline.validation.rejections import Reason, merged_reasons
 
-_MOST_REASONS = 20  # that an event keeps, the most frequent ones
+_MOST_REASONS = 20  # that are shown, the most frequent ones
 
 
 def infer_report(predicted: Predicted) -> InferReport:
@@ -26,9 +27,9 @@ def infer_report(predicted: Predicted) -> InferReport:
 
 
 def merge_reports(parts: Sequence[InferReport]) -> InferReport | None:
-    """The reports of all partitions as the report of the whole; None if there are none."""
+    """The reports of all partitions as the report of the whole, to be shown; None if there are none."""
     if len(parts) < 2:
-        return parts[0] if parts else None
+        return replace(parts[0], reasons=parts[0].reasons[:_MOST_REASONS]) if parts else None
     imputed: Counter[str] = Counter()
     for part in parts:
         imputed.update(part.imputed)
@@ -36,7 +37,7 @@ def merge_reports(parts: Sequence[InferReport]) -> InferReport | None:
     return InferReport(
         rows=sum(part.rows for part in parts),
         rows_rejected=sum(part.rows_rejected for part in parts),
-        reasons=infer_reasons(merged_reasons(reasons)),
+        reasons=infer_reasons(merged_reasons(reasons))[:_MOST_REASONS],
         imputed=dict(imputed),
         distribution=merge([part.distribution for part in parts if part.distribution is not None]),
         libraries=_all_versions(parts),
@@ -53,5 +54,8 @@ def _all_versions(parts: Sequence[InferReport]) -> dict[str, str]:
 
 
 def infer_reasons(reasons: Iterable[Reason]) -> tuple[ReasonCount, ...]:
-    """The reasons that a report keeps, of those that were found, the most frequent first."""
-    return tuple(ReasonCount(*reason) for reason in list(reasons)[:_MOST_REASONS])
+    """Reasons as a report keeps them, the most frequent first.
+
+    All that were told apart: one that is rare in a partition may be the most frequent of the whole.
+    """
+    return tuple(ReasonCount(*reason) for reason in reasons)
