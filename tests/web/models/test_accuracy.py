@@ -16,6 +16,7 @@ from mlops_plugin.web.showroom.verdict import Pair, judge_pairs
 from support.workshop import Workshop
 
 CASES = "SELECT id, a, b, c, CASE WHEN id = 1 THEN NULL ELSE 'stays' END AS truth FROM customers"
+OUTCOMES = (("stays", "< 3"), ("leaves", "= 1"))  # of cases that have one already
 
 
 @pytest.fixture
@@ -47,6 +48,15 @@ def test_stored_predictions_are_compared_with_known_outcomes(ready: Workshop) ->
     verdict = judge_pairs(found)
     assert verdict is not None
     assert verdict.words == f"{right} of 4 correct"
+
+
+def test_a_case_with_two_outcomes_is_not_judged(workshop: Workshop) -> None:
+    more = [f"SELECT *, '{truth}' FROM customers WHERE id {which}" for truth, which in OUTCOMES]
+    cases = " UNION ALL ".join(["SELECT *, 'stays' AS truth FROM customers", *more])
+    workshop.add_model("churn", showroom={"cases": cases, "truth": "truth"})
+    with workshop.ready():
+        workshop.run(workshop.dispatch())
+        assert [truth for _answer, truth in pairs_of(workshop)] == ["stays"] * 4
 
 
 def test_whole_numbers_beside_probabilities_are_classes() -> None:

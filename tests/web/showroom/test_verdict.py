@@ -48,6 +48,8 @@ def words_of(shown: Shown) -> str | None:
         (run_of(["true", "FALSE", "false"], [True, False, True]), "2 of 3 correct"),
         # a CHAR is filled up with blanks
         (run_of(["a   ", "b   ", "a   "], ["a", "b", "b"]), "2 of 3 correct"),
+        # an outcome that is not known yet
+        (run_of([1.0, float("nan"), 0.0], [True, True, True]), "1 of 2 correct, 1 not judged"),
         (run_of([None, None], ["a", "b"]), None),
         (run_of(["a"], ["a"]), None),  # its card says it
     ],

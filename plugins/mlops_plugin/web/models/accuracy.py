@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.pipeline.deployment import Deployment
+from mlops_plugin.serving.case_paging import Key
 from mlops_plugin.serving.case_queries import CaseQueries
 from mlops_plugin.serving.cases import MAX_PAGE_ROWS, CaseView
 from mlops_plugin.serving.last_predictions import (
@@ -20,7 +23,7 @@ from mlops_plugin.serving.last_predictions import (
     LastPrediction,
     LastPredictions,
 )
-from mlops_plugin.web.showroom.verdict import Pair, Row
+from mlops_plugin.web.showroom.verdict import Pair, Row, is_known
 
 _WITHIN_S = 5.0  # for each of two databases
 _KEPT_FOR_S = 300.0
@@ -64,13 +67,18 @@ def find_pairs(
         rows = cases.page(CaseView(page_rows=MAX_PAGE_ROWS)).rows
     if truth not in rows.column_names:
         return []
-    outcomes = {
-        tuple(row[name] for name in model.key): row[truth]
-        for row in rows.select([*dict.fromkeys((*model.key, truth))]).to_pylist()
-        if row[truth] is not None
-    }
+    outcomes = _outcomes(rows.select([*dict.fromkeys((*model.key, truth))]).to_pylist(), model.key, truth)
     found = last.find(model, deployment, [*outcomes]) or {}
     return [(_answer(one), outcomes[key]) for key, one in found.items()]
+
+
+def _outcomes(rows: Sequence[Row], key: Sequence[str], truth: str) -> dict[Key, Any]:
+    """The known outcome of each key; of keys that have several, nobody knows which one counts."""
+    found: dict[Key, list[Any]] = {}
+    for row in rows:
+        if is_known(row[truth]):
+            found.setdefault(tuple(row[name] for name in key), []).append(row[truth])
+    return {of: several[0] for of, several in found.items() if all(one == several[0] for one in several)}
 
 
 def _answer(last: LastPrediction) -> Row:

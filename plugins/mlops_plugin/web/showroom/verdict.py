@@ -38,12 +38,17 @@ class Verdict:
     confusion: Confusion | None = None
 
 
+def is_known(truth: Any | None) -> bool:
+    """Whether an outcome is known: it is neither NULL nor NaN."""
+    return truth is not None and not (isinstance(truth, float | Decimal) and math.isnan(truth))
+
+
 def agrees(answer: Row | None, truth: Any | None) -> bool | None:
     """Whether the predicted class is the truth; None without a truth, or if no class was predicted.
 
     A whole number may be a class or an amount: it is a class if the model gives probabilities, too.
     """
-    if answer is None or truth is None:
+    if answer is None or not is_known(truth):
         return None
     predicted = answer.get("prediction")
     is_class = isinstance(predicted, str | bool) or any(name.startswith("probability_") for name in answer)
