@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,6 +95,9 @@ def test_backfill_by_cursor_is_of_its_interval_and_a_usual_run_is_not(workshop: 
     backfill = workshop.dispatch("new", data_interval=INTERVAL, reads_own_interval=True)
     assert interval_end(backfill) == END
     assert interval_end(workshop.dispatch("new", data_interval=INTERVAL)) is None
+    # Over the quarantine the cursor is not used.
+    quarantined = replace(backfill, is_quarantined=True)
+    assert interval_end(quarantined) is None
     # Without a cursor a backfill reads everything that the query returns.
     assert interval_end(workshop.dispatch(data_interval=INTERVAL, reads_own_interval=True)) is None
 

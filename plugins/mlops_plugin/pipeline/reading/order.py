@@ -54,7 +54,8 @@ def take_order(dispatch: Dispatch, store: EventStore) -> Order:
 def interval_end(dispatch: Dispatch) -> datetime | None:
     """The end of the data interval by which the dispatch chooses its rows; None if it reads what is there."""
     source = dispatch.model.source
-    reads_interval = source.cursor is not None and dispatch.reads_own_interval
+    is_by_cursor = source.cursor is not None and not dispatch.is_quarantined
+    reads_interval = is_by_cursor and dispatch.reads_own_interval
     if dispatch.data_interval is None or not (reads_interval or uses_interval(source.query)):
         return None
     return dispatch.data_interval[1]
