@@ -398,14 +398,24 @@ def test_the_documented_queries_run(store: EventStore) -> None:
     documentation = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```sql\n(.*?)```", documentation.split("## Queries")[1], re.DOTALL)
     recent = {"postgresql": "now() - interval '1 day'", "sqlite": "datetime('now', '-1 day')"}
-    identity = new_identity()
-    store.begin(identity)
-    store.finish(identity.dispatch_id, collected=0, predicted=0, rejected=0, persisted=0)
+    old, marked, new = (new_identity().dispatch_id for _ in range(3))
+    for dispatch_id in (old, marked, new):
+        store.begin(replace(new_identity(), dispatch_id=dispatch_id))
+        store.finish(dispatch_id, collected=0, predicted=0, rejected=0, persisted=0)
     engine = store.address.create_engine().execution_options(writes=True)
     with engine.begin() as connection:
+        of_old = tables.dispatches.c.dispatch_id.in_([old, marked])
+        aged = sa.update(tables.dispatches).values(created_at=datetime(2025, 1, 1, tzinfo=UTC))
+        connection.execute(aged.where(of_old))
+        mark = {"model": "m", "cursor_column": "c", "generation": 0, "at": datetime.now(UTC)}
+        of_marks = [{**mark, "number": 1, "dispatch_id": old}, {**mark, "number": 2, "dispatch_id": marked}]
+        connection.execute(sa.insert(tables.marks), of_marks)
         for statement in filter(str.strip, "".join(blocks).split(";")):
             on_mysql = "UTC_TIMESTAMP() - INTERVAL 1 DAY"
             connection.exec_driver_sql(statement.replace(on_mysql, recent.get(engine.dialect.name, on_mysql)))
     engine.dispose()
     assert len(blocks) == 5
-    assert [record.dispatch_id for record in store.dispatches()] == [identity.dispatch_id]
+    # What has moved a watermark says whose it is.
+    assert [record.dispatch_id for record in store.dispatches()] == [new, marked]
+    assert store.events(old) == []
+    assert store.events(marked)
