@@ -199,6 +199,13 @@ def test_dispatch_reads_the_interval_that_is_asked_for(workshop: Workshop) -> No
     assert len(workshop.predictions()) == 5
 
 
+def test_dates_of_an_interval_that_is_asked_for_are_those_of_its_scheduled_run(workshop: Workshop) -> None:
+    dates = "'{{ ds }} {{ logical_date }}' = '2026-01-02 2026-01-02 00:00:00'"
+    workshop.add_model("churn", source={"query": f"SELECT id, a, b, c FROM customers WHERE {dates}"})
+    assert main(["dispatch", "churn", "--interval", "2026-01-02", "2026-01-03"]) == 0
+    assert len(workshop.predictions()) == 5
+
+
 def test_an_interval_without_an_offset_is_in_the_models_time_zone(workshop: Workshop) -> None:
     workshop.add_model("churn", timezone="America/Sao_Paulo")
     assert main(["dispatch", "churn", "--interval", "2026-01-02", "2026-01-03T00:00:00Z"]) == 0

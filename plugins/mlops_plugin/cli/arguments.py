@@ -80,8 +80,8 @@ def _add_dispatch(commands: Any) -> None:
         nargs=2,
         type=_moment,
         metavar=("START", "END"),
-        help="data interval for the query, in ISO 8601; times without an offset are in the model's timezone "
-        "(default: the last complete interval of the schedule)",
+        help="data interval for the query, in ISO 8601; times without an offset are in the model's timezone, "
+        "and the logical date is START (default: the last complete interval of the schedule, and now)",
     )
     dispatch.add_argument(
         "--quarantined", action="store_true", help="dispatch only rows whose keys are in the quarantine"

@@ -51,12 +51,15 @@ def dispatch_in_terminal(
     # Log lines would break the progress bar.
     logging.getLogger("mlops_plugin").setLevel(logging.WARNING)
     now = datetime.now(UTC)
+    # As for a run that a schedule starts for this interval, and for one that somebody starts now.
+    logical_date = now if interval is None else interval[0]
     dispatch = Dispatch(
         id=new_dispatch_id(),
         model=model,
         origin="terminal",
         requested_by=terminal_user(),
         data_interval=interval or interval_at(model, now),
+        logical_date=logical_date,
         row_limit=row_limit,
         is_dry_run=is_dry_run,
         reads_own_interval=interval is not None,
@@ -69,7 +72,7 @@ def dispatch_in_terminal(
         return render(
             model.source.query,
             model,
-            moment=now,
+            moment=logical_date,
             interval=dispatch.data_interval,
             row_limit=row_limit,
             dry_run=is_dry_run,

@@ -31,7 +31,7 @@ _NAMESPACE = uuid.UUID("6f1f2c1e-7c55-5d2c-9c43-0c5f6f2d9a11")
 
 @dataclass(frozen=True)
 class Dispatch:
-    """One execution of a model. `data_interval` is (start, end), both aware."""
+    """One execution of a model. `data_interval` is (start, end), both aware like `logical_date`."""
 
     id: str
     model: ModelConfig
@@ -40,6 +40,7 @@ class Dispatch:
     dag_id: str | None = None
     run_id: str | None = None
     data_interval: tuple[datetime, datetime] | None = None
+    logical_date: datetime | None = None  # from which `ds` and the like are made in the query
     row_limit: int | None = None
     is_dry_run: bool = False
     is_quarantined: bool = False  # only rows whose keys are in quarantine
