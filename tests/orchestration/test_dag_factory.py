@@ -15,6 +15,7 @@ from airflow.sdk import Asset, CronDataIntervalTimetable, DeltaDataIntervalTimet
 from mlops_plugin.errors import ConfigError, TemplateError
 from mlops_plugin.orchestration.dag_factory import build_dag, build_dags, raise_broken_models
 from mlops_plugin.orchestration.data_intervals import interval_at
+from mlops_plugin.orchestration.operators import dispatch_of_run
 from mlops_plugin.orchestration.rendering import render
 from support.workshop import Workshop
 
@@ -226,6 +227,15 @@ def test_a_dag_run_renders_as_the_terminal_does(
     task.render_template_fields(context)
     assert task.query_source()() == render(query, model, moment=NOON, interval=interval)
     assert f"'{interval[0].astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}'" in task.query
+
+
+def test_dispatch_of_a_run_knows_its_dates(workshop: Workshop) -> None:
+    run = SimpleNamespace(dag_id="churn", run_id="r", run_type="manual", triggering_user_name=None)
+    interval = interval_at(workshop.model(), NOON)
+    dates = {"data_interval_start": interval[0], "data_interval_end": interval[1], "logical_date": NOON}
+    dispatch = dispatch_of_run(workshop.model(), {"dag_run": run, "params": {}, **dates})
+    assert (dispatch.data_interval, dispatch.logical_date) == (interval, NOON)
+    assert dispatch_of_run(workshop.model(), {"dag_run": run, "params": {}}).logical_date is None
 
 
 @pytest.mark.parametrize("query", ["SELECT {{ nothing }}", "SELECT {{ 1 / }}", "SELECT {% if %}"])

@@ -286,6 +286,7 @@ def dispatch_of_run(model: ModelConfig, context: Mapping[str, Any]) -> Dispatch:
         dag_id=dag_run.dag_id,
         run_id=dag_run.run_id,
         data_interval=None if start is None or end is None else without_gap(model, (start, end)),
+        logical_date=context.get("logical_date"),
         row_limit=params.get("row_limit"),
         is_dry_run=bool(params.get("dry_run", False)),
         is_quarantined=bool(params.get("quarantined", False)),

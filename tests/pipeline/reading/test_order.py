@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -88,6 +88,21 @@ def test_interval_counts_only_if_it_chooses_the_rows(workshop: Workshop) -> None
     workshop.add_model("daily", source=daily)
     assert interval_end(workshop.dispatch("daily", data_interval=INTERVAL)) == END
     assert interval_end(workshop.dispatch("daily", data_interval=None)) is None
+
+
+def test_run_by_hand_for_its_date_is_newer_than_that_of_the_day_before(workshop: Workshop) -> None:
+    """Both have the same data interval: the last complete one."""
+    daily = {"query": "SELECT id, a, b, c FROM customers WHERE '{{ ds }}' > ''"}
+    workshop.add_model("daily", source=daily)
+    by_hand = workshop.dispatch("daily", data_interval=INTERVAL, logical_date=END + timedelta(hours=15))
+    workshop.run(by_hand)
+    cleared = workshop.dispatch("daily", data_interval=INTERVAL, logical_date=INTERVAL[0])
+    workshop.run(cleared)
+    assert (workshop.record(cleared.id).rows_persisted, workshop.record(cleared.id).rows_superseded) == (0, 5)
+    assert {row["dispatch_id"] for row in workshop.predictions("daily_predictions")} == {by_hand.id}
+    workshop.add_model("daily", source={"query": f"{daily['query']} AND '{{{{ data_interval_end }}}}' > ''"})
+    both = replace(by_hand, model=workshop.model("daily"))
+    assert interval_end(both) == END
 
 
 def test_backfill_by_cursor_is_of_its_interval_and_a_usual_run_is_not(workshop: Workshop) -> None:

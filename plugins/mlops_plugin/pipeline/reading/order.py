@@ -29,6 +29,7 @@ _OF_INTERVAL = re.compile(
     r"|ts_nodash_with_tz|(prev|next)_(data_interval|execution_date|ds|start_date)\w*"
     r"|(yesterday|tomorrow)_ds\w*)\b"
 )
+_OF_ITS_ENDS = re.compile(r"\b(data_interval_(start|end)|(prev|next)_(data_interval|start_date)\w*)\b")
 # Names that users have chosen, like `params.ds`; what `params.get('day', ds)` falls back on is the run's.
 _TEXT = r"(?:'[^']*'|\"[^\"]*\")"
 _OF_USERS = re.compile(
@@ -52,19 +53,29 @@ def take_order(dispatch: Dispatch, store: EventStore) -> Order:
 
 
 def interval_end(dispatch: Dispatch) -> datetime | None:
-    """The end of the data interval by which the dispatch chooses its rows; None if it reads what is there."""
+    """The end of the data interval by which the dispatch chooses its rows; None if it reads what is there.
+
+    If its SQL names the logical date only, which of a run by hand is behind the end: the logical date.
+    """
     source = dispatch.model.source
     is_by_cursor = source.cursor is not None and not dispatch.is_quarantined
     reads_interval = is_by_cursor and dispatch.reads_own_interval
     if dispatch.data_interval is None or not (reads_interval or uses_interval(source.query)):
         return None
-    return dispatch.data_interval[1]
+    end = dispatch.data_interval[1]
+    if reads_interval or dispatch.logical_date is None or _names(_OF_ITS_ENDS, source.query):
+        return end
+    return max(end, dispatch.logical_date)
 
 
 def uses_interval(query: str) -> bool:
     """Whether a query's template names the data interval, or a date that Airflow derives from it."""
+    return _names(_OF_INTERVAL, query)
+
+
+def _names(sought: re.Pattern[str], query: str) -> bool:
     blocks = (_OF_USERS.sub("", block.group()) for block in _IN_TEMPLATE.finditer(query))
-    return any(map(_OF_INTERVAL.search, blocks))
+    return any(map(sought.search, blocks))
 
 
 @contextlib.contextmanager
