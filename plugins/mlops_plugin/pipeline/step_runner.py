@@ -7,6 +7,7 @@ process of its own and a sink that shows (`serving.run`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +144,8 @@ class StepRunner:
         started = time.monotonic()
         with recorded(step, self.dispatch, self.store, attempt, self.execute) as record:
             token = record.token
-            yield RunningStep(self, record, replace(self.shelf, before_note=self._fence(token)))
+            shelf = replace(self.shelf, before_note=self._fence(token))
+            yield RunningStep(self, record, shelf, step, attempt.clears)
         report = record.report
         assert report is not None  # noqa: S101 -- `recorded` has looked
         _log.info("%s in %.2f s", _in_words(step, report), time.monotonic() - started)
@@ -172,7 +174,7 @@ class StepRunner:
 
 @dataclass(frozen=True)
 class RunningStep:
-    """A step of a runner, with the record of its try.
+    """A step of a runner, with the record of its try; `clears` is how often its run had been cleared.
 
     While other steps of the dispatch run at the same time (`overlap`), each method is told what is not on
     the shelf yet.
@@ -181,6 +183,8 @@ class RunningStep:
     runner: StepRunner
     record: TryRecord
     shelf: Shelf
+    step: Step
+    clears: int | None
 
     def do(self, step: Step) -> StepReport:
         match step:
@@ -203,16 +207,17 @@ class RunningStep:
     def token(self) -> TryToken:
         return self.record.token
 
-    def _pin(self, *, is_first: bool = False) -> ModelVersion | None:
-        """Resolve the version of a registered model once, in the first step; None for any other model."""
+    def _pin(self) -> ModelVersion | None:
+        """Resolve the version of a registered model, see `pinned_version`; None for any other model."""
         model, models = self._dispatch.model, self.runner.models
         if not model.model.is_registered:
             return None
-        version = pinned_version(model, self.shelf, lambda: models.pin(model, None), is_first=is_first)
+        find = functools.partial(models.pin, model, None)
+        version = pinned_version(model, self.shelf, find, self.step, self.clears)
         return models.pin(model, version)
 
     def _plan(self) -> PlanReport:
-        self._pin(is_first=True)
+        self._pin()
         dispatch, store = self._dispatch, self.runner.store
         order = None if dispatch.is_dry_run else take_order(dispatch, store)  # before anything is read
         query, partitions = self.runner.source.plan()
@@ -222,7 +227,7 @@ class RunningStep:
 
     def collect(self, on_begun: Callable[[Begun], None] | None = None) -> CollectReport:
         """`on_begun` hears what is collected when the first rows are there, and before they are staged."""
-        version = self._pin(is_first=True)
+        version = self._pin()
         dispatch = replace(self._dispatch, model=of_version(self._dispatch.model, version))
         if self.shelf.partition is not None:
             return self._collect_partition(dispatch)

@@ -21,8 +21,12 @@ from mlops_plugin.errors import (
     SignatureError,
 )
 from mlops_plugin.events.details.step_reports import LogReport, RegisteredVersion
+from mlops_plugin.events.records import Step
 from mlops_plugin.formats.mlflow_models.model_files import model_sha256
 from mlops_plugin.formats.registry.model_cache import FOLDER
+from mlops_plugin.pipeline.dispatch import STEPS
+from mlops_plugin.pipeline.recording.step_record import Attempt
+from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.workers.pool import ModelPool
@@ -98,6 +102,22 @@ def test_an_alias_that_moves_between_two_tries_changes_nothing(
     workshop.run(workshop.dispatch())
     assert server.count(ALIAS) == 2
     assert hashes(workshop) == {model_sha256(str(SECOND))}
+
+
+@pytest.mark.parametrize("cleared", STEPS)
+def test_a_cleared_run_goes_on_with_the_version_that_its_step_asks_for(
+    server: MlflowStandIn, workshop: Workshop, cleared: Step
+) -> None:
+    dispatch, query = workshop.dispatch(), workshop.model().source.query
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    server.aliases["champion"] = "2"
+    for step in STEPS[STEPS.index(cleared) :]:
+        for number in (1, 2):  # a retry asks no more
+            attempt = Attempt(number, clears=1)
+            run_step(step, dispatch, workshop.deployment, query=lambda: query, attempt=attempt)
+        server.aliases["champion"] = "1"
+    expected = SECOND if cleared in ("collect", "log") else FIRST
+    assert hashes(workshop) == {model_sha256(str(expected))}
 
 
 def test_a_first_try_that_fails_after_it_has_asked_is_repeated_with_its_version(

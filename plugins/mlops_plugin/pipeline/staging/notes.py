@@ -17,6 +17,7 @@ from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.environments.location import environment_key
 from mlops_plugin.errors import KeyColumnError, StagingOutdated
 from mlops_plugin.events.details.step_reports import Accounts
+from mlops_plugin.events.records import Step
 from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.pipeline.reading.key_range import outermost
 from mlops_plugin.pipeline.reading.partitions import Partition, PlannedQuery
@@ -25,6 +26,7 @@ from mlops_plugin.pipeline.staging.records import (
     Judge,
     Logged,
     Persisted,
+    PinnedVersion,
     Planned,
     Predicted,
     from_json,
@@ -38,12 +40,16 @@ _NAMES: dict[type[object], str] = {
     Logged: "log",
     Predicted: "infer",
     Persisted: "persist",
-    ModelVersion: "version",  # of a registered model, left by the first step
+    PinnedVersion: "version",
 }
-_Note = TypeVar("_Note", Planned, Collected, Logged, Predicted, Persisted, ModelVersion)
+_Note = TypeVar("_Note", Planned, Collected, Logged, Predicted, Persisted, PinnedVersion)
+_ASK_FIRST: frozenset[Step] = frozenset({"plan", "collect"})
+_ASK: frozenset[Step] = _ASK_FIRST | {"log"}
 
 
-def put_note(note: Planned | Collected | Logged | Predicted | Persisted | ModelVersion, shelf: Shelf) -> None:
+def put_note(
+    note: Planned | Collected | Logged | Predicted | Persisted | PinnedVersion, shelf: Shelf
+) -> None:
     """Leave a step's note, in place of that of an earlier try."""
     shelf.put_note(_NAMES[type(note)], to_json(note))
 
@@ -277,20 +283,23 @@ def pinned_settings(model: ModelConfig) -> str:
 
 
 def pinned_version(
-    model: ModelConfig, shelf: Shelf, find: Callable[[], ModelVersion], *, is_first: bool
+    model: ModelConfig, shelf: Shelf, find: Callable[[], ModelVersion], step: Step, clears: int | None
 ) -> ModelVersion:
-    """The version of a registered model for all steps and tries of a dispatch; `find` asks the registry.
+    """The version of a registered model for all steps and retries of a dispatch; `find` asks the registry.
 
-    Only the first step asks (`is_first`). Raises `StagingOutdated` if it has not, or for another URI.
+    Its first step asks, and so does one from which the dispatch goes on with the current model after its run
+    was cleared once more: `clears` is how often it was. Raises `StagingOutdated` if no step has asked, or for
+    another URI.
     """
-    known = find_note(ModelVersion, shelf.whole)
-    if known is not None and known.uri == model.model.uri:
-        return known
-    if not is_first:
+    known, clears = find_note(PinnedVersion, shelf.whole), clears or 0
+    is_known = known is not None and known.version.uri == model.model.uri
+    if known is not None and is_known and (step not in _ASK or clears <= known.clears):
+        return known.version
+    if not is_known and step not in _ASK_FIRST:
         raise StagingOutdated(
             f"models.{model.name}.model: {model.model.uri} was not resolved by this dispatch; clear its "
             "first task and the tasks after it in Airflow"
         )
     found = find()
-    put_note(found, shelf.whole)
+    put_note(PinnedVersion(found, clears), shelf.whole)
     return found

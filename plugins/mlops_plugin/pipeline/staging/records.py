@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.events.details.step_reports import Accounts, Counts, IncrementRead
+from mlops_plugin.formats.registry.model_version import ModelVersion
 from mlops_plugin.pipeline.reading.partitions import StoredPartition
 from mlops_plugin.pipeline.staging.checksums import Blocks
 from mlops_plugin.pipeline.staging.shelf import Staged
@@ -145,6 +146,14 @@ class Persisted:
 
     predictions: tuple[str, ...] = field(default=())
     accounts: Accounts = field(default=Accounts(0, 0, 0, 0))
+
+
+@dataclass(frozen=True)
+class PinnedVersion:
+    """The version of a registered model, and how often the run had been cleared when it was asked for."""
+
+    version: ModelVersion
+    clears: int
 
 
 def to_json(note: object) -> dict[str, Any]:
