@@ -1,7 +1,8 @@
 """Imports scikit-learn without pandas and scipy.stats, which it imports to have them at hand.
 
 Together they are a third of what importing scikit-learn costs. A model that needs them finds them: the
-names in scikit-learn's modules stand for the modules themselves.
+names in scikit-learn's modules stand for the modules themselves. Where pytest is installed, scikit-learn's
+search for its own estimators would import it, too, for marks of scikit-learn's own tests.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-from mlops_plugin.deferred_modules import deferred
+from mlops_plugin.deferred_modules import deferred, hidden
 from mlops_plugin.formats.importing.intercepting import intercepted
 
 _READ_FROM = (1, 7)  # in older releases, which a model's environment may have, nobody has looked
@@ -32,6 +33,7 @@ _DEFERRED = {
     "sklearn.preprocessing._data": ("scipy.stats",),
     "sklearn.utils.fixes": ("scipy.stats", "pandas"),
 }
+_OF_TESTS = "sklearn.utils._testing"
 _MEMBERS = frozenset(("chi2", "gmean", "mquantiles", "rankdata", "spearmanr"))
 # scipy.sparse.linalg must not be imported for the first time while scipy.stats is a stand-in.
 _IMPORTED_BEFORE = ("scipy.sparse.linalg", "scipy.special")
@@ -41,7 +43,7 @@ def lean_sklearn() -> AbstractContextManager[None]:
     """What is imported of scikit-learn inside leaves out what it can do without."""
     if not is_sklearn_from(_READ_FROM):
         return nullcontext()
-    return intercepted(_DEFERRED, _execute)
+    return intercepted({*_DEFERRED, _OF_TESTS}, _execute)
 
 
 def import_what_needs_files() -> None:
@@ -65,6 +67,10 @@ def is_sklearn_from(release: tuple[int, int]) -> bool:
 
 
 def _execute(module: ModuleType, execute: Callable[[ModuleType], None]) -> None:
+    if module.__name__ == _OF_TESTS:
+        with hidden("pytest"):
+            execute(module)
+        return
     for name in _IMPORTED_BEFORE:
         importlib.import_module(name)
     with deferred(*_DEFERRED[module.__name__], members=_MEMBERS):
