@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 from airflow.sdk import Asset, CronDataIntervalTimetable, DeltaDataIntervalTimetable
+from lazy_object_proxy import Proxy
 
 from mlops_plugin.errors import ConfigError, TemplateError
 from mlops_plugin.orchestration.dag_factory import build_dag, build_dags, raise_broken_models
@@ -227,6 +229,20 @@ def test_a_dag_run_renders_as_the_terminal_does(
     task.render_template_fields(context)
     assert task.query_source()() == render(query, model, moment=NOON, interval=interval)
     assert f"'{interval[0].astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}'" in task.query
+
+
+def test_times_of_earlier_runs_are_local_too(workshop: Workshop) -> None:
+    query = "SELECT '{{ prev_data_interval_end_success }}', '{{ prev_start_date_success.date() }}'"
+    zone = {"schedule": "@daily", "timezone": "America/Sao_Paulo", "source": {"query": query}}
+    task: Any = dag_of(workshop, **zone).get_task("collect")
+    earlier = Proxy(lambda: datetime(2026, 2, 28, 1, tzinfo=UTC))
+    dates = dict.fromkeys(("prev_data_interval_end_success", "prev_start_date_success"), earlier)
+    run = SimpleNamespace(run_after=NOON)
+    context: dict[str, Any] = {"dag_run": run, "params": {}, "var": {}, "conn": {}, **dates}
+    for _ in range(2):  # a task renders once more if somebody looks at it
+        rendered = copy(task)
+        rendered.render_template_fields(context)
+        assert rendered.query == "SELECT '2026-02-27 22:00:00', '2026-02-27'"
 
 
 def test_dispatch_of_a_run_knows_its_dates(workshop: Workshop) -> None:

@@ -17,7 +17,12 @@ from mlops_plugin.config.schema import EventsConfig, ModelConfig, StagingConfig
 from mlops_plugin.connections import watched_secrets
 from mlops_plugin.errors import MlopsError, StepEnded, StepInterrupted, TemplateError, TemplateMistake
 from mlops_plugin.orchestration.data_intervals import Interval, interval_at, without_gap
-from mlops_plugin.orchestration.rendering import interval_context, require_interval, template_environment
+from mlops_plugin.orchestration.rendering import (
+    earlier_runs_context,
+    interval_context,
+    require_interval,
+    template_environment,
+)
 
 if TYPE_CHECKING:
     from mlops_plugin.events.details.step_reports import StepReport
@@ -268,6 +273,7 @@ def _set_dates(context: Any, model: ModelConfig) -> Interval:
     moment = context.get("logical_date") or context["dag_run"].run_after
     interval = interval_at(model, moment) if end is None else without_gap(model, (start, end))
     context.update(interval_context(model, moment, interval))
+    context.update(earlier_runs_context(model, context))
     return interval
 
 

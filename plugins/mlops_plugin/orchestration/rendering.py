@@ -6,7 +6,7 @@ A DAG run and the terminal share this. Light, because `dag_factory` loads it whe
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,26 @@ def interval_context(model: ModelConfig, moment: datetime, interval: Interval) -
         "ts": ts,
         "ts_nodash": local.strftime("%Y%m%dT%H%M%S"),
         "ts_nodash_with_tz": ts.replace("-", "").replace(":", ""),
+    }
+
+
+def earlier_runs_context(model: ModelConfig, context: Mapping[str, Any]) -> dict[str, Any]:
+    """The template names of `context` that are times of earlier runs, in the model's time zone.
+
+    Airflow gives them in UTC, and asks its server for each once it is used.
+    """
+    from lazy_object_proxy import Proxy
+
+    def local(time: Any) -> Any:
+        import pendulum
+
+        asked = getattr(time, "__wrapped__", time)
+        return None if asked is None else pendulum.instance(asked).in_timezone(model.timezone)
+
+    return {
+        name: Proxy(functools.partial(local, context[name]))
+        for name in context
+        if name.startswith("prev_") and name.endswith("_success")
     }
 
 
