@@ -14,7 +14,7 @@ import yaml
 from airflow.sdk import Asset, CronDataIntervalTimetable, DeltaDataIntervalTimetable
 from lazy_object_proxy import Proxy
 
-from mlops_plugin.errors import ConfigError, TemplateError
+from mlops_plugin.errors import ConfigError, TemplateError, TemplateMistake
 from mlops_plugin.orchestration.dag_factory import build_dag, build_dags, raise_broken_models
 from mlops_plugin.orchestration.data_intervals import interval_at
 from mlops_plugin.orchestration.operators import dispatch_of_run
@@ -252,6 +252,20 @@ def test_dispatch_of_a_run_knows_its_dates(workshop: Workshop) -> None:
     dispatch = dispatch_of_run(workshop.model(), {"dag_run": run, "params": {}, **dates})
     assert (dispatch.data_interval, dispatch.logical_date) == (interval, NOON)
     assert dispatch_of_run(workshop.model(), {"dag_run": run, "params": {}}).logical_date is None
+
+
+def test_a_query_that_would_compare_with_the_word_none_is_refused(workshop: Workshop) -> None:
+    query = "SELECT id, a, b, c FROM customers WHERE b >= '{{ prev_data_interval_end_success }}'"
+    task: Any = dag_of(workshop, source={"query": query}).get_task("collect")
+    first = {"prev_data_interval_end_success": Proxy(lambda: None)}
+    run = SimpleNamespace(run_after=NOON)
+    task.render_template_fields({"dag_run": run, "params": {}, "var": {}, "conn": {}, **first})
+    with pytest.raises(TemplateMistake, match="prints None"):
+        task.query_source()()
+    workshop.add_model("churn", source={"query": "SELECT 1 AS id LIMIT {{ params.row_limit }}"})
+    with pytest.raises(TemplateMistake, match="prints None"):
+        render(workshop.model().source.query, workshop.model(), moment=NOON)
+    assert render("{{ params.row_limit or 5 }}", workshop.model(), moment=NOON) == "5"
 
 
 @pytest.mark.parametrize("query", ["SELECT {{ nothing }}", "SELECT {{ 1 / }}", "SELECT {% if %}"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_plugin.config.schedules import UTC_NAME
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.connections import get_connection, watched_secrets
-from mlops_plugin.errors import EmptyInterval, TemplateError
+from mlops_plugin.errors import EmptyInterval, TemplateError, TemplateMistake
 from mlops_plugin.masking import SHORT, learn, masked
 from mlops_plugin.orchestration.data_intervals import Interval, interval_at
 
@@ -134,6 +134,7 @@ def time_writer(model: ModelConfig) -> Callable[[object], object]:
     """What a template does with each value that it prints: a time becomes what the source compares rightly.
 
     `{{ data_interval_start }}` is a time; `{{ ds }}` and `{{ data_interval_start.isoformat() }}` are texts.
+    Raises `TemplateMistake` for None, whose name SQL would compare with times and texts.
     """
 
     @functools.cache
@@ -141,6 +142,11 @@ def time_writer(model: ModelConfig) -> Callable[[object], object]:
         return _engine_of(model)
 
     def write(value: object) -> object:
+        if isinstance(value, type(None)):  # also what stands for None until it is asked
+            raise TemplateMistake(
+                f"models.{model.name}: a query's template prints None, as of prev_data_interval_end_success "
+                "in a first run; say what it means: {{ ... or '1970-01-01' }}"
+            )
         return engine().write_time(value) if isinstance(value, datetime) else value
 
     return write
