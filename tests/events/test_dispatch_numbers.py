@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events import tables
 from mlops_plugin.events.address import StoreAddress
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.order import has_later, take_number
 from mlops_plugin.events.store import EventStore
+from support.event_tables import make_tables
 
 DAY_2, DAY_3 = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
 YEAR = 365 * 24 * 3600 * 1_000_000
@@ -57,7 +57,7 @@ def test_clock_that_was_set_back_does_not_take_numbers_back(store: EventStore) -
 def test_empty_store_goes_on_from_where_the_old_one_was(store: EventStore, tmp_path: Path) -> None:
     old = take_number(store, "churn", "d1")
     address = StoreAddress.of(EventsConfig(), None, tmp_path / "new")
-    upgrade(address)
+    make_tables(address)
     with EventStore(address) as empty:
         assert take_number(empty, "churn", "d2") > old - 1_000_000  # another machine's clock, same second
 

@@ -15,7 +15,6 @@ from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.events import tables
 from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.details.step_reports import InferReport, PlanReport, StepReport
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.reading import DispatchFilter, DispatchLine, read_page
 from mlops_plugin.events.records import DispatchRecord, Step
 from mlops_plugin.events.store import EventStore
@@ -120,7 +119,7 @@ def test_a_page_without_the_showroom_reads_past_none_of_its_dispatches(
 ) -> None:
     """Five thousand runs of the Showroom are newer than all that it shows, as many others are older."""
     address = StoreAddress.of(EventsConfig(), connection_of(mariadb_database), tmp_path)
-    upgrade(address)
+    make_tables(address)
     with EventStore(address) as store:
         (sample, *_) = fill(store, 40)
         records = [

@@ -10,11 +10,11 @@ import pytest
 from mlops_plugin.config.schema import EventsConfig
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.appending import locked_dispatch
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.servers.engine import NoAnswer
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.wait_limits import StoreLimits
 from support.event_stories import connection_of, new_identity
+from support.event_tables import make_tables
 from support.servers import ServerDatabase
 from support.silent_proxy import SilentProxy, silent_proxy
 
@@ -42,7 +42,7 @@ def test_row_that_a_cut_off_worker_has_locked_is_free_soon(database: ServerDatab
         store_of(database) as successor,
         store_of(database, proxy) as cut_off,
     ):
-        upgrade(successor.address)
+        make_tables(successor.address)
         successor.begin(identity)
         engine = cut_off.address.create_engine().execution_options(writes=True)
         connection = engine.connect()
@@ -59,7 +59,7 @@ def test_row_that_a_cut_off_worker_has_locked_is_free_soon(database: ServerDatab
 def test_silent_store_is_given_up_once_and_used_again_when_it_is_back(database: ServerDatabase) -> None:
     identity = new_identity()
     with silent_proxy(database.host, database.port) as proxy, store_of(database, proxy) as store:
-        upgrade(replace(store.address, connection=connection_of(database)))
+        make_tables(replace(store.address, connection=connection_of(database)))
         store.begin(identity)
         proxy.is_silent = True
         with pytest.raises(EventStoreError, match=f"127.0.0.1:{proxy.port}"):
@@ -71,7 +71,7 @@ def test_silent_store_is_given_up_once_and_used_again_when_it_is_back(database: 
 def test_statement_that_is_slow_is_no_silent_store(database: ServerDatabase) -> None:
     asleep = "SELECT SLEEP(2)" if database.engine == "mysql" else "SELECT pg_sleep(2)"
     with store_of(database, limits=replace(LIMITS, answer_s=5.5)) as store:
-        upgrade(store.address)
+        make_tables(store.address)
         with store.read("sleeping") as connection:
             for _ in range(3):  # each has the limit for itself
                 assert len(connection.exec_driver_sql(asleep).all()) == 1

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from mlops_plugin.events.migrating import upgrade
+from support.event_tables import make_tables
 from support.order_features import Features
 from support.order_oracle import Mode
 from support.order_watching import STEPS
@@ -197,7 +197,7 @@ def stage(postgres: Server) -> Iterator[Stage]:
         for name, value in workshop.environment.items():
             environment.setenv(name, value)
         with workshop.deployment.event_store() as store:
-            upgrade(store.address)
+            make_tables(store.address)
         yield Stage(workshop, paged)
 
 

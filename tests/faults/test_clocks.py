@@ -14,9 +14,9 @@ from mlops_plugin.events.health.incidents import Change
 from mlops_plugin.events.health.notices import Notices, add_notices
 from mlops_plugin.events.health.probes import ProbeHistory
 from mlops_plugin.events.latest import latest_dispatches
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch
+from support.event_tables import make_tables
 from support.servers import ServerDatabase
 from support.workshop import Workshop
 
@@ -93,7 +93,7 @@ def shared(workshop: Workshop, mariadb_database: ServerDatabase, monkeypatch: py
     """A workshop whose event store is on a server, as it is if there are several workers."""
     monkeypatch.setenv("AIRFLOW_CONN_EVENTS", mariadb_database.airflow_uri())
     with workshop.deployment.event_store() as store:
-        upgrade(store.address)
+        make_tables(store.address)
     return workshop
 
 

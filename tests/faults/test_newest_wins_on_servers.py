@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mlops_plugin.errors import MlopsError, TrySuperseded
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch
+from support.event_tables import make_tables
 from support.paused_steps import Paused, step
 from support.rejected_rows import RANGE
 from support.servers import ServerDatabase
@@ -25,7 +25,7 @@ def place(request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pytes
     for name, uri in (("SOURCE", rows), ("SINK", rows), ("EVENTS", database.airflow_uri())):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", uri)
     with workshop.deployment.event_store() as store:
-        upgrade(store.address)
+        make_tables(store.address)
     real = "DOUBLE" if database.engine == "mysql" else "DOUBLE PRECISION"
     database.execute(
         f"CREATE TABLE customers (id INT PRIMARY KEY, a {real}, b {real}, c {real})",

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from mlops_plugin.events.migrating import upgrade
 from support.airflow_process import running_airflow
+from support.event_tables import make_tables
 from support.servers import ServerDatabase
 from support.silent_proxy import SilentProxy, silent_proxy
 from support.ways_in import INTO_MARIADB
@@ -199,7 +199,7 @@ def store_behind(
     found.make_customers()
     found.connect("events")
     with workshop.deployment.event_store() as store:
-        upgrade(store.address)
+        make_tables(store.address)
     return found
 
 

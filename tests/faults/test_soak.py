@@ -14,9 +14,9 @@ import pytest
 
 from faults.soak import Plan, soak
 from local_stack import processes
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import EventRecord, Kind, Step
 from support.airflow_process import RunningAirflow
+from support.event_tables import make_tables
 from support.local_components import wait_until
 from support.servers import ServerDatabase
 from support.soak_oracle import End, Findings, Watch, by_design, look
@@ -40,7 +40,7 @@ def end(tmp_path: Path, mariadb_database: ServerDatabase, postgres_database: Ser
     customers.create()
     with workshop.entered():
         with workshop.deployment.event_store() as store:
-            upgrade(store.address)
+            make_tables(store.address)
         for is_last in (False, True):
             last = {}
             for name in MODELS:

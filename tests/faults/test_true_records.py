@@ -18,11 +18,11 @@ import pytest
 from mlops_plugin.errors import StepInterrupted
 from mlops_plugin.events.details.milestones import TryStart
 from mlops_plugin.events.details.process_identity import ProcessIdentity
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.events.records import DispatchIdentity, Step
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_failed_run, close_removed
 from mlops_plugin.pipeline.runner import run_step
+from support.event_tables import make_tables
 from support.rejected_rows import RANGE, again, ids, quarantined
 from support.servers import ServerDatabase
 from support.severing_proxy import severing_proxy
@@ -65,7 +65,7 @@ def test_events_whose_commit_has_no_answer_are_recorded_once(
         through = replace(database, port=proxy.port)
         monkeypatch.setenv("AIRFLOW_CONN_EVENTS", through.airflow_uri())
         with workshop.deployment.event_store() as store:
-            upgrade(store.address)
+            make_tables(store.address)
 
         def arm(rows: int) -> None:
             proxy.is_armed = True

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.staging.shelf import Shelf, Staging
+from support.event_tables import make_tables
 from support.servers import ServerDatabase
 from support.ways_in import INTO_MARIADB
 from support.workshop import Workshop
@@ -25,7 +25,7 @@ def on_server(
     for name, uri in (("SOURCE", rows), ("SINK", rows), ("EVENTS", database.airflow_uri())):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", uri)
     with workshop.deployment.event_store() as store:
-        upgrade(store.address)
+        make_tables(store.address)
     return workshop, database
 
 

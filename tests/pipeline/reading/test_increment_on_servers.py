@@ -9,7 +9,7 @@ import pytest
 
 from mlops_plugin.errors import CursorError, KeyColumnError
 from mlops_plugin.events.marks import newest_mark
-from mlops_plugin.events.migrating import upgrade
+from support.event_tables import make_tables
 from support.servers import ServerDatabase
 from support.workshop import Workshop
 
@@ -25,7 +25,7 @@ def place(request: pytest.FixtureRequest, workshop: Workshop, monkeypatch: pytes
     for name, uri in (("SOURCE", rows), ("EVENTS", database.airflow_uri())):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", uri)
     with workshop.deployment.event_store() as store:
-        upgrade(store.address)
+        make_tables(store.address)
     return workshop, database
 
 
