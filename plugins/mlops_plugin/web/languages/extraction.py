@@ -7,6 +7,8 @@ translators to fill, and drops those that are no longer used. Nothing of this ru
 from __future__ import annotations
 
 import ast
+import functools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -38,6 +40,8 @@ KEYWORDS: dict[str, tuple[Any, ...] | None] = {
     "pgettext": ((1, "c"), 2),
     "Sentence": None,
 }
+# A file without any is not parsed: most of the package's.
+_CALL = re.compile(rf"\b(?:{'|'.join(KEYWORDS)})\s*\(".encode())
 _JINJA = {"newstyle_gettext": "true", "trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true"}
 _HEADER = """\
 # Texts of the pages in {name}; mlops_plugin.web.languages.extraction keeps them up to date.
@@ -59,7 +63,10 @@ def _extract_python(
     options: Mapping[str, str],  # noqa: ARG001
 ) -> Iterator[tuple[int, str, tuple[str | None, ...], list[str]]]:
     """Babel's own passes over calls inside f-strings before Python 3.12. It has no `options`."""
-    for node in ast.walk(ast.parse(file.read())):
+    code = file.read()
+    if not _CALL.search(code):
+        return
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KEYWORDS:
             values = (each.value if isinstance(each, ast.Constant) else None for each in node.args)
             literals = tuple(value if isinstance(value, str) else None for value in values)
@@ -88,8 +95,9 @@ def words() -> set[str]:
     return kinds | presets | PROBE_STEPS | {LOST, NO_LONGER_WATCHED, REJECTED, "unknown"}
 
 
+@functools.cache
 def texts() -> Catalog:
-    """Every text of the pages, by the files that have it."""
+    """Every text of the pages, by the files that have it; read once, for all languages."""
     found = Catalog(fuzzy=False)
     for file in sorted(PACKAGE.rglob("*")):
         if file.suffix not in _METHODS or file == Path(__file__):
