@@ -49,7 +49,6 @@ _VALUES = (
 )
 # Only `mlops serve` raises these, and answers them itself.
 _STATUS_OF_SERVE: dict[type[errors.MlopsError], int] = {NotSignedIn: 401, GateClosed: 503}
-_SERVED_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 
 def render() -> str:
@@ -117,7 +116,7 @@ def _inference_routes() -> Iterator[tuple[str, str]]:
 def _routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, str]]:
     for route in routes:
         assert isinstance(route, APIRoute)
-        for method in sorted(route.methods & _SERVED_METHODS):
+        for method in sorted(route.methods):
             yield f"`{method} {route.path}`", _summary(route.endpoint)
 
 
