@@ -58,6 +58,10 @@ def lost_task_fails(after_s: int) -> dict[str, str]:
     return {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(after_s), **LOOK_FOR_LOST_TASKS}
 
 
+# For DAGs that stay as they are: else each file is read again every five seconds.
+SAME_DAGS = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60"}
+
+
 class RunningAirflow:
     """Airflow over a workshop; every caller of its API is an administrator."""
 

@@ -15,7 +15,7 @@ from mlops_plugin.errors import MlopsError
 from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
 from mlops_plugin.events.migrating import upgrade
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import RunningAirflow, running_airflow
+from support.airflow_process import SAME_DAGS, RunningAirflow, running_airflow
 from support.chromium import new_context
 from support.event_stories import new_identity
 from support.servers import Server, free_port
@@ -67,7 +67,7 @@ def running_scene(folder: Path, postgres: Server) -> Iterator[Scene]:
     with workshop.entered():
         failed, succeeded = _past(workshop)
         with running_airflow(
-            workshop, components=["api-server", "dag-processor"], roles=("Admin", "Viewer")
+            workshop, SAME_DAGS, components=["api-server", "dag-processor"], roles=("Admin", "Viewer")
         ) as airflow:
             airflow.wait(lambda: "churn" in airflow.api.dag_ids(), "the DAG of the model")
             airflow.trigger("churn", dag_run_id=RUN)

@@ -16,7 +16,7 @@ import pytest
 
 from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord
 from mlops_plugin.events.store import EventStore
-from support.airflow_process import REPOSITORY, RunningAirflow, airflow_environment, running_airflow
+from support.airflow_process import REPOSITORY, SAME_DAGS, RunningAirflow, running_airflow
 from support.event_stories import new_identity
 from support.servers import Server
 from support.workshop import Workshop
@@ -181,7 +181,7 @@ def door(
     is_fab = request.param == "FabAuthManager"
     with running_airflow(
         workshop,
-        {} if is_fab else _simple_users(workshop.folder),
+        {**SAME_DAGS, **({} if is_fab else _simple_users(workshop.folder))},
         components=["api-server", "dag-processor"],
         roles=(*ROLES, ONE_DAG, ONE_VIEW) if is_fab else (),
     ) as airflow:
