@@ -178,7 +178,8 @@ def running_airflow(
         **({"AIRFLOW__CORE__AUTH_MANAGER": FAB} if roles else {}),
         **(settings or {}),
     }
-    if "scheduler" in components or workers:
+    runs_tasks = "scheduler" in components or workers > 0
+    if runs_tasks:
         local_settings = workshop.home / "config" / "airflow_local_settings.py"
         local_settings.parent.mkdir(parents=True, exist_ok=True)
         local_settings.write_text(_PRELOAD)
@@ -186,7 +187,9 @@ def running_airflow(
     running = RunningAirflow(workshop, port, environment)
     try:
         for component in components:
-            running.start(component)
+            is_without_tasks = component == "api-server" and not runs_tasks
+            # The API that only tasks ask takes a second to make.
+            running.start(component, *(["api-server", "--apps", "core"] if is_without_tasks else []))
         for number in range(workers):
             name = f"worker-{number}"
             arguments = ["celery", "worker", "--celery-hostname", f"{name}@%h", "--concurrency", "2"]
