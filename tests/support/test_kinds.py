@@ -20,7 +20,7 @@ FILES = (
     "pipeline/reading/test_cursor_property.py",
     "pipeline/test_dispatch_round_trip.py",
     "support/test_servers.py",
-    "web/showroom/test_showroom_in_browser.py",
+    "web/test_pages_in_browser.py",
 )
 # Collects these files as pytest does, and prints the marks of each test.
 _LIST = """
