@@ -1,4 +1,7 @@
-"""Rejected rows in the views, on a real API server: reasons, counts, and nothing that a page would run."""
+"""Rejected and superseded rows in the views, on a real API server.
+
+Reasons, counts, and nothing that a page would run; a dispatch that left newer predictions alone says so.
+"""
 
 from __future__ import annotations
 
@@ -127,3 +130,30 @@ def test_what_if_takes_its_ranges_from_the_baseline_where_there_is_one(
         assert "WHERE id &lt; 3" in page
     finally:
         (workshop.folder / "churn.skops.baseline.json").unlink()
+
+
+@pytest.fixture(scope="module")
+def late(workshop: Workshop) -> Dispatch:
+    """It read all rows before another dispatch, and persists after it."""
+    workshop.add_model("superseded")
+    dispatch = workshop.dispatch("superseded")
+    workshop.run_steps(dispatch, "collect", "log", "infer")
+    workshop.run(workshop.dispatch("superseded"))
+    workshop.run_steps(dispatch, "persist")
+    return dispatch
+
+
+def test_page_counts_superseded_rows_and_says_why_there_are_no_predictions(
+    client: Client, late: Dispatch
+) -> None:
+    page = client.page(f"dispatches/{late.id}")
+    assert page.status == 200
+    assert '>Superseded</dt><dd class="number">5</dd>' in page.text
+    assert "newer dispatch" in client.page(f"dispatches/{late.id}?part=predictions").text
+
+
+def test_api_counts_superseded_rows(client: Client, late: Dispatch) -> None:
+    found = client.get("api/v1/dispatches?model=superseded").json["dispatches"]
+    counts = {one["dispatch_id"]: (one["rows_persisted"], one["rows_superseded"]) for one in found}
+    assert counts[late.id] == (0, 5)
+    assert sorted(counts.values()) == [(0, 5), (5, 0)]
