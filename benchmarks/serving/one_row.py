@@ -29,7 +29,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 from benchmarks.serving.clients import Asked, Service, ask
 from benchmarks.serving.rivals import Rows, lean_application, matrix_of, mlserver
 from mlops_plugin.events.migrating import upgrade
-from support.airflow_process import FAB, RunningAirflow, airflow_environment, running_airflow
+from support.airflow_process import RunningAirflow, airflow_environment, running_airflow
+from support.metadata_database import FAB
 from support.servers import free_port, start_mariadb, start_postgres
 from support.workshop import Workshop
 

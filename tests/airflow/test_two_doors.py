@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.airflow_process import REPOSITORY, airflow_environment
+from support.metadata_database import fill_metadata
 from support.workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -70,7 +71,7 @@ def without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def test_dag_run_and_terminal_give_equal_predictions_and_events(workshop: Workshop) -> None:
-    run_in(workshop, "-m", "airflow", "db", "migrate")
+    fill_metadata(None, {**os.environ, **airflow_environment(workshop, 8080)})
     run_in(workshop, "-c", _DAG_TEST, str(REPOSITORY / "dags" / "mlops_dags.py"))
     of_the_dag = outcome(workshop)
     (workshop.folder / "sink.db").unlink()

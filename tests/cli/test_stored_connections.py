@@ -13,6 +13,8 @@ import pytest
 
 from mlops_plugin.cli.airflow_context import stored_connections
 from mlops_plugin.connections import PROCESS_CONTEXT
+from support.airflow_process import airflow_environment
+from support.metadata_database import fill_metadata
 from support.workshop import Workshop
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,7 +58,7 @@ def test_connections_of_the_metadata_database_serve_every_command(
 ) -> None:
     before = mlops("check", "--connect")
     assert before.returncode == 1
-    assert mlops("airflow", "db", "migrate").returncode == 0
+    fill_metadata(None, {**os.environ, **airflow_environment(workshop, 8080)})
     (tmp_path / "connections.json").write_text(json.dumps(_uris(workshop)))
     assert mlops("airflow", "connections", "import", "connections.json").returncode == 0
     for words in (

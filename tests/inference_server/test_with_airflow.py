@@ -18,7 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from inference_server.conftest import infer, tensor
-from support.airflow_process import FAB, RunningAirflow, airflow_environment, running_airflow
+from support.airflow_process import RunningAirflow, airflow_environment, running_airflow
+from support.metadata_database import FAB
 from support.servers import Server, free_port
 from support.workshop import Workshop
 

@@ -20,12 +20,12 @@ from local_stack.progress import LocalStackError
 from release.build import CHECKOUT
 from support.airflow_process import (
     COMPONENTS,
-    FAB,
     REQUEST_TIMEOUT_S,
     RunningAirflow,
     airflow_environment,
 )
 from support.built_wheel import BuiltWheel
+from support.metadata_database import FAB
 from support.servers import free_port
 from support.workshop import Workshop
 

@@ -19,7 +19,7 @@ from local_stack.airflow_api import AirflowApi
 from local_stack.progress import LocalStackError
 from mlops_plugin.events.records import DispatchRecord
 from support.kinds import refuse_in_fast
-from support.metadata_database import fill_metadata
+from support.metadata_database import FAB, ROLES, fill_metadata
 from support.servers import free_port
 from support.workshop import Workshop
 
@@ -27,7 +27,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 600.0
 RUN_TIMEOUT_S = 600.0
 REQUEST_TIMEOUT_S = 120.0
-FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 # Tasks import nothing twice: most of what a task costs otherwise.
 _PRELOAD = """
 from mlops_plugin.preload import preload
@@ -164,10 +163,10 @@ def running_airflow(
 ) -> Iterator[RunningAirflow]:
     """Start Airflow over a workshop and end every process of it afterwards.
 
-    Every caller is an administrator; with `roles`, Flask-AppBuilder asks for a name and a password instead,
-    and there is one user of each role, called like it in lower case, with that name as the password. A role
-    `Only-wine` is made: it may use all views, but only the DAG `wine`; `Sees-Showroom` may read that view
-    of ours alone.
+    Every caller is an administrator; with `roles`, which are some of `ROLES`, Flask-AppBuilder asks for a
+    name and a password instead. There is one user of each role, called like it in lower case, with that name
+    as the password. `Only-wine` may use all views, but only the DAG `wine`; `Sees-Showroom` may read that
+    view of ours alone.
     `workers` are Celery's, for settings that name a broker.
     """
     refuse_in_fast("Airflow")
@@ -183,7 +182,8 @@ def running_airflow(
         local_settings = workshop.home / "config" / "airflow_local_settings.py"
         local_settings.parent.mkdir(parents=True, exist_ok=True)
         local_settings.write_text(_PRELOAD)
-    fill_metadata(workshop.metadata, roles, environment)
+    assert set(roles) <= set(ROLES), f"no user of {roles}: support/metadata_database.py"
+    fill_metadata(workshop.metadata, environment)
     running = RunningAirflow(workshop, port, environment)
     try:
         for component in components:

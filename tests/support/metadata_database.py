@@ -1,16 +1,31 @@
-"""Airflow's metadata database, made once for each PostgreSQL server of the tests and copied from then on."""
+"""Airflow's metadata database, made once in a test run and copied from then on."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from support.servers import ServerDatabase
 
-_MAKE_USERS = """
+FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+# There is a user of each, whom other auth managers do not know: `support.airflow_process.running_airflow`.
+ROLES = ("Admin", "Op", "User", "Viewer", "Public", "Only-churn", "Only-wine", "Sees-Showroom")
+
+# One process, which imports Airflow once.
+_MAKE = """
 import sys
+from airflow.__main__ import main
+
+roles, sys.argv[1:] = sys.argv[1:], ["db", "migrate"]
+main()
+
 from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 from mlops_plugin.orchestration.roles import grant
 
@@ -38,56 +53,60 @@ def special(role, security):
 
 with get_application_builder() as builder:
     grant(builder.sm)
-    for role in sys.argv[1:]:
+    for role in roles:
         name = role.lower()
         found = builder.sm.find_role(role) or special(role, builder.sm)
         assert builder.sm.add_user(name, name, name, name + "@localhost", found, password=name)
 """
-_kept: dict[tuple[int, str | None, tuple[str, ...]], str] = {}  # server, auth manager, roles -> database
+_kept: dict[int, str] = {}  # the port of a server -> its database that is copied
 
 
-def fill_metadata(
-    database: ServerDatabase | None, roles: Sequence[str], environment: Mapping[str, str]
-) -> None:
-    """Make Airflow's tables, and a user of each role; None is the SQLite file that `environment` names."""
+def fill_metadata(database: ServerDatabase | None, environment: Mapping[str, str]) -> None:
+    """Make Airflow's tables, and a user of each of `ROLES`; None is the SQLite file in Airflow's home."""
+    home = Path(environment["AIRFLOW_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
     if database is None:
-        _migrate(environment)
-        if roles:
-            _make_users(roles, environment)
+        with _made_once(home, "metadata.db") as made:
+            if not made.exists():
+                _make(environment)
+                (home / "airflow.db").rename(made)
+        shutil.copyfile(made, home / "airflow.db")
         return
-    # Auth managers have tables of their own.
-    server = (database.port, environment.get("AIRFLOW__CORE__AUTH_MANAGER"))
-    bare, wanted = (*server, ()), (*server, tuple(roles))
-    if found := _kept.get(wanted) or _kept.get(bare):
-        name = database.database
-        _administer(database, f"DROP DATABASE {name}", f"CREATE DATABASE {name} TEMPLATE {found}")
-    else:
-        _migrate(environment)
-        _keep(database, bare)
-    if wanted not in _kept:
-        _make_users(roles, environment)
-        _keep(database, wanted)
-
-
-def _keep(database: ServerDatabase, key: tuple[int, str | None, tuple[str, ...]]) -> None:
     name = database.database
-    _kept[key] = f"{name}_of_{len(_kept)}"
-    _administer(database, f"CREATE DATABASE {_kept[key]} TEMPLATE {name}")
+    if kept := _kept.get(database.port):
+        _administer(database, f"DROP DATABASE {name}", f"CREATE DATABASE {name} TEMPLATE {kept}")
+        return
+    with _made_once(home, "metadata.sql") as made:
+        if made.exists():
+            database.load(made)
+        else:
+            _make(environment)
+            database.dump(made)
+    _kept[database.port] = f"{name}_kept"
+    _administer(database, f"CREATE DATABASE {name}_kept TEMPLATE {name}")
+
+
+@contextlib.contextmanager
+def _made_once(home: Path, name: str) -> Iterator[Path]:
+    """A file that all processes of a test run share; inside, no other process uses it."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    ours = (folder.parent for folder in home.parents if folder.name == f"popen-{worker}")
+    made = next(ours, home.parent) / name
+    with made.with_suffix(f"{made.suffix}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield made
 
 
 def _administer(database: ServerDatabase, *statements: str) -> None:
     replace(database, database="postgres").execute(*statements)
 
 
-def _migrate(environment: Mapping[str, str]) -> None:
-    _run(environment, "-m", "airflow", "db", "migrate")
-
-
-def _make_users(roles: Sequence[str], environment: Mapping[str, str]) -> None:
-    _run(environment, "-c", _MAKE_USERS, *roles)
-
-
-def _run(environment: Mapping[str, str], *arguments: str) -> None:
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def _make(environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MAKE, *ROLES],
+        env={**environment, "AIRFLOW__CORE__AUTH_MANAGER": FAB},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

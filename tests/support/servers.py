@@ -132,6 +132,19 @@ class ServerDatabase:
             cursor.execute(query)
             return [tuple(row) for row in cursor.fetchall()]
 
+    def dump(self, file: Path) -> None:
+        """Write what PostgreSQL's database holds as SQL, for `load`."""
+        self._run_client("pg_dump", f"--file={file}")
+
+    def load(self, file: Path) -> None:
+        """Fill PostgreSQL's empty database from a file of `dump`."""
+        self._run_client("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={file}")
+
+    def _run_client(self, program: str, *arguments: str) -> None:
+        address = [f"--host={self.host}", f"--port={self.port}", f"--username={self.user}"]
+        command = [_postgres_binary(program), *address, f"--dbname={self.database}", *arguments]
+        _run(command, PGPASSWORD=self.password)
+
 
 @dataclass
 class Server:
@@ -240,10 +253,7 @@ def start_postgres(*options: str, port: int | None = None, is_durable: bool = Fa
     `is_durable`: what is committed is on the disk, as in production.
     """
     refuse_in_fast("PostgreSQL")
-    install_with = "apt-get install postgresql"
-    folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
-    initdb = _binary("initdb", folders, install_with)
-    postgres = _binary("postgres", folders, install_with)
+    initdb, postgres = _postgres_binary("initdb"), _postgres_binary("postgres")
     with _folder("postgres-") as (folder, caretaker):
         as_user = _unprivileged(folder)
         password_file = folder / "password"
@@ -350,9 +360,20 @@ def _binary(name: str, folders: Sequence[str], install_with: str) -> str:
     raise ServerError(f"'{name}' is not installed; install it: {install_with}")
 
 
-def _run(command: Sequence[str]) -> None:
+def _postgres_binary(name: str) -> str:
+    folders = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    return _binary(name, folders, "apt-get install postgresql")
+
+
+def _run(command: Sequence[str], **variables: str) -> None:
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_START_TIMEOUT_S, check=False, cwd="/"
+        command,
+        capture_output=True,
+        text=True,
+        timeout=_START_TIMEOUT_S,
+        check=False,
+        cwd="/",
+        env={**os.environ, **variables},
     )
     if done.returncode != 0:
         raise ServerError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
