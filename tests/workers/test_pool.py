@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,13 @@ def _row(a: float) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([{"id": 1, "a": float(a), "b": 0.5, "c": 0.25}])
 
 
-def _add_hostile(workshop: Workshop, model: hostile.Hostile | None = None) -> None:
+def _add_hostile(
+    workshop: Workshop, model: hostile.Hostile | None = None, names: Sequence[str] = ("hostile",)
+) -> None:
+    """Models that need none of the libraries that the workshop's own takes seconds to load."""
     artifact = hostile.save(model or hostile.Hostile(), workshop.folder / "hostile.pickle")
-    workshop.add_model("hostile", model=artifact, features=list(FEATURES))
+    for name in names:
+        workshop.add_model(name, model=artifact, features=list(FEATURES))
 
 
 def _predict(pool: ModelPool, workshop: Workshop, a: float, name: str = "hostile") -> pa.RecordBatch:
@@ -176,8 +180,7 @@ def test_a_model_that_cannot_be_loaded_says_why(pool: ModelPool, workshop: Works
 
 
 def test_the_model_unused_for_longest_makes_room(workshop: Workshop) -> None:
-    for name in ("one", "two", "three"):
-        workshop.add_model(name)
+    _add_hostile(workshop, names=("one", "two", "three"))
     pool = ModelPool(_limits(workers=2))
     try:
         for name in ("one", "two", "one", "three"):
@@ -189,8 +192,7 @@ def test_the_model_unused_for_longest_makes_room(workshop: Workshop) -> None:
 
 
 def test_a_model_starts_though_all_processes_are_busy_up_to_twice_as_many(workshop: Workshop) -> None:
-    for name in ("one", "two", "three"):
-        workshop.add_model(name)
+    _add_hostile(workshop, names=("one", "two", "three"))
     pool = ModelPool(_limits(workers=1))
 
     def ready() -> list[str]:
@@ -247,7 +249,8 @@ def test_closing_ends_a_process_whose_model_is_being_loaded(
             pool.close()
 
     monkeypatch.setattr(pools, "ModelProcess", ClosedMeanwhile)
-    with pytest.raises(ServingError, match="shutting down"), pool.runtime(workshop.model()):
+    _add_hostile(workshop)
+    with pytest.raises(ServingError, match="shutting down"), pool.runtime(workshop.model("hostile")):
         pass
     assert len(started) == 1
     assert not Path(f"/proc/{started[0]}").exists()
@@ -255,9 +258,7 @@ def test_closing_ends_a_process_whose_model_is_being_loaded(
 
 def test_four_models_that_hang_do_not_block_a_fifth(workshop: Workshop) -> None:
     names = [f"hangs_{number}" for number in range(4)]
-    artifact = hostile.save(hostile.Hostile(), workshop.folder / "hostile.pickle")
-    for name in names:
-        workshop.add_model(name, model=artifact, features=list(FEATURES))
+    _add_hostile(workshop, names=names)
     pool = ModelPool(_limits(timeout="60s", workers=4))
     crowd = [
         threading.Thread(target=_quietly, args=(pool, workshop, hostile.HANGS, name))
@@ -290,10 +291,11 @@ def _quietly(pool: ModelPool, workshop: Workshop, a: float, name: str) -> None:
 
 
 def test_closing_ends_every_process(workshop: Workshop) -> None:
+    _add_hostile(workshop)
     pool = ModelPool(_limits())
-    with pool.runtime(workshop.model()) as runtime:
+    with pool.runtime(workshop.model("hostile")) as runtime:
         pid = runtime.pid
     pool.close()
     assert not Path(f"/proc/{pid}").exists()
-    with pytest.raises(ServingError, match="shutting down"), pool.runtime(workshop.model()):
+    with pytest.raises(ServingError, match="shutting down"), pool.runtime(workshop.model("hostile")):
         pass
