@@ -1,35 +1,89 @@
-"""Asks a fitted model about each table once: the same values, types and memory order have the same answer."""
+"""Asks fitted estimators about each table once: same values, types and memory order have the same answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn import calibration, compose, ensemble, model_selection, multiclass
+from sklearn.pipeline import FeatureUnion, Pipeline
 
-_METHODS = ("predict", "predict_proba", "decision_function")
+_METHODS = ("predict", "predict_proba", "decision_function", "transform")
+_KINDS = (
+    Pipeline,
+    FeatureUnion,
+    compose.ColumnTransformer,
+    compose.TransformedTargetRegressor,
+    calibration.CalibratedClassifierCV,
+    ensemble.StackingClassifier,
+    ensemble.StackingRegressor,
+    ensemble.VotingClassifier,
+    ensemble.VotingRegressor,
+    model_selection.FixedThresholdClassifier,
+    model_selection.GridSearchCV,
+    model_selection.TunedThresholdClassifierCV,
+    multiclass.OneVsRestClassifier,
+)
 
 
-def remember_answers(model: Any) -> Any:
-    """The same model, which from now on computes nothing twice."""
+@contextlib.contextmanager
+def asked_once() -> Iterator[None]:
+    """While it lasts, estimators made of others compute nothing twice; none may be fitted anew.
+
+    Their classes remember, not the estimators, which the product sees as they are.
+    """
+    changed = {}
     for method in _METHODS:
-        if hasattr(model, method):
-            setattr(model, method, _remembering(getattr(model, method)))
-    return model
+        for kind in _KINDS:
+            owner = next((base for base in kind.__mro__ if method in vars(base)), None)
+            if owner is not None and (owner, method) not in changed:
+                changed[owner, method] = vars(owner)[method]
+    for (owner, method), original in changed.items():
+        setattr(owner, method, _Remembering(original))
+    try:
+        yield
+    finally:
+        for (owner, method), original in changed.items():
+            setattr(owner, method, original)
 
 
-def _remembering(ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    answers: dict[Any, Any] = {}
+class _Remembering:
+    """A method that keeps the answers of each estimator."""
 
-    def asked(table: Any) -> Any:
-        key = imprint(table)
+    def __init__(self, original: Any) -> None:
+        self._original = original
+        self._answers: dict[int, tuple[Any, dict[Any, Any]]] = {}  # keeps the estimator, whose id it is
+
+    def __get__(self, estimator: Any, kind: type | None = None) -> Any:
+        ask = self._original.__get__(estimator, kind)  # raises AttributeError if the estimator has it not
+        if estimator is None:
+            return ask
+        return _asking_once(ask, self._answers.setdefault(id(estimator), (estimator, {}))[1])
+
+
+def _asking_once(ask: Callable[..., Any], answers: dict[Any, Any]) -> Callable[..., Any]:
+    @functools.wraps(ask)
+    def asked(*tables: Any, **others: Any) -> Any:
+        try:
+            key = tuple(map(imprint, (*tables, *others.values())))
+        except TypeError:  # a sparse matrix
+            return ask(*tables, **others)
         if key not in answers:
-            answers[key] = ask(table)
-        found = answers[key]
-        return found.copy() if hasattr(found, "copy") else found
+            answers[key] = ask(*tables, **others)
+        return _copied(answers[key])
 
     return asked
+
+
+def _copied(answer: Any) -> Any:
+    """Of an array, in the same memory order."""
+    if isinstance(answer, np.ndarray):
+        return answer.copy(order="K")
+    return answer.copy() if hasattr(answer, "copy") else answer
 
 
 def imprint(table: Any) -> tuple[Any, ...]:
