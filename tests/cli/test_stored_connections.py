@@ -18,6 +18,19 @@ from support.metadata_database import fill_metadata
 from support.workshop import Workshop
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+# Each command in a process that was forked when nothing had been looked up yet: Airflow is imported once.
+_EACH = """
+import json, os, sys
+import airflow.sdk
+from mlops_plugin.cli import main
+
+for words in json.loads(sys.argv[1]):
+    if (child := os.fork()) == 0:
+        status = main(words)
+        sys.stdout.flush()
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0, words
+"""
 
 
 @pytest.fixture
@@ -31,10 +44,9 @@ def mlops(workshop: Workshop, tmp_path: Path) -> Command:
     }
 
     def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        module = "mlops_plugin.cli" if words[0] != "airflow" else "airflow"
-        arguments = words[1:] if words[0] == "airflow" else words
+        program = words if words[0] in ("-m", "-c") else ("-m", "mlops_plugin.cli", *words)
         return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, *program],
             env={**environment, **more},
             capture_output=True,
             text=True,
@@ -60,16 +72,11 @@ def test_connections_of_the_metadata_database_serve_every_command(
     assert before.returncode == 1
     fill_metadata(None, {**os.environ, **airflow_environment(workshop, 8080)})
     (tmp_path / "connections.json").write_text(json.dumps(_uris(workshop)))
-    assert mlops("airflow", "connections", "import", "connections.json").returncode == 0
-    for words in (
-        ("db", "upgrade"),
-        ("check", "--connect"),
-        ("dispatch", "churn"),
-        ("cursor",),
-        ("baseline", "churn"),
-    ):
-        done = mlops(*words)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
+    assert mlops("-m", "airflow", "connections", "import", "connections.json").returncode == 0
+    commands = ("db upgrade", "check --connect", "dispatch churn", "cursor", "baseline churn")
+    done = mlops("-c", _EACH, json.dumps([command.split() for command in commands]))
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert len(workshop.predictions()) == 5
 
 
 def test_connections_of_a_secrets_backend_serve(workshop: Workshop, mlops: Command, tmp_path: Path) -> None:
