@@ -19,6 +19,7 @@ from mlops_plugin.errors import (
     GoldenRowMismatch,
     RegistryError,
     SignatureError,
+    StagingOutdated,
 )
 from mlops_plugin.events.details.step_reports import LogReport, RegisteredVersion
 from mlops_plugin.events.records import Step
@@ -118,6 +119,16 @@ def test_a_cleared_run_goes_on_with_the_version_that_its_step_asks_for(
         server.aliases["champion"] = "1"
     expected = SECOND if cleared in ("collect", "log") else FIRST
     assert hashes(workshop) == {model_sha256(str(expected))}
+
+
+def test_a_run_from_before_an_upgrade_can_be_cleared(server: MlflowStandIn, workshop: Workshop) -> None:
+    dispatch = workshop.dispatch()
+    of_another_release = {"uri": workshop.model().model.uri, "version": "1"}
+    workshop.deployment.staging.shelf("churn", dispatch.id).put_note("version", of_another_release)
+    with pytest.raises(StagingOutdated, match="clear 'collect'"):
+        workshop.run_steps(dispatch, "log")
+    workshop.run_steps(dispatch, *STEPS)
+    assert hashes(workshop) == {model_sha256(str(FIRST))}
 
 
 def test_a_first_try_that_fails_after_it_has_asked_is_repeated_with_its_version(

@@ -291,7 +291,7 @@ def pinned_version(
     was cleared once more: `clears` is how often it was. Raises `StagingOutdated` if no step has asked, or for
     another URI.
     """
-    known, clears = find_note(PinnedVersion, shelf.whole), clears or 0
+    known, clears = _found_before(shelf.whole, step), clears or 0
     is_known = known is not None and known.version.uri == model.model.uri
     if known is not None and is_known and (step not in _ASK or clears <= known.clears):
         return known.version
@@ -303,3 +303,13 @@ def pinned_version(
     found = find()
     put_note(PinnedVersion(found, clears), shelf.whole)
     return found
+
+
+def _found_before(shelf: Shelf, step: Step) -> PinnedVersion | None:
+    """What an earlier step or try has found; what another version of this software noted is asked again."""
+    try:
+        return find_note(PinnedVersion, shelf)
+    except StagingOutdated:
+        if step not in _ASK_FIRST:
+            raise
+        return None
