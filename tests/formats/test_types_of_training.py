@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -18,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
+from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import FeatureError, InputUndecided
 from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.scikit import ScikitRuntime
@@ -132,6 +134,36 @@ def test_moments_are_asked_in_both_units_about_a_few_rows_only() -> None:
     asked.clear()
     runtime.predict(rows)
     assert asked == [2000]
+
+
+JSON = ['{"a": 1}', '{"a": [1, 2]}', '["an a"]', '{"a": 1, "b": 2}', None]
+
+
+@pytest.mark.parametrize(
+    ("value_of", "said"), [(len, "json"), (len, "text"), (lambda value: "a" in value, "json")]
+)
+def test_json_that_training_may_have_had_parsed_is_refused(value_of: Callable[[Any], Any], said: str) -> None:
+    parsed = [None if text is None else json.loads(text) for text in JSON]
+    trained = pd.Series((parsed if said == "json" else JSON) * (ROWS // len(JSON)), dtype=object)
+    step = each(lambda column: column.map(lambda value: -1 if value is None else float(value_of(value))))
+    model, train = fitted(step, trained)
+    rows = pa.RecordBatch.from_pydict({"x": pa.array(JSON * (ROWS // len(JSON)))})
+    with pytest.raises(InputUndecided, match=r"'x'.*dtypes: \{x: text\}.*`json` instead of `text`"):
+        answers(model, rows)
+    assert answers(model, rows, x="json" if said == "json" else "object") == right(model, train)
+    assert ArtifactConfig.model_validate({"format": "skops", "uri": "m", "dtypes": {"x": "json"}}).dtypes
+
+
+def test_json_reaches_code_as_it_takes_it() -> None:
+    texts = ['{"a": 1}', '{"a": 2}', None, '{"a": 4}', '{"a": 2}'] * (ROWS // 5)
+    rows = pa.RecordBatch.from_pydict({"x": pa.array(texts)})
+    parsed = pd.Series([None if text is None else json.loads(text) for text in texts], dtype=object)
+    taken = each(lambda column: column.map(lambda value: 0 if value is None else value["a"]))
+    model, train = fitted(taken, parsed)
+    assert answers(model, rows) == right(model, train)
+    loaded = each(lambda column: column.map(lambda text: 0 if pd.isna(text) else json.loads(text)["a"]))
+    model, train = fitted(loaded, pd.Series(texts))
+    assert answers(model, rows) == right(model, train)
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])

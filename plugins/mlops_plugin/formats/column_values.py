@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ _NULLABLE_FLOAT = re.compile(r"Float(32|64)")
 _INSTANT = re.compile(r"datetime64\[(s|ms|us|ns)(?:, *(.+))?\]")
 _SPAN = re.compile(r"timedelta64\[(s|ms|us|ns)\]")
 _TEXTS = ("str", "string", "text")
-_OBJECTS = ("date", "time", "decimal", "bytes", "uuid", "object")
+_OBJECTS = ("date", "time", "decimal", "bytes", "uuid", "json", "object")
 _MOST_DTYPES = 256  # whose kind is remembered: it is asked about each column of each request
 _BY_ARROW = "[pyarrow]"  # behind the Arrow type of a pandas column that Arrow holds
 
@@ -57,10 +58,10 @@ class ColumnSpec:
     `dtype` is NumPy's or pandas's name: int64, float64, float32, bool, Int64, Float64, boolean,
     datetime64[us], datetime64[us, UTC], timedelta64[us], category, or one of texts (`str`: pandas's own;
     `string`: its nullable one; `text`: Python strings in a column of objects) and objects (`date`, `time`,
-    `decimal`, `bytes`, `object`), or in pandas a type of Arrow's (int64[pyarrow]). `missing` says how a
-    missing value looks: NaN, None, NaT, pd.NA, or that training knew none. For an integer or a boolean, `nan`
-    and `none` mean that rows without the value are asked in a table of their own, in which the column is
-    float64 or of objects (`InputSpec.parts`).
+    `decimal`, `bytes`, `json`, `object`), or in pandas a type of Arrow's (int64[pyarrow]). `missing` says how
+    a missing value looks: NaN, None, NaT, pd.NA, or that training knew none. For an integer or a boolean,
+    `nan` and `none` mean that rows without the value are asked in a table of their own, in which the
+    column is float64 or of objects (`InputSpec.parts`).
     """
 
     name: str
@@ -88,7 +89,7 @@ class ColumnSpec:
         """
         usual = {"integer": "float64", "text": "text"}.get(_kind_of(self.dtype), "object")
         dtype = self.other or usual
-        missing: Missing = "none" if dtype in ("bool", "object", "text") else "nan"
+        missing: Missing = "none" if dtype in ("bool", "object", "text", "json") else "nan"
         missing = "nat" if dtype.startswith("datetime64") else missing
         return replace(self, dtype=dtype, missing=missing, is_undecided=False, other=None)
 
@@ -263,8 +264,7 @@ def _texts(spec: ColumnSpec, column: pa.Array) -> Values:
 
 
 def _objects(spec: ColumnSpec, column: pa.Array) -> Values:
-    values = np.empty(len(column), dtype=object)
-    values[:] = _plain_values(spec.dtype, column)
+    values = np.fromiter(_plain_values(spec.dtype, column), object, len(column))  # lists are one value each
     if column.null_count and spec.missing != "none":
         values[column.is_null().to_numpy(zero_copy_only=False)] = _missing_value(spec.missing)
     return values
@@ -274,7 +274,8 @@ def _plain_values(dtype: str, column: pa.Array) -> list[Any]:
     if dtype == "decimal":
         return as_decimals(column)
     values: list[Any] = _as_trained_on(dtype, column).to_pylist()
-    return values if dtype != "uuid" else [None if text is None else UUID(text) for text in values]
+    parse = _PARSERS.get(dtype)
+    return values if parse is None else [None if text is None else parse(text) for text in values]
 
 
 def _as_trained_on(dtype: str, column: pa.Array) -> pa.Array:
@@ -397,7 +398,9 @@ _READABLE_OBJECTS: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "decimal": (pa.types.is_decimal, pa.types.is_integer, *_TEXT),
     "bytes": (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary),
     "uuid": _TEXT,
+    "json": _TEXT,
 }
+_PARSERS: dict[str, Callable[[str], Any]] = {"uuid": UUID, "json": json.loads}
 _BUILDERS: dict[str, Callable[[ColumnSpec, pa.Array], Values]] = {
     "integer": _integers,
     "nullable": _nullables,

@@ -355,7 +355,7 @@ def _usual_missing(dtype: str) -> Missing:
         return "nat"
     if dtype[:1].isupper() or dtype in ("boolean", "string"):
         return "NA"
-    return "none" if dtype in ("bool", "date", "time", "decimal", "bytes", "object") else "nan"
+    return "none" if dtype in ("bool", "date", "time", "decimal", "bytes", "json", "object") else "nan"
 
 
 def _is_numeric(step: Any) -> bool:

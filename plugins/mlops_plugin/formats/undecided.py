@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,7 @@ _MIXED_ROWS = 32
 _MOST_ALONE = 100  # columns that are asked one by one, to name those that decide
 _MOST_NAMED = 10  # columns in an error
 _NUMBER = r"^-?\d+(\.\d+)?$"
+_JSON = r'^\s*[\[{"]'  # PostgreSQL's drivers for Python parse a column of JSON; other databases give texts
 
 
 def undecided_of(spec: InputSpec) -> list[str]:
@@ -56,6 +58,24 @@ class Doubts:
         Raises `InputUndecided` if two types that the model takes give two answers. A model that refuses a
         column's type was not trained on it.
         """
+        documents = _json_columns(spec, rows)
+        if not documents:
+            return self._of_texts(spec, rows)
+        asked = _Asked(self._ask, _replaced(spec, documents, other="json"), rows, documents)
+        parsed = asked.accepted([documents])
+        if not parsed:
+            return self._of_texts(spec, rows)
+        try:
+            answers = self._of_texts(spec, rows)
+        except InputUndecided:
+            raise
+        except FeatureError:
+            return self._of_texts(_replaced(spec, documents, dtype="json", missing="none"), rows)
+        asked.decided({**parsed, (): answers})
+        return answers
+
+    def _of_texts(self, spec: InputSpec, rows: pa.RecordBatch) -> Answers:
+        """The answers if texts are texts, even those that hold JSON."""
         in_doubt = _in_doubt(spec, rows)
         if any(column.is_instant for column in in_doubt):
             self._require_decided_units(spec, rows, tuple(column.name for column in in_doubt))
@@ -113,6 +133,7 @@ _WORDS = {
     "date": _Words("date", None, "dates, or the datetime64 that pandas parses", "a column of datetime64"),
     "instant": _Words(None, None, "times in microseconds, or in nanoseconds", "a column of nanoseconds"),
     "text": _Words("text", "object", "texts with NaN for NULL, or with None", "a column with None"),
+    "json": _Words("text", "json", "texts, or what Python's json makes of them", "a column of dict or list"),
 }
 
 
@@ -185,7 +206,7 @@ class _Asked:
         columns, rows = [], self._rows
         for column in self._spec.columns:
             if column.name in mixture:
-                if column.is_text and column.other is not None:
+                if _is_rewritten(column) and column.is_text:
                     rows = self._with_numbers(rows, column.name)
                 column = column.otherwise()
             columns.append(column)
@@ -274,7 +295,25 @@ def _looks_otherwise(column: ColumnSpec, values: pa.Array) -> bool:
 
 def _is_rewritten(column: ColumnSpec) -> bool:
     """Whether an encoder knows its values, written otherwise."""
-    return column.other is not None and (column.is_numeric or column.is_text)
+    return column.other not in (None, "json") and (column.is_numeric or column.is_text)
+
+
+def _json_columns(spec: InputSpec, rows: pa.RecordBatch) -> Mixture:
+    """The undecided columns of texts of which some look like JSON."""
+    names = {*undecided_of(spec)}
+    columns = [each for each in spec.columns if each.name in names and each.is_text and each.other is None]
+    return tuple(each.name for each in columns if _has_json(decoded(rows.column(each.name))))
+
+
+def _has_json(texts: pa.Array) -> bool:
+    return bool(pa.types.is_string(texts.type) and pc.any(pc.match_substring_regex(texts, _JSON)).as_py())
+
+
+def _replaced(spec: InputSpec, names: Mixture, **changes: Any) -> InputSpec:
+    """The specification with other columns of these names, which are decided if they get a type."""
+    changes |= {"is_undecided": "dtype" not in changes}
+    columns = (replace(each, **changes) if each.name in names else each for each in spec.columns)
+    return replace(spec, columns=tuple(columns))
 
 
 def _written_numbers(texts: pa.Array) -> int:
@@ -288,6 +327,8 @@ def _spread(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _kind(column: ColumnSpec) -> str:
+    if column.other == "json":
+        return "json"
     if column.is_numeric:
         return "boolean" if column.dtype == "bool" else "integer"
     return "text" if column.is_text else "instant" if column.is_instant else "date"

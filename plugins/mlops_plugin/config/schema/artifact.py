@@ -39,7 +39,7 @@ from mlops_plugin.config.schema.section import Section
 from mlops_plugin.errors import RegistryError
 
 _DTYPES = (
-    "integer|number|boolean|text|date|timestamp|decimal|bytes|bool|str|string|object|time"
+    "integer|number|boolean|text|date|timestamp|decimal|bytes|json|bool|str|string|object|time"
     "|u?int(8|16|32|64)|float(32|64)|U?Int(8|16|32|64)|Float(32|64)"
     r"|(datetime|timedelta)64\[(s|ms|us|ns)\]"
 )
@@ -58,7 +58,7 @@ def _check_dtype(dtype: str) -> str:
     if not re.fullmatch(_DTYPES, dtype):
         raise ValueError(
             f"'{dtype}' is not a feature type; write integer, number, boolean, text, date, timestamp, "
-            "decimal or bytes, or a type of NumPy or pandas such as float32, Int64 or datetime64[ns]"
+            "decimal, bytes or json, or a type of NumPy or pandas such as float32, Int64 or datetime64[ns]"
         )
     return dtype
 
@@ -173,7 +173,7 @@ class ArtifactConfig(Section):
         default=None,
         description="Types of features in training, if the file does not record them: integer, number, "
         "boolean, "
-        "text, date, timestamp, decimal, bytes, or a type of NumPy or pandas (float32, "
+        "text, date, timestamp, decimal, bytes, json, or a type of NumPy or pandas (float32, "
         "Int64, datetime64[ns]).",
         examples=[{"store": "integer", "rate": "float32"}],
     )
