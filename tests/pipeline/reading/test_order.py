@@ -105,6 +105,29 @@ def test_run_by_hand_for_its_date_is_newer_than_that_of_the_day_before(workshop:
     assert interval_end(both) == END
 
 
+def test_of_two_runs_by_hand_for_one_day_the_later_reader_is_newer(workshop: Workshop) -> None:
+    workshop.add_model("daily", source={"query": "SELECT id, a, b, c FROM customers WHERE '{{ ds }}' > ''"})
+    first, second = (
+        workshop.dispatch("daily", data_interval=INTERVAL, logical_date=END + timedelta(hours=hours))
+        for hours in (10, 11)
+    )
+    workshop.run(second)
+    workshop.run(first)  # it was cleared: both have the same date in the query
+    assert {row["dispatch_id"] for row in workshop.predictions("daily_predictions")} == {first.id}
+
+
+@pytest.mark.parametrize(
+    ("template", "hours"), [("ds", 24), ("yesterday_ds", 24), ("ts", 15), ("logical_date | ds", 15)]
+)
+def test_a_query_with_a_day_counts_as_of_its_end_and_one_with_a_moment_as_of_that(
+    workshop: Workshop, template: str, hours: int
+) -> None:
+    query = f"SELECT id, a, b, c FROM customers WHERE '{{{{ {template} }}}}' > ''"
+    workshop.add_model("daily", source={"query": query})
+    dispatch = workshop.dispatch("daily", data_interval=INTERVAL, logical_date=END + timedelta(hours=15))
+    assert interval_end(dispatch) == END + timedelta(hours=hours)
+
+
 def test_backfill_by_cursor_is_of_its_interval_and_a_usual_run_is_not(workshop: Workshop) -> None:
     workshop.add_model("new", source={"cursor": {"column": "id"}})
     backfill = workshop.dispatch("new", data_interval=INTERVAL, reads_own_interval=True)

@@ -76,6 +76,7 @@ def test_a_host_turns_red_and_green_on_its_own_while_focus_stays(page: Page, por
 
 
 def test_a_model_is_resumed_dispatched_and_paused(page: Page, airflow: RunningAirflow) -> None:
+    airflow.call("PATCH", "/dags/churn", {"is_paused": True})  # whatever tests before it have done
     monitor = inside(page)
     switch = monitor.get_by_role("switch", name="churn is active")
     expect(switch).to_have_attribute("aria-checked", "false")

@@ -9,9 +9,10 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from itertools import chain
 from typing import Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -30,6 +31,10 @@ _OF_INTERVAL = re.compile(
     r"|(yesterday|tomorrow)_ds\w*)\b"
 )
 _OF_ITS_ENDS = re.compile(r"\b(data_interval_(start|end)|(prev|next)_(data_interval|start_date)\w*)\b")
+# Else the query has a day only, the same in all runs for it.
+_OF_ITS_MOMENT = re.compile(
+    r"\b(logical_date|execution_date|run_after|ts|ts_nodash|ts_nodash_with_tz|(prev|next)_execution_date\w*)\b"
+)
 # Names that users have chosen, like `params.ds`; what `params.get('day', ds)` falls back on is the run's.
 _TEXT = r"(?:'[^']*'|\"[^\"]*\")"
 _OF_USERS = re.compile(
@@ -55,7 +60,8 @@ def take_order(dispatch: Dispatch, store: EventStore) -> Order:
 def interval_end(dispatch: Dispatch) -> datetime | None:
     """The end of the data interval by which the dispatch chooses its rows; None if it reads what is there.
 
-    If its SQL names the logical date only, which of a run by hand is behind the end: the logical date.
+    If its SQL names the logical date only, which of a run by hand is behind the end: the logical date, or
+    the end of its day if the SQL has no more of it.
     """
     source = dispatch.model.source
     is_by_cursor = source.cursor is not None and not dispatch.is_quarantined
@@ -65,7 +71,11 @@ def interval_end(dispatch: Dispatch) -> datetime | None:
     end = dispatch.data_interval[1]
     if reads_interval or dispatch.logical_date is None or _names(_OF_ITS_ENDS, source.query):
         return end
-    return max(end, dispatch.logical_date)
+    if _names(_OF_ITS_MOMENT, source.query):
+        return max(end, dispatch.logical_date)
+    zone = ZoneInfo(dispatch.model.timezone)
+    next_day = dispatch.logical_date.astimezone(zone).date() + timedelta(days=1)
+    return max(end, datetime.combine(next_day, time(), zone))
 
 
 def uses_interval(query: str) -> bool:
