@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_stack.airflow_api import AirflowApi, Unreachable
+from local_stack.airflow_api import AirflowApi, ServerFailed, TimedOut, Unreachable
 from local_stack.layout import Layout
 from local_stack.progress import LocalStackError, step
 from local_stack.supervision import Supervisor
@@ -69,8 +69,7 @@ def _dispatch_missing(
     waiting = {name for name in models if _last_success(events, name) is None}
     for name in sorted(waiting):
         api.unpause(name)
-        if _run_state(api, name) not in ACTIVE:
-            api.trigger(name)
+        start_run(api, name)
     deadline = time.monotonic() + DISPATCHED_WITHIN_S
     with step("waiting for one dispatch of each demo model") as tick:
         states = dict.fromkeys(waiting, "queued")
@@ -89,6 +88,23 @@ def _dispatch_missing(
                 )
             tick(", ".join(f"{name} {states[name]}{_trouble(events, name)}" for name in sorted(waiting)))
             time.sleep(1)
+
+
+def start_run(api: AirflowApi, dag_id: str) -> None:
+    """Start a run of a DAG, unless one is active.
+
+    On SQLite, two requests of Airflow's server may wait for each other until both fail: it is asked again.
+    """
+    for is_last in (False, False, True):
+        if _run_state(api, dag_id) in ACTIVE:
+            return
+        try:
+            api.trigger(dag_id)
+        except (ServerFailed, TimedOut):
+            if is_last:
+                raise
+        else:
+            return
 
 
 def _run_state(api: AirflowApi, dag_id: str) -> str:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from local_stack.airflow_api import AirflowApi
+from local_stack.demo import start_run
 from local_stack.progress import LocalStackError
 
 NO_CONTENT = 204
@@ -65,6 +66,15 @@ def test_server_that_is_too_slow_once_is_asked_again() -> None:
     with answering(SLOW, 200, timeout_s=0.5, tries=100) as (api, asked):
         assert api.runs("wine") == []
     assert asked[:2] == ["GET"] * 2  # more if this machine, too, takes half a second
+
+
+def test_a_run_that_could_not_be_started_is_started_again() -> None:
+    with answering(200, 500, 200) as (api, asked):
+        start_run(api, "wine")
+    assert asked == ["GET", "POST"] * 2
+    with answering(200, 500, 200, 500, 200, 500) as (api, asked), pytest.raises(LocalStackError, match="500"):
+        start_run(api, "wine")
+    assert asked == ["GET", "POST"] * 3
 
 
 def test_server_that_goes_on_failing_is_an_error_that_says_so() -> None:
