@@ -19,7 +19,7 @@ COMPONENTS = {  # ours -> as the health page calls it
     "dag-processor": "dag_processor",
     "triggerer": "triggerer",
 }
-TIMEOUT_S = 60.0  # starting a run takes a busy machine its time, and is not asked for twice
+TIMEOUT_S = 60.0  # starting a run takes a busy machine its time
 # What may be asked again: SQLite on a busy machine fails a request that succeeds a moment later.
 _REPEATABLE = ("GET", "PATCH")
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
@@ -64,7 +64,7 @@ class AirflowApi:
 
     def sign_in(self, password: str) -> None:
         try:
-            answer = self.call("POST", "/auth/token", {"username": "admin", "password": password})
+            answer = self._repeated("POST", "/auth/token", {"username": "admin", "password": password})
         except LocalStackError as failure:
             raise LocalStackError(
                 f"user 'admin' cannot sign in with the password in .local/admin-password: {failure}\n"
@@ -94,7 +94,10 @@ class AirflowApi:
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Send a request; retry it if the server fails or is slow and a repetition is harmless."""
-        for pause_s in self._pauses_s if method in _REPEATABLE else ():
+        return (self._repeated if method in _REPEATABLE else self._send)(method, path, body)
+
+    def _repeated(self, method: str, path: str, body: object) -> dict[str, Any]:
+        for pause_s in self._pauses_s:
             try:
                 return self._send(method, path, body)
             except (ServerFailed, TimedOut):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from inference_server.conftest import Callers, infer, tensor
+from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.inference_server.app import InferenceServer
 from mlops_plugin.inference_server.gate import Caller, GateClosed, NotSignedIn
-from mlops_plugin.inference_server.inference import Body, Question
-from mlops_plugin.inference_server.inference_answers import Answer
+from mlops_plugin.inference_server.inference import Body
 from mlops_plugin.inference_server.metrics import Metrics
 from mlops_plugin.web.shared_site import Site
 from support.workshop import Workshop
@@ -76,25 +77,34 @@ def test_who_takes_long_to_send_a_request_must_still_be_allowed_to(
         asyncio.run(server.infer("churn", "ada", read))
 
 
-def test_who_waits_long_for_an_answer_must_still_be_allowed_to_read_it(
-    workshop: Workshop, gate: Callers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_who_may_no_longer_ask_once_the_answer_is_there_does_not_get_it(
+    workshop: Workshop, gate: Callers, tmp_path: Path
 ) -> None:
     server = InferenceServer(Site(workshop.config_file), gate, Metrics(tmp_path))
-    ask = server.batches.ask
-
-    async def ask_and_wait(name: str, question: Question) -> Answer:
-        answer = await ask(name, question)
-        gate.known.clear()  # the token is revoked while the answer is on its way
-        monkeypatch.setattr("mlops_plugin.inference_server.app.TRUSTED_S", 0.0)
-        return answer
-
-    monkeypatch.setattr(server.batches, "ask", ask_and_wait)
+    before = len(workshop.records())
 
     async def read() -> Body:
+        gate.known.clear()  # the token is revoked after the request was let in
         return Body(json.dumps({"inputs": INPUTS}).encode(), None, None)
 
     with pytest.raises(NotSignedIn):
         asyncio.run(server.infer("churn", "ada", read))
+    assert len(workshop.records()) == before + 1
+
+
+@pytest.mark.parametrize("route", MODEL_ROUTES[:2])
+def test_a_description_is_for_those_who_may_still_read_it_once_the_model_is_loaded(
+    client: httpx.Client, gate: Callers, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    describe = InferenceServer.described
+
+    async def describe_slowly(server: InferenceServer, model: ModelConfig, version: str | None) -> Any:
+        described = await describe(server, model, version)
+        gate.known.clear()  # the token is revoked meanwhile
+        return described
+
+    monkeypatch.setattr(InferenceServer, "described", describe_slowly)
+    assert client.get(route).status_code == 401
 
 
 def test_nothing_is_answered_while_nobody_can_be_known(

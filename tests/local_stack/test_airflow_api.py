@@ -35,7 +35,7 @@ def answering(
             self.send_response(status)
             self.end_headers()
             if status != NO_CONTENT:
-                self.wfile.write(b'{"dag_runs": []}')
+                self.wfile.write(b'{"dag_runs": [], "access_token": "t"}')
 
         do_GET = do_PATCH = do_POST = do_DELETE = answer  # noqa: N815 - the names that the library calls
 
@@ -66,6 +66,12 @@ def test_server_that_is_too_slow_once_is_asked_again() -> None:
     with answering(SLOW, 200, timeout_s=0.5, tries=100) as (api, asked):
         assert api.runs("wine") == []
     assert asked[:2] == ["GET"] * 2  # more if this machine, too, takes half a second
+
+
+def test_sign_in_is_tried_again() -> None:
+    with answering(500, 200) as (api, asked):
+        api.sign_in("secret")
+    assert asked == ["POST"] * 2
 
 
 def test_a_run_that_could_not_be_started_is_started_again() -> None:

@@ -32,7 +32,7 @@ _KINDS = (
 
 @contextlib.contextmanager
 def asked_once() -> Iterator[None]:
-    """While it lasts, estimators made of others compute nothing twice; none may be fitted anew.
+    """While it lasts, estimators made of others compute nothing twice; none may be fitted again.
 
     Their classes remember, not the estimators, which the product sees as they are.
     """

@@ -81,7 +81,8 @@ def fill_metadata(database: ServerDatabase | None, environment: Mapping[str, str
             database.load(made)
         else:
             _make(environment)
-            database.dump(made)
+            database.dump(part := made.with_suffix(".part"))
+            part.rename(made)  # never half of it
     _kept[database.port] = f"{name}_kept"
     _administer(database, f"CREATE DATABASE {name}_kept TEMPLATE {name}")
 

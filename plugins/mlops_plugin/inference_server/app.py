@@ -72,18 +72,16 @@ class InferenceServer:
     async def infer(self, name: str, token: str | None, read: ReadBody) -> Answer:
         """Ask the model about the rows of a request; its dispatch is recorded before it is answered."""
         model, user = await self.model(name, token)
-        admitted_at = time.monotonic()
+        began = time.monotonic()
         body = await read()
-        if time.monotonic() - admitted_at > TRUSTED_S:  # meanwhile, the token may have been revoked
+        if time.monotonic() - began > TRUSTED_S:  # meanwhile, the token may have been revoked
             model, user = await self.model(name, token)
-            admitted_at = time.monotonic()
         question = self._by_last_description(model, user, body)
         if question is None:
             described = await self.described(model, body.version)
             question = Question.of(model, user, body, described)
         answer = await self.batches.ask(name, question)
-        if time.monotonic() - admitted_at > TRUSTED_S:  # it has waited for its turn, or for the model
-            await self.model(name, token)
+        await self.model(name, token)  # it may have waited long, for its turn or for the model
         return answer
 
     def _by_last_description(self, model: ModelConfig, user: str, body: Body) -> Question | None:
@@ -204,9 +202,7 @@ async def _metrics(request: Request) -> Response:
 
 async def _metadata(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """The inputs and outputs of a model, and its version."""
-    server = _shared(request)
-    model, _ = await server.model(name, token_of(request.headers.get("authorization", "")))
-    described = await server.described(model, version)
+    model, described = await _described(request, name, version)
     return {
         "name": name,
         "versions": [described.version],
@@ -218,10 +214,19 @@ async def _metadata(request: Request, name: str, version: str | None = None) -> 
 
 async def _model_ready(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Whether the model is loaded, or can be."""
-    server = _shared(request)
-    model, _ = await server.model(name, token_of(request.headers.get("authorization", "")))
-    await server.described(model, version)
+    await _described(request, name, version)
     return {"name": name, "ready": True}
+
+
+async def _described(
+    request: Request, name: str, version: str | None
+) -> tuple[ModelConfig, ModelDescription]:
+    """The model and its description, for a caller who may still read it once the model is loaded."""
+    server, token = _shared(request), token_of(request.headers.get("authorization", ""))
+    model, _ = await server.model(name, token)
+    described = await server.described(model, version)
+    await server.model(name, token)
+    return model, described
 
 
 def _refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:

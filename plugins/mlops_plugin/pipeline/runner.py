@@ -183,7 +183,7 @@ class ConfiguredSource:
             # Only now are all secrets known.
             if planned is not None and planned.is_masked and masked(query) != masked(planned.text):
                 raise StagingOutdated(
-                    f"models.{self.dispatch.model.name}.source.query: its template has another text than "
+                    f"models.{self.dispatch.model.name}.source.query: its template gives another text than "
                     "when the partitions were planned; clear 'plan' and the tasks after it in Airflow"
                 )
             yield source

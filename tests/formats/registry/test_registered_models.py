@@ -113,7 +113,7 @@ def test_a_cleared_run_goes_on_with_the_version_that_its_step_asks_for(
     workshop.run_steps(dispatch, "collect", "log", "infer")
     server.aliases["champion"] = "2"
     for step in STEPS[STEPS.index(cleared) :]:
-        for number in (1, 2):  # a retry asks no more
+        for number in (1, 2):  # a retry does not ask again
             attempt = Attempt(number, clears=1)
             run_step(step, dispatch, workshop.deployment, query=lambda: query, attempt=attempt)
         server.aliases["champion"] = "1"

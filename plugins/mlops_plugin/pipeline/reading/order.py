@@ -61,7 +61,7 @@ def interval_end(dispatch: Dispatch) -> datetime | None:
     """The end of the data interval by which the dispatch chooses its rows; None if it reads what is there.
 
     If its SQL names the logical date only, which of a run by hand is behind the end: the logical date, or
-    the end of its day if the SQL has no more of it.
+    the end of that day if the SQL uses its date alone.
     """
     source = dispatch.model.source
     is_by_cursor = source.cursor is not None and not dispatch.is_quarantined

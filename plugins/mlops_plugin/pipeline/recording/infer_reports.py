@@ -56,6 +56,6 @@ def _all_versions(parts: Sequence[InferReport]) -> dict[str, str]:
 def infer_reasons(reasons: Iterable[Reason]) -> tuple[ReasonCount, ...]:
     """Reasons as a report keeps them, the most frequent first.
 
-    All that were told apart: one that is rare in a partition may be the most frequent of the whole.
+    All different ones: one that is rare in a partition may be the most frequent of the whole.
     """
     return tuple(ReasonCount(*reason) for reason in reasons)
