@@ -89,12 +89,14 @@ def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
     ("text", "shown"),
     [
         ("DSN=x;UID=me;PWD=unknown1;", "DSN=x;UID=me;PWD=***;"),
+        ("DSN=x;UID=me;PWD=un*known1;", "DSN=x;UID=me;PWD=***;"),
         ("Driver=x;PASSWORD={un;kn}}own};Port=1", "Driver=x;PASSWORD=***;Port=1"),
         ("host=h password=unknown1 dbname=d", "host=h password=*** dbname=d"),
         ("postgresql://me:unknown1@host/d", "postgresql://me:***@host/d"),
         ("s3://key:unk%2Fnown@bucket/x", "s3://key:***@bucket/x"),
         ("https://x.blob/y?sv=1&sig=unknown%2F1&se=2", "https://x.blob/y?sv=1&sig=***&se=2"),
         ("https://x/y?X-Amz-Signature=unknown1", "https://x/y?X-Amz-Signature=***"),
+        ("https://x/y?token=un*known1&z", "https://x/y?token=***&z"),
         ("http://x/showroom/churn?key=[1]&sort=a", "http://x/showroom/churn?key=[1]&sort=a"),
         ("http://host:8080/a@b", "http://host:8080/a@b"),
         ("WHERE passwords > 3 AND at = '10:20'", "WHERE passwords > 3 AND at = '10:20'"),
@@ -103,6 +105,12 @@ def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
 def test_a_password_in_a_connection_string_is_masked_although_nobody_told(text: str, shown: str) -> None:
     assert known().mask(text) == shown
     assert known().mask(shown) == shown
+
+
+def test_of_a_password_with_a_secret_in_it_nothing_is_left() -> None:
+    assert known("hidden").mask("PWD=hidden-1;") == "PWD=***;"
+    assert known("hidden").mask("postgresql://me:a-hidden-1@host/d") == "postgresql://me:***@host/d"
+    assert known("hidden").mask("https://x/y?token=a-hidden-1&z") == "https://x/y?token=***&z"
 
 
 def test_what_airflow_masks_is_masked_in_every_spelling() -> None:

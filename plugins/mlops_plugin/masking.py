@@ -45,11 +45,11 @@ _IN_CONNECTION_STRING = re.compile(
 # bounded: a text of a request may be made to keep the pattern busy.
 _ASSIGNED = re.compile(
     r"(\b(?:password|passwd|pwd)=)"
-    r"(?:\{(?:[^}]|\}\}){0,200}\}|'[^']{0,200}'|\"[^\"]{0,200}\"|[^\s;&,)'\"*{]+)",
+    r"(?:\{(?:[^}]|\}\}){0,200}\}|'[^']{0,200}'|\"[^\"]{0,200}\"|[^\s;&,)'\"{]+)",
     re.IGNORECASE,
 )
 _IN_QUERY_STRING = re.compile(
-    r"([?&](?:\w{0,40}token|sig|[\w-]{0,40}signature|\w{0,40}secret|(?:api|access|account)_?key|password|pwd)=)[^&\s'\"#*]+",
+    r"([?&](?:\w{0,40}token|sig|[\w-]{0,40}signature|\w{0,40}secret|(?:api|access|account)_?key|password|pwd)=)[^&\s'\"#]+",
     re.IGNORECASE,
 )
 _IN_URL = re.compile(r"(\b\w[\w+.-]{0,30}://[^\s:/@'\"]{0,200}:)[^\s/@'\"]{1,200}(?=@)")
