@@ -176,9 +176,9 @@ class Inference:
             return [None] * len(predicted)
         errors: list[EventStoreError | None] = []
         for one in predicted:
-            failed = [error for error in errors if error is not None]
-            if len(failed) >= _MOST_UNRECORDED:
-                errors.append(failed[-1])
+            if len(errors) - errors.count(None) >= _MOST_UNRECORDED:
+                # The store's own words may quote what somebody else has asked.
+                errors.append(EventStoreError("event store: recording dispatches failed; try again"))
                 continue
             try:
                 group.append([one.whole])
