@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from airflow.sdk import timezone
+from airflow.timetables._cron import CronMixin
 from airflow.timetables.base import TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -63,6 +65,33 @@ def test_intervals_follow_one_another_over_both_changes_of_the_clocks(
                 assert interval_at(model, later[1] - timedelta(seconds=1)) == earlier
                 if schedule.startswith("@"):  # others have pauses
                     assert interval_end(model, later[0]) == later[1]
+
+
+def test_a_step_of_a_schedule_is_looked_for_once(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near a change of the clocks, two days of intervals are looked through."""
+    asked: list[Any] = []
+    for name in ("_get_next", "_get_prev"):
+        find = getattr(CronMixin, name)
+
+        def ask(self: Any, moment: Any, find: Any = find) -> Any:
+            asked.append((find, moment))
+            return find(self, moment)
+
+        monkeypatch.setattr(CronMixin, name, ask)
+    workshop.add_model("churn", schedule="7,19 * * * *", timezone="Europe/Berlin")
+    model, moment = workshop.model(), datetime(2026, 3, 29, 12, tzinfo=UTC)
+    assert interval_at(model, moment)[1] == datetime(2026, 3, 29, 11, 19, tzinfo=UTC)
+    assert len(asked) == len(set(asked)) > 100
+    interval_at(model, moment + timedelta(minutes=1))
+    assert len(asked) == len(set(asked))
+
+
+def test_a_local_time_that_comes_twice_is_two_moments(workshop: Workshop) -> None:
+    workshop.add_model("churn", schedule="*/30 * * * *", timezone="Europe/Berlin")
+    zone = ZoneInfo("Europe/Berlin")
+    moments = [datetime(2026, 10, 25, 2, 30, fold=fold, tzinfo=zone) for fold in (0, 1)]
+    ends = [interval_at(workshop.model(), moment)[1] for moment in moments]
+    assert ends == [datetime(2026, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1)]
 
 
 def test_a_daily_schedule_runs_at_the_same_local_time_all_year(workshop: Workshop) -> None:

@@ -5,8 +5,9 @@ Light, because `dag_factory` loads it whenever Airflow parses DAGs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -123,7 +124,28 @@ def _timetable(model: ModelConfig) -> Any:
 
     match model.schedule:
         case CronSchedule(expression):
-            return timetables.CronDataIntervalTimetable(expression, timezone=model.timezone)
+            return _cron_timetable(expression, model.timezone)
         case FixedSchedule(length=length):
             return timetables.DeltaDataIntervalTimetable(length)
     return None
+
+
+@lru_cache(maxsize=16)
+def _cron_timetable(expression: str, zone: str) -> Any:
+    """Airflow's own, which remembers what it has found.
+
+    It parses the expression at each step, and asks for the same ones again and again: near a change of the
+    clocks, an interval of a minute would take five seconds.
+    """
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    timetable: Any = CronDataIntervalTimetable(expression, timezone=zone)
+    timetable._get_next = _remembered(timetable._get_next)
+    timetable._get_prev = _remembered(timetable._get_prev)
+    return timetable
+
+
+def _remembered(find: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Of a local time that the clock shows twice, both are equal in Python: so it is asked in UTC."""
+    known = lru_cache(maxsize=_MOST_INTERVALS)(find)
+    return lambda moment: known(moment.in_timezone(UTC_NAME))
