@@ -113,6 +113,12 @@ def test_missing_values_and_categories_are_in_the_contract(workshop: Workshop) -
         (("--model", "gone.skops"), QUERY, "gone.skops"),
         (("--model", "config.yaml"), QUERY, "config.yaml"),
         (("churn",), QUERY, "'churn'"),
+        (("../fresh",), QUERY, "'../fresh': a model's name has"),
+        (("mlops_monitor",), QUERY, "another name"),
+        (("--table", 'x"; DROP TABLE customers; --'), QUERY, "fresh: sink.table: 'x\"; DROP"),
+        (("--key", "id,"), QUERY, "fresh: key[1]: found the text ''"),
+        (("--model", "pipe"), QUERY, "is a pipe"),
+        ((), f"{QUERY} -- \udcff", "query: this is not UTF-8"),
     ],
 )
 def test_what_would_not_work_is_not_written(
@@ -126,6 +132,7 @@ def test_what_would_not_work_is_not_written(
     monkeypatch.chdir(workshop.folder)
     file = workshop.folder / "fresh.skops"
     skops.io.dump(workshop.classifier, file)
+    os.mkfifo("pipe")
     before = sorted((path, path.read_bytes()) for path in workshop.folder.glob("*.yaml*"))
     name = () if more and not more[0].startswith("-") else ("fresh",)
     assert init(workshop, file, *name, *more, query=query) == 1

@@ -226,6 +226,12 @@ def test_credentials_in_a_url_are_refused_and_never_shown(complain: Complain, pl
     assert "hunter2" not in found
 
 
+def test_a_password_is_not_shown_where_what_is_written_is_cut(complain: Complain) -> None:
+    address = "snowflake://the_account_of_analytics:hunter2hunter2hunter2hunter2hunter2@host/db"
+    (found,) = complain("models:\n" + model("churn") + f"    retries: '{address}'\n")
+    assert "'snowflake://the_account_of_analytics:***@host/db'" in found
+
+
 def test_duplicate_keys_are_refused_with_both_lines(complain: Complain) -> None:
     text = "models:\n" + model("churn") + "    key: [other]\n"
 

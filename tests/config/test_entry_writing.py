@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -158,3 +161,28 @@ def test_a_new_entry_goes_into_config_yaml_beside_included_files(file: Path) -> 
     assert set(load_config(file).config.models) == {"old", "new"}
     assert team.read_text() == f"models:\n{OLD}\n"
     assert [path.name for path in sorted(file.parent.iterdir())] == ["config.yaml", "team.yaml"]
+
+
+def test_a_full_disk_leaves_the_folder_as_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file.write_text(f"models:\n{OLD}\n")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(EntryError, match="cannot be written: No space left on device"):
+        add_entry(file, "new", ENTRY)
+    assert [(path, path.read_text()) for path in file.parent.iterdir()] == [(file, f"models:\n{OLD}\n")]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (Path.mkdir, "this is a folder"),
+        (os.mkfifo, "not a regular file"),
+        (lambda file: file.write_bytes(b"# for \xe9\n"), "byte 0xE9 is not UTF-8"),
+    ],
+)
+def test_what_is_no_file_of_text_is_named(file: Path, make: Callable[[Path], object], says: str) -> None:
+    make(file)
+    with pytest.raises(ConfigError, match=says):
+        add_entry(file, "new", ENTRY)

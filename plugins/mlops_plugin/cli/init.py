@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 def add_model(path: Path, options: argparse.Namespace) -> None:
     """Ask for what the options leave open, propose an entry and write it; `path` may not exist yet."""
-    from mlops_plugin.config.entry_writing import add_entry, load_known, require_free
+    from mlops_plugin.config.entry_writing import add_entry, load_known, require_name
     from mlops_plugin.config.loader import shown_path
     from mlops_plugin.config.schema import Config
     from mlops_plugin.pipeline.deployment import Deployment
 
+    _require_unicode(options)
     ask = _asker(options)
     known = load_known(path)
     config = known.config if known else Config(models={})
     file = Path(ask("model", "Model file"))
     name = options.name or ask("name", "Name of the model", default=re.split("[.@]", _named_by(file))[0])
-    if known is not None:
-        require_free(known, name)
+    require_name(known, name)
     new = _new_model(ask, options, name, file, path)
     deployment = Deployment.of_airflow(
         config.events, config.staging, requires_confinement=config.serving.require_confinement
@@ -46,6 +46,14 @@ def add_model(path: Path, options: argparse.Namespace) -> None:
         raise EntryError("nothing was written")
     add_entry(path, name, proposal.lines)
     print(f"written to {shown_path(path)}; now: mlops check --connect {name}, then: mlops dispatch {name}")
+
+
+def _require_unicode(options: argparse.Namespace) -> None:
+    for name, given in vars(options).items():
+        try:
+            str(given).encode()
+        except UnicodeEncodeError as error:
+            raise EntryError(f"{name}: this is not UTF-8, which a configuration has to be") from error
 
 
 def _new_model(

@@ -14,6 +14,10 @@ class OutputClosed(BrokenPipeError):
     """Nobody reads the output any more: it went to `head`, for example."""
 
 
+class OutputUnwritable(OSError):
+    """The output goes to a file, and its disk is full, for example."""
+
+
 class MaskedStream:
     """A stream of text; everything but what is written is the stream's own."""
 
@@ -22,8 +26,13 @@ class MaskedStream:
 
     def write(self, text: str) -> int:
         """Write the text masked; returns its length as it was given, as callers expect."""
+        shown = masked(text)
         with _noticing_closed():
-            self._stream.write(masked(text))
+            try:
+                self._stream.write(shown)
+            except UnicodeEncodeError:  # a terminal of another encoding, or a name that is not UTF-8
+                encoding = self._stream.encoding
+                self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:
@@ -44,6 +53,8 @@ def _noticing_closed() -> Iterator[None]:
         yield
     except BrokenPipeError as error:
         raise OutputClosed(*error.args) from error
+    except OSError as error:
+        raise OutputUnwritable(*error.args) from error
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from mlops_plugin.cli.airflow_context import stored_connections
 from mlops_plugin.cli.arguments import build_parser
-from mlops_plugin.cli.masked_output import OutputClosed, masked_output
+from mlops_plugin.cli.masked_output import OutputClosed, OutputUnwritable, masked_output
 from mlops_plugin.errors import ConfigError, EventStoreError, MlopsError, Problem
 from mlops_plugin.formats.native_threads import wait_passively
 from mlops_plugin.interruptible import end_beside_abandoned
@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without `arguments` it is the process's own command, and may end the process.
     """
     options = build_parser().parse_args(arguments)
-    _use_local_environment()
-    wait_passively()  # before a command loads numpy
-    with stored_connections(), masked_output():
+    with masked_output():
         status = _run(options)
     if arguments is None:
         end_beside_abandoned(status)
@@ -51,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        status = _COMMANDS[options.command](options)
+        _use_local_environment()
+        wait_passively()  # before a command loads numpy
+        with stored_connections():
+            status = _COMMANDS[options.command](options)
         sys.stdout.flush()
     except MlopsError as error:
         print(f"mlops: {error}", file=sys.stderr)
@@ -59,14 +60,23 @@ def _run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("mlops: interrupted", file=sys.stderr)
         return 130
+    except OutputUnwritable as error:
+        print(f"mlops: the output cannot be written: {error.strerror}", file=sys.stderr)
+        _leave_output()
+        return 1
     except OutputClosed:
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file; Python would complain as it ends
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _leave_output()
         return 1
     except Exception:  # noqa: BLE001 -- a fault of ours: printed as Python prints it, but masked
         print(traceback.format_exc(), end="", file=sys.stderr)
         return 1
     return status
+
+
+def _leave_output() -> None:
+    """Let what is still to be written go nowhere: Python would complain about it as it ends."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _use_local_environment() -> None:
@@ -78,16 +88,16 @@ def _use_local_environment() -> None:
         return
     from mlops_plugin.cli.local_environment import local_environment
 
-    for name, value in (local_environment(Path.cwd()) or {}).items():
+    for name, value in (local_environment(Path()) or {}).items():
         if not (name in os.environ and name.startswith(_GIVEN)):
             os.environ[name] = value
 
 
 def _config_path(options: argparse.Namespace, *, may_be_missing: bool = False) -> Path:
-    from mlops_plugin.config.loader import find_config_file, shown_path
+    from mlops_plugin.config.loader import find_config_file, read_config_text, shown_path
 
     path: Path | None = options.config
-    if path is not None and not path.exists() and not may_be_missing:
+    if path is not None and not may_be_missing and read_config_text(path) is None:
         raise ConfigError([Problem(shown_path(path), None, "", "no such file")])
     # A checkout in which nothing but the packages was installed.
     is_configured = "AIRFLOW_HOME" in os.environ or "AIRFLOW__MLOPS__CONFIG_FILE" in os.environ

@@ -166,7 +166,7 @@ class Assembly:
         line = document.line(where)
         if self._is_claimed(name, line, document):
             return
-        for message in _name_problems(name):
+        for message in name_problems(name):
             self.add(document.file, where, line, message)
         if not isinstance(entry, dict):
             found = describe(document.node(where))
@@ -218,7 +218,8 @@ class Assembly:
         return self.files[name] if line is None else f"{self.files[name]}:{line}"
 
 
-def _name_problems(name: str) -> Iterator[str]:
+def name_problems(name: str) -> Iterator[str]:
+    """What is wrong with the name of a model."""
     if not _NAME.fullmatch(name):
         yield "a model's name has 1 to 200 of the characters A-Z a-z 0-9 _ . -"
     if name == MONITOR_DAG_ID:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
+import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from mlops_plugin.config.document import Document, KeyPath, describe
+from mlops_plugin.config.document import Document, KeyPath, describe, parse
 from mlops_plugin.config.schema import ModelConfig, Section
 from mlops_plugin.errors import Problem
 
@@ -46,6 +48,13 @@ def explain(
         message = _explain_one(dict(details), section, origin, place)
         problems.append(Problem(origin.file, origin.line(place), dotted(path), message))
     return problems
+
+
+def explain_entry(error: ValidationError, name: str, entry: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the entry of a model that no file has yet."""
+    written = yaml.safe_dump({"models": {name: json.loads(json.dumps(entry))}})
+    places = explain(error, ModelConfig, parse(written), ("models", name))
+    return [Problem(name, None, one.path.removeprefix(f"models.{name}."), one.message) for one in places]
 
 
 def dotted(path: KeyPath) -> str:

@@ -19,6 +19,8 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from mlops_plugin.masking import masked
+
 LARGEST_FILE = 32 * 1024 * 1024  # bytes; 1,000 models take half a megabyte
 _DEEPEST = 30
 # Aliases let a few lines stand for billions of values; 1,000 models have 40,000 written out.
@@ -330,4 +332,5 @@ def _line_at(text: str, position: int) -> int:
 
 
 def _shorten(text: str) -> str:
+    text = masked(text)  # before it is cut: half an address with a password is none any more
     return text if len(text) <= 60 else text[:57] + "..."

@@ -6,13 +6,16 @@ is read, with the files that it includes, before it takes the place of the old o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from mlops_plugin.config.assembly import name_problems
 from mlops_plugin.config.excerpt import Excerpts
-from mlops_plugin.config.loader import LoadedConfig, load_config, load_text, shown_path
+from mlops_plugin.config.loader import LoadedConfig, load_config, load_text, read_config_text, shown_path
 from mlops_plugin.errors import ConfigError, EntryError
 
 _INDENT = "  "
@@ -29,19 +32,19 @@ def add_entry(path: Path, name: str, lines: list[str]) -> None:
     or another model would no longer be what it was.
     """
     path = Path(os.path.realpath(path))  # a link stays one
-    before = path.read_bytes() if path.exists() else None
+    before = read_config_text(path)
     known = load_known(path)
-    if known is not None:
-        require_free(known, name)
-    text = _with_entry((before or _NEW_FILE.encode()).decode("utf-8-sig"), name, lines, path)
+    require_name(known, name)
+    text = _with_entry(before or _NEW_FILE, name, lines, path)
     _require_same(path, text, known, name)
-    beside = _write_beside(path, text)
     try:
-        if (path.read_bytes() if path.exists() else None) != before:
-            raise EntryError(f"{shown_path(path)} was changed meanwhile; nothing was written, start again")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        with _written_beside(path, text) as beside:
+            if read_config_text(path) != before:
+                changed = f"{shown_path(path)} was changed meanwhile"
+                raise EntryError(f"{changed}; nothing was written, start again")
+            beside.replace(path)
+    except OSError as error:
+        raise EntryError(f"{shown_path(path)} cannot be written: {error.strerror}") from error
 
 
 def load_known(path: Path) -> LoadedConfig | None:
@@ -49,16 +52,23 @@ def load_known(path: Path) -> LoadedConfig | None:
 
     Raises `ConfigError` for one that is not usable.
     """
-    if not path.exists():
+    text = read_config_text(path)
+    if text is None:
         return None
-    text = path.read_bytes().decode("utf-8", "replace")
     excerpts = Excerpts(text)
     has_none = not _MODELS_KEY.search(text) or (_EMPTY_MODELS.search(text) and not excerpts.blocks)
     return None if has_none and not excerpts.may_include else load_config(path)
 
 
-def require_free(known: LoadedConfig, name: str) -> None:
-    """Raise `EntryError` if there is a model of this name already."""
+def require_name(known: LoadedConfig | None, name: str) -> None:
+    """Raise `EntryError` if no model can have this name, or there is one already."""
+    for message in name_problems(name):
+        raise EntryError(f"'{name}': {message}")
+    if known is not None:
+        _require_free(known, name)
+
+
+def _require_free(known: LoadedConfig, name: str) -> None:
     taken = {existing.casefold(): existing for existing in (*known.config.models, *known.broken)}
     if existing := taken.get(name.casefold()):
         file = shown_path(known.file_of(existing))
@@ -106,19 +116,21 @@ def _joined(before: str, lines: list[str], after: str) -> str:
     return head + "\n".join(lines) + "\n" + after.removeprefix("\n")
 
 
-def _write_beside(path: Path, text: str) -> Path:
+@contextlib.contextmanager
+def _written_beside(path: Path, text: str) -> Iterator[Path]:
     """In the same folder: relative paths must mean the same, and renaming must be one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    beside = Path(name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(path.stat().st_mode & 0o777 if path.exists() else _FILE_MODE)
-    except OSError as error:
-        raise EntryError(f"{shown_path(path)} cannot be written: {error.strerror}") from error
-    return Path(name)
+        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else _FILE_MODE)
+        yield beside
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _require_same(path: Path, text: str, known: LoadedConfig | None, name: str) -> None:

@@ -115,6 +115,16 @@ def shown_path(path: Path) -> str:
         return str(path)
 
 
+def read_config_text(path: Path) -> str | None:
+    """The text of a configuration file, None if there is none; raises `ConfigError` if it cannot be read."""
+    try:
+        return read_text(path)
+    except FileMissing:
+        return None
+    except Unreadable as error:
+        raise ConfigError([Problem(shown_path(path), error.line, "", str(error))]) from error
+
+
 @dataclass(frozen=True)
 class _Source:
     """The text of a file, and its models' lines."""

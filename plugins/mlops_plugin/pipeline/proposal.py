@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import ValidationError
 
+from mlops_plugin.config.complaints import explain_entry
 from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.config.schema.artifact import REGISTERED, ClassLabel
 from mlops_plugin.environments.building import Tell, build
 from mlops_plugin.environments.location import Environment
-from mlops_plugin.errors import EntryError, UntrustedTypes
-from mlops_plugin.formats.artifact import artifact_sha256, format_of
+from mlops_plugin.errors import ConfigError, EntryError, UntrustedTypes
+from mlops_plugin.formats.artifact import artifact_sha256, format_of, open_regular
 from mlops_plugin.formats.mlflow_models.model_files import is_mlflow_model
 from mlops_plugin.formats.registry.registered_models import RegisteredModels
 from mlops_plugin.formats.scikit_files import untrusted_types
@@ -136,7 +138,7 @@ def _file(new: NewModel) -> dict[str, Any]:
     if new.registry is not None or is_mlflow_model(str(new.file)):
         return _mlflow_artifact(new)
     try:
-        with new.file.open("rb") as file:
+        with open_regular(str(new.file)) as file:
             start = file.read(1 << 16)
     except OSError as error:
         raise EntryError(f"model file '{new.file}' cannot be read: {error.strerror}") from error
@@ -165,17 +167,18 @@ def _mlflow_artifact(new: NewModel) -> dict[str, Any]:
 
 
 def _model(new: NewModel, artifact: dict[str, Any]) -> ModelConfig:
-    """A model for looking at rows only."""
-    return ModelConfig.model_validate(
-        {
-            "name": new.name,
-            "model": artifact,
-            "key": new.key or ("id",),
-            "features": new.features,
-            "source": {"connection": new.connection, "query": new.query},
-            "sink": {"connection": new.sink, "table": new.table},
-        }
-    )
+    """A model for looking at rows only; raises `ConfigError` for what no entry can hold."""
+    entry = {
+        "model": artifact,
+        "key": new.key or ("id",),
+        "features": new.features,
+        "source": {"connection": new.connection, "query": new.query},
+        "sink": {"connection": new.sink, "table": new.table},
+    }
+    try:
+        return ModelConfig.model_validate({**entry, "name": new.name})
+    except ValidationError as error:
+        raise ConfigError(explain_entry(error, new.name, entry)) from error
 
 
 def _require_key(new: NewModel, columns: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from mlops_plugin.errors import ContractError
 from mlops_plugin.formats.runtime import artifact_sha256
 from mlops_plugin.pipeline.validation.baseline import Baseline, make_baseline, read_baseline, write_baseline
 from mlops_plugin.pipeline.validation.contract import Contract
+from support.full_disk import no_file_beyond
 from support.random_examples import examples
 from support.workshop import Workshop
 
@@ -209,3 +210,12 @@ def test_text_that_the_contract_reads_as_numbers_has_their_range(workshop: Works
     found = read_baseline(str(workshop.folder / "churn.skops.baseline.json")).features["a"]
     assert found.type == "number"
     assert found.min < found.max
+
+
+def test_an_earlier_baseline_stays_if_the_disk_is_full(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_baseline(made(pa.table({"a": [1, 2]})), str(file))
+    before = file.read_bytes()
+    with no_file_beyond(100), pytest.raises(ContractError, match="cannot be written"):
+        write_baseline(made(pa.table({"a": [3, 4]})), str(file))
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(file, before)]

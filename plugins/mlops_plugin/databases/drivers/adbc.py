@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_dri
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.deferred_modules import deferred, hidden
 from mlops_plugin.errors import DatabaseError
+
+_NOTHING_TO_ROLL_BACK = re.compile("no transaction is active|no active transaction", re.IGNORECASE)
 
 
 def load_adbc(spec: ConnectionSpec, module: str, package: str) -> Any:
@@ -102,6 +105,17 @@ class AdbcFile(AdbcDatabase):
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
         self._open()
         super().execute(statement, parameters)
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        except DatabaseError as error:
+            # Both have rolled back by themselves, SQLite as it does if the disk is full, DuckDB if a commit
+            # has failed. ADBC does not know, and what follows would not be in a transaction.
+            if not _NOTHING_TO_ROLL_BACK.search(error.driver_says):
+                raise
+            with contextlib.closing(self._cursor()) as cursor, self._doing("rolling back"):
+                cursor.execute("BEGIN")
 
     def _open(self) -> None:
         """Connect, unless that is done."""

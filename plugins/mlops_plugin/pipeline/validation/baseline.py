@@ -22,6 +22,7 @@ from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import BaselineUnreadable, ContractError
 from mlops_plugin.formats.artifact import open_regular
 from mlops_plugin.formats.signature.signature import parse_signature, read_content, signature_uri
+from mlops_plugin.formats.signature.storing import PUBLIC, store_whole
 from mlops_plugin.pipeline.validation.column_check import kind_of
 
 VERSION = 1
@@ -116,11 +117,10 @@ def _parsed(uri: str, content: Any) -> Baseline:
 
 
 def write_baseline(baseline: Baseline, uri: str) -> None:
-    """Write it, in place of an earlier one; raises `ContractError` if it cannot be written."""
+    """Write it in place of an earlier one, which stays if it cannot be written: that is a `ContractError`."""
+    content = json.dumps(asdict(baseline), indent=1, ensure_ascii=False) + "\n"
     try:
-        with fsspec.open(uri, "w", encoding="utf-8") as file:
-            json.dump(asdict(baseline), file, indent=1, ensure_ascii=False)
-            file.write("\n")
+        store_whole(uri, content.encode(), PUBLIC)
     except Exception as error:
         raise ContractError(f"baseline '{uri}' cannot be written: {error}") from error
 
