@@ -34,6 +34,19 @@ LIGHT = (
     "mlops_plugin.plugin",
     "mlops_plugin_entry",
 )
+# Each module in a process that was forked when only `airflow.sdk` had been imported.
+_IMPORTS = """
+import importlib, json, os, sys
+import airflow.sdk
+
+for module in sys.argv[1:]:
+    if os.fork() == 0:
+        before = set(sys.modules)
+        importlib.import_module(module)
+        print(json.dumps([module, sorted(set(sys.modules) - before)]))
+        break
+    assert os.wait()[1] == 0, module
+"""
 
 
 def test_a_layer_imports_only_layers_below_it() -> None:
@@ -43,14 +56,32 @@ def test_a_layer_imports_only_layers_below_it() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Top-level packages that importing each module adds to `import airflow.sdk`, in a fresh interpreter."""
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path_factory.mktemp("imports")),
+        "PYTHONPATH": str(CHECKOUT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    command = [sys.executable, "-c", _IMPORTS, *LIGHT, "sklearn"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    return {module: {name.partition(".")[0] for name in added} for module, added in lines}
+
+
 @pytest.mark.parametrize("module", LIGHT)
-def test_a_module_that_airflow_loads_all_the_time_imports_nothing_heavy(module: str, tmp_path: Path) -> None:
+def test_a_module_that_airflow_loads_all_the_time_imports_nothing_heavy(
+    module: str, imported: dict[str, set[str]]
+) -> None:
     # jinja2 and others belong to airflow.sdk itself: only what the module adds counts.
-    assert imported_by(module, tmp_path) & HEAVY == set()
+    assert imported[module] & HEAVY == set()
 
 
-def test_the_import_check_sees_a_heavy_import(tmp_path: Path) -> None:
-    assert "sklearn" in imported_by("sklearn", tmp_path)
+def test_the_import_check_sees_a_heavy_import(imported: dict[str, set[str]]) -> None:
+    assert "sklearn" in imported["sklearn"]
 
 
 def test_the_local_stack_needs_the_standard_library_only() -> None:
@@ -62,22 +93,3 @@ def test_the_local_stack_needs_the_standard_library_only() -> None:
         command, env={"PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def imported_by(module: str, airflow_home: Path) -> set[str]:
-    """Top-level packages that importing a module adds to `import airflow.sdk`, in a fresh interpreter."""
-    script = (
-        "import json, sys, airflow.sdk; before = set(sys.modules); "
-        f"import {module}; print(json.dumps(sorted(set(sys.modules) - before)))"
-    )
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(airflow_home),
-        "PYTHONPATH": str(CHECKOUT / "plugins"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
