@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +17,12 @@ from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import Dispatch
 from support.event_tables import make_tables
+from support.preloaded_python import preloaded_python
 from support.servers import ServerDatabase
 from support.workshop import Workshop
 
+PythonAt = Callable[..., str]
+RunAt = Callable[..., None]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _STEPS = """
 import sys
@@ -67,25 +70,38 @@ with workshop.deployment.event_store() as store:
 """
 
 
-def run_at(workshop: Workshop, offset: str, dispatch: Dispatch, *steps: Step) -> None:
-    """Steps on a worker whose clock is wrong by `offset`, as in "-1h"."""
-    python_at(offset, _STEPS, str(workshop.folder), dispatch.model.name, dispatch.id, *steps)
-
-
-def python_at(offset: str, code: str, *arguments: str) -> str:
-    """The last line that the code prints in a process whose clock is wrong by `offset`."""
+@pytest.fixture(scope="module")
+def python_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonAt]:
+    """The last line that code prints in a process whose clock is wrong by so much, as in "-1h"."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     assert library is not None, "apt-get install libfaketime"
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(["plugins", "tests"]),
         "LD_PRELOAD": str(library),
-        "FAKETIME": offset,
+        "FAKETIME": "+0",
+        "FAKETIME_NO_CACHE": "1",  # each look at the clock asks by how much it is wrong
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.splitlines()[-1] if done.stdout else ""
+    with preloaded_python(tmp_path_factory.mktemp("clocks"), **environment) as python:
+
+        def run(offset: str, code: str, *arguments: str) -> str:
+            changes = {**os.environ, "FAKETIME": offset}
+            done = python.run(code, *arguments, cwd=Path.cwd(), env=changes)
+            assert done.returncode == 0, done.stderr
+            return done.stdout.splitlines()[-1] if done.stdout else ""
+
+        late = float(run("-1h", "import time; print(time.time())"))
+        assert time.time() - late > 3590
+        yield run
+
+
+@pytest.fixture
+def run_at(python_at: PythonAt) -> RunAt:
+    """Run steps on a worker whose clock is wrong by so much."""
+
+    def run(workshop: Workshop, offset: str, dispatch: Dispatch, *steps: Step) -> None:
+        python_at(offset, _STEPS, str(workshop.folder), dispatch.model.name, dispatch.id, *steps)
+
+    return run
 
 
 @pytest.fixture
@@ -97,7 +113,7 @@ def shared(workshop: Workshop, mariadb_database: ServerDatabase, monkeypatch: py
     return workshop
 
 
-def test_dispatch_of_a_slow_worker_is_the_newest(shared: Workshop) -> None:
+def test_dispatch_of_a_slow_worker_is_the_newest(shared: Workshop, run_at: RunAt) -> None:
     shared.run(shared.dispatch())
     newest = shared.dispatch()
     run_at(shared, "-1h", newest, "collect", "log", "infer", "persist")
@@ -106,7 +122,7 @@ def test_dispatch_of_a_slow_worker_is_the_newest(shared: Workshop) -> None:
         assert latest_dispatches(store, ["churn"])["churn"].dispatch_id == newest.id
 
 
-def test_fast_worker_does_not_sweep_what_others_still_need(shared: Workshop) -> None:
+def test_fast_worker_does_not_sweep_what_others_still_need(shared: Workshop, run_at: RunAt) -> None:
     shared.add_model("other")
     in_flight, other = shared.dispatch(), shared.dispatch("other")
     shared.run_steps(in_flight, "collect", "log", "infer")
@@ -115,7 +131,9 @@ def test_fast_worker_does_not_sweep_what_others_still_need(shared: Workshop) -> 
     assert shared.record(in_flight.id).state == "succeeded"
 
 
-def test_files_of_a_slow_worker_are_not_swept_while_its_dispatch_runs(shared: Workshop) -> None:
+def test_files_of_a_slow_worker_are_not_swept_while_its_dispatch_runs(
+    shared: Workshop, run_at: RunAt
+) -> None:
     shared.add_model("other")
     in_flight = shared.dispatch()
     run_at(shared, "-8d", in_flight, "collect", "log", "infer")
@@ -126,7 +144,7 @@ def test_files_of_a_slow_worker_are_not_swept_while_its_dispatch_runs(shared: Wo
 
 @pytest.mark.parametrize("store", ["mariadb", "sqlite"])
 def test_clock_that_is_set_back_ends_no_dispatch_before_it_began(
-    store: str, request: pytest.FixtureRequest
+    store: str, request: pytest.FixtureRequest, run_at: RunAt
 ) -> None:
     workshop: Workshop = request.getfixturevalue("shared" if store == "mariadb" else "workshop")
     dispatch = workshop.dispatch()
@@ -140,7 +158,9 @@ def test_clock_that_is_set_back_ends_no_dispatch_before_it_began(
     assert times == sorted(times)
 
 
-def test_fast_worker_sends_no_notice_that_another_one_has_claimed(shared: Workshop) -> None:
+def test_fast_worker_sends_no_notice_that_another_one_has_claimed(
+    shared: Workshop, python_at: PythonAt
+) -> None:
     change = Change("host a:1", "up", "down", NOON, NOON, None)
     with shared.deployment.event_store() as store:
         store.write("a change", lambda connection: add_notices(connection, [change], {}))
@@ -153,12 +173,14 @@ def test_fast_worker_sends_no_notice_that_another_one_has_claimed(shared: Worksh
         assert not notices.claim(notice, timedelta(minutes=5))
 
 
-def test_fast_monitor_takes_no_running_dispatch_for_overrun(shared: Workshop) -> None:
+def test_fast_monitor_takes_no_running_dispatch_for_overrun(shared: Workshop, python_at: PythonAt) -> None:
     shared.run_steps(shared.dispatch(), "collect")
     assert python_at("+1h", _ROUND, str(shared.folder)) == "running"
 
 
-def test_probes_of_a_slow_monitor_are_dated_by_the_store_and_kept(shared: Workshop) -> None:
+def test_probes_of_a_slow_monitor_are_dated_by_the_store_and_kept(
+    shared: Workshop, python_at: PythonAt
+) -> None:
     shared.run_steps(shared.dispatch(), "collect")
     python_at("-8d", _ROUND, str(shared.folder))
     with shared.deployment.event_store() as store:
