@@ -5,8 +5,7 @@ A model that reads a matrix, or has a signature that says so, needs no pandas; a
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,17 @@ from sklearn.linear_model import LogisticRegression
 
 from mlops_plugin.events.records import Step
 from mlops_plugin.pipeline.dispatch import STEPS, Dispatch
+from support.preloaded_python import PreloadedPython, preloaded_python
 from support.ways_in import WAYS_IN, way_in
 from support.workshop import FEATURES, Workshop
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+LoadedBy = Callable[[str, Dispatch, Workshop], set[str]]
+_OF_ALL_STEPS = (
+    "airflow.sdk",
+    "mlops_plugin.config.loader",
+    "mlops_plugin.pipeline.deployment",
+    "mlops_plugin.pipeline.runner",
+)
 # What costs a task a tenth of a second or more, and which of it a step may load.
 HEAVY = (
     "pandas",
@@ -55,7 +61,7 @@ print(*sorted(set(sys.argv[3:]) & set(sys.modules)))
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*WAYS_IN, "duckdb"])
 def test_steps_that_move_rows_load_no_pandas(
-    name: str, workshop: Workshop, request: pytest.FixtureRequest, tmp_path: Path
+    name: str, workshop: Workshop, loaded_by: LoadedBy, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     way = way_in(name, request, tmp_path)
     way.let_go()
@@ -75,7 +81,7 @@ def test_steps_that_move_rows_load_no_pandas(
 
 
 @pytest.mark.slow
-def test_each_step_of_a_linear_model_loads_what_it_needs(workshop: Workshop) -> None:
+def test_each_step_of_a_linear_model_loads_what_it_needs(workshop: Workshop, loaded_by: LoadedBy) -> None:
     train_on_matrix(workshop)
     dispatch = workshop.dispatch()
     assert {step: loaded_by(step, dispatch, workshop) for step in STEPS} == ALLOWED
@@ -83,7 +89,7 @@ def test_each_step_of_a_linear_model_loads_what_it_needs(workshop: Workshop) -> 
 
 
 @pytest.mark.slow
-def test_a_model_that_reads_a_data_frame_gets_one(workshop: Workshop) -> None:
+def test_a_model_that_reads_a_data_frame_gets_one(workshop: Workshop, loaded_by: LoadedBy) -> None:
     """So that the list above can fail: what is not needed there is loaded where it is."""
     workshop.add_model("churn", model={"format": "skops", "uri": "churn.skops", "container": "frame"})
     dispatch = workshop.dispatch()
@@ -97,14 +103,21 @@ def train_on_matrix(workshop: Workshop) -> None:
     workshop.add_model("churn", model={"format": "skops", "uri": "matrix.skops"}, features=list(FEATURES))
 
 
-def loaded_by(step: str, dispatch: Dispatch, workshop: Workshop) -> set[str]:
-    """The heavy modules that a process has loaded when it has run this step."""
-    done = subprocess.run(
-        [sys.executable, "-c", _STEP, step, dispatch.id, *HEAVY],
-        env={**workshop.environment, "PYTHONPATH": str(REPOSITORY / "plugins")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
+@pytest.fixture(scope="module")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreloadedPython]:
+    """A Python that has loaded what all steps need; what that loads counts as loaded by each step."""
+    with preloaded_python(tmp_path_factory.mktemp("light"), _OF_ALL_STEPS) as python:
+        yield python
+
+
+@pytest.fixture
+def loaded_by(light: PreloadedPython) -> LoadedBy:
+    """The heavy modules that a process has loaded when it has run a step."""
+
+    def run(step: str, dispatch: Dispatch, workshop: Workshop) -> set[str]:
+        words = (step, dispatch.id, *HEAVY)
+        done = light.run(_STEP, *words, cwd=workshop.folder, env=workshop.environment)
+        assert done.returncode == 0, done.stderr
+        return set(done.stdout.splitlines()[-1].split())
+
+    return run
