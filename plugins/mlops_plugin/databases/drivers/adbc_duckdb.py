@@ -49,6 +49,8 @@ _TYPES = {
     "INTERVAL": pa.month_day_nano_interval(),
 }
 _WIDE_NUMBERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
+# Arrow counts an interval's time in nanoseconds of 64 bits; of more, the driver keeps the last 64 bits.
+_MOST_HOURS = 2**63 // 10**9 // 3600
 _LOCKED = "Could not set lock on file"
 # The connections of this process by file. Each opens the same instance of the database: two instances on one
 # file do not see each other's rows and ruin it, and the file's lock stops other processes only.
@@ -92,6 +94,7 @@ class DuckdbDatabase(AdbcFile):
         self._require_file("running the query")
         columns = self._described(query, parameters)
         schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
+        self._refuse_long_spans(query, parameters, columns)
         chosen = ", ".join(map(self._fetched, columns))
         cursor = self._reading = self._connection.cursor()
         with self._doing("running the query"):
@@ -170,6 +173,17 @@ class DuckdbDatabase(AdbcFile):
             raise DatabaseError(self.conn_id, "running the query", "it returns no rows; write a SELECT")
         require_names(self.conn_id, [self.engine.fold(row["column_name"]) for row in rows])
         return [self._source_column(row["column_name"], row["column_type"]) for row in rows]
+
+    def _refuse_long_spans(
+        self, query: str, parameters: Sequence[object], columns: Sequence[SourceColumn]
+    ) -> None:
+        for column in columns:
+            if column.type_name != "INTERVAL":
+                continue
+            is_long = f"abs(date_part('hour', {self.engine.enclose(column.name)})) >= {_MOST_HOURS:d}"
+            found = f"SELECT 1 AS found FROM (\n{query}\n) q WHERE {is_long} LIMIT 1"
+            if self._rows(found, parameters, "running the query"):
+                raise column.refusal("holds a time of 292 years or more beside its months and days")
 
     def _fetched(self, column: SourceColumn) -> str:
         """A column as it is asked for, so that nothing is lost on the way."""

@@ -163,7 +163,8 @@ def _plain_type(column: SourceColumn, field: pa.Field) -> pa.DataType:
         return pa.string()
     if column.type_name == "money":
         raise column.refusal("arrives as a bare number", instead="CAST({0} AS NUMERIC(22, 3))")
-    if isinstance(field.type, pa.BaseExtensionType) or column.type_name == "oid":
+    # A "char" is one byte, of any character set, and a NUL where it is empty.
+    if isinstance(field.type, pa.BaseExtensionType) or column.type_name in ("oid", "char"):
         raise column.refusal("does not arrive as stored")
     if types.is_struct(field.type):
         raise column.refusal("is a composite type, which does not arrive as stored")
