@@ -71,9 +71,11 @@ def mariadb_database(mariadb: Server) -> ServerDatabase:
 
 
 @pytest.fixture
-def postgres_database(postgres: Server) -> ServerDatabase:
+def postgres_database(postgres: Server) -> Iterator[ServerDatabase]:
     """An empty database on the PostgreSQL server."""
-    return postgres.new_database()
+    database = postgres.new_database()
+    yield database
+    postgres.take_back(database)
 
 
 @pytest.fixture(params=WAYS_IN)

@@ -27,7 +27,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote
 
+from support.emptied_database import empty
 from support.kinds import refuse_in_fast
+from support.process_tree import children, is_alive
+from support.quick_passwords import scram_verifier
 
 HOST = "127.0.0.1"
 USER = "mlops"
@@ -120,15 +123,21 @@ class ServerDatabase:
         connection.autocommit = True
         return connection
 
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        """A cursor of such a connection, which ends with it."""
+        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+            yield cursor
+
     def execute(self, *statements: str) -> None:
         """Run statements one by one, each committed at once."""
-        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+        with self.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What another client sees now."""
-        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+        with self.cursor() as cursor:
             cursor.execute(query)
             return [tuple(row) for row in cursor.fetchall()]
 
@@ -157,12 +166,25 @@ class Server:
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
+        self.taken_back: list[ServerDatabase] = []  # the oldest first
 
     def new_database(self) -> ServerDatabase:
-        """Create an empty database that no other test has."""
-        name = f"db{next(self._numbers)}"
-        self.administration.execute(f"CREATE DATABASE {name}")
-        return self.database(name)
+        """An empty database that no other test has, under a name that none has had."""
+        if self.taken_back:
+            used, database = self.taken_back.pop(0), self.database(f"db{next(self._numbers)}")
+            outcome = empty(self.administration, used, database.database)
+            if outcome == "empty":
+                return database
+            if outcome == "busy":
+                self.taken_back.append(used)
+        database = self.database(f"db{next(self._numbers)}")
+        self.administration.execute(f"CREATE DATABASE {database.database}")
+        return database
+
+    def take_back(self, database: ServerDatabase) -> None:
+        """Keep a database that its test has done with; MariaDB makes new ones for next to nothing."""
+        if self.engine == "postgres":
+            self.taken_back.append(database)
 
     @property
     def administration(self) -> ServerDatabase:
@@ -175,14 +197,14 @@ class Server:
 
     def kill(self) -> None:
         """End the server as a power cut would, with the processes that PostgreSQL has for its connections."""
-        children = _children(self.process.pid)
+        backends = children(self.process.pid)
         self.process.kill()
         self.process.wait(_STOP_TIMEOUT_S)
-        for pid in children:
+        for pid in backends:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + _STOP_TIMEOUT_S
-        while any(map(_is_alive, children)) and time.monotonic() < deadline:
+        while any(map(is_alive, backends)) and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -257,7 +279,7 @@ def start_postgres(*options: str, port: int | None = None, is_durable: bool = Fa
     with _folder("postgres-") as (folder, caretaker):
         as_user = _unprivileged(folder)
         password_file = folder / "password"
-        password_file.write_text(PASSWORD, encoding="utf-8")
+        password_file.write_text(PASSWORD if is_durable else scram_verifier(PASSWORD), encoding="utf-8")
         password_file.chmod(0o644)  # the folder itself is private
         data = folder / "data"
         encoding = ["--encoding=UTF8", "--locale=C.UTF-8"]
@@ -323,21 +345,6 @@ def _wait_until_ready(server: Server) -> None:
             log = "\n".join(server.log.read_text(errors="replace").splitlines()[-15:])
             raise ServerError(f"{server.engine} did not start: {error}\n{log}") from error
         return
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:  # it has ended already
-        return []
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
 
 
 def _unprivileged(folder: Path) -> list[str]:

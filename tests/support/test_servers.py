@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.servers import Server, start_mariadb, start_postgres
+from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
 
 
 @pytest.mark.parametrize("engine", ["mariadb", "postgres"])
@@ -25,6 +25,75 @@ def test_each_new_database_is_empty_and_its_own(engine: str, request: pytest.Fix
         database.execute(f"INSERT INTO t VALUES ('{database.database} 😀')")
     assert first.rows("SELECT word FROM t") == [(f"{first.database} 😀",)]
     assert second.rows("SELECT word FROM t") == [(f"{second.database} 😀",)]
+
+
+def test_database_that_is_taken_back_is_given_again_as_a_new_one(postgres: Server) -> None:
+    used = postgres.new_database()
+    used.execute(
+        "CREATE SCHEMA other",
+        "CREATE TABLE other.t (id SERIAL PRIMARY KEY, word TEXT)",
+        "CREATE VIEW v AS SELECT * FROM other.t",
+        "CREATE TYPE mood AS ENUM ('good')",
+        "CREATE FUNCTION one() RETURNS INT LANGUAGE sql AS 'SELECT 1'",
+        "CREATE EXTENSION citext",
+        "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
+    )
+    before = _number(used)
+    again, new = _given_after(postgres, used), postgres.new_database()
+    assert _number(again) == before
+    assert again.database not in (used.database, new.database)
+    dumped = [
+        database.rows(
+            "SELECT nspname, nspowner::regrole::text, nspacl::text, coalesce(relname, '')"
+            " FROM pg_namespace AS n LEFT JOIN pg_class ON relnamespace = n.oid WHERE nspname !~ 'toast|temp'"
+            " UNION ALL SELECT 'type', typname, '', '' FROM pg_type"
+            " UNION ALL SELECT 'function', proname, '', '' FROM pg_proc"
+            " UNION ALL SELECT 'extension', extname, '', '' FROM pg_extension ORDER BY 1, 2, 4"
+        )
+        for database in (again, new)
+    ]
+    assert dumped[0] == dumped[1]
+
+
+def test_database_that_cannot_be_made_as_new_is_not_given_again(postgres: Server) -> None:
+    used = postgres.new_database()
+    for change in (
+        "ALTER DATABASE {name} SET search_path = other",
+        "REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC",
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+        "SELECT lo_create(0)",
+    ):
+        used.execute(change.format(name=used.database))
+        before = _number(used)
+        given = _given_after(postgres, used)
+        assert _number(given) > before, change
+        used = given
+
+
+def test_database_that_somebody_is_connected_to_is_given_again_later(postgres: Server) -> None:
+    used = postgres.new_database()
+    number = _number(used)
+    with used.cursor() as cursor:
+        given = _given_after(postgres, used)
+        assert _number(given) != number
+        cursor.execute("SELECT 1")
+    deadline = time.monotonic() + 30
+    while _number(given) != number and time.monotonic() < deadline:
+        time.sleep(0.1)
+        given = postgres.new_database()
+    assert _number(given) == number
+
+
+def _given_after(server: Server, used: ServerDatabase) -> ServerDatabase:
+    """What the server gives once only this one has been taken back."""
+    server.taken_back[:] = [used]
+    return server.new_database()
+
+
+def _number(database: ServerDatabase) -> int:
+    """PostgreSQL's own, which a new name does not change; those of later databases are higher."""
+    ((number,),) = database.rows("SELECT oid::bigint FROM pg_database WHERE datname = current_database()")
+    return int(number)
 
 
 @pytest.mark.parametrize("start", ["start_mariadb", "start_postgres"])

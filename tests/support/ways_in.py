@@ -19,7 +19,7 @@ from mlops_plugin.databases.opening import open_database
 from mlops_plugin.databases.sink.write_request import WriteRequest
 from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.databases.table_name import TableName
-from support.servers import ServerDatabase
+from support.servers import Server, ServerDatabase
 from support.sinks import Mode, registration, sink_config
 from support.sqlite_client import in_sqlite
 
@@ -187,8 +187,10 @@ def way_in(name: str, request: pytest.FixtureRequest, folder: Path) -> WayIn:
         request.addfinalizer(way.let_go)
         return way
     engine = "mariadb" if name in INTO_MARIADB else "postgres"
-    server: ServerDatabase = request.getfixturevalue(engine).new_database()
-    return WayIn(name, spec_of(server, "odbc" if name.startswith("odbc") else None), server)
+    server: Server = request.getfixturevalue(engine)
+    database = server.new_database()
+    request.addfinalizer(lambda: server.take_back(database))
+    return WayIn(name, spec_of(database, "odbc" if name.startswith("odbc") else None), database)
 
 
 def sqlite_way(folder: Path) -> WayIn:
