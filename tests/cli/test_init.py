@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from mlops_plugin.cli import main
+from mlops_plugin.cli.init import labels_of
 from support.dialogue import Dialogue
 from support.workshop import FEATURES, Workshop
 
@@ -95,6 +96,22 @@ def test_missing_values_and_categories_are_in_the_contract(workshop: Workshop) -
     assert rules["b"].nullable is None
     assert (rules["kind"].nullable, set(rules["kind"].allowed or ())) == (False, {"no", "x"})
     assert main(["dispatch", "mixed", "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ("0,1", (0, 1)),
+        ("-1,0.5,1e3", (-1.0, 0.5, 1000.0)),
+        ("True,false", (True, False)),
+        ("001,010", ("001", "010")),
+        ("nan,inf", ("nan", "inf")),
+        ("1_0,2", ("1_0", "2")),
+        ("0,no", ("0", "no")),
+    ],
+)
+def test_labels_are_numbers_only_if_that_is_how_they_are_written(given: str, labels: tuple[object]) -> None:
+    assert labels_of(given) == labels
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,34 @@ def test_a_password_is_not_shown_where_what_is_written_is_cut(complain: Complain
     assert "'snowflake://the_account_of_analytics:***@host/db'" in found
 
 
+@pytest.mark.parametrize(
+    ("line", "path", "base"),
+    [
+        ("retries: 010", "retries", 8),
+        ("input: {columns: {code: {allowed: [10, 020]}}}", "input.columns.code.allowed[1]", 8),
+        ("model: {format: xgboost, uri: m.json, classes: [1, 010]}", "model.classes[1]", 8),
+        ("input: {columns: {at: {max: 10:30}}}", "input.columns.at.max", 60),
+        ("error_threshold: 1:30.5", "error_threshold", 60),
+    ],
+)
+def test_a_number_that_yaml_reads_in_another_base_is_refused(
+    complain: Complain, line: str, path: str, base: int
+) -> None:
+    entry = (
+        model("churn").replace("    model: {format: skops, uri: m.skops}\n", "") if "model:" in line else ""
+    )
+    (found,) = complain(f"models:\n{entry or model('churn')}    {line}\n")
+    assert f"models.churn.{path}: YAML reads " in found
+    assert f"as a number of base {base}; write it in decimal, or text in quotes" in found
+
+
+@pytest.mark.parametrize("line", ['tags: ["a\\0b"]', 'description: "a\\0b"', 'pool: "\\0"', 'docs: "\\x00"'])
+def test_a_nul_breaks_its_own_model_only(load: Load, line: str) -> None:
+    loaded = load("models:\n" + model("ill") + f"    {line}\n" + model("sound"))
+    assert [*loaded.config.models] == ["sound"]
+    assert "the text holds a NUL character; remove it" in str(loaded.problems[0])
+
+
 def test_duplicate_keys_are_refused_with_both_lines(complain: Complain) -> None:
     text = "models:\n" + model("churn") + "    key: [other]\n"
 

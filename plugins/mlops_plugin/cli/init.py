@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +18,10 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema.artifact import ClassLabel
     from mlops_plugin.pipeline.deployment import Deployment
     from mlops_plugin.pipeline.proposal import NewModel, OwnLibraries, Proposal
+
+
+_INTEGER = r"-?(?:0|[1-9][0-9]*)"  # 007 is a text
+_NUMBER = rf"{_INTEGER}(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 
 
 def add_model(path: Path, options: argparse.Namespace) -> None:
@@ -73,7 +76,7 @@ def _new_model(
         table=options.table or f"{name.replace('.', '_').replace('-', '_')}_predictions",
         key=_columns(options.key),
         features=_columns(options.features),
-        classes=_labels(options.classes),
+        classes=labels_of(options.classes),
         truth=options.truth,
         registry=ask("registry", "Airflow connection of the MLflow server") if is_registered(file) else None,
         schedule=options.schedule,
@@ -155,15 +158,15 @@ def _agrees(question: str, *, default: bool = True) -> bool:
     return default if not answer else answer in ("y", "yes")
 
 
-def _labels(text: str | None) -> tuple[ClassLabel, ...] | None:
+def labels_of(text: str | None) -> tuple[ClassLabel, ...] | None:
     """Class labels as YAML would read them if all are of one type, else as texts."""
     names = _columns(text)
     if names is None:
         return None
     if {name.lower() for name in names} <= {"true", "false"}:
         return tuple(name.lower() == "true" for name in names)
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
+    for kind, written in ((int, _INTEGER), (float, _NUMBER)):
+        if all(re.fullmatch(written, name) for name in names):
             return tuple(kind(name) for name in names)
     return names
 

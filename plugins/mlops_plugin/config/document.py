@@ -208,12 +208,18 @@ class _Reader:
 
     def _scalar(self, node: ScalarNode, path: KeyPath) -> Any:
         if node.tag == _TAG + "str" or node.tag == _TAG + "value":  # `=` alone
+            if "\0" in node.value:  # Airflow's database would refuse it, and all models of the DAG file
+                self._flaw(node, path, "the text holds a NUL character; remove it")
             return node.value
         maker = self._makers.get(node.tag)
         if maker is None:
             if node.tag != _MERGE_TAG:
                 self._expect_tag(node, "", path)
             return node.value
+        base = None if node.style or len(node.value) > _LONGEST_SCALAR else _other_base(node)
+        if base is not None:
+            message = f"YAML reads {_shorten(node.value)} as a number of base {base}; write it in decimal, or"
+            self._flaw(node, path, f"{message} text in quotes: '{_shorten(node.value)}'")
         if len(node.value) <= _LONGEST_SCALAR:  # reading a longer one could take minutes
             with contextlib.suppress(ValueError, LookupError, AttributeError, OverflowError):
                 return maker(node)
@@ -260,6 +266,15 @@ class _Reader:
 
     def _flaw(self, node: Node, path: KeyPath, message: str) -> None:
         self.flaws.append(Flaw(path, _line(node), message))
+
+
+def _other_base(node: ScalarNode) -> int | None:
+    """The base of a number that people read as a decimal one or as a time: 010 is 8, and 1:30 is 90."""
+    if node.tag not in (_TAG + "int", _TAG + "float"):
+        return None
+    if ":" in node.value:
+        return 60
+    return 8 if re.fullmatch("[-+]?0[0-7_]+", node.value) else None
 
 
 def describe(node: Node | None) -> str:
