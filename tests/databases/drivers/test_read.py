@@ -329,62 +329,6 @@ def test_sqlite_column_of_mixed_values_is_right_or_refused(
             assert found.column("a").to_pylist() == expected
 
 
-_READ_A_MILLION = """
-import json, logging, sys
-from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.databases.engines.registry import engine_named
-from mlops_plugin.databases.opening import open_database
-logging.basicConfig()
-def peak_mb():
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-with open_database(ConnectionSpec(**json.loads(sys.argv[1]))) as database:
-    database.read("SELECT * FROM big WHERE id <= 20000", batch_rows=20000).read_all()
-    before, rows = peak_mb(), 0
-    for batch in database.read("SELECT * FROM big", batch_rows=20000):
-        rows += batch.num_rows
-print(rows, peak_mb() - before)
-"""
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_rows_or_a_warning_names_the_driver(way: WayIn) -> None:
-    numbers = {
-        "mysql": "SELECT CAST(seq AS SIGNED) AS id FROM seq_1_to_1000000",
-        "postgres": "SELECT generate_series(1, 1000000)::bigint AS id",
-        "sqlite": "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 1000000) "
-        "SELECT id FROM n",
-        "duckdb": "SELECT range AS id FROM range(1, 1000001)",
-    }[way.engine]
-    columns = ", ".join(f"id * 0.{number} AS d{number}" for number in range(1, 10))
-    way.execute(f"CREATE TABLE big AS SELECT id, {columns} FROM ({numbers}) AS numbers")
-    if way.engine == "duckdb":
-        way.execute(*(f"ALTER TABLE big ALTER COLUMN d{number} TYPE DOUBLE" for number in range(1, 10)))
-    elif way.engine != "sqlite":
-        doubles = [f"ALTER COLUMN d{number} TYPE double precision" for number in range(1, 10)]
-        if way.engine == "mysql":
-            doubles = [f"MODIFY d{number} DOUBLE" for number in range(1, 10)]
-        way.execute(f"ALTER TABLE big {', '.join(doubles)}")
-    import json
-    from dataclasses import asdict
-
-    way.let_go()
-    done = subprocess.run(
-        [sys.executable, "-c", _READ_A_MILLION, json.dumps(asdict(way.spec))],
-        env={"PYTHONPATH": str(Path(__file__).parents[3] / "plugins"), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    rows, grown_mb = done.stdout.split()
-    assert int(rows) == 1_000_000
-    if "holds the whole result in memory" in done.stderr:  # what docs/databases.md says of this driver
-        assert way.name == "odbc-mariadb"
-        assert float(grown_mb) < 160, grown_mb
-    else:
-        assert float(grown_mb) < 60, grown_mb  # all of it is 80 MB
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
