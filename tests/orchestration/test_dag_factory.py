@@ -268,11 +268,58 @@ def test_a_query_that_would_compare_with_the_word_none_is_refused(workshop: Work
     assert render("{{ params.row_limit or 5 }}", workshop.model(), moment=NOON) == "5"
 
 
-@pytest.mark.parametrize("query", ["SELECT {{ nothing }}", "SELECT {{ 1 / }}", "SELECT {% if %}"])
-def test_template_that_cannot_be_rendered_is_a_clear_error(workshop: Workshop, query: str) -> None:
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("data_interval_start.isoformat", r"<built-in method isoformat .*>; call it"),
+        ("data_interval_start.to_date_string", r"<bound method .*to_date_string .*>; call it"),
+        ("dag", r"<DAG: churn>; print one of its values"),
+        ("conn", r"<.*> *; print one of its values"),
+        ("[1] | map('string')", r"<generator object .*>; print one of its values"),
+    ],
+)
+def test_a_query_that_would_compare_with_an_object_is_refused(
+    workshop: Workshop, printed: str, shown: str
+) -> None:
+    query = f"SELECT id, a, b, c FROM customers WHERE b < '{{{{ {printed} }}}}'"
     workshop.add_model("churn", source={"query": query})
-    with pytest.raises(TemplateError, match=r"models\.churn\.source\.query"):
+    with pytest.raises(TemplateMistake, match=f"prints the object {shown}"):
         render(query, workshop.model(), moment=NOON)
+
+
+def test_texts_and_values_are_printed_as_they_are(workshop: Workshop) -> None:
+    query = "{{ '<b>' }} {{ [1, 'a'] }} {{ {'a': 1} }} {{ data_interval_start.timezone }} {{ 1.5 }}"
+    assert render(query, workshop.model(), moment=NOON) == "<b> [1, 'a'] {'a': 1} UTC 1.5"
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("SELECT {{ nothing }}", "'nothing' is undefined"),
+        ("SELECT {{ 1 / }}", ""),
+        ("SELECT {% if %}", ""),
+        ("SELECT {{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("SELECT {{ data_interval_start - 1 }}", "TypeError: unsupported operand"),
+        ("SELECT {{ conn.nobody.host }}", ""),
+        ("{% for n in range(10 ** 9) %}{% endfor %}", "OverflowError: Range too big"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "RecursionError: maximum recursion depth"),
+    ],
+)
+def test_template_that_cannot_be_rendered_is_a_clear_error(
+    workshop: Workshop, query: str, fault: str
+) -> None:
+    workshop.add_model("churn", source={"query": query})
+    with pytest.raises(TemplateError, match=rf"models\.churn\.source\.query: {fault}"):
+        render(query, workshop.model(), moment=NOON)
+    from airflow.sdk.execution_time.context import ConnectionAccessor
+
+    task: Any = dag_of(workshop, source={"query": query}).get_task("collect")
+    run = SimpleNamespace(run_after=NOON)
+    dates = {"data_interval_start": NOON - timedelta(days=1), "data_interval_end": NOON}
+    known = {"dag_run": run, "params": {}, "var": {}, "conn": ConnectionAccessor()}
+    task.render_template_fields({**known, **dates})
+    with pytest.raises(TemplateError, match=rf"models\.churn\.source\.query: {fault}"):
+        task.query_source()()
 
 
 def test_dag_is_the_same_at_every_parse(workshop: Workshop) -> None:

@@ -19,6 +19,7 @@ from mlops_plugin.errors import MlopsError, StepEnded, StepInterrupted, Template
 from mlops_plugin.orchestration.data_intervals import Interval, interval_at, without_gap
 from mlops_plugin.orchestration.rendering import (
     earlier_runs_context,
+    fault_of,
     interval_context,
     require_interval,
     template_environment,
@@ -163,7 +164,6 @@ class QueryOperator(StepOperator):
         self, parent: Any, template_fields: Any, context: Any, jinja_env: Any, seen_oids: Any
     ) -> None:
         """Render the query; an error fails the step, so that it is recorded."""
-        from airflow.sdk.exceptions import AirflowRuntimeError
         from jinja2 import TemplateError as JinjaError
 
         interval = _set_dates(context, self.model)
@@ -174,10 +174,10 @@ class QueryOperator(StepOperator):
             super()._do_render_template_fields(parent, template_fields, context, environment, seen_oids)
         except MlopsError as error:
             self._template_error = error
-        except (JinjaError, AirflowRuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 -- whatever an expression of the template raises
             # A missing variable or connection may exist in a minute.
             kind = TemplateMistake if isinstance(error, JinjaError) else TemplateError
-            self._template_error = kind(f"models.{self.model.name}.source.query: {error}")
+            self._template_error = kind(f"models.{self.model.name}.source.query: {fault_of(error)}")
 
     def query_source(self) -> Callable[[], str]:
         def query() -> str:

@@ -6,6 +6,7 @@ A DAG run and the terminal share this. Light, because `dag_factory` loads it whe
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_plugin.config.schedules import UTC_NAME
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.connections import get_connection, watched_secrets
-from mlops_plugin.errors import EmptyInterval, TemplateError, TemplateMistake
+from mlops_plugin.errors import EmptyInterval, MlopsError, TemplateError, TemplateMistake
 from mlops_plugin.masking import SHORT, learn, masked
 from mlops_plugin.orchestration.data_intervals import Interval, interval_at
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from mlops_plugin.databases.engines.engine import Engine
 
+_OBJECT = re.compile(r"<[\w.].*>", re.DOTALL)  # how Python writes what is no value
 _TEMPLATE_SIGNS = ("{{", "{%", "{#")
 
 
@@ -43,9 +45,7 @@ def render(
     if not any(sign in query for sign in _TEMPLATE_SIGNS):
         return query.removesuffix("\n")  # Jinja's way with the last line
     from airflow.sdk import DAG
-    from airflow.sdk.exceptions import AirflowRuntimeError
     from airflow.sdk.execution_time.context import ConnectionAccessor, MacrosAccessor, VariableAccessor
-    from jinja2 import TemplateError as JinjaError
 
     dag = DAG(model.name, schedule=None)
     start, end = interval or interval_at(model, moment)
@@ -65,11 +65,19 @@ def render(
     environment = template_environment(dag.get_template_env(), model)
     try:
         return str(environment.from_string(query).render(context))
-    except (JinjaError, AirflowRuntimeError) as error:
+    except MlopsError:
+        raise
+    except Exception as error:  # whatever an expression of the template raises
         raise TemplateError(
-            f"models.{model.name}.{path}: {error}; without a DAG run, a query can use data_interval_start, "
+            f"models.{model.name}.{path}: {fault_of(error)}; without a DAG run, a query can use data_interval_start, "
             "data_interval_end, logical_date, ds, ts, params, macros, conn and var"
         ) from error
+
+
+def fault_of(error: Exception) -> str:
+    """Why a template could not be rendered: Jinja's and Airflow's errors say what is wrong, others do not."""
+    module = type(error).__module__.partition(".")[0]
+    return str(error) if module in ("jinja2", "airflow") else f"{type(error).__name__}: {error}"
 
 
 def template_environment(environment: Environment, model: ModelConfig) -> Environment:
@@ -134,7 +142,8 @@ def time_writer(model: ModelConfig) -> Callable[[object], object]:
     """What a template does with each value that it prints: a time becomes what the source compares rightly.
 
     `{{ data_interval_start }}` is a time; `{{ ds }}` and `{{ data_interval_start.isoformat() }}` are texts.
-    Raises `TemplateMistake` for None, whose name SQL would compare with times and texts.
+    Raises `TemplateMistake` for None, a function and other objects, whose names SQL would compare with times
+    and texts.
     """
 
     @functools.cache
@@ -147,7 +156,12 @@ def time_writer(model: ModelConfig) -> Callable[[object], object]:
                 f"models.{model.name}: a query's template prints None, as of prev_data_interval_end_success "
                 "in a first run; say what it means: {{ ... or '1970-01-01' }}"
             )
-        return engine().write_time(value) if isinstance(value, datetime) else value
+        if isinstance(value, datetime):
+            return engine().write_time(value)
+        if not isinstance(value, str) and _OBJECT.fullmatch(shown := str(value)):
+            call = "; call it: {{ ...() }}" if callable(value) else "; print one of its values"
+            raise TemplateMistake(f"models.{model.name}: a query's template prints the object {shown}{call}")
+        return value
 
     return write
 
