@@ -69,8 +69,8 @@ def render(
         raise
     except Exception as error:  # whatever an expression of the template raises
         raise TemplateError(
-            f"models.{model.name}.{path}: {fault_of(error)}; without a DAG run, a query can use data_interval_start, "
-            "data_interval_end, logical_date, ds, ts, params, macros, conn and var"
+            f"models.{model.name}.{path}: {fault_of(error)}; without a DAG run, a query can use "
+            "data_interval_start, data_interval_end, logical_date, ds, ts, params, macros, conn and var"
         ) from error
 
 
