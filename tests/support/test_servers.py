@@ -122,23 +122,25 @@ def test_server_and_its_files_end_with_a_process_that_is_killed(start: str) -> N
         assert list(Path(folder).iterdir()) == []
 
 
-@pytest.mark.parametrize("start", [start_mariadb, start_postgres])
-def test_server_that_is_stopped_leaves_no_files(start: Callable[[], AbstractContextManager[Server]]) -> None:
-    with start() as server:
+@pytest.mark.parametrize(
+    ("start", "settings", "expected"),
+    [
+        (start_mariadb, "SELECT @@innodb_flush_log_at_trx_commit, @@innodb_flush_method", (1, "O_DIRECT")),
+        (
+            start_postgres,
+            "SELECT string_agg(setting, ' ') FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit')",
+            ("on on",),
+        ),
+    ],
+)
+def test_durable_server_waits_for_the_disk_and_leaves_no_files_when_stopped(
+    start: Callable[..., AbstractContextManager[Server]], settings: str, expected: tuple[object, ...]
+) -> None:
+    with start(is_durable=True) as server:
         folder = server.log.parent
+        assert server.administration.rows(settings) == [expected]
     assert not _is_running(server.process.pid)
     assert not folder.exists()
-
-
-def test_durable_servers_wait_for_the_disk() -> None:
-    with start_mariadb(is_durable=True) as server:
-        asked = "SELECT @@innodb_flush_log_at_trx_commit, @@innodb_flush_method"
-        assert server.new_database().rows(asked) == [(1, "O_DIRECT")]
-    with start_postgres(is_durable=True) as server:
-        asked = (
-            "SELECT string_agg(setting, ' ') FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit')"
-        )
-        assert server.new_database().rows(asked) == [("on on",)]
 
 
 def _is_running(pid: int) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -159,28 +162,22 @@ def test_statement_without_rows_is_no_query(way: WayIn) -> None:
     assert way.rows("SELECT id FROM t ORDER BY id")[0] == (1,)
 
 
-@pytest.mark.parametrize("conn_type", ["mysql", "odbc"])
-def test_mariadb_that_is_gone_is_named(conn_type: str) -> None:
-    with start_mariadb() as server:
-        _check_a_server_that_dies(server, conn_type)
-
-
-@pytest.mark.parametrize("conn_type", ["postgres", "odbc"])
-def test_postgres_that_is_gone_is_named(conn_type: str) -> None:
-    with start_postgres() as server:
-        _check_a_server_that_dies(server, conn_type)
-
-
-def _check_a_server_that_dies(server: Server, conn_type: str) -> None:
-    spec = spec_of(server.new_database(), conn_type)
-    with open_database(spec) as database:
-        assert database.read("SELECT 1 AS one", batch_rows=1).read_all().num_rows == 1
+@pytest.mark.parametrize("start", [start_mariadb, start_postgres])
+def test_server_that_is_gone_is_named(start: Callable[[], AbstractContextManager[Server]]) -> None:
+    with start() as server, contextlib.ExitStack() as opened:
+        new = server.new_database()
+        specs = [spec_of(new, conn_type) for conn_type in (new.engine, "odbc")]
+        databases = [opened.enter_context(open_database(spec)) for spec in specs]
+        for database in databases:
+            assert database.read("SELECT 1 AS one", batch_rows=1).read_all().num_rows == 1
         server.kill()
-        with pytest.raises(DatabaseError, match="connection 'way'"):
-            database.read("SELECT 1 AS one", batch_rows=1).read_all()
-    with pytest.raises(DatabaseError, match="connection '") as error:
-        open_database(spec)
-    _assert_no_secret(error.value)
+        for database in databases:
+            with pytest.raises(DatabaseError, match="connection 'way'"):
+                database.read("SELECT 1 AS one", batch_rows=1).read_all()
+    for spec in specs:
+        with pytest.raises(DatabaseError, match="connection '") as error:
+            open_database(spec)
+        _assert_no_secret(error.value)
 
 
 @pytest.mark.parametrize(
