@@ -97,6 +97,10 @@ def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
         ("https://x.blob/y?sv=1&sig=unknown%2F1&se=2", "https://x.blob/y?sv=1&sig=***&se=2"),
         ("https://x/y?X-Amz-Signature=unknown1", "https://x/y?X-Amz-Signature=***"),
         ("https://x/y?token=un*known1&z", "https://x/y?token=***&z"),
+        ("postgresql://me:unk@own1@host/d", "postgresql://me:***@host/d"),
+        ("near \"password='unknown1", 'near "password=***'),
+        ("MYSQL_PWD=unknown1 PGPASSWORD=unknown2 run", "MYSQL_PWD=*** PGPASSWORD=*** run"),
+        ("WHERE has_password=1", "WHERE has_password=1"),
         ("http://x/showroom/churn?key=[1]&sort=a", "http://x/showroom/churn?key=[1]&sort=a"),
         ("http://host:8080/a@b", "http://host:8080/a@b"),
         ("WHERE passwords > 3 AND at = '10:20'", "WHERE passwords > 3 AND at = '10:20'"),
@@ -194,7 +198,7 @@ def test_masking_loads_nothing_of_airflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["a-", "password={", "password='", 'pwd="', "://a:", "&a", "?token", "x://"]
+    "piece", ["a-", "password={", "password='", 'pwd="', "://a:", "&a", "?token", "x://", "x://a:@", "A_PWD "]
 )
 def test_a_secret_at_the_end_of_a_text_made_to_keep_the_masker_busy_is_masked(piece: str) -> None:
     text = piece * (200_000 // len(piece)) + " 'a secret'"

@@ -44,15 +44,15 @@ _IN_CONNECTION_STRING = re.compile(
 # The same in any text, where nothing marks what is secret. The name is in the first group. Lengths are
 # bounded: a text of a request may be made to keep the pattern busy.
 _ASSIGNED = re.compile(
-    r"(\b(?:password|passwd|pwd)=)"
-    r"(?:\{(?:[^}]|\}\}){0,200}\}|'[^']{0,200}'|\"[^\"]{0,200}\"|[^\s;&,)'\"{]+)",
+    r"(\b(?:password|passwd|pwd|(?-i:[A-Z][A-Z0-9_]{0,40}(?:PASSWORD|PWD)))=)"
+    r"(?:\{(?:[^}]|\}\}){0,200}\}|'[^']{0,200}'|\"[^\"]{0,200}\"|['\"{]?[^\s;&,)'\"{]+)",
     re.IGNORECASE,
 )
 _IN_QUERY_STRING = re.compile(
     r"([?&](?:\w{0,40}token|sig|[\w-]{0,40}signature|\w{0,40}secret|(?:api|access|account)_?key|password|pwd)=)[^&\s'\"#]+",
     re.IGNORECASE,
 )
-_IN_URL = re.compile(r"(\b\w[\w+.-]{0,30}://[^\s:/@'\"]{0,200}:)[^\s/@'\"]{1,200}(?=@)")
+_IN_URL = re.compile(r"(\b\w[\w+.-]{0,30}://[^\s:/@'\"]{0,200}:)[^\s/'\"]{1,200}(?=@)")
 
 
 class KnownSecrets:

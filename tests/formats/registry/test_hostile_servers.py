@@ -90,6 +90,7 @@ FAULTS: dict[str, tuple[Answer, tuple[str, ...]]] = {
     "404 of MLflow": (said(404, MESSAGE), ("no such thing", "check the name")),
     "404 of another": (said(404, b"<html>", "text/html"), ("404", "address of an MLflow server")),
     "500": (said(500, MESSAGE), ("500", "no such thing", "try again later")),
+    "a token that is cut": (said(500, json.dumps({"message": f"{'x' * 190}{TOKEN}"}).encode()), ("x***",)),
     "503": (said(503, b"", "text/html"), ("503", "try again later")),
     "redirect": (redirect, ("302", f"{HOST}:1", "not followed")),
     "HTML": (said(200, b"<!doctype html><form>", "text/html"), ("a page of HTML", "login page")),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlops_plugin.errors import RegistryError
 from mlops_plugin.formats.artifact import LARGEST_ARTIFACT
+from mlops_plugin.masking import masked
 from mlops_plugin.wait_limits import RegistryLimits
 
 if TYPE_CHECKING:
@@ -228,4 +229,6 @@ def _words(body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     message = answer.get("message") if isinstance(answer, dict) else None
-    return f": {' '.join(message.split())[:_MOST_SHOWN]}" if isinstance(message, str) and message else ""
+    if not isinstance(message, str) or not message:
+        return ""
+    return f": {masked(' '.join(message.split()))[:_MOST_SHOWN]}"  # before it is cut: it may quote a token
