@@ -44,21 +44,21 @@ _LEFT = " UNION ALL ".join(
 Outcome = Literal["empty", "busy", "lost"]
 
 
-def empty(administration: ServerDatabase, used: ServerDatabase, name: str) -> Outcome:
+def empty(administrator: Any, used: ServerDatabase, name: str) -> Outcome:
     """Rename a database and make it as a new one is; under its old name, this process may still know it.
 
+    `administrator` is a cursor of a connection to another database of the server.
     It is left alone if somebody is connected, and is of no use if something in it is not like new.
     """
     import psycopg2  # type: ignore[import-untyped]
 
     try:
-        with administration.cursor() as cursor:
-            ((is_unchanged, is_busy),) = _found(cursor, _LOOK.format(name=used.database))
-            if not is_unchanged or is_busy:
-                return "busy" if is_unchanged else "lost"
-            cursor.execute(f"ALTER DATABASE {used.database} RENAME TO {name}")
-            public = _found(cursor, _PUBLIC)
-        with replace(administration, database=name).cursor() as cursor:
+        ((is_unchanged, is_busy),) = _found(administrator, _LOOK.format(name=used.database))
+        if not is_unchanged or is_busy:
+            return "busy" if is_unchanged else "lost"
+        administrator.execute(f"ALTER DATABASE {used.database} RENAME TO {name}")
+        public = _found(administrator, _PUBLIC)
+        with replace(used, database=name).cursor() as cursor:
             cursor.execute(_DROP)
             is_new = _found(cursor, _PUBLIC) == public and not _found(cursor, _LEFT)
     except psycopg2.Error:

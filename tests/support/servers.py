@@ -166,20 +166,39 @@ class Server:
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
+        self._administrator: Any = None
         self.taken_back: list[ServerDatabase] = []  # the oldest first
 
     def new_database(self) -> ServerDatabase:
         """An empty database that no other test has, under a name that none has had."""
-        if self.taken_back:
-            used, database = self.taken_back.pop(0), self.database(f"db{next(self._numbers)}")
-            outcome = empty(self.administration, used, database.database)
-            if outcome == "empty":
-                return database
-            if outcome == "busy":
-                self.taken_back.append(used)
-        database = self.database(f"db{next(self._numbers)}")
-        self.administration.execute(f"CREATE DATABASE {database.database}")
+        with self._administering() as cursor:
+            if self.taken_back:
+                used, database = self.taken_back.pop(0), self.database(f"db{next(self._numbers)}")
+                outcome = empty(cursor, used, database.database)
+                if outcome == "empty":
+                    return database
+                if outcome == "busy":
+                    self.taken_back.append(used)
+            database = self.database(f"db{next(self._numbers)}")
+            cursor.execute(f"CREATE DATABASE {database.database}")
         return database
+
+    @contextmanager
+    def _administering(self) -> Iterator[Any]:
+        """A cursor of a connection that is kept for the next time."""
+        self._administrator = self._administrator or self.administration.connect()
+        try:
+            with self._administrator.cursor() as cursor:
+                yield cursor
+        except BaseException:  # it may have ended
+            self._forget_administrator()
+            raise
+
+    def _forget_administrator(self) -> None:
+        administrator, self._administrator = self._administrator, None
+        if administrator is not None:
+            with contextlib.suppress(Exception):  # the server may have ended before
+                administrator.close()
 
     def take_back(self, database: ServerDatabase) -> None:
         """Keep a database that its test has done with; MariaDB makes new ones for next to nothing."""
@@ -209,6 +228,7 @@ class Server:
 
     def stop(self) -> None:
         """End the server for certain; harmless where it has ended already."""
+        self._forget_administrator()
         if self.process.poll() is None:
             self.process.send_signal(_STOP_SIGNAL[self.engine])
         try:
