@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from support.kinds import kinds
+from support.preloaded_python import PreloadedPython, preloaded_python
 from support.random_examples import PROFILE, examples
 from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
 from support.ways_in import WAYS_IN, WayIn, way_in
@@ -62,6 +63,13 @@ def postgres() -> Iterator[Server]:
     """A PostgreSQL server of this test process."""
     with start_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreloadedPython]:
+    """A Python that forks the processes of tests, which so need not import anything."""
+    with preloaded_python(tmp_path_factory.mktemp("preloaded")) as python:
+        yield python
 
 
 @pytest.fixture

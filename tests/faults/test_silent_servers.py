@@ -18,12 +18,14 @@ import pytest
 
 from support.airflow_process import running_airflow
 from support.event_tables import make_tables
+from support.preloaded_python import PreloadedPython
 from support.servers import ServerDatabase
 from support.silent_proxy import SilentProxy, silent_proxy
 from support.ways_in import INTO_MARIADB
 from support.workshop import Workshop
 
 ROOT = Path(__file__).parents[2]
+EndOf = Callable[..., tuple[list[str], str]]
 OUTER_LIMIT_S = 150  # far more than the limits below add up to, far less than for ever
 ON_SERVERS = ("odbc-mariadb", "mysql", "odbc-postgres", "postgres")
 COMMANDS_ON = ("odbc-mariadb", "odbc-postgres", "postgres")
@@ -121,32 +123,6 @@ else:
 """
 
 
-def end_of(
-    workshop: Workshop, doing: str, tell: Callable[[int], None] | None = None
-) -> tuple[list[str], str]:
-    """How the process ended (the error's type, its words, its notes), and what it printed before.
-
-    `tell` hears its number as soon as it has one.
-    """
-    with subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(workshop.folder), doing],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": "plugins:tests"},
-    ) as process:
-        if tell is not None:
-            tell(process.pid)
-        try:
-            said, _ = process.communicate(timeout=OUTER_LIMIT_S)
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    printed, _, ended = said.rpartition("ENDED ")
-    found: list[str] = json.loads(ended)
-    return found, printed
-
-
 def failed_steps(workshop: Workshop) -> list[str | None]:
     """Of the newest dispatch."""
     events = workshop.events(workshop.records()[0].dispatch_id)
@@ -174,6 +150,26 @@ class Behind:
         )
         values = ", ".join(f"({number}, 0.5, 0.25, 1.5)" for number in range(1, rows + 1))
         self.database.execute(f"INSERT INTO customers VALUES {values}")
+
+
+@pytest.fixture
+def end_of(preloaded: PreloadedPython) -> EndOf:
+    """How a process of a workshop ended (the error's type, its words, its notes), and what it printed before.
+
+    `tell` hears its number as soon as it has one.
+    """
+
+    def end(
+        workshop: Workshop, doing: str, tell: Callable[[int], None] | None = None
+    ) -> tuple[list[str], str]:
+        words = (str(workshop.folder), doing)
+        done = preloaded.run(PROCESS, *words, cwd=ROOT, env=os.environ, timeout_s=OUTER_LIMIT_S, tell=tell)
+        assert done.returncode == 0, done.stderr
+        printed, _, ended = done.stdout.rpartition("ENDED ")
+        found: list[str] = json.loads(ended)
+        return found, printed
+
+    return end
 
 
 @pytest.fixture
@@ -208,7 +204,9 @@ def store_behind(
     tried(SOURCES, ON_SERVERS, ("dispatch", "check", "cases", "probe"), ("greeting", "statement")),
     indirect=["behind"],
 )
-def test_silent_source_ends_whatever_waits_for_it(behind: Behind, doing: str, moment: str) -> None:
+def test_silent_source_ends_whatever_waits_for_it(
+    behind: Behind, end_of: EndOf, doing: str, moment: str
+) -> None:
     with silent_proxy(behind.database.host, behind.database.port) as proxy:
         behind.connect("source", proxy)
         proxy.is_silent = moment == "greeting"
@@ -228,7 +226,7 @@ def test_silent_source_ends_whatever_waits_for_it(behind: Behind, doing: str, mo
 
 
 @pytest.mark.parametrize("behind", tried(SINKS, ON_SERVERS), indirect=True)
-def test_sink_that_goes_silent_at_commit_ends_the_dispatch(behind: Behind) -> None:
+def test_sink_that_goes_silent_at_commit_ends_the_dispatch(behind: Behind, end_of: EndOf) -> None:
     with silent_proxy(behind.database.host, behind.database.port) as proxy:
         behind.connect("sink", proxy)
         behind.workshop.add_model("churn", task_timeout="20s")
@@ -317,7 +315,9 @@ def test_task_of_a_real_airflow_fails_by_its_limits(
     ],
     indirect=["store_behind"],
 )
-def test_silent_event_store_ends_whatever_waits_for_it(store_behind: Behind, doing: str, moment: str) -> None:
+def test_silent_event_store_ends_whatever_waits_for_it(
+    store_behind: Behind, end_of: EndOf, doing: str, moment: str
+) -> None:
     store_behind.workshop.add_model("churn", task_timeout="60s")  # so that it is not what ends the wait
     with silent_proxy(store_behind.database.host, store_behind.database.port) as proxy:
         store_behind.connect("events", proxy)
@@ -337,7 +337,7 @@ def test_silent_event_store_ends_whatever_waits_for_it(store_behind: Behind, doi
     indirect=["store_behind"],
 )
 def test_task_ends_by_its_timeout_although_its_failure_cannot_be_recorded(
-    store_behind: Behind, silent: str
+    store_behind: Behind, end_of: EndOf, silent: str
 ) -> None:
     there = (store_behind.database.host, store_behind.database.port)
     asleep = "SLEEP(60) = 0" if store_behind.database.engine == "mysql" else "pg_sleep(60) IS NOT NULL"
