@@ -1,14 +1,18 @@
-"""Draws pipelines of scikit-learn's own parts over the columns of a mixed table."""
+"""Draws pipelines of scikit-learn's own parts over the columns of a mixed table.
+
+Each is drawn by itself. Hypothesis would copy parts within an example and try it again: of 500, half would
+read the same columns as another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from hypothesis import strategies as st
 from sklearn import (
     calibration,
     cluster,
@@ -33,7 +37,6 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 
 from support import shop_code
 
-Draw = Callable[[st.SearchStrategy[Any]], Any]
 Part = tuple[str, Any, Any]  # of a ColumnTransformer
 
 _INTEGERS = ("tiny", "small", "whole", "big", "tiny_or_null", "whole_or_null", "big_or_null")
@@ -119,18 +122,17 @@ class Composition:
         return f"{self.container} of {self.features}: {' '.join(str(self.model).split())}"
 
 
-@st.composite
-def compositions(draw: Draw, frame: pd.DataFrame) -> Composition:
+def composition(draw: Random, frame: pd.DataFrame) -> Composition:
     """A model of any shape over columns of a mixed table, of which `frame` has the numbers."""
-    shape = draw(st.sampled_from(["columns"] * 6 + ["numbers", "numbers", "documents", "encoder", "union"]))
-    kind = draw(st.sampled_from(["classifier", "classifier", "regressor", "other"]))
+    shape = draw.choice(["columns"] * 6 + ["numbers", "numbers", "documents", "encoder", "union"])
+    kind = draw.choice(["classifier", "classifier", "regressor", "other"])
     container = "frame"
     if shape == "documents":
         features, first, container = ["review"], _vectorizer(draw), "documents"
     elif shape == "numbers":
         features = _some(draw, _NUMBERS, 3)
         first = make_pipeline(*_number_steps(draw, features))
-        container = draw(st.sampled_from(["frame", "matrix"]))
+        container = draw.choice(["frame", "matrix"])
     elif shape == "encoder":
         choice = (*_TEXTS, *_FLAGS, *_INTEGERS, "day", "day_or_null")
         features = _some(draw, choice, 3)
@@ -142,78 +144,78 @@ def compositions(draw: Draw, frame: pd.DataFrame) -> Composition:
         if shape == "union":
             again = compose.ColumnTransformer(parts[:1], sparse_threshold=0)
             first = FeatureUnion([("a", first), ("b", again)])
-    features = list(draw(st.permutations(features)))
+    features = draw.sample(features, len(features))
     final = _final(draw, kind)
-    if draw(st.booleans()):
+    if draw.choice([False, True]):
         model = make_pipeline(first, _wrapped(draw, kind, final))
     else:
         model = _wrapped(draw, kind, make_pipeline(first, final))
-    if draw(st.integers(0, 9)) == 7 and kind != "other":
+    if draw.randrange(10) == 7 and kind != "other":
         model = model_selection.GridSearchCV(model, {}, cv=2)
     return Composition(model, features, container, _answers(draw, kind, frame))
 
 
-def _parts(draw: Draw) -> list[Part]:
+def _parts(draw: Random) -> list[Part]:
     makers = [_number_part, _text_part, _flag_part, _own_text_part, _document_part, _integer_part]
     makers += [_day_part, _moment_part]
-    chosen = draw(st.lists(st.sampled_from(makers), min_size=1, max_size=4, unique=True))
+    chosen = draw.sample(makers, draw.randint(1, 4))
     return [(f"part{number}", *make(draw)) for number, make in enumerate(chosen)]
 
 
-def _number_part(draw: Draw) -> tuple[Any, Any]:
+def _number_part(draw: Random) -> tuple[Any, Any]:
     names = _some(draw, _NUMBERS, 3)
     return make_pipeline(*_number_steps(draw, names)), names
 
 
-def _number_steps(draw: Draw, names: list[str]) -> list[Any]:
+def _number_steps(draw: Random, names: list[str]) -> list[Any]:
     steps: list[Any] = []
     if any(name.endswith("_or_null") for name in names):
-        strategy = draw(st.sampled_from(["mean", "median", "most_frequent", "constant"]))
-        has_indicator = draw(st.booleans())
+        strategy = draw.choice(["mean", "median", "most_frequent", "constant"])
+        has_indicator = draw.choice([False, True])
         steps.append(impute.SimpleImputer(strategy=strategy, add_indicator=has_indicator))
-    steps += [make() for make in draw(st.lists(st.sampled_from(_SOME_TRANSFORMERS), min_size=1, max_size=2))]
+    steps += [make() for make in draw.choices(_SOME_TRANSFORMERS, k=draw.randint(1, 2))]
     return steps
 
 
-def _integer_part(draw: Draw) -> tuple[Any, Any]:
+def _integer_part(draw: Random) -> tuple[Any, Any]:
     """Integers to code that tells 1 from 1.0, or multiplies narrow numbers."""
     names = _some(draw, _INTEGERS, 2, least=2)
-    if draw(st.booleans()):
+    if draw.choice([False, True]):
         return preprocessing.FunctionTransformer(shop_code.products), names
     encoder = preprocessing.OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     return make_pipeline(preprocessing.FunctionTransformer(shop_code.as_texts), encoder), names
 
 
-def _text_part(draw: Draw) -> tuple[Any, Any]:
+def _text_part(draw: Random) -> tuple[Any, Any]:
     names = _some(draw, _TEXTS, 3)
-    steps = [impute.SimpleImputer(strategy="most_frequent")] if draw(st.booleans()) else []
+    steps = [impute.SimpleImputer(strategy="most_frequent")] if draw.choice([False, True]) else []
     return make_pipeline(*steps, _encoder(draw)), names
 
 
-def _flag_part(draw: Draw) -> tuple[Any, Any]:
+def _flag_part(draw: Random) -> tuple[Any, Any]:
     names = _some(draw, _FLAGS, 2)
-    is_passed = names == ["flag"] and draw(st.booleans())
+    is_passed = names == ["flag"] and draw.choice([False, True])
     return ("passthrough" if is_passed else _encoder(draw)), names
 
 
-def _own_text_part(draw: Draw) -> tuple[Any, Any]:
+def _own_text_part(draw: Random) -> tuple[Any, Any]:
     return preprocessing.FunctionTransformer(shop_code.text_lengths), _some(draw, _TEXTS, 2)
 
 
-def _document_part(draw: Draw) -> tuple[Any, Any]:
+def _document_part(draw: Random) -> tuple[Any, Any]:
     return _vectorizer(draw), "review"
 
 
-def _day_part(draw: Draw) -> tuple[Any, Any]:
+def _day_part(draw: Random) -> tuple[Any, Any]:
     return _encoder(draw, is_target=False), _some(draw, ("day",), 1)
 
 
-def _moment_part(draw: Draw) -> tuple[Any, Any]:
+def _moment_part(draw: Random) -> tuple[Any, Any]:
     names = _some(draw, ("moment", "moment_or_null"), 2)
     return preprocessing.FunctionTransformer(shop_code.parts_of_moments), names
 
 
-def _encoder(draw: Draw, *, is_target: bool = True) -> Any:
+def _encoder(draw: Random, *, is_target: bool = True) -> Any:
     one_hot, ordinal = preprocessing.OneHotEncoder, preprocessing.OrdinalEncoder
     made: list[Any] = [
         one_hot(handle_unknown="ignore", sparse_output=False),
@@ -222,21 +224,21 @@ def _encoder(draw: Draw, *, is_target: bool = True) -> Any:
     ]
     if is_target:
         made.append(preprocessing.TargetEncoder(cv=2, random_state=0))
-    return draw(st.sampled_from(made))
+    return draw.choice(made)
 
 
-def _vectorizer(draw: Draw) -> Any:
+def _vectorizer(draw: Random) -> Any:
     text = feature_extraction.text
     made = [text.TfidfVectorizer(), text.CountVectorizer(binary=True), text.HashingVectorizer(n_features=8)]
-    return draw(st.sampled_from(made))
+    return draw.choice(made)
 
 
-def _final(draw: Draw, kind: str) -> Any:
+def _final(draw: Random, kind: str) -> Any:
     makers = {"classifier": _CLASSIFIERS, "regressor": _REGRESSORS, "other": _OTHERS}
-    return draw(st.sampled_from(makers[kind]))()
+    return draw.choice(makers[kind])()
 
 
-def _wrapped(draw: Draw, kind: str, model: Any) -> Any:
+def _wrapped(draw: Random, kind: str, model: Any) -> Any:
     """The model inside of a meta-estimator, or as it is."""
     makers: dict[str, list[Callable[[], Any]]] = {
         "classifier": [
@@ -255,10 +257,10 @@ def _wrapped(draw: Draw, kind: str, model: Any) -> Any:
         "other": [],
     }
     makers[kind] += [lambda: model] * 4
-    return draw(st.sampled_from(makers[kind]))()
+    return draw.choice(makers[kind])()
 
 
-def _answers(draw: Draw, kind: str, frame: pd.DataFrame) -> Any:
+def _answers(draw: Random, kind: str, frame: pd.DataFrame) -> Any:
     if kind == "other":
         return None
     if kind == "regressor":
@@ -271,11 +273,11 @@ def _answers(draw: Draw, kind: str, frame: pd.DataFrame) -> Any:
         np.where(is_high, 2.0, -1.0),
         np.where(frame["small"] == 10, "mid", np.where(is_high, "high", "low")),
     ]
-    return draw(st.sampled_from(labels))
+    return draw.choice(labels)
 
 
-def _some(draw: Draw, names: tuple[str, ...], most: int, least: int = 1) -> list[str]:
-    return list(draw(st.lists(st.sampled_from(names), min_size=least, max_size=most, unique=True)))
+def _some(draw: Random, names: tuple[str, ...], most: int, least: int = 1) -> list[str]:
+    return draw.sample(names, draw.randint(least, min(most, len(names))))
 
 
 def _listed(columns: Any) -> list[str]:
