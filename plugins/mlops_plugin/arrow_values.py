@@ -32,6 +32,8 @@ _MOST_TEXT = 2**31 - 1  # bytes of one array of texts
 MOST_EXACT = 2**53  # of whole numbers, up to which doubles have all of them
 _MOST_ZEROS = 22  # of powers of ten, up to which each is a double
 _DECIMAL_BITS = 128
+# Metadata of a field of doubles that are integers in the source: some clients make Python's of them.
+INTEGERS = {b"mlops_holds": b"integers"}
 _WRITTEN_INSTANT = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 _WRITTEN_DECIMAL_TYPE = re.compile(r"decimal128\((\d+), (-?\d+)\)")
 _PLAIN_DTYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
@@ -46,6 +48,11 @@ _PLAIN_DTYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
     "decimal": (pa.types.is_decimal128,),
     "bytes": (pa.types.is_binary, pa.types.is_large_binary),
 }
+
+
+def holds_integers(field: pa.Field) -> bool:
+    """Whether the doubles of a field of a query are integers in its database."""
+    return INTEGERS.items() <= (field.metadata or {}).items()
 
 
 def array_of_numbers(numbers: np.ndarray[Any, Any]) -> pa.Array:

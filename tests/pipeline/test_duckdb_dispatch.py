@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import joblib
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from mlops_plugin.cli import main
+from mlops_plugin.errors import InputUndecided
+from support.shop_code import digits
 from support.ways_in import WayIn, duckdb_way
 from support.workshop import Workshop
 
@@ -32,6 +40,14 @@ def files(
     )
     source.fill("customers", rows(1, 5))
     return source, sink
+
+
+@pytest.fixture
+def duckdb_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WayIn:
+    """An empty file as the source."""
+    source = duckdb_way(tmp_path)
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE", source.airflow_connection)
+    return source
 
 
 def rows(first: int, last: int) -> list[tuple[Any, ...]]:
@@ -92,3 +108,25 @@ def test_partitions_read_every_row_once(workshop: Workshop, files: tuple[WayIn, 
     dispatch = workshop.dispatch()
     workshop.run(dispatch)
     assert [row[0] for row in stored(sink)] == [1, 2, 3, 4, 5]
+
+
+def test_sum_of_integers_is_asked_as_integers_too_if_nothing_tells(
+    workshop: Workshop, duckdb_file: WayIn
+) -> None:
+    """`pandas.read_sql` makes int64 of a HUGEINT, DuckDB's own `df()` float64."""
+    duckdb_file.execute("CREATE TABLE sales (id BIGINT, n INTEGER)")
+    duckdb_file.execute("INSERT INTO sales VALUES (1, 7), (1, 5)")
+    code = FunctionTransformer(digits)
+    model = make_pipeline(code, LinearRegression()).fit(pd.DataFrame({"total": [7, 120]}), [1.0, 3.0])
+    path = workshop.folder / "shop.joblib"
+    joblib.dump(model, path)
+    described = {"format": "joblib", "uri": path.name, "isolation": "none"}
+    described["sha256"] = sha256(path.read_bytes()).hexdigest()
+    source = {"query": "SELECT id, SUM(n) AS total FROM sales GROUP BY id"}
+    workshop.add_model("churn", model=described, source=source)
+    with pytest.raises(InputUndecided, match=r"dtypes: \{total: integer\}.*`number` instead"):
+        workshop.run(workshop.dispatch())
+    workshop.add_model("churn", model={**described, "dtypes": {"total": "integer"}}, source=source)
+    workshop.run(workshop.dispatch())
+    ((answer,),) = workshop.in_sink("SELECT prediction FROM churn_predictions")
+    assert answer == pytest.approx(2.0)  # of '12', and not of '12.0'

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import holds_integers
 from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.boosting import is_boosting
 from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
@@ -107,6 +108,8 @@ def doubted(
     written = missing_as_written(column, behind.texts if is_alone or are_texts else behind.own)
     if written is not None:
         return written
+    if column.dtype == "float64" and holds_integers(field) and not is_told:
+        return replace(column, dtype="int64", is_undecided=True)
     is_trained = any(not (is_boosting(each.step) or is_code_for_queries(each.step)) for each in foreign)
     in_doubt = moment_in_doubt(column, field, behind) if is_trained else None
     return in_doubt or replace(

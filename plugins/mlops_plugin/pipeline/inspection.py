@@ -13,7 +13,7 @@ import pyarrow as pa
 from mlops_plugin.config.schema import ModelConfig, PagesConfig, PartitionsConfig
 from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.selection import narrowed
-from mlops_plugin.errors import KeyColumnError, MlopsError
+from mlops_plugin.errors import DatabaseError, KeyColumnError, MlopsError
 from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.formats.signature.signature import read_signature
 from mlops_plugin.pipeline.deployment import Deployment
@@ -26,6 +26,7 @@ from mlops_plugin.pipeline.reading.pages import plan_pages
 from mlops_plugin.pipeline.reading.partitions import plan_partitions
 from mlops_plugin.pipeline.reading.query_check import require_usable
 from mlops_plugin.pipeline.reading.query_failure import query_errors
+from mlops_plugin.pipeline.reading.session_zone import zone_note
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers, require_signature_fits
 from mlops_plugin.workers.isolation import StepModels
 from mlops_plugin.workers.process import ModelProcess
@@ -91,11 +92,13 @@ def _findings(
         yield from _own_environment(model, runtime)
 
     with _problem(found, "source"):
-        rows, engine = _describe(model, deployment, render)
+        rows, engine, zone = _describe(model, deployment, render)
     tried = f"the query on connection '{model.source.connection}'"
     if "source" not in found and engine.is_experimental:
         tried += f" ({engine.name} is experimental: its SQL has not been tested on a real server)"
     yield _finding(found, name, "source", tried)
+    if "source" not in found and zone is not None:
+        yield Finding(f"{name}.source", "the time zone of the query", note=zone)
 
     cursor = model.source.cursor
     if cursor is not None and "source" not in found:
@@ -244,20 +247,22 @@ def _as_checked(model: ModelConfig, rows: pa.Schema, artifact_sha256: str) -> pa
 
 def _describe(
     model: ModelConfig, deployment: Deployment, render: Callable[[ModelConfig], str]
-) -> tuple[pa.Schema, Engine]:
-    """What the query returns, and the source's engine."""
-    query = render(model)
+) -> tuple[pa.Schema, Engine, str | None]:
+    """What the query returns, the source's engine, and what `zone_note` says."""
+    query, note = render(model), None
     with contextlib.closing(deployment.source(model)) as database:
         require_usable(model, query, database.engine.name)
         with query_errors(model, query):
             rows = database.describe(query)
             require_comparable_times(model, database, query, at_any_moment=True)
+        with suppress(DatabaseError):
+            note = zone_note(database, query, rows)
     missing = [column for column in model.key if column not in rows.names]
     if missing:
         raise KeyColumnError(
             f"the query returns no key column {', '.join(missing)}; it returns {', '.join(rows.names)}"
         )
-    return rows, database.engine
+    return rows, database.engine, note
 
 
 def _plan(model: ModelConfig, wanted: PartitionsConfig, deployment: Deployment, query: str) -> int:

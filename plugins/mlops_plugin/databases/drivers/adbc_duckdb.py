@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import INTEGERS
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
 from mlops_plugin.databases.drivers.adbc import AdbcFile, load_adbc
@@ -93,7 +94,7 @@ class DuckdbDatabase(AdbcFile):
         query = question_marks(bare(query, self.engine.name))
         self._require_file("running the query")
         columns = self._described(query, parameters)
-        schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
+        schema = pa.schema(map(_field, columns))
         self._refuse_long_spans(query, parameters, columns)
         chosen = ", ".join(map(self._fetched, columns))
         cursor = self._reading = self._connection.cursor()
@@ -111,7 +112,7 @@ class DuckdbDatabase(AdbcFile):
     def describe(self, query: str) -> pa.Schema:
         query = question_marks(bare(query, self.engine.name))
         self._require_file("describing the query")
-        return pa.schema([(column.name, _arrow_type(column)) for column in self._described(query, ())])
+        return pa.schema(map(_field, self._described(query, ())))
 
     def insert(self, table: TableName, batches: pa.RecordBatchReader) -> int:
         self._open()
@@ -214,6 +215,11 @@ class _Watched:
         except Exception as error:
             self.error = error
             raise
+
+
+def _field(column: SourceColumn) -> pa.Field:
+    metadata = INTEGERS if column.type_name in _WIDE_NUMBERS else None
+    return pa.field(column.name, _arrow_type(column), metadata=metadata)
 
 
 def _arrow_type(column: SourceColumn) -> pa.DataType:

@@ -91,6 +91,7 @@ class Engine:
     snapshot: ClassVar[tuple[str, ...]] = ()
     # Lets times with a zone come in UTC, and all rows come, whatever the server or the user is set to.
     session_settings: ClassVar[str | None] = None
+    session_zone_query: ClassVar[str | None] = None  # finds the time zone that a session begins in
     is_file: ClassVar[bool] = False  # a database is one
     default_port: ClassVar[int | None] = None
     databases_are_schemas: ClassVar[bool] = False  # a connection to one reaches the tables of others

@@ -72,6 +72,10 @@ class Mysql(Engine):
         "START TRANSACTION WITH CONSISTENT SNAPSHOT",
     )
     session_settings = f"SET time_zone = '+00:00', sql_select_limit = {2**64 - 1}"
+    session_zone_query = (
+        "SELECT CASE @@global.time_zone WHEN 'SYSTEM' THEN @@system_time_zone"
+        " ELSE @@global.time_zone END AS zone"
+    )
     default_port = 3306
     databases_are_schemas = True
     table_options = " ENGINE=InnoDB"

@@ -52,6 +52,7 @@ class Postgresql(Engine):
     null_order = "greatest"
     snapshot = ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",)
     session_settings = "SET TIME ZONE 'UTC'"
+    session_zone_query = "SELECT CAST(reset_val AS text) AS zone FROM pg_settings WHERE name = 'TimeZone'"
     default_port = 5432
     supports_upsert = True
     stores_narrow_rows = True

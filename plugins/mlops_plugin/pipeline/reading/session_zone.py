@@ -1,0 +1,38 @@
+"""Whether a query may mean something else in a dispatch, whose session is in UTC, than in a notebook's."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+
+from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.moments import holds_instants
+
+_UTC = frozenset({"utc", "gmt", "uct", "zulu", "universal", "greenwich", "+00:00", "-00:00"})
+# Functions and types whose values depend on the session's zone, as far as they stand in the query itself.
+_DEPENDS_ON_ZONE = re.compile(
+    r"\b(now|current_(date|time|timestamp)|local(time|timestamp)|cur(date|time)|sysdate|age|extract"
+    r"|date(_part|_trunc|_bin|_format|diff)?|to_(char|date|days|seconds|timestamp)|timestamp(tz|diff)?"
+    r"|time|year|quarter|month|week|day(name|ofmonth|ofweek|ofyear)?|weekday|hour|minute"
+    r"|from_unixtime|unix_timestamp)\b",
+    re.IGNORECASE,
+)
+
+
+def zone_note(database: Database, query: str, columns: pa.Schema) -> str | None:
+    """What to know of the zone of the server's sessions, if the query may depend on it; None otherwise.
+
+    `columns` are those of the query. Raises `DatabaseError`.
+    """
+    asking = database.engine.session_zone_query
+    if asking is None or not (_DEPENDS_ON_ZONE.search(query) or any(map(holds_instants, columns))):
+        return None
+    ((zone,),) = read_rows(database, asking)
+    if str(zone).lower().removeprefix("etc/") in _UTC:
+        return None
+    return (
+        f"this account's sessions are in {zone}, those of a dispatch in UTC: an hour, a day or a text that "
+        "the query makes of an instant may be another than in a notebook; write the zone into the query, in "
+        "training too"
+    )
