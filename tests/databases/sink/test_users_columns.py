@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -282,6 +283,26 @@ def _as(wanted: Any, stored: Any) -> Any:
         case date(), datetime() if not isinstance(wanted, datetime):
             return stored.date()
     return stored
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (pa.array([2**64 - 1, 5], pa.uint64()), ["18446744073709551615", "5"]),
+        (pa.array([Decimal("1.25"), Decimal("-10.50")]), ["1.25", "-10.50"]),
+        (pa.array([Decimal("1E-8"), Decimal("0")], pa.decimal128(20, 8)), ["0.00000001", "0.00000000"]),
+    ],
+    ids=["integers of 64 bits", "decimals", "small decimals"],
+)
+def test_decimals_in_a_column_of_texts_are_as_databases_write_them(
+    values: pa.Array, texts: list[str], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    for name in ("odbc-mariadb", "mysql", "odbc-postgres", "postgres", "duckdb"):
+        way = way_in(name, request, tmp_path)
+        way.execute(f"CREATE TABLE predictions (id VARCHAR(30) PRIMARY KEY, {_provenance(way)})")
+        for dispatch in ("d1", "d2"):
+            way.write(predictions(values, dispatch=dispatch), "upsert", dispatch=dispatch)
+        assert way.stored("id, dispatch_id") == sorted((text, "d2") for text in texts)
 
 
 def test_every_column_that_would_change_values_is_named_at_once(way: WayIn) -> None:

@@ -76,6 +76,21 @@ def alteration(
     return engine.alteration(table.quoted(engine), engine.quote(field.name), wanted, shown)
 
 
+def decimals_in_texts(engine: Engine, columns: Mapping[str, TableColumn], schema: pa.Schema) -> set[str]:
+    """The columns of decimals, or integers beyond 63 bits, that the table has as texts.
+
+    On SQLite none: there every decimal is a text.
+    """
+    if engine.values_have_types:
+        return set()
+    found = ((field, columns.get(engine.fold(field.name))) for field in schema)
+    return {
+        field.name
+        for field, column in found
+        if value_kind(field.type) == "decimal" and column is not None and column.kind in _WRITTEN_AS_TEXT
+    }
+
+
 def _loss(engine: Engine, column: TableColumn, field: pa.Field) -> str | None:
     """What the column does to values of this type, as in "which rounds ..."; None if it takes them."""
     kind = value_kind(field.type)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,14 +25,22 @@ class StoredRows:
         key: tuple[str, ...],
         engine: Engine,
         checks: Mapping[str, Sequence[ValueCheck]],
+        texts: Collection[str] = (),
     ) -> None:
-        self.schema = pa.schema([(field.name, _stored_type_of(field, engine)) for field in batches.schema])
+        """`texts`: columns of decimals that the table has as texts; ODBC would write +01.25 for 1.25."""
+        self.schema = pa.schema(
+            [
+                (field.name, pa.string() if field.name in texts else _stored_type_of(field, engine))
+                for field in batches.schema
+            ]
+        )
         self.count = 0
         self.refusal: MlopsError | None = None
         self._batches = batches
         self._key = key
         self._engine = engine
         self._checks = checks
+        self._texts = texts
 
     def reader(self) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(self.schema, self._stored())
@@ -58,7 +66,7 @@ class StoredRows:
                 "leave such rows out in the query"
             )
         try:
-            stored = _cast(values, field.type)
+            stored = _written_out(values) if field.name in self._texts else _cast(values, field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UnsupportedType(
                 f"column '{field.name}' of type {values.type} cannot be stored as {field.type} in "
@@ -133,6 +141,13 @@ def _stored_type(given: pa.DataType, engine: Engine) -> pa.DataType:
     plain = [(types.is_large_binary, pa.binary()), (types.is_fixed_size_binary, pa.binary())]
     plain += [(types.is_date64, pa.date32()), (types.is_time, pa.time64("us"))]
     return next((stored for test, stored in plain if test(given)), given)
+
+
+def _written_out(values: pa.Array) -> pa.StringArray:
+    """Numbers as databases write them; Arrow writes 1E-7."""
+    if not pa.types.is_decimal(values.type):
+        return values.cast(pa.string())
+    return pa.array([None if value is None else f"{value:f}" for value in values.to_pylist()], pa.string())
 
 
 def _cast(values: pa.Array, stored: pa.DataType) -> pa.Array:

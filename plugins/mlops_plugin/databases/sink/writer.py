@@ -15,6 +15,7 @@ from itertools import chain
 import pyarrow as pa
 
 from mlops_plugin.databases.database import Database, read_rows
+from mlops_plugin.databases.sink.column_fit import decimals_in_texts
 from mlops_plugin.databases.sink.creation import create_sink
 from mlops_plugin.databases.sink.dispatches_table import DispatchesTable, Standing
 from mlops_plugin.databases.sink.narrow_rows import narrowed
@@ -159,7 +160,8 @@ def _prepared(
     if place.is_narrow:
         batches = narrowed(batches, number)
     checks = value_checks(database, place.name, place.columns, batches.schema, request.key, place.view)
-    rows = StoredRows(batches, request.key, database.engine, checks)
+    texts = decimals_in_texts(database.engine, place.columns, batches.schema)
+    rows = StoredRows(batches, request.key, database.engine, checks, texts)
     return SinkWrite(database, request, place, rows, number)
 
 
