@@ -170,6 +170,8 @@ def _array_of_one(value: object) -> pa.Array:
         return array_of_texts([str(value)])
     if kind is bool or kind is float or (kind is int and value in _INT64):
         return array_of_numbers(np.array([value]))
+    if kind is int:
+        return pa.array([Decimal(str(value))])  # of more than 64 bits
     return pa.array([value])
 
 

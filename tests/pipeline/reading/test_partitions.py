@@ -428,6 +428,22 @@ def test_overlapping_predicates_are_refused_before_a_row_is_doubled(workshop: Wo
     sink.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "of_type"), [("sqlite", "REAL"), ("duckdb", "DECIMAL(38, 0)"), ("postgres", "NUMERIC(38, 0)")]
+)
+def test_ranges_may_have_bounds_beyond_64_bits(
+    name: str, of_type: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    way = way_in(name, request, tmp_path)
+    huge = 10**30
+    way.execute(f"CREATE TABLE t (id INTEGER, v {of_type})")
+    way.execute(f"INSERT INTO t VALUES (1, -{huge}), (2, {huge}), (3, 0), (4, NULL)")
+    with way.open() as database:
+        wanted = PartitionsConfig(column="v", count=3)
+        found = ids_by_partition(database, plan_partitions(database, QUERY, wanted, "partitions"))
+    assert [sorted(ids) for ids in found] == [[1, 4], [3], [2]]
+
+
 def test_a_row_limit_is_for_the_dispatch_not_for_each_partition(workshop: Workshop) -> None:
     partitioned(workshop)
     dispatch = workshop.dispatch(row_limit=7)

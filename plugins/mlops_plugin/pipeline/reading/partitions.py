@@ -20,6 +20,7 @@ from mlops_plugin.pipeline.reading.ranges import as_numbers, ends_of, require_co
 
 _PARSE: Mapping[str, Callable[[str], Any]] = {
     "int": int,
+    "float": float,
     "Decimal": Decimal,
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,

@@ -20,6 +20,7 @@ from mlops_plugin.errors import PartitionError
 
 _EPOCH = datetime(1970, 1, 1)
 _STEP = timedelta(microseconds=1)
+_INT64 = range(-(2**63), 2**63)
 
 
 def require_columns(columns: Sequence[str], known: Sequence[str], path: str) -> None:
@@ -69,6 +70,8 @@ def value_of(number: int, like: Any) -> Any:
             return moment if like.tzinfo is None else moment.replace(tzinfo=UTC)
         case date():
             return date.fromordinal(number)
+        case float() if number not in _INT64:
+            return float(number)  # SQLite knows no integers of more bits
         case _:
             return number
 
