@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.selection import Condition, narrowed
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, UnsupportedType
 from support.ways_in import WayIn, duckdb_way
@@ -110,3 +111,14 @@ def test_a_number_of_many_digits_is_a_double_for_a_model_and_refused_for_a_key(
         assert (str(rows.schema.types[0]), rows.to_pylist()) == ("double", [{"n": 1.0}])
     with duckdb.open(exact_columns=("n",)) as database, pytest.raises(UnsupportedType, match="'n' of type"):
         database.read(query, batch_rows=1)
+
+
+def test_a_cursor_may_stand_on_an_integer_beyond_63_bits(duckdb: WayIn) -> None:
+    duckdb.execute(
+        "CREATE TABLE u AS SELECT UNNEST([5, 9223372036854775809, 18446744073709551615]::UBIGINT[]) v"
+    )
+    with duckdb.open() as database:
+        condition, values = database.engine.at_or_after('"v"', 2**63 + 1)
+        query, parameters = narrowed("SELECT v FROM u", [Condition(condition, values)], "duckdb")
+        found = database.read(query, batch_rows=9, parameters=parameters).read_all()
+    assert sorted(found.column(0).to_pylist()) == [2**63 + 1, 2**64 - 1]

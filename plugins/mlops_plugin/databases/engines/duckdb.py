@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.engines.engine import Engine, IndexColumn
+from mlops_plugin.databases.engines.engine import CursorValue, Engine, IndexColumn
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.engines.table_column import MICROSECONDS, TableColumn
 from mlops_plugin.databases.table_name import TableName
@@ -32,6 +32,7 @@ _KINDS: Mapping[str, str] = {
     "ENUM": "enum",
 }
 _FRACTIONS = {"TIMESTAMP_MS": 3, "TIMESTAMP_S": 0}
+_LARGEST_SIGNED = 2**63 - 1
 _NAME = re.compile(r"\w+")
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 
@@ -74,6 +75,11 @@ class Duckdb(Engine):
     def write_time(self, value: datetime) -> str:
         # As in PostgreSQL: a column without a zone drops the offset, one with a zone needs it.
         return self.as_plain(value).isoformat(" ")
+
+    def typed_mark(self, value: CursorValue) -> tuple[str, str]:
+        if isinstance(value, int) and value > _LARGEST_SIGNED:
+            return "CAST(? AS UBIGINT)", str(value)
+        return super().typed_mark(value)
 
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"CAST(HASH(CONCAT_WS('|', {', '.join(columns)})) % {count:d} AS BIGINT)"
