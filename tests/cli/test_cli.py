@@ -220,7 +220,35 @@ def test_failed_dispatch_fails_the_command_with_one_clear_line(workshop: Worksho
     assert capsys.readouterr().err.startswith("mlops: ")
 
 
-@pytest.mark.parametrize("arguments", [["dispatch", "churn", "--limit", "0"], ["dispatch"], ["nonsense"], []])
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [
+        ("2026-01-02", "2026-01-01", "before it starts"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00+14:00", "before it starts"),
+        ("0001-01-01T00:00:00+14:00", "2026-01-01", "before the year 1"),
+        ("2026-01-01", "9999-12-31T23:59:59-14:00", "after the year 9999"),
+    ],
+)
+def test_an_interval_that_is_none_is_refused(
+    workshop: Workshop, capsys: Captured, start: str, end: str, says: str
+) -> None:
+    assert main(["dispatch", "churn", "--interval", start, end]) == 1
+    assert says in capsys.readouterr().err
+    assert workshop.records() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dispatch", "churn", "--limit", "0"],
+        ["dispatch", "churn", "--limit", str(2**63)],
+        ["serve", "--port", "65536"],
+        ["serve", "--workers", "1001"],
+        ["dispatch"],
+        ["nonsense"],
+        [],
+    ],
+)
 def test_wrong_command_line_exits_with_two(workshop: Workshop, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main(arguments)

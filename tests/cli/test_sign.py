@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,21 @@ def test_a_wrong_signature_is_replaced(workshop: Workshop) -> None:
     [
         (["--rows", "rows.txt"], ".parquet"),
         (["--rows", "gone.csv"], "does not exist"),
+        (["--rows", "pipe.csv"], "'pipe.csv' is a pipe"),
         (["--query", "SELECT id, a FROM customers"], "lack"),
         (["--query", "SELECT id, a, b, c FROM customers WHERE id < 0"], "no rows"),
     ],
 )
 def test_what_cannot_sign_is_said_and_writes_nothing(
-    workshop: Workshop, capsys: Captured, arguments: list[str], says: str
+    workshop: Workshop,
+    capsys: Captured,
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.csv")
     assert main(["sign", "churn", *arguments]) == 1
     assert says in capsys.readouterr().err
     assert not (workshop.folder / "churn.skops.signature.json").exists()

@@ -9,6 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+_MOST_ROWS = 2**63 - 1
+_MOST_WORKERS = 1000
+
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -149,11 +152,11 @@ def _add_serve(commands: Any) -> None:
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
     )
     serve.add_argument(
-        "--port", type=_positive, default=8085, metavar="N", help="port to listen on (default: %(default)s)"
+        "--port", type=_port, default=8085, metavar="N", help="port to listen on (default: %(default)s)"
     )
     serve.add_argument(
         "--workers",
-        type=_positive,
+        type=_workers,
         default=max(1, _cores() // 2),
         metavar="N",
         help="number of processes, each with its own copy of the models (default: one per two cores, since a "
@@ -280,14 +283,22 @@ def _python(text: str) -> str:
     return text
 
 
-def _positive(text: str) -> int:
+def _positive(text: str, most: int = _MOST_ROWS) -> int:
     try:
         number = int(text)
     except ValueError:
         number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    if not 1 <= number <= most:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to {most}")
     return number
+
+
+def _port(text: str) -> int:
+    return _positive(text, 65_535)
+
+
+def _workers(text: str) -> int:
+    return _positive(text, _MOST_WORKERS)
 
 
 def _moment(text: str) -> datetime:

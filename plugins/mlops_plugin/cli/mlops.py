@@ -158,8 +158,18 @@ def _sign(options: argparse.Namespace) -> int:
     return 0
 
 
-def _in_zone(moment: datetime, model: ModelConfig) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(model.timezone))
+def _interval(given: Sequence[datetime], model: ModelConfig) -> tuple[datetime, datetime]:
+    zone = ZoneInfo(model.timezone)
+    start, end = (moment if moment.tzinfo else moment.replace(tzinfo=zone) for moment in given)
+    try:
+        is_ordered = start.astimezone(UTC) <= end.astimezone(UTC)
+    except OverflowError as error:
+        message = "a time is before the year 1 or after the year 9999 in UTC"
+        raise ConfigError([Problem("--interval", None, "", message)]) from error
+    if not is_ordered:
+        message = f"it ends at {end.isoformat()}, before it starts at {start.isoformat()}"
+        raise ConfigError([Problem("--interval", None, "", f"{message}; give START, then END")])
+    return start, end
 
 
 def _dispatch(options: argparse.Namespace) -> int:
@@ -167,10 +177,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
     loaded = _load(options)
     model = loaded.model(options.model)
-    interval = None
-    if options.interval:
-        start, end = (_in_zone(moment, model) for moment in options.interval)
-        interval = (start, end)
+    interval = _interval(options.interval, model) if options.interval else None
     # Ended by the system: like Ctrl-C, so that the dispatch is recorded as failed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     dispatch_in_terminal(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,6 +174,15 @@ def _first(batches: Iterator[pa.RecordBatch], limit: int) -> Iterator[pa.RecordB
             return
 
 
+def _is_endless(file: Path) -> bool:
+    """Whether it is there and neither a file nor a folder: reading it may never end, or never begin."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False  # the reader says why
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def read_table(file: Path) -> pd.DataFrame:
     """A Parquet, CSV or JSON file as pandas reads it; raises `SignatureError` if it cannot."""
     import pandas as pd
@@ -188,6 +198,8 @@ def read_table(file: Path) -> pd.DataFrame:
         raise SignatureError(
             f"'{file}' is not one of {', '.join(readers)}; give rows in one of these formats"
         )
+    if _is_endless(file):
+        raise SignatureError(f"'{file}' is a pipe, a socket or a device; name a regular file")
     try:
         return reader(file)
     except FileNotFoundError as error:
