@@ -5,29 +5,21 @@ from __future__ import annotations
 import os
 import pty
 import select
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 _ANSWERED_WITHIN_S = 120.0
 _CHUNK = 65_536
+# Starts the command with this file as its input and output; what it returns waits for its exit status.
+Start = Callable[[int], Callable[[float], int]]
 
 
 class Dialogue:
     """Started at once; `text` is all that the terminal has shown so far."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, start: Start) -> None:
         self._terminal, inside = pty.openpty()
-        self._process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=dict(env),
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            start_new_session=True,
-        )
+        self._wait = start(inside)
         os.close(inside)
         self._answered = 0
         self.text = ""
@@ -46,7 +38,7 @@ class Dialogue:
         while self._read():
             pass
         os.close(self._terminal)
-        return self._process.wait(_ANSWERED_WITHIN_S)
+        return self._wait(_ANSWERED_WITHIN_S)
 
     def _read(self) -> bool:
         """Whether there may be more to come."""
