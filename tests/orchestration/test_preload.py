@@ -16,33 +16,41 @@ from support.workshop import Workshop
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _SETTINGS = CHECKOUT / "local_stack" / "airflow_local_settings.py"
-# What Airflow does in every process of its own, with the command that the process is for.
+# What Airflow does in every process of its own, with the command that the process is for: each in a process
+# that was forked before it looked for a deployment's settings.
 _START = """
-import sys
-sys.argv = ["airflow", *sys.argv[1:]]
+import os, sys
+os.environ["_AIRFLOW__AS_LIBRARY"] = "1"  # so that importing it is not yet looking
 import airflow.settings
-airflow.settings.initialize()
+del os.environ["_AIRFLOW__AS_LIBRARY"]
 odbc = "mlops_plugin.databases.drivers.odbc.driver"
 names = "sklearn", "skops", "mlops_plugin.orchestration.dag_factory", odbc, "mysql.connector"
-loaded = set(names) & set(sys.modules)
-print(len(loaded))
+assert not set(names) & set(sys.modules)
+for command in sys.argv[1:]:
+    if os.fork() == 0:
+        if command.startswith("off "):
+            os.environ["AIRFLOW__MLOPS__PRELOAD"] = "False"
+        sys.argv = ["airflow", *command.removeprefix("off ").split()]
+        airflow.settings.initialize()
+        loaded = set(names) & set(sys.modules)
+        print("LOADED", command, len(loaded), sep=": ")
+        break
+    assert os.wait()[1] == 0, command
 """
+_EXPECTED = {
+    "scheduler": 5,
+    "celery worker": 5,
+    "api-server": 0,
+    "celery flower": 0,
+    "tasks test a b": 0,
+    "off scheduler": 0,
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [("scheduler", 5), ("celery worker", 5), ("api-server", 0), ("celery flower", 0), ("tasks test a b", 0)],
-)
-def test_only_a_process_that_forks_tasks_loads_their_libraries(
-    command: str, expected: int, tmp_path: Path
-) -> None:
-    assert loaded(command, tmp_path).splitlines()[-1] == str(expected)
-
-
-@pytest.mark.slow
-def test_one_switch_turns_it_off(tmp_path: Path) -> None:
-    assert loaded("scheduler", tmp_path, AIRFLOW__MLOPS__PRELOAD="False").splitlines()[-1] == "0"
+def test_only_a_process_that_forks_tasks_loads_their_libraries_unless_a_switch_is_off(tmp_path: Path) -> None:
+    said = loaded(tmp_path, *_EXPECTED)
+    assert counted(said) == _EXPECTED
 
 
 @pytest.mark.slow
@@ -50,8 +58,8 @@ def test_what_cannot_be_imported_is_logged_and_left_out(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "arrow_odbc.py").write_text("raise OSError('libodbc.so.2: cannot open shared object file')")
-    said = loaded("scheduler", tmp_path, PYTHONPATH=f"{broken}{os.pathsep}{CHECKOUT / 'plugins'}")
-    assert said.splitlines()[-1] == "5"  # all but that one
+    said = loaded(tmp_path, "scheduler", PYTHONPATH=f"{broken}{os.pathsep}{CHECKOUT / 'plugins'}")
+    assert counted(said) == {"scheduler": 5}  # all but that one
     assert "OSError: libodbc.so.2" in said
 
 
@@ -109,8 +117,14 @@ def test_tasks_of_a_preloaded_process_load_nothing_of_ours(workshop: Workshop, m
     assert workshop.record("of-judged").state == "succeeded"
 
 
-def loaded(command: str, folder: Path, **changes: str) -> str:
-    """What a process of Airflow says, and last how many of the libraries it has loaded."""
+def counted(said: str) -> dict[str, int]:
+    """How many of the libraries the process of each command has loaded."""
+    lines = [line.split(": ") for line in said.splitlines() if line.startswith("LOADED")]
+    return {command: int(count) for _, command, count in lines}
+
+
+def loaded(folder: Path, *commands: str, **changes: str) -> str:
+    """What processes of Airflow say, and how many of the libraries they have loaded."""
     config = folder / "config"
     config.mkdir()
     (config / _SETTINGS.name).write_text(_SETTINGS.read_text())
@@ -123,7 +137,7 @@ def loaded(command: str, folder: Path, **changes: str) -> str:
         **changes,
     }
     done = subprocess.run(
-        [sys.executable, "-c", _START, *command.split()],
+        [sys.executable, "-c", _START, *commands],
         env=environment,
         cwd=folder,
         stdout=subprocess.PIPE,
