@@ -127,3 +127,18 @@ def test_key_that_is_released_stays_so_if_an_older_dispatch_persists_again(place
     database.execute("UPDATE customers SET a = NULL WHERE id = 1")
     workshop.run(older)  # it reads its source again, so it is the newer one now
     assert database.rows(released) == [(None,)]
+
+
+def test_key_that_is_released_is_not_put_aside_by_a_dispatch_that_read_it_before(place: Place) -> None:
+    workshop, database = place
+    workshop.add_model("churn", input=RANGE, error_threshold=3)
+    database.execute("UPDATE customers SET a = NULL WHERE id < 3")
+    late = workshop.dispatch()
+    workshop.run_steps(late, *READ)
+    workshop.run(workshop.dispatch())
+    database.execute("UPDATE customers SET a = 9 WHERE id = 1")
+    repaired = workshop.dispatch(is_quarantined=True)
+    workshop.run(repaired)
+    workshop.run_steps(late, "persist")
+    found = f"SELECT id, released_by FROM churn_predictions_quarantine WHERE dispatch_id = '{late.id}'"
+    assert sorted(database.rows(found)) == [(1, repaired.id), (2, None)]

@@ -126,9 +126,9 @@ class Oracle:
         place, bad = story.place, self.bad(story)
         released = {
             record.key: record.released_by
-            for record in self.quarantine
-            if record.owner == story.id
-            and record.released_by is not None
+            # Its own records last: they say it for certain.
+            for record in sorted(self.quarantine, key=lambda r: (r.owner == story.id, r.released_by or ""))
+            if record.released_by is not None
             and place.is_before(self.stories[record.released_by].registered or place)
         }
         story.registered = place

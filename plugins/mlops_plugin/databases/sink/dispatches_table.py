@@ -297,6 +297,12 @@ class DispatchesTable:
             [value for value in values.values() if isinstance(value, str)],
         )
 
+    def has_newer(self, order: Order) -> bool:
+        """Whether a dispatch is registered that counts before one of this order."""
+        table, is_newer = self.database.engine.quote("sink_table"), newer(self.database.engine, order)
+        query = f"SELECT COUNT(*) AS newer FROM {self.name} WHERE {table} = ? AND {is_newer}"
+        return bool(int(read_rows(self.database, query, [self.sink_table])[0][0]))
+
     def find_newer(self, dispatch_ids: Collection[str], order: Order) -> dict[str, bool]:
         """Of some dispatches, those that are registered, and whether each counts before `order`."""
         wanted = sorted(dispatch_ids)

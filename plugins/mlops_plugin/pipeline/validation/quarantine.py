@@ -78,8 +78,8 @@ class Quarantine:
     def write(self, rejected: RejectedRows) -> None:
         """Store the dispatch's records in place of those of an earlier try, in one transaction.
 
-        A key that a dispatch released which read its source later stays released. Raises the same errors as
-        `databases.sink.writer.write_predictions`.
+        A key that a dispatch released which read its source later is released here, too. Raises the same
+        errors as `databases.sink.writer.write_predictions`.
         """
         released: dict[str, str] = {}
 
@@ -102,10 +102,11 @@ class Quarantine:
             write_predictions(database, request, self._completed(rejected, released))
 
     def _released(self, database: Database, rejected: RejectedRows) -> dict[str, str]:
-        """Of this dispatch's own records, the keys that others released which read later, and who.
+        """The keys that dispatches have released which read later, and who.
 
         A key that this dispatch has collected again after that is judged again.
         """
+        found = self._released_by_newer(database, rejected)
         quote = database.engine.quote
         text = database.engine.exact_text(quote("quarantined_at"))  # a driver may not read times
         query = (
@@ -115,11 +116,27 @@ class Quarantine:
         )
         records = read_rows(database, query, [self._dispatch_id])
         is_newer = self._find_newer(database, {str(by) for _, by, _ in records}, rejected.order)
-        found = {}
         for key_text, by, at in records:
             stays = is_newer.get(str(by))
             if stays if stays is not None else _was_since(at, rejected.collected_at):
                 found[str(key_text)] = str(by)
+        return found
+
+    def _released_by_newer(self, database: Database, rejected: RejectedRows) -> dict[str, str]:
+        """The same, of the records of all dispatches: those that released them did not find ours yet."""
+        dispatches = DispatchesTable(database, self._sink)
+        if not (rejected.rows and dispatches.exists() and dispatches.has_newer(rejected.order)):
+            return {}
+        key_text, model, by = map(database.engine.quote, ("key_text", "model", "released_by"))
+        of_model = f"FROM {self._table(database)} WHERE {model} = ?"
+        query = f"SELECT DISTINCT {by} {of_model} AND {by} IS NOT NULL"
+        releasing = {str(name) for (name,) in read_rows(database, query, [self._model.name])}
+        is_newer = self._find_newer(database, releasing, rejected.order)
+        found: dict[str, str] = {}
+        for name in sorted(name for name, counts_before in is_newer.items() if counts_before):
+            query = f"SELECT {key_text} {of_model} AND {by} = ?"
+            for (text,) in read_rows(database, query, [self._model.name, name]):
+                found[str(text)] = name
         return found
 
     def _find_newer(self, database: Database, dispatch_ids: Collection[str], order: Order) -> dict[str, bool]:
