@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 
@@ -80,6 +80,9 @@ class DispatchLine:
 
 
 _LINE = [tables.dispatches.c[field.name] for field in fields(DispatchLine)]
+# By name alone: SQLAlchemy would make new columns of each subquery, of which a page has up to 80.
+_NAMED = {column.name: sa.column(column.name, column.type) for column in _LINE}
+_AnySelect = TypeVar("_AnySelect", bound=sa.GenerativeSelect)
 
 
 class EventReading:
@@ -219,16 +222,16 @@ def _first_lines(
     connection: sa.Connection,
     parts: Sequence[sa.Select[Any]],
     limit: int,
-    in_order: Callable[[sa.Select[Any]], sa.Select[Any]],
+    in_order: Callable[[Any], Any],
 ) -> list[DispatchLine]:
     """The first of all parts together, in one statement; each part is in this order already."""
     if not parts:
         return []
-    query = parts[0]
+    query: sa.Executable = parts[0]
     if len(parts) > 1:
         # Each in a subquery of its own: SQLite takes no limit inside of a union.
-        whole = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery()
-        query = in_order(sa.select(whole)).limit(limit)
+        each = (sa.select(*_NAMED.values()).select_from(part.subquery()) for part in parts)
+        query = in_order(sa.union_all(*each)).limit(limit)
     return [DispatchLine(**row._mapping) for row in connection.execute(query)]
 
 
@@ -336,15 +339,13 @@ def older_than(query: sa.Select[Any], cursor: Cursor | None) -> sa.Select[Any]:
     return query.where(_D.created_at <= cursor.created_at, older)
 
 
-def newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
+def newest_first(query: _AnySelect) -> _AnySelect:
     """In the order of every list; `dispatch_id` decides if two started in the same microsecond."""
-    chosen = query.selected_columns
-    return query.order_by(chosen.created_at.desc(), chosen.dispatch_id.desc())
+    return query.order_by(_NAMED["created_at"].desc(), _NAMED["dispatch_id"].desc())
 
 
-def _oldest_first(query: sa.Select[Any]) -> sa.Select[Any]:
-    chosen = query.selected_columns
-    return query.order_by(chosen.created_at, chosen.dispatch_id)
+def _oldest_first(query: _AnySelect) -> _AnySelect:
+    return query.order_by(_NAMED["created_at"], _NAMED["dispatch_id"])
 
 
 def passing(query: sa.Select[Any], wanted: DispatchFilter) -> sa.Select[Any]:
