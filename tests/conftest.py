@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from mlops_plugin.formats.native_threads import wait_passively
+from mlops_plugin.workers.forking import VARIABLE
+from support.fork_servers import fork_server_beside
 from support.kinds import kinds
 from support.preloaded_python import PreloadedPython, preloaded_python
 from support.random_examples import PROFILE, examples
@@ -70,6 +73,20 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreloadedPyt
     """A Python that forks the processes of tests, which so need not import anything."""
     with preloaded_python(tmp_path_factory.mktemp("preloaded")) as python:
         yield python
+
+
+@pytest.fixture(scope="module")  # other tests look at what this process has started
+def _fork_server() -> Iterator[str]:
+    wait_passively()  # what libraries read when they are loaded must be the same for who asks for a process
+    with fork_server_beside() as name:
+        yield name
+
+
+@pytest.fixture
+def forked_models(_fork_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the models of steps forked, as in Airflow's tasks, where the test is not about a new Python."""
+    wait_passively()
+    monkeypatch.setenv(VARIABLE, _fork_server)
 
 
 @pytest.fixture

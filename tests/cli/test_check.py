@@ -21,7 +21,8 @@ from mlops_plugin.formats.signature.signature_writer import write_signature
 from support import shop_code
 from support.workshop import FEATURES, Workshop
 
-pytestmark = pytest.mark.slow  # each loads its models in processes of their own
+# Each loads its models in processes of their own.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_models")]
 
 Captured = pytest.CaptureFixture[str]
 

@@ -27,7 +27,8 @@ from support.dialogue import Dialogue
 from support.preloaded_python import MLOPS, PreloadedPython
 from support.workshop import FEATURES, Workshop
 
-pytestmark = pytest.mark.slow  # each reads its artifact in a process of its own
+# Each reads its artifact in a process of its own.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_models")]
 
 Ask = Callable[..., Dialogue]
 Captured = pytest.CaptureFixture[str]

@@ -30,6 +30,21 @@ def started_fork_server() -> Iterator[int]:
         assert process.wait(60) == -signal.SIGKILL
 
 
+@contextlib.contextmanager
+def fork_server_beside() -> Iterator[str]:
+    """The value of `forking.VARIABLE` for who wants to use one; this process does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(forking.VARIABLE, "")
+        start_fork_server()
+        name = os.environ[forking.VARIABLE]
+    process = forking.SERVERS.pop()
+    _wait_until_it_listens(name)
+    yield name
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(60)
+
+
 def wait_until(look: Callable[[], bool]) -> None:
     """Wait for up to two minutes."""
     deadline = time.monotonic() + 120
