@@ -30,8 +30,9 @@ _INNER = {
     "VotingClassifier": "estimators_",
     "VotingRegressor": "estimators_",
 }
-# They make log-probabilities in the type of their rows, so whole numbers lose the digits after the point.
-_TELL_INTEGERS = ("BayesianGaussianMixture", "GaussianMixture")
+# Mixtures make log-probabilities in the type of their rows, so whole numbers lose the digits after the point.
+# The other hands them the type of its rows.
+_TELL_INTEGERS = ("BayesianGaussianMixture", "Binarizer", "GaussianMixture")
 _OLD_TAGS = {"two_d_array": "2darray"}
 _OWN_PACKAGES = ("sklearn", "imblearn")
 # What an encoder's categories are, by the letter of their dtype, or else by the names of their types.
@@ -215,9 +216,14 @@ def holds_foreign_code(model: Any) -> bool:
     return any(hasattr(part, "fit") and not is_own(part) and not is_boosting(part) for part in parts)
 
 
+def runs_foreign_code(step: Any) -> bool:
+    """Whether code of somebody else looks at the columns of a step, maybe inside of scikit-learn's own."""
+    return not is_own(step) or holds_foreign_code(step)
+
+
 def tells_integers(step: Any) -> bool:
     """Whether 1 and 1.0 may be two things to the estimator, as to code of the user's own."""
-    return not is_own(step) or type(step).__name__ in _TELL_INTEGERS
+    return runs_foreign_code(step) or type(step).__name__ in _TELL_INTEGERS
 
 
 def reads_documents(step: Any) -> bool:

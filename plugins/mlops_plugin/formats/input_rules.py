@@ -6,7 +6,7 @@ docs/models.md describes them to users. They never look at a row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from mlops_plugin.formats.estimator_walk import (
     readers_of,
     reads_documents,
     reads_records,
+    runs_foreign_code,
     tells_integers,
 )
 from mlops_plugin.formats.features import (
@@ -91,8 +92,10 @@ class InputRules:
         ]
         self._reads_documents = any(map(reads_documents, whole_tables))
         self._reads_records = any(map(reads_records, whole))
-        self._is_foreign = any(not is_own(step) and not is_boosting(step) for step in whole)
+        self._is_foreign = any(runs_foreign_code(step) and not is_boosting(step) for step in whole)
         direct = [reader.step for reader in self._readers]
+        self._foreign = {id(step) for step in direct if runs_foreign_code(step)}
+        self._telling = {id(step) for step in direct if tells_integers(step)}
         self._behind = known_behind(categories_behind(model, direct), features)
         self._leads_to_documents = leads_to_documents(model)
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
@@ -198,14 +201,16 @@ class InputRules:
         recorded = None if known.missing == "none" else trained_types.trained_column(self._trained, field)
         if recorded is not None:
             return recorded
-        is_blind = not any(tells_integers(reader.step) for reader in readers)
-        is_foreign = any(not is_own(reader.step) for reader in readers)
+        is_blind = not any(id(reader.step) in self._telling for reader in readers)
+        is_foreign = any(id(reader.step) in self._foreign for reader in readers)
         # What an encoder behind code of the user's own knows tells how that code wrote a number.
         behind = self._behind[field.name]
         known_as = written_as(behind) or imputed_as(readers, rows, is_foreign=is_foreign)
         column = column_by_type(field, known.missing, is_float=is_blind or known_as == "f")
-        if not is_foreign:  # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none
-            return column
+        if not is_foreign:
+            # scikit-learn's own that tell 1 from 1.0 take no missing value: training had none. But an array
+            # may have been one of floats.
+            return replace(column, is_undecided=column.splits and not self._is_named)
         is_told = known_as is not None
         return doubted(column, rows, self._readers, behind, is_told=is_told)
 

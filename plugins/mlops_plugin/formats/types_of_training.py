@@ -22,6 +22,7 @@ from mlops_plugin.formats.estimator_walk import (
     is_own,
     kind_of,
     numbers_of,
+    runs_foreign_code,
 )
 from mlops_plugin.formats.features import float_of_training, is_number, is_text, needs_doubles
 
@@ -97,7 +98,7 @@ def doubted(
             return replace(column, is_undecided=True, other=fewer)
     if kind == "instant" and pa.types.is_date(field.type):
         return replace(column, dtype=f"datetime64[{usual_unit()}]", missing="nat")
-    foreign = [reader for reader in readers if not is_own(reader.step)]
+    foreign = [reader for reader in readers if runs_foreign_code(reader.step)]
     beside = {reader.columns for reader in foreign}
     is_alone = beside == {(column.name,)}
     if column.dtype in ("int64", "float64", "bool"):
