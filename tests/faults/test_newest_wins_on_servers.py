@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from mlops_plugin.errors import MlopsError, TrySuperseded
@@ -142,3 +145,27 @@ def test_key_that_is_released_is_not_put_aside_by_a_dispatch_that_read_it_before
     workshop.run_steps(late, "persist")
     found = f"SELECT id, released_by FROM churn_predictions_quarantine WHERE dispatch_id = '{late.id}'"
     assert sorted(database.rows(found)) == [(1, repaired.id), (2, None)]
+
+
+@pytest.mark.parametrize("place", ["odbc-postgres", "postgres"], indirect=True)
+def test_dispatch_that_waited_sees_what_was_written_whatever_the_default_isolation(place: Place) -> None:
+    workshop, database = place
+    database.execute(f"ALTER DATABASE {database.database} SET default_transaction_isolation = 'serializable'")
+    workshop.add_model(
+        "churn", source={"connection": "sink", "skip_predicted": True}, sink={"mode": "append"}
+    )
+    again, other = workshop.dispatch(), workshop.dispatch()
+    workshop.run(again)
+    database.execute("INSERT INTO customers VALUES (4, 9, 9, 0)")
+    for dispatch in (again, other):
+        workshop.run_steps(dispatch, *READ)
+    paused = Paused(lambda on_rows: step(workshop, again, "persist", 2, on_rows=on_rows))
+    waiting = threading.Thread(target=workshop.run_steps, args=(other, "persist"))
+    waiting.start()
+    until = time.monotonic() + 60
+    while not database.rows("SELECT 1 FROM pg_locks WHERE NOT granted") and time.monotonic() < until:
+        time.sleep(0.01)
+    assert paused.resume() is None
+    waiting.join(60)
+    assert [key for (key,) in database.rows("SELECT id FROM churn_predictions ORDER BY id")] == [1, 2, 3, 4]
+    assert (counts(workshop, again), counts(workshop, other)) == ((4, 0), (0, 1))

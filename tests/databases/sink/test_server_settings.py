@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.databases.database import read_rows
 from mlops_plugin.errors import DatabaseError, KeyColumnError
 from support.servers import Server
 from support.sinks import MODES, Mode, predictions
@@ -117,3 +118,14 @@ def test_data_source_without_transactions_keeps_no_half_of_a_dispatch(tmp_path: 
     with pytest.raises(KeyColumnError):
         way.write(predictions([3, 4, 3], dispatch="d2"), "replace", dispatch="d2")
     assert way.stored("id, dispatch_id") == [(1, "d1"), (2, "d1")]
+
+
+def test_data_source_that_reconnects_goes_on_with_no_other_session(mariadb: Server) -> None:
+    server = mariadb.new_database()
+    extra = {"driver": server.odbc_driver, "AUTO_RECONNECT": 1}
+    way = WayIn("odbc-mariadb", spec_of(server, "odbc", extra=extra), server)
+    with way.open() as database:
+        ((session,),) = read_rows(database, "SELECT CAST(CONNECTION_ID() AS CHAR) AS session")
+        server.execute(f"KILL {session}")
+        with pytest.raises(DatabaseError):
+            database.execute("DO GET_LOCK('mlops', 1)")

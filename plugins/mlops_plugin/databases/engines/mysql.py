@@ -230,12 +230,14 @@ class Mysql(Engine):
         database.execute(f"SET {mariadb} {mysql}")
 
     def begin_write(self, table: str) -> list[str]:
-        del table
         # Else a table would cut a value that does not fit, and give a row whose AUTO_INCREMENT key is 0
         # another key.
         ours = "'STRICT_ALL_TABLES', 'NO_AUTO_VALUE_ON_ZERO'"
         mode = f"CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), {ours})"
-        return [f"SET SESSION sql_mode = {mode}"]
+        # The named lock keeps out dispatches only. Nobody alters a table that this transaction has read; for
+        # update, or an ALTER that waits would be in the way of its first write.
+        read = f"@mlops_rows = (SELECT COUNT(*) FROM {table} WHERE 1 = 0 FOR UPDATE)"
+        return [f"SET {read}, SESSION sql_mode = {mode}"]
 
     def lock_holder(self, database: Database, table: TableName) -> str:
         database.execute(f"SELECT IS_USED_LOCK({_LOCK_NAME}) INTO @mlops_holder", _place(table))

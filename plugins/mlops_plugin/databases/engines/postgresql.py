@@ -149,6 +149,8 @@ class Postgresql(Engine):
             "tcp_keepalives_count": str(KEEPALIVE_COUNT),
             "tcp_user_timeout": _milliseconds(limits.idle_s),
         }
+        # Else a session whose default is stricter would see the table as it was before it waited.
+        database.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         _set_local(database, settings)
         try:
             database.execute(f"LOCK TABLE {table.quoted(self)} IN SHARE ROW EXCLUSIVE MODE")

@@ -24,6 +24,7 @@ from mlops_plugin.databases.sink.predictions_table import (
     DISPATCH_ID,
     SinkTable,
     check_table,
+    table_columns,
     unique_keys,
 )
 from mlops_plugin.databases.sink.sink_write import SinkWrite
@@ -77,6 +78,8 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         raise SinkError(_without_dispatches(database, request))
     database.commit()
     with alone_in(database, place.name, request.dispatch_id, request.check):
+        if table_columns(database, place.name) != place.columns:
+            place = _changed_place(database, request, place, batches.schema)
         request.prepare(database)
         written = _write_in_order(database, request, place, batches, dispatches)
         request.check()
@@ -95,6 +98,19 @@ def _without_dispatches(database: Database, request: WriteRequest) -> str:
 def _find_place(database: Database, request: WriteRequest, schema: pa.Schema) -> SinkTable | None:
     searched = request.is_searched_by_key
     return check_table(database, request.sink, key=request.key, schema=schema, is_searched_by_key=searched)
+
+
+def _changed_place(
+    database: Database, request: WriteRequest, place: SinkTable, schema: pa.Schema
+) -> SinkTable:
+    """The table as it is, after somebody has changed it while others kept its lock."""
+    found = _find_place(database, request, schema)
+    if found is None or found.name != place.name:
+        raise SinkError(
+            f"connection '{database.conn_id}': {request.sink.table} was dropped or exchanged while this "
+            "dispatch waited to write it; try again"
+        )
+    return found
 
 
 @contextmanager

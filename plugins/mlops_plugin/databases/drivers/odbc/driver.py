@@ -90,6 +90,8 @@ class OdbcDatabase(OpenDatabase):
             settings = f"{settings}, {_OF_MAODBC}" if settings else f"SET {_OF_MAODBC}"
             # Rows pass through instead of being collected in the client first (driver 3.1.22 and later).
             address += "FORWARDONLY=1;NO_CACHE=1;"
+            # Or ask to go on in a new session, without the locks and settings of the lost one.
+            address += "AUTO_RECONNECT=0;"
         if "sqlite3odbc" in self._manager.driver_name():
             # The data source may do without transactions. This driver takes the first of two values.
             address = f"NoTXN=0;{address}"
