@@ -8,17 +8,30 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from sklearn.ensemble import AdaBoostRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans
+from sklearn.ensemble import AdaBoostRegressor, StackingRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.multiclass import OneVsOneClassifier
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Binarizer, FunctionTransformer, OneHotEncoder
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    KBinsDiscretizer,
+    OneHotEncoder,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeRegressor
+from xgboost import XGBRegressor
 
 from mlops_plugin.errors import InputUndecided
 from mlops_plugin.formats.input_rules import StatedInput
 from mlops_plugin.formats.scikit import ScikitRuntime
+from mlops_plugin.formats.types_of_training import trained_in_single
 
 _RANDOM = np.random.default_rng(5)
 WHOLE = pd.DataFrame({"a": _RANDOM.integers(0, 9, 60), "b": _RANDOM.integers(0, 40, 60)})
@@ -41,6 +54,10 @@ def answers(
 
 def as_written(table: Any) -> Any:
     return np.asarray(table).astype(str)
+
+
+def as_singles(table: Any) -> Any:
+    return np.asarray(table, np.float32)
 
 
 @pytest.mark.parametrize("mixture", [GaussianMixture, BayesianGaussianMixture])
@@ -80,3 +97,49 @@ def test_code_that_writes_numbers_inside_of_another_estimator_is_not_asked_about
     with pytest.raises(InputUndecided, match=r"dtypes: \{a: integer"):
         answers(model, "prediction", features)
     assert answers(model, "prediction", features, INTEGERS) == model.predict(table).tolist()
+
+
+PRICES = pd.DataFrame(_RANDOM.normal(size=(60, 2)).round(2), columns=list(FEATURES))
+PRICED = pa.RecordBatch.from_pandas(PRICES, preserve_index=False)
+SUMS = PRICES.sum(axis=1).to_numpy()
+
+
+@pytest.mark.parametrize(
+    ("model", "labels"),
+    [
+        (LogisticRegression(), SUMS > 0),
+        (make_pipeline(StandardScaler(), LinearRegression()), SUMS),
+        (CalibratedClassifierCV(LogisticRegression(), cv=2), SUMS > 0),
+        (MLPRegressor(hidden_layer_sizes=(4,), max_iter=5, random_state=0), SUMS),
+        (KMeans(2, n_init=1, random_state=0), None),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_model_that_computes_with_32_bits_is_asked_about_such_numbers(model: Any, labels: Any) -> None:
+    singles = np.ascontiguousarray(PRICES.to_numpy(np.float32))
+    model = clone(model).fit(singles, labels)
+    found = ScikitRuntime("m", "0" * 64, model, FEATURES).predict(PRICED)
+    assert found.column("prediction").to_pylist() == model.predict(singles).tolist()
+    if hasattr(model, "predict_proba"):
+        assert found.column("probability_True").to_pylist() == model.predict_proba(singles)[:, 1].tolist()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LinearRegression(),
+        KNeighborsRegressor(),
+        StackingRegressor([("near", KNeighborsRegressor())], LinearRegression()),
+        StackingRegressor([("trees", XGBRegressor(n_estimators=2))], LinearRegression()),
+        make_pipeline(KBinsDiscretizer(3, dtype=np.float32, quantile_method="linear"), LinearRegression()),
+        make_pipeline(FunctionTransformer(as_singles), LinearRegression()),
+    ],
+    ids=lambda each: str(each)[:60],
+)
+def test_labels_and_steps_of_32_bits_do_not_tell_of_the_columns(model: Any) -> None:
+    doubles = np.ascontiguousarray(PRICES.to_numpy())
+    model = clone(model).fit(doubles, SUMS.astype(np.float32))
+    assert not trained_in_single(model)
+    found = ScikitRuntime("m", "0" * 64, model, FEATURES).predict(PRICED)
+    assert found.column("prediction").to_pylist() == model.predict(doubles).tolist()

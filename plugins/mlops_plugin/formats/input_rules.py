@@ -44,7 +44,13 @@ from mlops_plugin.formats.features import (
 )
 from mlops_plugin.formats.mlflow_models import trained_types
 from mlops_plugin.formats.model_input import Container, InputSpec, spec_of
-from mlops_plugin.formats.types_of_training import doubted, imputed_as, known_behind, written_as
+from mlops_plugin.formats.types_of_training import (
+    doubted,
+    imputed_as,
+    known_behind,
+    trained_in_single,
+    written_as,
+)
 
 # What people write in `model: {dtypes: ...}` instead of NumPy's names.
 PLAIN_DTYPES: dict[str, tuple[str, Missing]] = {
@@ -101,6 +107,7 @@ class InputRules:
         self._reads_numbers = not (self._reads_documents or self._reads_records) and all(
             _is_numeric(reader.step) for reader in self._readers
         )
+        self._is_single = self._reads_numbers and trained_in_single(model)
         self._looks_at_names = self._is_named and not _ignores_names(first_step(model))
         stated.require_features(features)
 
@@ -184,7 +191,9 @@ class InputRules:
         if dtype is not None:
             return stated_column(field.name, dtype)
         if self._reads_numbers:
-            return ColumnSpec(field.name, trained_types.single_or_double(self._trained, field.name), "nan")
+            is_single = self._is_single and field.name not in self._trained
+            dtype = "float32" if is_single else trained_types.single_or_double(self._trained, field.name)
+            return ColumnSpec(field.name, dtype, "nan")
         readers = [reader for reader in self._readers if field.name in reader.columns]
         for reader in readers:
             if reads_records(reader.step):

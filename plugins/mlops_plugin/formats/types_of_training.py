@@ -1,4 +1,4 @@
-"""In which types code of the user's own had its columns, by what estimators around it were fitted on."""
+"""In which types a model had its columns in training, by what its estimators were fitted on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlops_plugin.formats.column_values import ColumnSpec, Missing, usual_unit
 from mlops_plugin.formats.estimator_walk import (
     Categories,
     Reader,
+    ends_of,
     is_code_for_queries,
     is_missing,
     is_own,
@@ -30,6 +31,19 @@ _FLOAT = re.compile(r"-?\d+\.0")
 _WHOLE = re.compile(r"-?\d+")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _MIDNIGHT = re.compile(r"\d{4}-\d\d-\d\d[T ]00:00:00")
+# What estimators of scikit-learn learn in the type of their rows, whatever the type of the labels is.
+_LEARNED = (
+    "X_",
+    "X_fit_",
+    "X_train_",
+    "_fit_X",
+    "cluster_centers_",
+    "coef_",
+    "coefs_",
+    "location_",
+    "means_",
+    "theta_",
+)
 _LOOKS: dict[str, Missing] = {"None": "none", "nan": "nan", "<NA>": "NA"}
 
 
@@ -48,6 +62,27 @@ class KnownBehind:
     @property
     def texts(self) -> Sequence[str]:
         return [*self.own, *self.others]
+
+
+def trained_in_single(model: Any) -> bool:
+    """Whether scikit-learn's own estimators compute with 32 bits, as they do if all columns had them.
+
+    Code of somebody else, a library of boosted trees (in a stack) or a step that is told so also makes
+    float32 of other numbers.
+    """
+    if runs_foreign_code(model):
+        return False
+    params = model.get_params(deep=True)
+    for name, value in params.items():
+        if is_boosting(value) or (name.endswith("dtype") and value in (np.float32, "float32")):
+            return False
+    return any(map(_has_singles, (step for step, _ in ends_of(model, None))))
+
+
+def _has_singles(step: Any) -> bool:
+    learned = (getattr(step, name, None) for name in _LEARNED)
+    arrays = (each[0] if isinstance(each, list) and each else each for each in learned)
+    return any(isinstance(each, np.ndarray) and each.dtype == np.float32 for each in arrays)
 
 
 def known_behind(found: Iterable[Categories], features: Sequence[str]) -> dict[str, KnownBehind]:
