@@ -10,12 +10,14 @@ from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.moments import holds_instants
 
 _UTC = frozenset({"utc", "gmt", "uct", "zulu", "universal", "greenwich", "+00:00", "-00:00"})
-# Functions and types whose values depend on the session's zone, as far as they stand in the query itself.
+# Functions, casts and literals whose values depend on the session's zone, as far as they stand in the query
+# itself; a column may be called `age` or `month`.
 _DEPENDS_ON_ZONE = re.compile(
-    r"\b(now|current_(date|time|timestamp)|local(time|timestamp)|cur(date|time)|sysdate|age|extract"
-    r"|date(_part|_trunc|_bin|_format|diff)?|to_(char|date|days|seconds|timestamp)|timestamp(tz|diff)?"
-    r"|time|year|quarter|month|week|day(name|ofmonth|ofweek|ofyear)?|weekday|hour|minute"
-    r"|from_unixtime|unix_timestamp)\b",
+    r"\b(now|cur(date|time)|sysdate|age|extract|date(_part|_trunc|_bin|_format|diff)?|time(stamp(diff)?)?"
+    r"|to_(char|date|days|seconds|timestamp)|from_unixtime|unix_timestamp|year|quarter|month|week"
+    r"|day(name|ofmonth|ofweek|ofyear)?|weekday|hour|minute)\s*\("
+    r"|\b(current_(date|time|timestamp)|local(time|timestamp))\b"
+    r"|::\s*(date|time)|\bcast\s*\([^()]*\bas\s+(date|time)|\btimestamp(tz)?\s*'",
     re.IGNORECASE,
 )
 
