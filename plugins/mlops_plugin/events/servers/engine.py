@@ -68,6 +68,8 @@ def server_engine(connection: ConnectionSpec, limits: StoreLimits) -> sa.Engine:
         pool_reset_on_return=None,  # by `_Watched.end_transaction`
         pool_recycle=1800,
         hide_parameters=True,
+        # SQLAlchemy would ask each new connection for the oid of a type that no table of ours has.
+        **({} if is_mysql else {"use_native_hstore": False}),
     )
     _Watched(engine, limits, f"{connection.host or 'localhost'}:{connection.port or default_port}").listen()
     return engine
