@@ -16,7 +16,7 @@ def local_environment(checkout: Path) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a quote that nothing closes
-        message = f"cannot be read: {error}; write it anew with: make up"
+        message = f"cannot be read: {error}; write it again with: make up"
         raise ConfigError([Problem(str(file), None, "", message)]) from error
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     return {name: value for name, value in settings.items() if name != "PATH"}
