@@ -1,25 +1,38 @@
-"""Partitions in a real Airflow: Celery, Redis and two workers over MariaDB, one of which is killed."""
+"""Partitions in a real Airflow: Celery, Redis and two workers over MariaDB, one of which is killed.
+
+A bucket passes their rows on.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local_stack import processes
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import RunningAirflow, lost_task_fails, queued_again, running_airflow
+from support.airflow_process import (
+    SAME_DAGS,
+    RunningAirflow,
+    lost_task_fails,
+    queued_again,
+    running_airflow,
+)
 from support.redis_broker import celery_settings
+from support.s3_server import BUCKET, S3Server, start_s3
 from support.servers import Server, ServerDatabase
 from support.workshop import Workshop
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
 ROWS = 2000
+FEW_ROWS = 40
 QUERY = "SELECT id, a, b, c FROM customers"
 # Rows that the database holds back as long as the test has the lock, so that it can kill who waits for them.
 HELD = ["id <= 20 AND GET_LOCK('held', 3600) = 1", "id BETWEEN 21 AND 1000"]
@@ -40,15 +53,26 @@ def rows(mariadb: Server) -> ServerDatabase:
 
 
 @pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    """A store that Airflow's processes will know: they inherit this one's environment."""
+    with start_s3() as server, pytest.MonkeyPatch.context() as patch:
+        server.enter(patch)
+        yield server
+
+
+@pytest.fixture(scope="module")
 def airflow(
-    tmp_path_factory: pytest.TempPathFactory, rows: ServerDatabase, postgres: Server
+    tmp_path_factory: pytest.TempPathFactory, rows: ServerDatabase, postgres: Server, s3: S3Server
 ) -> Iterator[RunningAirflow]:
     workshop = Workshop(tmp_path_factory.mktemp("partitioned"))
     workshop.connections = {
         "source": rows.airflow_uri("odbc"),
         "sink": rows.airflow_uri("odbc"),
         "events": rows.airflow_uri(),
+        "files": workshop.connections["source"],
+        "late_sink": f"sqlite:///{late_sink(workshop)}",
     }
+    workshop.sections["staging"] = {"url": f"s3://{BUCKET}/rows"}
     del workshop.models["churn"]
     for name, partitions in (
         ("whole", None),
@@ -58,15 +82,33 @@ def airflow(
     ):
         source = {"query": QUERY, "partitions": partitions}
         workshop.add_model(name, source=source, retries=5, retry_delay="2s", retry_exponential_backoff=False)
+    workshop.add_rows(FEW_ROWS, "halved")
+    workshop.add_model(
+        "halved",
+        source={
+            "connection": "files",
+            "query": "SELECT id, a, b, c FROM halved",
+            "partitions": {"column": "id", "count": 2},
+        },
+        sink={"connection": "late_sink"},
+        retries=100,
+        retry_delay="2s",
+        retry_exponential_backoff=False,
+    )
     workshop.metadata = postgres.new_database()
     with (
         workshop.ready(),
         celery_settings(workshop) as settings,
-        running_airflow(workshop, settings, workers=2) as running,
+        running_airflow(workshop, {**settings, **SAME_DAGS}, workers=2) as running,
     ):
         running.wait(lambda: set(workshop.models) <= set(running.api.dag_ids()), "parsing")
         running.wait(lambda: all(" ready." in log for log in worker_logs(workshop)), "two workers")
         yield running
+
+
+def late_sink(workshop: Workshop) -> Path:
+    """In a folder that is not there: nothing can be written until somebody makes it."""
+    return workshop.folder / "missing" / "sink.db"
 
 
 def worker_logs(workshop: Workshop) -> list[str]:
@@ -121,6 +163,37 @@ def test_a_failed_partition_is_tried_again_alone(airflow: RunningAirflow, rows: 
     assert tries[0] == 1
     assert tries[1] > 1
     assert [row[0] for row in predictions(rows, "gated")] == list(range(1, ROWS + 1))
+
+
+def test_a_run_passes_its_rows_through_the_bucket_and_a_retry_finds_them_there(
+    airflow: RunningAirflow, s3: S3Server
+) -> None:
+    workshop, sink = airflow.workshop, late_sink(airflow.workshop)
+    run_id = airflow.trigger("halved")
+    wanted = dispatch_id("halved", run_id)
+
+    def has_failed() -> bool:
+        return any((event.step, event.kind) == ("persist", "failed") for event in workshop.events(wanted))
+
+    airflow.wait(has_failed, "the failure of persist")
+    staged = s3.objects(f"rows/halved/{wanted}/")
+    steps = sorted(key.rpartition("/")[2].partition("-")[0] for key in staged if key.endswith(".arrow"))
+    assert steps == ["collect.0", "collect.1", "infer.0", "infer.1"]
+    assert not (workshop.home / "staging").exists()
+    workshop.in_source("DROP TABLE halved")  # from here on rows can only come out of the bucket
+    sink.parent.mkdir()
+    assert airflow.wait_for_run("halved", run_id) == "success", airflow.logs()
+
+    with contextlib.closing(sqlite3.connect(sink)) as database:
+        found = database.execute("SELECT id, dispatch_id FROM halved_predictions ORDER BY id").fetchall()
+    assert found == [(number, wanted) for number in range(1, FEW_ROWS + 1)]
+    assert airflow.task("halved", run_id, "persist")["try_number"] > 1
+    record = workshop.record(wanted)
+    assert record.state == "succeeded"
+    assert (record.rows_collected, record.rows_persisted) == (FEW_ROWS, FEW_ROWS)
+    left = s3.objects(f"rows/halved/{wanted}/")
+    assert left
+    assert all(key.endswith(".json") for key in left)
 
 
 @pytest.mark.long

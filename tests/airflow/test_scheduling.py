@@ -1,4 +1,7 @@
-"""Airflow runs what config.yaml describes: by hand, clock, asset and backfill, and despite kills."""
+"""Airflow runs what config.yaml describes: by hand, clock, asset and backfill, and despite kills.
+
+Also runs that read an increment or the quarantine.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,16 @@ import sqlite3
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
 import pytest
 
 from local_stack import processes
+from mlops_plugin.events.marks import newest_mark
 from mlops_plugin.pipeline.dispatch import dispatch_id
-from support.airflow_process import LOOK_FOR_LOST_TASKS, RunningAirflow, running_airflow
+from support.airflow_process import LOOK_FOR_LOST_TASKS, SAME_DAGS, RunningAirflow, running_airflow
 from support.servers import Server
 from support.workshop import FEATURES, Workshop
 
@@ -28,6 +33,7 @@ HELD_QUERY = """
     WITH RECURSIVE steps(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM steps WHERE n < (SELECT most FROM gate))
     SELECT id, a, b, c FROM customers WHERE id <= (SELECT count(*) FROM steps)
 """
+TIMES = ("2026-01-31 23:59:59", "2026-02-01 00:00:00", "2026-02-02 12:00:00.5", "2026-02-03 00:00:00")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +63,31 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> Itera
     (workshop.folder / "pickled.pickle").write_bytes(content)
     artifact = {"format": "pickle", "uri": "pickled.pickle", "sha256": sha256(content).hexdigest()}
     workshop.add_model("pickled", model=artifact, features=list(FEATURES))
+    add_kinds_of_runs(workshop)
     workshop.add_model("broken", schedule="every now and then")
-    with workshop.ready(), running_airflow(workshop, LOOK_FOR_LOST_TASKS) as running:
-        running.wait(lambda: "by_hand" in running.api.dag_ids(), "parsing")
+    with workshop.ready(), running_airflow(workshop, {**LOOK_FOR_LOST_TASKS, **SAME_DAGS}) as running:
+        running.wait(lambda: set(workshop.models) - {"broken"} <= running.api.dag_ids(), "parsing")
         yield running
+
+
+def add_kinds_of_runs(workshop: Workshop) -> None:
+    """A model that reads what is new, and one that rejects rows."""
+    workshop.in_source("CREATE TABLE arrivals (id INTEGER, a REAL, b REAL, c REAL, changed TIMESTAMP)")
+    arrive(workshop, *enumerate(TIMES, 1))
+    workshop.add_model(
+        "incremental",
+        schedule="@daily",
+        start_date="2026-01-01",
+        source={"query": "SELECT * FROM arrivals", "cursor": {"column": "changed", "lag": "1h"}},
+    )
+    workshop.add_rows(5, "repaired")
+    workshop.add_model(
+        "rejecting",
+        source={"query": "SELECT id, a, b, c FROM repaired"},
+        input={"columns": {"a": {"nullable": False, "max": 100}}},
+        error_threshold="40%",
+        retries=3,
+    )
 
 
 def test_manual_run_predicts_and_is_recorded(airflow: RunningAirflow) -> None:
@@ -237,3 +264,93 @@ def test_backfill_dispatches_each_interval(airflow: RunningAirflow) -> None:
     dispatches = airflow.backfill("backwards", "2026-02-01", "2026-02-03")
     starts = {str(record.data_interval_start.date()) for record in dispatches if record.data_interval_start}
     assert starts == {"2026-02-01", "2026-02-02", "2026-02-03"}
+
+
+def arrive(workshop: Workshop, *rows: tuple[int, str]) -> None:
+    values = ", ".join(f"({number}, 1, 2, 3, '{changed}')" for number, changed in rows)
+    workshop.in_source(f"INSERT INTO arrivals VALUES {values}")
+
+
+def mark(airflow: RunningAirflow) -> str | None:
+    with airflow.workshop.deployment.event_store() as store:
+        found = newest_mark(store, "incremental")
+    return found.value if found else None
+
+
+def dispatched(airflow: RunningAirflow) -> tuple[str, int | None]:
+    """The run id of a manual run that succeeded, and how many rows it read."""
+    run_id = airflow.trigger("incremental")
+    assert airflow.wait_for_run("incremental", run_id) == "success", airflow.logs()
+    return run_id, airflow.workshop.record(dispatch_id("incremental", run_id)).rows_collected
+
+
+def clear(airflow: RunningAirflow, run_id: str) -> None:
+    """Run all tasks of a run again, and wait for their success."""
+    body = {"dag_run_id": run_id, "only_failed": False, "dry_run": False}
+    airflow.call("POST", "/dags/incremental/clearTaskInstances", body)
+    airflow.wait(lambda: airflow.task("incremental", run_id, "persist")["try_number"] == 2, "the second try")
+    assert airflow.wait_for_run("incremental", run_id) == "success", airflow.logs()
+
+
+def test_runs_read_what_is_new_and_a_backfill_its_interval(airflow: RunningAirflow) -> None:
+    workshop, table = airflow.workshop, "incremental_predictions"
+    first, _ = dispatched(airflow)
+    airflow.wait(  # the one that the scheduler starts for yesterday
+        lambda: ("scheduled", "succeeded") in [(r.origin, r.state) for r in workshop.records("incremental")],
+        "the scheduled dispatch",
+    )
+    assert mark(airflow) == "2026-02-03 00:00:00"
+    assert len(workshop.predictions(table)) == 4
+    arrive(workshop, (5, "2026-02-02 23:30:00"), (6, "2026-02-02 22:00:00"), (7, "2026-02-04"))
+    _, rows = dispatched(airflow)
+    assert rows == 3  # the last one again, one that is late, one that is new; the other one is too late
+    assert mark(airflow) == "2026-02-04 00:00:00"
+
+    records = airflow.backfill("incremental", "2026-02-01", "2026-02-02")
+    read = {str(record.data_interval_start)[:10]: record.rows_collected for record in records}
+    assert read == {"2026-02-01": 1, "2026-02-02": 3}
+    assert mark(airflow) == "2026-02-04 00:00:00"
+    assert [row["id"] for row in workshop.predictions(table)] == [1, 2, 3, 4, 5, 6, 7]
+
+    clear(airflow, first)
+    record = workshop.record(dispatch_id("incremental", first))
+    assert (record.state, mark(airflow)) == ("succeeded", "2026-02-04 00:00:00")
+    assert len(workshop.predictions(table)) == 7
+
+
+def quarantined(workshop: Workshop) -> list[tuple[Any, ...]]:
+    return workshop.in_sink(
+        "SELECT id, dispatch_id, released_by FROM rejecting_predictions_quarantine ORDER BY id"
+    )
+
+
+def test_a_run_over_the_quarantine_predicts_what_was_repaired_and_nothing_else(
+    airflow: RunningAirflow,
+) -> None:
+    workshop = airflow.workshop
+    workshop.in_source("UPDATE repaired SET a = NULL WHERE id IN (2, 4)")
+    first = airflow.trigger("rejecting")
+    assert airflow.wait_for_run("rejecting", first) == "success", airflow.logs()
+    rejecting = workshop.record(dispatch_id("rejecting", first))
+    assert (rejecting.rows_collected, rejecting.rows_rejected, rejecting.rows_persisted) == (5, 2, 3)
+    workshop.in_source("UPDATE repaired SET a = 0.5")
+    second = airflow.trigger("rejecting", conf={"quarantined": True})
+    assert airflow.wait_for_run("rejecting", second) == "success", airflow.logs()
+    releasing = workshop.record(dispatch_id("rejecting", second))
+    assert (releasing.rows_collected, releasing.rows_rejected, releasing.rows_persisted) == (2, 0, 2)
+    assert {row["id"]: row["dispatch_id"] for row in workshop.predictions("rejecting_predictions")} == {
+        **dict.fromkeys((1, 3, 5), rejecting.dispatch_id),
+        **dict.fromkeys((2, 4), releasing.dispatch_id),
+    }
+    assert quarantined(workshop) == [
+        (number, rejecting.dispatch_id, releasing.dispatch_id) for number in (2, 4)
+    ]
+    workshop.in_source("UPDATE repaired SET a = NULL")
+    third = airflow.trigger("rejecting")
+    assert airflow.wait_for_run("rejecting", third) == "failed"
+    failing = workshop.record(dispatch_id("rejecting", third))
+    assert (failing.state, failing.rows_rejected) == ("failed", 5)
+    assert "5 of 5 rows were rejected" in (failing.error or "")
+    assert len(workshop.predictions("rejecting_predictions")) == 5
+    # A wait would not have made the rows better.
+    assert airflow.task("rejecting", third, "persist")["try_number"] == 1
