@@ -101,6 +101,8 @@ def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
         ("near \"password='unknown1", 'near "password=***'),
         ("MYSQL_PWD=unknown1 PGPASSWORD=unknown2 run", "MYSQL_PWD=*** PGPASSWORD=*** run"),
         ("WHERE has_password=1", "WHERE has_password=1"),
+        ("WHERE HAS_PASSWORD=1 AND OLD_PWD=?", "WHERE HAS_PASSWORD=1 AND OLD_PWD=?"),
+        ("ON T.NEW_PWD=U.OLD_PWD", "ON T.NEW_PWD=U.OLD_PWD"),
         ("http://x/showroom/churn?key=[1]&sort=a", "http://x/showroom/churn?key=[1]&sort=a"),
         ("http://host:8080/a@b", "http://host:8080/a@b"),
         ("WHERE passwords > 3 AND at = '10:20'", "WHERE passwords > 3 AND at = '10:20'"),

@@ -44,7 +44,7 @@ _IN_CONNECTION_STRING = re.compile(
 # The same in any text, where nothing marks what is secret. The name is in the first group. Lengths are
 # bounded: a text of a request may be made to keep the pattern busy.
 _ASSIGNED = re.compile(
-    r"(\b(?:password|passwd|pwd|(?-i:[A-Z][A-Z0-9_]{0,40}(?:PASSWORD|PWD)))=)"
+    r"(\b(?:password|passwd|pwd)=|(?<![\w.])(?-i:[A-Z][A-Z0-9_]{0,40}(?:PASSWORD|PWD))=(?!\d+(?![^\s;&,)])|[?:(]))"
     r"(?:\{(?:[^}]|\}\}){0,200}\}|'[^']{0,200}'|\"[^\"]{0,200}\"|['\"{]?[^\s;&,)'\"{]+)",
     re.IGNORECASE,
 )

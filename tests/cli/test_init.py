@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from mlops_plugin.cli import main
+from mlops_plugin.cli.init import labels_of
 from support.dialogue import Dialogue
 from support.preloaded_python import MLOPS, PreloadedPython
 from support.workshop import FEATURES, Workshop
@@ -226,7 +227,7 @@ def ask_me(workshop: Workshop, preloaded: PreloadedPython) -> Ask:
     return ask
 
 
-def ask_me_anew(workshop: Workshop) -> Dialogue:
+def ask_me_in_a_new_python(workshop: Workshop) -> Dialogue:
     """Start it in a Python that has loaded nothing yet."""
     plugins = str(Path(__file__).parents[2] / "plugins")
 
@@ -244,9 +245,28 @@ def ask_me_anew(workshop: Workshop) -> Dialogue:
     return Dialogue(start)
 
 
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("0,1", (0, 1)),
+        ("+1,-1", (1, -1)),
+        ("0.5,1", (0.5, 1.0)),
+        (".5,1.", (0.5, 1.0)),
+        ("true,False", (True, False)),
+        ("001,010", ("001", "010")),
+        ("1,leaves", ("1", "leaves")),
+        ("nan,1", ("nan", "1")),
+    ],
+)
+def test_labels_are_of_the_type_that_yaml_would_give_them(text: str, labels: tuple[object, ...]) -> None:
+    found = labels_of(text)
+    assert found == labels
+    assert [*map(type, found or ())] == [*map(type, labels)]
+
+
 def test_what_the_options_leave_open_is_asked(workshop: Workshop) -> None:
     before = workshop.loaded.config.models
-    asked = ask_me_anew(workshop)
+    asked = ask_me_in_a_new_python(workshop)
     asked.answer("Model file: ", "churn.skops")
     asked.answer("Name of the model [churn]: ", "fresh")
     asked.answer("Airflow connection of the rows: ", "source")

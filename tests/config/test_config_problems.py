@@ -253,6 +253,10 @@ def test_a_number_that_yaml_reads_in_another_base_is_refused(
     assert f"as a number of base {base}; write it in decimal, or text in quotes" in found
 
 
+def test_zeros_are_no_number_of_another_base(load: Load) -> None:
+    assert load("models:\n" + model("churn") + "    retries: 00\n").config.models["churn"].retries == 0
+
+
 @pytest.mark.parametrize("line", ['tags: ["a\\0b"]', 'description: "a\\0b"', 'pool: "\\0"', 'docs: "\\x00"'])
 def test_a_nul_breaks_its_own_model_only(load: Load, line: str) -> None:
     loaded = load("models:\n" + model("ill") + f"    {line}\n" + model("sound"))

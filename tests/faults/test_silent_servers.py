@@ -156,7 +156,7 @@ class Behind:
 def end_of(preloaded: PreloadedPython) -> EndOf:
     """How a process of a workshop ended (the error's type, its words, its notes), and what it printed before.
 
-    `tell` hears its number as soon as it has one.
+    `tell` is called with its process id as soon as it has one.
     """
 
     def end(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import multiprocessing
 import os
 import pickle
 import select
@@ -22,10 +21,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_FORK = multiprocessing.get_context("fork")
 _REQUEST_BYTES = 1 << 17
 _STREAMS = 3
-_DIGITS = 8  # of a number that is told
+_DIGITS = 8  # of a process id or an exit status
 # What most processes of a deployment import.
 DEPLOYMENT = (
     "airflow.sdk.execution_time.timeout",
@@ -101,7 +99,7 @@ class PreloadedPython:
         timeout_s: float = 300,
         tell: Callable[[int], None] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """The same, with no input; returns what it has printed. `tell` hears its number at once."""
+        """The same, with no input; returns what it has printed. `tell` gets its process id at once."""
         with (
             Path(os.devnull).open() as nothing,
             tempfile.TemporaryFile("w+") as output,
@@ -153,7 +151,7 @@ def main() -> None:
             if os.fork() == 0:
                 requests.close()
                 _watch(request, files)
-                os._exit(0)
+                return  # the process is over: it ends as each Python does
             for file in files:
                 os.close(file)
             with contextlib.suppress(ChildProcessError):  # there are no more
@@ -162,27 +160,26 @@ def main() -> None:
 
 
 def _watch(request: bytes, files: Sequence[int]) -> None:
-    """Start the process, and tell its number and later its exit status."""
+    """Start the process, and say its id and later its exit status; returns in that process alone."""
     *streams, ending = files
-    process = _FORK.Process(target=_run, args=(*pickle.loads(request), streams, ending))
-    process.start()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ending)
+        code, arguments, folder, environment = pickle.loads(request)
+        _run(code, arguments, folder, environment, streams)
+        return
     for stream in streams:
         os.close(stream)
-    os.write(ending, str(process.pid).rjust(_DIGITS).encode())
-    process.join()
-    os.write(ending, str(process.exitcode).rjust(_DIGITS).encode())
+    os.write(ending, str(pid).rjust(_DIGITS).encode())
+    _, status = os.waitpid(pid, 0)
+    os.write(ending, str(os.waitstatus_to_exitcode(status)).rjust(_DIGITS).encode())
+    os._exit(0)
 
 
 def _run(
-    code: str,
-    arguments: Sequence[str],
-    folder: str,
-    environment: Mapping[str, str],
-    streams: Sequence[int],
-    ending: int,
+    code: str, arguments: Sequence[str], folder: str, environment: Mapping[str, str], streams: Sequence[int]
 ) -> None:
     os.setsid()  # a terminal that it is given is then its own
-    os.close(ending)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

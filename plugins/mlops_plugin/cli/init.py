@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mlops_plugin.pipeline.proposal import NewModel, OwnLibraries, Proposal
 
 
-_INTEGER = r"-?(?:0|[1-9][0-9]*)"  # 007 is a text
-_NUMBER = rf"{_INTEGER}(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
+_INTEGER = r"[-+]?(?:0|[1-9][0-9]*)"  # 007 is a text
+_NUMBER = r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
 def add_model(path: Path, options: argparse.Namespace) -> None:

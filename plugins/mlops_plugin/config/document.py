@@ -270,11 +270,10 @@ class _Reader:
 
 def _other_base(node: ScalarNode) -> int | None:
     """The base of a number that people read as a decimal one or as a time: 010 is 8, and 1:30 is 90."""
-    if node.tag not in (_TAG + "int", _TAG + "float"):
-        return None
-    if ":" in node.value:
+    if ":" in node.value and node.tag in (_TAG + "int", _TAG + "float"):
         return 60
-    return 8 if re.fullmatch("[-+]?0[0-7_]+", node.value) else None
+    is_octal = node.tag == _TAG + "int" and re.fullmatch("[-+]?0[0_]*[1-7][0-7_]*", node.value)
+    return 8 if is_octal else None
 
 
 def describe(node: Node | None) -> str:
@@ -347,5 +346,5 @@ def _line_at(text: str, position: int) -> int:
 
 
 def _shorten(text: str) -> str:
-    text = masked(text)  # before it is cut: half an address with a password is none any more
+    text = masked(text)  # before it is cut: half an address is not found to be one
     return text if len(text) <= 60 else text[:57] + "..."

@@ -181,6 +181,16 @@ def test_a_damaged_baseline_is_named(tmp_path: Path, content: str | None, messag
     assert str(file) in str(raised.value)
 
 
+def test_a_baseline_keeps_the_rights_of_the_file_in_whose_place_it_comes(tmp_path: Path) -> None:
+    file = tmp_path / "b.json"
+    write_baseline(made(pa.table({"a": [1, 2]})), str(file))
+    assert file.stat().st_mode & 0o777 == 0o644
+    for mode in (0o600, 0o664):
+        file.chmod(mode)
+        write_baseline(made(pa.table({"a": [3, 4]})), str(file))
+        assert file.stat().st_mode & 0o777 == mode
+
+
 def test_a_query_without_a_feature_makes_no_baseline(workshop: Workshop, capsys: Captured) -> None:
     assert main(["baseline", "churn", "--query", "SELECT id, a FROM customers"]) == 1
     assert "lack 2 of the model's 3 features" in capsys.readouterr().err

@@ -178,13 +178,18 @@ class DuckdbDatabase(AdbcFile):
     def _refuse_long_spans(
         self, query: str, parameters: Sequence[object], columns: Sequence[SourceColumn]
     ) -> None:
-        for column in columns:
-            if column.type_name != "INTERVAL":
-                continue
-            is_long = f"abs(date_part('hour', {self.engine.enclose(column.name)})) >= {_MOST_HOURS:d}"
-            found = f"SELECT 1 AS found FROM (\n{query}\n) q WHERE {is_long} LIMIT 1"
-            if self._rows(found, parameters, "running the query"):
-                raise column.refusal("holds a time of 292 years or more beside its months and days")
+        spans = [column for column in columns if column.type_name == "INTERVAL"]
+        if not spans:
+            return
+        hours = [f"abs(date_part('hour', {self.engine.enclose(span.name)}))" for span in spans]
+        is_long = [
+            f"bool_or({each} >= {_MOST_HOURS:d}) AS long_{number}" for number, each in enumerate(hours)
+        ]
+        found = f"SELECT {', '.join(is_long)} FROM (\n{query}\n) q"
+        ((*are_long,),) = (row.values() for row in self._rows(found, parameters, "running the query"))
+        for span, holds_long in zip(spans, are_long, strict=True):
+            if holds_long:
+                raise span.refusal("holds a time of 292 years or more beside its months and days")
 
     def _fetched(self, column: SourceColumn) -> str:
         """A column as it is asked for, so that nothing is lost on the way."""

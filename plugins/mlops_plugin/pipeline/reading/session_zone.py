@@ -17,7 +17,7 @@ _DEPENDS_ON_ZONE = re.compile(
     r"|to_(char|date|days|seconds|timestamp)|from_unixtime|unix_timestamp|year|quarter|month|week"
     r"|day(name|ofmonth|ofweek|ofyear)?|weekday|hour|minute)\s*\("
     r"|\b(current_(date|time|timestamp)|local(time|timestamp))\b"
-    r"|::\s*(date|time)|\bcast\s*\([^()]*\bas\s+(date|time)|\btimestamp(tz)?\s*'",
+    r"|::\s*(date|time)|\bas\s+(date|time|timestamp(tz)?|datetime)\s*(\(\d\)\s*)?\)|\btimestamp(tz)?\s*'",
     re.IGNORECASE,
 )
 
@@ -30,8 +30,9 @@ def zone_note(database: Database, query: str, columns: pa.Schema) -> str | None:
     asking = database.engine.session_zone_query
     if asking is None or not (_DEPENDS_ON_ZONE.search(query) or any(map(holds_instants, columns))):
         return None
-    ((zone,),) = read_rows(database, asking)
-    if str(zone).lower().removeprefix("etc/") in _UTC:
+    found = read_rows(database, asking)
+    zone = str(found[0][0]) if found else "UTC"  # a server that speaks as PostgreSQL does may not say
+    if zone.lower().removeprefix("etc/") in _UTC:
         return None
     return (
         f"this account's sessions are in {zone}, those of a dispatch in UTC: an hour, a day or a text that "

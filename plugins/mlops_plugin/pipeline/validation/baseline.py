@@ -22,7 +22,7 @@ from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import BaselineUnreadable, ContractError
 from mlops_plugin.formats.artifact import open_regular
 from mlops_plugin.formats.signature.signature import parse_signature, read_content, signature_uri
-from mlops_plugin.formats.signature.storing import PUBLIC, store_whole
+from mlops_plugin.formats.signature.whole_files import store_whole
 from mlops_plugin.pipeline.validation.column_check import kind_of
 
 VERSION = 1
@@ -120,7 +120,7 @@ def write_baseline(baseline: Baseline, uri: str) -> None:
     """Write it in place of an earlier one, which stays if it cannot be written: that is a `ContractError`."""
     content = json.dumps(asdict(baseline), indent=1, ensure_ascii=False) + "\n"
     try:
-        store_whole(uri, content.encode(), PUBLIC)
+        store_whole(uri, content.encode())
     except Exception as error:
         raise ContractError(f"baseline '{uri}' cannot be written: {error}") from error
 
