@@ -14,6 +14,7 @@ from mlops_plugin.errors import FeatureError
 from mlops_plugin.formats.column_values import ColumnSpec
 from mlops_plugin.formats.native.catboost_categories import CategoryWriting, is_believed
 from mlops_plugin.formats.native.lightgbm_categories import LightGBMCategories
+from mlops_plugin.formats.native.xgboost_categories import kept_categories, require_whole_texts
 
 Look = Callable[[Any], None]
 Ends = Callable[[Any], Iterator[tuple[Any, Any]]]
@@ -97,6 +98,7 @@ def column_of_boosting(
             unknown = "missing"  # as LightGBM does itself
         case "xgboost":
             categories = _xgboost_categories(step, field.name).get(place)
+            require_whole_texts(field.name, categories or [])
             unknown = "refused"
         case _:
             return _catboost_column(step, place, field)
@@ -157,14 +159,13 @@ def _known_by_lightgbm(booster: Any) -> LightGBMCategories:
 
 def _xgboost_categories(step: Any, name: str) -> dict[int, list[Any]]:
     booster = step.get_booster()
-    read = getattr(booster, "get_categories", None)
-    known = read(export_to_arrow=True).to_arrow() if read else None
+    known = kept_categories(booster) if hasattr(booster, "get_categories") else None
     if known is None:
         raise FeatureError(
             f"XGBoost kept no categories for '{name}'; train and save the model with XGBoost 3.1 or later, "
             "or encode the column in a pipeline"
         )
-    return {place: values.to_pylist() for place, (_, values) in enumerate(known) if values is not None}
+    return known
 
 
 def _catboost_column(step: Any, place: int, field: pa.Field) -> ColumnSpec:

@@ -12,6 +12,8 @@ import xgboost
 from xgboost import XGBClassifier, XGBRanker, XGBRegressor
 
 from mlops_plugin.errors import ArtifactError, FeatureError
+from mlops_plugin.formats.scikit import ScikitRuntime
+from mlops_plugin.formats.signature.signature_writer import write_signature
 from support.native_models import NUMBERS, ROWS, SCORE, SHOP, SHOP_SCORE, as_queried, assert_answers, load
 
 FEW: dict[str, Any] = {"n_estimators": 3, "n_jobs": 1}
@@ -153,3 +155,17 @@ def test_what_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"model\.json"):
         load(tmp_path / "model.json", "xgboost")
+
+
+@pytest.mark.parametrize("cities", [["São Paulo", "oslo", "rio"], ["aéa", "b", "bbb", "é"], ["a", "é"]])
+def test_categories_beyond_ascii_are_refused_without_a_signature(cities: list[str], tmp_path: Path) -> None:
+    places = np.resize(range(len(cities)), ROWS)
+    frame = NUMBERS[["c"]].assign(city=pd.Categorical.from_codes(places, cities))
+    model = XGBRegressor(n_estimators=5, n_jobs=1, enable_categorical=True).fit(frame, SCORE + places * 9)
+    path = saved(model, tmp_path)
+    rows = as_queried(frame)
+    for runtime in (load(path, "xgboost"), ScikitRuntime("m", "0" * 64, model, None)):
+        with pytest.raises(FeatureError, match=r"'city' has some.*write a signature"):
+            runtime.predict(rows)
+    write_signature(model, frame, path)
+    assert_answers(load(path, "xgboost"), rows, model.predict(frame))

@@ -25,6 +25,7 @@ from mlops_plugin.formats.native.native_model import (
     of_two_classes,
 )
 from mlops_plugin.formats.native.ubjson import require_whole
+from mlops_plugin.formats.native.xgboost_categories import kept_categories, require_whole_texts
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
@@ -87,7 +88,7 @@ class XGBoostModel:
         self.names = tuple(booster.feature_names) if booster.feature_names else None
         self._iterations = _iterations(booster)
         self._categorical = {place for place, kind in enumerate(booster.feature_types or ()) if kind == "c"}
-        self._categories = _categories(booster) if self._categorical else {}
+        self._categories = (kept_categories(booster) or {}) if self._categorical else {}
 
     def columns(self, fields: Sequence[pa.Field], dtypes: Mapping[str, str]) -> tuple[ColumnSpec, ...]:
         """Categories of training in the columns whose file has them."""
@@ -136,6 +137,7 @@ class XGBoostModel:
                     "query returns the very codes of training"
                 )
             return number_column(field.name, dtypes)
+        require_whole_texts(field.name, categories)
         are_texts = any(isinstance(category, str) for category in categories)
         if are_texts != is_text(field.type) and not pa.types.is_null(field.type):
             raise FeatureError(
@@ -156,8 +158,3 @@ def _iterations(booster: Any) -> tuple[int, int]:
     if "scikit_learn" not in attributes or "best_iteration" not in attributes:
         return _ALL_TREES
     return (0, int(attributes["best_iteration"]) + 1)
-
-
-def _categories(booster: Any) -> dict[int, list[Any]]:
-    known = booster.get_categories(export_to_arrow=True).to_arrow()
-    return {place: values.to_pylist() for place, (_, values) in enumerate(known or ()) if values is not None}
