@@ -78,7 +78,7 @@ def _mlops(workshop: Workshop, **more: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", _COMMAND, "check"],
         cwd=workshop.folder,
         env={
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             "PYTHONPATH": str(Path(__file__).parents[2] / "plugins"),
             **workshop.environment,
             **more,
