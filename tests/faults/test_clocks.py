@@ -70,6 +70,14 @@ with workshop.deployment.event_store() as store:
 """
 
 
+# With libfaketime `time.sleep` fails, and a thread that says so while Python ends would end it by a signal.
+_END = """
+import os, sys
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
 @pytest.fixture(scope="module")
 def python_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonAt]:
     """The last line that code prints in a process whose clock is wrong by so much, as in "-1h"."""
@@ -86,7 +94,7 @@ def python_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonAt]:
 
         def run(offset: str, code: str, *arguments: str) -> str:
             changes = {**os.environ, "FAKETIME": offset}
-            done = python.run(code, *arguments, cwd=Path.cwd(), env=changes)
+            done = python.run(code + _END, *arguments, cwd=Path.cwd(), env=changes)
             assert done.returncode == 0, done.stderr
             return done.stdout.splitlines()[-1] if done.stdout else ""
 
