@@ -67,8 +67,8 @@ class KnownBehind:
 def trained_in_single(model: Any) -> bool:
     """Whether scikit-learn's own estimators compute with 32 bits, as they do if all columns had them.
 
-    Code of somebody else, a library of boosted trees (in a stack) or a step that is told so also makes
-    float32 of other numbers.
+    Code of somebody else, a library of boosted trees (in a stack) or a step with a parameter for it makes
+    float32 of other numbers as well.
     """
     if runs_foreign_code(model):
         return False

@@ -52,6 +52,7 @@ _TYPES = {
 _WIDE_NUMBERS = ("HUGEINT", "UHUGEINT", "BIGNUM")
 # Arrow counts an interval's time in nanoseconds of 64 bits; of more, the driver keeps the last 64 bits.
 _MOST_HOURS = 2**63 // 10**9 // 3600
+_LONG_SPAN = "holds a time of 292 years or more beside its months and days"
 _LOCKED = "Could not set lock on file"
 # The connections of this process by file. Each opens the same instance of the database: two instances on one
 # file do not see each other's rows and ruin it, and the file's lock stops other processes only.
@@ -95,7 +96,6 @@ class DuckdbDatabase(AdbcFile):
         self._require_file("running the query")
         columns = self._described(query, parameters)
         schema = pa.schema(map(_field, columns))
-        self._refuse_long_spans(query, parameters, columns)
         chosen = ", ".join(map(self._fetched, columns))
         cursor = self._reading = self._connection.cursor()
         with self._doing("running the query"):
@@ -103,8 +103,14 @@ class DuckdbDatabase(AdbcFile):
             reader = cursor.fetch_record_batch()
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with self._reading_rows():
-                yield from joined(reader, rows_at_once(len(schema), batch_rows))  # of 2,048 rows each
+            try:
+                with self._reading_rows():
+                    yield from joined(reader, rows_at_once(len(schema), batch_rows))  # of 2,048 rows each
+            except DatabaseError as error:
+                for column in columns:
+                    if _is_long(column) in error.driver_says:
+                        raise column.refusal(_LONG_SPAN) from None
+                raise
             self._finish_reading()
 
         return stream(columns, schema, batches(), batch_rows)
@@ -175,22 +181,6 @@ class DuckdbDatabase(AdbcFile):
         require_names(self.conn_id, [self.engine.fold(row["column_name"]) for row in rows])
         return [self._source_column(row["column_name"], row["column_type"]) for row in rows]
 
-    def _refuse_long_spans(
-        self, query: str, parameters: Sequence[object], columns: Sequence[SourceColumn]
-    ) -> None:
-        spans = [column for column in columns if column.type_name == "INTERVAL"]
-        if not spans:
-            return
-        hours = [f"abs(date_part('hour', {self.engine.enclose(span.name)}))" for span in spans]
-        is_long = [
-            f"bool_or({each} >= {_MOST_HOURS:d}) AS long_{number}" for number, each in enumerate(hours)
-        ]
-        found = f"SELECT {', '.join(is_long)} FROM (\n{query}\n) q"
-        ((*are_long,),) = (row.values() for row in self._rows(found, parameters, "running the query"))
-        for span, holds_long in zip(spans, are_long, strict=True):
-            if holds_long:
-                raise span.refusal("holds a time of 292 years or more beside its months and days")
-
     def _fetched(self, column: SourceColumn) -> str:
         """A column as it is asked for, so that nothing is lost on the way."""
         name = self.engine.enclose(column.name)
@@ -198,6 +188,10 @@ class DuckdbDatabase(AdbcFile):
             return f"{self.engine.as_double(name)} AS {name}"
         if column.type_name.startswith("ENUM"):
             return f"{self.engine.as_text(name)} AS {name}"
+        if column.type_name == "INTERVAL":
+            is_long = f"abs(date_part('hour', {name})) >= {_MOST_HOURS:d}"
+            said = _is_long(column).replace("'", "''")
+            return f"CASE WHEN {is_long} THEN error('{said}') ELSE {name} END AS {name}"
         return name
 
 
@@ -220,6 +214,11 @@ class _Watched:
         except Exception as error:
             self.error = error
             raise
+
+
+def _is_long(column: SourceColumn) -> str:
+    """What the query's own error says of a span that the driver would change."""
+    return f"column '{column.name}' {_LONG_SPAN}"
 
 
 def _field(column: SourceColumn) -> pa.Field:
