@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -15,10 +16,12 @@ from mlops_plugin.workers.forking import VARIABLE
 from support.fork_servers import fork_server_beside
 from support.kinds import kinds
 from support.preloaded_python import PreloadedPython, preloaded_python
+from support.process_tree import model_processes
 from support.random_examples import PROFILE, examples
 from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
 from support.ways_in import WAYS_IN, WayIn, way_in
 
+_OF_PYTEST = "PYTEST_CURRENT_TEST"
 pytest_plugins = ["support.workshop"]
 
 # `ci` takes the same examples each time, so that a test fails because of a change and not by chance.
@@ -52,6 +55,17 @@ def pytest_runtest_setup() -> None:
     """Give each test the same random numbers: an estimator without a `random_state` takes numpy's."""
     if "numpy" in sys.modules:  # else the tests that need no model would load it
         sys.modules["numpy"].random.seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_found() -> Iterator[None]:
+    """Leave the next file of tests the environment that this one found, and no process of a model."""
+    found = {name: value for name, value in os.environ.items() if name != _OF_PYTEST}
+    yield
+    for name in os.environ.keys() - found.keys() - {_OF_PYTEST}:
+        del os.environ[name]
+    os.environ.update(found)
+    assert model_processes(os.getpid()) == []
 
 
 @pytest.fixture(scope="session")

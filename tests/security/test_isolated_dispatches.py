@@ -28,6 +28,7 @@ from mlops_plugin.pipeline.staging.notes import pinned_settings
 from mlops_plugin.workers.last_words import MOST_TOLD_BYTES
 from support import isolated_models as models
 from support.fork_servers import started_fork_server
+from support.process_tree import model_processes
 from support.prying_models import ATTEMPTS, Prying
 from support.workshop import FEATURES, Workshop
 
@@ -221,7 +222,7 @@ def test_a_model_that_hangs_is_killed_at_the_end_of_its_steps_time(workshop: Wor
     dispatch = workshop.dispatch()
     with pytest.raises(ServingError, match=r"models\.churn.*6 s of its step.*task_timeout"):
         workshop.run(dispatch)
-    assert _workers_of(os.getpid()) == []
+    assert model_processes(os.getpid()) == []
     assert workshop.record(dispatch.id).state == "failed"
 
 
@@ -249,7 +250,7 @@ def test_a_model_ends_with_its_task_whatever_it_is_doing(
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as task:
         assert task.stderr is not None
         assert any("the model hangs now" in line for line in task.stderr)
-        (worker,) = _workers_of(parent or task.pid)
+        (worker,) = model_processes(parent or task.pid)
         task.send_signal(end)
         task.wait(120)
         _wait(lambda: not Path(f"/proc/{worker}").exists() or _state(worker) == "Z")
@@ -260,25 +261,6 @@ def _wait(look: Any) -> None:
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def _workers_of(pid: int) -> list[int]:
-    names = b"workers.worker", b"workers.fork_server"
-    children = [
-        child
-        for thread in Path(f"/proc/{pid}/task").iterdir()
-        for child in _read(thread / "children").decode().split()
-    ]
-    commands = {int(child): _read(Path(f"/proc/{child}/cmdline")) for child in children}
-    return [child for child, command in commands.items() if any(name in command for name in names)]
-
-
-def _read(path: Path) -> bytes:
-    """Nothing of a thread or process that has just ended."""
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
 
 
 def _state(pid: int) -> str:
@@ -307,7 +289,7 @@ def test_partitions_of_a_dispatch_in_the_terminal_share_one_process(workshop: Wo
     _add(workshop, models.Placed(), source={"partitions": {"column": "id", "count": 3}})
     workshop.run(workshop.dispatch())
     assert len(set(_answers(workshop))) == 1
-    assert _workers_of(os.getpid()) == []
+    assert model_processes(os.getpid()) == []
 
 
 def test_isolation_is_no_part_of_what_a_dispatch_in_flight_has_pinned(workshop: Workshop) -> None:
