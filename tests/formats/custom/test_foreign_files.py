@@ -121,7 +121,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(
 
 
 def test_the_schema_that_mlops_prints_has_the_formats_that_are_installed(
-    installed: None, capsys: pytest.CaptureFixture[str]
+    installed: None, workshop: Workshop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["schema"]) == 0
     names = json.loads(capsys.readouterr().out)["$defs"]["ArtifactConfig"]["properties"]["format"]["enum"]
