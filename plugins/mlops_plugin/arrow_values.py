@@ -34,6 +34,8 @@ _MOST_ZEROS = 22  # of powers of ten, up to which each is a double
 _DECIMAL_BITS = 128
 # Metadata of a field of doubles that are integers in the source: some clients make Python's of them.
 INTEGERS = {b"mlops_holds": b"integers"}
+# Of a field of texts that its engine may sort by another order than the one it compares them in: an ENUM.
+LABELS = {b"mlops_holds": b"labels"}
 _WRITTEN_INSTANT = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 _WRITTEN_DECIMAL_TYPE = re.compile(r"decimal128\((\d+), (-?\d+)\)")
 _PLAIN_DTYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
@@ -53,6 +55,11 @@ _PLAIN_DTYPES: dict[str, tuple[Callable[[pa.DataType], bool], ...]] = {
 def holds_integers(field: pa.Field) -> bool:
     """Whether the doubles of a field of a query are integers in its database."""
     return INTEGERS.items() <= (field.metadata or {}).items()
+
+
+def holds_labels(field: pa.Field) -> bool:
+    """Whether the texts of a field of a query may be the members of an ENUM."""
+    return LABELS.items() <= (field.metadata or {}).items()
 
 
 def array_of_numbers(numbers: np.ndarray[Any, Any]) -> pa.Array:

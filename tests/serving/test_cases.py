@@ -16,6 +16,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import CaseError, DatabaseError, KeyColumnError
 from mlops_plugin.serving.case_paging import Place
+from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.cases import MOST_COUNTED, CasePage, Cases, CaseView, open_cases
 from support.ways_in import WayIn, way_in
 from support.workshop import Workshop
@@ -174,6 +175,50 @@ def test_keys_of_64_bits_without_a_sign_are_paged_and_chosen(
             cases.chosen([(2**64,)])
 
 
+_KEYS_OF_BYTES = [b"", b"\0\xff", b"'?", b"\\x2f", b"\xff\0"]
+
+
+def test_keys_of_bytes_are_paged_and_chosen(way: WayIn, workshop: Workshop) -> None:
+    kind = {"mysql": "VARBINARY(9)", "postgres": "BYTEA"}.get(way.engine, "BLOB")
+    begin = "'\\x" if way.engine == "postgres" else "X'"
+    way.execute(f"CREATE TABLE hashes (id {kind} PRIMARY KEY)")
+    for key in _KEYS_OF_BYTES:
+        way.execute(f"INSERT INTO hashes VALUES ({begin}{key.hex()}')")
+    with open_database(way.spec) as database:
+        cases = Cases(_model(workshop), database, "SELECT id, '?' AS mark FROM hashes")
+        for is_descending in (False, True):
+            pages = _pages(cases, CaseView(page_rows=1, is_descending=is_descending))
+            found = [row["id"] for page in pages for row in page.rows.to_pylist()]
+            assert found == sorted(_KEYS_OF_BYTES, reverse=is_descending)
+        some = cases.chosen([(key.hex(),) for key in _KEYS_OF_BYTES[1:4]])
+        assert some.read_all().column("id").to_pylist() == sorted(_KEYS_OF_BYTES[1:4])
+
+
+_MEMBERS = ["z", "10", "b", "9", "A"]  # which is not the order of texts
+
+
+@pytest.mark.parametrize("name", ["mysql", "odbc-mariadb", "postgres", "duckdb"])
+def test_pages_by_an_enum_leave_no_case_out(
+    name: str, request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path
+) -> None:
+    way, members = way_in(name, request, tmp_path), ", ".join(f"'{each}'" for each in _MEMBERS)
+    if way.engine == "mysql":
+        kind = f"ENUM({members}) COLLATE utf8mb4_bin"
+    else:
+        kind = "mood"
+        way.execute(f"CREATE TYPE mood AS ENUM ({members})")
+    rows = ", ".join(f"('{one}', '{two}')" for one, two in zip(_MEMBERS, _MEMBERS[::-1], strict=True))
+    way.execute(f"CREATE TABLE moods (id {kind}, other {kind})", f"INSERT INTO moods VALUES {rows}")
+    with open_database(way.spec) as database:
+        cases = Cases(_model(workshop), database, "SELECT id, other FROM moods")
+        for sort, is_descending in product((None, "other"), (False, True)):
+            view = CaseView(sort=sort, is_descending=is_descending, page_rows=2)
+            found = [row["id"] for page in _pages(cases, view) for row in page.rows.to_pylist()]
+            whole = cases.page(replace(view, page_rows=9)).rows.column("id").to_pylist()
+            assert found == whole
+            assert sorted(found) == sorted(_MEMBERS)
+
+
 def test_behind_a_case_that_is_gone_there_is_nothing(way: WayIn, workshop: Workshop) -> None:
     with _crowd(way, workshop, ["id"]) as cases:
         assert cases.page(CaseView(sort="size", place=Place((99,)))).rows.num_rows == 0
@@ -198,6 +243,27 @@ def test_searching_takes_text_as_it_is(way: WayIn, workshop: Workshop) -> None:
         assert _ids(cases, search="60") == [60]
         assert _ids(cases, search="\ud800") == []
         assert _ids(cases, search="Name\0 060") == [60]
+
+
+@pytest.mark.parametrize("name", ["mysql", "odbc-mariadb", "postgres", "odbc-postgres"])
+def test_what_is_shown_of_a_key_is_found(
+    name: str, request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path
+) -> None:
+    way = way_in(name, request, tmp_path)
+    moments = "'2026-01-02 03:04:05.6'", "'2026-01-02'"
+    kinds = {"TIMESTAMP(6)": moments, "DOUBLE PRECISION": ("1e300", "2e300")}
+    if way.engine == "mysql":
+        kinds |= {"DATETIME(6)": moments, "VARBINARY(9)": ("X'00FF2F'", "X'61'")}
+    else:
+        kinds |= {"BYTEA": (r"'\x00FF2F'", r"'\x61'")}
+    for number, (kind, (one, other)) in enumerate(kinds.items()):
+        way.execute(f"CREATE TABLE t{number} (id {kind})", f"INSERT INTO t{number} VALUES ({one}), ({other})")
+        with open_database(way.spec) as database:
+            cases = Cases(_model(workshop), database, f"SELECT id FROM t{number}")
+            for key in cases.page(CaseView()).rows.column("id").to_pylist():
+                assert cases.count(text_of(key)) == 1, kind
+            for odd in ("inf", "nan", "zz"):
+                assert cases.count(odd) == 0, kind
 
 
 def test_a_search_looks_into_the_key_where_nothing_else_is_configured(way: WayIn, workshop: Workshop) -> None:

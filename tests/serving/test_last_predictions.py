@@ -111,6 +111,13 @@ def test_large_keys_are_told_apart(way: WayIn, find: Find) -> None:
         assert find([Decimal(keys[1])]) == {Decimal(keys[1]): (1.0, "d1")}
 
 
+@pytest.mark.parametrize("way", ["odbc-mariadb", "odbc-postgres"], indirect=True)
+def test_a_key_of_bytes_is_found_over_odbc(way: WayIn, find: Find) -> None:
+    keys = [b"\0\xff", b"\\x2f", b"'?"]
+    _write(way, predictions(pa.array(keys, pa.binary()), [0.0, 1.0, 2.0]), registration(1))
+    assert find([*keys, b"\0"]) == {key: (float(place), "d1") for place, key in enumerate(keys)}
+
+
 def test_a_key_of_64_bits_without_a_sign_is_found_where_it_can_be_stored(way: WayIn, find: Find) -> None:
     largest = 2**64 - 1
     if way.engine == "sqlite":  # no integer of its own is so large

@@ -43,18 +43,25 @@ def numbered_marks(
     """
     if not parameters:
         return statement, ()
-    given = iter(parameters)
-    bound: list[object] = []
+    numbers = itertools.count(1)
+    statement, others = with_literals(statement, parameters, literal)
+    return re.sub(MARK, lambda _: f"${next(numbers)}", statement), others
+
+
+def with_literals(
+    statement: str, parameters: Sequence[object], literal: Callable[[object], str | None]
+) -> tuple[str, tuple[object, ...]]:
+    """The statement with what `literal` makes of a parameter in its place, and the other parameters."""
+    given, others = iter(parameters), list[object]()
 
     def written(_: re.Match[str]) -> str:
         value = next(given)
         sql = literal(value)
         if sql is None:
-            bound.append(value)
-            return f"${len(bound)}"
-        return sql
+            others.append(value)
+        return MARK if sql is None else sql
 
-    return re.sub(MARK, written, _marked(statement)), tuple(bound)
+    return re.sub(MARK, written, _marked(statement)), tuple(others)
 
 
 def named_marks(statement: str) -> str:

@@ -39,6 +39,7 @@ class CaseOrder:
     key: tuple[str, ...]
     sort: str | None
     is_descending: bool
+    labels: frozenset[str] = frozenset()  # columns that may be an ENUM, see `arrow_values.LABELS`
 
     @property
     def by_key(self) -> tuple[str, ...]:
@@ -92,4 +93,5 @@ class CaseOrder:
         return both, [value, value, *parameters]
 
     def _column(self, name: str) -> str:
-        return f"cases.{self.engine.quote(name)}"
+        column = f"cases.{self.engine.quote(name)}"
+        return self.engine.as_label(column) if name in self.labels else column

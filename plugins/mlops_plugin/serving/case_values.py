@@ -55,6 +55,20 @@ def typed_value(name: str, value: Any, kind: pa.DataType) -> Any:
     return value
 
 
+def shown_value(name: str, text: str, kind: pa.DataType) -> Any | None:
+    """The value that people see as this text, of a type whose text is another one in the database.
+
+    None for other types, and if no value is written so.
+    """
+    types = pa.types
+    is_other = types.is_timestamp(kind) or types.is_floating(kind) or types.is_binary(kind)
+    try:
+        value = typed_value(name, text.strip(), kind) if is_other else None
+    except CaseError:
+        return None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _whole(text: str, end: int) -> int:
     value = int(text)
     if not -(2**63) <= value < end:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import holds_labels
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.sql_text import mark
@@ -22,7 +23,7 @@ from mlops_plugin.orchestration.rendering import render
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.reading.query_failure import query_errors
 from mlops_plugin.serving.case_paging import PLACE, PLACE_VALUE, CaseOrder, Key, Place
-from mlops_plugin.serving.case_values import is_same_value, parameter_of, text_of, typed_value
+from mlops_plugin.serving.case_values import is_same_value, parameter_of, shown_value, text_of, typed_value
 
 MAX_PAGE_ROWS = 200
 MAX_CHOSEN = 200
@@ -119,7 +120,7 @@ class Cases:
     def _value_at(self, key: Key, column: str) -> tuple[str, list[Any]]:
         """A table of one row: the value of `column` in the case with this key. No row if the case is gone."""
         condition, parameters = self._has_key(key)
-        order = CaseOrder(self._database.engine, self._model.key, None, is_descending=False).clause()
+        order = self._order(CaseView()).clause()
         wanted = self._select(condition, columns=f"{column} AS {PLACE_VALUE}")
         return f", ({wanted}{order}{self._first(1)}) {PLACE}", parameters
 
@@ -216,12 +217,18 @@ class Cases:
         # The engine lowers both sides: each has its own idea of which letters have a lower case.
         sought = f"LIKE LOWER({engine.as_text('?')}) ESCAPE '{_ESCAPE}'"
         tests = [f"LOWER({engine.as_text(self._column(name))}) {sought}" for name in names]
-        return f"({' OR '.join(tests)})", [f"%{pattern}%"] * len(tests)
+        parameters: list[Any] = [f"%{pattern}%"] * len(tests)
+        for name in names:
+            if (value := shown_value(name, text, self.schema.field(name).type)) is not None:
+                tests.append(f"{self._column(name)} = ?")
+                parameters.append(value)
+        return f"({' OR '.join(tests)})", parameters
 
     def _order(self, view: CaseView) -> CaseOrder:
         if view.sort is not None:
             self._column(view.sort)  # it must exist
-        return CaseOrder(self._database.engine, self._model.key, view.sort, view.is_descending)
+        labels = frozenset(field.name for field in self.schema if holds_labels(field))
+        return CaseOrder(self._database.engine, self._model.key, view.sort, view.is_descending, labels)
 
     def _first(self, rows: int) -> str:
         return f" {self._database.engine.limit(rows)}"

@@ -10,6 +10,7 @@ import pytest
 
 from mlops_plugin.errors import ServingBusy
 from mlops_plugin.serving.case_queries import CaseQueries
+from mlops_plugin.serving.cases import MAX_PAGE_ROWS
 from mlops_plugin.serving.last_predictions import LastPredictions
 from mlops_plugin.web.models.accuracy import Accuracies, find_pairs
 from mlops_plugin.web.showroom.verdict import Pair, judge_pairs
@@ -57,6 +58,16 @@ def test_a_case_with_two_outcomes_is_not_judged(workshop: Workshop) -> None:
     with workshop.ready():
         workshop.run(workshop.dispatch())
         assert [truth for _answer, truth in pairs_of(workshop)] == ["stays"] * 4
+
+
+def test_a_case_whose_second_outcome_is_on_the_next_page_is_not_judged(workshop: Workshop) -> None:
+    workshop.add_rows(MAX_PAGE_ROWS - 5)
+    last = f"SELECT *, 'leaves' FROM customers WHERE id = {MAX_PAGE_ROWS}"
+    cases = f"SELECT *, 'stays' AS truth FROM customers UNION ALL {last}"
+    workshop.add_model("churn", showroom={"cases": cases, "truth": "truth"})
+    with workshop.ready():
+        workshop.run(workshop.dispatch())
+        assert len(pairs_of(workshop)) == MAX_PAGE_ROWS - 1
 
 
 def test_whole_numbers_beside_probabilities_are_classes() -> None:

@@ -69,6 +69,15 @@ def test_without_a_column_of_truth_nothing_is_judged() -> None:
         ({"prediction": 1, "probability_1": 0.9}, 1.0, True),
         ({"prediction": "1.0"}, 1.0, True),
         ({"prediction": True}, 1, True),
+        # MySQL and SQLite have 1 for true; a text may say the same
+        ({"prediction": 1, "probability_True": 0.9}, "true", True),
+        ({"prediction": 1, "probability_True": 0.9}, "False", False),
+        ({"prediction": "True"}, 1, True),
+        ({"prediction": True}, "TRUE ", True),
+        ({"prediction": 1, "probability_1": 0.9}, "1.0", True),
+        ({"prediction": "1.0"}, Decimal("1.00"), True),
+        ({"prediction": "1.0"}, "1", False),
+        ({"prediction": "true"}, "1", False),
         ({"prediction": "10"}, 1, False),
         ({"prediction": 0.5, "probability_0.5": 0.9}, Decimal("0.50"), True),
         ({"prediction": "0.5"}, Decimal("0.50"), True),
@@ -92,5 +101,9 @@ def test_many_cases_of_few_classes_are_a_table() -> None:
         "9 of 11 correct", "9 of 11 correct", Confusion(("2", "10"), ((5, 0), (2, 4)))
     )
     assert judge(run_of(truths[:9], predictions[:9]), "truth") == Verdict("7 of 9 correct", "7 of 9 correct")
+    flags = run_of(["TRUE"] * 6 + ["false"] * 5, [True] * 5 + [False] * 6)
+    assert judge(flags, "truth") == Verdict(
+        "10 of 11 correct", "10 of 11 correct", Confusion(("0", "1"), ((5, 0), (1, 5)))
+    )
     many = [str(number) for number in range(30)]
     assert judge(run_of(many, many), "truth") == Verdict("30 of 30 correct", "30 of 30 correct")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_plugin.arrow_values import INTEGERS
+from mlops_plugin.arrow_values import INTEGERS, LABELS
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import ReadOptions
 from mlops_plugin.databases.drivers.adbc import AdbcFile, load_adbc
@@ -222,7 +222,8 @@ def _is_long(column: SourceColumn) -> str:
 
 
 def _field(column: SourceColumn) -> pa.Field:
-    metadata = INTEGERS if column.type_name in _WIDE_NUMBERS else None
+    is_label = column.type_name.startswith("ENUM(")
+    metadata = INTEGERS if column.type_name in _WIDE_NUMBERS else LABELS if is_label else None
     return pa.field(column.name, _arrow_type(column), metadata=metadata)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_plugin.arrow_values import LABELS
 from mlops_plugin.databases.drivers.mysql_protocol.binary_rows import (
     Bits,
     Kind,
@@ -22,6 +23,7 @@ from mlops_plugin.databases.source_column import SourceColumn
 
 _BINARY_CHARSET = 63
 _UNSIGNED = 32
+_ENUM = 256
 _SET = 2048
 _DECIMALS = ("DECIMAL", "NEWDECIMAL")
 # How many bytes of an integer are sent, and what it is in Arrow.
@@ -62,7 +64,7 @@ class MysqlColumn:
         if kind == "GEOMETRY":
             raise self.source.refusal("arrives as internal bytes", instead="ST_AsBinary({0})")
         self.kind, self.type = _kind(kind, definition)
-        metadata = INSTANTS if kind == "TIMESTAMP" else None
+        metadata = INSTANTS if kind == "TIMESTAMP" else LABELS if definition.flags & _ENUM else None
         self.field = pa.field(definition.name, self.type, metadata=metadata)
 
     def exact(self, array: pa.Array) -> pa.Array:

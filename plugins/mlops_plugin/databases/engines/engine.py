@@ -203,6 +203,14 @@ class Engine:
         """SQL for the text of a value, to search in."""
         return f"CAST({value} AS {self.text_type})"
 
+    def as_label(self, value: str) -> str:
+        """SQL for a member of an ENUM as a text, which is sorted by the order that it is compared in."""
+        return self.as_text(value)
+
+    def binary_literal(self, value: bytes) -> str:
+        """SQL for bytes."""
+        return f"X'{value.hex()}'"
+
     def as_double(self, value: str) -> str:
         """SQL for a number as a double, rounded if need be."""
         return f"CAST({value} AS {self.double_type})"

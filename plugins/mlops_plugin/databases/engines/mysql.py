@@ -99,6 +99,9 @@ class Mysql(Engine):
             return types
         return [kind.replace(f"({_KEY_LENGTH})", f"({widest})") for kind in types]
 
+    def as_label(self, value: str) -> str:
+        return f"CONCAT({value})"  # a CAST would have another collation
+
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"MOD(CRC32(CONCAT_WS('|', {', '.join(columns)})), {count:d})"
 

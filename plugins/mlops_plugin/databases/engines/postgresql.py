@@ -65,6 +65,9 @@ class Postgresql(Engine):
         # A column without a zone drops the offset, one with a zone needs it.
         return self.as_plain(value).isoformat(" ")
 
+    def binary_literal(self, value: bytes) -> str:
+        return f"decode('{value.hex()}', 'hex')"
+
     def row_hash(self, columns: Sequence[str], count: int) -> str | None:
         return f"MOD(ABS(CAST(HASHTEXT(CONCAT_WS('|', {', '.join(columns)})) AS BIGINT)), {count:d})"
 

@@ -64,10 +64,13 @@ def find_pairs(
         return []
     hurried = replace(deployment, limits=deployment.limits.of_probe(_WITHIN_S))
     with queries.open(model, hurried, is_aside=True) as cases:
-        rows = cases.page(CaseView(page_rows=MAX_PAGE_ROWS)).rows
-    if truth not in rows.column_names:
+        page = cases.page(CaseView(page_rows=MAX_PAGE_ROWS))
+    if truth not in page.rows.column_names:
         return []
-    outcomes = _outcomes(rows.select([*dict.fromkeys((*model.key, truth))]).to_pylist(), model.key, truth)
+    rows = page.rows.select([*dict.fromkeys((*model.key, truth))]).to_pylist()
+    outcomes = _outcomes(rows, model.key, truth)
+    if page.next is not None:  # there may be more rows of the last case
+        outcomes.pop(page.next.key, None)
     found = last.find(model, deployment, [*outcomes]) or {}
     return [(_answer(one), outcomes[key]) for key, one in found.items()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from mlops_plugin.web.languages.written_values import format_number
 
 _MANY = 10  # cases; fewer are seen one by one
 _MOST_CLASSES = 20  # a larger table of truth and prediction cannot be read
+_NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?(e[-+]?\d{1,3})?", re.ASCII)
+_TRUTHS = {"true": 1, "false": 0}
 
 Row = Mapping[str, Any]
 Pair = tuple[Row | None, Any]  # an answer and the truth
@@ -54,10 +57,8 @@ def agrees(answer: Row | None, truth: Any | None) -> bool | None:
     is_class = isinstance(predicted, str | bool) or any(name.startswith("probability_") for name in answer)
     if not is_class:
         return None
-    texts = str(predicted), str(truth)
-    if isinstance(predicted, bool) or isinstance(truth, bool):  # the other may be text
-        texts = texts[0].lower(), texts[1].lower()
-    return _label(predicted) == _label(truth) or texts[0] == texts[1]
+    one, other = _labels(predicted, truth)
+    return one == other
 
 
 def judge(shown: Shown, truth_column: str | None) -> Verdict | None:
@@ -118,9 +119,9 @@ def _error(answer: Row | None, truth: Any | None) -> float | None:
 
 def _confusion(classes: Sequence[tuple[Row | None, Any, bool]]) -> Confusion | None:
     counts: Counter[tuple[str, str]] = Counter()
-    for answer, truth, right in classes:
-        predicted = _label(answer["prediction"] if answer else None)
-        counts[predicted if right else _label(truth), predicted] += 1
+    for answer, truth, _right in classes:
+        predicted, known = _labels(answer["prediction"] if answer else None, truth)
+        counts[known, predicted] += 1
     labels = tuple(sorted({label for pair in counts for label in pair}, key=_by_number))
     if len(classes) < _MANY or not 2 <= len(labels) <= _MOST_CLASSES:
         return None
@@ -129,8 +130,26 @@ def _confusion(classes: Sequence[tuple[Row | None, Any, bool]]) -> Confusion | N
     )
 
 
+def _labels(predicted: Any, truth: Any) -> tuple[str, str]:
+    """The names of two classes, the same for the same class.
+
+    If only one of them is a text, the other may be what it says: a number, true or false.
+    """
+    if isinstance(predicted, str) != isinstance(truth, str):
+        predicted, truth = _said(predicted), _said(truth)
+    return _label(predicted), _label(truth)
+
+
+def _said(value: Any) -> Any:
+    """The number, or 1 or 0 for true or false, that a text says; else the value itself."""
+    if not isinstance(value, str):
+        return value
+    word = value.rstrip(" ").lower()
+    return Decimal(word) if _NUMBER.fullmatch(word) else _TRUTHS.get(word, value)
+
+
 def _label(value: Any) -> str:
-    """The name of a class, which may be stored as 1, 1.0, true or '1', as 0.50, or in a CHAR with blanks."""
+    """The name of a class, which may be stored as 1, 1.0 or true, as 0.50, or in a CHAR with blanks."""
     if isinstance(value, bool | float | Decimal) and math.isfinite(value):
         return str(int(value)) if value == int(value) else str(float(value))
     return str(value).rstrip(" ")

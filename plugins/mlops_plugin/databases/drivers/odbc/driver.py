@@ -27,7 +27,7 @@ from mlops_plugin.databases.engines.engine import Engine
 from mlops_plugin.databases.engines.registry import MYSQL, POSTGRESQL, SQLITE, engine_named
 from mlops_plugin.databases.engines.table_column import TableColumn
 from mlops_plugin.databases.source_column import SourceColumn
-from mlops_plugin.databases.sql_text import MARK, bare, question_marks
+from mlops_plugin.databases.sql_text import MARK, bare, question_marks, with_literals
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, QueryError
 from mlops_plugin.keepalive import KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S
@@ -124,6 +124,8 @@ class OdbcDatabase(OpenDatabase):
         query = bare(query, self.engine.name)  # drivers put it into statements of their own
         if "?" in query and (MARK in query or not parameters):
             self._refuse_question_marks(query)
+        if any(isinstance(value, bytes) for value in parameters):  # a parameter is a text
+            query, parameters = with_literals(query, parameters, self._literal)
         query = question_marks(query)
         described = self._describe_columns(query)
         require_names(self.conn_id, [column.name for column in described or ()])
@@ -212,6 +214,9 @@ class OdbcDatabase(OpenDatabase):
                 self._connection.rollback()
         self._connection = None  # arrow-odbc disconnects what nobody refers to any more
         self._manager.close()
+
+    def _literal(self, value: object) -> str | None:
+        return self.engine.binary_literal(value) if isinstance(value, bytes) else None
 
     def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return driver_errors(self._spec, doing, self._error, OdbcError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import LABELS
 from mlops_plugin.databases.drivers.odbc.driver_manager import BIT, OdbcColumn
 from mlops_plugin.databases.drivers.odbc.rules import MOST_DIGITS, OdbcRules, Unreadable
 from mlops_plugin.databases.moments import INSTANTS
@@ -36,7 +37,8 @@ class MysqlRules(OdbcRules):
         return None
 
     def metadata(self, column: OdbcColumn) -> dict[bytes, bytes] | None:
-        return INSTANTS if column.type_name == "timestamp" else None
+        # An ENUM is described as a CHAR.
+        return {"timestamp": INSTANTS, "char": LABELS}.get(column.type_name)
 
     def fetched_type(self, column: OdbcColumn | None, announced: pa.DataType) -> pa.DataType:
         types = pa.types
