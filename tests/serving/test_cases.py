@@ -14,7 +14,7 @@ import pytest
 
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.opening import open_database
-from mlops_plugin.errors import CaseError, DatabaseError, KeyColumnError
+from mlops_plugin.errors import CaseError, DatabaseError, KeyColumnError, UnsupportedType
 from mlops_plugin.serving.case_paging import Place
 from mlops_plugin.serving.case_values import text_of
 from mlops_plugin.serving.cases import MOST_COUNTED, CasePage, Cases, CaseView, open_cases
@@ -217,6 +217,29 @@ def test_pages_by_an_enum_leave_no_case_out(
             whole = cases.page(replace(view, page_rows=9)).rows.column("id").to_pylist()
             assert found == whole
             assert sorted(found) == sorted(_MEMBERS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("TIME", "'-01:00:00'"),  # would be one o'clock
+        ("DECIMAL(38, 38)", "0.12345678901234567890123456789012345678"),  # the last digit would be a zero
+        ("BIT(8)", "b'1'"),  # would be bytes
+    ],
+)
+def test_over_odbc_a_value_that_its_driver_changes_is_refused_as_in_a_dispatch(
+    kind: str, value: str, request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path
+) -> None:
+    way = way_in("odbc-mariadb", request, tmp_path)
+    way.execute(f"CREATE TABLE odd (id INTEGER, a {kind})", f"INSERT INTO odd VALUES (1, {value})")
+    workshop.connections["source"] = way.airflow_connection
+    workshop.add_model("churn", source={"query": "SELECT id, a FROM odd"})
+    with (
+        workshop.entered(),
+        pytest.raises(UnsupportedType),
+        open_cases(workshop.model(), workshop.deployment) as cases,
+    ):
+        cases.page(CaseView())
 
 
 def test_behind_a_case_that_is_gone_there_is_nothing(way: WayIn, workshop: Workshop) -> None:

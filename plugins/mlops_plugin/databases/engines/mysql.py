@@ -231,6 +231,7 @@ class Mysql(Engine):
         mariadb = f"/*M!100100 SESSION max_statement_time = {limit_s:.3f} */"
         mysql = f"/*!50708 SESSION max_execution_time = {limit_s * 1000:.0f} */"
         database.execute(f"SET {mariadb} {mysql}")
+        database.commit()  # over ODBC, columns are not described behind a statement that may have written
 
     def begin_write(self, table: str) -> list[str]:
         # Else a table would cut a value that does not fit, and give a row whose AUTO_INCREMENT key is 0
