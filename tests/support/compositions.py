@@ -6,8 +6,9 @@ read the same columns as another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from random import Random
 from typing import Any
 
@@ -32,7 +33,7 @@ from sklearn import (
     preprocessing,
     tree,
 )
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import FeatureUnion, make_pipeline
 
 from support import shop_code
@@ -106,6 +107,18 @@ class Composition:
     def reads_moments(self) -> bool:
         return any(name.startswith("moment") for name in self.features)
 
+    @property
+    def kinds(self) -> set[str]:
+        """What it is made of: steps with their settings, columns, the container, the type of answers."""
+        labels = set() if self.answers is None else set(self.answers.tolist())
+        learned = "none" if self.answers is None else f"{self.answers.dtype}, {min(len(labels), 4)} or more"
+        return {*_kinds_of(self.model), *self.features, self.container, f"answers: {learned}"}
+
+    @property
+    def pairs(self) -> set[tuple[str, str]]:
+        """The kinds that it brings together."""
+        return set(combinations(sorted(self.kinds), 2))
+
     def fitted(self, frame: pd.DataFrame) -> Any:
         return clone(self.model).fit(self.table(frame), self.answers)
 
@@ -120,6 +133,21 @@ class Composition:
 
     def __str__(self) -> str:
         return f"{self.container} of {self.features}: {' '.join(str(self.model).split())}"
+
+
+def _kinds_of(part: Any) -> Iterator[str]:
+    """The names of estimators made of others, and the others with their settings."""
+    if isinstance(part, BaseEstimator):
+        settings = part.get_params(deep=False)
+        inner = [kind for setting in settings.values() for kind in _kinds_of(setting)]
+        own_code = settings.get("func")
+        yield type(part).__name__ if inner else f"{part} {getattr(own_code, '__name__', '')}".strip()
+        yield from inner
+    elif isinstance(part, list | tuple):
+        for each in part:
+            yield from _kinds_of(each)
+    elif isinstance(part, str) and part == "passthrough":
+        yield part
 
 
 def composition(draw: Random, frame: pd.DataFrame) -> Composition:
