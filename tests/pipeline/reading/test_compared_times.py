@@ -14,9 +14,10 @@ import pytest
 
 from mlops_plugin.cli.dispatch import dispatch_in_terminal
 from mlops_plugin.cli.mlops import main
-from mlops_plugin.errors import QueryError
+from mlops_plugin.errors import QueryError, UnsupportedType
 from mlops_plugin.orchestration.rendering import render
-from support.ways_in import WayIn, way_in
+from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
+from support.ways_in import WayIn, sqlite_odbc_way, way_in
 from support.workshop import Workshop
 from support.written_times import DAY, HOUR, MIDNIGHT, MOMENTS, TEXTS, taken
 
@@ -190,3 +191,18 @@ def test_in_a_time_zone_texts_with_an_offset_are_instants(workshop: Workshop) ->
     workshop.in_sink("DELETE FROM churn_predictions_rows")
     dispatch_in_terminal(workshop.model(), workshop.deployment, interval=local)
     assert [row["id"] for row in workshop.predictions()] == [1]
+
+
+def test_what_odbc_changes_is_refused_behind_the_check_too(tmp_path: Path, workshop: Workshop) -> None:
+    way = sqlite_odbc_way(tmp_path)
+    way.execute(
+        "CREATE TABLE odd (id INTEGER, a REAL, t TEXT)", "INSERT INTO odd VALUES (1, 0.1, '2026-01-01')"
+    )
+    query = f"SELECT id, a, t FROM odd WHERE t < '{END}'"
+    workshop.add_model("churn", source={"query": query})
+    model = workshop.model()
+    with way.open() as database:
+        rendered = render(query, model, moment=MIDNIGHT, interval=(MIDNIGHT - DAY, MIDNIGHT))
+        require_comparable_times(model, database, rendered)
+        with pytest.raises(UnsupportedType, match="'a'"):
+            database.read(rendered, batch_rows=9)

@@ -163,7 +163,7 @@ class OdbcDatabase(OpenDatabase):
         self._has_written = False  # the other connection may still describe queries
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> None:
-        self._has_written = True
+        self._has_written |= not statement.startswith("SELECT ")
         with self._doing("running a statement"):
             self._connection.execute(statement, parameters=_texts(parameters))
 
