@@ -278,14 +278,14 @@ def test_what_is_shown_of_a_key_is_found(
     if way.engine == "mysql":
         kinds |= {"DATETIME(6)": moments, "VARBINARY(9)": ("X'00FF2F'", "X'61'")}
     else:
-        kinds |= {"BYTEA": (r"'\x00FF2F'", r"'\x61'")}
+        kinds |= {"TIMESTAMPTZ": moments, "BYTEA": (r"'\x00FF2F'", r"'\x61'")}
     for number, (kind, (one, other)) in enumerate(kinds.items()):
         way.execute(f"CREATE TABLE t{number} (id {kind})", f"INSERT INTO t{number} VALUES ({one}), ({other})")
         with open_database(way.spec) as database:
             cases = Cases(_model(workshop), database, f"SELECT id FROM t{number}")
             for key in cases.page(CaseView()).rows.column("id").to_pylist():
                 assert cases.count(text_of(key)) == 1, kind
-            for odd in ("inf", "nan", "zz"):
+            for odd in ("inf", "nan", "zz", "0001-01-01T00:00:00+14:00"):
                 assert cases.count(odd) == 0, kind
 
 

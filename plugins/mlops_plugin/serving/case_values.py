@@ -64,7 +64,9 @@ def shown_value(name: str, text: str, kind: pa.DataType) -> Any | None:
     is_other = types.is_timestamp(kind) or types.is_floating(kind) or types.is_binary(kind)
     try:
         value = typed_value(name, text.strip(), kind) if is_other else None
-    except CaseError:
+        if isinstance(value, datetime):
+            value = utc_naive(value)
+    except (CaseError, OverflowError):  # the year 1 of another zone
         return None
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -58,3 +58,22 @@ def test_query_that_cannot_be_described_is_not_read(largest: ServerDatabase) -> 
         with pytest.raises(DatabaseError) as error:
             database.read("SELECT n FROM t", batch_rows=1)
         assert "describing the query" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda database: database.engine.limit_statements(database, 9.5),  # as the Showroom does
+        lambda database: database.engine.compare_exactly(database),  # as for `skip_predicted`
+        lambda database: database.execute("SELECT 1 INTO @one"),
+    ],
+    ids=["limit", "comparison", "variable"],
+)
+def test_columns_are_described_behind_a_setting(
+    prepare: Callable[[Database], None], mariadb_database: ServerDatabase
+) -> None:
+    with open_database(spec_of(mariadb_database, "odbc")) as database:
+        prepare(database)
+        reader = database.read("SELECT CAST('-01:00:00' AS TIME) AS t", batch_rows=1)
+        with pytest.raises(UnsupportedType, match="-01:00:0"):  # the driver makes one o'clock of it
+            reader.read_all()

@@ -349,10 +349,7 @@ class Engine:
         return False
 
     def limit_statements(self, database: Database, limit_s: float) -> None:
-        """Have the server itself end a statement of this transaction that takes longer, if it can.
-
-        Called when nothing was asked for yet.
-        """
+        """Have the server itself end a statement of this transaction that takes longer, if it can."""
 
     def begin_write(self, table: str) -> list[str]:
         """Statements that begin a write into the (quoted) table; they lock it if `take_lock` does not."""

@@ -230,8 +230,7 @@ class Mysql(Engine):
         # A comment to the other of the two servers.
         mariadb = f"/*M!100100 SESSION max_statement_time = {limit_s:.3f} */"
         mysql = f"/*!50708 SESSION max_execution_time = {limit_s * 1000:.0f} */"
-        database.execute(f"SET {mariadb} {mysql}")
-        database.commit()  # over ODBC, columns are not described behind a statement that may have written
+        self._set_before_reading(database, f"{mariadb} {mysql}")
 
     def begin_write(self, table: str) -> list[str]:
         # Else a table would cut a value that does not fit, and give a row whose AUTO_INCREMENT key is 0
@@ -260,7 +259,13 @@ class Mysql(Engine):
     def compare_exactly(self, database: Database) -> None:
         # MariaDB looks up a subquery's answer by the outer row's value, in that column's collation.
         cache = "/*M!100000 , SESSION optimizer_switch = 'subquery_cache=off' */"
-        database.execute(f"SET @mlops_exact = 1 {cache}")
+        self._set_before_reading(database, f"@mlops_exact = 1 {cache}")
+
+    def _set_before_reading(self, database: Database, settings: str) -> None:
+        database.execute(f"SET {settings}")
+        # Over ODBC, columns are not described behind a statement that may have written: their values would
+        # pass without the rules for its driver.
+        database.commit()
 
     def delete_repeated(
         self, table: str, key: Sequence[str], own: str, others: str, texts: Sequence[str] = ()
