@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from mlops_plugin.connections import ConnectionSpec
-from mlops_plugin.errors import DatabaseError, MlopsError
+from mlops_plugin.errors import DatabaseError, MlopsError, Problem
 from mlops_plugin.masking import KnownSecrets, masked_values, secrets_in
 
 HARD = "p@ss w}rd'/\"\\ü<&>"
@@ -215,3 +215,10 @@ def test_what_airflow_knows_is_not_told_to_it_in_other_spellings() -> None:
     before = set(_secrets_masker().patterns)
     assert KnownSecrets().mask("it is p%40ss%2Fword%20of%20%27airflow%27") == "it is ***"
     assert set(_secrets_masker().patterns) == before
+
+
+def test_an_error_that_quotes_control_characters_cannot_deceive_a_terminal() -> None:
+    quoted = "types: \x1b]52;c;cm0=\x07 \x9b2J\x00 \rok\r\n\tnext ü \U0001f600"
+    shown = "types: \\x1b]52;c;cm0=\\x07 \\x9b2J\\x00 \\x0dok\r\n\tnext ü \U0001f600"
+    assert str(MlopsError(quoted)) == shown
+    assert str(Problem("config.yaml", 1, "", quoted)).endswith(shown)

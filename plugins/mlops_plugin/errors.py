@@ -6,11 +6,20 @@ connection id stands for the connection, and what a driver or a library quotes i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from mlops_plugin.masking import masked
+
+# All but the tab and the ends of lines. A terminal obeys some: to clear it, or to fill the clipboard.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+
+
+def printable(text: str) -> str:
+    """The text with control characters as `\\x1b`: a file or a row that it quotes may hold some."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class MlopsError(Exception):
@@ -21,7 +30,7 @@ class MlopsError(Exception):
 
     def __str__(self) -> str:
         # Here, and not where it was raised: a secret may have become known since.
-        return masked(super().__str__())
+        return printable(masked(super().__str__()))
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return masked(f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}")
+        text = f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+        return printable(masked(text))
 
 
 class ConfigError(MlopsError):

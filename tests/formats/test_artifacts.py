@@ -22,14 +22,16 @@ from lightgbm import LGBMRegressor
 from sklearn.cluster import DBSCAN
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
 
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactError, BaselineUnreadable, DriverMissing, SignatureError
 from mlops_plugin.formats.runtime import Runtime, artifact_sha256, load_runtime
-from mlops_plugin.formats.signature.signature import read_content
+from mlops_plugin.formats.signature.signature import LARGEST_BYTES, read_content
 from mlops_plugin.pipeline.validation.baseline import read_baseline
 
 COLUMNS = ("a", "b", "c", "d")
@@ -360,3 +362,29 @@ def test_a_sidecar_file_that_is_a_pipe_is_refused_unread(tmp_path: Path) -> None
         read_content(str(tmp_path / "pipe"))
     with pytest.raises(BaselineUnreadable, match="pipe"):
         read_baseline(str(tmp_path / "pipe"))
+
+
+def test_a_sidecar_file_that_would_fill_a_memory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", LARGEST_BYTES + 1)
+    with pytest.raises(SignatureError, match="more than 64 MB"):
+        read_content(str(tmp_path / "huge"))
+    with pytest.raises(BaselineUnreadable, match="more than 64 MB"):
+        read_baseline(str(tmp_path / "huge"))
+
+
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_a_skops_file_cannot_open_the_files_that_rows_name(tmp_path: Path, is_hidden: bool) -> None:
+    counting = CountVectorizer(analyzer="char").fit(["a", "b"])
+    counting.input = "filename"
+    model = make_pipeline(counting, LinearRegression().fit([[1, 0], [0, 1]], [1, 2]))
+    if is_hidden:  # where no walk over steps and branches comes by
+        model = LinearRegression().fit([[1, 0], [0, 1]], [1, 2])
+        model.more_ = {"x": [(counting,)]}
+    (tmp_path / "secret").write_text("ab")
+    skops.io.dump(model, tmp_path / "model.skops")
+    artifact = ArtifactConfig.model_validate({"format": "skops", "uri": str(tmp_path / "model.skops")})
+    with pytest.raises(ArtifactError, match="opens each file that a row names"):
+        load_runtime(artifact, features=("a",) if not is_hidden else ("a", "b"))
+    trusted = artifact.model_copy(update={"isolation": "none"})
+    assert load_runtime(trusted, features=("a",) if not is_hidden else ("a", "b"))

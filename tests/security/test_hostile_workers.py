@@ -148,6 +148,7 @@ def test_a_crafted_text_column_is_refused_before_it_is_read(offsets: tuple[int, 
         *("list<item: double>", "dictionary<values=string>", "struct<>", "null", "x"),
         *("extension<arrow.json>", "run_end_encoded<int32, double>", "dense_union<>", "fixed_size_binary[4]"),
         *("decimal128(99, 2)", "timestamp[us, tz=Foo/Bar]", "timestamp[us, tz=/etc/passwd]"),
+        *("timestamp[us, tz=America]", f"timestamp[us, tz={'A' * 5000}]"),
     ],
 )
 def test_a_type_that_no_model_answers_in_is_refused(kind: str) -> None:

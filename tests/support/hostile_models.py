@@ -6,6 +6,7 @@ import ctypes
 import os
 import pickle
 import sys
+import threading
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from mlops_plugin.workers.starting import MOST_THREADS
+
 HANGS, EXITS, GROWS, PRINTS, RAISES, CRASHES, HANGS_IN_NATIVE_CODE, TELLS_THREADS, LOOKS_AROUND = range(
     100, 109
 )
+HOARDS, MULTIPLIES = 109, 110
 
 HANGING = "hanging"  # the name that its process has by then
 _PR_SET_NAME = 15
@@ -56,7 +60,25 @@ class Hostile:
             case 108:
                 secrets = [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))]
                 return len(secrets)
+            case 109:
+                return _hoard()
+            case 110:
+                threading.stack_size(1 << 16)
+                for _ in range(MOST_THREADS + 100):
+                    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+                time.sleep(3600)
         return value
+
+
+def _hoard() -> float:
+    """Keep 4 GB in memory that can no longer be written, and so is no data that the kernel limits."""
+    libc, piece = ctypes.CDLL(None), 16 << 20
+    libc.mmap.restype = ctypes.c_void_p
+    for _ in range(256):
+        place = libc.mmap(None, ctypes.c_size_t(piece), 3, 0x22, -1, ctypes.c_long(0))
+        ctypes.memset(place, 1, piece)
+        libc.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(piece), 1)
+    return 0.0
 
 
 class Opens:

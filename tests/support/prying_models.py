@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import platform
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +20,8 @@ import numpy as np
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEW_MEMORY, _GROWS_DOWN = 0x21, 0x122  # shared, private; anonymous
 _MAY_MOVE = 1
+_SECCOMP, _NEW_LISTENER = {"x86_64": 317, "aarch64": 277}, 8
+_SETLEASE = 1024
 _TIOCSTI, _FIOASYNC, _SO_PEERPIDFD = 0x5412, 0x5452, 77
 
 
@@ -106,6 +110,37 @@ def _take_over_signals(model: Prying) -> bool:
     return True
 
 
+def _waits_for_the_end(_model: Prying) -> bool:
+    """Whether a read of the line would wait: Linux sends no signal at its end to who does."""
+    return not _call("recv", _line(), ctypes.create_string_buffer(1), ctypes.c_size_t(1), socket.MSG_DONTWAIT)
+
+
+def _lock(_model: Prying, take: Callable[[int], object]) -> bool:
+    """Whether a file that it may read can be locked against its owner."""
+    with Path(os.__file__).open("rb") as file:
+        take(file.fileno())
+    return True
+
+
+def _lend_memory(_model: Prying) -> bool:
+    read, write = os.pipe()
+    page = ctypes.create_string_buffer(4096)
+    piece = (ctypes.c_size_t * 2)(ctypes.addressof(page), 4096)
+    try:
+        return _call("vmsplice", write, piece, ctypes.c_size_t(1), 0)
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def _watch_own_calls(_model: Prying) -> bool:
+    """A thread that is told of another one's system calls may put files among that one's open ones."""
+    allow = struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000)
+    code = ctypes.create_string_buffer(allow, len(allow))
+    program = ctypes.create_string_buffer(struct.pack("@HP", 1, ctypes.addressof(code)))
+    return _call("syscall", _SECCOMP[platform.machine()], 1, _NEW_LISTENER, program)
+
+
 ATTEMPTS: dict[str, Callable[[Prying], object]] = {
     "read a file": lambda model: model.target.read_bytes(),
     "write a file": lambda model: model.target.with_suffix(".new").write_bytes(b"x"),
@@ -146,6 +181,11 @@ ATTEMPTS: dict[str, Callable[[Prying], object]] = {
     "outlive it: ask for no signal": lambda _: fcntl.fcntl(_line(), fcntl.F_SETFL, 0),
     "outlive it: ask for none otherwise": lambda _: fcntl.ioctl(_line(), _FIOASYNC, b"\0" * 4),
     "outlive it: hold the other end": lambda _: os.open(f"/proc/self/fd/{_line()}", os.O_RDWR),
+    "outlive it: wait for its end": _waits_for_the_end,
+    "outlive it: watch system calls": _watch_own_calls,
+    "lock a file that others lock": lambda model: _lock(model, lambda fd: fcntl.flock(fd, fcntl.LOCK_EX)),
+    "have who writes a file wait": lambda model: _lock(model, lambda fd: fcntl.fcntl(fd, _SETLEASE, 0)),
+    "keep memory in a pipe": _lend_memory,
     "keep memory that grows down": lambda _: _maps_memory(_GROWS_DOWN),
     "enlarge its stack otherwise": _grow_stack,
     "raise its limits": lambda _: _call("prlimit64", 0, 7, ctypes.create_string_buffer(16), None),

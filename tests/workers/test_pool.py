@@ -76,6 +76,8 @@ def test_a_process_answers_what_the_model_answers_here(pool: ModelPool, workshop
         (hostile.EXITS, r"ended with exit status 7"),
         (hostile.CRASHES, r"ended with signal SIGSEGV"),
         (hostile.GROWS, r"more memory than the 700 MB.*serving\.memory_mb"),
+        (hostile.HOARDS, r"more memory than the 700 MB.*serving\.memory_mb.*killed"),
+        (hostile.MULTIPLIES, r"starts more than \d+ threads; its process was killed"),
     ],
 )
 def test_a_misbehaving_model_gives_a_clear_error_and_the_next_run_works(

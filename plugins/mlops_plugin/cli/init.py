@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_plugin.errors import EntryError, UntrustedTypes
+from mlops_plugin.errors import EntryError, UntrustedTypes, printable
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
@@ -114,7 +114,11 @@ def _propose(new: NewModel, deployment: Deployment, options: argparse.Namespace)
         return new, propose(new, deployment, rendered, print)
     except UntrustedTypes as error:
         types = find_untrusted(error)
-        print("the file holds types that skops does not know to be harmless:", *types, sep="\n  ")
+        print(
+            "the file holds types that skops does not know to be harmless:",
+            *map(printable, types),
+            sep="\n  ",
+        )
         is_trusted = options.trust or (_may_ask(options) and _agrees("Do you trust them?", default=False))
         if not is_trusted:
             raise EntryError(

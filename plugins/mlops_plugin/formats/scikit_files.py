@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mlops_plugin.config.format_names import NATIVE_FORMATS
 from mlops_plugin.errors import ArtifactError, MlopsError, UntrustedTypes
@@ -33,6 +36,7 @@ _MISSING_IN_MAIN = re.compile(
     r"|'__main__' has no attribute '(\w+)'"
 )
 _RENAMED = re.compile(r"attribute '(\w+)' on <module '([\w.]+)'|module '([\w.]+)' has no attribute '(\w+)'")
+_PLAIN = (str, int, float, bytes, type, type(None))
 _UNTRUSTED = "contains types that are not trusted: "
 _PYTHON, _FIRST_ON_PYTHON = "3.11", [1, 2]
 _OLD_MODULES = ("_loss", "_gradient_boosting", "_tree", "_splitter", "_criterion", "_sgd_fast", "_kd_tree")
@@ -50,7 +54,7 @@ def load_skops(
 
     def loads(content: bytes) -> Any:
         try:
-            return skops_io.loads(content, trusted=list(artifact.trusted))
+            model = skops_io.loads(content, trusted=list(artifact.trusted))
         except UntrustedTypesFoundException as exc:
             # What the file holds is asked, never obeyed: what may be loaded, the configuration says.
             unknown = sorted(set(skops_io.get_untrusted_types(data=content)) - set(artifact.trusted))
@@ -58,8 +62,40 @@ def load_skops(
                 f"model file '{artifact.uri}' {_UNTRUSTED}{', '.join(unknown)}; "
                 "if you know where the file comes from, review them and add them to `trusted:`"
             ) from exc
+        if getattr(artifact, "isolation", "none") is None and _opens_files(model):
+            raise ArtifactError(
+                f"model file '{artifact.uri}' holds a vectorizer with input='filename', which opens each "
+                "file that a row names; train it on texts, or, if you trust the file, set `model: "
+                "{isolation: none}`"
+            )
+        return model
 
     return _load(artifact, (features, signed, verified), loads)
+
+
+def _opens_files(model: Any) -> bool:
+    """Whether a text vectorizer that reads files is anywhere in what skops has made, also in no step."""
+    if "sklearn.feature_extraction.text" not in sys.modules:
+        return False
+    from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+
+    seen: set[int] = set()
+    left = [model]
+    while left:
+        one = left.pop()
+        if id(one) in seen or isinstance(one, _PLAIN):
+            continue
+        seen.add(id(one))
+        if isinstance(one, CountVectorizer | HashingVectorizer) and str(vars(one).get("input")) == "filename":
+            return True
+        if isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list | tuple | set):
+            left += one
+        elif isinstance(one, np.ndarray):
+            left += one.ravel().tolist() if one.dtype == object else []
+        left += getattr(one, "__dict__", {}).values()
+    return False
 
 
 def untrusted_types(error: UntrustedTypes) -> tuple[str, ...]:

@@ -183,7 +183,8 @@ _NOT_THERE = 0x00050000 | 38  # ENOSYS: the C library falls back to clone
 _CLONE_THREAD = 0x10000
 _SHARED_ANONYMOUS = 0x21
 _GROWS_DOWN = 0x100
-_TO_OWNER = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others by way of a file
+# F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others by way of a file. F_SETLEASE: who writes to it waits.
+_TO_OTHERS = (8, 10, 15, 1024)
 _TO_TERMINAL = (0x8901, 0x8902, 0x5412)  # FIOSETOWN, SIOCSPGRP, TIOCSTI
 
 
@@ -217,7 +218,7 @@ def _program(processor: Processor, pid: int, line: int | None) -> Iterator[bytes
     yield from _when(processor.setrlimit, [_refuse()])
     none_new = [part for half in (0, 4) for part in (*_argument(2, half), *_if_not(0))]
     yield from _when(processor.prlimit64, [*_argument(0), *own, *none_new])
-    for call, commands in ((processor.fcntl, _TO_OWNER), (processor.ioctl, _TO_TERMINAL)):
+    for call, commands in ((processor.fcntl, _TO_OTHERS), (processor.ioctl, _TO_TERMINAL)):
         each = [(_instruction(_EQUALS, command, when_false=1), _refuse()) for command in commands]
         yield from _when(call, [*_argument(1), *(one for pair in each for one in pair)])
     # Memory that no limit counts.

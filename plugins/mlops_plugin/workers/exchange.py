@@ -39,7 +39,7 @@ from mlops_plugin.workers.messages import (
 from mlops_plugin.workers.patience import Patience
 from mlops_plugin.workers.process_limits import Limits
 from mlops_plugin.workers.row_memory import SMALLEST_BYTES, Lent, RowMemories, is_supported, stream_size
-from mlops_plugin.workers.starting import END_TIMEOUT_S, Started
+from mlops_plugin.workers.starting import END_TIMEOUT_S, MOST_THREADS, Started
 
 if TYPE_CHECKING:
     from mlops_plugin.config.schema import ModelConfig
@@ -50,6 +50,8 @@ _OUTPUT_NAME = re.compile(r"(prediction|probability|score)(_.*)?", re.DOTALL)
 _NUMBER_BITS = 64
 _TEXT_BYTES = 4096  # room for each value of a type without a fixed width
 _SLACK_BYTES = 1 << 20
+# Raised for a precision or a time zone that there is not, a folder of zones, classes that are none.
+_INVALID = (pa.ArrowException, ValueError, LookupError, TypeError, OverflowError, RecursionError, OSError)
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,10 @@ class Exchange:
             return f"{self._name}: the model's process was killed; try again"
         how = self._started.describe_end()
         self.end()
+        if exceeded := self._started.exceeded:
+            of_threads = f"starts more than {MOST_THREADS} threads"
+            found = self.limits.too_large if exceeded == "memory" else of_threads
+            return f"{self._name}: the model {found}; its process was killed"
         line = self._started.output.last_line(END_TIMEOUT_S)
         words = f"; it printed last: {line}" if line else ""
         return f"{self._name}: the model's process ended with {how}{words}; {self._what_follows(how)}"
@@ -252,8 +258,7 @@ def outputs_schema(columns: Sequence[Column]) -> pa.Schema:
         fields = [pa.field(one.name, _type_of(one.type), metadata=one.metadata or None) for one in columns]
         for field, column in zip(fields, columns, strict=True):
             _require_classes(column.metadata, field.type)
-    # A precision or a time zone that there is not; classes that are none.
-    except (pa.ArrowException, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+    except _INVALID as error:
         raise MessageError(f"the model announces invalid answers: {error}") from error
     return pa.schema(fields)
 

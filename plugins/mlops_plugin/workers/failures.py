@@ -70,9 +70,6 @@ def _error(model: str, failed: Failed, limits: Limits) -> MlopsError:
         return _KEPT[kind](f"{message}{advice}")
     # numpy has a MemoryError of its own, and a runtime may have wrapped any of them.
     if "MemoryError" in kind and limits.memory_mb is not None:
-        return ServingError(
-            f"models.{model}: the model needs more memory than the {limits.memory_mb} MB it may use; give it "
-            "fewer rows, or raise serving.memory_mb"
-        )
+        return ServingError(f"models.{model}: the model {limits.too_large}")
     reason = next((f": {line.strip()}" for line in message.splitlines() if line.strip()), "")
     return ServingError(f"models.{model}: the model raised {kind}{reason}{advice}")

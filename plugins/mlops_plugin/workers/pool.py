@@ -316,7 +316,7 @@ def _stamp(uri: str) -> tuple[int, ...] | None:
         within = [_stamp_of(path.stat()) for path in Path(uri).rglob("*")]
         newest = max([stamp, *within])[0]
         return newest, hash(tuple(sorted(within))), len(within)
-    except OSError:
+    except (OSError, RecursionError):
         return None  # reading it raises what is wrong
 
 

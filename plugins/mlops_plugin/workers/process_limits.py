@@ -41,6 +41,10 @@ class Limits(Protocol):
     def too_slow(self) -> str: ...
 
     @property
+    def too_large(self) -> str:
+        """What follows "the model" if it needs more than `memory_mb`."""
+
+    @property
     def ended(self) -> str:
         """What follows if the process has ended."""
 
@@ -81,6 +85,13 @@ class ServingLimits:
         )
 
     @property
+    def too_large(self) -> str:
+        return (
+            f"needs more memory than the {self.memory_mb} MB it may use; give it fewer rows, or raise "
+            "serving.memory_mb"
+        )
+
+    @property
     def ended(self) -> str:
         return f"the next run starts a new one (it may use {self.memory_mb} MB, see serving.memory_mb)"
 
@@ -94,6 +105,7 @@ class StepLimits:
     must_be_confined: bool
     is_step = True
     memory_mb = None
+    too_large = "needs more memory than there is"
     needs_more = (
         "; the model runs in a process without network, other files and programs: if you trust it with the "
         "task's rights, set `model: {isolation: none}`"

@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mlops_plugin.environments.building import START_WORKER
 from mlops_plugin.formats.artifact import copy_artifact
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 Socket = socket.socket
 END_TIMEOUT_S = 5.0
+# No limit of the kernel counts memory that was written and then made read-only, nor tables of pages.
+_WATCH_S = 0.25
+_UNCOUNTED_BYTES = 256 << 20  # as much as libraries have of it, and stacks
+MOST_THREADS = 500 + 16 * (os.cpu_count() or 1)
 
 
 @dataclass
@@ -36,6 +41,24 @@ class Started:
     socket: Socket
     output: LastWords
     line: Socket  # the process ends when nobody holds this any more
+    most_bytes: int | None = None  # of its own memory
+    exceeded: Literal["", "memory", "threads"] = ""  # what it was killed for
+    _is_released: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        """Kill the process, from another thread, once it uses more than it may."""
+        threading.Thread(target=self._watch, daemon=True, name="model's limits").start()
+
+    def _watch(self) -> None:
+        while not self._is_released.wait(_WATCH_S) and self.child.poll() is None:
+            used_bytes, threads = _used(self.child.pid)
+            if self.most_bytes is not None and used_bytes > self.most_bytes:
+                self.exceeded = "memory"
+            elif threads > MOST_THREADS:
+                self.exceeded = "threads"
+            if self.exceeded:
+                self.kill()
+                return
 
     def kill(self) -> None:
         """End the process, whatever it is doing, and what it may have started; it may have ended."""
@@ -63,6 +86,7 @@ class Started:
 
     def release(self) -> None:
         """Reap the process after `kill`, and hear what it has printed."""
+        self._is_released.set()
         with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel is still taking it apart
             self.child.wait(END_TIMEOUT_S)
         self.line.close()
@@ -104,7 +128,9 @@ def start(
         line.close()
         raise
     output.listen()
-    return Started(child, ours, output, line)
+    started = Started(child, ours, output, line, memory_bytes + _UNCOUNTED_BYTES if memory_bytes else None)
+    started.watch()
+    return started
 
 
 @contextlib.contextmanager
@@ -154,6 +180,20 @@ def _start_python(
         env=environment,
         start_new_session=True,
     )
+
+
+def _used(pid: int) -> tuple[int, int]:
+    """Bytes of a process's own memory, with what was swapped out and what maps it, and its threads.
+
+    Zeros where there is no /proc. Memory that the caller shares with it is not its own.
+    """
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - not a real file
+            found = dict(line.split(":", 1) for line in file if ":" in line)
+        kilobytes = sum(int(found[name].split()[0]) for name in ("RssAnon", "VmSwap", "VmPTE"))
+        return kilobytes << 10, int(found["Threads"])
+    except (OSError, KeyError, ValueError):  # it has ended
+        return 0, 0
 
 
 def _stopped_family(pid: int) -> list[int]:

@@ -53,6 +53,7 @@ _DENIED_EVERYWHERE = {
     "memfd_secret": 447,
     "process_mrelease": 448,
     "fchmodat2": 452,
+    "map_shadow_stack": 453,
     "setxattrat": 463,
     "removexattrat": 466,
     "open_tree_attr": 467,
@@ -81,6 +82,8 @@ _X86_64 = {
         "process_vm_readv": 310,
         "process_vm_writev": 311,
         "kcmp": 312,
+        "flock": 73,  # they may wait for the same lock
+        "seccomp": 317,  # a filter of its own could put other files in the place of open ones
     },
     "other processes' time": {
         "setpriority": 141,
@@ -105,6 +108,9 @@ _X86_64 = {
         "msgrcv": 70,
         "msgctl": 71,
         "mq_open": 240,
+        "mq_unlink": 241,
+        "memfd_create": 319,  # of huge pages, which need no size
+        "vmsplice": 278,
     },
     "attributes of files": {
         "chmod": 90,
@@ -189,6 +195,8 @@ _AARCH64 = {
         "process_vm_readv": 270,
         "process_vm_writev": 271,
         "kcmp": 272,
+        "flock": 32,  # they may wait for the same lock
+        "seccomp": 277,  # a filter of its own could put other files in the place of open ones
     },
     "other processes' time": {
         "setpriority": 140,
@@ -213,6 +221,9 @@ _AARCH64 = {
         "msgrcv": 188,
         "msgctl": 187,
         "mq_open": 180,
+        "mq_unlink": 181,
+        "memfd_create": 279,  # of huge pages, which need no size
+        "vmsplice": 75,
     },
     "attributes of files": {
         "fchmod": 52,

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
+import os
 import shutil
 import stat
 import tarfile
@@ -17,6 +19,7 @@ import pytest
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.formats.artifact import sha256_of
+from mlops_plugin.formats.mlflow_models.input_parsing import parse_input
 from mlops_plugin.formats.runtime import load_runtime
 
 MODEL = Path(__file__).parents[2] / "support" / "mlflow_folders" / "skops" / "model"
@@ -182,9 +185,29 @@ def test_a_damaged_archive_is_refused_and_never_crashes(kind: str, tmp_path: Pat
             continue  # a byte that nothing reads may differ, too: a time, a comment
 
 
-def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(folder: Path) -> None:
-    import os
+def test_a_name_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder / os.fsdecode(b"\xff")).touch()
+    assert "not plainly written" in refusal(folder)
 
+
+def test_folders_in_endless_levels_are_refused(folder: Path) -> None:
+    Path(folder, *["d"] * 900).mkdir(parents=True)
+    assert "more than 50 levels" in refusal(folder)
+
+
+@pytest.mark.parametrize("width", [10**8, 10**30])
+def test_a_tensor_whose_columns_would_fill_a_memory_is_refused(width: int) -> None:
+    spec = {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, width]}}
+    with pytest.raises(ArtifactError, match="more than 100000"):
+        parse_input("churn", json.dumps([spec]))
+
+
+def test_a_column_whose_name_is_no_text_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="no text"):
+        parse_input("churn", r'[{"type": "double", "name": "\ud800"}]')
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(folder: Path) -> None:
     (folder / FILE).unlink()
     os.mkfifo(folder / FILE)
     with pytest.raises(ArtifactError, match="pipe"):

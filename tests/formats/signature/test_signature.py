@@ -20,6 +20,7 @@ from mlops_plugin.arrow_values import as_clock_times
 from mlops_plugin.config.schema import ArtifactConfig
 from mlops_plugin.errors import ArtifactChanged, FeatureError, SignatureError
 from mlops_plugin.formats.model_input import InputSpec
+from mlops_plugin.formats.signature.cells import decode_cell
 from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch
 from mlops_plugin.formats.signature.signature import parse_signature, read_signature, require_made_for
 from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature, write_signature
@@ -90,6 +91,8 @@ def test_a_signature_of_another_artifact_is_refused() -> None:
         ({"outputs": []}, "outputs"),
         ({"golden": {"origin": "training", "rows": [[1]], "answers": {}, "alone": True}}, "golden row"),
         ({"input": {"container": "pickle", "columns": []}}, "container"),
+        ({"outputs": [content()["outputs"][0] | {"tolerance": 10**400}]}, "too large"),
+        ({"libraries": {"\ud800": "1"}}, "surrogates"),
     ],
 )
 def test_a_file_that_is_no_signature_is_refused_with_the_place(change: dict[str, Any], says: str) -> None:
@@ -123,6 +126,19 @@ def test_a_golden_value_of_another_kind_than_its_column_is_refused(value: Any) -
     changed["golden"]["rows"][0][1] = value  # of numbers
     with pytest.raises(SignatureError, match=changed["input"]["columns"][1]["name"]):
         golden_batch(parse_signature("s", json.dumps(changed).encode()))
+
+
+def test_no_number_among_golden_integers_is_refused() -> None:
+    changed = content(pd.DataFrame({"a": [1, 2]}))
+    changed["golden"]["rows"][0][0] = {"decimal": "NaN"}
+    with pytest.raises(SignatureError, match="'a'"):
+        golden_batch(parse_signature("s", json.dumps(changed).encode()))
+
+
+@pytest.mark.parametrize("zone", ["America", "A" * 5000, "../../etc/passwd", "\0"])
+def test_a_time_whose_zone_this_machine_does_not_know_keeps_its_offset(zone: str) -> None:
+    found = decode_cell({"timestamp": "2026-10-25T01:30:00-03:00", "zone": zone})
+    assert found.moment.isoformat() == "2026-10-25T01:30:00-03:00"
 
 
 def test_golden_rows_become_what_a_database_gives() -> None:

@@ -162,6 +162,25 @@ def workshop_sha(workshop: Workshop) -> str:
     return artifact_sha256(str(workshop.folder / "churn.skops"))
 
 
+_DAMAGED: list[dict[str, Any]] = [
+    *({"quantiles": value} for value in ([1], "x", True, {"0.5": "x"}, {"0.5": 10**400})),
+    *({"categories": value} for value in (5, "xy", [["t"]], {"ab": 1}, [["t", 1, 1]])),
+    *({"type": "date", "min": value} for value in (0.5, "yesterday", [1])),
+    *({"min": 10**400}, {"rows": None}, {"missing": "x"}, {"type": 5}),
+]
+
+
+def _baseline_with(**changed: Any) -> str:
+    feature = {"type": "number", "rows": 5, "missing": 0, **changed}
+    whole = {"artifact_sha256": "a", "made_at": "2026", "origin": "x", "rows": 5, "version": 1}
+    return json.dumps({**whole, "features": {"a": feature}})
+
+
+def test_an_undamaged_baseline_is_read(tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text(_baseline_with(quantiles={"0.5": 1}, categories=[["t", 1]]))
+    assert read_baseline(str(tmp_path / "b.json")).features["a"].quantiles == {"0.5": 1.0}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -170,6 +189,7 @@ def workshop_sha(workshop: Workshop) -> str:
         ("[]", "is not a baseline of version 1"),
         ('{"version": 1}', "is incomplete"),
         ('{"version": 1, "features": {"a": {"x": 1}}}', "is incomplete"),
+        *((_baseline_with(**change), "is incomplete or damaged") for change in _DAMAGED),
     ],
 )
 def test_a_damaged_baseline_is_named(tmp_path: Path, content: str | None, message: str) -> None:

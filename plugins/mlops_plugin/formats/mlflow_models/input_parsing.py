@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from mlops_plugin.errors import ArtifactError
 from mlops_plugin.formats.mlflow_models.trained_input import TrainedInput
 from mlops_plugin.formats.mlflow_models.trained_types import OF_COLUMNS, OF_TENSORS, with_missing
+
+_MOST_COLUMNS = 100_000  # no query returns as many
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class _Tensor(BaseModel):
@@ -56,6 +60,8 @@ def parse_input(uri: str, text: str | None) -> TrainedInput | None:
     names = [spec.name for spec in specs if spec.name is not None]
     if len({*names}) < len(names) or len(names) not in (0, len(specs)):
         raise _unreadable(uri, "some columns have no name, or the same")
+    if any(map(_HALF_PAIR.search, names)):
+        raise _unreadable(uri, "the name of a column is no text")
     if len(specs) == 1 and specs[0].tensor is not None:
         return _matrix(uri, specs[0], specs[0].tensor)
     dtypes = tuple(_dtype(uri, number, spec) for number, spec in enumerate(specs))
@@ -68,6 +74,8 @@ def _matrix(uri: str, spec: _Spec, tensor: _Tensor) -> TrainedInput:
     if len(tensor.shape) > 2 or not tensor.shape:
         raise _refused(uri, spec.name, f"a tensor of the shape {tensor.shape}")
     width = tensor.shape[1] if len(tensor.shape) == 2 else 1
+    if width > _MOST_COLUMNS:
+        raise _refused(uri, spec.name, f"a tensor of {width} columns, more than {_MOST_COLUMNS}")
     return TrainedInput(None, (dtype,) * max(width, 1), is_of_any_width=width < 1)
 
 

@@ -22,6 +22,7 @@ DESCRIPTION = "MLmodel"
 # MLflow's client adds it to what it downloads from a registry; the same model has the same hash without.
 _NOT_HASHED = "registered_model_meta"
 _LARGEST_DESCRIPTION = 1 << 20  # bytes
+_MOST_LEVELS = 50  # of folders
 _CHUNK = 1 << 20
 _MAGIC_BYTES = 512  # tar's first header
 
@@ -152,6 +153,11 @@ class LocalFolder(_Folder):
             if entry.is_symlink():
                 raise ArtifactError(
                     f"model '{uri}' has a link in its folder, '{path}'; put a copy of the file in its place"
+                )
+            if entry.is_dir() and path.count("/") >= _MOST_LEVELS:
+                raise ArtifactError(
+                    f"model '{uri}' has folders in more than {_MOST_LEVELS} levels; name the folder of one "
+                    "model"
                 )
             if entry.is_dir():
                 yield from self._walk(uri, f"{path}/")

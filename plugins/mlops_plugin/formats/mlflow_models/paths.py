@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from mlops_plugin.errors import ArtifactError
 
 MOST_FILES = 10_000
 _FIRST_PRINTABLE, _DELETE = " ", "\x7f"
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # bytes of a name that is not UTF-8
 
 
 def is_plain_path(path: str) -> bool:
@@ -15,6 +18,7 @@ def is_plain_path(path: str) -> bool:
     """
     parts = path.split("/")
     is_printable = all(_FIRST_PRINTABLE <= character != _DELETE for character in path)
+    is_printable &= not _NO_TEXT.search(path)
     return is_printable and "\\" not in path and not {"", ".", ".."} & {*parts}
 
 

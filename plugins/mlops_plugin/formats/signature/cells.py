@@ -72,7 +72,7 @@ def _instant(value: dict[str, Any]) -> Instant:
 def _zone(name: str | None, moment: datetime) -> Any:
     try:
         return ZoneInfo(name or "")
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, or a name too long for a file
         return moment.tzinfo
 
 

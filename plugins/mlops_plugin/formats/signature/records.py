@@ -30,7 +30,7 @@ def read_record(kind: type[_Record], value: object) -> _Record:
 
 
 def _read(kind: Any, value: object, place: str) -> Any:
-    """`value` as `kind`: a record, one of several, tuples and sets of them, or a plain type."""
+    """`value` as `kind`: a record, one of several, lists, tuples and sets of them, or a plain type."""
     if is_dataclass(kind):
         return _read_fields(kind, value, place)
     origin, arguments = get_origin(kind), get_args(kind)
@@ -42,7 +42,7 @@ def _read(kind: Any, value: object, place: str) -> Any:
         if isinstance(value, bool) or value not in arguments:
             raise Misread(place, f"it must be {' or '.join(map(repr, arguments))}")
         return value
-    if origin in (tuple, frozenset):
+    if origin in (tuple, frozenset, list):
         if not isinstance(value, list):
             raise Misread(place, "it must be a list")
         return origin(_read(arguments[0], item, _below(place, n)) for n, item in enumerate(value))
@@ -82,7 +82,10 @@ def _plain(kind: Any, value: object, place: str) -> Any:
     if kind is Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise Misread(place, "it is too large a number") from error
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise Misread(place, f"it must be {'true or false' if kind is bool else f'of type {kind.__name__}'}")
     return value

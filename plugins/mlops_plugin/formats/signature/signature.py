@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from mlops_plugin.config.format_names import SIGNATURE_SUFFIX
 from mlops_plugin.errors import ArtifactChanged, SignatureError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from mlops_plugin.config.schema import ArtifactConfig
 
 FORMAT, VERSION = "mlops signature", 1
+
+LARGEST_BYTES = 64 << 20  # of a signature, or a baseline: it is read whole, by everybody who asks
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Kind = Literal[
     "boolean", "integer", "number", "text", "timestamp", "date", "time", "duration", "decimal", "binary",
@@ -186,7 +190,10 @@ def require_made_for(signature: Signature, artifact_sha256: str) -> None:
 def parse_signature(uri: str, content: bytes) -> Signature:
     """A signature from its bytes; raises `SignatureError` if it is none."""
     try:
-        signature = read_record(Signature, json.loads(content))
+        found = json.loads(content.decode("utf-8-sig"))
+        if _HALF_PAIR.search(content):  # which JSON can write, and no name of a column or text may have
+            json.dumps(found, ensure_ascii=False).encode()
+        signature = read_record(Signature, found)
     except Misread as error:
         raise SignatureError(
             f"'{uri}' is not a signature of version {VERSION}: {error.place or 'the file'}: {error}; "
@@ -204,14 +211,15 @@ def read_content(uri: str) -> bytes | None:
     try:
         if "://" not in uri:
             with open_regular(uri) as local:
-                return local.read()
+                return read_bounded(uri, local)
         import fsspec
 
         with fsspec.open(uri, "rb") as file:
-            content: bytes = file.read()
-            return content
+            return read_bounded(uri, file)
     except FileNotFoundError:
         return None
+    except SignatureError:
+        raise
     except PermissionError as error:
         if "://" in uri:  # an object store says so of a file that is missing, too
             return None
@@ -220,3 +228,13 @@ def read_content(uri: str) -> bytes | None:
         ) from error
     except Exception as error:  # every storage has a library with errors of its own
         raise SignatureError(f"signature '{uri}' cannot be read: {error}") from error
+
+
+def read_bounded(uri: str, file: IO[bytes]) -> bytes:
+    """All of a file; raises `SignatureError` if it is longer than any signature or baseline."""
+    content = file.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise SignatureError(
+            f"'{uri}' has more than {LARGEST_BYTES >> 20} MB, which no signature or baseline has"
+        )
+    return content

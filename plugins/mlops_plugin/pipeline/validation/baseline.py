@@ -21,7 +21,13 @@ from mlops_plugin.arrow_values import as_doubles
 from mlops_plugin.config.schema import BASELINE_SUFFIX
 from mlops_plugin.errors import BaselineUnreadable, ContractError
 from mlops_plugin.formats.artifact import open_regular
-from mlops_plugin.formats.signature.signature import parse_signature, read_content, signature_uri
+from mlops_plugin.formats.signature.records import Misread, read_record
+from mlops_plugin.formats.signature.signature import (
+    parse_signature,
+    read_bounded,
+    read_content,
+    signature_uri,
+)
 from mlops_plugin.formats.signature.whole_files import store_whole
 from mlops_plugin.pipeline.validation.column_check import kind_of
 
@@ -43,7 +49,17 @@ class FeatureBaseline:
     min: Any = None  # dates in ISO 8601
     max: Any = None
     quantiles: dict[str, float] | None = None
-    categories: list[tuple[Any, int]] | None = None
+    categories: list[tuple[Any, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        if any(len(pair) != 2 for pair in self.categories or ()):
+            raise ValueError("a category is no pair of a value and its count")
+        for end in self._ends().values():
+            if self.type in ("date", "timestamp") and not isinstance(end, str):
+                raise ValueError(f"{end!r} is no {self.type}")
+            if isinstance(end, int) and not _fits_double(end):
+                raise ValueError("an end of its range is too large a number")
+        self.rule()  # raises for a time that is none
 
     def rule(self) -> dict[str, Any]:
         """What it asks of a column, in the words of `input.columns`."""
@@ -80,6 +96,14 @@ class Baseline:
         return replace(self, classes=classes)
 
 
+def _fits_double(number: int) -> bool:
+    try:
+        float(number)
+    except OverflowError:
+        return False
+    return True
+
+
 def read_baseline_beside(artifact_uri: str) -> Baseline:
     """The baseline of a model's file: in its signature, or else in a file of its own."""
     signed = baseline_in_signature(artifact_uri)
@@ -98,7 +122,7 @@ def read_baseline(uri: str) -> Baseline:
     """The baseline at a path or fsspec URL; raises `ContractError` if it is missing or no baseline."""
     try:
         with fsspec.open(uri, "rb") if "://" in uri else open_regular(uri) as file:
-            content = json.load(file)
+            content = json.loads(read_bounded(uri, file))
     except FileNotFoundError as error:
         raise BaselineUnreadable(f"baseline '{uri}' does not exist; {_ADVICE}") from error
     except Exception as error:  # every storage has a library with errors of its own
@@ -110,10 +134,11 @@ def _parsed(uri: str, content: Any) -> Baseline:
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ContractError(f"'{uri}' is not a baseline of version {VERSION}; {_ADVICE}")
     try:
-        features = {name: FeatureBaseline(**found) for name, found in content.pop("features").items()}
-        return Baseline(features=features, **content)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ContractError(f"baseline '{uri}' is incomplete: {error}; {_ADVICE}") from error
+        return read_record(Baseline, content)
+    except Misread as error:
+        raise ContractError(
+            f"baseline '{uri}' is incomplete or damaged: {error.place}: {error}; {_ADVICE}"
+        ) from error
 
 
 def write_baseline(baseline: Baseline, uri: str) -> None:
