@@ -118,3 +118,13 @@ def test_nobody_joins_a_question_that_was_asked_long_ago() -> None:
         assert len(airflow.asked) == 2
 
     asyncio.run(run())
+
+
+def test_names_that_callers_make_up_are_not_kept() -> None:
+    async def run() -> None:
+        callers = KnownCallers(Airflow().ask, LONG_S, LONG_S)
+        name = "no such model" * 1000
+        assert await callers.admit("one", name) == ADA
+        assert name not in repr(vars(callers))
+
+    asyncio.run(run())

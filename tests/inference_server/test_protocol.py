@@ -147,6 +147,9 @@ def test_all_outputs_are_binary_if_the_request_says_so(client: httpx.Client) -> 
         ([{**A, "parameters": {"binary_data_size": 16}}, B, C], "'a'"),
         ([{"name": "a", "datatype": "FP64", "shape": [2]}, B, C], "'a'"),
         ([{**A, "shape": [-2]}, B, C], "shape"),
+        ([{**A, "shape": [10**4000, 10**4000]}, B, C], "shape"),
+        ([{**A, "shape": [1, 10**15]}, B, C], "columns"),
+        ([tensor("a", "FP64", [1.0], [1001])], "1001 rows"),  # said before the values are looked at
         ([], "inputs"),
     ],
 )
@@ -180,6 +183,38 @@ def test_a_wrong_length_of_the_header_is_refused(client: httpx.Client, length: s
     headers = {"Inference-Header-Content-Length": length.encode("latin-1", "replace")}
     answer = client.post("/v2/models/churn/infer", content=b'{"inputs": []}', headers=headers)  # type: ignore[arg-type]
     assert answer.status_code == 400
+
+
+_POST = b"POST /v2/models/churn/infer HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [
+        (b"GET /v2 HTTP/1.1\r\nX: ", b"x" * 8192),
+        (b"GET /v2 HTTP/1.1\r\nHost: x\r\n", b"a: " + b"x" * 1000 + b"\r\n"),
+        (b"GET /v2?", b"x" * 8192),
+        (_POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n0\r\nX: ", b"x" * 8192),
+        (_POST + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x" * 8192),
+    ],
+    ids=["header", "headers", "address", "trailer", "size of a chunk"],
+)
+def test_a_head_without_end_is_given_up(client: httpx.Client, begin: bytes, again: bytes) -> None:
+    url = client.base_url
+    with socket.create_connection((url.host, url.port or 80), 20) as connection:
+        connection.sendall(begin)
+        with pytest.raises(ConnectionError):  # it has hung up
+            connection.sendall(again * 4000)
+    assert client.get("/v2/health/live").status_code == 200
+
+
+def test_a_long_request_in_small_chunks_is_answered_like_a_short_one(client: httpx.Client) -> None:
+    rows = {name: [number / 7 for number in range(1000)] for name in "abc"}
+    inputs = [tensor(name, "FP64", values) for name, values in rows.items()]
+    content = json.dumps({"inputs": inputs, "padding": "x" * 300_000}).encode()
+    pieces = (content[at : at + 100] for at in range(0, len(content), 100))
+    answer = client.post("/v2/models/churn/infer", content=pieces)
+    assert outputs(answer) == outputs(infer(client, "churn", *inputs))
 
 
 def test_wrong_outputs_are_refused(client: httpx.Client) -> None:

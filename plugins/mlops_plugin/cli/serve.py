@@ -24,6 +24,8 @@ def serve_in_terminal(host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or SIGINT; `workers` processes share the port."""
     import uvicorn
 
+    from mlops_plugin.inference_server.bounded_heads import bounded_protocol
+
     with tempfile.TemporaryDirectory(prefix="mlops-serve-") as counts:
         os.environ[_COUNTS] = counts
         uvicorn.run(
@@ -32,6 +34,8 @@ def serve_in_terminal(host: str, port: int, workers: int) -> None:
             host=host,
             port=port,
             workers=workers,
+            http=bounded_protocol(),
+            ws="none",
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nobody asks for a client's address

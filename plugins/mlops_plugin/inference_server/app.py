@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -35,6 +36,7 @@ from mlops_plugin.web.well_formed import BodyLimit, printable
 SERVER_NAME = "mlops"
 _EXTENSIONS = ["binary_tensor_data"]
 _COUNTED_EVERY_S = 1.0
+_LONG_BYTES = 1 << 18
 _log = logging.getLogger(__name__)
 
 
@@ -76,10 +78,15 @@ class InferenceServer:
         body = await read()
         if time.monotonic() - began > TRUSTED_S:  # meanwhile, the token may have been revoked
             model, user = await self.model(name, token)
-        question = self._by_last_description(model, user, body)
+        is_long = len(body.content) > _LONG_BYTES  # to read it would keep all others waiting
+        question = None if is_long else self._by_last_description(model, user, body)
         if question is None:
             described = await self.described(model, body.version)
-            question = Question.of(model, user, body, described)
+            if is_long:
+                read_it = functools.partial(Question.of, model, user, body, described)
+                question = await self.threads.run(model.name, read_it)
+            else:
+                question = Question.of(model, user, body, described)
         answer = await self.batches.ask(name, question)
         await self.model(name, token)  # it may have waited long, for its turn or for the model
         return answer

@@ -21,7 +21,8 @@ MATRIX = "features"  # the name of the one tensor that holds all features
 HEADER_LENGTH = "Inference-Header-Content-Length"
 _FEW_ROWS = 64  # of most requests
 _MOST_DIGITS = 20  # of a length
-_Size = Annotated[int, Field(ge=0)]
+_Size = Annotated[int, Field(ge=0, le=1 << 53)]
+_MOST_COLUMNS = 100_000
 
 
 class _Part(BaseModel):
@@ -116,6 +117,13 @@ def _columns(inputs: Sequence[InputTensor], binary: memoryview) -> dict[str, pa.
     columns: dict[str, pa.Array] = {}
     for tensor in inputs:
         where = f"input '{tensor.name}'"
+        # Before a value is read: these may be millions.
+        if tensor.shape[0] > MAX_ROWS:
+            raise CaseError(f"the request has {tensor.shape[0]} rows; send 1 to {MAX_ROWS}")
+        if tensor.shape[-1] > _MOST_COLUMNS:
+            raise CaseError(
+                f"{where}: its shape is {tensor.shape}, and at most {_MOST_COLUMNS} columns are read"
+            )
         if tensor.name in columns:
             raise CaseError(f"{where} is there twice; send each input once")
         size, count = tensor.parameters.binary_data_size, math.prod(tensor.shape)

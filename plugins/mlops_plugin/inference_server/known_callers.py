@@ -16,7 +16,7 @@ _RENEWED_S = 0.5  # from then on it is asked again, while requests are still let
 _DECIDED_WITHIN_S = 5.0
 _MOST_KNOWN = 10_000
 
-_Place = tuple[bytes, str]  # a token's hash, and a model
+_Place = bytes  # the hash of a token and a model's name, which its caller may have made up at any length
 # Starts asking; the future is of the loop that calls.
 Ask = Callable[[str, str], "asyncio.Future[Caller]"]
 
@@ -39,26 +39,26 @@ class KnownCallers:
 
     async def admit(self, token: str, model: str) -> Caller:
         """What the token's owner may do; raises what asking raises, or `GateClosed` if it takes too long."""
-        place = (hashlib.blake2b(token.encode("utf-8", "replace")).digest(), model)
+        place = hashlib.blake2b(f"{token}\0{model}".encode("utf-8", "replace")).digest()
         known, now = self._known.get(place), time.monotonic()
         if known is not None and now - known.asked_at < self._trusted_s:
             if now - known.asked_at > self._renewed_s:
-                self._asked(place, token)
+                self._asked(place, token, model)
             return known.caller
         try:
-            return await asyncio.wait_for(asyncio.shield(self._asked(place, token)), _DECIDED_WITHIN_S)
+            return await asyncio.wait_for(asyncio.shield(self._asked(place, token, model)), _DECIDED_WITHIN_S)
         except TimeoutError as error:
             raise GateClosed(
                 f"this token could not be checked within {_DECIDED_WITHIN_S:.0f} s: Airflow's auth "
                 "manager or its database does not answer"
             ) from error
 
-    def _asked(self, place: _Place, token: str) -> asyncio.Future[Caller]:
+    def _asked(self, place: _Place, token: str, model: str) -> asyncio.Future[Caller]:
         """The answer that is awaited already, if it was asked for a moment ago, or else a new one."""
         now = time.monotonic()
         asked_at, asking = self._asking.get(place, (now, None))
         if asking is None or now - asked_at >= self._trusted_s:
-            asking = self._ask(token, place[1])
+            asking = self._ask(token, model)
             self._asking[place] = now, asking
             asking.add_done_callback(functools.partial(self._learn, place, now))
         return asking
