@@ -135,7 +135,8 @@ def _reset(asked: ListQuery) -> str:
 def show_of_run(request: Request, seen: VisibleDep, dag_id: str, run_id: str) -> Response:
     """The dispatch of a DAG run, for the tab on the run's page."""
     # Airflow puts the run id into the URL unescaped: a plus sign arrives as a space.
-    for spelling in dict.fromkeys((run_id, run_id.replace(" ", "+"))):
+    spellings = dict.fromkeys((run_id, run_id.replace(" ", "+")))
+    for spelling in spellings if seen.rights.may_read(dag_id) else ():
         dispatch = seen.site.event_store().get(id_of_run(dag_id, spelling))
         if dispatch is not None and seen.rights.may_read(dispatch.model):
             return _show(request, seen, dispatch, has_list=False)
