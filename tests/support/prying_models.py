@@ -122,6 +122,17 @@ def _lock(_model: Prying, take: Callable[[int], object]) -> bool:
     return True
 
 
+def _watch_folder(model: Prying) -> bool:
+    """Events have the names of the files that others use."""
+    watch = _LIBC.inotify_init1(0)
+    if watch == -1:
+        return False
+    try:
+        return _call("inotify_add_watch", watch, os.fsencode(model.target.parent), 0xFFF)
+    finally:
+        os.close(watch)
+
+
 def _lend_memory(_model: Prying) -> bool:
     read, write = os.pipe()
     page = ctypes.create_string_buffer(4096)
@@ -183,6 +194,8 @@ ATTEMPTS: dict[str, Callable[[Prying], object]] = {
     "outlive it: hold the other end": lambda _: os.open(f"/proc/self/fd/{_line()}", os.O_RDWR),
     "outlive it: wait for its end": _waits_for_the_end,
     "outlive it: watch system calls": _watch_own_calls,
+    "see what happens in a folder": _watch_folder,
+    "read a file's attributes": lambda model: os.listxattr(model.target),
     "lock a file that others lock": lambda model: _lock(model, lambda fd: fcntl.flock(fd, fcntl.LOCK_EX)),
     "have who writes a file wait": lambda model: _lock(model, lambda fd: fcntl.fcntl(fd, _SETLEASE, 0)),
     "keep memory in a pipe": _lend_memory,
