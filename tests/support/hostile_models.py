@@ -101,6 +101,15 @@ class SlowToLoad(Hostile):
         return {"a": 1}
 
 
+class SlowToDescribe(Hostile):
+    """Takes a second whenever somebody asks what kind of model it is."""
+
+    @property
+    def _estimator_type(self) -> str:  # type: ignore[override]
+        time.sleep(1)
+        return "regressor"
+
+
 def save(model: Any, path: Path) -> dict[str, str]:
     """Pickle a model; returns what `model:` of its entry says."""
     content = pickle.dumps(model)

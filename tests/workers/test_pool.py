@@ -55,6 +55,15 @@ def _predict(pool: ModelPool, workshop: Workshop, a: float, name: str = "hostile
         return runtime.predict(_row(a))
 
 
+def test_to_learn_what_a_model_answers_is_a_part_of_loading_it(workshop: Workshop) -> None:
+    _add_hostile(workshop, hostile.SlowToDescribe())
+    with (
+        contextlib.closing(ModelPool(_limits(timeout="1s"))) as pool,
+        pool.runtime(workshop.model("hostile")) as process,
+    ):
+        assert process.outputs.names == ["prediction"]
+
+
 def test_a_process_answers_what_the_model_answers_here(pool: ModelPool, workshop: Workshop) -> None:
     here = load_runtime(workshop.model().model, features=None)
     rows = pa.RecordBatch.from_pylist([{"id": n, "a": n / 7, "b": -n / 3, "c": 0.1} for n in range(50)])

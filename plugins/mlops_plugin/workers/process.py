@@ -50,6 +50,7 @@ _log = logging.getLogger(__name__)
 
 _NUMBER_BITS = 64
 _NO_BODY = 0  # of an answer to anything but `predict`
+_NO_ROWS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
 _MOST_MODULES = 20  # that a model's process may name
 
 
@@ -98,7 +99,7 @@ class ModelProcess(Exchange):
     def outputs(self) -> pa.Schema:
         """The columns that the model answers with."""
         if self._outputs is None:
-            self._learn(pa.RecordBatch.from_pylist([], schema=pa.schema([])))
+            self._learn(_NO_ROWS, self.limits.answer_s)
         return self._outputs
 
     def check(self, rows: pa.Schema) -> None:
@@ -116,10 +117,10 @@ class ModelProcess(Exchange):
         if rows.num_rows == 0:
             return False
         self._checked = None
-        return self._learn(self._known(rows.slice(0, LEARNED_ROWS)))
+        return self._learn(self._known(rows.slice(0, LEARNED_ROWS)), self.limits.answer_s)
 
-    def _learn(self, rows: pa.RecordBatch) -> bool:
-        answer, _ = self._ask(Learn(timeout_s=self.limits.answer_s), rows)
+    def _learn(self, rows: pa.RecordBatch, timeout_s: float) -> bool:
+        answer, _ = self._ask(Learn(timeout_s=timeout_s), rows)
         with self._whole():
             learned = expect(Learned, answer)
             self._outputs = outputs_schema(learned.outputs)
@@ -235,7 +236,7 @@ class ModelProcess(Exchange):
             self.features = tuple(loaded.features)
             self.libraries = versions_of(loaded.modules[:_MOST_MODULES], self.packages)
             if not self.limits.is_step:
-                _ = self.outputs  # now, while the person waits for loading anyway
+                self._learn(_NO_ROWS, self.limits.load_s)  # now, while the person waits for loading anyway
         except BaseException:
             self.end()
             raise
