@@ -64,10 +64,10 @@ def test_running_takes_the_permission_and_the_right_to_trigger(client: httpx.Cli
 
 
 def test_who_takes_long_to_send_a_request_must_still_be_allowed_to(
-    workshop: Workshop, gate: Callers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, gate: Callers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlops_plugin.inference_server.app.TRUSTED_S", 0.0)
-    server = InferenceServer(Site(workshop.config_file), gate, Metrics(tmp_path))
+    server = InferenceServer(site, gate, Metrics(tmp_path))
 
     async def read() -> Body:
         gate.known.clear()  # the token is revoked
@@ -78,9 +78,9 @@ def test_who_takes_long_to_send_a_request_must_still_be_allowed_to(
 
 
 def test_who_may_no_longer_ask_once_the_answer_is_there_does_not_get_it(
-    workshop: Workshop, gate: Callers, tmp_path: Path
+    workshop: Workshop, site: Site, gate: Callers, tmp_path: Path
 ) -> None:
-    server = InferenceServer(Site(workshop.config_file), gate, Metrics(tmp_path))
+    server = InferenceServer(site, gate, Metrics(tmp_path))
     before = len(workshop.records())
 
     async def read() -> Body:

@@ -56,13 +56,6 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 
 
 @pytest.fixture(scope="module")
-def site(workshop: Workshop) -> Iterator[Site]:
-    site = Site(workshop.config_file)
-    with contextlib.closing(site.model_pool()), site.event_store():
-        yield site
-
-
-@pytest.fixture(scope="module")
 def inference(site: Site) -> Inference:
     return Inference(site)
 
