@@ -175,6 +175,26 @@ def test_keys_of_64_bits_without_a_sign_are_paged_and_chosen(
             cases.chosen([(2**64,)])
 
 
+def test_pages_leave_no_case_out_that_a_collation_takes_for_another(way: WayIn, workshop: Workshop) -> None:
+    kind, _ = _LOOSE[way.engine]
+    if way.engine == "postgres":
+        way.execute(_LOOSE_COLLATION)
+    names = ["Ann", "ann", "ANN", "Bob", "bob", "Cy"]
+    rows = ", ".join(f"('{name}', {number % 2})" for number, name in enumerate(names))
+    way.execute(f"CREATE TABLE people (id {kind}, size INTEGER)", f"INSERT INTO people VALUES {rows}")
+    with open_database(way.spec) as database:
+        cases = Cases(_model(workshop), database, "SELECT id, size FROM people")
+        for is_descending, page_rows in product((False, True), (1, 2, 4)):
+            view = CaseView(is_descending=is_descending, page_rows=page_rows)
+            pages = _pages(cases, view)
+            assert sorted(row["id"] for page in pages for row in page.rows.to_pylist()) == sorted(names)
+            assert all(page.rows.num_rows for page in pages)
+            back = [pages[-1]]
+            while (place := back[-1].previous) is not None:
+                back.append(cases.page(replace(view, place=place)))
+            assert {row["id"] for page in back for row in page.rows.to_pylist()} == {*names}
+
+
 _KEYS_OF_BYTES = [b"", b"\0\xff", b"'?", b"\\x2f", b"\xff\0"]
 
 
@@ -324,6 +344,9 @@ def test_a_case_is_not_taken_for_another_that_its_collation_calls_equal(workshop
         assert sorted(both.column("size").to_pylist()) == [1, 3]
 
 
+_LOOSE_COLLATION = (
+    "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"
+)
 # What a collation takes for each other, and is another case.
 _LOOSE = {
     "mysql": ("VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", ("ann", "\u00c4nn", "Ann ")),
@@ -337,9 +360,7 @@ def test_a_case_that_is_gone_is_not_replaced_by_one_that_its_collation_calls_equ
 ) -> None:
     kind, others = _LOOSE[way.engine]
     if way.engine == "postgres":
-        way.execute(
-            "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"
-        )
+        way.execute(_LOOSE_COLLATION)
     way.execute(f"CREATE TABLE people (id {kind}, size INTEGER)", "INSERT INTO people VALUES ('Ann', 1)")
     way.execute("INSERT INTO people VALUES ('Bob', 2)")
     with open_database(way.spec) as database:

@@ -82,16 +82,48 @@ class Cases:
         is_backwards = place is not None and place.is_backwards
         rows = self._rows(view, size + 1)  # one more than is shown: is there a further page?
         has_more, rows = rows.num_rows > size, rows.slice(0, size)
+        if has_more and self._order(view).by_value is None and self._has_texts:
+            has_more, rows = self._with_equals(view, rows)
         if is_backwards:
             if not has_more:
                 return self.page(replace(view, place=None))
-            rows = rows.take(list(range(size - 1, -1, -1)))
+            rows = rows.take(list(range(rows.num_rows - 1, -1, -1)))
         first = last = None
         if rows.num_rows and place is not None:
             first = replace(self._place(view, rows.slice(0, 1)), is_backwards=True)
         if rows.num_rows and (has_more or is_backwards):
             last = self._place(view, rows.slice(rows.num_rows - 1))
         return CasePage(rows.select(list(self.columns)), first, last)
+
+    @property
+    def _has_texts(self) -> bool:
+        """Whether a collation may take one key for another."""
+        return any(pa.types.is_string(self.schema.field(name).type) for name in self._model.key)
+
+    def _with_equals(self, view: CaseView, rows: pa.Table) -> tuple[bool, pa.Table]:
+        """Whether more follow, and the rows with all cases that a collation takes for the last one.
+
+        Those lie neither before nor behind it: no other page would have them.
+        """
+        last = rows.slice(rows.num_rows - 1)
+        place = replace(
+            self._place(view, last), is_backwards=view.place is not None and view.place.is_backwards
+        )
+        found, parameters = self._found(view.search)
+        condition, values = self._has_key(self.typed_key(place.key))
+        statement = f"{self._select(f'{found} AND {condition}')}{self._order(view).clause()}"
+        parameters = [*parameters, *values]
+        query = f"{statement}{self._first(MOST_ROWS)}"
+        equals = self._database.read(query, batch_rows=MOST_ROWS, parameters=parameters).read_all()
+        if equals.num_rows < 2:
+            return True, rows
+        keys = {*self._keys(equals)}
+        others = rows.filter(pa.array([key not in keys for key in self._keys(rows)], pa.bool_()))
+        more = self._rows(replace(view, place=place), 1).num_rows > 0
+        return more, pa.concat_tables([others, equals])
+
+    def _keys(self, rows: pa.Table) -> list[Key]:
+        return list(zip(*(rows.column(name).to_pylist() for name in self._model.key), strict=True))
 
     def count(self, search: str) -> int:
         """How many cases there are, as the pages find them; `MOST_COUNTED` + 1 stands for more."""
@@ -154,7 +186,7 @@ class Cases:
                 f"models.{self._model.name}: more than {MOST_ROWS} rows have the keys of the chosen cases; "
                 "the key must tell cases apart"
             )
-        of_rows = list(zip(*(rows.column(name).to_pylist() for name in self._model.key), strict=True))
+        of_rows = self._keys(rows)
         present, found, gone = set(of_rows), set[Key](), list[Key]()
         wanted = {self.typed_key(key): key for key in keys}
         for typed, key in wanted.items():
