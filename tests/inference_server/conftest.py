@@ -17,7 +17,7 @@ import uvicorn
 
 from mlops_plugin.errors import MlopsError
 from mlops_plugin.inference_server.app import create_serving_app
-from mlops_plugin.inference_server.bounded_heads import bounded_protocol
+from mlops_plugin.inference_server.bounded_heads import BoundedHeads
 from mlops_plugin.inference_server.gate import Caller, NotSignedIn
 from mlops_plugin.inference_server.metrics import Metrics
 from mlops_plugin.web.shared_site import Site
@@ -45,7 +45,7 @@ def serving(config_file: Path, gate: Callers, counts: Path | None = None) -> Ite
     site = Site(config_file)
     with tempfile.TemporaryDirectory() as empty, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_serving_app(site, gate, Metrics(counts or Path(empty)))
-        config = uvicorn.Config(app, log_level="warning", http=bounded_protocol(), ws="none")
+        config = uvicorn.Config(app, log_level="warning", http=BoundedHeads, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -24,7 +24,7 @@ def serve_in_terminal(host: str, port: int, workers: int) -> None:
     """Serve until SIGTERM or SIGINT; `workers` processes share the port."""
     import uvicorn
 
-    from mlops_plugin.inference_server.bounded_heads import bounded_protocol
+    from mlops_plugin.inference_server.bounded_heads import BoundedHeads
 
     with tempfile.TemporaryDirectory(prefix="mlops-serve-") as counts:
         os.environ[_COUNTS] = counts
@@ -34,7 +34,7 @@ def serve_in_terminal(host: str, port: int, workers: int) -> None:
             host=host,
             port=port,
             workers=workers,
-            http=bounded_protocol(),
+            http=BoundedHeads,
             ws="none",
             access_log=False,
             server_header=False,
