@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote
 
+from support import kept_connections
 from support.emptied_database import empty
 from support.kinds import refuse_in_fast
 from support.process_tree import children, is_alive
@@ -126,9 +127,19 @@ class ServerDatabase:
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:
-        """A cursor of such a connection, which ends with it."""
-        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
-            yield cursor
+        """A cursor of such a connection, and nothing of either is left to the next."""
+        if self.engine == "mysql":
+            with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
+                yield cursor
+            return
+        connection = kept_connections.take(self.port, self.database, self.connect)
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        except BaseException:
+            connection.close()
+            raise
+        kept_connections.give_back(self.port, self.database, connection)
 
     def execute(self, *statements: str) -> None:
         """Run statements one by one, each committed at once."""
@@ -204,6 +215,7 @@ class Server:
     def take_back(self, database: ServerDatabase) -> None:
         """Keep a database that its test has done with; MariaDB makes new ones for next to nothing."""
         if self.engine == "postgres":
+            kept_connections.let_go(self.port, database.database)
             self.taken_back.append(database)
 
     @property
@@ -230,6 +242,7 @@ class Server:
     def stop(self) -> None:
         """End the server for certain; harmless where it has ended already."""
         self._forget_administrator()
+        kept_connections.let_go(self.port)
         if self.process.poll() is None:
             self.process.send_signal(_STOP_SIGNAL[self.engine])
         try:

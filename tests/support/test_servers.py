@@ -84,9 +84,33 @@ def test_database_that_somebody_is_connected_to_is_given_again_later(postgres: S
     assert _number(given) == number
 
 
+def test_what_a_connection_has_set_and_locked_is_not_left_to_the_next(postgres: Server) -> None:
+    database = postgres.new_database()
+    database.execute("SET application_name = 'first'", "CREATE TEMP TABLE t ()", "SELECT pg_advisory_lock(7)")
+    look = "SELECT current_setting('application_name'), to_regclass('t')"
+    assert database.rows(look) == [("", None)]
+    assert database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'") == []
+    database.execute("BEGIN", "CREATE TABLE u ()")  # rolled back with what it began
+    assert database.rows("SELECT to_regclass('u')") == [(None,)]
+    database.execute(f"ALTER DATABASE {database.database} SET application_name = 'second'")
+    assert database.rows(look) == [("second", None)]
+
+
+def test_a_connection_that_has_ended_meanwhile_is_replaced(postgres: Server) -> None:
+    database = postgres.new_database()
+    ((process,),) = database.rows("SELECT pg_backend_pid()")
+    assert database.rows("SELECT pg_backend_pid()") == [(process,)]
+    administrator = database.connect()
+    with administrator.cursor() as cursor:
+        cursor.execute(f"SELECT pg_terminate_backend({process})")
+    administrator.close()
+    assert database.rows("SELECT 1") == [(1,)]
+
+
 def _given_after(server: Server, used: ServerDatabase) -> ServerDatabase:
     """What the server gives once only this one has been taken back."""
-    server.taken_back[:] = [used]
+    server.taken_back.clear()
+    server.take_back(used)
     return server.new_database()
 
 

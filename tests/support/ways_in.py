@@ -90,7 +90,7 @@ class WayIn:
         if self.server is None:
             in_sqlite(self._file, (statement, rows))
             return
-        with contextlib.closing(self.server.connect()) as connection, connection.cursor() as cursor:
+        with self.server.cursor() as cursor:
             cursor.executemany(statement, rows)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
