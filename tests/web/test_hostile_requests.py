@@ -119,10 +119,10 @@ REFUSED = {400, 404, 413, 422}
 
 
 def addresses(route: str, step: int) -> Iterator[str]:
-    """A route with each hostile value in each place, one at a time; of parameters every `step`th, in turn."""
+    """A route with hostile values in each place, one at a time: every `step`th, others of the next route."""
     usual = route.replace("{name}", "churn").replace("{model}", "churn")
     for part in re.findall(r"{\w+}", route):
-        for text in TEXTS:
+        for text in TEXTS[list(ROUTES).index(route) % step :: step]:
             if text and len(text) < 20_000:
                 yield (usual if part == "{dispatch_id}" else route).replace(part, quote(text, safe=""))
     for number, parameter in enumerate((*ROUTES[route], "unknown")):
