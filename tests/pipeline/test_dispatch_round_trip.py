@@ -32,7 +32,7 @@ from support.sinks import MODES, Mode
 from support.ways_in import WAYS_IN, WayIn, way_in
 from support.workshop import Workshop
 
-_EXAMPLES = 25
+_EXAMPLES = 15
 _DIGITS = Context(prec=40)
 _ROWS = 25
 _SHA256 = "ab" * 32
