@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from mlops_plugin.errors import MlopsError, QueryError
 from mlops_plugin.pipeline.reading.query_check import find_problems, require_usable
 from support.servers import ServerDatabase
-from support.ways_in import WayIn
+from support.ways_in import WAYS_IN, WayIn
 from support.workshop import Workshop
 
 Place = tuple[Workshop, WayIn]
@@ -51,18 +52,27 @@ def stored(workshop: Workshop) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("setting", ["cursor", "skip_predicted"])
-@pytest.mark.parametrize(
-    "query",
-    [
-        f"SELECT {COLUMNS} FROM t ORDER BY b DESC",
-        f"SELECT {COLUMNS} FROM t ORDER BY t.b DESC; -- the end",
-        f"SELECT {COLUMNS}, -b AS d FROM t ORDER BY -b",
-        f"SELECT {COLUMNS} FROM t WHERE id < 9 UNION SELECT {COLUMNS} FROM t WHERE id > 8 ORDER BY b DESC",
-        f"WITH x AS (SELECT * FROM t) SELECT {COLUMNS} FROM x ORDER BY 3 DESC",
-        "SELECT * FROM t ORDER BY b + 0 DESC",
-    ],
+_WITH_A_COMMENT = 1
+ORDERED = (
+    f"SELECT {COLUMNS} FROM t ORDER BY b DESC",
+    f"SELECT {COLUMNS} FROM t ORDER BY t.b DESC; -- the end",
+    f"SELECT {COLUMNS}, -b AS d FROM t ORDER BY -b",
+    f"SELECT {COLUMNS} FROM t WHERE id < 9 UNION SELECT {COLUMNS} FROM t WHERE id > 8 ORDER BY b DESC",
+    f"WITH x AS (SELECT * FROM t) SELECT {COLUMNS} FROM x ORDER BY 3 DESC",
+    "SELECT * FROM t ORDER BY b + 0 DESC",
 )
+
+
+def orders() -> Iterator[Any]:
+    """Each query on each engine; over ODBC, where an engine is sent the same statement, only one of them."""
+    for way in WAYS_IN:
+        for number, query in enumerate(ORDERED):
+            again = way.startswith("odbc") and number != _WITH_A_COMMENT
+            yield pytest.param(way, query, marks=[pytest.mark.long] if again else [])
+
+
+@pytest.mark.parametrize("setting", ["cursor", "skip_predicted"])
+@pytest.mark.parametrize(("way", "query"), tuple(orders()), indirect=["way"])
 def test_a_row_limit_takes_the_first_rows_by_the_querys_order(place: Place, setting: str, query: str) -> None:
     workshop, _ = place
     # The cursor has a condition from the first dispatch on, the anti-join from when there is a table.
