@@ -62,13 +62,15 @@ def start(
     component: str, command: Sequence[str], log: Path, *, env: Mapping[str, str], checkout: Path
 ) -> subprocess.Popen[bytes]:
     """Begin a component in a session of its own, so that closing the terminal does not end it."""
+    # setproctitle (which Airflow uses) would overwrite the environment that /proc shows; this forbids it.
+    marked = {**env, MARK: str(checkout), COMPONENT: component, "SPT_NOENV": "1"}
     if log.exists():
         log.replace(previous(log))
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=checkout,
-            env=marked(component, env, checkout),
+            env=marked,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -80,12 +82,6 @@ def start(
     while process.poll() is None and MARK not in _environment(process.pid) and time.monotonic() < seen_by:
         time.sleep(0.001)
     return process
-
-
-def marked(component: str, env: Mapping[str, str], checkout: Path) -> dict[str, str]:
-    """The environment in which `find` recognizes a component."""
-    # setproctitle (which Airflow uses) would overwrite the environment that /proc shows; this forbids it.
-    return {**env, MARK: str(checkout), COMPONENT: component, "SPT_NOENV": "1"}
 
 
 def previous(log: Path) -> Path:

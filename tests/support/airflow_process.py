@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import logging
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +22,6 @@ from local_stack.progress import LocalStackError
 from mlops_plugin.events.records import DispatchRecord
 from support.kinds import refuse_in_fast
 from support.metadata_database import FAB, ROLES, fill_metadata
-from support.preloaded_python import ForkedPython, PreloadedPython, preloaded_python
 from support.servers import free_port
 from support.workshop import Workshop
 
@@ -40,25 +36,6 @@ from mlops_plugin.preload import preload
 __all__ = []
 preload()
 """
-# In a process that was forked: its words are its arguments.
-_BECOME = """
-import os, sys
-from support.airflow_components import run
-
-run(dict(os.environ), sys.argv[1:])
-"""
-# Those of each Airflow.
-_SETTINGS = {
-    "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
-    "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-    "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-    "AIRFLOW__CORE__PARALLELISM": "3",
-    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-    "AIRFLOW__API_AUTH__JWT_SECRET": "of a test, and long enough for a key of sixty-four bytes, that is",
-    "AIRFLOW__API__HOST": "127.0.0.1",
-    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-}
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
 
 
@@ -86,9 +63,6 @@ def lost_task_fails(after_s: int) -> dict[str, str]:
 SAME_DAGS = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60"}
 
 
-Component = subprocess.Popen[bytes] | ForkedPython
-
-
 class RunningAirflow:
     """Airflow over a workshop; every caller of its API is an administrator."""
 
@@ -99,19 +73,16 @@ class RunningAirflow:
         self._python = python
         self.api = AirflowApi("127.0.0.1", port, timeout_s=REQUEST_TIMEOUT_S)
         self.environment = environment
-        self.started: list[Component] = []
+        self.started: list[subprocess.Popen[bytes]] = []
         self._arguments: dict[str, Sequence[str]] = {}
 
-    def start(self, component: str, *arguments: str) -> Component:
+    def start(self, component: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a component, or a killed one again as it was; `arguments` follow `airflow`: else its name."""
         words = self._arguments.setdefault(component, arguments or (component,))
+        command = [self._python, "-m", "airflow", *words]
         folder = self.workshop.folder
         log = folder / f"{component}.log"
-        if self._python == sys.executable and component in COMPONENTS:
-            process: Component = _forked(component, words, log, env=self.environment, checkout=folder)
-        else:
-            command = [self._python, "-m", "airflow", *words]
-            process = processes.start(component, command, log, env=self.environment, checkout=folder)
+        process = processes.start(component, command, log, env=self.environment, checkout=folder)
         self.started.append(process)
         return process
 
@@ -240,45 +211,22 @@ def running_airflow(
             process.wait()
 
 
-@functools.cache
-def _python_with_airflow() -> PreloadedPython:
-    """A Python that forks components of Airflow, until this one ends."""
-    stack = contextlib.ExitStack()
-    atexit.register(stack.close)
-    home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    # Room in which its processes show their own environment.
-    own = {**_SETTINGS, "_AIRFLOW__AS_LIBRARY": "1", "ROOM": "." * 50_000}
-    return stack.enter_context(preloaded_python(home, ["support.airflow_components"], own))
-
-
-def _forked(
-    component: str, words: Sequence[str], log: Path, *, env: Mapping[str, str], checkout: Path
-) -> ForkedPython:
-    """What `processes.start` does, but for the imports."""
-    if log.exists():
-        log.replace(processes.previous(log))
-    with Path(os.devnull).open() as nothing, log.open("wb") as output:
-        process = _python_with_airflow().start(
-            _BECOME,
-            words,
-            cwd=checkout,
-            env=processes.marked(component, env, checkout),
-            files=[nothing.fileno(), output.fileno(), output.fileno()],
-        )
-    with contextlib.suppress(OSError):  # it has ended
-        while processes.MARK.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes():
-            time.sleep(0.001)
-    return process
-
-
 def airflow_environment(workshop: Workshop, port: int) -> dict[str, str]:
     """The settings of an Airflow over a workshop."""
     return {
         **workshop.environment,
-        **_SETTINGS,
         "PYTHONPATH": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "3",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "of a test, and long enough for a key of sixty-four bytes, that is",
         "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
     }
 
 

@@ -63,13 +63,7 @@ class ForkedPython:
     pid: int
     _ending: int
 
-    def kill(self) -> None:
-        """End it at once, if it has not ended."""
-        has_ended, _, _ = select.select([self._ending], [], [], 0)
-        if not has_ended:  # else its number may be another's by now
-            os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self, timeout_s: float = 300) -> int:
+    def wait(self, timeout_s: float) -> int:
         """Its exit status, negative if a signal has ended it; kills it after the limit."""
         ready, _, _ = select.select([self._ending], [], [], timeout_s)
         if not ready:
@@ -123,16 +117,9 @@ class PreloadedPython:
 
 @contextlib.contextmanager
 def preloaded_python(
-    home: Path,
-    modules: Sequence[str] = DEPLOYMENT,
-    own: Mapping[str, str] | None = None,
-    /,
-    **environment: str,
+    home: Path, modules: Sequence[str] = DEPLOYMENT, **environment: str
 ) -> Iterator[PreloadedPython]:
-    """Start one with a home of Airflow; its processes, too, have `environment` if they are given no other.
-
-    `own` is in its environment alone.
-    """
+    """Start one with a home of Airflow; its processes, too, have `environment` if they are given no other."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     path = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
@@ -140,7 +127,7 @@ def preloaded_python(
         process = subprocess.Popen(
             [sys.executable, "-m", "support.preloaded_python", str(theirs.fileno()), *modules],
             pass_fds=[theirs.fileno()],
-            env={**inherited, "AIRFLOW_HOME": str(home), **path, **environment, **(own or {})},
+            env={**inherited, "AIRFLOW_HOME": str(home), **path, **environment},
         )
         theirs.close()
         try:
