@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mlops_plugin.arrow_values import holds_labels
 from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.opening import open_database
 from mlops_plugin.errors import DatabaseError, UnsupportedType
@@ -77,3 +78,21 @@ def test_columns_are_described_behind_a_setting(
         reader = database.read("SELECT CAST('-01:00:00' AS TIME) AS t", batch_rows=1)
         with pytest.raises(UnsupportedType, match="-01:00:0"):  # the driver makes one o'clock of it
             reader.read_all()
+
+
+def test_a_char_is_told_from_an_enum(mariadb_database: ServerDatabase) -> None:
+    """Its index would be of no use to who sorted it as a text of its own."""
+    mariadb_database.execute(
+        "CREATE TABLE t (kind ENUM('b', 'a'), some SET('b', 'a'), id CHAR(36), name VARCHAR(9))",
+        "INSERT INTO t VALUES ('a', 'a,b', 'x', 'y')",
+    )
+    queries = {
+        "SELECT kind, some, id, name FROM t": {"kind", "some"},
+        "SELECT id AS kind, kind AS id FROM t WHERE name > ''": {"id"},
+        "SELECT a.id, b.kind AS other FROM t a JOIN (SELECT * FROM t GROUP BY kind) b ON a.id = b.id": {
+            "other"
+        },
+    }
+    with open_database(spec_of(mariadb_database, "odbc")) as database:
+        for query, labels in queries.items():
+            assert {field.name for field in database.describe(query) if holds_labels(field)} == labels

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlops_plugin.arrow_values import holds_labels
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.databases.database import OpenDatabase, ReadOptions
 from mlops_plugin.databases.drivers.driver_errors import driver_errors, load_driver
@@ -140,12 +141,29 @@ class OdbcDatabase(OpenDatabase):
 
     def describe(self, query: str) -> pa.Schema:
         query = bare(query, self.engine.name)
+        nothing = f"SELECT * FROM (\n{query}\n) described WHERE 1 = 0"
         try:
-            return self.read(f"SELECT * FROM (\n{query}\n) described WHERE 1 = 0", batch_rows=1).schema
+            return self._with_labels(self.read(nothing, batch_rows=1).schema, nothing)
         except DatabaseError:
             # Not every query can stand in brackets: some engines refuse ORDER BY or equal names there.
             self.rollback()
             return self.read(query, batch_rows=1).schema
+
+    def _with_labels(self, schema: pa.Schema, query: str) -> pa.Schema:
+        """The schema in which no column may be an ENUM that is a CHAR for sure; both are described alike.
+
+        A union of two CHARs is a CHAR, one of two ENUMs is not.
+        """
+        if not any(map(holds_labels, schema)):
+            return schema
+        united = self._describe_columns(f"{query} UNION ALL {query}") or ()
+        chars = {column.name for column in united if column.type_name == "char"}
+        return pa.schema(
+            [
+                field.remove_metadata() if holds_labels(field) and field.name in chars else field
+                for field in schema
+            ]
+        )
 
     def _refuse_question_marks(self, query: str) -> None:
         """ODBC takes every `?` outside of a text for a parameter, and knows no way to write another one."""
