@@ -6,7 +6,11 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ import pytest
 
 from mlops_plugin.errors import ServingError
 from mlops_plugin.workers import forking, starting
+from mlops_plugin.workers.forking import ForkedChild
 from mlops_plugin.workers.process import ModelProcess
 from mlops_plugin.workers.process_limits import StepLimits
 from support import hostile_models, isolated_models
@@ -163,3 +168,18 @@ def test_process_that_is_forked_too_late_hears_nothing(
         channel.setblocking(False)
         assert channel.recv(1) == b""
     process.end()
+
+
+def test_threads_that_look_at_the_same_time_hear_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server says it once: who looks second must not wait for it to be said again."""
+    monkeypatch.setattr(forking, "_ANSWER_S", 5.0)
+    server, caller = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with server, subprocess.Popen([sys.executable, "-c", ""]) as process:
+        child = ForkedChild(caller, process.pid, os.pidfd_open(process.pid))
+        with ThreadPoolExecutor(8) as threads:
+            looking = [threads.submit(child.wait, 60) for _ in range(8)]
+            process.wait()
+            time.sleep(0.2)  # most of them know that it has ended, and one has the lock
+            server.send(b"7")
+            assert {each.result() for each in looking} == {7}
+        child.close()

@@ -82,7 +82,7 @@ class ForkedChild:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self.returncode is None:
             with self._lock:
-                if self._pidfd < 0:
+                if self.returncode is not None or self._pidfd < 0:  # another thread was here first
                     return self.returncode
                 if _is_readable(self._pidfd, 0):
                     self.returncode = self._status()
