@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pytest
 import skops.io
 import xgboost
@@ -373,10 +374,14 @@ def test_a_sidecar_file_that_would_fill_a_memory_is_refused(tmp_path: Path) -> N
         read_baseline(str(tmp_path / "huge"))
 
 
-@pytest.mark.parametrize("is_hidden", [False, True])
-def test_a_skops_file_cannot_open_the_files_that_rows_name(tmp_path: Path, is_hidden: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_hidden", "read"), [(False, "filename"), (True, "filename"), (False, np.array(["filename"]))]
+)
+def test_a_skops_file_cannot_open_the_files_that_rows_name(
+    tmp_path: Path, is_hidden: bool, read: object
+) -> None:
     counting = CountVectorizer(analyzer="char").fit(["a", "b"])
-    counting.input = "filename"
+    counting.input = read
     model = make_pipeline(counting, LinearRegression().fit([[1, 0], [0, 1]], [1, 2]))
     if is_hidden:  # where no walk over steps and branches comes by
         model = LinearRegression().fit([[1, 0], [0, 1]], [1, 2])

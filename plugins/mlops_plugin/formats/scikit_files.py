@@ -86,7 +86,7 @@ def _opens_files(model: Any) -> bool:
         if id(one) in seen or isinstance(one, _PLAIN):
             continue
         seen.add(id(one))
-        if isinstance(one, CountVectorizer | HashingVectorizer) and str(vars(one).get("input")) == "filename":
+        if isinstance(one, CountVectorizer | HashingVectorizer) and not _reads_texts(vars(one).get("input")):
             return True
         if isinstance(one, dict):
             left += [*one, *one.values()]
@@ -96,6 +96,11 @@ def _opens_files(model: Any) -> bool:
             left += one.ravel().tolist() if one.dtype == object else []
         left += getattr(one, "__dict__", {}).values()
     return False
+
+
+def _reads_texts(value: Any) -> bool:
+    """Of a vectorizer's `input`: an array, or a text that is no plain one, may equal any text."""
+    return type(value) is str and value in ("content", "file")
 
 
 def untrusted_types(error: UntrustedTypes) -> tuple[str, ...]:
