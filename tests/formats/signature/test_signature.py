@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,7 +23,12 @@ from mlops_plugin.errors import ArtifactChanged, FeatureError, SignatureError
 from mlops_plugin.formats.model_input import InputSpec
 from mlops_plugin.formats.signature.cells import decode_cell
 from mlops_plugin.formats.signature.golden_rows import as_read, golden_batch
-from mlops_plugin.formats.signature.signature import parse_signature, read_signature, require_made_for
+from mlops_plugin.formats.signature.signature import (
+    parse_signature,
+    read_bounded,
+    read_signature,
+    require_made_for,
+)
 from mlops_plugin.formats.signature.signature_writer import dump_signature, make_signature, write_signature
 from mlops_plugin.formats.signature.signed_input import check_query, input_spec
 from mlops_plugin.formats.signature.versions import changed_libraries
@@ -387,3 +393,13 @@ def test_libraries_that_changed_are_named_with_both_versions() -> None:
     assert found[0].startswith("Python 3.9.1, here 3.")
     assert found[1].startswith("scikit-learn 1.0.2, here ")
     assert len(found) == 2
+
+
+def test_a_file_that_comes_in_pieces_is_read_whole() -> None:
+    """As over HTTP, from a server that does not say how long it is."""
+
+    class Pieces(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 7, 7))
+
+    assert read_bounded("far", Pieces(b"x" * 100)) == b"x" * 100

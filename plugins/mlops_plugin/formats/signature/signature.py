@@ -232,7 +232,9 @@ def read_content(uri: str) -> bytes | None:
 
 def read_bounded(uri: str, file: IO[bytes]) -> bytes:
     """All of a file; raises `SignatureError` if it is longer than any signature or baseline."""
-    content = file.read(LARGEST_BYTES + 1)
+    content = b""
+    while part := file.read(LARGEST_BYTES + 1 - len(content)):  # over HTTP, a file may come in pieces
+        content += part
     if len(content) > LARGEST_BYTES:
         raise SignatureError(
             f"'{uri}' has more than {LARGEST_BYTES >> 20} MB, which no signature or baseline has"
