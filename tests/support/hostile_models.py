@@ -71,13 +71,14 @@ class Hostile:
 
 
 def _hoard() -> float:
-    """Keep 4 GB in memory that can no longer be written, and so is no data that the kernel limits."""
+    """Keep 1.2 GB in memory that can no longer be written, and so is no data that the kernel limits."""
     libc, piece = ctypes.CDLL(None), 16 << 20
     libc.mmap.restype = ctypes.c_void_p
-    for _ in range(256):
+    for _ in range(75):
         place = libc.mmap(None, ctypes.c_size_t(piece), 3, 0x22, -1, ctypes.c_long(0))
         ctypes.memset(place, 1, piece)
         libc.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(piece), 1)
+    time.sleep(3600)
     return 0.0
 
 

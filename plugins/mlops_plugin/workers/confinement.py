@@ -200,8 +200,9 @@ def _program(processor: Processor, pid: int, line: int | None) -> Iterator[bytes
     for number in sorted(processor.denied.values()):
         yield _instruction(_EQUALS, number, when_false=1)
         yield _instruction(_RETURN, _REFUSE)
-    # What does the same as others, by several at once.
-    for number in (CLONE3, CLOSE_RANGE):
+    # What does the same as others, by several at once; and locks, for which others may wait. Where there are
+    # none, HDF5 opens a file all the same.
+    for number in (CLONE3, CLOSE_RANGE, processor.flock):
         yield _instruction(_EQUALS, number, when_false=1)
         yield _instruction(_RETURN, _NOT_THERE)
     if line is not None:

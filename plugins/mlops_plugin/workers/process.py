@@ -236,7 +236,8 @@ class ModelProcess(Exchange):
             self.features = tuple(loaded.features)
             self.libraries = versions_of(loaded.modules[:_MOST_MODULES], self.packages)
             if not self.limits.is_step:
-                self._learn(_NO_ROWS, self.limits.load_s)  # now, while the person waits for loading anyway
+                # Now, while the person waits for loading anyway.
+                self._learn(_NO_ROWS, self.limits.load_s - (time.monotonic() - started))
         except BaseException:
             self.end()
             raise

@@ -30,7 +30,8 @@ END_TIMEOUT_S = 5.0
 # No limit of the kernel counts memory that was written and then made read-only, nor tables of pages.
 _WATCH_S = 0.25
 _UNCOUNTED_BYTES = 256 << 20  # as much as libraries have of it, and stacks
-MOST_THREADS = 500 + 16 * (os.cpu_count() or 1)
+_PROCESSORS = os.cpu_count() or 1
+MOST_THREADS = 500 + _PROCESSORS * (_PROCESSORS + 16)  # each of a joblib's threads may have a team of OpenMP
 
 
 @dataclass

@@ -19,6 +19,7 @@ class Processor(NamedTuple):
     dup2: int | None
     dup3: int
     fcntl: int
+    flock: int
     ioctl: int
     kill: int
     mmap: int
@@ -84,7 +85,6 @@ _X86_64 = {
         "process_vm_readv": 310,
         "process_vm_writev": 311,
         "kcmp": 312,
-        "flock": 73,  # they may wait for the same lock
         "seccomp": 317,  # a filter of its own could put other files in the place of open ones
     },
     "other processes' time": {
@@ -202,7 +202,6 @@ _AARCH64 = {
         "process_vm_readv": 270,
         "process_vm_writev": 271,
         "kcmp": 272,
-        "flock": 32,  # they may wait for the same lock
         "seccomp": 277,  # a filter of its own could put other files in the place of open ones
     },
     "other processes' time": {
@@ -304,6 +303,7 @@ PROCESSORS = {
         dup2=33,
         dup3=292,
         fcntl=72,
+        flock=73,
         ioctl=16,
         kill=62,
         mmap=9,
@@ -321,6 +321,7 @@ PROCESSORS = {
         dup2=None,
         dup3=24,
         fcntl=25,
+        flock=32,
         ioctl=29,
         kill=129,
         mmap=222,
