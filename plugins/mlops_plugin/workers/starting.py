@@ -31,7 +31,7 @@ END_TIMEOUT_S = 5.0
 _WATCH_S = 0.25
 _UNCOUNTED_BYTES = 256 << 20  # as much as libraries have of it, and stacks
 _PROCESSORS = os.cpu_count() or 1
-MOST_THREADS = 500 + _PROCESSORS * (_PROCESSORS + 16)  # each of a joblib's threads may have a team of OpenMP
+MOST_THREADS = 500 + _PROCESSORS * (_PROCESSORS + 16)  # each thread of joblib may have a team of OpenMP's
 
 
 @dataclass

@@ -100,7 +100,7 @@ def exit_with_caller() -> int:
 
 
 def _let_nobody_wait_for(line: int) -> None:
-    """Have each read of a socket return at once: Linux sends no signal at its end to who waits in one."""
+    """Make each read of the socket return at once: Linux sends no signal to a process that waits in one."""
     with contextlib.suppress(OSError):  # a pipe, where it does
         one = socket.socket(fileno=line)
         try:

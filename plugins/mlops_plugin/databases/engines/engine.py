@@ -204,7 +204,7 @@ class Engine:
         return f"CAST({value} AS {self.text_type})"
 
     def as_label(self, value: str) -> str:
-        """SQL for a member of an ENUM as a text, which is sorted by the order that it is compared in."""
+        """SQL that makes a text of a member of an ENUM, so that it is sorted as it is compared."""
         return self.as_text(value)
 
     def binary_literal(self, value: bytes) -> str:

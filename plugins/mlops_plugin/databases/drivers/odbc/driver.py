@@ -143,14 +143,14 @@ class OdbcDatabase(OpenDatabase):
         query = bare(query, self.engine.name)
         nothing = f"SELECT * FROM (\n{query}\n) described WHERE 1 = 0"
         try:
-            return self._with_labels(self.read(nothing, batch_rows=1).schema, nothing)
+            return self._without_labels_of_chars(self.read(nothing, batch_rows=1).schema, nothing)
         except DatabaseError:
             # Not every query can stand in brackets: some engines refuse ORDER BY or equal names there.
             self.rollback()
             return self.read(query, batch_rows=1).schema
 
-    def _with_labels(self, schema: pa.Schema, query: str) -> pa.Schema:
-        """The schema in which no column may be an ENUM that is a CHAR for sure; both are described alike.
+    def _without_labels_of_chars(self, schema: pa.Schema, query: str) -> pa.Schema:
+        """The schema without `LABELS` at columns that are CHARs: the driver describes an ENUM as one, too.
 
         A union of two CHARs is a CHAR, one of two ENUMs is not.
         """
