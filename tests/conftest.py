@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -23,6 +26,22 @@ from support.ways_in import WAYS_IN, WayIn, way_in
 
 _OF_PYTEST = "PYTEST_CURRENT_TEST"
 pytest_plugins = ["support.workshop"]
+
+
+def _leave_the_users_airflow_alone() -> None:
+    """Give Airflow a home of ours before it is imported, as it is while tests are collected.
+
+    A folder is in the place of its database, so that nobody makes one by looking into it.
+    """
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "_AIRFLOW"))]:
+        del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="airflow-of-tests-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    (home / "airflow.db").mkdir()
+    os.environ["AIRFLOW_HOME"] = str(home)
+
+
+_leave_the_users_airflow_alone()
 
 # `ci` takes the same examples each time, so that a test fails because of a change and not by chance.
 # `make test-long` looks for new ones.

@@ -265,7 +265,7 @@ except EventStoreError as error:
 def record_restricted(home: Path, restrict: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", RECORD.format(restrict=restrict), str(home)],
-        capture_output=True, text=True, check=True, timeout=60, env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True, text=True, check=True, timeout=300, env={"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
     return done.stdout
 

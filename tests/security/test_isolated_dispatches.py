@@ -28,7 +28,7 @@ from mlops_plugin.pipeline.staging.notes import pinned_settings
 from mlops_plugin.workers.last_words import MOST_TOLD_BYTES
 from support import isolated_models as models
 from support.fork_servers import started_fork_server
-from support.process_tree import model_processes
+from support.process_tree import is_alive, model_processes
 from support.prying_models import ATTEMPTS, Prying
 from support.workshop import FEATURES, Workshop
 
@@ -253,7 +253,7 @@ def test_a_model_ends_with_its_task_whatever_it_is_doing(
         (worker,) = model_processes(parent or task.pid)
         task.send_signal(end)
         task.wait(120)
-        _wait(lambda: not Path(f"/proc/{worker}").exists() or _state(worker) == "Z")
+        _wait(lambda: not is_alive(worker))
 
 
 def _wait(look: Any) -> None:
@@ -261,10 +261,6 @@ def _wait(look: Any) -> None:
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_what_a_model_prints_is_in_the_log_up_to_a_limit(

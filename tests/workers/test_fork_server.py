@@ -172,7 +172,7 @@ def test_process_that_is_forked_too_late_hears_nothing(
 
 def test_threads_that_look_at_the_same_time_hear_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server says it once: who looks second must not wait for it to be said again."""
-    monkeypatch.setattr(forking, "_ANSWER_S", 5.0)
+    monkeypatch.setattr(forking, "_ANSWER_S", 30.0)
     server, caller = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with server, subprocess.Popen([sys.executable, "-c", ""]) as process:
         child = ForkedChild(caller, process.pid, os.pidfd_open(process.pid))
