@@ -111,7 +111,7 @@ def _take_over_signals(model: Prying) -> bool:
 
 
 def _waits_for_the_end(_model: Prying) -> bool:
-    """Whether a read of the line would wait: Linux sends no signal at its end to who does."""
+    """Whether a read of the line would wait: Linux then sends no signal when the line ends."""
     return not _call("recv", _line(), ctypes.create_string_buffer(1), ctypes.c_size_t(1), socket.MSG_DONTWAIT)
 
 
@@ -145,7 +145,7 @@ def _lend_memory(_model: Prying) -> bool:
 
 
 def _watch_own_calls(_model: Prying) -> bool:
-    """A thread that is told of another one's system calls may put files among that one's open ones."""
+    """A thread that receives another one's system calls may add to that one's open files."""
     allow = struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000)
     code = ctypes.create_string_buffer(allow, len(allow))
     program = ctypes.create_string_buffer(struct.pack("@HP", 1, ctypes.addressof(code)))
