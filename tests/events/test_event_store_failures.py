@@ -24,8 +24,17 @@ from mlops_plugin.events.address import StoreAddress
 from mlops_plugin.events.migrating import current, upgrade
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.tables import SCHEMA_VERSION, VERSION_TABLE
+from support.ended_connections import end_connections
 from support.event_stories import connection_of, found, new_identity
-from support.servers import PASSWORD, Server, free_port, start_mariadb, start_postgres
+from support.servers import (
+    PASSWORD,
+    USER,
+    Server,
+    ServerDatabase,
+    free_port,
+    start_mariadb,
+    start_postgres,
+)
 
 
 def set_version(address: StoreAddress, version: str) -> None:
@@ -160,27 +169,11 @@ def test_a_write_over_a_connection_that_was_cut_is_repeated(address: StoreAddres
 
 def _cut_connections(address: StoreAddress) -> None:
     """All but one's own; an SQLite file has none."""
-    ending = {
-        "mysql": (
-            "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND db = database()",
-            "KILL {}",
-        ),
-        "postgresql": (
-            "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()",
-            "SELECT pg_terminate_backend({})",
-        ),
-    }
-    engine = address.create_engine()
-    if engine.dialect.name in ending:
-        find, end = ending[engine.dialect.name]
-        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            for (number,) in connection.execute(sa.text(find)).all():
-                connection.execute(sa.text(end.format(number)))
-            deadline = time.monotonic() + 60
-            while connection.execute(sa.text(find)).all():  # a server ends them in its own time
-                assert time.monotonic() < deadline, "connections that were ended are still there"
-                time.sleep(0.02)
-    engine.dispose()
+    if there := address.connection:
+        engine = "mysql" if there.conn_type == "mysql" else "postgres"
+        assert there.host
+        assert there.port
+        end_connections(ServerDatabase(engine, there.host, there.port, USER, PASSWORD, str(there.schema)))
 
 
 def test_a_connection_goes_back_without_the_transaction_that_it_came_with(

@@ -28,6 +28,7 @@ from mlops_plugin.events.servers.engine import TRUSTED_S
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.events.whole_dispatches import Happened, WholeDispatch, WholeDispatches, _Sql
 from mlops_plugin.wait_limits import StoreLimits
+from support.ended_connections import end_connections
 from support.event_stories import connection_of
 from support.event_tables import make_tables
 from support.servers import ServerDatabase
@@ -166,15 +167,6 @@ def test_dispatches_whose_commit_was_not_confirmed_are_recorded_once(
     assert [len(store_behind.events(f"d{number}")) for number in (1, 2)] == [3, 3]
 
 
-def _end_connections(database: ServerDatabase) -> None:
-    if database.engine == "mysql":
-        others = "FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-        database.execute(*[f"KILL CONNECTION {number}" for (number,) in database.rows(f"SELECT id {others}")])
-        return
-    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    database.rows(f"SELECT pg_terminate_backend(pid) {others}")
-
-
 @pytest.mark.parametrize("idle_s", [0, TRUSTED_S + 0.1], ids=["used just now", "not trusted any more"])
 def test_a_connection_that_was_kept_and_has_ended_is_replaced(
     database: ServerDatabase, idle_s: float
@@ -183,7 +175,7 @@ def test_a_connection_that_was_kept_and_has_ended_is_replaced(
         dispatches = WholeDispatches(store)
         dispatches.append([_whole(0, "ada")])
         time.sleep(idle_s)
-        _end_connections(database)
+        end_connections(database)
         dispatches.append([_whole(1, "ada")])
         assert [len(store.events(f"d{number}")) for number in range(2)] == [3, 3]
 
