@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from mlops_plugin.formats.native_threads import wait_passively
 from mlops_plugin.workers.forking import VARIABLE
+from support.forgotten_secrets import forget_secrets
 from support.fork_servers import fork_server_beside, wait_until
 from support.kinds import kinds
 from support.preloaded_python import PreloadedPython, preloaded_python
@@ -78,12 +79,15 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _as_found() -> Iterator[None]:
-    """Leave the next file of tests the environment that this one found, and no process of a model."""
+    """Leave the next file of tests the environment that this one found, no process of a model, and no word
+    that is masked because it was a secret here.
+    """
     found = {name: value for name, value in os.environ.items() if name != _OF_PYTEST}
     yield
     for name in os.environ.keys() - found.keys() - {_OF_PYTEST}:
         del os.environ[name]
     os.environ.update(found)
+    forget_secrets()
     # A request that a test gave up may be ending its own.
     wait_until(lambda: model_processes(os.getpid()) == [])
 

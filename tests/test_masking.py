@@ -7,13 +7,15 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from mlops_plugin.connections import ConnectionSpec
 from mlops_plugin.errors import DatabaseError, MlopsError, Problem
-from mlops_plugin.masking import KnownSecrets, masked_values, secrets_in
+from mlops_plugin.masking import KnownSecrets, learn, masked, masked_values, secrets_in
+from support.forgotten_secrets import forget_secrets
 
 HARD = "p@ss w}rd'/\"\\ü<&>"
 KEY_FILE = """-----BEGIN PRIVATE KEY-----
@@ -21,6 +23,12 @@ MIIEvQIBADANBgkqhkiG9w0B
 AQEFAASCBKcwggSjAgEAAoIB
 -----END PRIVATE KEY-----
 """
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    yield
+    forget_secrets()
 
 
 def known(*secrets: str) -> KnownSecrets:
@@ -172,23 +180,31 @@ def test_the_secrets_of_an_extra_are_those_that_their_names_tell() -> None:
 
 
 def test_an_error_that_quotes_a_secret_learnt_later_does_not_show_it() -> None:
-    from mlops_plugin.masking import learn
-
     error = DatabaseError("warehouse", "the query", "near 'learnt too late'")
     plain = MlopsError("learnt too late")
     learn(["learnt too late"])
-    assert "learnt" not in str(error)  # other words may be secrets of tests before
-    assert str(error).endswith("near '***'")
+    assert str(error) == "connection 'warehouse': the query failed: near '***'"
     assert str(plain) == "***"
 
 
 def test_json_is_masked_in_its_values_and_keeps_its_names() -> None:
-    from mlops_plugin.masking import learn
-
     learn(["in values"])
     assert masked_values({"in values": ["in values", 1, None, {"a": "<in values>"}]}) == {
         "in values": ["***", 1, None, {"a": "<***>"}]
     }
+
+
+def test_what_a_file_of_tests_has_learnt_is_no_secret_to_the_next() -> None:
+    from airflow.sdk._shared.secrets_masker import _secrets_masker
+    from airflow.sdk.log import mask_secret
+
+    learn(["of a file"])
+    mask_secret("of airflow's file")
+    text = "a word of a file, and of airflow's file"
+    assert masked(text) == "a word ***, and ***"
+    forget_secrets()
+    assert masked(text) == text
+    assert not _secrets_masker().patterns
 
 
 def test_masking_loads_nothing_of_airflow() -> None:
