@@ -37,6 +37,8 @@ __all__ = []
 preload()
 """
 COMPONENTS = ("api-server", "scheduler", "dag-processor")
+# Logs are read as files, and the log servers of all tests would share one port.
+_OPTIONS = {"scheduler": ["--skip-serve-logs"]}
 
 
 def queued_again(after_s: int) -> dict[str, str]:
@@ -78,7 +80,8 @@ class RunningAirflow:
 
     def start(self, component: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a component, or a killed one again as it was; `arguments` follow `airflow`: else its name."""
-        words = self._arguments.setdefault(component, arguments or (component,))
+        usual = (component, *_OPTIONS.get(component, []))
+        words = self._arguments.setdefault(component, arguments or usual)
         command = [self._python, "-m", "airflow", *words]
         folder = self.workshop.folder
         log = folder / f"{component}.log"
