@@ -29,6 +29,7 @@ from support.event_stories import connection_of, found, new_identity
 from support.servers import (
     PASSWORD,
     USER,
+    Engine,
     Server,
     ServerDatabase,
     free_port,
@@ -170,7 +171,7 @@ def test_a_write_over_a_connection_that_was_cut_is_repeated(address: StoreAddres
 def _cut_connections(address: StoreAddress) -> None:
     """All but one's own; an SQLite file has none."""
     if there := address.connection:
-        engine = "mysql" if there.conn_type == "mysql" else "postgres"
+        engine: Engine = "mysql" if there.conn_type == "mysql" else "postgres"
         assert there.host
         assert there.port
         end_connections(ServerDatabase(engine, there.host, there.port, USER, PASSWORD, str(there.schema)))
