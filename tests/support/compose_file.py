@@ -110,7 +110,7 @@ class Host:
         finally:
             _end(process)
 
-    def wait_until_healthy(self, name: str, service: Mapping[str, Any], timeout_s: float = 120) -> None:
+    def wait_until_healthy(self, name: str, service: Mapping[str, Any], timeout_s: float = 600) -> None:
         """Run the service's own healthcheck until it succeeds."""
         kind, *test = service["healthcheck"]["test"]
         command = ["sh", "-c", *test] if kind == "CMD-SHELL" else test
