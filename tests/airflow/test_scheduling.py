@@ -126,6 +126,7 @@ def test_asset_of_a_model_starts_the_model_that_waits_for_it(airflow: RunningAir
     records = airflow.wait(lambda: airflow.workshop.records("after"), "a dispatch of 'after'")
     assert records[0].origin == "asset"
     airflow.wait(lambda: airflow.workshop.records("after")[0].state == "succeeded", "its success")
+    airflow.pause("after")
 
 
 def test_clock_starts_dispatches_with_their_interval(airflow: RunningAirflow) -> None:
@@ -136,7 +137,7 @@ def test_clock_starts_dispatches_with_their_interval(airflow: RunningAirflow) ->
     )
     assert record.origin == "scheduled"
     assert (record.data_interval_end - record.data_interval_start).total_seconds() == 20
-    airflow.call("PATCH", "/dags/by_clock?update_mask=is_paused", {"is_paused": True})
+    airflow.pause("by_clock")
 
 
 def test_params_limit_rows_and_a_dry_run_writes_and_announces_nothing(airflow: RunningAirflow) -> None:

@@ -322,7 +322,7 @@ def _redis(host: Host, service: dict[str, Any]) -> Iterator[None]:
     shell = [word.replace("redis-server -", f"redis-server - --port {port}") for word in service["command"]]
     with host.running("redis", {**service, "entrypoint": [], "command": shell}):
         check = service["healthcheck"]["test"][1].replace("redis-cli", f"redis-cli -p {port}")
-        host.wait_until_healthy("redis", {**service, "healthcheck": {"test": ["CMD-SHELL", check]}}, 20)
+        host.wait_until_healthy("redis", {**service, "healthcheck": {"test": ["CMD-SHELL", check]}}, 120)
         yield
 
 

@@ -97,6 +97,10 @@ class RunningAirflow:
         self.api.unpause(dag_id)
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, **body})["dag_run_id"])
 
+    def pause(self, dag_id: str) -> None:
+        """Let its schedule start no more runs."""
+        self.call("PATCH", f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": True})
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
 
