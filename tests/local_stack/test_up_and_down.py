@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -89,22 +90,26 @@ def up_while_the_triggerer_dies(
 
 
 def copy_checkout(target: Path) -> None:
+    """The files of the checkout, and what Python has compiled of them, which is of the time of its source."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True).stdout.split(b"\0")
-    for name in filter(None, (raw.decode() for raw in names)):
-        if (CHECKOUT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(CHECKOUT / name, target / name)
+    files = [Path(raw.decode()) for raw in names if raw]
+    compiled = [Path(importlib.util.cache_from_source(str(file))) for file in files if file.suffix == ".py"]
+    for file in [*files, *compiled]:
+        if (CHECKOUT / file).is_file():
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / file, target / file)
 
 
 def share_environment(checkout: Path) -> None:
     """A `.venv/` that finds the packages of the tests' one, stamped as installed: what pip does is known."""
     layout = Layout(checkout)
-    subprocess.run([sys.executable, "-m", "venv", layout.venv], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", layout.venv], check=True)
     packages = next(layout.venv.glob("lib/python*/site-packages"))
     here = next(Path(sys.prefix).glob("lib/python*/site-packages"))
     (packages / "shared.pth").write_text(f"{checkout / 'plugins'}\n{here}\n")
-    for name, module in (("airflow", "airflow.__main__"), ("mlops", "mlops_plugin.cli")):
+    modules = {"airflow": "airflow.__main__", "mlops": "mlops_plugin.cli", "pip": "pip._internal.cli.main"}
+    for name, module in modules.items():
         program = layout.venv / "bin" / name
         program.write_text(
             f'#!/bin/sh\nexec "{layout.venv}/bin/python" -c "import sys; sys.argv[0] = \'{name}\'; '
