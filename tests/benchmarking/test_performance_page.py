@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.__main__ import PARTS
 from benchmarks.report.headline import bars, numbers, overlap, ways
 from benchmarks.report.performance_page import PAGE, PLOTS, TABLES_PAGE, render
 from benchmarks.report.results import Result, load, replace, result, store
@@ -107,6 +109,14 @@ def test_measuring_a_way_again_leaves_nothing_of_before(tmp_path: Path) -> None:
     store([result(name, [Spent(1.0, 1.0, 1.0)], rows=10, columns=1) for name in names], path)
     replace("over mysql: ", [result(names[0], [Spent(2.0, 1.0, 1.0)], rows=20, columns=1)], path)
     assert [(each.name, each.rows) for each in load(path)] == [(names[2], 10), (names[0], 20)]
+
+
+def test_each_part_is_a_module_that_can_be_run() -> None:
+    for place in PARTS.values():
+        spec = find_spec(place)
+        assert spec is not None
+        assert spec.origin is not None
+        assert "\ndef main(" in Path(spec.origin).read_text(), place
 
 
 def test_a_part_that_does_not_exist_is_refused_before_anything_runs() -> None:
