@@ -106,10 +106,27 @@ ROLLED = {
         ),
         ({**ROLLED, "last_run_after": ago(hours=3), "resumed_at": ago(minutes=1)}, LAST, "ok", None),
         (
-            {**ROLLED, "last_run_after": ago(hours=9), "resumed_at": ago(hours=2)},
+            {
+                **ROLLED,
+                "last_run_after": ago(hours=9),
+                "last_run_start": ago(hours=9),
+                "resumed_at": ago(hours=2),
+            },
             LAST,
             "missed",
             "resumed 2 h ago, nothing",
+        ),
+        (
+            # resumed, it has run what was due, and nothing after it
+            {
+                **ROLLED,
+                "last_run_after": ago(hours=4),
+                "last_run_start": ago(hours=3),
+                "resumed_at": ago(minutes=181),
+            },
+            LAST,
+            "missed",
+            "the last run started 3 h ago, nothing",
         ),
         ({**ROLLED, "last_run_after": ago(hours=3), "last_run_state": "queued"}, LAST, "late", None),
         ({**ROLLED, "last_run_after": ago(hours=3), "is_paused": True}, LAST, "paused", None),

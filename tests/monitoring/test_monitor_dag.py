@@ -159,7 +159,8 @@ def test_airflow_runs_it_by_itself_and_a_notifier_hears_of_changes(
             "another time that is due",
         )
     assert later["state"] == "missed"
-    assert later["why"].startswith("the last run was due ")
+    # That was due before the model was resumed, if nothing has begun after it.
+    assert later["why"].startswith(("the last run was due ", "the last run started "))
 
     assert workshop.record(forgotten.id).state == "failed"
     said = [line.removesuffix(" (mlops_monitor)") for line in told.read_text().splitlines()]

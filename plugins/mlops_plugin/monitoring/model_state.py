@@ -203,11 +203,14 @@ def _missed_before(
     if since >= start or now - since <= period + late_after:
         return None
     time = format_period(now - since)
-    why = (
-        Sentence("resumed %(time)s ago, nothing has started since", time=time)
-        if since > last
-        else Sentence("the last run was due %(time)s ago, nothing has started since", time=time)
-    )
+    started = dag.last_run_start
+    if since == last:
+        why = Sentence("the last run was due %(time)s ago, nothing has started since", time=time)
+    elif started is not None and started >= since:  # what was due before it was resumed
+        time = format_period(now - started)
+        why = Sentence("the last run started %(time)s ago, nothing has started since", time=time)
+    else:
+        why = Sentence("resumed %(time)s ago, nothing has started since", time=time)
     return ModelState("missed", why)
 
 
