@@ -8,11 +8,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from mlops_plugin.errors import DatabaseError
-from support.servers import ServerDatabase, start_mariadb
+from support.servers import ServerDatabase, free_port
 from support.workshop import Workshop
 
 NAMES = ("Zoë", "李雷 🚂", "O'Brien; DROP TABLE customers", "")
@@ -93,12 +94,11 @@ def test_password_is_in_no_record_of_a_refused_sign_in(
     assert secret not in str(raised.value) + recorded
 
 
-def test_server_that_dies_fails_the_step_and_a_retry_after_its_return_succeeds(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+def test_server_that_is_down_fails_the_step_and_a_retry_after_its_return_succeeds(
+    workshop: Workshop, mariadb_database: ServerDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with start_mariadb() as server:
-        database = server.new_database()
-        monkeypatch.setenv("AIRFLOW_CONN_SINK", database.airflow_uri())
+    down = replace(mariadb_database, port=free_port())
+    monkeypatch.setenv("AIRFLOW_CONN_SINK", down.airflow_uri())
     dispatch = workshop.dispatch()
     with pytest.raises(DatabaseError, match="connection 'sink'"):
         workshop.run(dispatch)

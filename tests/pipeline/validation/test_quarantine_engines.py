@@ -9,12 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from mlops_plugin.errors import DatabaseError
 from mlops_plugin.pipeline.dispatch import Dispatch
-from support.servers import ServerDatabase, start_mariadb
+from support.servers import ServerDatabase, free_port
 from support.workshop import Workshop
 
 RULE = {"columns": {"a": {"type": "number", "nullable": False, "max": 100}}}
@@ -102,24 +103,22 @@ def test_the_columns_of_the_key_keep_their_types(server_workshop: tuple[Workshop
     assert found == expected
 
 
-def test_a_server_that_dies_while_it_holds_the_quarantine_loses_and_doubles_nothing(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_is_down_and_holds_the_quarantine_loses_and_doubles_nothing(
+    workshop: Workshop, mariadb_database: ServerDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with contextlib.closing(sqlite3.connect(workshop.folder / "source.db")) as source, source:
         source.execute("UPDATE customers SET a = NULL WHERE id = 2")
     workshop.add_model("churn", input=RULE, error_threshold=1, quarantine={"connection": "bad"})
-    with start_mariadb() as server:
-        monkeypatch.setenv("AIRFLOW_CONN_BAD", server.new_database().airflow_uri())
+    down = replace(mariadb_database, port=free_port())
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", down.airflow_uri())
     dispatch = workshop.dispatch()
     with pytest.raises(DatabaseError, match="connection 'bad'"):
         workshop.run(dispatch)
     assert not (workshop.folder / "sink.db").exists()
-    with start_mariadb() as server:
-        database = server.new_database()
-        monkeypatch.setenv("AIRFLOW_CONN_BAD", database.airflow_uri())
-        workshop.run_steps(dispatch, "persist")
-        assert [row["id"] for row in workshop.predictions()] == [1, 3, 4, 5]
-        assert records(database, "id, reason") == [(2, "missing")]
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", mariadb_database.airflow_uri())
+    workshop.run_steps(dispatch, "persist")
+    assert [row["id"] for row in workshop.predictions()] == [1, 3, 4, 5]
+    assert records(mariadb_database, "id, reason") == [(2, "missing")]
 
 
 _INFER = """
