@@ -13,11 +13,25 @@ import pytest
 
 from mlops_plugin.cli.airflow_context import stored_connections
 from mlops_plugin.connections import PROCESS_CONTEXT
-from support.airflow_process import airflow_environment
-from support.metadata_database import fill_metadata
 from support.workshop import Workshop
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+# Finds no connections, makes Airflow's metadata database, and keeps the connections of a file there.
+_KEEP = """
+import os, sys
+import airflow.sdk
+from mlops_plugin.cli import main
+
+if (child := os.fork()) == 0:
+    os._exit(main(["check", "--connect"]))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+from airflow.__main__ import main
+
+file = sys.argv[1]
+for words in (["db", "migrate"], ["connections", "import", file]):
+    sys.argv[1:] = words
+    main()
+"""
 # Each command in a process that was forked when nothing had been looked up yet: Airflow is imported once.
 _EACH = """
 import json, os, sys
@@ -68,11 +82,9 @@ def _uris(workshop: Workshop) -> dict[str, str]:
 def test_connections_of_the_metadata_database_serve_every_command(
     workshop: Workshop, mlops: Command, tmp_path: Path
 ) -> None:
-    before = mlops("check", "--connect")
-    assert before.returncode == 1
-    fill_metadata(None, {**os.environ, **airflow_environment(workshop, 8080)})
     (tmp_path / "connections.json").write_text(json.dumps(_uris(workshop)))
-    assert mlops("-m", "airflow", "connections", "import", "connections.json").returncode == 0
+    kept = mlops("-c", _KEEP, "connections.json")
+    assert kept.returncode == 0, kept.stderr
     commands = ("db upgrade", "check --connect", "dispatch churn", "cursor", "baseline churn")
     done = mlops("-c", _EACH, json.dumps([command.split() for command in commands]))
     assert done.returncode == 0, (done.stdout, done.stderr)
