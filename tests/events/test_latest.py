@@ -10,16 +10,20 @@ from mlops_plugin.events.store import EventStore
 from support.event_stories import new_identity
 
 
-def begin(store: EventStore, model: str, dispatch_id: str, origin: Origin = "scheduled") -> None:
-    store.begin(replace(new_identity(), model=model, dispatch_id=dispatch_id, origin=origin))
+def begin(
+    store: EventStore, model: str, dispatch_id: str, origin: Origin = "scheduled", *, dry_run: bool = False
+) -> None:
+    identity = replace(new_identity(), model=model, dispatch_id=dispatch_id, origin=origin, dry_run=dry_run)
+    store.begin(identity)
 
 
-def test_each_model_has_its_newest_dispatch_and_those_of_the_showroom_do_not_count(
+def test_each_model_has_its_newest_dispatch_and_those_that_write_nothing_do_not_count(
     store: EventStore,
 ) -> None:
     begin(store, "churn", "a")
     begin(store, "churn", "b")
     begin(store, "churn", "c", "showroom")
+    begin(store, "churn", "dry", "terminal", dry_run=True)
     begin(store, "Churn", "d", "terminal")
     begin(store, "tried only", "e", "showroom")
     begin(store, "not asked for", "f")
@@ -45,6 +49,7 @@ def test_a_models_last_dispatches_end_with_the_newest(store: EventStore) -> None
         begin(store, "churn", f"d{number}")
     store.finish("d3", collected=7, predicted=6, rejected=1, persisted=6)
     begin(store, "churn", "tried", "showroom")
+    begin(store, "churn", "dry", dry_run=True)
     begin(store, "loans", "x")
     found = recent_dispatches(store, ["churn", "loans", "never begun"], each=3)
     seen = {

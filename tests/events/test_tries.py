@@ -8,7 +8,7 @@ import pytest
 
 from mlops_plugin.events.records import Kind, Step
 from mlops_plugin.events.store import EventStore
-from mlops_plugin.events.tries import Moment, Retry, idle_seconds, read_moments, retry_of
+from mlops_plugin.events.tries import Moment, Retry, idle_seconds, openings_of, read_moments, retry_of
 from support.event_stories import new_identity
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -70,6 +70,30 @@ CLEARED = [
 )
 def test_idle_is_the_time_between_a_failed_try_and_the_next(moments: list[Moment], idle: float) -> None:
     assert idle_seconds(moments) == idle
+
+
+@pytest.mark.parametrize(
+    ("moments", "second"),
+    [
+        (BEGUN, 0),
+        (RETRIED, 0),
+        (CLEARED, 90_002),
+        # of a cleared task, its step is the first that is heard
+        (
+            [
+                *BEGUN,
+                at(2, None, "succeeded"),
+                at(900, "persist", "started", 2),
+                at(901, "persist", "failed"),
+            ],
+            900,
+        ),
+    ],
+)
+def test_a_dispatch_is_opened_again_by_the_first_event_after_its_end(
+    moments: list[Moment], second: int
+) -> None:
+    assert openings_of({"d": moments, "unknown": []}) == {"d": START + timedelta(seconds=second)}
 
 
 def test_a_dispatch_that_waits_for_its_next_try_is_idle_until_now() -> None:

@@ -44,7 +44,7 @@ from mlops_plugin.events.health.notices import Notices
 with Workshop.again(Path(sys.argv[1])).deployment.event_store() as store:
     notices = Notices(store)
     (notice,) = notices.waiting()
-    print(notices.claim(notice, timedelta(minutes=5)))
+    print(notices.claim(notice, timedelta(minutes=5)) is not None)
 """
 _ROUND = """
 import sys

@@ -72,7 +72,7 @@ ROLLED = {
         ({"last_run_state": "failed"}, replace(LAST, updated_at=ago(minutes=1)), "ok", None),
         ({"last_run_state": None, "last_run_end": None}, None, "waiting", "not dispatched yet"),
         # Airflow remembers a run, the event store does not: nobody knows what it did
-        ({}, None, "waiting", "its last run succeeded, but the event store has no dispatch of it"),
+        ({}, None, "waiting", "its last run succeeded, but no dispatch of it is recorded, except dry runs"),
         ({"is_stale": True}, LAST, "not in Airflow", None),
         # paused: what was due is not late, and what failed is not news
         ({"is_paused": True}, BROKE, "paused", None),
@@ -184,6 +184,13 @@ def test_a_dispatch_that_exceeds_its_own_limit_is_an_overrun() -> None:
     limit = timedelta(minutes=10)
 
     assert model_state(dag, LAST, NOW, late_after=LATE_AFTER, limit=limit).word == "overrun"
+
+
+def test_a_cleared_dispatch_runs_since_it_was_opened_again() -> None:
+    """A cleared backfill keeps `created_at`, and is not the run that Airflow calls the last."""
+    cleared = replace(UNDER_WAY, created_at=ago(hours=9))
+    state = model_state(Dag(), cleared, NOW, late_after=LATE_AFTER, opened_at=ago(minutes=2))
+    assert (state.word, state.why) == ("running", "running for 2 min")
 
 
 def test_a_broken_configuration_comes_before_everything() -> None:

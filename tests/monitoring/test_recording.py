@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from mlops_plugin.config.schema import NotifierConfig
-from mlops_plugin.errors import NotifierUnusable
+from mlops_plugin.connections import airflow_port
+from mlops_plugin.errors import NotifierUnusable, SinkError
 from mlops_plugin.events import tables
 from mlops_plugin.events.health.notices import Notices
 from mlops_plugin.events.health.probes import ProbeHistory
@@ -105,6 +106,39 @@ def test_a_round_records_how_each_models_last_dispatch_ended(workshop: Workshop)
     (change,) = done.changes
     assert (done.names[change.target], change.after) == ("model churn", "down")
     assert "nobody" in str(change.error)
+
+
+def test_a_model_that_runs_whenever_a_round_looks_counts_as_its_last_dispatch_ended(
+    workshop: Workshop,
+) -> None:
+    workshop.in_sink("CREATE TABLE churn_predictions (other INTEGER)")
+    with pytest.raises(SinkError):
+        dispatch(workshop)
+    workshop.run_steps(workshop.dispatch(), "collect")
+
+    done = one_round(workshop)
+    assert [(change.target, change.after) for change in done.changes] == [("model churn", "down")]
+    assert "churn_predictions" in str(done.changes[0].error)
+
+
+def test_a_dry_run_that_succeeds_hides_no_failure(workshop: Workshop) -> None:
+    workshop.in_sink("CREATE TABLE churn_predictions (other INTEGER)")
+    with pytest.raises(SinkError):
+        dispatch(workshop)
+    one_round(workshop)
+    workshop.run(workshop.dispatch(is_dry_run=True))
+
+    done = one_round(workshop)
+    assert done.changes == ()
+    assert [probe.state for probe in done.probes if probe.target == "model churn"] == ["down"]
+
+
+def test_a_host_that_is_named_with_airflows_port_and_without_is_watched_once(workshop: Workshop) -> None:
+    port = airflow_port()
+    watch(workshop, hosts=[{"host": "127.0.0.1"}, {"host": "127.0.0.1", "port": port}])
+    for _ in range(2):
+        done = one_round(workshop)
+        assert [probe.target for probe in done.probes] == [f"host 127.0.0.1:{port}", "event store"]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_plugin.cli.airflow_knowledge import dag_states
 from mlops_plugin.errors import EventStoreError
 from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.tries import read_openings
 from mlops_plugin.monitoring.model_state import last_dispatch, model_state
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ def print_models(loaded: LoadedConfig, deployment: Deployment, *, output: str) -
     names = sorted({*loaded.config.models, *loaded.broken})
     dags, trouble = dag_states(names), None
     last: Mapping[str, DispatchRecord] | None = None
+    opened: Mapping[str, datetime] = {}
     try:
         with deployment.event_store() as store:
             last = latest_dispatches(store, names)
+            opened = read_openings(store, last.values())
     except EventStoreError as error:
         trouble = str(error)
-    rows = [_row(loaded, name, dags, last) for name in names]
+    rows = [_row(loaded, name, dags, last, opened) for name in names]
     if output == "json":
         print(json.dumps(rows, indent=2))
         return
@@ -50,6 +53,7 @@ def _row(
     name: str,
     dags: Mapping[str, DagState] | None,
     last: Mapping[str, DispatchRecord] | None,
+    opened: Mapping[str, datetime],
 ) -> dict[str, Any]:
     model, dag = loaded.config.models.get(name), (dags or {}).get(name)
     dispatch = last_dispatch(dag, (last or {}).get(name))
@@ -68,7 +72,13 @@ def _row(
         late_after = loaded.config.monitor.late_after
         limit = model.dispatch_timeout if model else None
         state = model_state(
-            dag, dispatch, datetime.now(UTC), late_after=late_after, limit=limit, problem=problem
+            dag,
+            dispatch,
+            datetime.now(UTC),
+            late_after=late_after,
+            limit=limit,
+            problem=problem,
+            opened_at=opened.get(dispatch.dispatch_id) if dispatch else None,
         )
         row |= {"health": state.word, "why": state.why}
     return row

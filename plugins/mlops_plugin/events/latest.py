@@ -30,15 +30,18 @@ class RecentDispatch:
 _RECENT = [_D[name] for name in RecentDispatch.__dataclass_fields__]
 
 
-def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, DispatchRecord]:
-    """By model; Showroom runs do not count, since they say nothing about the schedule.
+def latest_dispatches(
+    store: EventStore, models: Iterable[str], *, has_ended: bool = False
+) -> dict[str, DispatchRecord]:
+    """By model; neither Showroom runs nor dry runs count: they say nothing about what should be written.
 
-    Raises `EventStoreError`.
+    `has_ended`: those that run do not count, either. Raises `EventStoreError`.
     """
     found, names = {}, list(models)
     with store.read("reading each model's last dispatch") as connection:
         for first in range(0, len(names), _AT_ONCE):
-            newest = connection.scalars(_newest(names[first : first + _AT_ONCE])).all()
+            some = names[first : first + _AT_ONCE]
+            newest = connection.scalars(_newest(some, has_ended=has_ended)).all()
             wanted = sa.select(tables.dispatches).where(_D.dispatch_id.in_(newest))
             for row in connection.execute(wanted):
                 found[row.model] = DispatchRecord(**row._mapping)
@@ -48,7 +51,7 @@ def latest_dispatches(store: EventStore, models: Iterable[str]) -> dict[str, Dis
 def recent_dispatches(
     store: EventStore, models: Iterable[str], *, each: int
 ) -> dict[str, list[RecentDispatch]]:
-    """The newest `each` dispatches of each model, oldest first, without those of the Showroom.
+    """The newest `each` dispatches of each model, oldest first, without dry runs and those of the Showroom.
 
     Raises `EventStoreError`.
     """
@@ -67,14 +70,20 @@ def recent_dispatches(
 
 
 def _newest(
-    models: Sequence[str], columns: Sequence[sa.ColumnElement[Any]] = (_D.dispatch_id,), each: int = 1
+    models: Sequence[str],
+    columns: Sequence[sa.ColumnElement[Any]] = (_D.dispatch_id,),
+    each: int = 1,
+    *,
+    has_ended: bool = False,
 ) -> sa.CompoundSelect[Any]:
     """One step into an index for each model, while grouping would read all dispatches."""
+    counts = [_D.origin != "showroom", _D.dry_run.is_(False)]
+    counts += [_D.state != "running"] if has_ended else []
     return sa.union_all(
         *(
             sa.select(
                 sa.select(*columns)
-                .where(_D.model == model, _D.origin != "showroom")
+                .where(_D.model == model, *counts)
                 .order_by(_D.created_at.desc(), _D.dispatch_id.desc())
                 .limit(each)
                 .subquery()

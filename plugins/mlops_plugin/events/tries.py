@@ -1,15 +1,15 @@
-"""When the tries of dispatches began and ended: how long a dispatch lay idle, and what is being retried."""
+"""When dispatches and their tries began and ended: how long one lay idle, and what is being retried."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from mlops_plugin.events import tables
-from mlops_plugin.events.records import EventRecord, Kind, Step
+from mlops_plugin.events.records import DispatchRecord, EventRecord, Kind, Step
 from mlops_plugin.events.store import EventStore
 
 _E = tables.events.c
@@ -50,6 +50,25 @@ def read_moments(store: EventStore, dispatch_ids: Sequence[str]) -> dict[str, li
             for dispatch_id, *values in connection.execute(wanted):
                 found.setdefault(dispatch_id, []).append(Moment(*values))
     return found
+
+
+def read_openings(store: EventStore, dispatches: Iterable[DispatchRecord]) -> dict[str, datetime]:
+    """When each that runs was last opened, by id; raises `EventStoreError`."""
+    running = [each.dispatch_id for each in dispatches if each.state == "running"]
+    return openings_of(read_moments(store, running))
+
+
+def openings_of(found: Mapping[str, Sequence[Moment]]) -> dict[str, datetime]:
+    """When each dispatch was last opened, by id: a cleared one opens again long after its beginning."""
+    opened: dict[str, datetime] = {}
+    for dispatch_id, moments in found.items():
+        is_open = False
+        for moment in moments:
+            if moment.step is None and moment.kind != "started":
+                is_open = False
+            elif not is_open:
+                opened[dispatch_id], is_open = moment.at, True
+    return opened
 
 
 def idle_seconds(moments: Sequence[Moment | EventRecord], until: datetime | None = None) -> float:

@@ -70,6 +70,7 @@ def model_state(
     late_after: timedelta,
     limit: timedelta | None = None,
     problem: str | None = None,
+    opened_at: datetime | None = None,
 ) -> ModelState:
     """The state of a model; the most urgent comes first.
 
@@ -77,7 +78,8 @@ def model_state(
     or dispatches were due since the last run that Airflow no longer plans. What was due while it was paused
     counts from the moment when it was resumed. Overrun: it runs longer than the period of its schedule, or
     than `limit`.
-    `problem` is what is wrong with its configuration, `last` the result of `last_dispatch`.
+    `problem` is what is wrong with its configuration, `last` the result of `last_dispatch`, `opened_at` when
+    that was last opened, if it was cleared.
     """
     if problem is not None:
         return ModelState("broken configuration", problem)
@@ -94,7 +96,7 @@ def model_state(
         )
     if last is not None and last.state == "running":
         # Not the last run: a backfill, the terminal's, or one that began before the last and is slower.
-        return _running(last.created_at, None, now, allowed, late_after)
+        return _running(opened_at or last.created_at, None, now, allowed, late_after)
     if not dag.is_paused and (overdue := _overdue(dag, now, period, late_after)):
         return overdue
     if dag.is_paused:
@@ -227,6 +229,6 @@ def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
     if last is None and dag.last_run_state is None:
         return ModelState("waiting", Sentence("not dispatched yet"))
     if last is None:
-        why = Sentence("its last run succeeded, but the event store has no dispatch of it")
+        why = Sentence("its last run succeeded, but no dispatch of it is recorded, except dry runs")
         return ModelState("waiting", why)
     return ModelState("ok", Sentence("its last dispatch succeeded"))

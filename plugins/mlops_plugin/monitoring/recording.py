@@ -52,7 +52,7 @@ def record_round(
     for name in (*config.models, *loaded.broken, *others):
         names[model_target(name)] = names[timing_target(name)] = f"model {name}"
     found = Findings(
-        probes=(*_probes(readings, ahead), *_models(last, now)),
+        probes=(*_probes(readings, ahead), *_models(_ended(store, last), now)),
         sightings=timings(config, find_dags(last, now), now) if find_dags else (),
         thresholds={reading.target.id: _thresholds(monitor, reading.target) for reading in readings},
         names=names,
@@ -105,9 +105,15 @@ def _thresholds(monitor: MonitorConfig, target: Target) -> Thresholds:
     )
 
 
-def _models(last: Mapping[str, DispatchRecord], now: datetime) -> Iterator[ProbeRecord]:
-    """Up if the last dispatch succeeded; a running dispatch is left out."""
-    for name, dispatch in last.items():
-        if dispatch.state != "running":
-            state: ProbeState = "up" if dispatch.state == "succeeded" else "down"
-            yield ProbeRecord(model_target(name), now, state, None, dispatch.error)
+def _ended(store: EventStore, last: Mapping[str, DispatchRecord]) -> dict[str, DispatchRecord]:
+    """The last dispatch of each model that has ended: one may run whenever a round looks."""
+    running = [name for name, dispatch in last.items() if dispatch.state == "running"]
+    ended = {name: dispatch for name, dispatch in last.items() if dispatch.state != "running"}
+    return ended | latest_dispatches(store, running, has_ended=True)
+
+
+def _models(ended: Mapping[str, DispatchRecord], now: datetime) -> Iterator[ProbeRecord]:
+    """Up if the last dispatch that has ended succeeded."""
+    for name, dispatch in ended.items():
+        state: ProbeState = "up" if dispatch.state == "succeeded" else "down"
+        yield ProbeRecord(model_target(name), now, state, None, dispatch.error)

@@ -129,10 +129,17 @@ class EventStoreTarget:
 
 
 def targets_of(monitor: MonitorConfig, events: EventsConfig, airflow_home: Path) -> tuple[Target, ...]:
-    """Everything to watch, hosts first; the event store is always included."""
+    """Everything to watch, hosts first; the event store is always included.
+
+    A host without a port may be the same as one with Airflow's port: it is watched once, as the first says.
+    """
     hosts = [HostTarget.of(host) for host in monitor.hosts]
     databases = [DatabaseTarget.of(database, events, airflow_home) for database in monitor.databases]
-    return (*hosts, EventStoreTarget(events, airflow_home), *databases)
+    targets: list[Target] = [*hosts, EventStoreTarget(events, airflow_home), *databases]
+    found: dict[str, Target] = {}
+    for target in targets:
+        found.setdefault(target.id, target)
+    return tuple(found.values())
 
 
 def _joined(host: str, port: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from mlops_plugin.events.health.probes import Span
 from mlops_plugin.events.latest import RecentDispatch
@@ -18,22 +18,25 @@ from mlops_plugin.monitoring.board import ProbeBoard
 class Past:
     """What the event store knows: each model's last dispatch, and a day's probes of the rest by hour.
 
-    `ahead` is by how much its clock is ahead of ours; `retries` are what running dispatches try again, by id.
+    `ahead` is by how much its clock is ahead of ours; `retries` are what running dispatches try again, by id,
+    and `opened` when they were last opened.
     """
 
     dispatches: Mapping[str, DispatchRecord]
     hours: Sequence[Span]
     ahead: timedelta
     retries: Mapping[str, Retry] = field(default_factory=dict)
+    opened: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LastDispatches:
-    """Of each model, its last dispatch and a few before it, oldest first; `ahead` as in `Past`."""
+    """Of each model, its last dispatch and a few before it, oldest first; the rest as in `Past`."""
 
     last: Mapping[str, DispatchRecord]
     recent: Mapping[str, Sequence[RecentDispatch]]
     ahead: timedelta
+    opened: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ def notify_all(
     failures: list[str] = []
     failed: set[str] = set()
     by_key = dict(zip(_keys(notifiers), enumerate(notifiers), strict=True))
-    for notice in notices.waiting():
-        with _claimed(notices, notice, lease) as is_ours:
-            if not is_ours:
+    for waiting in notices.waiting():
+        with _claimed(notices, waiting, lease) as notice:
+            if notice is None:
                 continue
             notified = set(notice.notified)
             for key, (index, config) in by_key.items():
@@ -65,12 +65,12 @@ def _settle(notices: Notices, notice: Notice, *, missing: set[str]) -> list[str]
 
 
 @contextmanager
-def _claimed(notices: Notices, notice: Notice, lease: timedelta) -> Iterator[bool]:
-    is_ours = notices.claim(notice, lease)
+def _claimed(notices: Notices, waiting: Notice, lease: timedelta) -> Iterator[Notice | None]:
+    notice = notices.claim(waiting, lease)
     try:
-        yield is_ours
+        yield notice
     finally:
-        if is_ours:
+        if notice is not None:
             notices.release(notice)
 
 

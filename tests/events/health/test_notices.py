@@ -63,6 +63,17 @@ def test_who_was_told_is_remembered_until_the_notice_is_settled(store: EventStor
     assert not notices.claim(settled, LEASE)
 
 
+def test_a_claim_knows_who_was_told_since_the_notice_was_read(store: EventStore) -> None:
+    fall(store)
+    notices = Notices(store)
+    read_before = only(notices)
+    notices.remember(read_before, ["a"])
+
+    claimed = notices.claim(read_before, LEASE)
+    assert claimed is not None
+    assert claimed.notified == ("a",)
+
+
 def test_notices_wait_in_the_order_of_their_changes(store: EventStore) -> None:
     fall(store, "host b:1")
     fall(store)

@@ -70,17 +70,21 @@ class Notices:
         with self._store.read("reading notices") as connection:
             return [_notice(row) for row in connection.execute(wanted)]
 
-    def claim(self, notice: Notice, lease: timedelta) -> bool:
-        """Whether this process may send it; no other may until it is released or the lease ends.
+    def claim(self, notice: Notice, lease: timedelta) -> Notice | None:
+        """The notice as it stands now if this process may send it, else None.
 
-        By the store's clock: workers whose own clocks differ would both send it.
+        No other process may until it is released or the lease ends. By the store's clock: workers whose own
+        clocks differ would both send it.
         """
 
-        def claim(connection: sa.Connection) -> bool:
+        def claim(connection: sa.Connection) -> Notice | None:
             now = store_now(connection)
             free = sa.or_(_N.claimed_until.is_(None), _N.claimed_until < now)
             this = sa.update(tables.notices).where(_N.id == notice.id, _N.settled_at.is_(None), free)
-            return connection.execute(this.values(claimed_until=now + lease)).rowcount == 1
+            if connection.execute(this.values(claimed_until=now + lease)).rowcount != 1:
+                return None
+            # Another process may have notified somebody since it was read.
+            return _notice(connection.execute(sa.select(tables.notices).where(_N.id == notice.id)).one())
 
         return self._store.write("claiming a notice", claim)
 

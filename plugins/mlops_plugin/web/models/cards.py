@@ -13,6 +13,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.latest import RecentDispatch, latest_dispatches, recent_dispatches
 from mlops_plugin.events.records import DispatchRecord, State
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.events.tries import read_openings
 from mlops_plugin.monitoring.health import Health, HealthWord, health_of
 from mlops_plugin.monitoring.model_state import DagSeen, as_far_as_known, last_dispatch, model_state
 from mlops_plugin.monitoring.watch import LastDispatches
@@ -61,10 +62,12 @@ class CardRights:
 
 def read_last(store: EventStore, names: Sequence[str]) -> LastDispatches:
     """A few statements for each hundred models."""
+    last = latest_dispatches(store, names)
     return LastDispatches(
-        latest_dispatches(store, names),
+        last,
         recent_dispatches(store, names, each=RECENT),
         store.now() - datetime.now(UTC),
+        read_openings(store, last.values()),
     )
 
 
@@ -91,7 +94,8 @@ def cards_of(
         recent = found.recent.get(model.name, ())
         health = None
         if rights.monitor:
-            state = model_state(dag, last, now, late_after=late_after, limit=model.dispatch_timeout)
+            opened, limit = found.opened.get(last.dispatch_id) if last else None, model.dispatch_timeout
+            state = model_state(dag, last, now, late_after=late_after, limit=limit, opened_at=opened)
             state = as_far_as_known(state, is_read=known is not None)
             in_a_word = health_of(state, _ended_as(recent), is_read=known is not None)
             health = _card_health(model, in_a_word, recent, rights)

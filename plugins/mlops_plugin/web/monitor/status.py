@@ -10,7 +10,7 @@ from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.events.health.probes import ProbeHistory, Span, added_up, hour_of, spans
 from mlops_plugin.events.latest import latest_dispatches
 from mlops_plugin.events.records import DispatchRecord
-from mlops_plugin.events.tries import read_moments, retry_of
+from mlops_plugin.events.tries import openings_of, read_moments, retry_of
 from mlops_plugin.monitoring.board import Reading
 from mlops_plugin.monitoring.model_state import (
     DagSeen,
@@ -79,12 +79,9 @@ def _read_past(site: Site, models: Sequence[str], targets: Sequence[str]) -> Pas
     hours = ProbeHistory(store).hours(*targets, since=now - timedelta(hours=24))
     latest = latest_dispatches(store, models)
     running = [dispatch.dispatch_id for dispatch in latest.values() if dispatch.state == "running"]
-    retries = {
-        dispatch_id: retry
-        for dispatch_id, moments in read_moments(store, running).items()
-        if (retry := retry_of(moments))
-    }
-    return Past(latest, hours, now - datetime.now(UTC), retries)
+    found = read_moments(store, running)
+    retries = {name: retry for name, moments in found.items() if (retry := retry_of(moments))}
+    return Past(latest, hours, now - datetime.now(UTC), retries, openings_of(found))
 
 
 def _models(
@@ -102,7 +99,10 @@ def _models(
         dispatch = last_dispatch(dag, known.dispatches.get(name))
         problem = None if model else "; ".join(map(str, broken[name]))
         limit = model.dispatch_timeout if model else None
-        state = model_state(dag, dispatch, now, late_after=late_after, limit=limit, problem=problem)
+        opened = known.opened.get(dispatch.dispatch_id) if dispatch else None
+        state = model_state(
+            dag, dispatch, now, late_after=late_after, limit=limit, problem=problem, opened_at=opened
+        )
         state = as_far_as_known(state, is_read=is_read)
         state = _with_retry(state, model, dispatch, known)
         due = dag.next_run_after if dag and not dag.is_paused else None
