@@ -12,9 +12,15 @@ NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LEASE = timedelta(minutes=5)
 
 
-def fall(store: EventStore, target: str = "host a:1", *, has_notifiers: bool = True) -> None:
+def fall(
+    store: EventStore,
+    target: str = "host a:1",
+    *,
+    name: str = "Feature service",
+    has_notifiers: bool = True,
+) -> None:
     down = ProbeRecord(target, NOON, "down", None, "refused")
-    found = Findings([down], names={"host a:1": "Feature service"}, has_notifiers=has_notifiers)
+    found = Findings([down], names={"host a:1": name}, has_notifiers=has_notifiers)
     ProbeHistory(store).record(found, keep_probes=timedelta(days=2), keep=timedelta(days=90), now=NOON)
 
 
@@ -30,6 +36,12 @@ def test_a_change_leaves_a_notice_with_the_name_that_people_know(store: EventSto
     assert (notice.name, notice.notified) == ("Feature service", ())
     assert (notice.change.before, notice.change.after, notice.change.error) == ("up", "down", "refused")
     assert (notice.change.at, notice.change.since) == (NOON, NOON)
+
+
+def test_the_longest_name_that_a_target_may_have_is_cut(store: EventStore) -> None:
+    fall(store, name="s" * 500)
+
+    assert only(Notices(store)).name == "s" * 299 + "…"
 
 
 def test_there_is_no_notice_where_nobody_is_to_be_told(store: EventStore) -> None:

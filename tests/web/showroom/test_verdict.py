@@ -86,6 +86,9 @@ def test_without_a_column_of_truth_nothing_is_judged() -> None:
         ({"prediction": 2.5}, 2.5, None),
         (None, "a", None),
         ({"prediction": "a"}, None, None),
+        # of several outputs, nobody knows which one the truth is about; a table may have no answer
+        ({"prediction_0": 1, "prediction_1": 0, "probability_0_1": 0.9, "probability_1_1": 0.1}, 1, None),
+        ({"prediction": None, "probability_1": None}, 1, None),
     ],
 )
 def test_a_label_is_the_same_in_every_type(

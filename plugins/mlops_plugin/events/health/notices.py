@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from mlops_plugin.events import tables
 from mlops_plugin.events.appending import store_now
 from mlops_plugin.events.health.incidents import Change
+from mlops_plugin.events.records import clean
 from mlops_plugin.events.store import EventStore
 
 _N = tables.notices.c
@@ -33,10 +34,11 @@ class Notice:
 def add_notices(connection: sa.Connection, changes: Iterable[Change], names: Mapping[str, str]) -> None:
     """Write a notice for each change, in the transaction that makes the changes."""
     for change in changes:
+        name = names.get(change.target) or _known_as(connection, change.target)
         connection.execute(
             sa.insert(tables.notices).values(
                 target=change.target,
-                name=names.get(change.target) or _known_as(connection, change.target),
+                name=clean(name, tables.TARGET_CHARS),
                 state_before=change.before,
                 state_after=change.after,
                 at=change.at,

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import re
 import shlex
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ from mlops_plugin.web.languages.written_values import (
 from mlops_plugin.web.showroom.picture import data_uri
 from mlops_plugin.web.showroom.verdict import agrees
 
+_ONE_OF_SEVERAL = re.compile(r"prediction_\d+", re.ASCII)
 REJECTED = "rejected"  # instead of a prediction; in a CSV file always so
 # A spreadsheet runs text that starts with these.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -103,7 +105,9 @@ def _changed_outcome(
     )
     was, now = _prediction(before[1]), plain.prediction
     if before[1] is not None and after[1] is not None:
-        was, now = format_apart(before[1].get("prediction"), after[1].get("prediction"))
+        pairs = zip(_predicted(before[1]), _predicted(after[1]), strict=True)
+        apart = [format_apart(one, other) for one, other in pairs]
+        was, now = (", ".join(texts) for texts in zip(*apart, strict=True))
     return Outcome(
         **{
             **vars(plain),
@@ -152,7 +156,13 @@ def _outcome(
 
 
 def _prediction(answer: dict[str, Any] | None) -> str:
-    return word_of(REJECTED) if answer is None else format_value(answer.get("prediction"))
+    return word_of(REJECTED) if answer is None else ", ".join(map(format_value, _predicted(answer)))
+
+
+def _predicted(answer: dict[str, Any]) -> list[Any]:
+    """The prediction, or those of several outputs in their order; at least one."""
+    several = [value for name, value in answer.items() if _ONE_OF_SEVERAL.fullmatch(name)]
+    return several if several and "prediction" not in answer else [answer.get("prediction")]
 
 
 def _probability(name: str, value: float | None, before: float | None) -> Bar:

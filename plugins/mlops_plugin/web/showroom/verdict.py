@@ -47,13 +47,15 @@ def is_known(truth: Any | None) -> bool:
 
 
 def agrees(answer: Row | None, truth: Any | None) -> bool | None:
-    """Whether the predicted class is the truth; None without a truth, or if no class was predicted.
+    """Whether the predicted class is the truth; None without a truth, or if not one class was predicted.
 
     A whole number may be a class or an amount: it is a class if the model gives probabilities, too.
     """
     if answer is None or not is_known(truth):
         return None
-    predicted = answer.get("prediction")
+    predicted = answer.get("prediction")  # None of several outputs, whose probabilities are beside it
+    if predicted is None:
+        return None
     is_class = isinstance(predicted, str | bool) or any(name.startswith("probability_") for name in answer)
     if not is_class:
         return None
