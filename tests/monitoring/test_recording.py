@@ -121,6 +121,20 @@ def test_a_model_that_runs_whenever_a_round_looks_counts_as_its_last_dispatch_en
     assert "churn_predictions" in str(done.changes[0].error)
 
 
+def test_a_failed_dispatch_that_was_cleared_and_runs_again_is_no_recovery(workshop: Workshop) -> None:
+    dispatch(workshop)
+    workshop.in_sink("DROP VIEW churn_predictions", "CREATE TABLE churn_predictions (other INTEGER)")
+    failing = workshop.dispatch()
+    with pytest.raises(SinkError):
+        workshop.run(failing)
+    assert [change.after for change in one_round(workshop).changes] == ["down"]
+    workshop.run_steps(failing, "collect")
+
+    done = one_round(workshop)
+    assert done.changes == ()
+    assert [probe.target for probe in done.probes] == ["event store"]
+
+
 def test_a_dry_run_that_succeeds_hides_no_failure(workshop: Workshop) -> None:
     workshop.in_sink("CREATE TABLE churn_predictions (other INTEGER)")
     with pytest.raises(SinkError):

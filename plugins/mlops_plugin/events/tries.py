@@ -64,11 +64,16 @@ def openings_of(found: Mapping[str, Sequence[Moment]]) -> dict[str, datetime]:
     for dispatch_id, moments in found.items():
         is_open = False
         for moment in moments:
-            if moment.step is None and moment.kind != "started":
+            if was_closed([moment]):
                 is_open = False
             elif not is_open:
                 opened[dispatch_id], is_open = moment.at, True
     return opened
+
+
+def was_closed(moments: Sequence[Moment]) -> bool:
+    """Whether a dispatch has ended once; if it runs, it was cleared since."""
+    return any(moment.step is None and moment.kind != "started" for moment in moments)
 
 
 def idle_seconds(moments: Sequence[Moment | EventRecord], until: datetime | None = None) -> float:

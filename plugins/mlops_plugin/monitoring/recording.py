@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 
 from mlops_plugin.config.loader import LoadedConfig
 from mlops_plugin.config.schema import Config, MonitorConfig
 from mlops_plugin.events.health.incidents import Change, Thresholds
 from mlops_plugin.events.health.probes import Findings, ProbeHistory, ProbeRecord, ProbeState
-from mlops_plugin.events.latest import latest_dispatches
+from mlops_plugin.events.latest import latest_dispatches, recent_dispatches
 from mlops_plugin.events.records import DispatchRecord
 from mlops_plugin.events.store import EventStore
+from mlops_plugin.events.tries import read_moments, was_closed
 from mlops_plugin.monitoring.board import Reading, probe_all
 from mlops_plugin.monitoring.model_state import DagSeen
 from mlops_plugin.monitoring.targets import Target, targets_of
 from mlops_plugin.monitoring.timing import timing_target, timings
+
+_LOOK_BACK = 20  # dispatches of a model that may run at once
 
 # The DAGs of models, by name; asked with the models' last dispatches.
 FindDags = Callable[[Mapping[str, DispatchRecord], datetime], Mapping[str, DagSeen]]
@@ -106,10 +110,22 @@ def _thresholds(monitor: MonitorConfig, target: Target) -> Thresholds:
 
 
 def _ended(store: EventStore, last: Mapping[str, DispatchRecord]) -> dict[str, DispatchRecord]:
-    """The last dispatch of each model that has ended: one may run whenever a round looks."""
-    running = [name for name, dispatch in last.items() if dispatch.state == "running"]
+    """The last dispatch of each model that has ended: one may run whenever a round looks.
+
+    A model is left out while a cleared one runs again: the one before it says less than its own failure.
+    """
     ended = {name: dispatch for name, dispatch in last.items() if dispatch.state != "running"}
-    return ended | latest_dispatches(store, running, has_ended=True)
+    if len(ended) == len(last):
+        return ended
+    recent = recent_dispatches(store, last.keys() - ended.keys(), each=_LOOK_BACK)
+    running = {
+        name: [one.dispatch_id for one in takewhile(lambda one: one.state == "running", reversed(several))]
+        for name, several in recent.items()
+    }
+    moments = read_moments(store, [one for several in running.values() for one in several])
+    again = {dispatch_id for dispatch_id, found in moments.items() if was_closed(found)}
+    begun = [name for name, several in running.items() if again.isdisjoint(several)]
+    return ended | latest_dispatches(store, begun, has_ended=True)
 
 
 def _models(ended: Mapping[str, DispatchRecord], now: datetime) -> Iterator[ProbeRecord]:
