@@ -145,6 +145,12 @@ class LimitRefused(SinkError):
     is_final = True
 
 
+class PredictionsGone(SinkError):
+    """The sink no longer has what the watermark counts as predicted."""
+
+    is_final = True
+
+
 class StaleTry(SinkError):
     """A newer try of the same dispatch has written the sink already."""
 

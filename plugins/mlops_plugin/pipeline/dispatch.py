@@ -48,10 +48,14 @@ class Dispatch:
     overwrites_newer: bool = False  # also predictions of rows that were read later
 
     @property
+    def reads_from_mark(self) -> bool:
+        """Whether it reads the rows behind its model's watermark."""
+        return self.model.source.cursor is not None and not (self.reads_own_interval or self.is_quarantined)
+
+    @property
     def moves_mark(self) -> bool:
         """Whether its success means that everything up to its last row is persisted."""
-        is_partial = self.reads_own_interval or self.row_limit is not None or self.is_quarantined
-        return self.model.source.cursor is not None and not (is_partial or self.is_dry_run)
+        return self.reads_from_mark and self.row_limit is None and not self.is_dry_run
 
     @property
     def identity(self) -> DispatchIdentity:

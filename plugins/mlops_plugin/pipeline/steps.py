@@ -33,6 +33,7 @@ from mlops_plugin.pipeline.staging.notes import (
     pinned_settings,
     put_note,
     require_predicted,
+    sink_settings,
     source_settings,
 )
 from mlops_plugin.pipeline.staging.records import (
@@ -105,6 +106,7 @@ def collect(
             blocks=file.blocks,
             at=at.isoformat(),
             order=order,
+            sink=sink_settings(dispatch.model),
         )
 
     on_file = None if on_begun is None else lambda file: on_begun(collected_in(file), file)
@@ -145,7 +147,8 @@ def require_contract_fits(model: ModelConfig, rows: pa.Schema) -> pa.Schema:
 def log(dispatch: Dispatch, judge: Judge, shelf: Shelf) -> Collected:
     """Pin rows, artifact, signature and configuration for the steps that follow; returns the rows as one.
 
-    Raises `ArtifactError` if rows were left out because of predictions by another artifact.
+    Raises `ArtifactError` if rows were left out because of predictions by another artifact, `StagingError` if
+    they were collected for another sink.
     """
     collected = all_collected(dispatch.model, shelf)
     require_artifact_of_skipped(dispatch, collected.whole, judge)

@@ -39,6 +39,15 @@ def test_value_that_does_not_fit_is_refused(lax_way: WayIn) -> None:
     assert lax_way.rows("SELECT id, prediction FROM predictions") == [(1, 7)]
 
 
+@pytest.mark.parametrize("sql_mode", ["EMPTY_STRING_IS_NULL", "ORACLE"])
+def test_empty_text_stays_one(lax_way: WayIn, mariadb: Server, sql_mode: str) -> None:
+    mariadb.administration.execute(f"SET GLOBAL sql_mode = '{sql_mode}'")
+    for mode in MODES:
+        lax_way.write(predictions([1, 2], ["", "x"]), mode, dispatch=mode)
+        assert lax_way.rows("SELECT prediction FROM predictions ORDER BY id")[-2:] == [("",), ("x",)]
+        lax_way.execute("DROP TABLE predictions")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_key_of_zero_is_not_numbered_anew(mariadb_way: WayIn, mode: Mode) -> None:
     mariadb_way.execute(

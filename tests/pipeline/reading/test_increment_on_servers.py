@@ -182,6 +182,23 @@ def test_type_that_changes_under_the_mark_is_refused(place: Place) -> None:
         collected(workshop)
 
 
+@pytest.mark.parametrize("place", ["odbc-mariadb", "mysql"], indirect=True)
+@pytest.mark.parametrize(
+    ("before", "after"), [("TIMESTAMP NULL", "DATETIME"), ("DATETIME", "TIMESTAMP NULL")]
+)
+def test_times_that_become_others_under_the_mark_are_refused(place: Place, before: str, after: str) -> None:
+    workshop, database = place
+    create(database, "BIGINT", before)
+    predict(workshop, cursor={"column": "changed"})
+    arrive(database, 1, "2026-07-01 12:00:00")
+    collected(workshop)
+    change = f"ALTER TABLE arrivals MODIFY changed {after}"
+    database.execute("SET time_zone = '-08:00'", change)  # one of the two values becomes another
+    arrive(database, 2, "2026-07-01 04:30:00")
+    with pytest.raises(CursorError, match=r"was changed.*mlops cursor churn --set"):
+        collected(workshop)
+
+
 @pytest.mark.parametrize("kind", ["VARCHAR(40)", "DECIMAL(10, 2)", "DOUBLE PRECISION"])
 def test_other_types_are_refused_before_any_row_is_read(place: Place, kind: str) -> None:
     workshop, database = place

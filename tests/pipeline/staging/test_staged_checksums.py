@@ -116,11 +116,22 @@ def test_no_flipped_bit_of_a_note_is_read(shelf: Shelf) -> None:
             try:
                 found = shelf.note("collect")
             except StagingError as error:
-                assert "collect.json" in str(error)  # noqa: PT017 - most bits, and not all, are refused
+                said = str(error)  # most bits, and not all, are refused
+                assert "collect.json is damaged" in said
+                assert "clear 'collect'" in said
                 refused += 1
             else:  # a blank between two values, or the name of the checksum
                 assert {name: found[name] for name in note} == note
     assert refused > len(data) * 6
+
+
+def test_a_note_that_ends_too_early_says_what_to_do(shelf: Shelf) -> None:
+    shelf.put_note("collect", {"rows": 3})
+    filesystem, root = fsspec.core.url_to_fs(shelf.url)
+    for content in (b"", b"{", b"3", b"null"):
+        filesystem.pipe_file(f"{root}/collect.json", content)
+        with pytest.raises(StagingError, match=r"collect\.json is damaged.*clear 'collect'"):
+            shelf.note("collect")
 
 
 def damage_staged(workshop: Workshop, pattern: str) -> None:

@@ -234,9 +234,10 @@ class Mysql(Engine):
 
     def begin_write(self, table: str) -> list[str]:
         # Else a table would cut a value that does not fit, and give a row whose AUTO_INCREMENT key is 0
-        # another key.
+        # another key; in the mode that goes, an empty text becomes NULL.
         ours = "'STRICT_ALL_TABLES', 'NO_AUTO_VALUE_ON_ZERO'"
-        mode = f"CONCAT_WS(',', NULLIF(@@SESSION.sql_mode, ''), {ours})"
+        theirs = "REPLACE(@@SESSION.sql_mode, 'EMPTY_STRING_IS_NULL', 'STRICT_ALL_TABLES')"
+        mode = f"CONCAT_WS(',', NULLIF({theirs}, ''), {ours})"
         # The named lock keeps out dispatches only. Nobody alters a table that this transaction has read; for
         # update, or an ALTER that waits would be in the way of its first write.
         read = f"@mlops_rows = (SELECT COUNT(*) FROM {table} WHERE 1 = 0 FOR UPDATE)"

@@ -231,7 +231,7 @@ class DispatchesTable:
             f" COALESCE((SELECT MAX({identity}) {own}), 0) AS own_id,"
             f" COALESCE((SELECT MAX({number}) {own}), 0) AS own_number,"
             f" (SELECT COUNT(*) {of_table} AND {newer(self.database.engine, registration.order)}) AS newer,"
-            f" (SELECT COUNT(*) {of_last} AND {model} <> ?) AS others"
+            f" (SELECT COUNT(*) {of_last} AND {model} <> ?) AS written_by_others"
             f" FROM (SELECT COUNT(*) AS counted FROM {self.name} WHERE 1 = 0) one_row"
         )
         table, mine = self.sink_table, (self.sink_table, dispatch_id)

@@ -24,6 +24,7 @@ from mlops_plugin.databases.sink.predictions_table import (
     DISPATCH_ID,
     SinkTable,
     check_table,
+    find_rows,
     table_columns,
     unique_keys,
 )
@@ -34,7 +35,7 @@ from mlops_plugin.databases.sink.upsert import upsert
 from mlops_plugin.databases.sink.value_checks import value_checks
 from mlops_plugin.databases.sink.write_request import WriteRequest, Written
 from mlops_plugin.databases.table_name import TableName
-from mlops_plugin.errors import CommitUncertain, DatabaseError, KeyColumnError, SinkError
+from mlops_plugin.errors import CommitUncertain, DatabaseError, KeyColumnError, PredictionsGone, SinkError
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
             _register_empty(database, request, dispatches)
             return Written(0)
+        if request.continues and find_rows(database, TableName.parse(sink.table)) is None:
+            raise _predictions_gone(database, request)
         create_sink(database, request, batches.schema, dispatches)
         place = _find_place(database, request, batches.schema)
         if place is None:
@@ -92,6 +95,18 @@ def _without_dispatches(database: Database, request: WriteRequest) -> str:
     return (
         f"connection '{database.conn_id}': {request.sink.table} shows predictions of registered dispatches; "
         "give this dispatch a table of its own"
+    )
+
+
+def _predictions_gone(database: Database, request: WriteRequest) -> PredictionsGone:
+    table = request.sink.table
+    model = "MODEL" if request.registration is None else request.registration.model
+    return PredictionsGone(
+        f"connection '{database.conn_id}': {table} no longer has the predictions of dispatch "
+        f"{request.continues[0]}, and this one has read only the rows behind its watermark: the table was "
+        "dropped, restored from a backup, or is another database's; to predict all rows again, run mlops "
+        f"cursor {model} --reset; to go on without them, run mlops cursor {model} --set with the value that "
+        f"mlops cursor {model} shows; then clear 'persist'"
     )
 
 
@@ -142,6 +157,11 @@ def _write_in_order(
     if dispatches is None or registration is None:
         return _prepared(database, request, place, batches, 0).counted(modes[mode])
     standing = dispatches.compare(request.dispatch_id, registration)
+    if standing.last_id and request.continues:
+        known = dispatches.find_newer(request.continues, registration.order)
+        # Without any of them, it may be that earlier versions wrote them all.
+        if known and request.continues[0] not in known:
+            raise _predictions_gone(database, request)
     if standing.other_model is not None and mode != "append":
         _log.warning(
             "connection '%s': model '%s' was the last to write %s; in mode %s, dispatches of %s replace its "

@@ -70,6 +70,7 @@ class IncrementRead:
     skipped_artifact: str | None = None  # rows with a prediction by this artifact were left out
     skipped_answers: str | None = None  # and by settings with this hash; None in earlier versions
     scope: MarkScope | None = None  # None: there is no cursor, or an earlier version has read
+    holds_instants: bool | None = None  # of times without a zone; None: no rows, or an earlier version
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,13 @@ from mlops_plugin.pipeline.reading.cursor_values import (
     serialize,
     subtract_lag,
 )
-from mlops_plugin.pipeline.reading.mark_scope import foreign_scope, is_foreign, scope_of, scope_words
+from mlops_plugin.pipeline.reading.mark_scope import (
+    foreign_scope,
+    is_foreign,
+    read_up_to,
+    scope_of,
+    scope_words,
+)
 
 if TYPE_CHECKING:
     from mlops_plugin.pipeline.staging.records import Judge  # which has notes of increments
@@ -92,6 +98,7 @@ class Increment:
         self._generation = generation
         self.skipped = skipped
         self._greatest: Value | None = None
+        self._holds_instants: bool | None = None
 
     def see(self, batch: pa.RecordBatch) -> None:
         """Remember the greatest value. Raises `CursorError` for NULL and for values that are no cursor."""
@@ -106,6 +113,7 @@ class Increment:
                 f"e.g. COALESCE({self._cursor.column}, created_at), or leave them out"
             )
         greatest = _greatest(self._where, values)
+        self._holds_instants = holds_instants(batch.schema.field(self._cursor.column))
         kind = kind_of(greatest)
         known = self._greatest if self._greatest is not None else self._first
         if known is not None and not _is_comparable(known, greatest):
@@ -117,6 +125,11 @@ class Increment:
         check_lag(self._where, self._cursor.lag, kind)
         if self._greatest is None or _instant(self._greatest) < _instant(greatest):
             self._greatest = greatest
+
+    @property
+    def reads_last_again(self) -> bool:
+        """Whether the last row that was read before is read again, if it is still there."""
+        return self._first is not None and self.skipped is None
 
     def read(self) -> IncrementRead | None:
         """What was read, for the note and the record; None if the model has no cursor and skips nothing."""
@@ -132,6 +145,7 @@ class Increment:
             skipped_artifact=None if self.skipped is None else self.skipped.artifact_sha256,
             skipped_answers=None if self.skipped is None else self.skipped.answered_by,
             scope=None if self._cursor is None else scope_of(self._model),
+            holds_instants=self._holds_instants,
         )
 
 
@@ -252,8 +266,21 @@ def _beginning(
             f"the {kind_of(value)} {serialize(value)}; set it again: mlops cursor {dispatch.model.name} "
             "--set VALUE, or --reset"
         )
+    if columns is not None and (read := read_up_to(store, mark)) is not None:
+        found = holds_instants(columns.field(cursor.column))
+        if read.holds_instants not in (None, found):
+            raise CursorError(
+                f"{where}.column: '{cursor.column}' was changed: its times were "
+                f"{_zone_words(read.holds_instants)} when the watermark became {serialize(value)}, and are "
+                f"{_zone_words(found)} now; set it again: mlops cursor {dispatch.model.name} --set VALUE, or "
+                "--reset"
+            )
     check_lag(where, cursor.lag, kind_of(value))
     return subtract_lag(value, cursor.lag), generation
+
+
+def _zone_words(holds: bool | None) -> str:
+    return "instants in UTC (TIMESTAMP)" if holds else "without a zone (DATETIME)"
 
 
 def _initial(

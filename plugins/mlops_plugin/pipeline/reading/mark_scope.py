@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from mlops_plugin.config.schema import ModelConfig
-from mlops_plugin.events.details.step_reports import CollectReport, MarkScope
+from mlops_plugin.events.details.step_reports import CollectReport, IncrementRead, MarkScope
 from mlops_plugin.events.marks import Watermark
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.masking import MASK
@@ -29,13 +29,19 @@ def foreign_scope(store: EventStore, mark: Watermark | None, ours: MarkScope | N
 
     None also for a mark that somebody has set, and for one that a dispatch of an earlier version has moved.
     """
-    if mark is None or mark.dispatch_id is None or ours is None:
+    read = None if ours is None else read_up_to(store, mark)
+    scope = None if read is None else read.scope
+    return scope if ours is not None and is_foreign(scope, ours) else None
+
+
+def read_up_to(store: EventStore, mark: Watermark | None) -> IncrementRead | None:
+    """What the dispatch that moved a mark has read; None if somebody has set it."""
+    if mark is None or mark.dispatch_id is None:
         return None
     reports = (event.details for event in store.events(mark.dispatch_id))
     read = [one.increment for one in reports if isinstance(one, CollectReport) and one.increment is not None]
     # The last one: a run that was cleared may have collected for another scope before.
-    scope = read[-1].scope if read else None
-    return scope if is_foreign(scope, ours) else None
+    return read[-1] if read else None
 
 
 def is_foreign(scope: MarkScope | None, ours: MarkScope) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig
-from mlops_plugin.databases.database import Database
+from mlops_plugin.databases.database import Database, read_rows
 from mlops_plugin.databases.selection import Condition, is_ordered, narrowed, shown
+from mlops_plugin.databases.sql_text import bare
 from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
@@ -26,6 +28,8 @@ from mlops_plugin.pipeline.reading.query_failure import query_errors
 if TYPE_CHECKING:
     from mlops_plugin.pipeline.staging.records import Judge
     from mlops_plugin.pipeline.validation.quarantine import Quarantine
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,27 @@ class QuerySource:
     def rows(self) -> pa.RecordBatchReader:
         """Start reading. Raises `DatabaseError`, `UnsupportedType` or, for pages, `PartitionError`."""
         rows = self._selected_rows()
+        if self.increment is not None and self.increment.reads_last_again:
+            rows = pa.RecordBatchReader.from_batches(rows.schema, self._or_warned(rows))
         return rows if self.key_filter is None else self.key_filter.apply(rows, self.model.key)
+
+    def _or_warned(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """The same rows; if there are none, log it if all of the query's are before those that are new."""
+        count = 0
+        for batch in rows:
+            count += batch.num_rows
+            yield batch
+        engine = self.database.engine
+        query = bare(self.query, engine.name)
+        any_row = f"SELECT 1 AS found FROM (\n{query}\n) selected {engine.any_rows(1)}"
+        if not count and read_rows(self.database, any_row):
+            _log.warning(
+                "models.%s.source.cursor: the query has rows, but none from the watermark on; if the source "
+                "was restored, or is a server that lacks the newest rows, new ones may get values that count "
+                "as read: then set the watermark back with mlops cursor %s --set VALUE",
+                self.model.name,
+                self.model.name,
+            )
 
     def _selected_rows(self) -> pa.RecordBatchReader:
         source, pages = self.model.source, self.pages

@@ -101,11 +101,17 @@ def sealed(note: Mapping[str, Any]) -> dict[str, Any]:
     return {**note, _SEAL: _crc(note)}
 
 
-def unsealed(note: dict[str, Any], path: str) -> dict[str, Any]:
+def unsealed(content: bytes, path: str) -> dict[str, Any]:
     """The note without its checksum, which those written before there was one do not have.
 
     Raises `StagingError` if it is not as it was written; `path` is the file that was read.
     """
+    try:
+        note = json.loads(content.decode())
+    except ValueError as error:  # also bytes that are no text
+        raise _damaged(path, f"{len(content)} bytes that are no whole note") from error
+    if not isinstance(note, dict):
+        raise _damaged(path, "it is no note")
     seal = note.pop(_SEAL, None)
     if seal not in (None, _crc(note)):
         raise _damaged(path, "it differs from what was written")

@@ -113,15 +113,17 @@ class AllCollected:
 def all_collected(model: ModelConfig, shelf: Shelf) -> AllCollected:
     """What was collected last, for `log`.
 
-    Raises `StagingOutdated` if a partition belongs to another plan, `KeyColumnError` if partitions disagree
-    on the type of a key.
+    Raises `StagingOutdated` if rows were collected for another sink or by another plan, `KeyColumnError` if
+    partitions disagree on the type of a key.
     """
     planned = None if model.source.partitions is None else find_note(Planned, shelf.whole)
     if planned is None:
         part = read_note(Collected, shelf)
+        _require_same_sink(model, [part])
         return AllCollected(part, (part,))
     shelves = [shelf.of_partition(number) for number in range(len(planned.partitions))]
     parts = tuple(read_note(Collected, part) for part in shelves)
+    _require_same_sink(model, parts)
     if any(part.plan != planned.id for part in parts):
         raise StagingOutdated(
             f"models.{model.name}: partitions were planned again after some of them were collected; clear "
@@ -142,6 +144,20 @@ def all_collected(model: ModelConfig, shelf: Shelf) -> AllCollected:
         last_key=outermost(max, [part.last_key for part in filled], types),
     )
     return AllCollected(whole, parts)
+
+
+def _require_same_sink(model: ModelConfig, parts: Sequence[Collected]) -> None:
+    """Raise `StagingOutdated` if rows were collected for another sink.
+
+    A cursor and `skip_predicted` leave out what the sink has, and mode replace wants all rows.
+    """
+    if any(part.sink not in (None, sink_settings(model)) for part in parts):
+        first = "collect" if model.source.partitions is None else "plan"
+        raise StagingOutdated(
+            f"models.{model.name}.sink: its connection, table or mode changed in the configuration after the "
+            f"rows were collected, which may be the new ones for the former sink only; clear '{first}' and "
+            "the tasks after it in Airflow to dispatch again"
+        )
 
 
 def _agreed_types(model: ModelConfig, parts: Sequence[Collected]) -> dict[str, str]:
@@ -258,6 +274,12 @@ def persisted_before(predicted: Sequence[Predicted], shelf: Shelf) -> Accounts |
 def source_settings(model: ModelConfig) -> str:
     """A hash of what must be the same for all partitions of a dispatch."""
     settings = model.model_dump_json(include={"source": {"connection", "query"}, "timezone": True})
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def sink_settings(model: ModelConfig) -> str:
+    """A hash of the sink for which rows are collected, and of what it does with them."""
+    settings = model.sink.model_dump_json(include={"connection", "table", "mode"})
     return hashlib.sha256(settings.encode()).hexdigest()
 
 

@@ -59,6 +59,7 @@ class Collected:
     blocks: Blocks | None = None  # of the file, see staging.checksums
     at: str | None = None  # when the source was asked; None in notes of earlier versions
     order: Order | None = None  # see reading.order; with partitions their plan's
+    sink: str | None = None  # see notes.sink_settings; None in notes of earlier versions
 
     @property
     def staged(self) -> Staged:

@@ -239,8 +239,8 @@ class Shelf:
         path = f"{root}/{self._named(name)}.json"
         with _as_staging_error("reading", path):
             try:
-                with filesystem.open(path, "r", encoding="utf-8") as file:
-                    content: dict[str, Any] = json.load(file)
+                with filesystem.open(path, "rb") as file:
+                    content: bytes = file.read()
             except FileNotFoundError:
                 return None
         return unsealed(content, path)

@@ -99,12 +99,14 @@ class TableSink:
     """The model's table of predictions and its quarantine.
 
     `check` runs in each transaction right before its commit: it raises if a newer try has registered.
+    `continues` finds the dispatches that the table must go on from, see `continuity`.
     """
 
     dispatch: Dispatch
     deployment: Deployment
     check: Callable[[], None]
     on_rows: OnRows
+    continues: Callable[[], tuple[str, ...]] = tuple
 
     is_stored = True
 
@@ -139,6 +141,7 @@ class TableSink:
                 predictions.order, model.name, sha256, predictions.at, is_forced, answers
             ),
             is_narrow=True,
+            continues=self.continues(),
             check=self.check,
         )
 
