@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mlops_plugin.cli import main
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import PredictionsGone, StagingOutdated
 from mlops_plugin.pipeline.dispatch import Dispatch
@@ -63,6 +64,25 @@ def test_partitions_that_were_collected_for_two_sinks_are_not_put_together(works
     step(workshop, as_configured(workshop, dispatch), "collect", partition=1)
     with pytest.raises(StagingOutdated, match="clear 'plan'"):
         step(workshop, as_configured(workshop, dispatch), "log")
+
+
+def test_partitions_that_were_held_to_two_baselines_are_not_put_together(workshop: Workshop) -> None:
+    partitions = {"partitions": {"column": "id", "count": 2}}
+    workshop.add_model("churn", source=partitions, input={"baseline": True}, error_threshold=5)
+    assert main(["baseline", "churn"]) == 0
+    dispatch = workshop.dispatch()
+    step(workshop, dispatch, "plan")
+    for partition in range(2):
+        step(workshop, dispatch, "collect", partition=partition)
+    step(workshop, dispatch, "log")
+    step(workshop, dispatch, "infer", partition=0)
+    assert main(["baseline", "churn", "--query", "SELECT id, a, b, c FROM customers WHERE id < 4"]) == 0
+    step(workshop, dispatch, "infer", partition=1)
+    with pytest.raises(StagingOutdated, match=r"baseline: it was exchanged.*clear 'infer'"):
+        step(workshop, dispatch, "persist")
+    step(workshop, dispatch, "infer", 2, partition=0)
+    step(workshop, dispatch, "persist", 2)
+    assert workshop.record(dispatch.id).state == "succeeded"
 
 
 def drop(workshop: Workshop) -> None:

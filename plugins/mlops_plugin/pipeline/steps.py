@@ -280,6 +280,7 @@ def _predict(
         rejected_blocks=None if records is None else records.blocks,
         libraries=dict(runtime.libraries),
         judged_by=judged_by,
+        baseline_sha256=rules.baseline_sha256,
     )
 
 

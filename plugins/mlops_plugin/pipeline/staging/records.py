@@ -130,6 +130,7 @@ class Predicted:
     rejected_blocks: Blocks | None = None
     libraries: dict[str, str] = field(default_factory=dict)  # versions; empty in notes of earlier versions
     judged_by: str | None = None  # see validation.quarantine; None if nobody asks, and as above
+    baseline_sha256: str | None = None  # of the contract's baseline, if it has one; None as above
 
     @property
     def staged(self) -> Staged:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +45,12 @@ class Rules:
             OutputCheck(model.name, runtime.outputs, baseline.classes if baseline else None),
             baseline,
         )
+
+    @property
+    def baseline_sha256(self) -> str | None:
+        if self.baseline is None:
+            return None
+        return hashlib.sha256(json.dumps(asdict(self.baseline), default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
