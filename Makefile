@@ -50,6 +50,8 @@ LINT = for check in "ruff check ." "ruff format --check ." codespell mypy "lint-
 # Files in the order of their names: by default those with few tests come last, and these are the long ones.
 # One OpenMP thread each: the models are tiny, and threads that wait for one another would take a third of the time.
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# Else each process that tests start compiles what it imports, where PYTHONDONTWRITEBYTECODE is set.
+COMPILED = .venv/bin/python -m compileall -q plugins local_stack tests/support
 # From Python 3.12 on, sys.monitoring measures coverage at almost no cost; before, tracing doubles the time of
 # tests, so it is left out. Processes that the tests start are not measured.
 COVERAGE = $$(.venv/bin/python -c 'import sys; \
@@ -59,6 +61,7 @@ COVERAGE = $$(.venv/bin/python -c 'import sys; \
 test:  ## install what the tests need and run all checks and tests
 	@.ci/system-packages
 	@$(MAKE) environment-dev
+	@$(COMPILED)
 	@status=0; $(LINT); \
 	COVERAGE_CORE=sysmon $(PYTEST) -m "not long" $(COVERAGE) || status=1; exit $$status
 
