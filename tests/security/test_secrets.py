@@ -23,7 +23,8 @@ from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from mlops_plugin.workers.pool import ModelPool
 from serving.conftest import pool  # noqa: F401 -- a fixture
-from support.airflow_process import RunningAirflow, running_airflow
+from support.airflow_process import SAME_DAGS, RunningAirflow, running_airflow
+from support.preloaded_python import MLOPS, PreloadedPython
 from support.servers import Server
 from support.workshop import Workshop
 from web.conftest import sign_in
@@ -100,14 +101,6 @@ def plant(workshop: Workshop) -> None:
     workshop.add_model("parts", source={"query": QUERY, "partitions": {"column": "id", "count": 2}})
 
 
-def mlops(workshop: Workshop, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, in which nothing is known yet."""
-    command = [sys.executable, "-m", "mlops_plugin.cli", *arguments]
-    return subprocess.run(
-        command, env=dict(os.environ), cwd=workshop.folder, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -130,9 +123,10 @@ def mlops(workshop: Workshop, *arguments: str) -> subprocess.CompletedProcess[st
     ids=str,
 )
 def test_no_command_prints_or_stores_a_secret(
-    planted: Workshop, arguments: tuple[str, ...], status: int
+    planted: Workshop, preloaded: PreloadedPython, arguments: tuple[str, ...], status: int
 ) -> None:
-    done = mlops(planted, *arguments)
+    # A process of its own, in which nothing is known yet.
+    done = preloaded.run(MLOPS, *arguments, cwd=planted.folder, env=os.environ)
     assert done.returncode == status, done.stdout + done.stderr
     assert_clean(done.stdout + done.stderr, arguments)
     assert_no_file_has_a_secret(planted.folder)
@@ -195,8 +189,10 @@ def test_an_upgrade_masks_what_the_showroom_of_an_earlier_version_has_stored(pla
                 {"id": str(number), "query": f"SELECT '{secret}'"},
             )
     engine.dispose()
-    done = mlops(planted, "db", "upgrade")
+    command = [sys.executable, "-m", "mlops_plugin.cli", "db", "upgrade"]
+    done = subprocess.run(command, cwd=planted.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert_clean(done.stdout + done.stderr, command)
     queries = planted.records()
     assert [record.query for record in queries] == ["SELECT '***'"] * 5
     reading = address.create_engine()
@@ -221,7 +217,7 @@ def planted_airflow(tmp_path_factory: pytest.TempPathFactory, postgres: Server) 
             patch.setenv(name, value)
         with workshop.deployment.event_store() as store:
             upgrade(store.address)
-    with running_airflow(workshop, PLANTED, roles=("Admin", "Viewer")) as airflow:
+    with running_airflow(workshop, {**PLANTED, **SAME_DAGS}, roles=("Admin", "Viewer")) as airflow:
         models = {"churn": "success", "parts": "success", "quoting": "failed", "naming": "failed"}
         airflow.wait(lambda: set(models) <= set(airflow.api.dag_ids()), "the DAGs of the models")
         runs = {name: airflow.trigger(name) for name in models}
