@@ -143,7 +143,7 @@ def _prepare(layout: Layout, environment: Mapping[str, str]) -> None:
 def _start(api: AirflowApi, layout: Layout, supervisor: Supervisor) -> None:
     """Start the components and wait until they are healthy; on any failure, nothing is left running."""
     try:
-        supervisor.start_all()
+        supervisor.start_first()
         _wait_until_healthy(api, layout, supervisor)
     except BaseException:
         with step("stopping Airflow") as tick:
@@ -158,6 +158,7 @@ def _wait_until_healthy(api: AirflowApi, layout: Layout, supervisor: Supervisor)
             supervisor.check()
             try:
                 health = {**api.health(), SERVE: serve_health(api.host, serve_port(api.port))}
+                supervisor.start_rest()
                 unhealthy = [f"{name} {state}" for name, state in health.items() if state != "healthy"]
             except Unreachable:
                 unhealthy = ["the api-server does not answer yet"]

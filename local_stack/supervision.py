@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "triggerer": ("airflow", "triggerer", "--skip-serve-logs"),
     SERVE: ("mlops", "serve", "--workers", "1"),  # each process has models of its own
 }
+_LATER = "scheduler"  # tasks that it starts before the API server answers fail
 
 
 class Supervisor:
@@ -28,17 +29,28 @@ class Supervisor:
         self._layout = layout
         self._environment = environment
         self._restarted: set[str] = set()
+        self._is_later = False
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start_all(self) -> None:
+    def start_first(self) -> None:
+        """Start all but the scheduler."""
+        self._is_later = True
         for component in COMMANDS:
-            self._start(component)
+            if component != _LATER:
+                self._start(component)
+
+    def start_rest(self) -> None:
+        """Start what `start_first` has left out, once the API server answers."""
+        if self._is_later:
+            self._is_later = False
+            self._start(_LATER)
 
     def check(self) -> None:
         """Restart what has stopped; raises `LocalStackError` for what stopped twice."""
         running = processes.components(self._layout.checkout)
         for component in COMMANDS:
-            if component not in running and not self._is_alive(component):
+            waits = self._is_later and component == _LATER
+            if component not in running and not waits and not self._is_alive(component):
                 self._restart(component)
 
     def _is_alive(self, component: str) -> bool:

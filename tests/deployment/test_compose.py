@@ -200,7 +200,8 @@ def test_nothing_starts_before_what_it_needs() -> None:
             expected = "service_completed_successfully" if needed == "init" else "service_healthy"
             assert how["condition"] == expected, (name, needed)
     assert {"init"} <= set(services["api-server"]["depends_on"])
-    assert {"init", "redis"} == set(services["worker"]["depends_on"])
+    assert {"init", "api-server"} == set(services["scheduler"]["depends_on"])
+    assert {"init", "redis", "api-server"} == set(services["worker"]["depends_on"])
 
 
 def test_redis_and_workers_belong_to_the_distributed_profile_only() -> None:

@@ -50,13 +50,33 @@ def fake_airflow(layout: Layout) -> Iterator[FakeAirflow]:
         process.wait()
 
 
+def start_all(supervisor: Supervisor) -> None:
+    supervisor.start_first()
+    supervisor.start_rest()
+
+
+def test_no_scheduler_is_started_before_the_api_server_answers(
+    layout: Layout, fake_airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = fake_airflow("")
+    supervisor.start_first()
+    supervisor.check()
+    assert set(COMMANDS) - set(supervisor.started) == {"scheduler"}
+    supervisor.start_rest()
+    scheduler = supervisor.started["scheduler"]
+    supervisor.start_rest()
+    supervisor.check()
+    assert supervisor.started["scheduler"] is scheduler
+    assert capsys.readouterr().out == ""
+
+
 def test_a_component_that_ended_is_started_again_with_its_cause_told(
     layout: Layout, fake_airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
     locked = "sqlite3.OperationalError: database is locked"
     once = f'[ "$1" = scheduler ] && [ ! -e once ] && touch once && echo "{locked}" && exit 1'
     supervisor = fake_airflow(once)
-    supervisor.start_all()
+    start_all(supervisor)
     first = dict(supervisor.started)
     first["scheduler"].wait()  # not until it is no longer seen: that is so a moment before it has ended
     supervisor.check()
@@ -76,7 +96,7 @@ def test_a_component_whose_environment_cannot_be_seen_is_not_started_again(
 ) -> None:
     """As of any program while the kernel loads it, which takes a busy machine its time."""
     supervisor = fake_airflow('[ "$1" = triggerer ] && echo unseen && exec env -i sleep 600')
-    supervisor.start_all()
+    start_all(supervisor)
     triggerer = supervisor.started["triggerer"]
     try:
         wait_for(layout.logs / "triggerer.log", "unseen")
@@ -92,7 +112,7 @@ def test_a_component_that_ends_twice_is_given_up_with_cause_and_logs(
     layout: Layout, fake_airflow: FakeAirflow
 ) -> None:
     supervisor = fake_airflow('[ "$1" = triggerer ] && echo "ValueError: no port" && exit 1')
-    supervisor.start_all()
+    start_all(supervisor)
     supervisor.started["triggerer"].wait()
     supervisor.check()
     supervisor.started["triggerer"].wait()
@@ -108,7 +128,7 @@ def test_what_a_dead_component_left_is_ended_before_it_starts_again(
     layout: Layout, fake_airflow: FakeAirflow, begin: Begin
 ) -> None:
     supervisor = fake_airflow("")
-    supervisor.start_all()
+    start_all(supervisor)
     wait_until(lambda: set(processes.components(layout.checkout)) == set(COMMANDS))
     supervisor.started["dag-processor"].kill()
     supervisor.started["dag-processor"].wait()
@@ -132,7 +152,7 @@ def test_status_says_what_has_ended_and_why(
         AIRFLOW__API__HOST="127.0.0.1",
         AIRFLOW__API__PORT=str(free_port()),
     )
-    supervisor.start_all()
+    start_all(supervisor)
     supervisor.started["scheduler"].wait()
 
     assert stack.status(layout) is False
