@@ -6,11 +6,12 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
 
 from mlops_plugin.errors import ArtifactError, CursorError, EmptyInterval, MlopsError, ThresholdError
@@ -18,6 +19,7 @@ from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.marks import mark_history, newest_mark, set_mark
 from mlops_plugin.formats.signature.signature_writer import write_signature
 from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.reading.increment import Increment
 from support.ways_in import duckdb_way, sqlite_way
 from support.workshop import Workshop
 
@@ -56,6 +58,20 @@ def test_each_dispatch_begins_at_the_greatest_value_of_the_last_one(workshop: Wo
     assert (collected(workshop), mark(workshop)) == (3, "31")  # 2 again, 4 and 5; 6 is late
     assert (collected(workshop), mark(workshop)) == (1, "31")
     assert [row["id"] for row in workshop.predictions()] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("nanoseconds", [-1500, 1500, -(2**63) + 1000, 2**63 - 1])
+def test_mark_of_nanoseconds_is_behind_no_row_of_its_microsecond(
+    workshop: Workshop, nanoseconds: int
+) -> None:
+    incremental(workshop)
+    increment = Increment(workshop.model())
+    at = pa.array([nanoseconds, None], pa.timestamp("ns"))[:1]
+    increment.see(pa.record_batch({"changed": at}))
+    read = increment.read()
+    assert read is not None
+    whole = datetime(1970, 1, 1) + timedelta(microseconds=nanoseconds // 1000)
+    assert read.greatest == whole.isoformat(" ")
 
 
 def test_late_rows_within_the_lag_are_read(workshop: Workshop) -> None:

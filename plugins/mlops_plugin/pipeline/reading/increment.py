@@ -351,7 +351,9 @@ def _greatest(where: str, values: pa.Array) -> Value:
     if pa.types.is_string(values.type):
         values = _times(where, values)
     if pa.types.is_timestamp(values.type) and values.type.unit == "ns":
-        values = pc.cast(values, pa.timestamp("us", values.type.tz), safe=False)
+        # Down: a cast goes up before 1970, past rows of the same microsecond.
+        whole = pc.floor_temporal(values, unit="microsecond")
+        values = pc.cast(whole, pa.timestamp("us", values.type.tz))
     greatest: Value = pc.max(values).as_py()
     return greatest
 
