@@ -93,8 +93,9 @@ def _dispatch_missing(
             if any(states[name] in ACTIVE for name in waiting):
                 active_at = time.monotonic()
             elif time.monotonic() > active_at + STARTED_WITHIN_S:  # waits for what will not come
-                for name in sorted(waiting):
-                    start_run(api, name)
+                with contextlib.suppress(Unreachable):
+                    for name in sorted(waiting):
+                        start_run(api, name)
             tick(", ".join(f"{name} {states[name]}{_trouble(events, name)}" for name in sorted(waiting)))
             time.sleep(1)
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from mlops_plugin.cli import main
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.errors import PredictionsGone, StagingOutdated
+from mlops_plugin.events import tables
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.mark_keeping import set_by_hand
 from support.order_tables import copy_file
@@ -150,10 +152,56 @@ def test_view_that_alone_was_dropped_is_made_again(workshop: Workshop) -> None:
     assert len(workshop.predictions()) == 8
 
 
+def test_rows_in_a_table_count_also_if_their_dispatch_could_not_be_registered(workshop: Workshop) -> None:
+    workshop.add_model("churn", source=CURSOR)
+    run_new(workshop)
+    workshop.in_sink("CREATE TABLE wide AS SELECT * FROM churn_predictions")
+    drop(workshop)
+    workshop.in_sink("ALTER TABLE wide RENAME TO churn_predictions", "DELETE FROM mlops_dispatches")
+    workshop.add_rows(3)
+    run_new(workshop)
+    assert len(workshop.predictions()) == 8
+
+
 def test_predictions_of_an_earlier_version_need_no_entry(workshop: Workshop) -> None:
     workshop.add_model("churn", source=CURSOR)
     run_new(workshop)
     workshop.in_sink("DELETE FROM mlops_dispatches")
     workshop.add_rows(3)
+    with pytest.raises(PredictionsGone):
+        run_new(workshop)
+    as_version_0_1_has_recorded = sa.update(tables.dispatches).values(rows_superseded=None)
+    with workshop.deployment.event_store() as store:
+        store.write("updating", lambda connection: connection.execute(as_version_0_1_has_recorded))
     run_new(workshop)
     assert workshop.in_sink(f"SELECT count(*) FROM {NARROW}") == [(8,)]
+
+
+def test_after_a_restore_cleared_dispatches_bring_back_what_is_gone_in_their_order_only(
+    workshop: Workshop,
+) -> None:
+    workshop.add_model("churn", source=CURSOR)
+    run_new(workshop)
+    copy_file(workshop.folder / "sink.db", workshop.folder / "saved.db")
+    workshop.add_rows(2)
+    second = run_new(workshop)
+    workshop.add_rows(2)
+    third = run_new(workshop)
+    restore(workshop)
+    with pytest.raises(PredictionsGone, match=second.id):
+        workshop.run_steps(third, "collect", "log", "infer", "persist")
+    workshop.run_steps(second, "collect", "log", "infer", "persist")
+    workshop.run_steps(third, "collect", "log", "infer", "persist")
+    assert [row["id"] for row in workshop.predictions()] == [*range(1, 10)]
+
+
+def test_dispatch_that_wrote_nothing_hides_no_loss_before_it(workshop: Workshop) -> None:
+    rules = {"input": {"columns": {"a": {"max": 100}}}, "error_threshold": 1}
+    workshop.add_model("churn", source=CURSOR, **rules)
+    run_new(workshop)
+    workshop.in_source("INSERT INTO customers VALUES (6, 1000, 0, 0)")
+    assert workshop.record(run_new(workshop).id).rows_rejected == 1
+    drop(workshop)
+    workshop.add_rows(1)
+    with pytest.raises(PredictionsGone):
+        run_new(workshop)

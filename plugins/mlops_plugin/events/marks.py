@@ -20,6 +20,7 @@ from mlops_plugin.events.records import clean
 from mlops_plugin.events.store import EventStore
 
 _M = tables.marks.c
+_D = tables.dispatches.c
 _UNDATED = datetime.min.replace(tzinfo=UTC)  # until the store dates it
 _FIRST_GENERATION = datetime(2026, 1, 1, tzinfo=UTC)  # seconds since then fit the column until 2094
 _ATTEMPTS = 20  # of a mark whose number another process has taken
@@ -61,6 +62,33 @@ def mark_history(store: EventStore, model: str, *, limit: int) -> list[Watermark
     wanted = sa.select(tables.marks).where(_M.model == model).order_by(_M.number.desc()).limit(limit)
     with store.read("reading watermarks") as connection:
         return [Watermark(**row._mapping) for row in connection.execute(wanted)]
+
+
+def written_before(store: EventStore, model: str, column: str, dispatch_id: str) -> str | None:
+    """The last dispatch that wrote rows and moved the mark, before `dispatch_id` itself has moved it.
+
+    None if there was none since the model read another column, or since somebody set the mark; dispatches of
+    versions before 0.2 do not count. Raises `EventStoreError`.
+    """
+    marks, own = tables.marks.alias(), tables.marks.alias()
+    chosen = sa.or_(marks.c.dispatch_id.is_(None), marks.c.cursor_column != column)
+    start = sa.select(sa.func.max(marks.c.number)).where(marks.c.model == model, chosen).scalar_subquery()
+    end = (
+        sa.select(sa.func.min(own.c.number))
+        .where(own.c.model == model, own.c.dispatch_id == dispatch_id)
+        .scalar_subquery()
+    )
+    wrote = sa.and_(_D.rows_persisted > 0, _D.rows_superseded.is_not(None))
+    found = (
+        sa.select(_M.dispatch_id)
+        .join(tables.dispatches, _D.dispatch_id == _M.dispatch_id)
+        .where(_M.model == model, wrote, sa.or_(start.is_(None), _M.number > start))
+        .where(sa.or_(end.is_(None), _M.number < end))
+        .order_by(_M.number.desc())
+        .limit(1)
+    )
+    with store.read("reading watermarks") as connection:
+        return connection.scalar(found)
 
 
 def move_mark(

@@ -32,7 +32,7 @@ from mlops_plugin.pipeline.staging.relay import Relay
 from mlops_plugin.pipeline.staging.shelf import OnRows, Shelf, unheard
 from mlops_plugin.pipeline.step_runner import StepRunner
 from mlops_plugin.pipeline.validation.signed_model import require_same_answers
-from mlops_plugin.pipeline.writing.continuity import dispatches_before
+from mlops_plugin.pipeline.writing.continuity import dispatch_before
 from mlops_plugin.pipeline.writing.sinks import NoSink, Sink, TableSink
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ class _Runners:
         def sink(check: Callable[[], None]) -> Sink:
             if self.dispatch.is_dry_run:
                 return NoSink(self.dispatch.model.sink)
-            continues = functools.partial(dispatches_before, self.dispatch, self.store)
-            return TableSink(self.dispatch, self.deployment, check, shelf.on_rows, continues)
+            before = functools.partial(dispatch_before, self.dispatch, self.store)
+            return TableSink(self.dispatch, self.deployment, check, shelf.on_rows, before)
 
         source = ConfiguredSource(self.dispatch, self.deployment, self.store, self.models, self.query)
         return StepRunner(self.dispatch, self.store, shelf, source, self.models, sink, interruptible)

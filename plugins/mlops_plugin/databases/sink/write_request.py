@@ -57,8 +57,8 @@ class WriteRequest:
     predicted with this artifact and the same settings are left out (mode append only). `registration`: what
     puts the dispatch in order with others; None for a table in which no two dispatches share a row.
     `is_narrow`: a table that is created may have narrow rows (see `narrow_rows`): they have the
-    registration's model, artifact and time. `continues`: the dispatches, newest first, behind whose rows this
-    one has read; the table must hold the newest of them.
+    registration's model, artifact and time. `goes_behind`: the dispatch behind whose rows this
+    one has read; the table must hold it.
 
     Both callbacks run inside the sink's transaction, while it holds the table's lock: `prepare` before the
     first change, `check` right before the commit. What they raise rolls everything back.
@@ -71,7 +71,7 @@ class WriteRequest:
     distinct_by_artifact: str | None = None
     registration: Registration | None = None
     is_narrow: bool = False
-    continues: tuple[str, ...] = ()
+    goes_behind: str | None = None
     prepare: Callable[[Database], None] = _nothing_to_prepare
     check: Callable[[], None] = _nothing_to_check
 

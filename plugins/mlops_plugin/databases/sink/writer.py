@@ -71,7 +71,7 @@ def write_predictions(database: Database, request: WriteRequest, batches: pa.Rec
         if is_empty:  # nothing to take back or to write; and without a value, SQLite cannot tell a key's type
             _register_empty(database, request, dispatches)
             return Written(0)
-        if request.continues and find_rows(database, TableName.parse(sink.table)) is None:
+        if request.goes_behind is not None and find_rows(database, TableName.parse(sink.table)) is None:
             raise _predictions_gone(database, request)
         create_sink(database, request, batches.schema, dispatches)
         place = _find_place(database, request, batches.schema)
@@ -103,11 +103,23 @@ def _predictions_gone(database: Database, request: WriteRequest) -> PredictionsG
     model = "MODEL" if request.registration is None else request.registration.model
     return PredictionsGone(
         f"connection '{database.conn_id}': {table} no longer has the predictions of dispatch "
-        f"{request.continues[0]}, and this one has read only the rows behind its watermark: the table was "
+        f"{request.goes_behind}, and this one has read only the rows behind its watermark: the table was "
         "dropped, restored from a backup, or is another database's; to predict all rows again, run mlops "
         f"cursor {model} --reset; to go on without them, run mlops cursor {model} --set with the value that "
-        f"mlops cursor {model} shows; then clear 'persist'"
+        f"mlops cursor {model} shows; then clear 'persist', or dispatch again"
     )
+
+
+def _holds(database: Database, place: SinkTable, dispatches: DispatchesTable, dispatch_id: str) -> bool:
+    """Whether a table has a dispatch: it is registered, or wrote rows while it could not be."""
+    if dispatches.ids(dispatch_id):
+        return True
+    if place.is_narrow:  # its rows belong to registered dispatches only
+        return False
+    engine = database.engine
+    owner, table = engine.as_text(engine.quote(DISPATCH_ID)), place.name.quoted(engine)
+    rows = f"SELECT 1 AS found FROM {table} WHERE {owner} = ? {engine.any_rows(1)}"
+    return bool(read_rows(database, rows, [dispatch_id]))
 
 
 def _find_place(database: Database, request: WriteRequest, schema: pa.Schema) -> SinkTable | None:
@@ -157,11 +169,8 @@ def _write_in_order(
     if dispatches is None or registration is None:
         return _prepared(database, request, place, batches, 0).counted(modes[mode])
     standing = dispatches.compare(request.dispatch_id, registration)
-    if standing.last_id and request.continues:
-        known = dispatches.find_newer(request.continues, registration.order)
-        # Without any of them, it may be that earlier versions wrote them all.
-        if known and request.continues[0] not in known:
-            raise _predictions_gone(database, request)
+    if request.goes_behind is not None and not _holds(database, place, dispatches, request.goes_behind):
+        raise _predictions_gone(database, request)
     if standing.other_model is not None and mode != "append":
         _log.warning(
             "connection '%s': model '%s' was the last to write %s; in mode %s, dispatches of %s replace its "

@@ -99,14 +99,14 @@ class TableSink:
     """The model's table of predictions and its quarantine.
 
     `check` runs in each transaction right before its commit: it raises if a newer try has registered.
-    `continues` finds the dispatches that the table must go on from, see `continuity`.
+    `find_before` finds the dispatch that the table must hold, see `continuity`.
     """
 
     dispatch: Dispatch
     deployment: Deployment
     check: Callable[[], None]
     on_rows: OnRows
-    continues: Callable[[], tuple[str, ...]] = tuple
+    find_before: Callable[[], str | None] = lambda: None
 
     is_stored = True
 
@@ -141,7 +141,7 @@ class TableSink:
                 predictions.order, model.name, sha256, predictions.at, is_forced, answers
             ),
             is_narrow=True,
-            continues=self.continues(),
+            goes_behind=self.find_before(),
             check=self.check,
         )
 
