@@ -72,7 +72,7 @@ ROLLED = {
         ({"last_run_state": "failed"}, replace(LAST, updated_at=ago(minutes=1)), "ok", None),
         ({"last_run_state": None, "last_run_end": None}, None, "waiting", "not dispatched yet"),
         # Airflow remembers a run, the event store does not: nobody knows what it did
-        ({}, None, "waiting", "its last run succeeded, but no dispatch of it is recorded, except dry runs"),
+        ({}, None, "waiting", "its last run succeeded, but the event store has no dispatch of it"),
         ({"is_stale": True}, LAST, "not in Airflow", None),
         # paused: what was due is not late, and what failed is not news
         ({"is_paused": True}, BROKE, "paused", None),

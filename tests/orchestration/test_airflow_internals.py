@@ -78,7 +78,7 @@ def test_the_tables_of_dags_and_runs_have_the_columns_that_the_monitor_reads() -
         "next_dagrun_data_interval_end",
         "next_dagrun_create_after",
     }
-    run = {"dag_id", "run_id", "run_type", "state", "run_after", "start_date", "end_date"}
+    run = {"dag_id", "run_id", "run_type", "state", "conf", "run_after", "start_date", "end_date"}
     assert dag <= set(DagModel.__table__.columns.keys()), "see orchestration/dag_states.py"
     assert run <= set(DagRun.__table__.columns.keys()), "see orchestration/dag_states.py"
     switched = {"dag_id", "dttm", "event", "extra"}

@@ -28,7 +28,10 @@ QUEUED = Sentence("queued")
 
 
 class DagSeen(Protocol):
-    """What Airflow knows about the DAG of a model; times are aware UTC."""
+    """What Airflow knows about the DAG of a model; times are aware UTC.
+
+    Its last run is no backfill and no dry run.
+    """
 
     @property
     def is_paused(self) -> bool: ...
@@ -79,7 +82,7 @@ def model_state(
     counts from the moment when it was resumed. Overrun: it runs longer than the period of its schedule, or
     than `limit`.
     `problem` is what is wrong with its configuration, `last` the result of `last_dispatch`, `opened_at` when
-    that was last opened, if it was cleared.
+    that was last opened, if it runs: it began then, or was cleared.
     """
     if problem is not None:
         return ModelState("broken configuration", problem)
@@ -229,6 +232,6 @@ def _idle_state(dag: DagSeen, last: DispatchRecord | None) -> ModelState:
     if last is None and dag.last_run_state is None:
         return ModelState("waiting", Sentence("not dispatched yet"))
     if last is None:
-        why = Sentence("its last run succeeded, but no dispatch of it is recorded, except dry runs")
+        why = Sentence("its last run succeeded, but the event store has no dispatch of it")
         return ModelState("waiting", why)
     return ModelState("ok", Sentence("its last dispatch succeeded"))

@@ -16,15 +16,20 @@ from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.sdk import timezone
 from fastapi import Depends
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, String, and_, func, or_, select
 from sqlalchemy.orm import Session
+
+from mlops_plugin.orchestration.dags_seen import is_dry_run
 
 _RESUMED_WITHIN = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class DagState:
-    """One DAG as Airflow's scheduler sees it; times are aware UTC."""
+    """One DAG as Airflow's scheduler sees it; times are aware UTC.
+
+    The last run is the newest that counts: neither backfills nor dry runs do.
+    """
 
     dag_id: str
     is_paused: bool
@@ -47,7 +52,10 @@ class AirflowState:
         self._session = session
 
     def dags(self, dag_ids: Iterable[str]) -> dict[str, DagState]:
-        """The state of each DAG that Airflow knows, by id; three queries, however many there are."""
+        """The state of each DAG that Airflow knows, by id.
+
+        Three queries, however many there are, and one more if the newest run of one is a dry run.
+        """
         wanted, now = list(dag_ids), timezone.utcnow()
         runs = self._last_runs(wanted)
         found = self._session.scalars(select(DagModel).where(DagModel.dag_id.in_(wanted)))
@@ -79,9 +87,17 @@ class AirflowState:
         return frozenset(found)
 
     def _last_runs(self, dag_ids: list[str]) -> dict[str, DagRun]:
+        runs = self._newest_runs(dag_ids)
+        dry = [dag_id for dag_id, run in runs.items() if is_dry_run(run.conf)]
+        if not dry:
+            return runs
+        before = self._newest_runs(dry, _is_no_dry_run())
+        return {dag_id: run for dag_id, run in runs.items() if dag_id not in dry} | before
+
+    def _newest_runs(self, dag_ids: list[str], *those: ColumnElement[bool]) -> dict[str, DagRun]:
         newest = (
             select(DagRun.dag_id, func.max(DagRun.id).label("id"))
-            .where(DagRun.dag_id.in_(dag_ids), DagRun.run_type != "backfill")
+            .where(DagRun.dag_id.in_(dag_ids), DagRun.run_type != "backfill", *those)
             .group_by(DagRun.dag_id)
             .subquery()
         )
@@ -109,6 +125,11 @@ def team_of(dag_id: str) -> str | None:
 def _is_due(state: DagState, now: datetime) -> bool:
     is_past = state.next_run_after is not None and state.next_run_after <= now
     return not state.is_paused and (is_past or state.last_run_state == "queued")
+
+
+def _is_no_dry_run() -> ColumnElement[bool]:
+    """By the text of its parameters, which all databases write alike; reads them for each run."""
+    return or_(DagRun.conf.is_(None), DagRun.conf.cast(String).not_like('%"dry_run": true%'))
 
 
 def _state(dag: DagModel, run: DagRun | None) -> DagState:

@@ -19,11 +19,12 @@ from mlops_plugin.orchestration.data_intervals import interval_end
 
 _AHEAD = timedelta(days=36_500)  # no run has a logical date beyond it
 _BACKFILL = "backfill"
+_DRY_RUNS = 20  # one after the other, at most so many are passed over
 
 
 @dataclass(frozen=True)
 class DagFound:
-    """A model's DAG as `monitor.model_state` asks for it; times are aware."""
+    """A model's DAG as `monitor.model_state` asks for it; times are aware. Dry runs do not count as runs."""
 
     is_paused: bool
     is_stale: bool
@@ -53,6 +54,11 @@ def find_dags(
     return found
 
 
+def is_dry_run(conf: Mapping[str, Any] | None) -> bool:
+    """Whether a run with these parameters of its own writes no predictions."""
+    return bool((conf or {}).get("dry_run", False))
+
+
 def _seen(model: ModelConfig, dag: Any, run: Any | None) -> DagFound:
     start = dag.next_dagrun
     due = start and interval_end(model, start)
@@ -76,15 +82,28 @@ def _find_dag(dag_id: str) -> Any | None:
 
 
 def _last_run(dag_id: str, dispatch: DispatchRecord | None, now: datetime) -> Any | None:
-    from airflow.sdk.execution_time.comms import GetDagRun, GetPreviousDagRun
+    from airflow.sdk.execution_time.comms import GetDagRun
 
-    date = timezone.coerce_datetime(now + _AHEAD)
-    answer = _ask(GetPreviousDagRun(dag_id=dag_id, logical_date=date))
-    runs = [answer.dag_run] if answer and answer.dag_run else []
+    newest = _newest_run(dag_id, now)
+    runs = [] if newest is None else [newest]
     if dispatch is not None and dispatch.run_id and all(dispatch.run_id != run.run_id for run in runs):
         runs += [_ask(GetDagRun(dag_id=dag_id, run_id=dispatch.run_id))]
     own = [run for run in runs if run is not None and run.run_type != _BACKFILL]
     return max(own, key=lambda run: run.run_after, default=None)
+
+
+def _newest_run(dag_id: str, now: datetime) -> Any | None:
+    """The run with the newest logical date that is no dry run."""
+    from airflow.sdk.execution_time.comms import GetPreviousDagRun
+
+    date = timezone.coerce_datetime(now + _AHEAD)
+    for _ in range(_DRY_RUNS + 1):
+        answer = _ask(GetPreviousDagRun(dag_id=dag_id, logical_date=date))
+        run = answer and answer.dag_run
+        if not run or not is_dry_run(run.conf):
+            return run
+        date = run.logical_date
+    return None
 
 
 def _ask(question: Any) -> Any | None:
