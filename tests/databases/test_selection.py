@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_plugin.databases.selection import Condition, narrowed, shown
+from mlops_plugin.databases.database import read_rows
+from mlops_plugin.databases.selection import Condition, any_row, narrowed, shown
 from support.ways_in import WayIn
 
 QUERY = "SELECT id, name FROM t ORDER BY id; -- all of them"
@@ -36,6 +37,21 @@ def test_all_conditions_hold_for_the_rows_that_remain(filled: WayIn) -> None:
 
 def test_without_conditions_the_query_is_as_it_was_written() -> None:
     assert narrowed(QUERY, (), "postgresql") == (QUERY, ())
+
+
+def test_whether_there_is_any_row_is_asked_of_an_ordered_query_too(filled: WayIn) -> None:
+    with filled.open() as database:
+        engine = database.engine.name
+        found = [
+            len(read_rows(database, any_row(query, engine)))
+            for query in (QUERY, "SELECT id FROM t WHERE id > 3 ORDER BY id")
+        ]
+    assert found == [1, 0]
+
+
+def test_no_order_stands_where_sql_server_refuses_it() -> None:
+    assert "ORDER BY id" not in any_row(QUERY, "mssql")
+    assert "ORDER BY id" in any_row(f"{QUERY[:35]} OFFSET 0 ROWS FETCH NEXT 5 ROWS ONLY", "mssql")
 
 
 def test_what_fills_the_marks_is_shown_below_the_statement() -> None:

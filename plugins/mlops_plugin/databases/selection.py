@@ -44,6 +44,12 @@ def narrowed(
     return f"SELECT * FROM (\n{inner}\n) selected WHERE {both}{order}", parameters
 
 
+def any_row(query: str, engine: str) -> str:
+    """The statement that returns a single row if `query` returns any, and otherwise none."""
+    inner, _ = _ordered(query, engine, is_limited=False)
+    return f"SELECT 1 AS found FROM (\n{inner}\n) selected {engine_named(engine).any_rows(1)}"
+
+
 def is_ordered(query: str, engine: str) -> bool:
     """Whether the query has an ORDER BY of its own, not only within a subquery or a window."""
     if "order" not in query.lower():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from mlops_plugin.errors import CursorError, KeyColumnError
-from mlops_plugin.events.marks import newest_mark
+from mlops_plugin.events.marks import newest_mark, set_mark
 from support.event_tables import make_tables
 from support.servers import ServerDatabase
 from support.workshop import Workshop
@@ -191,12 +193,40 @@ def test_times_that_become_others_under_the_mark_are_refused(place: Place, befor
     create(database, "BIGINT", before)
     predict(workshop, cursor={"column": "changed"})
     arrive(database, 1, "2026-07-01 12:00:00")
-    collected(workshop)
+    first = workshop.dispatch()
+    workshop.run(first)
     change = f"ALTER TABLE arrivals MODIFY changed {after}"
     database.execute("SET time_zone = '-08:00'", change)  # one of the two values becomes another
     arrive(database, 2, "2026-07-01 04:30:00")
-    with pytest.raises(CursorError, match=r"was changed.*mlops cursor churn --set"):
-        collected(workshop)
+    for dispatch in (first, workshop.dispatch()):  # also if the first run is cleared
+        with pytest.raises(CursorError, match=r"was changed.*mlops cursor churn --set"):
+            workshop.run(dispatch)
+    with workshop.deployment.event_store() as store:
+        set_mark(store, "churn", "changed", "2026-07-01 04:00:00", "timestamp", "ann")
+    workshop.run(first)
+    assert predicted(database) == [1, 2]
+
+
+@pytest.mark.parametrize("place", ["mysql"], indirect=True)
+def test_events_of_the_dispatch_that_moved_the_mark_are_read_once(place: Place) -> None:
+    workshop, database = place
+    create(database, "BIGINT", "DATETIME")
+    predict(workshop, cursor={"column": "changed"})
+    arrive(database, 1, "2026-07-01 12:00:00")
+    first = workshop.dispatch()
+    workshop.run(first)
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if statement.startswith("SELECT") and first.id in str(parameters):
+            asked.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        workshop.run_steps(workshop.dispatch(), "collect")
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("kind", ["VARCHAR(40)", "DECIMAL(10, 2)", "DOUBLE PRECISION"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_plugin.cli import main
-from mlops_plugin.config.schema import ColumnContract
+from mlops_plugin.config.schema import BASELINE_SUFFIX, ColumnContract
 from mlops_plugin.errors import ContractError
 from mlops_plugin.formats.runtime import artifact_sha256
+from mlops_plugin.pipeline.dispatch import Dispatch
+from mlops_plugin.pipeline.staging.notes import put_note, read_note
+from mlops_plugin.pipeline.staging.records import Predicted
 from mlops_plugin.pipeline.validation.baseline import Baseline, make_baseline, read_baseline, write_baseline
 from mlops_plugin.pipeline.validation.contract import Contract
+from mlops_plugin.pipeline.validation.output_check import OutputCheck
+from mlops_plugin.pipeline.validation.screening import Rules
 from support.full_disk import no_file_beyond
+from support.paused_steps import step
 from support.random_examples import examples
 from support.workshop import Workshop
 
@@ -249,3 +256,45 @@ def test_an_earlier_baseline_stays_if_the_disk_is_full(tmp_path: Path) -> None:
     with no_file_beyond(100), pytest.raises(ContractError, match="cannot be written"):
         write_baseline(made(pa.table({"a": [3, 4]})), str(file))
     assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(file, before)]
+
+
+def begin_partitions(workshop: Workshop, count: int) -> Dispatch:
+    partitions = {"partitions": {"column": "id", "count": count}}
+    workshop.add_model("churn", source=partitions, input={"baseline": True}, error_threshold=5)
+    assert main(["baseline", "churn"]) == 0
+    dispatch = workshop.dispatch()
+    step(workshop, dispatch, "plan")
+    for partition in range(count):
+        step(workshop, dispatch, "collect", partition=partition)
+    step(workshop, dispatch, "log")
+    return dispatch
+
+
+def test_partitions_are_put_together_with_one_that_an_earlier_version_predicted(workshop: Workshop) -> None:
+    dispatch = begin_partitions(workshop, 2)
+    for partition in range(2):
+        step(workshop, dispatch, "infer", partition=partition)
+    shelf = workshop.deployment.staging.shelf("churn", dispatch.id).of_partition(0)
+    put_note(replace(read_note(Predicted, shelf), baseline_sha256=None), shelf)
+    step(workshop, dispatch, "persist")
+    assert len(workshop.predictions()) == 5
+
+
+def test_baseline_that_is_made_again_of_the_same_rows_judges_the_same(workshop: Workshop) -> None:
+    dispatch = begin_partitions(workshop, 2)
+    step(workshop, dispatch, "infer", partition=0)
+    uri = workshop.model().model.uri + BASELINE_SUFFIX
+    write_baseline(replace(read_baseline(uri), made_at="2026-01-01T00:00:00+00:00", origin="again"), uri)
+    step(workshop, dispatch, "infer", partition=1)
+    step(workshop, dispatch, "persist")
+    assert len(workshop.predictions()) == 5
+
+
+def test_what_judges_rows_does_not_depend_on_the_order_of_categories() -> None:
+    def judging(colours: list[str], classes: list[Any] | None) -> str | None:
+        baseline = made(pa.table({"colour": colours}), classes=classes)
+        return Rules(None, OutputCheck("churn", pa.schema([])), baseline).baseline_sha256
+
+    assert judging(["red", "blue", "red"], [0, 1]) == judging(["blue", "red", "blue"], [1, 0])
+    assert judging(["red", "blue"], None) != judging(["red", "green"], None)
+    assert judging(["red"], None) != judging(["red"], [])

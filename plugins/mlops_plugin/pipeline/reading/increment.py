@@ -49,11 +49,13 @@ from mlops_plugin.pipeline.reading.cursor_values import (
     subtract_lag,
 )
 from mlops_plugin.pipeline.reading.mark_scope import (
-    foreign_scope,
     is_foreign,
     read_up_to,
+    scope_if_foreign,
     scope_of,
     scope_words,
+    times_differ,
+    zone_words,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ class Increment:
     """The rows that a dispatch reads, as `conditions` on its query, and the greatest value among them.
 
     `first` is the value at which it starts; None: at the beginning, or it reads its own data interval.
-    `skipped`: rows that this model has predicted or rejected are left out.
+    `follows_dispatch`: `first` is from a mark that a dispatch has moved, not a person. `skipped`: rows that
+    this model has predicted or rejected are left out.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Increment:
         *,
         first: Value | None = None,
         generation: int = 0,
+        follows_dispatch: bool = False,
         skipped: Skipped | None = None,
     ) -> None:
         self.conditions = conditions
@@ -96,6 +100,7 @@ class Increment:
         self._cursor = model.source.cursor
         self._first = first
         self._generation = generation
+        self._follows_dispatch = follows_dispatch
         self.skipped = skipped
         self._greatest: Value | None = None
         self._holds_instants: bool | None = None
@@ -129,7 +134,7 @@ class Increment:
     @property
     def reads_last_again(self) -> bool:
         """Whether the last row that was read before is read again, if it is still there."""
-        return self._first is not None and self.skipped is None
+        return self._follows_dispatch and self.skipped is None
 
     def read(self) -> IncrementRead | None:
         """What was read, for the note and the record; None if the model has no cursor and skips nothing."""
@@ -182,10 +187,17 @@ def choose_increment(
     if dispatch.reads_own_interval:
         conditions.append(_interval(dispatch, source.cursor, database, query))
         return Increment(model, tuple(conditions), skipped=skipped)
-    first, generation = _beginning(dispatch, source.cursor, store, database, query)
-    if first is not None:
-        conditions.append(from_on(database.engine, source.cursor.column, first))
-    return Increment(model, tuple(conditions), first=first, generation=generation, skipped=skipped)
+    begin = _beginning(dispatch, source.cursor, store, database, query)
+    if begin.first is not None:
+        conditions.append(from_on(database.engine, source.cursor.column, begin.first))
+    return Increment(
+        model,
+        tuple(conditions),
+        first=begin.first,
+        generation=begin.generation,
+        follows_dispatch=begin.follows_dispatch,
+        skipped=skipped,
+    )
 
 
 def advance_mark(
@@ -239,48 +251,60 @@ def check_column(model: ModelConfig, cursor: CursorConfig, columns: pa.Schema, e
     return column
 
 
+@dataclass(frozen=True)
+class _Beginning:
+    """The value at which a dispatch starts (None: all rows), the mark's generation, and see `Increment`."""
+
+    first: Value | None
+    generation: int
+    follows_dispatch: bool = False
+
+
 def _beginning(
     dispatch: Dispatch, cursor: CursorConfig, store: EventStore, database: Database, query: str
-) -> tuple[Value | None, int]:
-    """The value at which a dispatch starts to read (None: all rows), and the generation of the mark."""
+) -> _Beginning:
     where = cursor_path(dispatch.model)
     column = columns = None
     if not database.engine.values_have_types:  # SQLite has types by value, and there may be no row
         columns = database.describe(query)
         column = check_column(dispatch.model, cursor, columns, database.engine)
-    earlier = _earlier_beginning(dispatch, cursor, store)
-    if earlier is not None:
-        return earlier
+    found = None if columns is None else holds_instants(columns.field(cursor.column))
     mark = newest_mark(store, dispatch.model.name)
     generation = mark.generation if mark else 0
-    value = _value_of(mark, cursor)
-    if value is not None and (scope := foreign_scope(store, mark, scope_of(dispatch.model))):
-        raise CursorError(undecided_start(dispatch.model, value, scope))
+    value, scope = _value_of(mark, cursor), scope_of(dispatch.model)
+    read = None if value is None else read_up_to(store, mark)
+    foreign = scope_if_foreign(read, scope)
+    if value is not None and read is not None and foreign is None and column == kind_of(value):
+        _require_same_times(dispatch.model, cursor, value, read.holds_instants, found)
+    earlier = _earlier_beginning(dispatch, cursor, store, scope, found)
+    if earlier is not None:
+        return earlier
+    if foreign is not None:
+        raise CursorError(undecided_start(dispatch.model, value, foreign))
     if value is None:
-        if cursor.initial is None:
-            return None, generation
-        return _initial(dispatch.model, cursor, column, columns), generation
+        first = None if cursor.initial is None else _initial(dispatch.model, cursor, column, columns)
+        return _Beginning(first, generation)
     if column not in (None, kind_of(value)):
         raise CursorError(
             f"{where}.column: '{cursor.column}' holds values of type {column}, but the watermark is "
             f"the {kind_of(value)} {serialize(value)}; set it again: mlops cursor {dispatch.model.name} "
             "--set VALUE, or --reset"
         )
-    if columns is not None and (read := read_up_to(store, mark)) is not None:
-        found = holds_instants(columns.field(cursor.column))
-        if read.holds_instants not in (None, found):
-            raise CursorError(
-                f"{where}.column: '{cursor.column}' was changed: its times were "
-                f"{_zone_words(read.holds_instants)} when the watermark became {serialize(value)}, and are "
-                f"{_zone_words(found)} now; set it again: mlops cursor {dispatch.model.name} --set VALUE, or "
-                "--reset"
-            )
     check_lag(where, cursor.lag, kind_of(value))
-    return subtract_lag(value, cursor.lag), generation
+    follows_dispatch = mark is not None and mark.dispatch_id is not None
+    return _Beginning(subtract_lag(value, cursor.lag), generation, follows_dispatch)
 
 
-def _zone_words(holds: bool | None) -> str:
-    return "instants in UTC (TIMESTAMP)" if holds else "without a zone (DATETIME)"
+def _require_same_times(
+    model: ModelConfig, cursor: CursorConfig, value: Value, before: bool | None, found: bool | None
+) -> None:
+    """Raise `CursorError` if the column's times mean something else than when the mark became `value`."""
+    if times_differ(before, found):
+        raise CursorError(
+            f"{cursor_path(model)}.column: '{cursor.column}' was changed: its times were "
+            f"{zone_words(before)} when the watermark became {serialize(value)}, and are "
+            f"{zone_words(found)} now; set it again: mlops cursor {model.name} --set VALUE, or --reset"
+        )
 
 
 def _initial(
@@ -296,15 +320,18 @@ def _initial(
 
 
 def _earlier_beginning(
-    dispatch: Dispatch, cursor: CursorConfig, store: EventStore
-) -> tuple[Value | None, int] | None:
-    """Where this dispatch started when it collected for the first time; None if it never has."""
+    dispatch: Dispatch, cursor: CursorConfig, store: EventStore, scope: MarkScope, found: bool | None
+) -> _Beginning | None:
+    """Where this dispatch started when it first collected this column of these rows; None if it never has.
+
+    `found`: whether the column holds instants now.
+    """
     for event in store.events(dispatch.id):
         increment = event.details.increment if isinstance(event.details, CollectReport) else None
-        if increment is None or is_foreign(increment.scope, scope_of(dispatch.model)):
+        if increment is None or is_foreign(increment.scope, scope):
             continue
-        if increment.column == cursor.column:
-            return _stored_value(increment.first, increment.kind), increment.generation
+        if increment.column == cursor.column and not times_differ(increment.holds_instants, found):
+            return _Beginning(_stored_value(increment.first, increment.kind), increment.generation)
     return None
 
 

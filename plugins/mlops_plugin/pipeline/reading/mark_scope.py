@@ -24,24 +24,29 @@ def scope_of(model: ModelConfig) -> MarkScope:
     )
 
 
-def foreign_scope(store: EventStore, mark: Watermark | None, ours: MarkScope | None) -> MarkScope | None:
+def foreign_scope(store: EventStore, mark: Watermark | None, ours: MarkScope) -> MarkScope | None:
     """The scope of a mark if it is about other rows than `ours`, or about predictions in another table.
 
     None also for a mark that somebody has set, and for one that a dispatch of an earlier version has moved.
     """
-    read = None if ours is None else read_up_to(store, mark)
+    return scope_if_foreign(read_up_to(store, mark), ours)
+
+
+def scope_if_foreign(read: IncrementRead | None, ours: MarkScope) -> MarkScope | None:
+    """The same, by what `read_up_to` returns for the mark."""
     scope = None if read is None else read.scope
-    return scope if ours is not None and is_foreign(scope, ours) else None
+    return scope if is_foreign(scope, ours) else None
 
 
 def read_up_to(store: EventStore, mark: Watermark | None) -> IncrementRead | None:
-    """What the dispatch that moved a mark has read; None if somebody has set it."""
+    """What the dispatch that moved a mark had read by then; None if somebody has set it."""
     if mark is None or mark.dispatch_id is None:
         return None
     reports = (event.details for event in store.events(mark.dispatch_id))
     read = [one.increment for one in reports if isinstance(one, CollectReport) and one.increment is not None]
-    # The last one: a run that was cleared may have collected for another scope before.
-    return read[-1] if read else None
+    # A run that is cleared collects again, for another scope or of a changed column, and may leave the mark.
+    moved = [one for one in read if (one.greatest, one.generation) == (mark.value, mark.generation)]
+    return next(reversed(moved or read), None)
 
 
 def is_foreign(scope: MarkScope | None, ours: MarkScope) -> bool:
@@ -58,6 +63,16 @@ def is_foreign(scope: MarkScope | None, ours: MarkScope) -> bool:
         return True
     tables = [_may_be_same(theirs, mine) for theirs in scope.tables for mine in ours.tables]
     return bool(tables) and not any(tables)
+
+
+def times_differ(before: bool | None, now: bool | None) -> bool:
+    """Whether a column held instants before and does not now, or the reverse; None: unknown."""
+    return None not in (before, now) and before != now
+
+
+def zone_words(holds_instants: bool | None) -> str:
+    """What a column's times are, for people."""
+    return "instants in UTC (TIMESTAMP)" if holds_instants else "without a zone (DATETIME)"
 
 
 def _may_be_same(theirs: str, ours: str) -> bool:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig
 from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.selection import Condition, is_ordered, narrowed, shown
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.selection import Condition, any_row, is_ordered, narrowed, shown
+from mlops_plugin.errors import DatabaseError
 from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.store import EventStore
 from mlops_plugin.pipeline.deployment import Deployment
@@ -102,19 +102,16 @@ class QuerySource:
         """Start reading. Raises `DatabaseError`, `UnsupportedType` or, for pages, `PartitionError`."""
         rows = self._selected_rows()
         if self.increment is not None and self.increment.reads_last_again:
-            rows = pa.RecordBatchReader.from_batches(rows.schema, self._or_warned(rows))
+            rows = pa.RecordBatchReader.from_batches(rows.schema, self._warning_if_all_are_older(rows))
         return rows if self.key_filter is None else self.key_filter.apply(rows, self.model.key)
 
-    def _or_warned(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        """The same rows; if there are none, log it if all of the query's are before those that are new."""
+    def _warning_if_all_are_older(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """The same rows; if there are none, warn if the query has some that are older than the watermark."""
         count = 0
         for batch in rows:
             count += batch.num_rows
             yield batch
-        engine = self.database.engine
-        query = bare(self.query, engine.name)
-        any_row = f"SELECT 1 AS found FROM (\n{query}\n) selected {engine.any_rows(1)}"
-        if not count and read_rows(self.database, any_row):
+        if not count and self._has_rows():
             _log.warning(
                 "models.%s.source.cursor: the query has rows, but none from the watermark on; if the source "
                 "was restored, or is a server that lacks the newest rows, new ones may get values that count "
@@ -122,6 +119,18 @@ class QuerySource:
                 self.model.name,
                 self.model.name,
             )
+
+    def _has_rows(self) -> bool:
+        """Whether the query returns any row; False, and logged, if the database does not say."""
+        try:
+            return bool(read_rows(self.database, any_row(self.query, self.database.engine.name)))
+        except DatabaseError as error:
+            _log.warning(
+                "models.%s.source.cursor: no new rows; whether the query has older ones is not known: %s",
+                self.model.name,
+                error,
+            )
+            return False
 
     def _selected_rows(self) -> pa.RecordBatchReader:
         source, pages = self.model.source, self.pages

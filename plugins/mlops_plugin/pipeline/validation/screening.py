@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -48,9 +48,16 @@ class Rules:
 
     @property
     def baseline_sha256(self) -> str | None:
+        """A hash of what the baseline asks of rows and answers; it may be made again from the same rows."""
         if self.baseline is None:
             return None
-        return hashlib.sha256(json.dumps(asdict(self.baseline), default=str).encode()).hexdigest()
+        rules = {name: one.rule() for name, one in self.baseline.features.items()}
+        for rule in rules.values():
+            if "allowed" in rule:
+                rule["allowed"] = _sorted(rule["allowed"])  # the commonest first, which changes no answer
+        classes = None if self.baseline.classes is None else _sorted(self.baseline.classes)
+        asked = [self.baseline.artifact_sha256, rules, classes]
+        return hashlib.sha256(json.dumps(asked, default=str, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,11 @@ class Screening:
             f"models.{self._model.name}.output: {format_reasons(reasons)} in one batch; correct the "
             "model, leave such rows out in the query or by `input:`, or set output.on_violation: reject"
         )
+
+
+def _sorted(values: Iterable[object]) -> list[object]:
+    """Values of any types in the same order each time."""
+    return sorted(values, key=repr)
 
 
 def _short(value: object) -> str:
