@@ -72,7 +72,7 @@ def _dispatch_missing(
     supervisor: Supervisor,
 ) -> None:
     waiting = {name for name in models if _last_success(events, name) is None}
-    _unpause(api, {name: models[name] for name in sorted(waiting)})
+    switch_on(api, {name: models[name] for name in sorted(waiting)})
     deadline = time.monotonic() + DISPATCHED_WITHIN_S
     active_at = time.monotonic()
     with step("waiting for one dispatch of each demo model") as tick:
@@ -100,7 +100,7 @@ def _dispatch_missing(
             time.sleep(1)
 
 
-def _unpause(api: AirflowApi, models: Mapping[str, ModelConfig]) -> None:
+def switch_on(api: AirflowApi, models: Mapping[str, ModelConfig]) -> None:
     """Switch models on. Their schedules start their first runs; one is started only where none would come.
 
     One started by hand beside it could be the first of the two to read, with the later data interval: the

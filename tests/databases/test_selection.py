@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlops_plugin.databases.database import read_rows
-from mlops_plugin.databases.selection import Condition, any_row, narrowed, shown
+from mlops_plugin.databases.selection import Condition, narrowed, shown, some_rows
 from support.ways_in import WayIn
 
 QUERY = "SELECT id, name FROM t ORDER BY id; -- all of them"
@@ -43,15 +43,15 @@ def test_whether_there_is_any_row_is_asked_of_an_ordered_query_too(filled: WayIn
     with filled.open() as database:
         engine = database.engine.name
         found = [
-            len(read_rows(database, any_row(query, engine)))
+            len(read_rows(database, some_rows(query, engine, 1, "1 AS found")))
             for query in (QUERY, "SELECT id FROM t WHERE id > 3 ORDER BY id")
         ]
     assert found == [1, 0]
 
 
 def test_no_order_stands_where_sql_server_refuses_it() -> None:
-    assert "ORDER BY id" not in any_row(QUERY, "mssql")
-    assert "ORDER BY id" in any_row(f"{QUERY[:35]} OFFSET 0 ROWS FETCH NEXT 5 ROWS ONLY", "mssql")
+    assert "ORDER BY id" not in some_rows(QUERY, "mssql", 1)
+    assert "ORDER BY id" in some_rows(f"{QUERY[:35]} OFFSET 0 ROWS FETCH NEXT 5 ROWS ONLY", "mssql", 1)
 
 
 def test_what_fills_the_marks_is_shown_below_the_statement() -> None:

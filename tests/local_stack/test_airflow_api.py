@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from local_stack.airflow_api import AirflowApi
-from local_stack.demo import start_run
+from local_stack.demo import start_run, switch_on
 from local_stack.progress import LocalStackError
 
 NO_CONTENT = 204
@@ -81,6 +83,17 @@ def test_a_run_that_could_not_be_started_is_started_again() -> None:
     with answering(200, 500, 200, 500, 200, 500) as (api, asked), pytest.raises(LocalStackError, match="500"):
         start_run(api, "wine")
     assert asked == ["GET", "POST"] * 3
+
+
+def test_demo_model_is_started_by_its_schedule_or_by_hand_if_it_has_none() -> None:
+    scheduled: Any = SimpleNamespace(schedule="@hourly")
+    by_hand: Any = SimpleNamespace(schedule=None)
+    with answering(*[200] * 2) as (api, asked):
+        switch_on(api, {"wine": scheduled})
+    assert asked == ["GET", "PATCH"]
+    with answering(*[200] * 3) as (api, asked):
+        switch_on(api, {"wine": by_hand})
+    assert asked == ["PATCH", "GET", "POST"]
 
 
 def test_server_that_goes_on_failing_is_an_error_that_says_so() -> None:

@@ -98,7 +98,7 @@ class RunningAirflow:
         return str(self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, **body})["dag_run_id"])
 
     def pause(self, dag_id: str) -> None:
-        """Let its schedule start no more runs."""
+        """Pause a DAG: its schedule starts no run until it is resumed."""
         self.call("PATCH", f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": True})
 
     def run_state(self, dag_id: str, run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""What tests have told the maskers of their process, forgotten before it spoils the texts of others."""
+"""Makes a process forget the secrets of one test file, which would be masked in the texts of the next."""
 
 from __future__ import annotations
 

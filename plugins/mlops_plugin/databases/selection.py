@@ -44,10 +44,10 @@ def narrowed(
     return f"SELECT * FROM (\n{inner}\n) selected WHERE {both}{order}", parameters
 
 
-def any_row(query: str, engine: str) -> str:
-    """The statement that returns a single row if `query` returns any, and otherwise none."""
+def some_rows(query: str, engine: str, rows: int, columns: str = "*") -> str:
+    """The statement that returns at most so many rows of `query`, whichever they are."""
     inner, _ = _ordered(query, engine, is_limited=False)
-    return f"SELECT 1 AS found FROM (\n{inner}\n) selected {engine_named(engine).any_rows(1)}"
+    return f"SELECT {columns} FROM (\n{inner}\n) selected {engine_named(engine).any_rows(rows)}"
 
 
 def is_ordered(query: str, engine: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.selection import some_rows
 from mlops_plugin.errors import FeatureError
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def require_decided_input(model: ModelConfig, deployment: Deployment, query: str
 
 def _first_rows(model: ModelConfig, deployment: Deployment, query: str) -> pa.RecordBatch:
     with contextlib.closing(deployment.source(model)) as database:
-        engine = database.engine
-        some = f"SELECT * FROM (\n{bare(query, engine.name)}\n) first_rows {engine.any_rows(_ROWS)}"
+        some = some_rows(query, database.engine.name, _ROWS)
         table = database.read(some, batch_rows=_ROWS).read_all().combine_chunks()
     return next(iter(table.to_batches()), pa.RecordBatch.from_pylist([], schema=table.schema))
 

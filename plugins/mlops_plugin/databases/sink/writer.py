@@ -103,7 +103,7 @@ def _predictions_gone(database: Database, request: WriteRequest) -> PredictionsG
     model = "MODEL" if request.registration is None else request.registration.model
     return PredictionsGone(
         f"connection '{database.conn_id}': {table} no longer has the predictions of dispatch "
-        f"{request.goes_behind}, and this one has read only the rows behind its watermark: the table was "
+        f"{request.goes_behind}, and this one has read only the rows from the watermark on: the table was "
         "dropped, restored from a backup, or is another database's; to predict all rows again, run mlops "
         f"cursor {model} --reset; to go on without them, run mlops cursor {model} --set with the value that "
         f"mlops cursor {model} shows; then clear 'persist', or dispatch again"

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mlops_plugin.config.schema import ModelConfig, PagesConfig
 from mlops_plugin.databases.database import Database, read_rows
-from mlops_plugin.databases.selection import Condition, any_row, is_ordered, narrowed, shown
+from mlops_plugin.databases.selection import Condition, is_ordered, narrowed, shown, some_rows
 from mlops_plugin.errors import DatabaseError
 from mlops_plugin.events.details.step_reports import CollectReport
 from mlops_plugin.events.store import EventStore
@@ -123,7 +123,8 @@ class QuerySource:
     def _has_rows(self) -> bool:
         """Whether the query returns any row; False, and logged, if the database does not say."""
         try:
-            return bool(read_rows(self.database, any_row(self.query, self.database.engine.name)))
+            row = some_rows(self.query, self.database.engine.name, 1, "1 AS found")
+            return bool(read_rows(self.database, row))
         except DatabaseError as error:
             _log.warning(
                 "models.%s.source.cursor: no new rows; whether the query has older ones is not known: %s",
