@@ -9,10 +9,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from support import kept_connections
 from support.servers import Server, ServerDatabase, start_mariadb, start_postgres
 
 
@@ -39,6 +41,7 @@ def test_database_that_is_taken_back_is_given_again_as_a_new_one(postgres: Serve
         "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
     )
     before = _number(used)
+    _wait_until_left(used)
     again, new = _given_after(postgres, used), postgres.new_database()
     assert _number(again) == before
     assert again.database not in (used.database, new.database)
@@ -65,6 +68,7 @@ def test_database_that_cannot_be_made_as_new_is_not_given_again(postgres: Server
     ):
         used.execute(change.format(name=used.database))
         before = _number(used)
+        _wait_until_left(used)
         given = _given_after(postgres, used)
         assert _number(given) > before, change
         used = given
@@ -89,7 +93,8 @@ def test_what_a_connection_has_set_and_locked_is_not_left_to_the_next(postgres: 
     database.execute("SET application_name = 'first'", "CREATE TEMP TABLE t ()", "SELECT pg_advisory_lock(7)")
     look = "SELECT current_setting('application_name'), to_regclass('t')"
     assert database.rows(look) == [("", None)]
-    assert database.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'") == []
+    number = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    assert database.rows(f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND database = {number}") == []
     database.execute("BEGIN", "CREATE TABLE u ()")  # rolled back with what it began
     assert database.rows("SELECT to_regclass('u')") == [(None,)]
     database.execute(f"ALTER DATABASE {database.database} SET application_name = 'second'")
@@ -102,16 +107,26 @@ def test_a_connection_that_has_ended_meanwhile_is_replaced(postgres: Server) -> 
     assert database.rows("SELECT pg_backend_pid()") == [(process,)]
     administrator = database.connect()
     with administrator.cursor() as cursor:
-        cursor.execute(f"SELECT pg_terminate_backend({process})")
+        cursor.execute(f"SELECT pg_terminate_backend({process}, 30000)")  # and waits for its end
     administrator.close()
     assert database.rows("SELECT 1") == [(1,)]
 
 
 def _given_after(server: Server, used: ServerDatabase) -> ServerDatabase:
-    """What the server gives once only this one has been taken back."""
+    """What the server gives next if only this one has been taken back."""
     server.taken_back.clear()
     server.take_back(used)
     return server.new_database()
+
+
+def _wait_until_left(used: ServerDatabase) -> None:
+    """PostgreSQL ends a connection some time after its client has closed it."""
+    kept_connections.let_go(used.port)
+    administration = replace(used, database="postgres")
+    connected = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{used.database}' AND usename IS NOT NULL"
+    deadline = time.monotonic() + 30
+    while administration.rows(connected) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _number(database: ServerDatabase) -> int:
