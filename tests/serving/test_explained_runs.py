@@ -239,6 +239,20 @@ def test_only_the_largest_of_many_contributions_are_kept_and_the_rest_is_added_u
     assert found.others_amount == pytest.approx(weights[:30].sum())
 
 
+def test_of_several_outputs_the_first_is_explained(showroom: Showroom, workshop: Workshop) -> None:
+    rows = np.random.default_rng(1).normal(size=(50, 3))
+    weights = np.array([[1.0, 5.0], [2.0, 6.0], [4.0, 7.0]])
+    model = LinearRegression().fit(workshop.frame(rows.tolist()), rows @ weights)
+    skops.io.dump(model, workshop.folder / "two.skops")
+    workshop.add_model("churn", model={"format": "skops", "uri": "two.skops"})
+    found = _explained(showroom, workshop)
+    assert found.outcome == "prediction_0"
+    for one in found.contributions:
+        weight = dict(zip(FEATURES, (1.0, 2.0, 4.0), strict=True))[one.feature]
+        difference = float(one.value or 0.0) - float(one.reference or 0.0)
+        assert one.amount == pytest.approx(weight * difference)
+
+
 def test_a_model_with_labels_only_cannot_be_explained(showroom: Showroom, workshop: Workshop) -> None:
     rows = np.random.default_rng(1).normal(size=(50, 3))
     model = make_pipeline(StandardScaler(), RidgeClassifier()).fit(

@@ -94,6 +94,11 @@ def test_the_outcome_on_a_curve_is_that_of_a_class_which_has_one() -> None:
     assert watched_outcome({"probability_a": None, "probability_b": nothing}) == "probability_a"
 
 
+def test_the_outcome_of_a_model_with_several_is_its_first_number() -> None:
+    assert watched_outcome({"prediction_0": 1.5, "prediction_1": 2.5}) == "prediction_0"
+    assert watched_outcome({"prediction_0": "a", "prediction_1": 2.5}) == "prediction_1"
+
+
 def test_a_case_is_not_compared_with_what_it_might_have_been(showroom: Showroom, workshop: Workshop) -> None:
     ranking = make_pipeline(FunctionTransformer(shop_code.ranks), LinearRegression())
     rows = workshop.frame([[n / 2, n % 7 / 2, n % 5 / 2] for n in range(60)])

@@ -216,7 +216,7 @@ def _cell(value: Any) -> CellValue:
 
 
 def watched_outcome(answer: Mapping[str, Any]) -> str:
-    """The output to explain: the likeliest class's probability, else the score, else the predicted number.
+    """The output to explain: the likeliest class's probability, else the score, else the first predicted number.
 
     Raises `CaseError` if there is no number.
     """
@@ -226,6 +226,7 @@ def watched_outcome(answer: Mapping[str, Any]) -> str:
         return max(known, key=known.__getitem__) if known else next(iter(probabilities))
     if "score" in answer:
         return "score"
-    if isinstance(answer.get("prediction"), float):
-        return "prediction"
+    for name, value in answer.items():
+        if name.startswith("prediction") and isinstance(value, float):
+            return name
     raise CaseError("this model answers with labels only: there is no number to explain")

@@ -104,6 +104,12 @@ def test_the_curve_is_that_of_the_class_which_the_case_had() -> None:
     assert low > high  # the picture's y goes down
 
 
+def test_a_number_among_several_outputs_is_no_share() -> None:
+    values, outcomes = [1.0, 3.0, 0.0, 4.0], [9.0, 2.0, 9.5, 1.0]
+    one, first = (_drawn(_shown(values, outcomes, name)) for name in ("prediction", "prediction_0"))
+    assert _dots(first, "spot") == _dots(one, "spot")
+
+
 @pytest.mark.parametrize(
     "shown",
     [

@@ -73,7 +73,7 @@ def outcome_on_curve(shown: Shown) -> str | None:
 
 def is_share(outcome: str) -> bool:
     """Whether an output goes from 0 to 1."""
-    return outcome not in ("score", "prediction")
+    return outcome.startswith("probability_")
 
 
 def _spot(value: Any, answer: dict[str, Any] | None, outcome: str) -> Spot | None:
