@@ -216,7 +216,7 @@ def _cell(value: Any) -> CellValue:
 
 
 def watched_outcome(answer: Mapping[str, Any]) -> str:
-    """The output to explain: the likeliest class's probability, else the score, else the first predicted number.
+    """The output to explain: the likeliest class's probability, the score, or the first number predicted.
 
     Raises `CaseError` if there is no number.
     """
