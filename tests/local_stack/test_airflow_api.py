@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from local_stack import demo
 from local_stack.airflow_api import AirflowApi
 from local_stack.demo import start_run, switch_on
 from local_stack.progress import LocalStackError
@@ -94,6 +95,22 @@ def test_demo_model_is_started_by_its_schedule_or_by_hand_if_it_has_none() -> No
     with answering(*[200] * 3) as (api, asked):
         switch_on(api, {"wine": by_hand})
     assert asked == ["PATCH", "GET", "POST"]
+
+
+def test_demo_model_whose_schedule_starts_nothing_is_started_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "STARTED_WITHIN_S", 0.0)
+    monkeypatch.setattr(demo, "DISPATCHED_WITHIN_S", 20.0)
+    scheduled: Any = SimpleNamespace(schedule="@hourly")
+    with answering(200) as (api, asked):
+
+        def dispatches(**_: object) -> list[SimpleNamespace]:
+            return [SimpleNamespace(dag_id="wine", error="")] if "POST" in asked else []
+
+        events: Any = SimpleNamespace(dispatches=dispatches)
+        supervisor: Any = SimpleNamespace(check=lambda: None)
+        layout: Any = None
+        demo._dispatch_missing(api, events, {"wine": scheduled}, layout, supervisor)
+    assert (asked[1], asked.count("POST")) == ("PATCH", 1)
 
 
 def test_server_that_goes_on_failing_is_an_error_that_says_so() -> None:
