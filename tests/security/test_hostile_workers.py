@@ -29,7 +29,7 @@ from mlops_plugin.workers.messages import (
     unpack_columns,
 )
 from mlops_plugin.workers.pool import ModelPool
-from mlops_plugin.workers.process_limits import StepLimits
+from mlops_plugin.workers.process_limits import ServingLimits, StepLimits
 from support.forging_models import FORGERIES, Forging
 from support.workshop import FEATURES, Workshop
 
@@ -43,15 +43,27 @@ def forging(workshop: Workshop) -> ModelConfig:
     return workshop.model("forging")
 
 
+NEVER_END = [
+    100.0 + list(FORGERIES).index(forgery) for forgery in ("half a message", "a message byte by byte")
+]
+
+
 @pytest.fixture
 def pool() -> Iterator[ModelPool]:
-    pool = ModelPool(ServingConfig.model_validate({"timeout": "2s", "memory_mb": 700}))
+    pool = ModelPool(_limits("120s"))
     yield pool
     pool.close()
 
 
+def _limits(timeout: str) -> ServingConfig:
+    return ServingConfig.model_validate({"timeout": timeout, "memory_mb": 700})
+
+
 def _ask(pool: ModelPool, model: ModelConfig, value: float) -> tuple[int, list[object]]:
+    """Ask the model about a row; wait for an answer that never ends no longer than must be."""
     with pool.runtime(model) as process:
+        if value in NEVER_END:
+            process.limits = ServingLimits(_limits("2s"))
         answer = process.predict(pa.RecordBatch.from_pylist([{"a": float(value), "b": 0.0, "c": 0.0}]))
         return process.pid, answer.column("prediction").to_pylist()
 
@@ -76,7 +88,7 @@ def test_after_a_forged_answer_the_next_caller_gets_an_own_answer(
 def test_a_message_that_never_ends_is_given_up_in_time(pool: ModelPool, forging: ModelConfig) -> None:
     first, _ = _ask(pool, forging, 1)
     with pytest.raises(ServingError):
-        _ask(pool, forging, 100 + list(FORGERIES).index("a message byte by byte"))
+        _ask(pool, forging, NEVER_END[1])
     assert _ask(pool, forging, 2)[0] != first
 
 

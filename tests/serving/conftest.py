@@ -20,6 +20,8 @@ def pool() -> Iterator[ModelPool]:
 
 
 @pytest.fixture
-def showroom(workshop: Workshop, pool: ModelPool) -> Iterator[Showroom]:
+def showroom(workshop: Workshop, pool: ModelPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Showroom]:
+    """It does not take a model for slow because the machine is."""
+    monkeypatch.setattr("mlops_plugin.serving.run._EXPLAINS_WITHIN_S", 600.0)
     with workshop.deployment.event_store() as store:
         yield Showroom(workshop.deployment, store, pool)

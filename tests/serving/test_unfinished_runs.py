@@ -27,10 +27,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from mlops_plugin.config.schema import ServingConfig
+from mlops_plugin.workers import pool as pools
 from mlops_plugin.workers.pool import ModelPool
 from mlops_plugin.serving.run import Showroom
 from mlops_plugin.serving.wanted import Wanted
 from support.workshop import Workshop
+pools._QUEUE_S = 600.0
 workshop, pool = Workshop.again(Path(sys.argv[1])), ModelPool(ServingConfig())
 with workshop.deployment.event_store() as store, ThreadPoolExecutor(1) as threads:
     with pool.runtime(workshop.model()):  # for whom the run waits
@@ -39,6 +41,13 @@ with workshop.deployment.event_store() as store, ThreadPoolExecutor(1) as thread
 """
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run waits for its model until the test has seen it do so, also on a busy machine."""
+    monkeypatch.setattr("mlops_plugin.workers.pool._QUEUE_S", 600.0)
+
+
+@pytest.mark.usefixtures("_patient")
 def test_a_run_that_waits_for_its_model_is_on_record_while_it_does(
     showroom: Showroom, workshop: Workshop, pool: ModelPool
 ) -> None:
@@ -98,10 +107,10 @@ def test_a_run_whose_server_was_killed_is_closed_once_no_living_one_could_be_sil
     assert "15m30s" in (closed.error or "")
 
 
+@pytest.mark.usefixtures("_patient")
 def test_a_run_that_was_taken_for_dead_is_in_the_end_what_it_came_to(
-    showroom: Showroom, workshop: Workshop, pool: ModelPool, monkeypatch: pytest.MonkeyPatch
+    showroom: Showroom, workshop: Workshop, pool: ModelPool
 ) -> None:
-    monkeypatch.setattr("mlops_plugin.workers.pool._QUEUE_S", 60.0)  # it waits, also on a busy machine
     with ThreadPoolExecutor(1) as threads:
         with pool.runtime(workshop.model()):  # another's
             waits = threads.submit(showroom.run, workshop.model(), Wanted(keys=[(2,)]), "ada")

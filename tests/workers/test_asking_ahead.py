@@ -27,7 +27,7 @@ def _rows(value: float, count: int = MANY) -> pa.RecordBatch:
 def process(workshop: Workshop, request: pytest.FixtureRequest) -> Iterator[ModelProcess]:
     artifact = hostile.save(request.param, workshop.folder / "ahead.pickle")
     workshop.add_model("ahead", model=artifact, features=list(FEATURES))
-    limits = ServingConfig.model_validate({"timeout": "20s", "memory_mb": 700})
+    limits = ServingConfig.model_validate({"timeout": "120s", "memory_mb": 700})
     process = ModelProcess(workshop.model("ahead"), ServingLimits(limits))
     process.load()
     process.learn_outputs(_rows(0))

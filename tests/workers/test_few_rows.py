@@ -55,7 +55,7 @@ def test_a_row_that_is_refused_leaves_the_next_ones_to_be_read_as_they_are(proce
 
 def test_a_row_of_a_schema_that_was_not_sent_is_refused(process: ModelProcess) -> None:
     assert _answer(process, _rows(1)) == 1
-    unknown = Predict(timeout_s=20, schema_number=99, is_bare=True)
+    unknown = Predict(timeout_s=120, schema_number=99, is_bare=True)
     with pytest.raises(MlopsError, match="schema 99 was not sent"):
         process._receive(process._send(unknown, [memoryview(_rows(2).serialize())]), 1 << 20)
     assert _answer(process, _rows(3)) == 3
