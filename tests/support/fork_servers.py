@@ -45,9 +45,9 @@ def fork_server_beside() -> Iterator[str]:
     process.wait(60)
 
 
-def wait_until(look: Callable[[], bool]) -> None:
-    """Wait for up to two minutes."""
-    deadline = time.monotonic() + 120
+def wait_until(look: Callable[[], bool], within_s: float = 120) -> None:
+    """Wait, for up to two minutes unless said otherwise."""
+    deadline = time.monotonic() + within_s
     while not look():
         assert time.monotonic() < deadline
         time.sleep(0.05)
