@@ -36,6 +36,8 @@ FEW_ROWS = 40
 QUERY = "SELECT id, a, b, c FROM customers"
 # Rows that the database holds back as long as the test has the lock, so that it can kill who waits for them.
 HELD = ["id <= 20 AND GET_LOCK('held', 3600) = 1", "id BETWEEN 21 AND 1000"]
+# As often as it takes a busy machine to see that a try has failed, and to remove why.
+AGAIN = {"retries": 100, "retry_delay": "2s", "retry_exponential_backoff": False}
 # An error as long as the gate holds two rows.
 GATED = ["id <= 1000", "id > 1000 AND id <> (SELECT n FROM gate)"]
 
@@ -81,7 +83,7 @@ def airflow(
         ("gated", {"predicates": GATED}),
     ):
         source = {"query": QUERY, "partitions": partitions}
-        workshop.add_model(name, source=source, retries=5, retry_delay="2s", retry_exponential_backoff=False)
+        workshop.add_model(name, source=source, **AGAIN)
     workshop.add_rows(FEW_ROWS, "halved")
     workshop.add_model(
         "halved",
@@ -91,9 +93,7 @@ def airflow(
             "partitions": {"column": "id", "count": 2},
         },
         sink={"connection": "late_sink"},
-        retries=100,
-        retry_delay="2s",
-        retry_exponential_backoff=False,
+        **AGAIN,
     )
     workshop.metadata = postgres.new_database()
     with (
