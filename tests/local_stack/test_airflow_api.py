@@ -99,7 +99,7 @@ def test_demo_model_is_started_by_its_schedule_or_by_hand_if_it_has_none() -> No
 
 def test_demo_model_whose_schedule_starts_nothing_is_started_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "STARTED_WITHIN_S", 0.0)
-    monkeypatch.setattr(demo, "DISPATCHED_WITHIN_S", 20.0)
+    monkeypatch.setattr(demo, "DISPATCHED_WITHIN_S", 240.0)
     scheduled: Any = SimpleNamespace(schedule="@hourly")
     with answering(200) as (api, asked):
 

