@@ -12,7 +12,7 @@ import pytest
 from local_stack import processes
 from local_stack.layout import Layout
 from local_stack.progress import LocalStackError
-from support.local_components import SLEEP, Begin, wait_for
+from support.local_components import SLEEP, Begin, wait_for, wait_until
 from support.servers import free_port
 
 # Ignores SIGTERM, and has a child in a process group of its own, as a task has.
@@ -49,6 +49,8 @@ def test_stop_leaves_the_processes_of_another_checkout_alone(
     other.create()
     begin(layout, "scheduler", SLEEP)
     stranger = begin(other, "scheduler", SLEEP)
+    # A program that is being loaded cannot be seen yet.
+    wait_until(lambda: bool(processes.find(layout.checkout) and processes.find(other.checkout)))
     processes.stop(layout.checkout, lambda _: None)
     assert stranger.poll() is None
     assert [found.pid for found in processes.find(other.checkout)] == [stranger.pid]
