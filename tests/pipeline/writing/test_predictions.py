@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from mlops_plugin.errors import ConnectionUnusable, DatabaseError
+from mlops_plugin.pipeline.writing import predictions
 from mlops_plugin.pipeline.writing.predictions import first_predictions
 from support.ways_in import WayIn
 from support.workshop import Workshop
@@ -73,6 +76,9 @@ def silence(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         listener.listen(20)
         monkeypatch.setenv("AIRFLOW_CONN_SINK", f"postgres://a:b@127.0.0.1:{listener.getsockname()[1]}/c")
         yield
+    for thread in threading.enumerate():
+        if thread.name == "rows of churn_predictions":
+            thread.join(60)  # it has a place that the next test may want
 
 
 def test_a_silent_sink_is_given_up_in_time_and_only_a_few_wait_for_it(
@@ -87,3 +93,17 @@ def test_a_silent_sink_is_given_up_in_time_and_only_a_few_wait_for_it(
     assert said[0] == "no answer within 0.2 s"
     assert said[-1] != said[0]
     assert "earlier reads" in said[-1]
+
+
+def test_a_read_that_was_answered_is_in_nobodys_way(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(threading.BoundedSemaphore):
+        def release(self, n: int = 1) -> None:
+            time.sleep(0.1)
+            super().release(n)
+
+    monkeypatch.setattr(predictions, "_places", Slow(1))
+    workshop.run(workshop.dispatch())
+    for _ in range(2):
+        first_predictions(workshop.deployment, workshop.model(), OURS, limit=9, timeout_s=60)

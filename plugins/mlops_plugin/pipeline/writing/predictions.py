@@ -82,12 +82,14 @@ def _within(sink: SinkConfig, work: Callable[[], _T], timeout_s: float) -> _T:
     answers: queue.Queue[_T | MlopsError] = queue.Queue()
 
     def read() -> None:
+        answer: _T | MlopsError
         try:
-            answers.put(work())
+            answer = work()
         except MlopsError as error:
-            answers.put(error)
+            answer = error
         finally:
             _places.release()
+        answers.put(answer)  # only now: who has the answer may ask again at once
 
     # A daemon: an API server that stops waits for no database.
     threading.Thread(target=read, name=f"rows of {sink.table}", daemon=True).start()
