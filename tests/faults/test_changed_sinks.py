@@ -15,8 +15,9 @@ from support.workshop import Workshop
 
 READ: tuple[Step, ...] = ("collect", "log", "infer")
 WAITING = {
-    "mysql": "SELECT 1 FROM information_schema.processlist WHERE state {}",
-    "postgres": "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query {}",
+    "mysql": "SELECT 1 FROM information_schema.processlist WHERE db = DATABASE() AND state {}",
+    "postgres": "SELECT 1 FROM pg_stat_activity "
+    "WHERE datname = current_database() AND wait_event_type = 'Lock' AND query {}",
 }
 
 

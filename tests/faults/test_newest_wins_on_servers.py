@@ -163,7 +163,8 @@ def test_dispatch_that_waited_sees_what_was_written_whatever_the_default_isolati
     waiting = threading.Thread(target=workshop.run_steps, args=(other, "persist"))
     waiting.start()
     until = time.monotonic() + 60
-    while not database.rows("SELECT 1 FROM pg_locks WHERE NOT granted") and time.monotonic() < until:
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while not database.rows(waits) and time.monotonic() < until:
         time.sleep(0.01)
     assert paused.resume() is None
     waiting.join(60)
