@@ -257,7 +257,7 @@ def test_terminal_tells_what_was_superseded(days: Workshop, capsys: pytest.Captu
 
 # Another process: its deployment stops it where it opens the sink, as a machine does that is suspended.
 PAUSED = """
-import os, pickle, signal, sys
+import pickle, signal, sys, threading
 from mlops_plugin.pipeline.deployment import Deployment
 from mlops_plugin.pipeline.runner import run_step
 from mlops_plugin.pipeline.recording.step_record import Attempt
@@ -265,7 +265,8 @@ from mlops_plugin.pipeline.recording.step_record import Attempt
 class Paused(Deployment):
     def database(self, conn_id, **settings):
         if conn_id == "sink":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: one to the process stops first whichever thread takes it.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return super().database(conn_id, **settings)
 
 dispatch, deployment = pickle.load(sys.stdin.buffer)

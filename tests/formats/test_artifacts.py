@@ -117,7 +117,11 @@ def test_an_unknown_storage_is_named() -> None:
 def test_what_a_storage_says_in_its_own_way_is_an_error_of_the_artifact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
     with pytest.raises(ArtifactError, match=r"'s3://bucket/model'.*credentials"):
         load("s3://bucket/model", sha256="0" * 64)
 

@@ -76,6 +76,8 @@ def start_s3() -> Iterator[S3Server]:
         _wait_until_ready(port, process)
         yield _with_user(port)
     finally:
+        if "s3fs" in sys.modules:  # it keeps the way to a server for whoever asks next
+            sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
         process.terminate()
         try:
             process.wait(_STOP_TIMEOUT_S)
