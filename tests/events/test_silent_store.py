@@ -39,7 +39,7 @@ def test_row_that_a_cut_off_worker_has_locked_is_free_soon(database: ServerDatab
     identity = new_identity()
     with (
         silent_proxy(database.host, database.port) as proxy,
-        store_of(database) as successor,
+        store_of(database, limits=StoreLimits()) as successor,  # waits longer than the server does
         store_of(database, proxy) as cut_off,
     ):
         make_tables(successor.address)
