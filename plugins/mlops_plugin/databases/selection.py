@@ -46,8 +46,13 @@ def narrowed(
 
 def some_rows(query: str, engine: str, rows: int, columns: str = "*") -> str:
     """The statement that returns at most so many rows of `query`, whichever they are."""
+    return f"SELECT {columns} FROM {as_subquery(query, engine)} {engine_named(engine).any_rows(rows)}"
+
+
+def as_subquery(query: str, engine: str) -> str:
+    """The rows of `query`, in no order, as they stand behind FROM; their name is `selected`."""
     inner, _ = _ordered(query, engine, is_limited=False)
-    return f"SELECT {columns} FROM (\n{inner}\n) selected {engine_named(engine).any_rows(rows)}"
+    return f"(\n{inner}\n) selected"
 
 
 def is_ordered(query: str, engine: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mlops_plugin.databases.engines.merge import Merge
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.selection import as_subquery
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError
 
@@ -77,7 +77,7 @@ def _write_and_read(database: Database, query: str, batch: pa.RecordBatch, rows:
     stage = engine.stage_name(TableName("golden"), f"mlops_golden_{uuid.uuid4().hex[:12]}")
     columns = tuple(engine.enclose(name) for name in batch.schema.names)
     number = engine.quote(_NUMBER)
-    selected = f"SELECT 0 AS {number}, {', '.join(columns)} FROM (\n{bare(query, engine.name)}\n) asked"
+    selected = f"SELECT 0 AS {number}, {', '.join(columns)} FROM {as_subquery(query, engine.name)}"
     merge = Merge(
         table=f"({selected}) golden",
         stage=stage.quoted(engine),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ from mlops_plugin.errors import (
 from mlops_plugin.events.details.step_reports import CollectReport, InferReport, ReasonCount
 from mlops_plugin.pipeline.dispatch import Dispatch
 from mlops_plugin.pipeline.reading.partitions import Partition, plan_partitions
+from mlops_plugin.pipeline.reading.ranges import ends_of
 from mlops_plugin.pipeline.recording.infer_reports import infer_reasons, merge_reports
 from mlops_plugin.pipeline.recording.step_record import Attempt
 from mlops_plugin.pipeline.runner import run_step
@@ -472,3 +474,16 @@ def test_a_reason_that_is_rare_in_one_part_is_counted_in_full() -> None:
     assert whole is not None
     assert whole.reasons[0] == ReasonCount("age", "missing", 51)
     assert len(whole.reasons) == 20
+
+
+def test_ends_are_asked_without_the_order_that_sql_server_refuses() -> None:
+    asked: list[str] = []
+
+    def read(statement: str, **_: object) -> pa.RecordBatchReader:
+        asked.append(statement)
+        return pa.table({"bound": [7]}).to_reader()
+
+    database: Any = SimpleNamespace(engine=engine_named("mssql"), read=read)
+    assert ends_of(database, "SELECT id FROM t ORDER BY id", "id", pa.int64()) == (7, 7)
+    assert len(asked) == 2
+    assert not any("ORDER BY" in statement for statement in asked)

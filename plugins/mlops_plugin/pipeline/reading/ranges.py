@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_plugin.databases.database import Database
-from mlops_plugin.databases.sql_text import bare
+from mlops_plugin.databases.selection import as_subquery
 from mlops_plugin.errors import PartitionError
 
 _EPOCH = datetime(1970, 1, 1)
@@ -41,7 +41,7 @@ def ends_of(
 
     def end(function: str) -> Any:
         of_all = f"{before}{function}({quoted}){after}"
-        statement = f"SELECT {of_all} AS bound FROM (\n{bare(query, database.engine.name)}\n) selected"
+        statement = f"SELECT {of_all} AS bound FROM {as_subquery(query, database.engine.name)}"
         return database.read(statement, batch_rows=1, parameters=parameters).read_all().column(0)[0].as_py()
 
     # Two queries, not one: an engine answers each from one end of the index.
