@@ -287,3 +287,14 @@ def test_a_table_that_is_searched_by_key_has_an_index_that_begins_with_it() -> N
     )
     assert 'PRIMARY KEY ("dispatch_id", "id")' in statement
     assert 'UNIQUE ("id", "dispatch_id")' in statement
+
+
+def test_an_append_replaces_no_row_of_another_dispatch_in_sqlite(tmp_path: Path) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id INTEGER PRIMARY KEY ON CONFLICT REPLACE")
+    assert way.write(predictions([1, 2]), "append", create=False) == 2
+    with pytest.raises(SinkError, match=r"replace those of others .* must include dispatch_id"):
+        way.write(predictions([2, 3], dispatch="d2"), "append", create=False, dispatch="d2")
+    assert way.write(predictions([1, 2]), "append", create=False) == 2  # its own
+    assert way.write(predictions([3], dispatch="d2"), "append", create=False, dispatch="d2") == 1
+    assert way.stored() == [(1, 0.5, "d1"), (2, 0.5, "d1"), (3, 0.5, "d2")]
