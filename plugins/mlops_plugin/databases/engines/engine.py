@@ -101,6 +101,7 @@ class Engine:
     supports_upsert: ClassVar[bool] = False
     keys_stage: ClassVar[bool] = False  # an upsert's temporary table gets the key as its primary key
     stores_narrow_rows: ClassVar[bool] = False  # a new sink is a view: see `sink.narrow_rows`
+    replaces_rows: ClassVar[bool] = False  # an INSERT replaces those of its key if the table says so
     replaces_views: ClassVar[bool] = True  # CREATE OR REPLACE VIEW, which may add columns at the end
 
     def write_time(self, value: datetime) -> str:

@@ -42,6 +42,7 @@ class Sqlite(Engine):
     double_type = "REAL"
     text_type = "TEXT"
     has_limit = True
+    replaces_rows = True  # of a unique key with ON CONFLICT REPLACE
     null_order = "least"
     supports_upsert = True
     is_file = True

@@ -283,10 +283,9 @@ def _append(write: SinkWrite) -> Written:
 
 
 def _count_replaceable(write: SinkWrite) -> int | None:
-    """How many rows the table holds; None if none can be replaced by one of another dispatch.
-
-    SQLite replaces rows without an error if their unique key is declared ON CONFLICT REPLACE.
-    """
+    """How many rows the table holds; None if none can be replaced by one of another dispatch."""
+    if not write.engine.replaces_rows:
+        return None
     fold = write.engine.fold
     written, owner = {*map(fold, write.rows.schema.names)}, fold(write.place.owner)
     if all(owner in key or not key <= written for key in unique_keys(write.database, write.table_name)):
