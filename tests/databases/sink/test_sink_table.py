@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from mlops_plugin.databases.engines.registry import POSTGRESQL
 from mlops_plugin.databases.sink.predictions_table import check_table, create_statement, unique_keys
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import KeyColumnError, SinkError
-from support.sinks import Mode, predictions, sink_config
+from support.sinks import AT, Mode, predictions, sink_config
 from support.ways_in import WayIn, sqlite_way, way_in
 
 COLUMNS = (
@@ -293,8 +294,60 @@ def test_an_append_replaces_no_row_of_another_dispatch_in_sqlite(tmp_path: Path)
     way = sqlite_way(tmp_path)
     create_own(way, "id INTEGER PRIMARY KEY ON CONFLICT REPLACE")
     assert way.write(predictions([1, 2]), "append", create=False) == 2
-    with pytest.raises(SinkError, match=r"replace those of others .* must include dispatch_id"):
+    with pytest.raises(SinkError, match=r"replace others .* must include dispatch_id"):
         way.write(predictions([2, 3], dispatch="d2"), "append", create=False, dispatch="d2")
     assert way.write(predictions([1, 2]), "append", create=False) == 2  # its own
     assert way.write(predictions([3], dispatch="d2"), "append", create=False, dispatch="d2") == 1
     assert way.stored() == [(1, 0.5, "d1"), (2, 0.5, "d1"), (3, 0.5, "d2")]
+
+
+@pytest.mark.parametrize(
+    ("more", "mode"),
+    [
+        ("UNIQUE (id) ON CONFLICT REPLACE", "upsert"),
+        ("UNIQUE (id) ON CONFLICT REPLACE, UNIQUE (id, region)", "upsert"),
+        ("area TEXT DEFAULT 'x', UNIQUE (id, area) ON CONFLICT REPLACE", "append"),
+    ],
+)
+def test_no_row_of_another_key_or_dispatch_is_replaced_in_sqlite(
+    tmp_path: Path, more: str, mode: Mode
+) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id INTEGER, region TEXT", more)
+    here, there = (pa.array([region] * 2) for region in ("here", "there"))
+    key = ("id", "region")
+    assert way.write(predictions([1, 2], region=here), mode, key=key, create=False) == 2
+    table = predictions([2, 3], dispatch="d2", region=there)
+    with pytest.raises(SinkError, match="would replace"):
+        way.write(table, mode, key=key, create=False, dispatch="d2")
+    assert way.write(predictions([1, 2], [0.7] * 2, region=here), mode, key=key, create=False) == 2
+    assert way.stored() == [(1, 0.7, "d1"), (2, 0.7, "d1")]
+
+
+def test_an_update_that_a_trigger_drops_is_missed_also_if_an_earlier_try_wrote_the_row(
+    tmp_path: Path,
+) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id INTEGER PRIMARY KEY")
+    way.write(predictions([1, 2]), "upsert", create=False)
+    way.execute(
+        "CREATE TRIGGER kept BEFORE UPDATE ON predictions WHEN OLD.id = 2 BEGIN SELECT RAISE(IGNORE); END"
+    )
+    again = predictions([1, 2], [0.7, 0.7])
+    later = pa.array([AT + timedelta(seconds=1)] * 2, pa.timestamp("us", "UTC"))
+    again = again.set_column(again.schema.get_field_index("predicted_at"), "predicted_at", later)
+    with pytest.raises(SinkError, match="2 rows were sent to predictions, but 1 arrived"):
+        way.write(again, "upsert", create=False)
+    assert way.stored() == [(1, 0.5, "d1"), (2, 0.5, "d1")]
+
+
+def test_rows_that_a_trigger_keeps_from_being_deleted_are_missed(tmp_path: Path) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id INTEGER")
+    way.write(predictions([1, 2]), "upsert", create=False)
+    way.execute(
+        "CREATE TRIGGER kept BEFORE DELETE ON predictions WHEN OLD.id = 2 BEGIN SELECT RAISE(IGNORE); END"
+    )
+    with pytest.raises(SinkError, match="could not be deleted"):
+        way.write(predictions([1, 2], dispatch="d2"), "upsert", create=False, dispatch="d2")
+    assert way.stored() == [(1, 0.5, "d1"), (2, 0.5, "d1")]

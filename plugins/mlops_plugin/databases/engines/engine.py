@@ -101,7 +101,6 @@ class Engine:
     supports_upsert: ClassVar[bool] = False
     keys_stage: ClassVar[bool] = False  # an upsert's temporary table gets the key as its primary key
     stores_narrow_rows: ClassVar[bool] = False  # a new sink is a view: see `sink.narrow_rows`
-    replaces_rows: ClassVar[bool] = False  # an INSERT replaces those of its key if the table says so
     replaces_views: ClassVar[bool] = True  # CREATE OR REPLACE VIEW, which may add columns at the end
 
     def write_time(self, value: datetime) -> str:
@@ -411,6 +410,11 @@ class Engine:
     def stage_name(self, table: TableName, name: str) -> TableName:
         """Where a temporary table for an upsert into `table` stands."""
         raise NotImplementedError
+
+    def replaces_rows(self, database: Database, table: TableName) -> bool:
+        """Whether an INSERT into the table may replace rows that share a unique key with its own."""
+        del database, table
+        return False
 
     def create_stage(self, merge: Merge) -> str:
         """Create an empty temporary table with the target's own types and collations."""

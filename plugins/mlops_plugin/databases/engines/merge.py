@@ -30,7 +30,11 @@ class Merge:
     @property
     def staged_keys(self) -> str:
         """The staged keys to join with: MySQL gives an index to a subquery, not to a temporary table."""
-        return self.stage if self.is_keyed else f"(SELECT DISTINCT {', '.join(self.key)} FROM {self.stage})"
+        return self.stage if self.is_keyed else self.distinct()
+
+    def distinct(self, *more: str) -> str:
+        """A subquery of the staged keys, with more of their columns."""
+        return f"(SELECT DISTINCT {', '.join((*self.key, *more))} FROM {self.stage})"
 
     @property
     def insert(self) -> str:

@@ -42,7 +42,6 @@ class Sqlite(Engine):
     double_type = "REAL"
     text_type = "TEXT"
     has_limit = True
-    replaces_rows = True  # of a unique key with ON CONFLICT REPLACE
     null_order = "least"
     supports_upsert = True
     is_file = True
@@ -125,6 +124,12 @@ class Sqlite(Engine):
     def begin_write(self, table: str) -> list[str]:
         # A transaction that begins by reading cannot wait for its turn to write.
         return [f"DELETE FROM {table} WHERE 1 = 0"]
+
+    def replaces_rows(self, database: Database, table: TableName) -> bool:
+        # A unique key may be declared ON CONFLICT REPLACE, which only the text of the table says.
+        tables = f"{self.quote(table.schema or 'main')}.sqlite_master WHERE type = 'table'"
+        query = f"SELECT 1 AS found FROM {tables} AND name = ? COLLATE NOCASE AND sql LIKE '%REPLACE%'"
+        return bool(read_rows(database, query, [table.name]))
 
     def stage_name(self, table: TableName, name: str) -> TableName:
         del table

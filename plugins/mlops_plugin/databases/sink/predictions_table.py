@@ -33,6 +33,7 @@ from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import DatabaseError, SinkError, UnsupportedType
 
 DISPATCH_ID = "dispatch_id"
+PREDICTED_AT = "predicted_at"
 # What `formats.outputs` calls a model's answers.
 _PROBABILITY = "probability_"
 _ANSWER = re.compile(rf"prediction(_\d+)?|{_PROBABILITY}.*", re.DOTALL)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -107,6 +109,30 @@ class SinkWrite:
             raise
         if inserted != self.rows.count:
             self._refuse_count(inserted)
+
+    @contextmanager
+    def leaving_others(self, ours: str, parameters: Sequence[str] = ()) -> Iterator[None]:
+        """Raise `SinkError` if what is done within replaces rows that do not meet the condition `ours`."""
+        if not self.engine.replaces_rows(self.database, self.table_name):
+            yield
+            return
+        query = f"SELECT COUNT(*) AS others FROM {self.table} WHERE ({ours}) IS NOT TRUE"
+        before = read_rows(self.database, query, parameters)
+        yield
+        if read_rows(self.database, query, parameters) != before:
+            is_append = self.sink.mode == "append"
+            must = f"include {self.place.owner}" if is_append else "not say ON CONFLICT REPLACE"
+            raise SinkError(
+                f"connection '{self.database.conn_id}': rows of this dispatch would replace others in "
+                f"{self.sink.table}: its unique keys must {must} in mode {self.sink.mode}"
+            )
+
+    def refuse_kept(self) -> NoReturn:
+        """Raise `SinkError`: rows that were to be replaced are still there."""
+        raise SinkError(
+            f"connection '{self.database.conn_id}': rows of {self.sink.table} that this dispatch replaces "
+            "could not be deleted; check for a trigger, a rule, or a policy"
+        )
 
     def counted(self, mode: Callable[[SinkWrite], int | Written]) -> Written:
         """What a mode has persisted; raises `SinkError` if that is not what was sent."""

@@ -10,7 +10,7 @@ import uuid
 from mlops_plugin.databases.database import read_rows
 from mlops_plugin.databases.engines.merge import Merge
 from mlops_plugin.databases.sink import direct_upsert
-from mlops_plugin.databases.sink.predictions_table import unique_keys
+from mlops_plugin.databases.sink.predictions_table import PREDICTED_AT, unique_keys
 from mlops_plugin.databases.sink.sink_write import SinkWrite
 from mlops_plugin.databases.sink.write_request import Written
 from mlops_plugin.databases.table_name import TableName
@@ -33,8 +33,10 @@ def upsert(write: SinkWrite) -> Written:
         write.refuse_duplicates(merge.stage)
     _refuse_lookalikes(write, merge)
     superseded = _leave_out_superseded(write, merge)
-    for statement in engine.merge(merge):
-        database.execute(statement)
+    key = ", ".join(merge.key)
+    with write.leaving_others(f"({key}) IN (SELECT {key} FROM {merge.stage})"):
+        for statement in engine.merge(merge):
+            database.execute(statement)
     persisted = _count(write, merge)
     database.execute(engine.drop_stage(merge.stage))
     return Written(persisted, superseded)
@@ -72,15 +74,26 @@ def _plan(write: SinkWrite, stage: TableName) -> Merge:
 
 
 def _count(write: SinkWrite, merge: Merge) -> int:
-    """How many staged rows the table now holds as this dispatch's."""
-    own = write.own("t.")
-    joined = f"{merge.staged_keys} s JOIN {merge.table} t ON {merge.key_equals('s', 't')}"
-    found = f"FROM {joined} WHERE {own}"
+    """How many staged rows the table now holds as this try's.
+
+    Raises `SinkError` if it also holds others of their keys.
+    """
+    # An earlier try may have written the key, with the same dispatch_id; narrow rows have a number per try.
+    time = tuple(write.quoted(tuple({PREDICTED_AT} & {*write.rows.schema.names})))
+    staged = merge.stage if merge.is_keyed else merge.distinct(*time)
+    joined = f"FROM {staged} s JOIN {write.table} t ON {merge.key_equals('s', 't')}"
+    own = " AND ".join([write.own("t."), *(f"t.{column} = s.{column}" for column in time)])
     if merge.is_keyed:
-        return write.count(f"SELECT COUNT(*) AS written {found}")
-    # DISTINCT over the table's own columns: its collation may take two of our keys for one.
+        return write.count(f"SELECT COUNT(*) AS written {joined} WHERE {own}")
+    # By the table's own columns: its collation may take two of our keys for one.
     key = ", ".join(write.quoted(write.key, "t."))
-    return write.count(f"SELECT COUNT(*) AS written FROM (SELECT DISTINCT {key} {found}) w")
+    each = f"SELECT COUNT(*) AS held, COUNT(CASE WHEN {own} THEN 1 END) AS ours {joined} GROUP BY {key}"
+    counts = "COUNT(*) AS written, COUNT(CASE WHEN held > ours THEN 1 END) AS kept"
+    query = f"SELECT {counts} FROM ({each}) w WHERE ours > 0"
+    ((written, kept),) = read_rows(write.database, query, write.own_parameters)
+    if int(kept):
+        write.refuse_kept()
+    return int(written)
 
 
 def _refuse_lookalikes(write: SinkWrite, merge: Merge) -> None:

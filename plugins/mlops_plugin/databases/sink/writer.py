@@ -265,32 +265,16 @@ def _append(write: SinkWrite) -> Written:
     """Add the rows, after taking out what an earlier try of this dispatch has left."""
     if not write.place.is_narrow:
         write.database.execute(f"DELETE FROM {write.table} WHERE {write.own()}", write.own_parameters)
-    held = _count_replaceable(write)
-    write.insert(write.table_name)
+    with write.leaving_others(write.own(), write.own_parameters):
+        write.insert(write.table_name)
     _refuse_duplicates_unless_unique(write)
     count = f"SELECT COUNT(*) AS written FROM {write.table} WHERE {write.own()}"
     arrived = write.count(count)
-    if held is not None and (_count_replaceable(write) or 0) < held + arrived:
-        raise SinkError(
-            f"connection '{write.database.conn_id}': rows of this dispatch would replace those of others in "
-            f"{write.sink.table}: its unique key must include {write.place.owner} in mode append"
-        )
     if write.request.distinct_by_artifact is None:
         return Written(arrived)
     _delete_predicted(write, write.request.distinct_by_artifact)
     persisted = write.count(count)
     return Written(persisted, arrived - persisted)
-
-
-def _count_replaceable(write: SinkWrite) -> int | None:
-    """How many rows the table holds; None if none can be replaced by one of another dispatch."""
-    if not write.engine.replaces_rows:
-        return None
-    fold = write.engine.fold
-    written, owner = {*map(fold, write.rows.schema.names)}, fold(write.place.owner)
-    if all(owner in key or not key <= written for key in unique_keys(write.database, write.table_name)):
-        return None
-    return int(read_rows(write.database, f"SELECT COUNT(*) AS held FROM {write.table}")[0][0])
 
 
 def _delete_predicted(write: SinkWrite, artifact_sha256: str) -> None:
@@ -332,7 +316,12 @@ def _replace(write: SinkWrite) -> int:
     write.database.execute(f"DELETE FROM {write.table}")
     write.insert(write.table_name)
     _refuse_duplicates_unless_unique(write)
-    return write.count(f"SELECT COUNT(*) AS written FROM {write.table} WHERE {write.own()}")
+    own = f"COUNT(CASE WHEN {write.own()} THEN 1 END)"
+    query = f"SELECT COUNT(*) AS held, {own} AS written FROM {write.table}"
+    ((held, written),) = read_rows(write.database, query, write.own_parameters)
+    if int(held) > int(written):
+        write.refuse_kept()
+    return int(written)
 
 
 def _refuse_duplicates_unless_unique(write: SinkWrite) -> None:
