@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from mlops_plugin.errors import ServingError
 from mlops_plugin.workers.row_memory import RowMemory, RowView, stream_size
+from support.full_disk import no_file_beyond
 
 
 def _rows(value: float) -> pa.RecordBatch:
@@ -66,4 +69,13 @@ def test_larger_rows_get_larger_memory() -> None:
     assert memory.put(many, stream_size(many))
     view.open(os.dup(memory.fd))
     assert _arrived(view, stream_size(many)).equals(many)
+    memory.renew()
+
+
+def test_memory_that_cannot_be_had_is_a_clear_error_and_leaves_nothing_open() -> None:
+    memory, opened = RowMemory(), len([*Path("/proc/self/fd").iterdir()])
+    with no_file_beyond(1000), pytest.raises(ServingError, match="File too large"):
+        memory.put(_rows(1), stream_size(_rows(1)))
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened
+    assert memory.put(_rows(1), stream_size(_rows(1)))
     memory.renew()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from mlops_plugin.errors import ServingError
+
 SMALLEST_BYTES = 1 << 16  # fewer are as fast through the socket
 AT_ONCE = 2  # batches: the process reads one while the caller writes the next
 _GRANULE_BYTES = 1 << 20
@@ -27,7 +29,10 @@ class RowMemory:
     _map: mmap.mmap | None = None
 
     def put(self, rows: pa.RecordBatch, size: int) -> bool:
-        """Write rows as an Arrow IPC stream of `size` bytes; returns whether this is new memory."""
+        """Write rows as an Arrow IPC stream of `size` bytes; returns whether this is new memory.
+
+        Raises `ServingError` if there is none.
+        """
         is_new = self._map is None or len(self._map) < size
         if is_new:
             self.renew()
@@ -46,12 +51,21 @@ class RowMemory:
 
     def _made(self, size: int) -> mmap.mmap:
         room = -(-size // _GRANULE_BYTES) * _GRANULE_BYTES
-        self.fd = os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, room)
-        # A process that made it smaller would have the kernel kill the caller.
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
-        return mmap.mmap(self.fd, room)
+        try:
+            self.fd = os.memfd_create("rows", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.ftruncate(self.fd, room)
+            # A process that made it smaller would have the kernel kill the caller.
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+            return mmap.mmap(self.fd, room)
+        except OSError as error:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
+            raise ServingError(
+                f"a model's process cannot be given {room} bytes of rows: {error}; check what limits memory, "
+                "open files and sizes of files here, and that the container allows memfd_create"
+            ) from error
 
 
 @dataclass(frozen=True)
