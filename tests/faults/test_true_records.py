@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
@@ -21,7 +22,8 @@ from mlops_plugin.events.details.process_identity import ProcessIdentity
 from mlops_plugin.events.records import DispatchIdentity, Step
 from mlops_plugin.pipeline.dispatch import dispatch_id
 from mlops_plugin.pipeline.recording.reconciliation import close_abandoned, close_failed_run, close_removed
-from mlops_plugin.pipeline.runner import run_step
+from mlops_plugin.pipeline.runner import run_dispatch, run_step
+from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
 from support.event_tables import make_tables
 from support.rejected_rows import RANGE, again, ids, quarantined
 from support.servers import ServerDatabase
@@ -54,6 +56,29 @@ def test_a_commit_whose_answer_is_lost_is_counted_and_recorded_as_a_success(
     record = workshop.record(dispatch.id)
     own = f"SELECT COUNT(*) FROM churn_predictions WHERE dispatch_id = '{dispatch.id}'"
     assert (record.state, record.rows_persisted, database.rows(own)) == ("succeeded", 5, [(5,)])
+
+
+@pytest.mark.parametrize("is_together", [False, True])
+def test_a_dispatch_whose_last_note_finds_no_place_is_a_success(
+    workshop: Workshop, *, is_together: bool
+) -> None:
+    dispatch = workshop.dispatch()
+
+    def take_place(rows: int) -> None:
+        (workshop.home / "staging/churn" / dispatch.id / "persist.json").mkdir()
+
+    @contextmanager
+    def watch(step: Step) -> Iterator[OnRows]:
+        yield take_place if step == "persist" else unheard
+
+    query = dispatch.model.source.query
+    if is_together:
+        run_dispatch(dispatch, workshop.deployment, lambda: query, watch)
+    else:
+        workshop.run_steps(dispatch, "collect", "log", "infer")
+        run_step("persist", dispatch, workshop.deployment, query=lambda: query, on_rows=take_place)
+    record = workshop.record(dispatch.id)
+    assert (record.state, record.rows_persisted, len(workshop.predictions())) == ("succeeded", 5, 5)
 
 
 @pytest.mark.parametrize("engine", ["mariadb", "postgres"])
@@ -118,7 +143,8 @@ _KILLED = """
 import os, signal, sys
 from support.workshop import Workshop
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.runner import run_step
+from mlops_plugin.pipeline.runner import run_dispatch, run_step
+from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
 
 from pathlib import Path
 workshop = Workshop.again(Path(sys.argv[1]))

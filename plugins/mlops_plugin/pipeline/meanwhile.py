@@ -17,7 +17,7 @@ from mlops_plugin.errors import RowsLate
 from mlops_plugin.pipeline import steps
 from mlops_plugin.pipeline.accounting import accounted
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.staging.notes import put_note, require_logged, require_predicted
+from mlops_plugin.pipeline.staging.notes import put_persisted, require_logged, require_predicted
 from mlops_plugin.pipeline.staging.records import Persisted, Predicted
 from mlops_plugin.pipeline.staging.relay import Handed
 from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
@@ -67,7 +67,7 @@ def _persist(dispatch: Dispatch, growing: GrowingPredictions, sink: Sink, shelf:
         written = sink.write(Predictions(complete, count, sha256, at, growing.order, growing.input_sha256))
     logged = require_logged(dispatch.model, shelf)
     persisted = accounted(dispatch, logged, predicted(), written, is_stored=sink.is_stored)
-    put_note(persisted, shelf)
+    put_persisted(persisted, shelf)
     return persisted
 
 

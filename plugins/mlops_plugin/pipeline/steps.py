@@ -32,6 +32,7 @@ from mlops_plugin.pipeline.staging.notes import (
     persisted_before,
     pinned_settings,
     put_note,
+    put_persisted,
     require_predicted,
     sink_settings,
     source_settings,
@@ -316,7 +317,7 @@ def persist(
     if dispatch.is_quarantined and sink.is_stored:
         with predicted_rows(predicted, shelf) as rows:
             sink.release(rows, order)
-    put_note(persisted, shelf)
+    put_persisted(persisted, shelf)
     return persisted
 
 

@@ -8,6 +8,7 @@ and one of every other step.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -15,7 +16,7 @@ from typing import TypeVar
 from mlops_plugin.config.schema import ModelConfig
 from mlops_plugin.databases.sink.write_request import Order
 from mlops_plugin.environments.location import environment_key
-from mlops_plugin.errors import KeyColumnError, StagingOutdated
+from mlops_plugin.errors import KeyColumnError, StagingError, StagingOutdated
 from mlops_plugin.events.details.step_reports import Accounts
 from mlops_plugin.events.records import Step
 from mlops_plugin.formats.registry.model_version import ModelVersion
@@ -33,6 +34,8 @@ from mlops_plugin.pipeline.staging.records import (
     to_json,
 )
 from mlops_plugin.pipeline.staging.shelf import Shelf, Staged
+
+_log = logging.getLogger(__name__)
 
 _NAMES: dict[type[object], str] = {
     Planned: "plan",
@@ -52,6 +55,15 @@ def put_note(
 ) -> None:
     """Leave a step's note, in place of that of an earlier try."""
     shelf.put_note(_NAMES[type(note)], to_json(note))
+
+
+def put_persisted(note: Persisted, shelf: Shelf) -> None:
+    """Leave the note of `persist`; logs if staging refuses it."""
+    try:
+        put_note(note, shelf)
+    except StagingError as error:
+        # The predictions are in the sink: the step must not fail. Another try would write them again.
+        _log.warning("%s", error)
 
 
 def read_note(kind: type[_Note], shelf: Shelf) -> _Note:
