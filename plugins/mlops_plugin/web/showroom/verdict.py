@@ -153,8 +153,17 @@ def _said(value: Any) -> Any:
 def _label(value: Any) -> str:
     """The name of a class, which may be stored as 1, 1.0 or true, as 0.50, or in a CHAR with blanks."""
     if isinstance(value, bool | float | Decimal) and math.isfinite(value):
-        return str(int(value)) if value == int(value) else str(float(value))
+        return str(int(value)) if value == int(value) else _fraction(float(value))
     return str(value).rstrip(" ")
+
+
+def _fraction(value: float) -> str:
+    """Its digits; those of a FLOAT as they were stored, 3.7 and not 3.700000047683716."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        short = np.float32(value)
+    return str(short) if float(short) == value else str(value)
 
 
 def _by_number(label: str) -> tuple[bool, float, str]:
