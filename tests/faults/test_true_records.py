@@ -143,8 +143,7 @@ _KILLED = """
 import os, signal, sys
 from support.workshop import Workshop
 from mlops_plugin.pipeline.dispatch import Dispatch
-from mlops_plugin.pipeline.runner import run_dispatch, run_step
-from mlops_plugin.pipeline.staging.shelf import OnRows, unheard
+from mlops_plugin.pipeline.runner import run_step
 
 from pathlib import Path
 workshop = Workshop.again(Path(sys.argv[1]))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 _WRITES = re.compile(rb"INSERT INTO|LOAD DATA|COPY (?!\()", re.IGNORECASE)  # COPY (SELECT reads
+_COMMITS = re.compile(rb"\bCOMMIT\b", re.IGNORECASE)  # a transaction may begin with READ COMMITTED
 
 
 @dataclass
@@ -46,7 +47,9 @@ class SeveringProxy:
             while data := client.recv(1 << 20):
                 self.messages += 1
                 has_written = has_written or bool(_WRITES.search(data) and self.table in data)
-                is_fatal = self.is_armed and has_written and b"COMMIT" in data.upper()
+                commits = bool(_COMMITS.search(data))
+                is_fatal = self.is_armed and has_written and commits
+                has_written = has_written and not commits
                 if is_fatal:
                     self.is_armed = False
                     self.severed += 1
