@@ -167,14 +167,12 @@ def open_source(
     # They load the SQL parser.
     from mlops_plugin.pipeline.reading.compared_times import require_comparable_times
     from mlops_plugin.pipeline.reading.query_check import require_usable
-    from mlops_plugin.pipeline.reading.repeated_hours import without_repeated_hours
 
     model = dispatch.model
     with open_database(model, deployment) as database:
         require_usable(model, query, database.engine.name)
         with query_errors(model, query):
             require_comparable_times(model, database, query)
-            query = without_repeated_hours(dispatch, database, query)
             increment = (
                 None if dispatch.is_quarantined else choose_increment(dispatch, store, database, query, judge)
             )
