@@ -73,6 +73,7 @@ def test_without_a_column_of_truth_nothing_is_judged() -> None:
         ({"prediction": "3.7"}, 3.700000047683716, True),
         ({"prediction": "3.7"}, 3.700000286102295, False),
         ({"prediction": 3.7, "probability_3.7": 0.9}, 3.7000000000000006, False),
+        ({"prediction": "1000.001"}, 1000.0009765625, False),
         ({"prediction": True}, 1, True),
         # MySQL and SQLite have 1 for true; a text may say the same
         ({"prediction": 1, "probability_True": 0.9}, "true", True),

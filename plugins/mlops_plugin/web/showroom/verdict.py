@@ -157,13 +157,17 @@ def _label(value: Any) -> str:
     return str(value).rstrip(" ")
 
 
+_DIGITS = 16  # and the point: longer ones are those of a FLOAT that was read as a double
+
+
 def _fraction(value: float) -> str:
     """Its digits; those of a FLOAT as they were stored, 3.7 and not 3.700000047683716."""
     import numpy as np
 
     with np.errstate(over="ignore"):
         short = np.float32(value)
-    return str(short) if float(short) == value else str(value)
+    is_float = float(short) == value and len(str(value)) > _DIGITS  # else few digits say it exactly
+    return str(short) if is_float else str(value)
 
 
 def _by_number(label: str) -> tuple[bool, float, str]:
