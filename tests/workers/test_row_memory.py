@@ -72,6 +72,14 @@ def test_larger_rows_get_larger_memory() -> None:
     memory.renew()
 
 
+def test_rows_that_could_not_be_written_leave_no_memory_that_nobody_was_handed() -> None:
+    memory, many = RowMemory(), pa.concat_batches([_rows(1)] * 200)
+    with pytest.raises(OSError, match="out of bounds"):
+        memory.put(many, 100)
+    assert memory.put(_rows(1), 100)
+    memory.renew()
+
+
 def _opened() -> int:
     """How many memories for rows this process has open."""
     return sum("memfd:rows" in str(one.resolve()) for one in Path("/proc/self/fd").iterdir())

@@ -37,9 +37,13 @@ class RowMemory:
         if is_new:
             self.renew()
             self._map = self._made(size)
-        writer = pa.FixedSizeBufferWriter(pa.py_buffer(self._map))
-        with writer, pa.ipc.new_stream(writer, rows.schema) as stream:
-            stream.write_batch(rows)
+        try:
+            writer = pa.FixedSizeBufferWriter(pa.py_buffer(self._map))
+            with writer, pa.ipc.new_stream(writer, rows.schema) as stream:
+                stream.write_batch(rows)
+        except BaseException:
+            self.renew()  # nobody has been handed it, so the next rows must not count on it
+            raise
         return is_new
 
     def renew(self) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from mlops_plugin.databases.engines.registry import POSTGRESQL
 from mlops_plugin.databases.sink.predictions_table import check_table, create_statement, unique_keys
+from mlops_plugin.databases.sink.write_request import WriteRequest
+from mlops_plugin.databases.sink.writer import write_predictions
 from mlops_plugin.databases.table_name import TableName
 from mlops_plugin.errors import KeyColumnError, SinkError
-from support.sinks import AT, Mode, predictions, sink_config
+from support.sinks import AT, Mode, predictions, registration, sink_config
 from support.ways_in import WayIn, sqlite_way, way_in
 
 COLUMNS = (
@@ -324,12 +326,19 @@ def test_no_row_of_another_key_or_dispatch_is_replaced_in_sqlite(
     assert way.stored() == [(1, 0.7, "d1"), (2, 0.7, "d1")]
 
 
+def write_registered(way: WayIn, rows: pa.Table, number: int, dispatch: str = "d1") -> int:
+    order = registration(number)
+    with way.open() as database:
+        request = WriteRequest(sink_config("upsert"), ("id",), dispatch, registration=order)
+        return write_predictions(database, request, rows.to_reader()).persisted
+
+
 def test_an_update_that_a_trigger_drops_is_missed_also_if_an_earlier_try_wrote_the_row(
     tmp_path: Path,
 ) -> None:
     way = sqlite_way(tmp_path)
     create_own(way, "id INTEGER PRIMARY KEY")
-    way.write(predictions([1, 2]), "upsert", create=False)
+    write_registered(way, predictions([1, 2]), 1)
     way.execute(
         "CREATE TRIGGER kept BEFORE UPDATE ON predictions WHEN OLD.id = 2 BEGIN SELECT RAISE(IGNORE); END"
     )
@@ -337,7 +346,40 @@ def test_an_update_that_a_trigger_drops_is_missed_also_if_an_earlier_try_wrote_t
     later = pa.array([AT + timedelta(seconds=1)] * 2, pa.timestamp("us", "UTC"))
     again = again.set_column(again.schema.get_field_index("predicted_at"), "predicted_at", later)
     with pytest.raises(SinkError, match="2 rows were sent to predictions, but 1 arrived"):
-        way.write(again, "upsert", create=False)
+        write_registered(way, again, 1)
+    assert way.stored() == [(1, 0.5, "d1"), (2, 0.5, "d1")]
+
+
+def test_a_trigger_that_sets_the_time_stops_no_first_try(tmp_path: Path) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id INTEGER PRIMARY KEY")
+    way.execute(
+        "CREATE TRIGGER timed AFTER INSERT ON predictions BEGIN"
+        " UPDATE predictions SET predicted_at = '2000-01-01' WHERE id = NEW.id; END"
+    )
+    assert write_registered(way, predictions([1]), 1) == 1
+    assert write_registered(way, predictions([1, 2], dispatch="d2"), 2, "d2") == 2
+    assert way.write(predictions([3]), "upsert", create=False) == 1  # not registered
+
+
+@pytest.mark.parametrize("more", ["replacement TEXT", "UNIQUE (dispatch_id, id) ON CONFLICT REPLACE"])
+def test_own_rows_may_be_replaced_and_other_words_say_nothing(tmp_path: Path, more: str) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id INTEGER", more)
+    for dispatch in ("d1", "d2", "d1"):
+        assert (
+            way.write(predictions([1, 2], dispatch=dispatch), "append", create=False, dispatch=dispatch) == 2
+        )
+    assert len(way.stored()) == 4
+
+
+def test_replace_misses_rows_that_a_trigger_keeps(tmp_path: Path) -> None:
+    way = sqlite_way(tmp_path)
+    create_own(way, "id INTEGER")
+    way.write(predictions([1, 2]), "replace", create=False)
+    way.execute("CREATE TRIGGER kept BEFORE DELETE ON predictions BEGIN SELECT RAISE(IGNORE); END")
+    with pytest.raises(SinkError, match="are still there"):
+        way.write(predictions([3], dispatch="d2"), "replace", create=False, dispatch="d2")
     assert way.stored() == [(1, 0.5, "d1"), (2, 0.5, "d1")]
 
 
@@ -348,6 +390,6 @@ def test_rows_that_a_trigger_keeps_from_being_deleted_are_missed(tmp_path: Path)
     way.execute(
         "CREATE TRIGGER kept BEFORE DELETE ON predictions WHEN OLD.id = 2 BEGIN SELECT RAISE(IGNORE); END"
     )
-    with pytest.raises(SinkError, match="could not be deleted"):
+    with pytest.raises(SinkError, match="are still there"):
         way.write(predictions([1, 2], dispatch="d2"), "upsert", create=False, dispatch="d2")
     assert way.stored() == [(1, 0.5, "d1"), (2, 0.5, "d1")]

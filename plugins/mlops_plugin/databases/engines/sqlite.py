@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import ClassVar
@@ -18,6 +19,7 @@ from mlops_plugin.databases.moments import utc_naive
 from mlops_plugin.databases.table_name import TableName
 
 _STEP = timedelta(milliseconds=1)
+_REPLACES = re.compile(r"\bON\s+CONFLICT\s+REPLACE\b", re.IGNORECASE)
 
 
 class Sqlite(Engine):
@@ -128,8 +130,8 @@ class Sqlite(Engine):
     def replaces_rows(self, database: Database, table: TableName) -> bool:
         # A unique key may be declared ON CONFLICT REPLACE, which only the text of the table says.
         tables = f"{self.quote(table.schema or 'main')}.sqlite_master WHERE type = 'table'"
-        query = f"SELECT 1 AS found FROM {tables} AND name = ? COLLATE NOCASE AND sql LIKE '%REPLACE%'"
-        return bool(read_rows(database, query, [table.name]))
+        query = f"SELECT sql FROM {tables} AND name = ? COLLATE NOCASE"
+        return any(_REPLACES.search(text) for (text,) in read_rows(database, query, [table.name]))
 
     def stage_name(self, table: TableName, name: str) -> TableName:
         del table

@@ -28,7 +28,8 @@ class SinkWrite:
     """Where one dispatch's rows go, and what every mode does with them.
 
     `number` is the dispatch's in a table of narrow rows. `dispatches` knows which rows of the table are
-    newer; None if none is, or if that is not recorded.
+    newer; None if none is, or if that is not recorded. `is_again`: it is on record that an earlier try of
+    the dispatch has written here.
     """
 
     database: Database
@@ -37,6 +38,7 @@ class SinkWrite:
     rows: StoredRows
     number: int = 0
     dispatches: DispatchesTable | None = None
+    is_again: bool = False
 
     @property
     def sink(self) -> SinkConfig:
@@ -131,7 +133,7 @@ class SinkWrite:
         """Raise `SinkError`: rows that were to be replaced are still there."""
         raise SinkError(
             f"connection '{self.database.conn_id}': rows of {self.sink.table} that this dispatch replaces "
-            "could not be deleted; check for a trigger, a rule, or a policy"
+            "are still there; check for a trigger, a rule or a policy that keeps them, and for other writers"
         )
 
     def counted(self, mode: Callable[[SinkWrite], int | Written]) -> Written:

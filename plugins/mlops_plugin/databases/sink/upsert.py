@@ -78,8 +78,9 @@ def _count(write: SinkWrite, merge: Merge) -> int:
 
     Raises `SinkError` if it also holds others of their keys.
     """
-    # An earlier try may have written the key, with the same dispatch_id; narrow rows have a number per try.
-    time = tuple(write.quoted(tuple({PREDICTED_AT} & {*write.rows.schema.names})))
+    # An earlier try's rows have the same dispatch_id; narrow ones have a number per try, and no time.
+    names = tuple({PREDICTED_AT} & {*write.rows.schema.names}) if write.is_again else ()
+    time = tuple(write.quoted(names))
     staged = merge.stage if merge.is_keyed else merge.distinct(*time)
     joined = f"FROM {staged} s JOIN {write.table} t ON {merge.key_equals('s', 't')}"
     own = " AND ".join([write.own("t."), *(f"t.{column} = s.{column}" for column in time)])

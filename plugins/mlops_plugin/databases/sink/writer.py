@@ -183,6 +183,7 @@ def _write_in_order(
         )
     number = _number(database, place, standing, mode)
     write = _prepared(database, request, place, batches, number)
+    write = replace(write, is_again=standing.is_registered)
     if standing.newer:
         if mode == "replace":
             return write.counted(_leave_all)

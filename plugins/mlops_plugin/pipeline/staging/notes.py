@@ -58,7 +58,10 @@ def put_note(
 
 
 def put_persisted(note: Persisted, shelf: Shelf) -> None:
-    """Leave the note of `persist`; logs if staging refuses it."""
+    """Leave the note of `persist`; logs if staging refuses it.
+
+    Without it, to clear `persist` later means to clear `collect`, too: the staged rows are gone.
+    """
     try:
         put_note(note, shelf)
     except StagingError as error:

@@ -18,6 +18,7 @@ from mlops_plugin.web.languages.written_values import format_number
 _MANY = 10  # cases; fewer are seen one by one
 _MOST_CLASSES = 20  # a larger table of truth and prediction cannot be read
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?(e[-+]?\d{1,3})?", re.ASCII)
+_FLOAT_CHARS = 16  # longer numbers may be those of a FLOAT that was read as a double; few digits are exact
 _TRUTHS = {"true": 1, "false": 0}
 
 Row = Mapping[str, Any]
@@ -157,16 +158,13 @@ def _label(value: Any) -> str:
     return str(value).rstrip(" ")
 
 
-_DIGITS = 16  # and the point: longer ones are those of a FLOAT that was read as a double
-
-
 def _fraction(value: float) -> str:
     """Its digits; those of a FLOAT as they were stored, 3.7 and not 3.700000047683716."""
     import numpy as np
 
     with np.errstate(over="ignore"):
         short = np.float32(value)
-    is_float = float(short) == value and len(str(value)) > _DIGITS  # else few digits say it exactly
+    is_float = float(short) == value and len(str(value)) > _FLOAT_CHARS
     return str(short) if is_float else str(value)
 
 
